@@ -1,0 +1,111 @@
+# Configuration of inosync.
+#
+# This file is Python. Every setting is here: the three that are required with an example, all others
+# commented out with the value they have anyway: to change one, remove the "# " in front. Names of your own
+# begin with an underscore; modules and functions may have any name. The file, and its directory, must not
+# be writable by others: it is run with the rights of the daemon.
+#
+# After a change: kill -HUP the master. A file with a mistake is not taken; the old one stays in force, and
+# one line for each mistake says what would be right.
+
+# What is mirrored, and where to ----------------------------------------------------------------------
+
+# Directories on this machine. They exist, and none lies inside another.
+wpaths = [
+    "/var/www/",
+    "/srv/downloads/",
+]
+
+# Where each of them lives on the nodes: one rpath for each wpath, in the same order. All files there that
+# are not in the wpath are deleted (see rdelete).
+rpaths = [
+    "/var/www/",
+    "/srv/downloads/",
+]
+
+# The nodes, in rsync's syntax. The target of a transfer is the node followed by the rpath.
+#
+#   "user@host:"             through ssh; use a key without a passphrase, or an agent
+#   "host::module"           an rsync daemon
+#   "rsync://host/module"    the same, also with a port: rsync://host:8730/module
+#   "user@[2001:db8::1]:"    an IPv6 address
+#   "/mnt/copy"              a directory of this machine
+#
+# A dictionary gives a node values of its own: name, rspeed, extra, rexcludes, rtimeout. Its extra and its
+# rexcludes are used together with those of the file, the others instead of them.
+rnodes = [
+    "user1@a.mirror.com:",
+    "user2@b.mirror.com:",
+    {"node": "rsync://c.mirror.com/mirror", "name": "c", "rspeed": 500, "rexcludes": ["/drafts"]},
+]
+
+# What is transferred, and when -----------------------------------------------------------------------
+
+# Exclude patterns of rsync: a list for all wpaths, or a dictionary with lists for single ones and for "*":
+#
+#   rexcludes = {"*": ["*.tmp", ".git/"], "/var/www/": ["/cache"]}
+#
+# A pattern with a slash in front is relative to the wpath. rsync takes the first pattern that matches: those
+# of a node come first, then those of a wpath, then those for all. What is excluded is not deleted on a node.
+# rexcludes = []
+
+# Events that trigger a transfer. Those that only reading a file causes (IN_ACCESS, IN_OPEN,
+# IN_CLOSE_NOWRITE) are left out, as rsync itself would cause them.
+# emask = [
+#    "IN_CLOSE_WRITE",
+#    "IN_CREATE",
+#    "IN_DELETE",
+#    "IN_MOVED_FROM",
+#    "IN_MOVED_TO",
+#    "IN_ATTRIB",
+# ]
+
+# The longest that a change waits before it is sent, in seconds.
+# edelay = 10
+
+# The shortest, in seconds: a change is sent once nothing else has changed for so long. While changes go on,
+# the wait doubles, up to edelay.
+# equiet = 0.05
+
+# When deletions are mirrored: True is always, False is never, "startup" only when a whole directory is
+# compared (as after the start), "running" only for what is deleted while inosync runs.
+# rdelete = True
+
+# Not yet: halt a node instead of mirroring the loss of a whole directory.
+# rguard = True
+
+# How it is transferred -------------------------------------------------------------------------------
+
+# The rsync program, as an absolute path.
+# rsync = "/usr/bin/rsync"
+
+# More parameters for rsync: a string, split as a shell would split it, or a list of strings. An example:
+#
+#   extra = "--rsh='ssh -p 2222' --compress"
+#
+# extra = ""
+
+# The greatest speed of a transfer to one node, in KB/s; 0 is without a limit.
+# rspeed = 0
+
+# How many transfers run at once; 0 is twice the number of processors.
+# rslots = 0
+
+# Not yet: keep an rsync connected to each node, so that a change does not wait for a connection.
+# rwarm = True
+
+# After how many seconds without progress a transfer is ended and tried again.
+# rtimeout = 300
+
+# After a failed transfer the first wait and the longest, in seconds. The waits double in between, and never
+# end.
+# rretry = (1, 300)
+
+# The daemon itself -----------------------------------------------------------------------------------
+
+# A file for the log, in a directory that exists. None: syslog for a daemon (-d), else standard error.
+# logfile = None
+
+# A directory for the pid file, the control socket and long lists of names. None: /run/inosync for root,
+# for other users inosync in $XDG_RUNTIME_DIR.
+# rundir = None

@@ -1,0 +1,3 @@
+"""Mirror directories to many remote nodes in near real time, with inotify and rsync."""
+
+__version__ = "0.3.0"

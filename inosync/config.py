@@ -1,0 +1,252 @@
+"""A configuration file -> Config, with all its mistakes reported at once.
+
+The file is Python, as in inosync 0.2.3. ``configfile`` runs it, ``settings`` checks each value; what depends
+on several settings is checked here, once each of them is right.
+"""
+
+from __future__ import annotations
+import __future__
+
+import os
+import posixpath
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inosync import configfile
+from inosync.policy.diff import Diff, diff
+from inosync.policy.events import BY_READING, DEFAULT_EVENTS
+from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
+from inosync.policy.nodes import NodeSpec, Tree, check_targets
+from inosync.policy.shown import one_line, show
+from inosync.settings import EXAMPLES, NOT_YET, NOT_YET_TEXT, REQUIRED, SETTINGS, Setting, absolute, unknown
+
+__all__ = ["DEFAULT_EVENTS", "Config", "ConfigError", "Diff", "Mistake", "NodeSpec", "Tree", "diff", "load"]
+
+_NO_VALUE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A file without mistakes. Times in seconds."""
+
+    path: str
+    trees: tuple[Tree, ...]
+    nodes: tuple[NodeSpec, ...]
+    emask: frozenset[str]
+    edelay: float
+    equiet: float
+    rsync: str
+    rslots: int
+    rretry: tuple[float, float]
+    rdelete: bool | str
+    logfile: str | None
+    rundir: str
+    warnings: tuple[str, ...]
+    """What was taken otherwise than it is written, or looks unintended; one line each."""
+
+
+def load(path: str) -> Config:
+    """The configuration in a file, or ConfigError with every mistake that it has."""
+    return _Reading(path, *configfile.run(path)).config()
+
+
+class _Reading:
+    """What a file has set, the values that are right so far, and the mistakes."""
+
+    def __init__(self, path: str, lines: Mapping[str, int], namespace: Mapping[str, Any]) -> None:
+        self.path = path
+        self.lines = lines
+        self.given = {name: value for name, value in namespace.items() if _is_meant_for_us(name, value)}
+        self.old_form = "wpath" in self.given and "wpaths" not in self.given
+        self.values: dict[str, Any] = {}
+        self.mistakes: list[Mistake] = []
+        self.warnings: list[str] = []
+
+    def config(self) -> Config:
+        if self.old_form:
+            self._take_wpath()
+        for name in self.given:
+            if name not in SETTINGS:
+                self._add(Fault(_NO_VALUE, *unknown(name, SETTINGS)), name)
+        for name, setting in SETTINGS.items():
+            self._check(name, setting)
+        self._check_delays()
+        trees, nodes = self._trees(), self._nodes()
+        for fault in check_targets(nodes, trees, os.path.realpath):
+            self._add(fault, "rnodes")
+        if self.mistakes:
+            raise ConfigError(*self.mistakes)
+        self._warn_of_loops(trees)
+        v = self.values
+        return Config(
+            path=self.path,
+            trees=trees,
+            nodes=nodes,
+            emask=v["emask"] - BY_READING,
+            edelay=v["edelay"],
+            equiet=v["equiet"],
+            rsync=v["rsync"],
+            rslots=v["rslots"],
+            rretry=v["rretry"],
+            rdelete=v["rdelete"],
+            logfile=v["logfile"],
+            rundir=v["rundir"],
+            warnings=tuple(self.warnings),
+        )
+
+    def _add(self, fault: Fault, setting: str) -> None:
+        label = self._label(setting)
+        name = f"{label}: {fault.where}" if fault.where else label
+        shown = "" if fault.value is _NO_VALUE else show(fault.value)
+        line = self.lines.get(label)
+        self.mistakes.append(Mistake(self.path, fault.wrong, fault.right, line, name, shown))
+
+    def _warn(self, setting: str, value: object, text: str) -> None:
+        self.warnings.append(one_line(f"{self._label(setting)}: {show(value)}: {text}"))
+
+    def _label(self, setting: str) -> str:
+        return "wpath" if self.old_form and setting == "wpaths" else setting
+
+    def _take_wpath(self) -> None:
+        """The older form of 0.2.3: one ``wpath``, and nodes that are whole targets."""
+        wpath = self.given.pop("wpath")
+        self.given.pop("rpath", None)  # a variable of the file's own, as its sample file had it
+        self.given.setdefault("rpaths", [self._old_rpath(wpath)])
+        self.given["wpaths"] = [wpath]
+
+    def _old_rpath(self, wpath: object) -> str:
+        """rsync, given a directory without a trailing slash, puts the directory itself into the target."""
+        name = posixpath.basename(wpath) if isinstance(wpath, str) else ""
+        if name in ("", ".", ".."):
+            return ""
+        self._warn("wpaths", wpath, f"without a trailing slash it becomes {show(name)} inside each target")
+        rnodes = self.given.get("rnodes")
+        nodes = rnodes if isinstance(rnodes, list | tuple) else ()
+        # There a slash would lead from the home, or from no module, to somewhere else.
+        ended = any(isinstance(node, str) and node.endswith(("/", ":")) for node in nodes)
+        return name if ended else "/" + name
+
+    def _check(self, name: str, setting: Setting) -> None:
+        value = self.given.get(name, setting.default)
+        if value is REQUIRED:
+            self._add(Fault(_NO_VALUE, "is missing", f"write {EXAMPLES[name]}"), name)
+        elif name in NOT_YET:
+            if name in self.given:
+                self._add(Fault(value, *NOT_YET_TEXT), name)
+        else:
+            try:
+                self.values[name] = setting.check(value)
+            except Invalid as invalid:
+                if name in EXAMPLES and invalid.rest is not None:
+                    self.values[name] = invalid.rest
+                for fault in invalid.faults:
+                    self._add(fault, name)
+
+    def _check_delays(self) -> None:
+        equiet, edelay = self.values.get("equiet"), self.values.get("edelay")
+        if equiet is None or edelay is None or equiet <= edelay:
+            return
+        if "equiet" in self.given:
+            right = "edelay is the longest that a change waits, equiet the shortest"
+            self._add(Fault(equiet, f"is more than edelay, {edelay}", right), "equiet")
+        self.values["equiet"] = edelay
+
+    def _trees(self) -> tuple[Tree, ...]:
+        """The trees; with mistakes among them those that can be told, so that their targets are checked."""
+        self._check_lengths()
+        wpaths, rpaths = self.values.get("wpaths", ()), self.values.get("rpaths", ())
+        rules = self._rules([absolute(wpath) for wpath in wpaths if wpath is not None])
+        pairs = [pair for pair in zip(wpaths, rpaths, strict=False) if None not in pair]
+        for wpath, rpath in pairs:
+            if not os.path.isabs(wpath):
+                self._warn("wpaths", wpath, "is taken from the directory where inosync was started")
+            self._check_slash(wpath, rpath)
+        return tuple(Tree(absolute(wpath), rpath, rules[absolute(wpath)]) for wpath, rpath in pairs)
+
+    def _check_lengths(self) -> None:
+        # As they are written: a wrong path among them does not hide that one is missing.
+        lists = [self.given.get(name) for name in ("wpaths", "rpaths")]
+        wpaths, rpaths = (len(paths) if isinstance(paths, list | tuple) else 0 for paths in lists)
+        if wpaths and rpaths and wpaths != rpaths:
+            wrong = f"{wpaths} wpaths but {rpaths} rpaths"
+            self._add(Fault(self.given["rpaths"], wrong, "write one for each wpath"), "rpaths")
+
+    def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The exclude patterns for each wpath: its own, then those for all."""
+        rules: dict[str, tuple[str, ...]] = dict.fromkeys(("*", *wpaths), ())
+        for key, patterns in self.values.get("rexcludes", {}).items():
+            wpath = key if key == "*" else absolute(key)
+            if wpath in rules:
+                rules[wpath] += patterns
+            elif wpaths:
+                right = f'write one of {show(list(wpaths))}, or "*" for all of them'
+                self._add(Fault(key, "is no wpath", right), "rexcludes")
+        return {wpath: tuple(dict.fromkeys(rules[wpath] + rules["*"])) for wpath in wpaths}
+
+    def _check_slash(self, wpath: str, rpath: str) -> None:
+        """For 0.2.3 a wpath without its trailing slash went into the rpath; here it becomes the rpath."""
+        name = posixpath.basename(wpath)
+        same = ("", ".", "..", posixpath.basename(rpath.rstrip("/")))
+        if self.old_form or not rpath.strip("/") or name in same:
+            return
+        inside = f"{rpath.rstrip('/')}/{name}"
+        if posixpath.normpath(rpath) == posixpath.dirname(absolute(wpath)):
+            wrong = f"all else in it would be deleted to make it level with the wpath {show(wpath)}"
+            right = f"write {show(inside)}, or the wpath with a slash at its end if this is meant"
+            self._add(Fault(rpath, wrong, right), "rpaths")
+        else:
+            made = f"is mirrored as {show(rpath)}, where inosync 0.2.3 made {show(inside)} of it"
+            self._warn("wpaths", wpath, f"{made}; a slash at its end says that this is meant")
+
+    def _nodes(self) -> tuple[NodeSpec, ...]:
+        items = self._without_twins([item for item in self.values.get("rnodes", ()) if item is not None])
+        # Of a setting with a mistake nothing is used: the nodes are then only checked.
+        rspeed, rtimeout = self.values.get("rspeed", 0), self.values.get("rtimeout", 0.0)
+        extra = self.values.get("extra", ())
+        return tuple(
+            NodeSpec(
+                node=item["node"],
+                name=item["name"],
+                rspeed=item.get("rspeed", rspeed),
+                extra=extra + item.get("extra", ()),
+                excludes=item.get("rexcludes", ()),
+                rtimeout=item.get("rtimeout", rtimeout),
+            )
+            for item in items
+        )
+
+    def _without_twins(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The nodes, each only once, after telling which are there twice or share a name."""
+        single: dict[str, dict[str, Any]] = {}
+        named: dict[str, str] = {}
+        for item in items:
+            node, name = item["node"], item["name"]
+            if node in single:
+                self._add(Fault(node, "is there twice", "leave one of them out"), "rnodes")
+            elif name in named:
+                wrong = f"has the same name as {show(named[name])}: {show(name)}"
+                right = f'write {{"node": {show(node)}, "name": "another name"}}'
+                self._add(Fault(node, wrong, right), "rnodes")
+            single.setdefault(node, item)
+            named.setdefault(name, node)
+        return list(single.values())
+
+    def _warn_of_loops(self, trees: Sequence[Tree]) -> None:
+        for event in sorted(self.values["emask"] & BY_READING):
+            self._warn("emask", event, "left out, rsync's own reading of the files causes it")
+        for name in ("rundir", "logfile"):
+            path = self.values[name]
+            for tree in trees if path else ():
+                if os.path.realpath(path).startswith(os.path.realpath(tree.wpath).rstrip("/") + "/"):
+                    where = f"lies inside the wpath {show(tree.wpath)}, where every transfer"
+                    self._warn(name, path, f"{where} would cause the next; exclude it, or move it")
+
+
+def _is_meant_for_us(name: object, value: object) -> bool:
+    """Whether a name is a setting, well spelt or not; if not, it is a helper of the file's own."""
+    if not isinstance(name, str) or name.startswith("_"):
+        return False
+    helper = callable(value) or isinstance(value, types.ModuleType | __future__._Feature)
+    return name in SETTINGS or not helper

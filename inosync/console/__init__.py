@@ -1,0 +1,1 @@
+"""How people see a running inosync, and later steer it."""

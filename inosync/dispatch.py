@@ -1,0 +1,169 @@
+"""From the journal to the nodes: batches, cut once for all nodes at the same cursor, and who may have one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from inosync.messages import Batch, Change, Kind, Part
+from inosync.node import Node, next_id, spool_path
+from inosync.policy.journal import Journal
+from inosync.policy.lifecycle import Phase
+from inosync.system import spool
+
+log = logging.getLogger(__name__)
+
+HEAVY = 1_000
+"""Names in a batch from which on it waits for a slot, as FULL does."""
+PAUSE = 5.0
+"""Seconds until a batch is cut again that could not be written to the run directory."""
+
+
+@dataclass(slots=True)
+class _Cut:
+    """A batch as nodes may share it."""
+
+    payload: bytes
+    file: str
+    count: int
+    full: bool
+    users: int = 0
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Gives batches to nodes that can take one."""
+
+    journal: Journal
+    directory: str
+    """Where batches go that are too long for a message."""
+    slots: int
+    """Heavy batches at once."""
+    clock: Callable[[], float]
+    at: Callable[[float, Callable[[], None]], None]
+    """Calls back at a time of the clock."""
+    released: int = 0
+    """The journal's position up to which changes may be sent."""
+    halted: set[int] = field(default_factory=set)
+    """Trees whose root is not what it was: nothing of them is sent."""
+    _cuts: dict[object, _Cut] = field(default_factory=dict)
+    _cut_at: int = -1
+    _files: dict[str, _Cut] = field(default_factory=dict)
+    _running: set[Node] = field(default_factory=set)
+    _waiting: dict[Node, None] = field(default_factory=dict)
+
+    def release(self) -> None:
+        """What the journal holds by now may be sent."""
+        self.released = self.journal.head
+
+    def pending(self, node: Node) -> int:
+        """Changes that a node has not confirmed, as far as they can be counted."""
+        return self.journal.count_since(node.cursor) + len(node.due)
+
+    def offer(self, node: Node) -> None:
+        """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
+        if node.state.phase is not Phase.IDLE or node.batch is not None:
+            return
+        now = self.clock()
+        ready = [change for change in node.ready_due(now) if change.tree not in self.halted]
+        if node.cursor >= self.released and not ready:
+            return
+        head = self.journal.head
+        since = self.journal.oldest_since(node.cursor)
+        try:
+            cut = self._cut(node, ready)
+        except OSError as error:
+            log.error("%s: %s: batches cannot be written: they wait", self.directory, error.strerror)
+            self.at(now + PAUSE, lambda: self.offer(node))
+            return
+        if cut is None:
+            node.cursor = head
+            return
+        if self._must_wait(node, cut):
+            return
+        self._waiting.pop(node, None)
+        cut.users += 1
+        overdue = node.overdue_beside(ready)
+        batch = Batch(next_id(), cut.count, cut.full, cut.payload, cut.file, node.untidy, overdue)
+        node.send(batch, head, now if since is None else since, ready)
+
+    def finished(self, node: Node, file: str) -> None:
+        """A node needs a batch no longer, and its slot neither."""
+        cut = self._files.get(file)
+        if cut is not None:
+            cut.users -= 1
+            if cut.users == 0:
+                del self._files[file]
+                spool.discard(file)
+        self.rest(node)
+
+    def rest(self, node: Node) -> None:
+        """A node gives up its slot: it has finished, failed for now, or died."""
+        if node in self._running:
+            self._running.discard(node)
+            # Not at once: whoever calls is in the middle of changing its own state.
+            self.at(self.clock(), self._next)
+
+    def forget(self, node: Node) -> None:
+        """A node is not mirrored to any more."""
+        self._waiting.pop(node, None)
+        self.rest(node)
+
+    def _next(self) -> None:
+        for node in list(self._waiting)[: max(self.slots - len(self._running), 0)]:
+            del self._waiting[node]
+            self.offer(node)
+
+    def _must_wait(self, node: Node, cut: _Cut) -> bool:
+        if not cut.full and cut.count < HEAVY:
+            return False
+        if len(self._running) >= self.slots:
+            self._waiting.setdefault(node)
+            self._drop_if_unused(cut)
+            return True
+        self._running.add(node)
+        return False
+
+    def _cut(self, node: Node, ready: list[Change]) -> _Cut | None:
+        """The batch for a node; None if nothing of what changed concerns it."""
+        if self._cut_at != self.journal.head:
+            self._cuts.clear()
+            self._cut_at = self.journal.head
+        key = (node.cursor, node.trees, frozenset(self.halted), tuple(ready))
+        cut = self._cuts.get(key)
+        if cut is None or (cut.file and cut.file not in self._files):
+            parts = self._parts(node, ready)
+            if not parts:
+                return None
+            number = next_id()
+            payload, file = spool.pack(tuple(parts), spool_path(self.directory, number))
+            count = sum(len(part.names) for part in parts)
+            cut = self._cuts[key] = _Cut(payload, file, count, any(part.full for part in parts))
+            if file:
+                self._files[file] = cut
+        return cut
+
+    def _drop_if_unused(self, cut: _Cut) -> None:
+        if cut.file and not cut.users:
+            del self._files[cut.file]
+            spool.discard(cut.file)
+
+    def _parts(self, node: Node, ready: list[Change]) -> list[Part]:
+        changes = self.journal.since(node.cursor)
+        if changes is None:
+            changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
+        wanted = [tree for tree in node.trees if tree not in self.halted]
+        return list(_sorted_out([*changes, *ready], wanted))
+
+
+def _sorted_out(changes: list[Change], trees: list[int]) -> Iterable[Part]:
+    names: dict[int, dict[bytes, None]] = {}
+    full = {change.tree for change in changes if change.kind is Kind.TREE}
+    for change in changes:
+        names.setdefault(change.tree, {}).setdefault(change.wire)
+    for tree in trees:
+        if tree in full:
+            yield Part(tree, True)
+        elif tree in names:
+            yield Part(tree, False, tuple(names[tree]))

@@ -1,0 +1,395 @@
+"""The master: one thread, one loop, and nothing in it waits for a node.
+
+Its one duty that never waits is emptying the kernel's event queue. Everything else happens between reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sched
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.context import ForkProcess
+
+from inosync import config, worker
+from inosync.config import Config, ConfigError, NodeSpec, Tree
+from inosync.dispatch import Dispatcher
+from inosync.messages import Change, Kind
+from inosync.node import Node
+from inosync.policy import filters, lifecycle, pacing, titles
+from inosync.policy.command import Settings
+from inosync.policy.filters import Rules
+from inosync.policy.journal import Journal
+from inosync.policy.lifecycle import Verdict
+from inosync.system import log as logs
+from inosync.system import process, queue
+from inosync.system.loop import Loop
+from inosync.system.queue import End
+from inosync.system.signals import Signals
+from inosync.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+SLICE = 0.01
+"""Seconds of walking between two reads of the kernel's queue."""
+TICK = 1.0
+"""Seconds between looks at what no event tells."""
+STOP = 8.0
+"""Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
+
+
+class Master:
+    """A configuration at work. OSError if something cannot be watched.
+
+    ``log_to`` directs the log as a configuration wants; ``pretend`` takes the lines of calls not made.
+    """
+
+    def __init__(
+        self,
+        settings: Config,
+        spool: str,
+        log_to: Callable[[Config], None],
+        pretend: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = settings
+        self._log_to = log_to
+        self._pretend = pretend
+        self._clock = clock
+        self._timers = sched.scheduler(clock, lambda _seconds: None)
+        self._spool = spool
+        self._journal = Journal()
+        self._dispatch = Dispatcher(self._journal, spool, settings.rslots, clock, self.at)
+        self._pace = pacing.start(settings.equiet, settings.edelay)
+        self._seen = 0
+        """The journal's head when the pace was last told."""
+        self._loop = Loop()
+        self._signals = Signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
+        self._loop.on_readable(self._signals, self._signalled)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # see writers.is_being_written
+        self._watcher = Watcher(self, clock)
+        self._loop.on_readable(self._watcher, self._drain)
+        self._numbers: dict[str, int] = {}
+        """For each wpath that is mirrored the number of its tree."""
+        self._last_number = 0
+        self._nodes: dict[str, Node] = {}
+        self._leaving: set[Node] = set()
+        """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
+        self._stop_by: float | None = None
+        self._title = ""
+        for tree in settings.trees:
+            self._add_tree(tree)
+
+    # The loop ----------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Mirror until SIGTERM or SIGINT."""
+        for spec in self.config.nodes:
+            self._add_node(spec)
+        self._tick()
+        while self._stop_by is None or self._alive():
+            self._turn()
+        self._watcher.close()
+
+    def _turn(self) -> None:
+        self._loop.turn(self._timeout())
+        now = self._clock()
+        if now >= self._watcher.deadline():
+            self._watcher.tend()
+        self._watcher.work(SLICE)
+        self._drain()
+        self._release()
+        self._timers.run(blocking=False)
+        if self._stop_by is not None and now >= self._stop_by:
+            for node in self._alive():
+                node.kill()
+
+    def _timeout(self) -> float:
+        if not self._watcher.idle:
+            return 0.0
+        now = self._clock()
+        times = [self._watcher.deadline()]
+        due = pacing.due(self._pace)
+        if due is not None:
+            times.append(due)
+        if self._timers.queue:
+            times.append(self._timers.queue[0].time)
+        return max(min(times) - now, 0.0)
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Call back at that time of the clock."""
+        self._timers.enterabs(when, 0, call)
+
+    def _drain(self) -> None:
+        while self._watcher.read():
+            pass
+
+    def _release(self) -> None:
+        """Hand out what has been quiet for long enough."""
+        now = self._clock()
+        if self._journal.head != self._seen:
+            self._seen = self._journal.head
+            self._pace = pacing.changed(self._pace, now)
+        due = pacing.due(self._pace)
+        if due is None or now < due:
+            return
+        if self._watcher.busy and self._pace.first is not None and now < self._pace.first + self._pace.delay:
+            return  # what is being walked belongs to the same change
+        self._pace = pacing.release(self._pace, now)
+        self._dispatch.release()
+        for node in self._nodes.values():
+            self._dispatch.offer(node)
+
+    def _tick(self) -> None:
+        """What no event tells: time passing."""
+        self.at(self._clock() + TICK, self._tick)
+        if self._nodes:
+            self._journal.forget(min(node.cursor for node in self._nodes.values()))
+        self.show()
+
+    # What the watcher tells --------------------------------------------------------------------------
+
+    def record(self, change: Change, now: float) -> None:
+        """A path may differ."""
+        self._journal.record(change, now)
+        log.debug("changed: %s", change)
+
+    def gone(self, tree: int, path: bytes, now: float) -> None:
+        """What was at a path is not there any more."""
+        self._journal.gone(tree, path, now)
+        log.debug("gone: tree %d %r", tree, path)
+
+    def walked(self, tree: int, now: float) -> None:
+        """A tree is watched as a whole: every node is compared with it, from here on."""
+        log.info("%s: %d directories are watched", self._wpath(tree), len(self._watcher))
+        self._dispatch.halted.discard(tree)
+        for node in self._nodes.values():
+            if tree in node.trees:
+                node.owe(Change(tree, b"", Kind.TREE), now)
+                self._dispatch.offer(node)
+
+    def lost(self, tree: int, why: str) -> None:
+        """The root of a tree is not what it was: nothing is mirrored from it until it is back."""
+        log.error("%s; nothing of it is mirrored until the directory is back", why)
+        self._dispatch.halted.add(tree)
+        self.show()
+
+    # What the nodes ask for --------------------------------------------------------------------------
+
+    def offer(self, node: Node) -> None:
+        """A node can take a batch."""
+        if self._stop_by is None and node not in self._leaving:
+            self._dispatch.offer(node)
+        self.show()
+
+    def finished(self, node: Node, file: str) -> None:
+        """A node needs a batch no longer."""
+        self._dispatch.finished(node, file)
+
+    def failed(self, node: Node) -> None:
+        """A node's worker waits for its next try."""
+        self._dispatch.rest(node)
+        node.note(self._dispatch.pending(node))
+        self.show()
+
+    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+        """Start a worker, and listen to it."""
+        ours, theirs = queue.pair()
+        job = self._job(node.spec)
+        inherited = self._descriptors() + ours.descriptors()
+        master = os.getpid()
+        child = process.fork(lambda: worker.run(job, theirs, master, inherited), node.name)
+        theirs.close()
+        self._loop.on_readable(ours, node.hear)
+        self._loop.on_readable(child.sentinel, node.died)
+        log.debug("%s: worker started, pid %d", node.name, child.pid or 0)
+        return child, ours
+
+    def unhear(self, node: Node) -> None:
+        """A worker is dead."""
+        self._dispatch.forget(node)
+        if node.process is not None and node.queue is not None:
+            self._loop.drop(node.process.sentinel)
+            self._loop.drop(node.queue)
+        self.show()
+
+    def ended(self, node: Node) -> None:
+        """A worker that was told to end has ended."""
+        self._leaving.discard(node)
+        if self._nodes.get(node.name) is node and self._stop_by is None:
+            self.at(self._clock(), node.revive)
+
+    def _descriptors(self) -> list[int]:
+        mine = [self._watcher.fileno(), *self._signals.descriptors(), *self._loop.descriptors()]
+        for node in (*self._nodes.values(), *self._leaving):
+            if node.queue is not None:
+                mine += node.queue.descriptors()
+        return mine
+
+    def _job(self, spec: NodeSpec) -> worker.Job:
+        trees = {self._numbers[tree.wpath]: _settings(self.config, spec, tree) for tree in self.config.trees}
+        rules = {number: Rules(filters.excludes(s.excludes)) for number, s in trees.items()}
+        return worker.Job(
+            spec.name, trees, rules, spec.rtimeout, self.config.rretry, self._spool, self._pretend
+        )
+
+    # Trees and nodes ---------------------------------------------------------------------------------
+
+    def _wpath(self, tree: int) -> str:
+        return next((wpath for wpath, number in self._numbers.items() if number == tree), "?")
+
+    def _add_tree(self, tree: Tree) -> None:
+        self._last_number += 1
+        excluded = Rules(filters.excludes(tree.excludes)).excluded
+        self._watcher.add_tree(self._last_number, tree.wpath, self.config.emask, excluded)
+        self._numbers[tree.wpath] = self._last_number
+
+    def _remove_tree(self, wpath: str) -> None:
+        number = self._numbers.pop(wpath)
+        self._watcher.remove_tree(number)
+        self._journal.forget_tree(number)
+        self._dispatch.halted.discard(number)
+        for node in self._nodes.values():
+            node.forget_tree(number)
+
+    def _add_node(self, spec: NodeSpec) -> Node:
+        node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
+        node.trees = tuple(self._numbers.values())
+        self._nodes[spec.name] = node
+        node.start()
+        return node
+
+    # Signals -----------------------------------------------------------------------------------------
+
+    def _signalled(self) -> None:
+        for number in self._signals.caught():
+            match number:
+                case signal.SIGHUP:
+                    self.reload()
+                case signal.SIGUSR1:
+                    logs.reopen()
+                    log.info("log file reopened")
+                case _:
+                    self.stop(signal.Signals(number).name)
+
+    def stop(self, why: str) -> None:
+        """End: running transfers get a moment, then everything is gone."""
+        if self._stop_by is not None:
+            return
+        log.info("%s: stopping", why)
+        self._stop_by = self._clock() + STOP
+        for node in self._alive():
+            node.stop(worker.GRACE)
+        self.at(self._stop_by, lambda: None)
+        self.show()
+
+    def _alive(self) -> list[Node]:
+        return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]
+
+    def reload(self) -> None:
+        """Read the configuration file again, and follow what is different; a bad one changes nothing."""
+        try:
+            new = config.load(self.config.path)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                log.error("%s", mistake)
+            log.error("%s was not reloaded: the old configuration stays in force", self.config.path)
+            return
+        try:
+            self._follow(new)
+        except OSError as error:
+            log.error("%s was not reloaded: %s", self.config.path, error)
+
+    def _follow(self, new: Config) -> None:
+        old, changes = self.config, config.diff(self.config, new)
+        trees = {tree.wpath: tree for tree in new.trees}
+        before = {tree.wpath: tree for tree in old.trees}
+        # Other excludes are other watches. Removing first: a tree may have moved to above another.
+        anew = [path for path in changes.trees_changed if trees[path].excludes != before[path].excludes]
+        for wpath in (*changes.trees_removed, *anew):
+            self._remove_tree(wpath)
+        self.config = new
+        for wpath in (*changes.trees_added, *anew):
+            self._add_tree(trees[wpath])
+        self._retune(old, new)
+        for name in changes.nodes_removed:
+            self._let_go(self._nodes.pop(name))
+        specs = {spec.name: spec for spec in new.nodes}
+        numbers = tuple(self._numbers[tree.wpath] for tree in new.trees)
+        for node in self._nodes.values():
+            node.trees, node.retry = numbers, new.rretry
+        for name in changes.nodes_changed:
+            self._change_node(specs[name], set(changes.full[name]) - {*changes.trees_added, *anew})
+        for name in changes.nodes_added:
+            added = self._add_node(specs[name])
+            for wpath in set(trees) - {*changes.trees_added, *anew}:
+                added.owe(Change(self._numbers[wpath], b"", Kind.TREE), self._clock())
+        counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
+        log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
+
+    def _retune(self, old: Config, new: Config) -> None:
+        self._log_to(new)
+        for warning in new.warnings:
+            log.warning("%s", warning)
+        if new.rundir != old.rundir:
+            log.warning("rundir: %s takes effect when inosync is started again", new.rundir)
+        if new.emask != old.emask:
+            for number in self._numbers.values():
+                self._watcher.retune(number, new.emask)
+        self._dispatch.slots = new.rslots
+        self._pace = pacing.retuned(self._pace, new.equiet, new.edelay)
+
+    def _let_go(self, node: Node) -> None:
+        self._dispatch.forget(node)
+        self._leaving.add(node)
+        node.stop(worker.GRACE)
+        if node.process is None:
+            self.ended(node)
+
+    def _change_node(self, spec: NodeSpec, full: set[str]) -> None:
+        """Give a node a worker that knows better; it keeps its place but for the trees in ``full``."""
+        node = self._nodes[spec.name]
+        node.spec = spec
+        for wpath in full:
+            node.owe(Change(self._numbers[wpath], b"", Kind.TREE), self._clock())
+        self._let_go(node)
+
+    # What is seen ------------------------------------------------------------------------------------
+
+    def verdict(self, node: Node) -> Verdict:
+        """The one word for a node, as of now."""
+        now = self._clock()
+        oldest = node.oldest(self._journal.oldest_since(node.cursor))
+        lag = 0.0 if oldest is None else now - oldest
+        overdue = bool(node.overdue or self._watcher.blind[0])
+        halted = any(tree in self._dispatch.halted for tree in node.trees)
+        level = node.last_ok is not None
+        return lifecycle.verdict(
+            node.state, lag, self.config.edelay, overdue=overdue, halted=halted, level=level
+        )
+
+    def show(self) -> None:
+        """Let the title tell the truth."""
+        verdicts = Counter(self.verdict(node).value for node in self._nodes.values())
+        ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
+        name = os.path.basename(self.config.path)
+        title = titles.master(name, ordered, len(self._watcher))
+        if title != self._title:
+            self._title = title
+            process.set_title(title)
+
+
+def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:
+    return Settings(
+        rsync=settings.rsync,
+        source=tree.wpath,
+        target=spec.target(tree),
+        excludes=spec.rules(tree),
+        extra=spec.extra,
+        rspeed=spec.rspeed,
+        rdelete=settings.rdelete,
+    )

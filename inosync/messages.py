@@ -1,0 +1,150 @@
+"""What travels: changes through the journal, batches and reports over the queues.
+
+All of it is frozen, so that a message means the same to the one who sent it and the one who reads it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Kind(enum.IntEnum):
+    """How much of a path to look at. A higher kind covers every lower one of the same path."""
+
+    NAME = 0
+    """This file, or this directory itself: gone, there, its content or attributes."""
+    LIST = 1
+    """This directory and its listing, one level deep, deletions included (a relist)."""
+    TREE = 2
+    """Everything at and below this path: a full comparison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that may differ on the nodes: what to look at, never what to do.
+
+    ``tree`` is the number of the wpath; ``path`` is relative to it, in bytes as the kernel gave them,
+    without a leading or trailing slash; ``b""`` is the wpath itself.
+    """
+
+    tree: int
+    path: bytes
+    kind: Kind
+
+    @property
+    def wire(self) -> bytes:
+        """The path in the form of a names list: ``a`` or, to be relisted, ``a/``; the root is ``./``."""
+        if not self.path:
+            return b"./"
+        return self.path if self.kind is Kind.NAME else self.path + b"/"
+
+
+def from_wire(tree: int, wire: bytes) -> Change:
+    """The change that ``Change.wire`` was made of; the root, and a trailing slash, mean a relist."""
+    if wire == b"./":
+        return Change(tree, b"", Kind.LIST)
+    if wire.endswith(b"/"):
+        return Change(tree, wire[:-1], Kind.LIST)
+    return Change(tree, wire, Kind.NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a batch says of one tree: the names to look at, or that all of it is to be compared (FULL)."""
+
+    tree: int
+    full: bool
+    names: tuple[bytes, ...] = ()
+    """In the form of ``Change.wire``; empty when ``full``."""
+
+
+# From the master to a worker -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One piece of work, complete in itself. Doing it twice is harmless; skipping it is not."""
+
+    id: int
+    count: int
+    """Names in it."""
+    full: bool
+    """Whether any part of it is FULL."""
+    payload: bytes = b""
+    """The pickled parts, when they are short enough to travel in the message ..."""
+    file: str = ""
+    """... else the path of a file in the run directory that holds them."""
+    tidy: bool = False
+    """Whether a transfer of these names may have been killed, and its temporary files be left."""
+    overdue: str = ""
+    """Why this node is degraded even if all of this batch succeeds; empty if it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What only the master knows and the worker's title should tell."""
+
+    behind: int
+    """Changes that the node has not confirmed, the current batch's included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Finish what is running if ``grace`` seconds are enough for it, and end."""
+
+    grace: float
+
+
+Order = Batch | Note | Stop
+
+
+# From a worker to the master -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker runs and waits for its first batch."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a FULL has come, in percent of the entries that rsync knows of so far."""
+
+    batch: int
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A transfer failed as a whole and will be tried again. The batch is still the worker's."""
+
+    batch: int
+    attempt: int
+    code: int
+    """rsync's exit code; negative for death by a signal, 0 if it did not even start."""
+    reason: str
+    retry_in: float
+    """Seconds until the next try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The batch is through: all that could arrive has arrived."""
+
+    batch: int
+    count: int
+    seconds: float
+    code: int = 0
+    """The last exit code of rsync that was not 0; 23 and 24 leave names due."""
+    reason: str = ""
+    """rsync's last complaint; empty if there was none."""
+    payload: bytes = b""
+    """The pickled parts that are still due (``Part``), when they are short ..."""
+    file: str = ""
+    """... else the path of a file in the run directory that holds them."""
+
+
+Report = Ready | Progress | Failed | Done

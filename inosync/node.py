@@ -1,0 +1,342 @@
+"""One node as the master sees it: its cursor, what is due to it, its queue, its worker, its state.
+
+Nothing here waits for the worker, and what a node is owed does not depend on its worker being alive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
+from typing import Protocol, cast
+
+from inosync.config import NodeSpec
+from inosync.messages import Batch, Change, Done, Failed, Kind, Note, Part, Progress, Ready, Stop, from_wire
+from inosync.policy import backoff, lifecycle
+from inosync.policy.lifecycle import Action, Phase, State
+from inosync.system import process, spool
+from inosync.system.queue import End, QueueError
+
+log = logging.getLogger(__name__)
+
+MAX_DUE = 10_000
+"""Names that may be due to a node apart from the journal; more of a tree, and the tree itself is."""
+
+_ids = itertools.count(1)
+
+
+@dataclass(slots=True)
+class Due:
+    """Something that rsync complained of, or a tree that was never level. Times by the clock."""
+
+    attempt: int
+    """Tries so far."""
+    at: float
+    """When it is to be tried again."""
+    since: float
+    """Since when the node lacks it."""
+
+
+Key = tuple[int, bytes, Kind]
+
+
+class Work(Protocol):
+    """What a node asks of the master."""
+
+    def offer(self, node: Node) -> None:
+        """The node can take a batch: ``send`` it one if there is any."""
+
+    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+        """Start a worker for it, and listen to the queue and the process."""
+
+    def unhear(self, node: Node) -> None:
+        """The worker is dead: listen to it no longer, neither to its queue nor to its process."""
+
+    def ended(self, node: Node) -> None:
+        """The worker was told to end, and has."""
+
+    def finished(self, node: Node, file: str) -> None:
+        """A batch, and its file, is not needed by this node any more."""
+
+    def failed(self, node: Node) -> None:
+        """The worker waits for its next try."""
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Call back at that time of the clock."""
+
+
+class Node:
+    """``cursor``: the journal's position up to which the node has confirmed everything but ``due``."""
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        cursor: int,
+        work: Work,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        retry: tuple[float, float],
+    ) -> None:
+        self.spec = spec
+        self.trees: tuple[int, ...] = ()
+        """The numbers of the trees that are mirrored to it."""
+        self.cursor = cursor
+        self.due: dict[Key, Due] = {}
+        self.flaw = ""
+        """What rsync complained of last; empty after a clean batch."""
+        self.state = State()
+        self.process: ForkProcess | None = None
+        self.queue: End | None = None
+        self.batch: Batch | None = None
+        """The one outstanding batch ..."""
+        self.untidy = False
+        """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
+        self.last_ok: float | None = None
+        """When a batch last came through, by the clock."""
+        self._upto = cursor
+        """... the cursor's value once it is confirmed ..."""
+        self._since = 0.0
+        """... when its oldest change was seen ..."""
+        self._trying: dict[Key, Due] = {}
+        """... and what of ``due`` was taken into it."""
+        self._done: Done | None = None
+        self.retry = retry
+        self._work, self._clock, self._chance = work, clock, chance
+
+    @property
+    def name(self) -> str:
+        """How it is called everywhere."""
+        return self.spec.name
+
+    # What the master says ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have a worker."""
+        self.step(lifecycle.Wake(self._clock()))
+
+    def revive(self) -> None:
+        """Have a worker again, after ``stop``."""
+        self.state = State()
+        self.start()
+
+    def stop(self, grace: float) -> None:
+        """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
+        self.step(lifecycle.StopWanted())
+        if self.queue is not None:
+            try:
+                self.queue.put(Stop(grace))
+            except QueueError:
+                self.kill()
+
+    def kill(self) -> None:
+        """End the worker and all it started, at once."""
+        if self.process is not None and self.process.pid is not None:
+            process.send_group(self.process.pid, signal.SIGKILL)
+            process.send((self.process.pid,), signal.SIGKILL)  # it may not have made its group yet
+
+    def owe(self, change: Change, now: float) -> None:
+        """Make a change due to this node alone, as of now."""
+        key = (change.tree, change.path, change.kind)
+        self.due[key] = Due(0, now, min(now, self.due[key].since) if key in self.due else now)
+
+    def forget_tree(self, tree: int) -> None:
+        """Owe nothing of a tree any more."""
+        self.due = {key: due for key, due in self.due.items() if key[0] != tree}
+
+    def send(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
+        """Hand a batch over.
+
+        ``upto``: the cursor after it; ``since``: when its oldest change was seen; ``trying``: what of
+        ``due`` it holds. That is not due any more, but whatever becomes due meanwhile is.
+        """
+        assert self.queue is not None
+        assert self.batch is None
+        self.batch, self._upto, self._since = batch, upto, since
+        keys = [(change.tree, change.path, change.kind) for change in trying]
+        self._trying = {key: self.due.pop(key) for key in keys}
+        try:
+            self.queue.put(batch)
+        except QueueError as error:
+            log.warning("%s: its worker takes no batch (%s): it is replaced", self.name, error)
+            self.kill()
+        self.step(lifecycle.Sent(batch.count, batch.full))
+
+    # What the worker says ----------------------------------------------------------------------------
+
+    def hear(self) -> bool:
+        """Read what the worker has reported; whether there was anything."""
+        try:
+            report = self.queue.get() if self.queue is not None else None
+        except QueueError:
+            return False  # its end is told by the process itself
+        now = self._clock()
+        match report:
+            case Ready():
+                self.step(lifecycle.Readied())
+            case Progress():
+                self.step(lifecycle.Progressed(report.percent))
+            case Failed():
+                reason, pause = report.reason, report.retry_in
+                what = f"{reason} (rsync's exit code {report.code})" if report.code else reason
+                log.warning("%s: %s; try %d in %.1f s", self.name, what, report.attempt + 1, pause)
+                self.step(lifecycle.TryFailed(report.attempt, reason, now + pause))
+                self._work.at(now + pause, self.wake)
+                self._work.failed(self)
+            case Done() if self.batch is not None and report.batch == self.batch.id:
+                self._done = report
+                self.step(lifecycle.Completed())
+        return report is not None
+
+    def note(self, behind: int) -> None:
+        """Let a waiting worker's title tell how far its node is behind."""
+        if self.queue is not None and self.state.phase is Phase.WAITING:
+            try:
+                self.queue.put(Note(behind))
+            except QueueError:
+                self.kill()
+
+    def died(self) -> None:
+        """The worker's process has ended."""
+        assert self.process is not None
+        while self.hear():  # what it could still report counts
+            pass
+        pid = self.process.pid
+        assert pid is not None
+        process.send_group(pid, signal.SIGKILL)  # before it is collected, so that the number is still its own
+        self.process.join()
+        code = self.process.exitcode or 0
+        reason = f"worker killed by signal {-code}" if code < 0 else f"worker ended with exit code {code}"
+        if self.state.phase is not Phase.STOPPING:
+            log.warning("%s: %s (pid %d)", self.name, reason, pid)
+        self.step(lifecycle.Died(self._clock(), reason, self._chance()))
+
+    def wake(self) -> None:
+        """A time of its own has come."""
+        self.step(lifecycle.Wake(self._clock()))
+
+    # What follows ------------------------------------------------------------------------------------
+
+    def step(self, event: lifecycle.Event) -> None:
+        """Let the state machine decide, and do what it says."""
+        self.state, actions = lifecycle.step(self.state, event)
+        for action in actions:
+            match action:
+                case Action.FORK:
+                    self._fork()
+                case Action.CLEAN:
+                    self._clean()
+                case Action.CONFIRM:
+                    self._confirm()
+                case Action.OFFER:
+                    self._work.offer(self)
+
+    def _fork(self) -> None:
+        try:
+            self.process, self.queue = self._work.fork(self)
+        except OSError as error:  # no processes or descriptors left: that is a death, too
+            reason = f"no worker could be started: {error.strerror}"
+            log.error("%s: %s", self.name, reason)
+            self.step(lifecycle.Died(self._clock(), reason, self._chance()))
+
+    def _clean(self) -> None:
+        self._work.unhear(self)
+        if self.queue is not None:
+            self.queue.close()
+        self.process = self.queue = None
+        if self.batch is not None:
+            self._work.finished(self, self.batch.file)
+            self.batch = None
+            self.untidy = True
+            for key, due in self._trying.items():
+                self.due.setdefault(key, due)
+            self._trying = {}
+        if self.state.phase is Phase.DOWN:
+            self._work.at(self.state.wake, self.wake)
+        else:
+            self._work.ended(self)
+
+    def _confirm(self) -> None:
+        batch, done = self.batch, self._done
+        assert batch is not None
+        assert done is not None
+        now = self._clock()
+        self.batch = self._done = None
+        still, tried, self._trying = self._still_due(done), self._trying, {}
+        for key in still:
+            before = tried.get(key) or self.due.get(key)
+            attempt = before.attempt + 1 if before else 1
+            at = now + backoff.delay(attempt, *self.retry, self._chance())
+            self.due[key] = Due(attempt, at, before.since if before else self._since)
+        self.cursor = max(self.cursor, self._upto)
+        self.last_ok, self.flaw, self.untidy = now, done.reason, False
+        self._bound_due(now)
+        self._work.finished(self, batch.file)
+        self._tell(batch, done)
+        if still:
+            self._work.at(min(self.due[key].at for key in still), lambda: self._work.offer(self))
+
+    def _still_due(self, done: Done) -> set[Key]:
+        try:
+            parts = cast(tuple[Part, ...], spool.unpack(done.payload, done.file))
+        except OSError as error:
+            log.error("%s: what is still due was lost (%s): all is compared again", self.name, error)
+            return {(tree, b"", Kind.TREE) for tree in self.trees}
+        spool.discard(done.file)
+        return {
+            (part.tree, b"", Kind.TREE) if part.full else (part.tree, change.path, change.kind)
+            for part in parts
+            for change in ([Change(part.tree, b"", Kind.TREE)] if part.full else _changes(part))
+            if part.tree in self.trees
+        }
+
+    def _bound_due(self, now: float) -> None:
+        if len(self.due) > MAX_DUE:
+            at = max(now, *(due.at for due in self.due.values()))
+            since = min(due.since for due in self.due.values())
+            self.due = {(tree, b"", Kind.TREE): Due(1, at, since) for tree in {key[0] for key in self.due}}
+
+    def _tell(self, batch: Batch, done: Done) -> None:
+        what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
+        if done.reason:
+            log.warning("%s: %s in %.2f s, but: %s", self.name, what, done.seconds, done.reason)
+        else:
+            level = logging.INFO if batch.full else logging.DEBUG
+            log.log(level, "%s: %s in %.2f s", self.name, what, done.seconds)
+
+    def ready_due(self, now: float) -> list[Change]:
+        """What of ``due`` is to be tried by now."""
+        return [Change(*key) for key, due in self.due.items() if due.at <= now]
+
+    @property
+    def overdue(self) -> str:
+        """Why the node is degraded: names were complained of, or can never be sent. Empty if it is not."""
+        return self.flaw or self.overdue_beside(())
+
+    def overdue_beside(self, trying: Iterable[Change]) -> str:
+        """Why the node stays degraded even if all of ``trying`` succeeds; empty if it does not."""
+        beside = self.due.keys() - {(change.tree, change.path, change.kind) for change in trying}
+        waits = any(self.due[key].attempt for key in beside)
+        return (self.flaw or "some names could not be transferred") if waits else ""
+
+    def oldest(self, in_journal: float | None) -> float | None:
+        """Since when it lacks something, given the oldest change in the journal after its cursor."""
+        times = [due.since for due in (*self.due.values(), *self._trying.values())]
+        return min([*times, *([] if in_journal is None else [in_journal])], default=None)
+
+
+def _changes(part: Part) -> list[Change]:
+    return [from_wire(part.tree, wire) for wire in part.names]
+
+
+def next_id() -> int:
+    """A number for a batch, never used before in this process."""
+    return next(_ids)
+
+
+def spool_path(directory: str, number: int) -> str:
+    """Where a batch of that number goes if it is too long for a message."""
+    return os.path.join(directory, f"batch-{number}")

@@ -1,0 +1,1 @@
+"""Decisions without I/O, clock or randomness of their own; all three are arguments."""

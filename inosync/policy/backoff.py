@@ -1,0 +1,13 @@
+"""How long to wait after a failure."""
+
+from __future__ import annotations
+
+
+def delay(attempt: int, first: float, longest: float, chance: float) -> float:
+    """Seconds before try ``attempt + 1``, when try ``attempt`` (from 1) has failed.
+
+    Doubles from ``first`` to ``longest``. ``chance`` in [0, 1) takes up to a quarter off, so that a
+    hundred nodes behind one broken switch do not all come back in the same second.
+    """
+    doublings = min(attempt - 1, 64)  # 2.0 ** 64 seconds is longer than anybody's longest
+    return float(min(longest, first * 2.0**doublings) * (1 - chance / 4))

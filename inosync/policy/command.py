@@ -1,0 +1,231 @@
+"""rsync's argument vectors, the list of names it is fed, and what its exit codes mean.
+
+There is one vector for every batch, so that an rsync can be started before the batch exists, and one for
+FULL. What is in them and why was measured with rsync 3.5.0; ``tests/system/test_rsync_facts.py`` pins it.
+Section names refer to rsync(1).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import shlex
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inosync.policy.extra import forbidden as forbidden
+from inosync.policy.extra import recurses
+
+# Not -r: with it a name would mean everything below it. -R comes with --files-from.
+_BATCH = ("-lptgoD", "--dirs", "--files-from=-")
+# Goes behind extra. An --exclude-from that comes after it is read as one single pattern: what it excludes
+# would be sent, and what it keeps on the node deleted.
+_NUL_SEPARATED = ("--from0",)
+# --force, or a directory that must go stays with exit 0 when it is not empty.
+_BATCH_DELETE = ("--delete-missing-args", "--delete", "--force")
+_BATCH_KEEP = ("--ignore-missing-args",)
+_FULL = ("-rlptgoD",)
+# Compares times in nanoseconds: two versions of the same size and second are two versions.
+_EXACT_TIMES = ("--modify-window=-1",)
+# A line of standard output for each entry, as it happens.
+_TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
+
+_LONGEST_NAME = 4086
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the rsync calls of one worker have in common for one tree."""
+
+    rsync: str
+    source: str
+    """The wpath; a trailing slash makes no difference."""
+    target: str
+    """The node followed by the rpath, as rsync wants it."""
+    excludes: tuple[str, ...] = ()
+    """Patterns for --exclude. All of them, always: they are also what keeps the node's own files."""
+    extra: tuple[str, ...] = ()
+    """Words of the user's own, none of them ``forbidden()``."""
+    rspeed: int = 0
+    """KiB/s; 0 is without a limit."""
+    rdelete: bool | str = True
+    """True, False, "startup" (FULL only) or "running" (batches only): when deletions are mirrored."""
+
+
+def batch_argv(s: Settings) -> tuple[str, ...]:
+    """The call that reads names from its standard input (``names_input``) and makes them level.
+
+    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours.
+    """
+    deletes = _BATCH_DELETE if s.rdelete in (True, "running") else _BATCH_KEEP
+    # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
+    flat = ("--no-recursive",) if recurses(s.extra) else ()
+    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *_common(s), *s.extra)
+    return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
+
+
+def full_argv(s: Settings) -> tuple[str, ...]:
+    """The call that compares the whole tree; it tells its progress (``percent``) on standard output."""
+    deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
+    return (
+        s.rsync,
+        *_FULL,
+        *deletes,
+        *_EXACT_TIMES,
+        *_TELL_PROGRESS,
+        *_common(s),
+        *s.extra,
+        _contents(s.source),
+        s.target,
+    )
+
+
+def _common(s: Settings) -> tuple[str, ...]:
+    limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
+    return (*(f"--exclude={pattern}" for pattern in s.excludes), *limit)
+
+
+def _contents(source: str) -> str:
+    # The slash: what is in the directory, not the directory as an entry of the target.
+    return source.rstrip("/") + "/"
+
+
+def _existing(target: str) -> str:
+    """A target in such a form that rsync fails if it does not exist (``complaints.target_missing``).
+
+    Otherwise rsync would create it with nothing in it but this batch or, for a batch of one file, make a
+    file of that name; both with exit 0, and the rest of the tree would never be missed.
+    """
+    if target.endswith(":"):  # ssh, and the home directory
+        return target
+    return target.rstrip("/") + "/."
+
+
+def names_input(names: Iterable[bytes]) -> bytes:
+    """What to write to the standard input of ``batch_argv`` for these names (``Change.wire``)."""
+    return b"".join(_protected(name) + b"\0" for name in names)
+
+
+def _protected(name: bytes) -> bytes:
+    # rsync skips these as comments, silently, even with --from0. Only these: "./x" also sends the root's
+    # own attributes, which fails on every node whose user does not own the root.
+    return b"./" + name if name[:1] in (b"#", b";") else name
+
+
+def too_long(name: bytes) -> bool:
+    """Whether rsync cannot bring a name (``Change.wire``) to every kind of node. NAME_MAX aside.
+
+    Found by trial: over a local path 4,094 bytes arrive and 4,095 end in exit 23; with an rsync daemon 4,087
+    do so, every time. With ``./`` put before it a name of 4,094 bytes is cut off silently, and
+    the rest of it is taken for a file that is gone, with exit 0.
+    """
+    return len(name.removesuffix(b"/")) > _LONGEST_NAME
+
+
+def shell_line(argv: Iterable[str], names: Iterable[bytes] | None) -> str:
+    """One line of bash that makes the call: ``printf ... | rsync ...``, or without a pipe for None."""
+    call = " ".join(_quoted(os.fsencode(word)) for word in argv)
+    if names is None:
+        return call
+    words = " ".join(_quoted(_protected(name)) for name in names)
+    # Without an operand printf would still print its format once: an empty name.
+    return f"printf '%s\\0' {words} | {call}" if words else f": | {call}"
+
+
+def _quoted(word: bytes) -> str:
+    """A word for bash, in printable ASCII; in $'...' three octal digits each, so no digit can follow."""
+    if all(0x20 <= byte < 0x7F for byte in word):
+        return shlex.quote(word.decode("ascii"))
+    return "$'" + "".join(_ansi_c(byte) for byte in word) + "'"
+
+
+def _ansi_c(byte: int) -> str:
+    plain = 0x20 <= byte < 0x7F and byte not in b"'\\"
+    return chr(byte) if plain else f"\\{byte:03o}"
+
+
+# What comes back ---------------------------------------------------------------------------------------
+
+
+class Verdict(enum.Enum):
+    """What an exit code says about the work."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    """What could arrive has arrived; what rsync complained of stays due, beside what comes next."""
+    RETRY = "retry"
+    """Nothing is certain: the same again, with backoff."""
+    SLOW = "slow"
+    """It will hardly get better by itself: the same again, at the longest backoff."""
+
+
+_VERDICTS = {0: Verdict.OK, 23: Verdict.PARTIAL, 24: Verdict.PARTIAL, 25: Verdict.PARTIAL}
+_VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
+
+# EXIT VALUES; 126, 127 and 255 are those of the shell and ssh on the way.
+_MEANINGS = {
+    0: "done",
+    1: "rsync refused its arguments",
+    2: "protocols of the two rsyncs do not fit",
+    3: "files or directories could not be selected",
+    4: "the node's rsync cannot do what was asked",
+    5: "the rsync daemon refused the connection",
+    6: "rsync could not write its log",
+    10: "connection failed",
+    11: "error in file I/O",
+    12: "connection broke off",
+    13: "error in rsync's messages",
+    14: "error between rsync's processes",
+    19: "rsync got SIGUSR1",
+    20: "rsync was interrupted",
+    21: "rsync lost a child process",
+    22: "rsync is out of memory",
+    23: "not everything was transferred",
+    24: "files vanished during the transfer",
+    25: "--max-delete stopped deletions",
+    30: "timeout",
+    35: "timeout while connecting",
+    126: "rsync cannot be run on the node",
+    127: "rsync was not found on the node",
+    255: "connection failed",
+}
+
+
+def verdict(code: int) -> Verdict:
+    """What an exit code means; below 0 it is the number of the signal that killed rsync.
+
+    Death and every code unknown here is a failure: counting them as done loses data.
+    """
+    return _VERDICTS.get(code, Verdict.RETRY)
+
+
+def meaning(code: int) -> str:
+    """A phrase for the operator, for when rsync itself said nothing: "connection failed (exit 255)"."""
+    if code < 0:
+        return f"killed by {_signal_name(-code)}"
+    return f"{_MEANINGS.get(code, 'rsync failed')} (exit {code})"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # the real-time ones between SIGRTMIN and SIGRTMAX have no name
+        return f"signal {number}"
+
+
+_TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
+
+
+def percent(line: bytes) -> int | None:
+    """The share of entries checked, 0 to 100, if this line of --info=progress2 tells it.
+
+    Lines end in a carriage return. With ``ir-chk`` the sender is still listing, so that the share may
+    fall. rsync's own percentage is of bytes, which says nothing while it compares.
+    """
+    found = _TO_CHECK.search(line)
+    if not found:
+        return None
+    left, total = int(found[1]), int(found[2])
+    return 100 * (total - left) // total if total else 100

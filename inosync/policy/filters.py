@@ -1,0 +1,438 @@
+"""rsync's filter rules, read and matched as rsync does: rsync(1), FILTER RULES and PATTERN MATCHING RULES.
+
+A rule is compiled into a regular expression over bytes. Directories carry the mark ``/\\0`` behind their
+name, which no file's name can hold, so that "only directories" and ``dir/***`` are part of the expression.
+Neighbouring rules with the same verdict need no order among themselves: they make one `_Run`, matched with
+a set, a tuple of suffixes and two expressions, however many they are.
+
+Names and patterns are bytes; what a class such as ``[[:alpha:]]`` holds is ASCII, as in a UTF-8 or C locale.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+MAX_PATTERN = 4095
+"""Bytes; rsync discards a longer pattern with a message and goes on."""
+
+_CACHED_DIRECTORIES = 20_000
+
+_KINDS = {b"exclude": b"-", b"include": b"+", b"hide": b"H", b"show": b"S", b"protect": b"P", b"risk": b"R"}
+_KINDS |= {b"clear": b"!", b"merge": b".", b"dir-merge": b":"}
+_FILTER = re.compile(
+    rb"(?:(%b)(?=[\s_,]|\Z)|([-+HSPR!.:])),?([^ _]*)[ _]?(.*)" % b"|".join(_KINDS), re.DOTALL
+)
+
+_DIRECTORY = b"/\0"
+_ANY, _WITHIN = rb"[^\0]", rb"[^/\0]"
+_SLASHED = rb"[^\0]*/"
+_NEVER = rb"(?!)"
+_STARS = re.compile(rb"\*+")
+_SUFFIX = re.compile(rb"\*([^*?\[\\]+)")
+_RANGE = re.compile(rb"-(?!\])\\?(.)", re.DOTALL)
+_MEMBER = re.compile(rb"\[:([^\]]*):\]|\\?(.)", re.DOTALL)
+_CLASSES: dict[bytes, Callable[[str], bool]] = {
+    b"alnum": str.isalnum,
+    b"alpha": str.isalpha,
+    b"blank": " \t".__contains__,
+    b"cntrl": lambda char: char < " " or char == "\x7f",
+    b"digit": str.isdigit,
+    b"graph": lambda char: "!" <= char <= "~",
+    b"lower": str.islower,
+    b"print": lambda char: " " <= char <= "~",
+    b"punct": string.punctuation.__contains__,
+    b"space": string.whitespace.__contains__,
+    b"upper": str.isupper,
+    b"xdigit": string.hexdigits.__contains__,
+}
+
+
+class FilterError(ValueError):
+    """A rule that rsync would refuse, or that is not supported here: one line, with the rule and why."""
+
+    def __init__(self, rule: bytes, problem: str) -> None:
+        super().__init__(f"filter rule {os.fsdecode(rule)!r}: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: its pattern as written, less the prefix; ``clear`` is the rule ``!``, which has none.
+
+    ``sides`` holds the modifiers ``s`` (hides from the transfer) and ``r`` (protects from deletion); empty
+    means both. ``absolute`` is the modifier ``/``, ``negate`` is ``!``, ``perishable`` is ``p``, ``xattr``
+    is ``x``: such a rule is for names of extended attributes, and no file matches it.
+    """
+
+    pattern: bytes
+    include: bool = False
+    sides: str = ""
+    negate: bool = False
+    absolute: bool = False
+    perishable: bool = False
+    xattr: bool = False
+    clear: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.pattern) > MAX_PATTERN:
+            raise FilterError(self.pattern[:40] + b"...", f"the pattern is longer than {MAX_PATTERN} bytes")
+
+    @property
+    def text(self) -> bytes:
+        """The rule as ``--filter=`` takes it. ``from_filter`` of it is this rule again."""
+        if self.clear:
+            return b"!"
+        flags = ((self.absolute, "/"), (self.negate, "!"), (self.perishable, "p"), (self.xattr, "x"))
+        modifiers = "".join(char for given, char in flags if given) + self.sides
+        return ("+" if self.include else "-").encode() + modifiers.encode() + b" " + self.pattern
+
+
+def excludes(patterns: Iterable[str | bytes]) -> tuple[Rule, ...]:
+    """The rules of a list whose items are each as after ``--exclude=``."""
+    return tuple(rule for pattern in patterns for rule in from_pattern(pattern))
+
+
+def from_pattern(pattern: str | bytes, include: bool = False) -> tuple[Rule, ...]:
+    """What stands after ``--exclude=``, or ``--include=``: a pattern, ``- pattern``, ``+ pattern`` or ``!``.
+
+    An empty one is no rule, as with rsync.
+    """
+    text = _bytes(pattern)
+    if text == b"!":
+        return (Rule(b"", clear=True),)
+    if text[:2] in (b"- ", b"+ "):
+        if len(text) == 2:
+            raise FilterError(text, "a pattern is missing")
+        text, include = text[2:], text[:1] == b"+"
+    return (Rule(text, include),) if text else ()
+
+
+def from_filter(rule: str | bytes) -> tuple[Rule, ...]:
+    """What stands after ``--filter=``: one rule with its prefix. An empty one is no rule, as with rsync."""
+    text = _bytes(rule)
+    if not text:
+        return ()
+    found = _FILTER.fullmatch(text)
+    if not found:
+        raise FilterError(text, "unknown kind of rule; expected one of + - H S P R ! or its long name")
+    word, letter, modifiers, pattern = found.groups()
+    kind = letter or _KINDS[word]
+    if kind in b".:":
+        raise FilterError(text, "merge files and per-directory merge files are not supported")
+    if kind == b"!":
+        if modifiers or pattern or text[-1:] in b" _":
+            raise FilterError(text, "'!' takes nothing after it")
+        return (Rule(b"", clear=True),)
+    return (_with_modifiers(text, kind.decode(), modifiers, pattern),)
+
+
+def from_file(content: str | bytes, include: bool = False, nulls: bool = False) -> tuple[Rule, ...]:
+    """The rules in a file for ``--exclude-from`` (or ``--include-from``).
+
+    One pattern a line, as ``from_pattern`` takes it; lines that are empty or start with ``#`` or ``;`` are
+    skipped. ``nulls``: the lines end in NUL, which is how rsync reads them once it has seen ``--from0``.
+    """
+    text = os.fsencode(content) if isinstance(content, str) else content
+    lines = text.split(b"\0") if nulls else re.split(rb"[\r\n]", text)
+    return tuple(
+        rule for line in lines if line[:1] not in (b"#", b";") for rule in from_pattern(line, include)
+    )
+
+
+def _bytes(rule: str | bytes) -> bytes:
+    text = os.fsencode(rule) if isinstance(rule, str) else rule
+    if b"\0" in text:
+        raise FilterError(text, "NUL cannot stand in a rule")
+    return text
+
+
+def _with_modifiers(text: bytes, kind: str, modifiers: bytes, pattern: bytes) -> Rule:
+    """The rule of one of the kinds that have a pattern (rsync(1), FILTER RULE MODIFIERS)."""
+    sided = {"H": "s", "S": "s", "P": "r", "R": "r"}.get(kind, "")
+    for char in map(chr, modifiers):
+        if char == "C" and not sided:
+            raise FilterError(text, "CVS excludes (modifier C) are not supported")
+        if char not in ("/!px" if sided else "/!pxsr"):
+            raise FilterError(text, f"modifier {char!r} has no meaning here")
+    if not pattern:
+        raise FilterError(text, "a pattern is missing")
+    return Rule(
+        pattern,
+        include=kind in "+SR",
+        sides=sided or "".join(char for char in "sr" if char.encode() in modifiers),
+        negate=b"!" in modifiers,
+        absolute=b"/" in modifiers,
+        perishable=b"p" in modifiers,
+        xattr=b"x" in modifiers,
+    )
+
+
+class Rules:
+    """A list of rules, compiled: the first that matches decides, and what none matches is not excluded.
+
+    ``root`` and ``target`` are the absolute paths of SRC/ and of the directory it is mirrored to, as they are
+    given to rsync (it resolves no symlinks in them); only rules with the modifier ``/`` need them, and a rule
+    that lacks the one it needs raises FilterError: at once for ``root``, from ``protected`` for ``target``,
+    which may be known to nobody here.
+
+    Paths are relative to SRC/, without a leading or trailing slash. SRC/ itself, ``b""``, is never excluded:
+    rsync does not look at its rules for it, whatever they say. ``rules`` holds what is left of the list
+    after ``!``.
+    """
+
+    def __init__(self, rules: Iterable[Rule], root: bytes = b"", target: bytes = b"") -> None:
+        kept: list[Rule] = []
+        for rule in rules:
+            if rule.clear:
+                kept.clear()
+            else:
+                kept.append(rule)
+        self.rules = tuple(kept)
+        self._target = target
+        self._sender = _runs((rule for rule in kept if rule.sides != "r"), root)
+        self._hidden: dict[bytes, bool] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.rules)
+
+    def excluded(self, path: bytes, is_dir: bool) -> bool:
+        """Whether rsync hides this name from the transfer, given that its parents are not hidden."""
+        return _verdict(self._sender, path, is_dir)
+
+    def excluded_below(self, path: bytes, is_dir: bool) -> bool:
+        """Whether this name or a directory on the way down to it is hidden from the transfer."""
+        cut = path.rfind(b"/")
+        return (cut > 0 and self._hidden_directory(path[:cut])) or self.excluded(path, is_dir)
+
+    def protected(self, path: bytes, is_dir: bool, dying: bool = False) -> bool:
+        """Whether rsync keeps this name when it is on the node only.
+
+        ``dying``: the name is in a directory that is being deleted, where perishable rules do not count.
+        """
+        return _verdict(self._receiver_dying if dying else self._receiver, path, is_dir)
+
+    @cached_property
+    def _receiver(self) -> tuple[_Run, ...]:
+        return _runs((rule for rule in self.rules if rule.sides != "s"), self._target)
+
+    @cached_property
+    def _receiver_dying(self) -> tuple[_Run, ...]:
+        lasting = (rule for rule in self.rules if rule.sides != "s" and not rule.perishable)
+        return _runs(lasting, self._target)
+
+    def _hidden_directory(self, path: bytes) -> bool:
+        """Verdict on a directory and all above it. A loop, since the depth of a tree has no limit."""
+        known, end = None, len(path)
+        while end > 0 and (known := self._hidden.get(path[:end])) is None:
+            end = path.rfind(b"/", 0, end)
+        hidden = bool(known)
+        while end < len(path):
+            start = max(end, 0)
+            end = path.find(b"/", start + 1)
+            end = len(path) if end < 0 else end
+            hidden = hidden or self.excluded(path[:end], True)
+            if len(self._hidden) >= _CACHED_DIRECTORIES:
+                self._hidden.clear()
+            self._hidden[path[:end]] = hidden
+        return hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring rules of one verdict. Subjects are a last component, or ``prefix`` and the path."""
+
+    exclude: bool
+    prefix: bytes
+    literals: frozenset[bytes]
+    suffixes: tuple[bytes, ...]
+    name: re.Pattern[bytes] | None
+    path: re.Pattern[bytes] | None
+
+
+def _verdict(runs: tuple[_Run, ...], path: bytes, is_dir: bool) -> bool:
+    if not path:
+        return False
+    if is_dir:
+        path += _DIRECTORY
+        name = path[path.rfind(b"/", 0, -2) + 1 :]
+    else:
+        name = path[path.rfind(b"/") + 1 :]
+    for run in runs:
+        whole = run.prefix + path
+        if (
+            name in run.literals
+            or whole in run.literals
+            or name.endswith(run.suffixes)
+            or (run.name and run.name.fullmatch(name))
+            or (run.path and run.path.fullmatch(whole))
+        ):
+            return run.exclude
+    return False
+
+
+def _runs(rules: Iterable[Rule], root: bytes) -> tuple[_Run, ...]:
+    def key(rule: Rule) -> tuple[bool, bytes]:
+        return rule.include, _prefix(rule, root)
+
+    for_files = (rule for rule in rules if not rule.xattr)
+    return tuple(_run(prefix, list(run)) for (_, prefix), run in groupby(for_files, key))
+
+
+def _prefix(rule: Rule, root: bytes) -> bytes:
+    """What stands before a path when this rule is matched against the whole of it."""
+    if not rule.absolute or not _whole(rule):
+        return b"/"
+    if not root.startswith(b"/"):
+        raise FilterError(rule.text, "the modifier / needs the absolute path of the tree")
+    return root.rstrip(b"/") + b"/"
+
+
+def _run(prefix: bytes, rules: list[Rule]) -> _Run:
+    literals: set[bytes] = set()
+    suffixes: set[bytes] = set()
+    names: list[bytes] = []
+    paths: list[bytes] = []
+    for rule in rules:
+        pattern, only_directories = _split(rule)
+        ends = (_DIRECTORY,) if only_directories else (b"", _DIRECTORY)
+        whole = _whole(rule)
+        if not rule.negate and not _wild(pattern) and (pattern[:1] == b"/" or not whole):
+            literals.update(pattern + end for end in ends)
+        elif not rule.negate and not whole and (suffix := _SUFFIX.fullmatch(pattern)):
+            suffixes.update(suffix[1] + end for end in ends)
+        else:
+            (paths if whole else names).append(_source(rule, prefix))
+    return _Run(
+        not rules[0].include,
+        prefix,
+        frozenset(literals),
+        tuple(suffixes),
+        _alternatives(names),
+        _alternatives(paths),
+    )
+
+
+def _alternatives(sources: list[bytes]) -> re.Pattern[bytes] | None:
+    return re.compile(b"|".join(sources)) if sources else None
+
+
+def _split(rule: Rule) -> tuple[bytes, bool]:
+    """The pattern without the trailing slash that restricts it to directories, and whether it had one."""
+    only_directories = len(rule.pattern) > 1 and rule.pattern.endswith(b"/")
+    return (rule.pattern[:-1] if only_directories else rule.pattern), only_directories
+
+
+def _whole(rule: Rule) -> bool:
+    """Whether a rule is matched against the whole path, not against the last component only."""
+    pattern = _split(rule)[0]
+    return b"/" in pattern or b"**" in pattern
+
+
+def _wild(pattern: bytes) -> bool:
+    """Only a pattern with one of these has wildcards and escapes; in all others ``\\`` is itself."""
+    return any(byte in pattern for byte in (b"*", b"?", b"["))
+
+
+def _source(rule: Rule, prefix: bytes) -> bytes:
+    """A rule as a regular expression for one subject of `_Run`."""
+    pattern, only_directories = _split(rule)
+    deep = b"**" in pattern
+    if pattern.endswith(b"***"):  # the stars may take the slash of the mark: dir/*** is dir as well
+        end = b"\0" if only_directories else b"\0?"
+    else:
+        end = _DIRECTORY if only_directories else b"(?:%b)?" % _DIRECTORY
+    if not _whole(rule):
+        start = b""
+    elif pattern.startswith(
+        b"**"
+    ):  # **/a is to match a at the root, but not the one slash before an absolute path
+        start = b"" if prefix == b"/" else b"/"
+    elif pattern.startswith(b"/"):
+        start, pattern = b"/", pattern[1:]
+    else:
+        start = _SLASHED
+    body = _translated(pattern, start == _SLASHED and not deep) if _wild(pattern) else re.escape(pattern)
+    source = start + body + end
+    return rb"(?!(?:%b)\Z)(?s:.*)" % source if rule.negate else source
+
+
+def _translated(pattern: bytes, counted: bool) -> bytes:
+    """A pattern with wildcards as a regular expression.
+
+    What a star must reach first is taken in an atomic group, so that many stars cost no more than few: if
+    the rest matches after a later place, it matches after the first one, since its own star reaches as far.
+
+    ``counted``: rsync compares as many last components as the pattern has slashes, slashes in a class
+    counted, though a class matches none: a pattern with such a class matches nothing.
+    """
+    spans = [[b""]]  # pieces between "**", each a list of pieces between "*"
+    at = 0
+    while at < len(pattern):
+        if stars := _STARS.match(pattern, at):
+            at = stars.end()
+            if len(stars[0]) > 1:
+                spans.append([b""])
+            else:
+                spans[-1].append(b"")
+            continue
+        start, byte = at, pattern[at : at + 1]
+        at += 1
+        if byte == b"?":
+            source = _WITHIN
+        elif byte == b"[":
+            source, at = _class(pattern, at)
+            if counted and b"/" in pattern[start:at]:
+                source = _NEVER
+        elif byte == b"\\":
+            source = re.escape(pattern[at : at + 1]) or _NEVER
+            at += 1
+        else:
+            source = re.escape(byte)
+        spans[-1][-1] += source
+    *firsts, last = spans
+    return _joined(
+        _ANY, [*(_joined(_WITHIN, pieces, False) for pieces in firsts), _joined(_WITHIN, last, True)], True
+    )
+
+
+def _joined(star: bytes, pieces: list[bytes], final: bool) -> bytes:
+    """Pieces with a star between each two; the last one of the ``final`` row must reach the end."""
+    joined = pieces[0]
+    for number, piece in enumerate(pieces[1:], 2):
+        last = final and number == len(pieces)
+        joined += (b"%b*%b" if last else b"(?>%b*?%b)") % (star, piece)
+    return joined
+
+
+def _class(pattern: bytes, at: int) -> tuple[bytes, int]:
+    """The class whose ``[`` stands before ``at``, as a regular expression, and where it ends.
+
+    One that does not end, or names an unknown class, matches nothing, and so does the pattern.
+    """
+    negated = pattern[at : at + 1] in (b"!", b"^")
+    at += negated
+    members: set[int] = set()
+    low = 0  # what a "-" after it would make the start of a range; 0: nothing
+    while True:
+        if low and (upto := _RANGE.match(pattern, at)):
+            members.update(range(low, upto[1][0] + 1))
+            low, at = 0, upto.end()
+        elif not (member := _MEMBER.match(pattern, at)) or (
+            member[1] is not None and member[1] not in _CLASSES
+        ):
+            return _NEVER, len(pattern)
+        elif member[1] is not None:
+            members.update(code for code in range(1, 128) if _CLASSES[member[1]](chr(code)))
+            low, at = 0, member.end()
+        else:
+            low, at = member[2][0], member.end()
+            members.add(low)
+        if pattern[at : at + 1] == b"]":
+            break
+    allowed = (set(range(1, 256)) - members if negated else members) - set(b"/")
+    return b"[%b]" % b"".join(b"\\x%02x" % code for code in sorted(allowed)) if allowed else _NEVER, at + 1

@@ -1,0 +1,189 @@
+"""The one bounded, ordered record of changes, kept by the master for all nodes.
+
+A node is a cursor into it: the position up to which it has confirmed everything. Entries are
+level-triggered ("look at this name"), so the newest record of a path stands for all older ones.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from inosync.messages import Change, Kind
+
+Key = tuple[int, bytes]  # tree, path
+
+
+@dataclass(slots=True)
+class _Entry:
+    position: int
+    kind: Kind
+
+
+class Journal:
+    """Changes in the order of their last record.
+
+    ``limit`` bounds the entries (a path each, about 350 bytes). Positions count records and only grow.
+    """
+
+    def __init__(self, limit: int = 100_000, marks: int = 1_000) -> None:
+        self.head = 0
+        """The position of the newest record."""
+        self.floor = 0
+        """The position of the newest record that was dropped: a cursor below it has fallen off."""
+        self._limit = limit
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._below: dict[Key, set[bytes]] = {}
+        """For a directory, the names in it that have an entry at or below them."""
+        self._marks = _Marks(marks)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def record(self, change: Change, now: float) -> None:
+        """Note that a path may differ. ``now`` is when its event was read, in seconds."""
+        key = (change.tree, change.path)
+        kind = change.kind
+        if kind is not Kind.NAME:
+            self._swallow(key, everything=kind is Kind.TREE)
+        known = self._entries.pop(key, None)
+        if known is None:
+            self._link(key)
+        self.head += 1
+        # The older record may not have reached every node: the newer has to cover it.
+        self._entries[key] = _Entry(self.head, max(kind, known.kind) if known else kind)
+        self._marks.add(self.head, now)
+        if len(self._entries) > self._limit:
+            self._drop_oldest()
+
+    def gone(self, tree: int, path: bytes, now: float) -> None:
+        """Note that what was at ``path``, with all below it, is not there any more."""
+        self._swallow((tree, path), everything=True)
+        self._remove((tree, path))
+        self.record(Change(tree, path, Kind.NAME), now)
+
+    def since(self, cursor: int) -> list[Change] | None:
+        """The changes after ``cursor``, oldest first; None when it has fallen off: FULL."""
+        if cursor < self.floor:
+            return None
+        found = []
+        for (tree, path), entry in reversed(self._entries.items()):
+            if entry.position <= cursor:
+                break
+            found.append(Change(tree, path, entry.kind))
+        found.reverse()
+        return found
+
+    def count_since(self, cursor: int) -> int:
+        """How many changes follow ``cursor``; of those that were dropped, none is counted."""
+        count = 0
+        for entry in reversed(self._entries.values()):
+            if entry.position <= cursor:
+                break
+            count += 1
+        return count
+
+    def oldest_since(self, cursor: int) -> float | None:
+        """When the oldest change after ``cursor`` was recorded; None if there is none. Never too late."""
+        return self._marks.first_after(cursor) if cursor < self.head else None
+
+    def forget(self, confirmed: int) -> None:
+        """Drop what every node has confirmed, up to and including that position."""
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            if entry.position > confirmed:
+                break
+            self._remove(key)
+        self._marks.forget(confirmed)
+
+    def forget_tree(self, tree: int) -> None:
+        """Drop all changes of a tree that is not mirrored any more."""
+        self._swallow((tree, b""), everything=True)
+        self._remove((tree, b""))
+
+    def _drop_oldest(self) -> None:
+        key, entry = next(iter(self._entries.items()))
+        self.floor = entry.position
+        self._remove(key)
+
+    def _swallow(self, key: Key, everything: bool) -> None:
+        """Remove the entries below ``key`` that its new entry covers.
+
+        ``everything`` is right for what is gone or compared whole. A relist covers only the names in it,
+        not what lies below a subdirectory, nor the listing of one.
+        """
+        found = [key]
+        for tree, path in found:  # grows as it goes
+            for name in self._below.get((tree, path), ()):
+                child = (tree, path + b"/" + name if path else name)
+                if everything or self._is_name(child):
+                    found.append(child)
+            if not everything:
+                break
+        for child in reversed(found[1:]):  # the deepest first, or their index entries would be orphans
+            self._remove(child)
+
+    def _is_name(self, key: Key) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.kind is Kind.NAME
+
+    def _remove(self, key: Key) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._unlink(key)
+
+    def _link(self, key: Key) -> None:
+        tree, path = key
+        while path:
+            path, _, name = path.rpartition(b"/")
+            names = self._below.get((tree, path))
+            if names is not None:
+                names.add(name)
+                return
+            self._below[tree, path] = {name}
+
+    def _unlink(self, key: Key) -> None:
+        tree, path = key
+        while path and (tree, path) not in self._below and (tree, path) not in self._entries:
+            path, _, name = path.rpartition(b"/")
+            names = self._below[tree, path]
+            names.remove(name)
+            if names:
+                return
+            del self._below[tree, path]
+
+
+class _Marks:
+    """When positions were recorded: (last position, earliest time) of runs of records, bounded.
+
+    An entry alone cannot tell how long a node is behind, since recording a path again makes it young.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = max(limit, 4)
+        self._marks: list[tuple[int, float]] = []
+
+    def add(self, position: int, now: float) -> None:
+        if self._marks and self._marks[-1][1] == now:  # one read of the kernel's queue is one mark
+            self._marks[-1] = (position, now)
+            return
+        self._marks.append((position, now))
+        if len(self._marks) > self._limit:
+            # Of two neighbours keep the later position and the earlier time: lag may only be overstated.
+            older, newer = self._marks[: self._limit // 2], self._marks[self._limit // 2 :]
+            pairs = zip(older[::2], older[1::2], strict=False)
+            odd = older[-1:] if len(older) % 2 else []
+            self._marks = [(b[0], min(a[1], b[1])) for a, b in pairs] + odd + newer
+
+    def first_after(self, cursor: int) -> float | None:
+        low, high = 0, len(self._marks)
+        while low < high:
+            middle = (low + high) // 2
+            if self._marks[middle][0] > cursor:
+                high = middle
+            else:
+                low = middle + 1
+        return self._marks[low][1] if low < len(self._marks) else None
+
+    def forget(self, confirmed: int) -> None:
+        keep = next((i for i, mark in enumerate(self._marks) if mark[0] > confirmed), len(self._marks))
+        del self._marks[:keep]

@@ -1,0 +1,89 @@
+"""What the end of one run of rsync means for the batch that it was part of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inosync.messages import Part
+from inosync.policy import command, complaints
+from inosync.policy.command import Settings, Verdict
+
+
+# With these rsync ends before it has written anything on the node.
+_TOO_EARLY = (1, 3, 4, 5, 10, 35)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of rsync that has ended."""
+
+    part: Part
+    """What it was for ..."""
+    sent: tuple[bytes, ...]
+    """... and the names that were made of it; none for FULL."""
+    code: int
+    """Its exit code, negative for death by a signal."""
+    stderr: Sequence[bytes]
+    stdout: Sequence[bytes]
+    cut: bool = False
+    """Whether it said more than what was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What follows from it."""
+
+    retry: Verdict | None = None
+    """RETRY or SLOW: the part is to be tried again, soon or late; None: it is through."""
+    reason: str = ""
+    """Why it is to be tried again, or what is still due; empty after a success."""
+    untidy: bool = False
+    """Whether rsync may have left temporary files on the node."""
+    due: tuple[Part, ...] = ()
+    """What stays due although the part is through."""
+    instead: tuple[Part, ...] = ()
+    """What is to be run next, at once, in the place of the part."""
+
+
+def judge(run: Run, settings: Settings) -> Outcome:
+    """The meaning of a run, by its exit code and by what rsync said."""
+    verdict = command.verdict(run.code)
+    if verdict is Verdict.OK:
+        return Outcome()
+    reason = complaints.reason(run.stderr) or command.meaning(run.code)
+    if verdict is Verdict.PARTIAL:
+        return _partial(run, settings, reason)
+    if not run.part.full and complaints.target_missing(run.stderr):
+        # A batch does not make the tree's directory on the node, and cannot know what else it lacks.
+        return Outcome(instead=(Part(run.part.tree, True),))
+    if complaints.source_moved(run.stderr):
+        verdict = Verdict.RETRY
+    return Outcome(verdict, reason, untidy=run.code not in _TOO_EARLY)
+
+
+def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
+    tree, source, target = run.part.tree, settings.source, settings.target
+    stdout = None if run.cut or _is_quiet(settings.extra) else run.stdout
+    if run.part.full:
+        found = complaints.after_full(run.stderr, source, target, stdout)
+    else:
+        found = complaints.after_batch(run.stderr, source, run.sent, target, stdout)
+    reason = found.reason or reason
+    if found.whole or run.cut:
+        return Outcome(reason=reason, due=(_all(run),))
+    clouded = set(found.clouded)
+    # Retried together with the name that clouds them, their deletions would be left out for ever.
+    instead = (Part(tree, False, found.clouded),) if clouded and clouded != set(run.sent) else ()
+    due = tuple(name for name in found.due if not instead or name not in clouded)
+    return Outcome(reason=reason, due=(Part(tree, False, due),) if due else (), instead=instead)
+
+
+def _all(run: Run) -> Part:
+    return run.part if run.part.full else Part(run.part.tree, False, run.sent)
+
+
+def _is_quiet(extra: Sequence[str]) -> bool:
+    """Whether rsync may be told to print nothing; a word too many costs no more than a larger retry."""
+    short = (word for word in extra if word.startswith("-") and not word.startswith("--"))
+    return "--quiet" in extra or any("q" in word for word in short)

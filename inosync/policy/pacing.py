@@ -1,0 +1,56 @@
+"""When changes are released to the nodes: after a quiet moment, or after the longest delay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The state of the pacing; all times and durations in seconds, ``quiet`` <= ``delay``.
+
+    A release is due when nothing changed for ``wait``, at the latest ``delay`` after the first change.
+    Under lasting activity ``wait`` doubles from ``quiet`` up to ``delay``; after a lull it starts again,
+    so an isolated edit goes at once and a flood costs at most one release in ``delay``.
+    """
+
+    quiet: float
+    delay: float
+    wait: float
+    first: float | None = None
+    """When the oldest change that was not released yet was seen; None if all were."""
+    last: float = 0.0
+    """When the newest change was seen."""
+    released: float = float("-inf")
+    """When the last release was."""
+
+
+def start(quiet: float, delay: float) -> Pace:
+    """A pace that has seen nothing yet."""
+    return Pace(quiet=quiet, delay=delay, wait=quiet)
+
+
+def changed(pace: Pace, now: float) -> Pace:
+    """Something has changed."""
+    if pace.first is not None:
+        return replace(pace, last=now)
+    lasting = now - max(pace.released, pace.last) <= max(pace.wait, pace.quiet)
+    wait = min(pace.wait * 2, pace.delay) if lasting else pace.quiet
+    return replace(pace, first=now, last=now, wait=wait)
+
+
+def due(pace: Pace) -> float | None:
+    """When the next release is due; None while there is nothing to release."""
+    if pace.first is None:
+        return None
+    return min(pace.last + pace.wait, pace.first + pace.delay)
+
+
+def release(pace: Pace, now: float) -> Pace:
+    """All that was seen so far has been released."""
+    return replace(pace, first=None, released=now)
+
+
+def retuned(pace: Pace, quiet: float, delay: float) -> Pace:
+    """The same moment under other settings."""
+    return replace(pace, quiet=quiet, delay=delay, wait=min(max(pace.wait, quiet), delay))

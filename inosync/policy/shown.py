@@ -1,0 +1,51 @@
+"""How values are shown to people: on one line, shortened, and without passwords."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Any
+
+# What follows the first colon of a URL is a port, or else the start of a password.
+_URL_PASSWORD = re.compile(r"(://[^/@:\[\s]*):(?!\d*(?:[/'\"]|$)).*@", re.DOTALL)
+# user:password@host:..., which rsync reads as a path on the host "user". Not host:/srv/a@b:c.
+_SSH_PASSWORD = re.compile(r"^([^/:@\s\[]+):(?![/.~:])[^@]*@(?=[^/:@]+:)")
+_PASSWORD_WORDS = re.compile(r"(sshpass\s+-p\s*|password=)[^\s'\"]+", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords that people write into addresses and commands."""
+    return _PASSWORD_WORDS.sub(r"\1***", bare(text))
+
+
+def bare(address: str) -> str:
+    """An address without the password that is written into it."""
+    return _SSH_PASSWORD.sub(r"\1@", _URL_PASSWORD.sub(r"\1@", address))
+
+
+def one_line(text: str) -> str:
+    """A text with everything escaped that a terminal or a log would not print."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def show(value: object) -> str:
+    """repr(), shortened, on one line, without passwords, and whatever the value does."""
+    try:
+        return _Shown().repr(value)
+    except Exception:  # noqa: BLE001 - a class of the file's own, or an int of too many digits
+        return f"<{type(value).__name__}>"
+
+
+class _Shown(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 100
+
+    def repr1(self, x: Any, level: int) -> str:
+        return self.repr_str(x, level) if isinstance(x, str) else super().repr1(x, level)
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(redacted(str(x)), level)
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return redacted(super().repr_instance(x, level))

@@ -1,0 +1,48 @@
+"""What ``ps`` shows: node first, changed on transitions only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def master(config: str, verdicts: Mapping[str, int], directories: int) -> str:
+    """``inosync: master default.py [3 nodes: 2 ok, 1 retrying] 1204 dirs``; ``verdicts`` counts nodes."""
+    total = sum(verdicts.values())
+    counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
+    nodes = "1 node" if total == 1 else f"{total} nodes"
+    return f"inosync: master {config} [{nodes}: {counts}] {directories} dirs"
+
+
+def starting(node: str) -> str:
+    """A worker that has no batch yet."""
+    return f"inosync: {node} [starting]"
+
+
+def ok(node: str, at: str) -> str:
+    """A worker whose node has confirmed everything it was sent, last at ``at`` (HH:MM:SS)."""
+    return f"inosync: {node} [ok] synced {at}"
+
+
+def degraded(node: str, reason: str) -> str:
+    """A worker whose node has everything but what ``reason`` says."""
+    return f"inosync: {node} [degraded] {reason}"
+
+
+def syncing(node: str, paths: int) -> str:
+    """A worker that runs a batch."""
+    return f"inosync: {node} [syncing] {paths} path{'s' * (paths != 1)}"
+
+
+def full(node: str, percent: int | None) -> str:
+    """A worker that compares whole trees; ``percent`` of the entries known so far, None before that."""
+    return f"inosync: {node} [full]" + (f" {percent}%" if percent is not None else "")
+
+
+def retrying(node: str, attempt: int, at: str, reason: str, behind: int) -> str:
+    """A worker that waits until ``at`` (HH:MM:SS) to try again, its node ``behind`` changes behind."""
+    return f"inosync: {node} [retry {attempt} at {at}] {reason}, {behind} behind"
+
+
+def stopping(node: str) -> str:
+    """A worker that finishes what is running and ends."""
+    return f"inosync: {node} [stopping]"

@@ -1,0 +1,1 @@
+"""One Linux thing in each module; none imports another, nor anything else of inosync."""

@@ -1,0 +1,129 @@
+"""The kernel's inotify: one instance, its watches, and the bytes it sends, decoded.
+
+pyinotify is the binding and nothing more: constants, ``INotifyWrapper`` and errno. Its Notifier dies on
+the first name that is not UTF-8, so reading and decoding are done here, on bytes. See inotify(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import struct
+from typing import NamedTuple
+
+import pyinotify
+
+# Importing pyinotify gives its logger a handler on stderr; a daemon's stderr is not pyinotify's.
+for _handler in list(logging.getLogger("pyinotify").handlers):
+    logging.getLogger("pyinotify").removeHandler(_handler)
+
+EVENTS: dict[str, int] = {
+    name: value for name, value in pyinotify.EventsCodes.ALL_FLAGS.items() if name.startswith("IN_")
+}
+"""The masks by name, as inotify(7) has them."""
+
+IN_MODIFY: int = pyinotify.IN_MODIFY
+IN_ATTRIB: int = pyinotify.IN_ATTRIB
+IN_CLOSE_WRITE: int = pyinotify.IN_CLOSE_WRITE
+IN_MOVED_FROM: int = pyinotify.IN_MOVED_FROM
+IN_MOVED_TO: int = pyinotify.IN_MOVED_TO
+IN_CREATE: int = pyinotify.IN_CREATE
+IN_DELETE: int = pyinotify.IN_DELETE
+IN_DELETE_SELF: int = pyinotify.IN_DELETE_SELF
+IN_MOVE_SELF: int = pyinotify.IN_MOVE_SELF
+IN_UNMOUNT: int = pyinotify.IN_UNMOUNT
+IN_Q_OVERFLOW: int = pyinotify.IN_Q_OVERFLOW
+IN_IGNORED: int = pyinotify.IN_IGNORED
+IN_ONLYDIR: int = pyinotify.IN_ONLYDIR
+IN_ISDIR: int = pyinotify.IN_ISDIR
+IN_EXCL_UNLINK: int = 0x04000000  # pyinotify 0.9.6 does not have it
+
+_HEADER = struct.Struct("=iIII")
+_READ_SIZE = 1 << 18  # bytes; a full default queue (16,384 events) is about twice this
+
+
+class Event(NamedTuple):
+    """One event: the watch it is for, what happened, the cookie that pairs a move, and the entry's name."""
+
+    wd: int
+    mask: int
+    cookie: int
+    name: bytes
+    """``b""`` when the event is about the watched directory itself."""
+
+
+class InotifyError(OSError):
+    """An inotify call failed; ``errno`` and the text say why, inotify_add_watch(2) lists the reasons."""
+
+
+def decode(data: bytes) -> list[Event]:
+    """The events in what ``read`` returned, in the kernel's order. Pure."""
+    events = []
+    unpack, size, end, at = _HEADER.unpack_from, _HEADER.size, len(data), 0
+    make = Event._make
+    while at < end:
+        wd, mask, cookie, length = unpack(data, at)
+        at += size
+        # The kernel pads names with NULs to a multiple of the header's size.
+        name = data[at : at + length].rstrip(b"\0") if length else b""
+        at += length
+        events.append(make((wd, mask, cookie, name)))
+    return events
+
+
+class Inotify:
+    """An inotify instance. Its descriptor is non-blocking and closed on exec."""
+
+    def __init__(self) -> None:
+        self._calls = pyinotify.INotifyWrapper.create()
+        if self._calls is None:
+            raise InotifyError(errno.ENOSYS, "no binding to inotify: neither ctypes nor inotify_syscalls")
+        self.fd: int = self._calls.inotify_init()
+        if self.fd < 0:
+            raise self._error()
+        os.set_inheritable(self.fd, False)
+        os.set_blocking(self.fd, False)
+
+    def fileno(self) -> int:
+        """The descriptor, for a selector."""
+        return self.fd
+
+    def add(self, directory: int, mask: int) -> int:
+        """Watch an open directory, given by its descriptor; return the watch descriptor.
+
+        The same directory gives the same watch descriptor again. Going through /proc/self/fd keeps the
+        path ASCII and short whatever the directory is called, and no symlink can slip in between.
+        """
+        wd: int = self._calls.inotify_add_watch(self.fd, f"/proc/self/fd/{directory}", mask)
+        if wd < 0:
+            raise self._error()
+        return wd
+
+    def remove(self, wd: int) -> None:
+        """End a watch. One that has already ended with its directory is no error."""
+        if self._calls.inotify_rm_watch(self.fd, wd) < 0 and self._calls.get_errno() != errno.EINVAL:
+            raise self._error()
+
+    def read(self) -> bytes:
+        """What the kernel has queued, up to a few thousand events; ``b""`` when there is nothing."""
+        try:
+            return os.read(self.fd, _READ_SIZE)
+        except BlockingIOError:
+            return b""
+
+    def queued(self) -> int:
+        """Bytes that wait in the kernel (FIONREAD, inotify(7))."""
+        buffer = fcntl.ioctl(self.fd, 0x541B, b"\0" * 4)
+        return int.from_bytes(buffer, "little")
+
+    def close(self) -> None:
+        """End the instance and every watch of it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _error(self) -> InotifyError:
+        code = self._calls.get_errno()
+        return InotifyError(code, os.strerror(code))

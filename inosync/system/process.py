@@ -1,0 +1,172 @@
+"""Processes: titles, forks that leave nothing open, the death of parents, whole families of them.
+
+The only importer of setproctitle and psutil.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
+from typing import IO
+
+import psutil
+import setproctitle
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_title(text: str) -> None:
+    """What ``ps`` shows for this process. Control characters would garble the terminal: escaped."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    setproctitle.setproctitle("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain))
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send us ``number`` when our parent dies (PR_SET_PDEATHSIG, prctl(2)).
+
+    A parent that died before the call would send nothing: then the signal is sent here.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of grandchildren whose own parent dies, instead of init (prctl(2))."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def fork(run: Callable[[], None], name: str) -> ForkProcess:
+    """Start ``run`` in a forked child. The caller must be single-threaded.
+
+    fork, by name: the default differs between versions of Python, and the others cost ten times as much.
+    """
+    # Objects frozen into the permanent generation are not touched by the child's collector, so their
+    # pages stay shared.
+    gc.freeze()
+    process = get_context("fork").Process(target=run, name=name)
+    process.start()
+    return process
+
+
+def close(descriptors: Iterable[int]) -> None:
+    """In a forked child: close what it inherited and has no business with."""
+    for fd in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    """Start a program with pipes for its three streams, to end with SIGTERM if we die.
+
+    No shell; English messages, since they are parsed; the descriptors of ours are non-blocking.
+    OSError if it cannot be started.
+    """
+    parent = os.getpid()
+
+    def prepare() -> None:  # between fork and exec; the callers are single-threaded
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        die_with_parent(signal.SIGTERM, parent)
+
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"},
+        cwd="/",
+        bufsize=0,
+        preexec_fn=prepare,
+    )
+    streams: tuple[IO[bytes] | None, ...] = (child.stdin, child.stdout, child.stderr)
+    for stream in streams:
+        assert stream is not None
+        os.set_blocking(stream.fileno(), False)
+    return child
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, from /proc: psutil's own way scans the whole system, 10 to 60 ms."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as listed:
+                found += map(int, listed.read().split())
+    return found
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants, itself first."""
+    members = [pid]
+    for member in members:
+        members += [child for child in children(member) if child not in members]
+    return members
+
+
+def io_total(pids: Iterable[int]) -> int:
+    """Bytes that the processes have read and written so far, by psutil's I/O counters (proc(5), io).
+
+    Those that have ended, or are not ours to look at, count as 0.
+    """
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(psutil.Error, OSError):
+            counters = psutil.Process(pid).io_counters()
+            total += counters.read_chars + counters.write_chars
+    return total
+
+
+def waits_for_fifo(pids: Iterable[int]) -> bool:
+    """Whether one of the processes is opening a FIFO that has nobody at its other end (fifo(7)).
+
+    Told by where it sleeps in the kernel (proc(5), wchan); False where the kernel does not say that.
+    """
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/wchan") as sleeping:
+            if sleeping.read() in ("wait_for_partner", "fifo_open"):
+                return True
+    return False
+
+
+def send(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signal each process that is still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def send_group(group: int, number: signal.Signals) -> None:
+    """Signal a process group, if there is anybody in it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def reap_orphans(known: Iterable[int]) -> None:
+    """Kill and collect every child of ours that is not ``known``: what a dead child of ours left behind."""
+    for pid in set(children(os.getpid())) - set(known):
+        send(family(pid), signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # one that is not dead yet is collected the next time
+
+
+def leave(code: int) -> None:
+    """End a forked child at once, without the exit handlers that belong to its parent."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

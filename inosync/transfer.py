@@ -1,0 +1,175 @@
+"""One run of rsync: started, fed, listened to, and ended if it hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import IO
+
+from inosync.policy import command
+from inosync.system import process
+from inosync.system.loop import Loop
+
+KILL_AFTER = 2.0
+"""Seconds that a transfer has between SIGTERM and SIGKILL."""
+LOOK = 2.0
+"""Seconds between two looks at a transfer's progress, at most."""
+_MAX_LINES = 2_000
+_CHUNK = 1 << 16
+
+
+class Transfer:
+    """An rsync process heard through a loop. After ``done`` is true, ``code`` and ``lines`` tell.
+
+    ``timeout``: seconds without progress (bytes read or written by rsync and its children) after which it
+    is ended; 0 is never. ``OSError`` when rsync cannot be started at all.
+    """
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        data: bytes,
+        timeout: float,
+        loop: Loop,
+        clock: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._timeout = timeout
+        self._data = memoryview(data)
+        self._child = process.spawn(argv)
+        self._exited = os.pidfd_open(self._child.pid)
+        self._rest = {True: b"", False: b""}
+        """What came after the last line end, of stderr (True) and stdout (False)."""
+        self.pid = self._child.pid
+        self.code: int | None = None
+        self.lines: list[bytes] = []
+        """What rsync said on stderr, without line ends; the last ones, if it is too much."""
+        self.said: list[bytes] = []
+        """What it said on stdout, without its progress."""
+        self.cut = False
+        """Whether older lines of either were dropped."""
+        self.percent: int | None = None
+        self.hung = ""
+        """Why it was ended, if that was because it made no progress."""
+        now = clock()
+        self._io_total = 0
+        self._progress_at = now
+        self._next_look = now + self._look_every
+        self._kill_at = float("inf")
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._stdin, self._stdout, self._stderr = self._child.stdin, self._child.stdout, self._child.stderr
+        loop.on_readable(self._exited, self._on_exit)
+        loop.on_readable(self._stdout, lambda: self._on_output(self._stdout))
+        loop.on_readable(self._stderr, lambda: self._on_output(self._stderr))
+        if data:
+            loop.on_writable(self._stdin, self._on_room)
+        else:
+            self._stdin.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, and all it said was read."""
+        return self.code is not None
+
+    @property
+    def deadline(self) -> float:
+        """When ``tend`` has something to do."""
+        return min(self._next_look, self._kill_at)
+
+    def tend(self) -> None:
+        """Look whether it still makes progress; end it if not."""
+        now = self._clock()
+        if now >= self._kill_at:
+            process.send(process.family(self.pid), signal.SIGKILL)
+            self._kill_at = now + KILL_AFTER
+        if now >= self._next_look:
+            self._next_look = now + self._look_every
+            self._look_at_progress(now)
+
+    def _look_at_progress(self, now: float) -> None:
+        family = process.family(self.pid)
+        total = process.io_total(family)
+        if total != self._io_total:
+            self._io_total, self._progress_at = total, now
+        elif self._timeout and now - self._progress_at >= self._timeout:
+            self._give_up(f"no progress for {self._timeout:g} s")
+        elif process.waits_for_fifo(family):
+            # rsync opens a file that has become a FIFO since it looked, and would wait for ever.
+            self._give_up("a file became a FIFO while it was to be sent")
+
+    def _give_up(self, why: str) -> None:
+        if not self.hung:
+            self.hung = why
+            self.terminate()
+
+    def terminate(self) -> None:
+        """End it, politely first: on SIGTERM rsync removes its temporary files and ends its children."""
+        if self._kill_at == float("inf"):
+            self._kill_at = self._clock() + KILL_AFTER
+            # A stopped process gets SIGTERM only when it goes on.
+            process.send((self.pid,), signal.SIGTERM)
+            process.send((self.pid,), signal.SIGCONT)
+
+    @property
+    def _look_every(self) -> float:
+        return min(max(self._timeout / 20, 0.05), LOOK) if self._timeout else LOOK
+
+    def _on_room(self) -> None:
+        try:
+            written = os.write(self._stdin.fileno(), self._data[:_CHUNK])
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            written = len(self._data)  # it has ended or soon will; its exit code tells
+        self._data = self._data[written:]
+        if not self._data:
+            self._drop(self._stdin)
+
+    def _on_output(self, stream: IO[bytes]) -> bool:
+        """Read what is there; whether there may be more."""
+        try:
+            data = os.read(stream.fileno(), _CHUNK)
+        except BlockingIOError:
+            return False
+        is_error = stream is self._stderr
+        # Progress is updated in place, with carriage returns; ssh ends its lines with them as well.
+        *lines, self._rest[is_error] = (self._rest[is_error] + data).replace(b"\r", b"\n").split(b"\n")
+        self._rest[is_error] = self._rest[is_error][-_CHUNK:]
+        if not data:
+            lines.append(self._rest[is_error])
+            self._drop(stream)
+        lines = [line for line in lines if line.strip()]
+        if is_error:
+            self._keep(self.lines, lines)
+        else:
+            shares = [command.percent(line) for line in lines]
+            self._keep(self.said, [line for line, share in zip(lines, shares, strict=True) if share is None])
+            self.percent = next((share for share in reversed(shares) if share is not None), self.percent)
+        return bool(data)
+
+    def _keep(self, kept: list[bytes], lines: list[bytes]) -> None:
+        kept += lines
+        if len(kept) > _MAX_LINES:
+            self.cut = True
+            del kept[: -_MAX_LINES // 2]
+
+    def _on_exit(self) -> None:
+        # Not until their end: a process that it left behind may hold the pipes open for ever.
+        for stream in (self._stdout, self._stderr):
+            while not stream.closed and self._on_output(stream):
+                pass
+            if not stream.closed:
+                self._drop(stream)
+        if not self._stdin.closed:
+            self._drop(self._stdin)
+        self._loop.drop(self._exited)
+        os.close(self._exited)
+        self.code = self._child.wait()
+
+    def _drop(self, stream: IO[bytes]) -> None:
+        self._loop.drop(stream)
+        stream.close()

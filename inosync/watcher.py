@@ -1,0 +1,320 @@
+"""Events -> changes, for all trees, over one inotify instance."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+
+from inosync.directories import Directory, Root, identity, locate
+from inosync.messages import Change, Kind
+from inosync.system import inotify
+from inosync.system.inotify import Event, Inotify
+from inosync.walker import Sink, Walker
+from inosync.writers import Writers, is_being_written
+
+log = logging.getLogger(__name__)
+
+NEEDED = (
+    inotify.IN_CREATE
+    | inotify.IN_DELETE
+    | inotify.IN_MOVED_FROM
+    | inotify.IN_MOVED_TO
+    | inotify.IN_DELETE_SELF
+    | inotify.IN_MOVE_SELF
+    | inotify.IN_ATTRIB
+    | inotify.IN_MODIFY
+    | inotify.IN_ONLYDIR
+    | inotify.IN_EXCL_UNLINK
+)
+"""What the watcher itself has to know, whatever the user's emask."""
+
+MOVE_WAIT = 0.1
+"""Seconds that the second half of a move may lag behind the first. The kernel queues them together, but
+events of other processors come between them, and a read may end there."""
+RETRY = 30.0
+"""Seconds between tries to watch a directory that could not be watched."""
+CHECK = 1.0
+"""Seconds between looks at the roots: renaming a parent of one sends no event."""
+
+_ENDS = inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_UNMOUNT | inotify.IN_IGNORED
+_MAKES = inotify.IN_CREATE | inotify.IN_MODIFY
+
+
+class Watcher:
+    """The trees and what happens in them. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._inotify = Inotify()
+        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock)
+        self._roots: dict[int, Root] = {}
+        self._moving: dict[int, tuple[Directory, float]] = {}
+        """By cookie: directories that left their place, and until when they may turn up elsewhere."""
+        self._writers = Writers()
+        self._next_retry = self._next_check = clock()
+        self.overflows = 0
+        """How often the kernel's queue has overflowed."""
+
+    # What the master asks for ------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when there are events."""
+        return self._inotify.fd
+
+    def __len__(self) -> int:
+        """How many directories are watched."""
+        return len(self._walker.watches)
+
+    def add_tree(
+        self, tree: int, path: str, events: frozenset[str], excluded: Callable[[bytes, bool], bool]
+    ) -> None:
+        """Watch a wpath from now on; OSError if that is impossible. ``walked`` tells when all of it is."""
+        root = Root(tree, path, _mask(events), excluded)
+        self._walker.add(root)
+        self._roots[tree] = root
+
+    def remove_tree(self, tree: int) -> None:
+        """Watch a wpath no longer."""
+        root = self._roots.pop(tree)
+        if root.identity is not None:
+            self._walker.abandon(root)
+
+    def retune(self, tree: int, events: frozenset[str]) -> None:
+        """Let other events be a change from now on."""
+        root = self._roots[tree]
+        root.mask = _mask(events)
+        if root.identity is not None:
+            # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
+            self._walker.walk(root)
+
+    @property
+    def busy(self) -> bool:
+        """Whether directories wait to be walked: there may be changes that nobody has seen yet."""
+        return self._walker.busy
+
+    @property
+    def idle(self) -> bool:
+        """Whether ``work`` has nothing to do."""
+        return self._walker.idle
+
+    @property
+    def blind(self) -> tuple[int, str]:
+        """How many directories could not be watched, and why (of the first)."""
+        return len(self._walker.blind), next(iter(self._walker.blind.values()), "")
+
+    def deadline(self) -> float:
+        """When ``tend`` has something to do at the latest."""
+        moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")
+        return min(self._next_check, moved, self._writers.deadline())
+
+    def read(self) -> int:
+        """Take what the kernel has queued, one buffer of it; how many events that were."""
+        events = inotify.decode(self._inotify.read())
+        now = self._clock()
+        for event in events:
+            self._handle(event, now)
+        return len(events)
+
+    def work(self, seconds: float) -> None:
+        """Walk for about that long, if there is anything to do. Meant to be called between reads."""
+        self._walker.work(seconds)
+
+    def tend(self) -> None:
+        """Do what has become due: moves that left the tree, files never closed, roots that came back."""
+        now = self._clock()
+        for cookie, (directory, until) in list(self._moving.items()):
+            if until > now:
+                break
+            del self._moving[cookie]
+            self._walker.let_go(directory)
+        for directory, name in self._writers.overdue(now):
+            self._not_closed(directory, name, now)
+        if now >= self._next_check:
+            self._next_check = now + CHECK
+            for root in list(self._roots.values()):
+                self._check_root(root)
+        if now >= self._next_retry:
+            self._next_retry = now + RETRY
+            for directory in self._walker.blind:
+                self._walker.walk(directory)
+
+    def close(self) -> None:
+        """End all watches."""
+        self._inotify.close()
+
+    # Roots -------------------------------------------------------------------------------------------
+
+    def _check_root(self, root: Root) -> None:
+        try:
+            found = identity(root.path)
+        except OSError as error:
+            self._lose(root, f"{root.path}: {error.strerror}")
+            return
+        if root.identity is None:
+            try:
+                self._walker.add(root)
+            except OSError as error:
+                log.debug("%s: still not to be watched: %s", root.path, error)
+        elif found != root.identity:
+            self._lose(root, f"{root.path} is another directory now")
+
+    def _lose(self, root: Root, why: str) -> None:
+        if root.identity is not None:
+            self._walker.abandon(root)
+            self._sink.lost(root.tree, why)
+
+    # Events ------------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event, now: float) -> None:
+        wd, mask, cookie, name = event
+        if mask & inotify.IN_Q_OVERFLOW:
+            self.overflows += 1
+            log.warning("the kernel's event queue overflowed: all trees are walked and compared again")
+            self._walker.rescan()
+            return
+        directory = self._walker.watches.get(wd)
+        if directory is None:
+            return  # of a watch that has ended since
+        if not name:
+            self._handle_self(directory, mask, now)
+            return
+        place = locate(directory)
+        if place is None:
+            return  # it is on the move, or out of the tree: wherever it turns up, it is listed again
+        root, above = place
+        path = above + b"/" + name if above else name
+        is_directory = bool(mask & inotify.IN_ISDIR)
+        if root.excluded(path, is_directory):
+            return
+        if mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
+            self._left(directory, name, cookie if mask & inotify.IN_MOVED_FROM else 0, is_directory, now)
+            if mask & root.mask:
+                self._sink.gone(root.tree, path, now)
+        elif mask & inotify.IN_MOVED_TO:
+            self._arrived(directory, name, cookie, is_directory)
+            if mask & root.mask:
+                # What it replaced may have been recorded with things below it.
+                self._sink.gone(root.tree, path, now)
+        else:
+            if is_directory:
+                self._seen(directory, name)
+                mask &= _attributes(root)
+            elif mask & _MAKES:
+                mask = self._made(root, directory, name, path, mask, now)
+            else:
+                self._writers.forget(directory, name)
+                mask &= root.mask
+            if mask:
+                self._sink.record(Change(root.tree, path, Kind.NAME), now)
+
+    def _handle_self(self, directory: Directory, mask: int, now: float) -> None:
+        if mask & inotify.IN_IGNORED:
+            self._walker.ended(directory)
+        if isinstance(directory, Root):
+            if mask & _ENDS:
+                what = "unmounted" if mask & inotify.IN_UNMOUNT else "moved or removed"
+                self._lose(directory, f"{directory.path} was {what}")
+            elif mask & _attributes(directory):
+                self._sink.record(Change(directory.tree, b"", Kind.LIST), now)
+        elif mask & inotify.IN_UNMOUNT:
+            self._walker.walk(directory)  # what was hidden below the mount has come to light
+
+    def _left(self, directory: Directory, name: bytes, cookie: int, is_directory: bool, now: float) -> None:
+        """An entry was removed, or moved away (``cookie`` is not 0)."""
+        self._writers.forget(directory, name)
+        kid = directory.kid(name)
+        if kid is None:
+            return
+        if not is_directory:
+            # Where a file left, this directory has come. What was recorded of it is swallowed by the leaving.
+            self._walker.walk(kid)
+            return
+        kid.detach()
+        if cookie:
+            self._moving[cookie] = kid, now + MOVE_WAIT
+            # In an exchange (renameat2(2)) the other one has come before this one is said to leave.
+            self._seen(directory, name)
+        else:
+            self._walker.let_go(kid)
+
+    def _arrived(self, directory: Directory, name: bytes, cookie: int, is_directory: bool) -> None:
+        """An entry was moved here, from where the cookie tells if that is a place of ours."""
+        moved, _ = self._moving.pop(cookie, (None, 0.0))
+        replaced = directory.kid(name)
+        if replaced is not None and replaced is not moved:
+            replaced.detach()
+            self._walker.let_go(replaced)
+        if is_directory:
+            kid = moved or Directory(name, None)
+            directory.attach(kid, name)
+            self._walker.walk(kid)
+
+    def _seen(self, directory: Directory, name: bytes) -> None:
+        """There is a subdirectory of that name: a new one, or one whose attributes have changed."""
+        kid = directory.kid(name)
+        if kid is None:
+            kid = Directory(name, None)
+            directory.attach(kid, name)
+            self._walker.walk(kid)
+        elif kid in self._walker.blind:
+            self._walker.walk(kid)  # it may be readable now
+
+    # Files -------------------------------------------------------------------------------------------
+
+    def _made(self, root: Root, directory: Directory, name: bytes, path: bytes, mask: int, now: float) -> int:
+        """A file was made or modified: the events that are a change now, since nobody will close it.
+
+        Sent while somebody writes it, it would be sent half, and what follows would wait for that.
+        """
+        if not root.mask & inotify.IN_CLOSE_WRITE:
+            return mask & root.mask
+        links = 1
+        if mask & inotify.IN_CREATE:
+            links = _links(root, path)
+            # Written under another name, it is also closed under that one.
+            if links < 1 or (links > 1 and not self._is_being_written(directory, name)):
+                return mask & root.mask
+        expected = self._writers.expect(directory, name, now)
+        return mask if links > 1 or not expected else mask & root.mask & inotify.IN_MODIFY
+
+    def _not_closed(self, directory: Directory, name: bytes, now: float) -> None:
+        """A file was not closed for a while: if nobody has it open, nobody will."""
+        place = locate(directory)
+        if place is None:
+            return
+        # Asked again and again: the close may be told of a name that is not in the tree, or is gone.
+        if self._is_being_written(directory, name) and self._writers.expect(directory, name, now):
+            return
+        root, above = place
+        self._sink.record(Change(root.tree, above + b"/" + name if above else name, Kind.NAME), now)
+
+    def _is_being_written(self, directory: Directory, name: bytes) -> bool:
+        return self._walker.is_reachable(directory, lambda fd: is_being_written(fd, name))
+
+
+def _links(root: Root, path: bytes) -> int:
+    """The number of names of a regular file, 0 for anything else.
+
+    The answer decides about time only, never about content, so the look may take the direct path.
+    """
+    try:
+        status = os.lstat(os.fsencode(root.path) + b"/" + path)
+    except OSError:
+        return 0
+    return status.st_nlink if stat.S_ISREG(status.st_mode) else 0
+
+
+def _mask(events: frozenset[str]) -> int:
+    mask = 0
+    for name in events:
+        mask |= inotify.EVENTS[name]
+    return mask
+
+
+def _attributes(root: Root) -> int:
+    """The events that are a change of a directory: setting its mtime alone sends IN_MODIFY (utimensat(2))."""
+    return root.mask | (inotify.IN_MODIFY if root.mask & inotify.IN_ATTRIB else 0)

@@ -1,0 +1,47 @@
+"""Configuration files for tests, written into the current directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inosync.config import Config, ConfigError, load
+
+
+def good() -> dict[str, str]:
+    """What is required, as it would be written: the wpath ``a`` of the current directory."""
+    return {"wpaths": repr([f"{os.getcwd()}/a/"]), "rpaths": "['/www']", "rnodes": "['h:']"}
+
+
+def write(text: str, name: str = "conf.py") -> str:
+    path = Path(name)
+    path.write_text(text)
+    path.chmod(0o644)
+    return name
+
+
+def text(**values: str) -> str:
+    """A file with what is required, and these values as they would be written; "" leaves one out."""
+    return "".join(f"{name} = {value}\n" for name, value in (good() | values).items() if value)
+
+
+def config(**values: str) -> Config:
+    return load(write(text(**values)))
+
+
+def mistakes(source: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(write(source))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(caught.value.mistakes) > 0
+    assert all(line.isprintable() for line in lines)
+    return lines
+
+
+def refused(path: str) -> str:
+    """The text of the error that loading a file ends with."""
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return str(caught.value)

@@ -1,0 +1,405 @@
+"""A running inosync, seen from outside: its command line, its titles, its log, its processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from support import procs, trees
+from support.procs import Process
+from support.wait import until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAUNCHER = CHECKOUT / "bin" / "inosync"
+
+MARK = "INOSYNC_TEST_MARK"
+WORKER = re.compile(r"^inosync: (?P<node>.+?) \[(?P<state>[a-z]+)(?P<more>[^]]*)\]")
+MASTER = "inosync: master "
+LEFT_AFTER = 15.0
+"""Seconds after its master's end that any other process of an inosync may still be there."""
+
+
+class Daemon:
+    """One inosync and all the processes that come from it.
+
+    ``config`` is the text of a configuration file, or its settings by name; a ``rundir`` below ``home`` is
+    added if it has none. ``args`` follow ``-c FILE`` on the command line, ``env`` is added to the
+    environment. Nothing runs before ``start()``. ``close()`` at the end of a test ends everything that is
+    left, and fails if anything was left that should not be, or if a traceback was printed.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        config: Mapping[str, object] | str,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        launcher: Path = LAUNCHER,
+    ) -> None:
+        self.home = home
+        self.launcher = launcher
+        self.args = tuple(args)
+        self.rundir = home / "run"
+        self.stderr = home / "stderr"
+        self.stdout = home / "stdout"
+        self.file = home / "etc" / "default.py"
+        for directory in (home, self.rundir, self.file.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Whatever the umask: inosync refuses a configuration that others could change.
+            directory.chmod(0o700)
+        self._nodes: int | None = None
+        self._mark = uuid.uuid4().hex
+        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", MARK: self._mark, **(env or {})}
+        self._main: subprocess.Popen[bytes] | None = None
+        self._mains: list[int] = []
+        self._seen: dict[tuple[int, int], Process] = {}
+        self.configure(config)
+
+    # Starting and ending -------------------------------------------------------------------------------
+
+    def configure(self, config: Mapping[str, object] | str) -> None:
+        """Write the configuration file; a running daemon takes notice with ``hup()``."""
+        if isinstance(config, str):
+            text = config
+            if not re.search(r"^rundir\b", text, re.MULTILINE):
+                text = f"rundir = {str(self.rundir)!r}\n{text}"
+            self._nodes = None
+        else:
+            settings = {"rundir": str(self.rundir), **_tools(), **config}
+            text = "".join(f"{name} = {value!r}\n" for name, value in settings.items())
+            nodes = settings.get("rnodes")
+            self._nodes = len(nodes) if isinstance(nodes, list | tuple) else None
+        fresh = self.file.with_name("new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(text)
+        fresh.rename(self.file)
+
+    @property
+    def command(self) -> list[str]:
+        """The argument vector it is started with."""
+        return [sys.executable, str(self.launcher), "-c", str(self.file), *self.args]
+
+    def start(self, ready: bool = True) -> None:
+        """Start it in the foreground; with ``ready``, return when the master's title says that it is up."""
+        assert self._main is None, "inosync runs already"
+        with self.stderr.open("ab") as err, self.stdout.open("ab") as out:
+            self._main = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=self._env,
+                cwd=self.home,
+                start_new_session=True,
+            )
+        self._mains.append(self._main.pid)
+        if ready:
+            until(lambda: self.exit_code is not None or self.title(), 30, "the master's title")
+            assert self.exit_code is None, f"inosync ended with {self.exit_code}:\n{self.log()}"
+
+    @property
+    def pid(self) -> int:
+        """The master's process."""
+        assert self._main is not None, "inosync does not run"
+        return self._main.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code (negative: the signal that killed it), or None while it runs."""
+        assert self._main is not None, "inosync was not started"
+        return self._main.poll()
+
+    def wait(self, timeout: float = 30) -> int:
+        """Wait for its end, and return the exit code."""
+        assert self._main is not None, "inosync was not started"
+        try:
+            code = self._main.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self._report(f"inosync did not end within {timeout:g} s")) from None
+        self.descendants()
+        self._main = None
+        return code
+
+    def stop(self, timeout: float = 15) -> int:
+        """End it with SIGTERM and return its exit code."""
+        self.descendants()
+        os.kill(self.pid, signal.SIGTERM)
+        return self.wait(timeout)
+
+    def kill9(self) -> None:
+        """Kill the master, and only it, the way the out-of-memory killer does."""
+        self.descendants()
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def hup(self) -> None:
+        """Make it read its configuration file again."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the master any other signal."""
+        os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """End what is left of it, by pid; an ``AssertionError`` tells of what should not have been left."""
+        try:
+            if self._main is not None and self._main.poll() is None:
+                os.kill(self._main.pid, signal.SIGCONT)
+                self.stop()
+            elif self._main is not None:
+                self.wait()
+            until(lambda: not self.descendants(), LEFT_AFTER, "all processes of inosync to end")
+        except AssertionError as error:
+            left = "\n".join(f"  {pid}: {procs.title(pid)}" for pid in self.descendants())
+            raise AssertionError(f"{error}\nleft were:\n{left}\nthe log:\n{self.log_tail()}") from None
+        finally:
+            self._kill_all()
+        log = self.log()
+        assert "Traceback" not in log, f"a traceback in the log:\n{log[-8000:]}"
+
+    def _kill_all(self) -> None:
+        def gone() -> bool:
+            self.descendants()
+            for process in self._seen.values():
+                procs.send(process, signal.SIGKILL)
+            return not self._seen
+
+        if self._main is not None:
+            self._main.kill()
+            self._main.wait(10)
+            self._main = None
+        until(gone, 10, "the killed processes of inosync to end")
+
+    # Looking at it -------------------------------------------------------------------------------------
+
+    def log(self) -> str:
+        """All that it has written to stderr so far, over all its starts."""
+        return self.stderr.read_text(errors="replace") if self.stderr.exists() else ""
+
+    def log_tail(self, lines: int = 60) -> str:
+        """The end of the log."""
+        return "\n".join(self.log().splitlines()[-lines:])
+
+    def output(self) -> str:
+        """All that it has written to stdout so far."""
+        return self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
+
+    def descendants(self) -> list[int]:
+        """The pids of all processes that come from this daemon, the master and orphans included.
+
+        They are found as children of children, by the session that the master was started in, and by a mark
+        in the environment; the last finds what has detached itself, but not what has overwritten it with a
+        title. What was found once is followed for good.
+        """
+        found = procs.table()
+        mark = f"{MARK}={self._mark}".encode()
+        roots = {process.pid for process in self._seen.values() if procs.alive(process)}
+        for process in found.values():
+            if process.session in self._mains or _has_mark(process.pid, mark):
+                roots.add(process.pid)
+        own = [process for process in procs.family(sorted(roots), found) if procs.alive(process)]
+        self._seen = {(process.pid, process.start): process for process in own}
+        return [process.pid for process in own]
+
+    def title(self) -> str:
+        """The master's title; empty before it has one."""
+        if self._main is None:
+            return ""
+        text = procs.title(self._main.pid)
+        return text if text.startswith(MASTER) else ""
+
+    def titles(self) -> list[str]:
+        """The titles of the master and of the workers, as ``ps`` shows them."""
+        texts = (procs.title(pid) for pid in self.descendants())
+        return [text for text in texts if text.startswith("inosync: ")]
+
+    def workers(self) -> dict[str, int]:
+        """The workers' pids, by node name."""
+        return {node: pid for node, (pid, _) in self._worker_titles().items()}
+
+    def states(self) -> dict[str, str]:
+        """The word in the brackets of each worker's title, by node name."""
+        return {node: match["state"] for node, (_, match) in self._worker_titles().items()}
+
+    def state(self, node: str) -> str:
+        """The word in the brackets of this node's title; empty if it has no worker at the moment."""
+        return self.states().get(node, "")
+
+    def rsyncs(self, node: str | None = None) -> list[int]:
+        """The pids of the processes below the workers, or below one node's: rsync, and ssh if it is used."""
+        workers = self.workers()
+        roots = list(workers.values()) if node is None else [workers[node]]
+        return [process.pid for process in procs.family(roots) if process.pid not in roots]
+
+    def _worker_titles(self) -> dict[str, tuple[int, re.Match[str]]]:
+        found = {}
+        for pid in self.descendants():
+            text = procs.title(pid)
+            match = WORKER.match(text)
+            # A worker carries the master's title until it has one of its own.
+            if match and not text.startswith(MASTER):
+                found[match["node"]] = (pid, match)
+        return found
+
+    # Waiting -------------------------------------------------------------------------------------------
+
+    def until_level(
+        self,
+        pairs: Iterable[tuple[trees.Path, trees.Path]],
+        timeout: float = 60,
+        states: Collection[str] = ("ok",),
+        ignore: Callable[[bytes], bool] | None = None,
+        nodes: int | None = None,
+    ) -> None:
+        """Wait until each pair of directories (wpath, its copy) is equal and every node says so.
+
+        That is, until there are ``nodes`` workers (as many as the configuration's settings have nodes) with
+        one of ``states`` in their titles. Entries whose relative names ``ignore`` says yes to do not count.
+        """
+        expected = self._nodes if nodes is None else nodes
+        todo = list(pairs)
+
+        def apart(content: bool) -> list[str]:
+            lines = []
+            source: tuple[trees.Path, trees.Tree] | None = None
+            for wpath, copy in todo:
+                if not os.path.isdir(copy):
+                    lines.append(f"{os.fsdecode(copy)}: not there")
+                    continue
+                if source is None or source[0] != wpath:
+                    source = wpath, trees.snapshot(wpath, content, ignore)
+                found = trees.diff(source[1], trees.snapshot(copy, content, ignore))
+                lines += [f"{os.fsdecode(copy)}: {line}" for line in found]
+            return lines
+
+        def told() -> bool:
+            now = self.states()
+            return (len(now) == expected if expected is not None else bool(now)) and all(
+                state in states for state in now.values()
+            )
+
+        def level() -> bool:
+            if self._main is None or self._main.poll() is not None:
+                raise AssertionError("inosync does not run")
+            if "Traceback" in self.log():
+                raise AssertionError("a traceback in the log")
+            # Cheap looks first: the content is compared only when all else is equal.
+            return not apart(content=False) and told() and not apart(content=True)
+
+        try:
+            until(level, timeout, "the nodes to be level")
+        except AssertionError as error:
+            differences = apart(content=True)
+            shown = "\n".join(f"  {line}" for line in differences[:40]) or "  none"
+            message = f"{error}\n{len(differences)} differences, the first of them:\n{shown}"
+            raise AssertionError(self._report(message)) from None
+
+    def until_state(self, node: str, states: Collection[str], timeout: float = 60) -> str:
+        """Wait until this node's title has one of ``states`` in its brackets, and return it."""
+        try:
+            return until(
+                lambda: state if (state := self.state(node)) in states else "",
+                timeout,
+                f"{node} to be {' or '.join(states)}",
+            )
+        except AssertionError as error:
+            raise AssertionError(self._report(str(error))) from None
+
+    def until_logged(self, pattern: str, timeout: float = 60, since: int = 0) -> re.Match[str]:
+        """Wait until the log, from character ``since`` on, matches ``pattern``."""
+        return until(
+            lambda: re.search(pattern, self.log()[since:], re.MULTILINE), timeout, f"{pattern!r} in the log"
+        )
+
+    def _report(self, message: str) -> str:
+        titles = "\n".join(f"  {title}" for title in self.titles()) or "  none"
+        return f"{message}\ntitles:\n{titles}\nthe end of the log:\n{self.log_tail()}"
+
+
+class MakeDaemon(Protocol):
+    """The fixture ``daemon``: make an inosync, not started yet, in a directory of its own."""
+
+    def __call__(
+        self,
+        config: Mapping[str, object] | str,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Daemon:
+        """See ``Daemon``."""
+
+
+class FakeRsync:
+    """A program for the setting ``rsync``: it notes its starts, fails when told to, and else is rsync.
+
+    A node is known by a component ``/NODE/`` of the target.
+    """
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        real = shutil.which("rsync")
+        assert real, "rsync is not installed"
+        self.home = home
+        self.path = home / "rsync"
+        self._started = home / "started"
+        self._started.touch()
+        self.path.write_text(
+            FAKE_RSYNC.replace("@HOME@", shlex.quote(str(home))).replace("@REAL@", shlex.quote(real))
+        )
+        self.path.chmod(0o755)
+
+    def fault(self, node: str, shell: str) -> None:
+        """Do this in a shell before each transfer to the node; the file ``$fault`` is there until ``mend``."""
+        fresh = self.home / "new"
+        fresh.write_text(shell + "\n")
+        fresh.rename(self.home / f"fault-{node}")
+
+    def hold(self, node: str) -> None:
+        """Let each transfer to the node wait for ``mend``."""
+        self.fault(node, 'while [ -e "$fault" ]; do sleep 0.05; done')
+
+    def mend(self, node: str) -> None:
+        """Be rsync again; without a fault that is no change."""
+        (self.home / f"fault-{node}").unlink(missing_ok=True)
+
+    def starts(self, of: str = "") -> list[str]:
+        """The starts so far, as ``full TARGET`` or ``batch TARGET``; with ``of`` those with that in them."""
+        return [line for line in self._started.read_text().splitlines() if of in line]
+
+
+FAKE_RSYNC = """#!/bin/sh
+case "$1" in -V | --version) exec @REAL@ "$@" ;; esac
+kind=full
+for word; do
+    case "$word" in --files-from=-) kind=batch ;; esac
+done
+echo "$kind $word" >>@HOME@/started
+for fault in @HOME@/fault-*; do
+    case "$word" in
+        */"${fault##*/fault-}"/*) [ ! -e "$fault" ] || . "$fault" ;;
+    esac
+done
+exec @REAL@ "$@"
+"""
+
+
+def _tools() -> dict[str, str]:
+    """The setting for rsync, where it is not at its usual place."""
+    rsync = shutil.which("rsync")
+    return {} if rsync in (None, "/usr/bin/rsync") else {"rsync": str(rsync)}
+
+
+def _has_mark(pid: int, mark: bytes) -> bool:
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        # Gone, or another user's: not ours.
+        return False

@@ -1,0 +1,196 @@
+"""Processes as /proc shows them, and servers that a test starts and ends: always by pid, never by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.wait import until
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process. ``start`` (clock ticks after boot) tells it from a later one with the same pid."""
+
+    pid: int
+    state: str
+    ppid: int
+    pgrp: int
+    session: int
+    start: int
+
+
+def look(pid: int) -> Process | None:
+    """The process with this pid, or None if there is none any more."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may itself hold spaces and parentheses: proc(5).
+    fields = text.rpartition(")")[2].split()
+    return Process(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def table() -> dict[int, Process]:
+    """All processes of the system, by pid."""
+    found = (look(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    return {process.pid: process for process in found if process is not None}
+
+
+def family(roots: Iterable[int], among: Mapping[int, Process] | None = None) -> list[Process]:
+    """The processes ``roots`` and all that descend from them, parents first."""
+    processes = table() if among is None else among
+    children: dict[int, list[int]] = {}
+    for process in processes.values():
+        children.setdefault(process.ppid, []).append(process.pid)
+    order: list[Process] = []
+    todo = list(roots)
+    seen: set[int] = set()
+    while todo:
+        pid = todo.pop(0)
+        if pid in processes and pid not in seen:
+            seen.add(pid)
+            order.append(processes[pid])
+            todo.extend(children.get(pid, ()))
+    return order
+
+
+def alive(process: Process) -> bool:
+    """Whether this very process still runs; a zombie does not."""
+    now = look(process.pid)
+    return now is not None and now.start == process.start and now.state not in "ZX"
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Send a signal to this very process, if it is still there."""
+    if alive(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def title(pid: int) -> str:
+    """The command line of a process as ``ps`` shows it; empty if it is gone."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").rstrip()
+
+
+class Server:
+    """A server in the foreground, with all the processes that it makes for its connections."""
+
+    name = "server"
+
+    def __init__(self, log: Path) -> None:
+        self.logfile = log
+        self._main: subprocess.Popen[bytes] | None = None
+        self._seen: dict[tuple[int, int], Process] = {}
+
+    def command(self) -> Sequence[str]:
+        """The argument vector to start it with."""
+        raise NotImplementedError
+
+    def accepts(self) -> bool:
+        """Whether it serves connections by now."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, and return when it accepts connections."""
+        assert self._main is None, f"{self.name} runs already"
+        with self.logfile.open("ab") as log:
+            self._main = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            until(lambda: not self.running or self.accepts(), 20, f"{self.name} to accept connections")
+            assert self.running, f"{self.name} ended at once:\n{self.log()}"
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process that listens."""
+        assert self._main is not None, f"{self.name} does not run"
+        return self._main.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the listening process is there."""
+        return self._main is not None and self._main.poll() is None
+
+    def processes(self) -> list[Process]:
+        """The listening process and those that serve connections, orphans of earlier ones included."""
+        roots = [self._main.pid] if self._main is not None else []
+        for process in family([*roots, *(p.pid for p in self._seen.values() if alive(p))]):
+            self._seen[process.pid, process.start] = process
+        self._seen = {key: process for key, process in self._seen.items() if alive(process)}
+        return list(self._seen.values())
+
+    def connections(self) -> list[Process]:
+        """Those of its processes that serve a connection."""
+        return [
+            process for process in self.processes() if self._main is None or process.pid != self._main.pid
+        ]
+
+    def drop(self) -> None:
+        """Cut every connection that there is, and go on listening."""
+        for process in self.connections():
+            send(process, signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Hang: connections are taken by the kernel and nothing answers on them."""
+
+        def stopped() -> bool:
+            running = [process for process in self.processes() if process.state not in "Tt"]
+            for process in running:
+                send(process, signal.SIGSTOP)
+            return not running
+
+        until(stopped, 10, f"{self.name} to be stopped")
+
+    def resume(self) -> None:
+        """Go on after ``pause``."""
+        for process in self.processes():
+            send(process, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it politely; what does not go is killed."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and every connection at once, as a power failure would."""
+        self._end(signal.SIGKILL)
+
+    def log(self) -> str:
+        """What it has written so far."""
+        return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._main is None:
+            return
+        processes = self.processes()
+        for process in processes:
+            send(process, number)
+            # A stopped process takes no SIGTERM before it is continued.
+            send(process, signal.SIGCONT)
+        try:
+            self._main.wait(5)
+        except subprocess.TimeoutExpired:
+            self._main.kill()
+            self._main.wait(5)
+        self._main = None
+
+        def gone() -> bool:
+            left = self.processes()
+            for process in left:
+                send(process, signal.SIGKILL)
+            return not left
+
+        until(gone, 10, f"the processes of {self.name} to end")

@@ -1,0 +1,166 @@
+"""A real sshd on loopback, for the user who runs the tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from support.procs import Server
+from support.rsyncd import free_port
+
+
+class Sshd(Server):
+    """An sshd on 127.0.0.1 with keys of its own, which nobody but this test can log in to.
+
+    Any host name ``node-...`` leads to it with ``rsh``, or with ``ssh`` in the ``PATH`` of ``env()``: the
+    latter leaves rsync daemons in the same configuration alone, while with an explicit ``--rsh`` rsync
+    would try to reach those through ssh as well.
+    """
+
+    name = "sshd"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home / "sshd.log")
+        self.port = free_port()
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+        # sshd runs itself again for every connection and insists on an absolute path.
+        sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
+        ssh = shutil.which("ssh")
+        assert sshd, "sshd is not installed"
+        assert ssh, "ssh is not installed"
+        self._sshd = os.path.realpath(sshd)
+        self.ssh_config = home / "ssh_config"
+        self._server_config = home / "sshd_config"
+        self._keys()
+        self._configure_server()
+        self._configure_client(ssh)
+
+    @property
+    def rsh(self) -> str:
+        """The remote shell for rsync's ``--rsh``: in a configuration, ``extra = ["--rsh=" + rsh]``."""
+        return f"ssh -F {shlex.quote(str(self.ssh_config))}"
+
+    def env(self) -> dict[str, str]:
+        """The environment in which plain ``ssh`` knows the hosts ``node-...``, as with a ~/.ssh/config."""
+        return {"PATH": f"{self.home / 'bin'}:{os.environ.get('PATH', os.defpath)}"}
+
+    def node(self, name: str, path: str | Path = "") -> str:
+        """A node of this name in rsync's syntax, optionally with the directory where it keeps its trees."""
+        return f"node-{name}:{path}"
+
+    def command(self) -> Sequence[str]:
+        return (self._sshd, "-D", "-e", "-f", str(self._server_config))
+
+    def accepts(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
+                return probe.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def refusal(self) -> str:
+        """Why nobody can log in, in ssh's words; empty if it works."""
+        done = subprocess.run(
+            ["ssh", "-F", str(self.ssh_config), "node-probe", "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return (
+            "" if done.returncode == 0 else done.stderr.decode(errors="replace") or f"exit {done.returncode}"
+        )
+
+    def _keys(self) -> None:
+        for name in ("host_key", "user_key"):
+            if not (self.home / name).exists():
+                command = [
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "",
+                    "-f",
+                    str(self.home / name),
+                ]
+                subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+        shutil.copy(self.home / "user_key.pub", self.home / "authorized_keys")
+        key = (self.home / "host_key.pub").read_text()
+        (self.home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}")
+
+    def _configure_server(self) -> None:
+        if os.geteuid() == 0:
+            # sshd's privilege separation wants it, and on Debian only its unit makes it.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        settings = [
+            "ListenAddress 127.0.0.1",
+            f"Port {self.port}",
+            f'HostKey "{self.home}/host_key"',
+            f'AuthorizedKeysFile "{self.home}/authorized_keys"',
+            f"AllowUsers {pwd.getpwuid(os.geteuid()).pw_name}",
+            "PidFile none",
+            "StrictModes no",
+            "UsePAM no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PubkeyAuthentication yes",
+            "PermitRootLogin prohibit-password",
+            "MaxStartups 1000",
+            "MaxSessions 1000",
+            "UseDNS no",
+            "X11Forwarding no",
+            "PrintMotd no",
+            "LogLevel VERBOSE",
+        ]
+        # Since OpenSSH 9.8 an address is shut out for a while when its connections break; older versions do
+        # not know the word.
+        for extra in (["PerSourcePenalties no"], []):
+            self._server_config.write_text("\n".join(settings + extra) + "\n")
+            test = [self._sshd, "-t", "-f", str(self._server_config)]
+            done = subprocess.run(test, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if done.returncode == 0:
+                return
+        raise AssertionError(f"sshd refuses its configuration: {done.stderr.decode(errors='replace')}")
+
+    def _configure_client(self, ssh: str) -> None:
+        self.ssh_config.write_text(
+            "\n".join(
+                [
+                    "Host node-*",
+                    "  HostName 127.0.0.1",
+                    f"  Port {self.port}",
+                    f"  User {pwd.getpwuid(os.geteuid()).pw_name}",
+                    f'  IdentityFile "{self.home}/user_key"',
+                    "  IdentitiesOnly yes",
+                    "  IdentityAgent none",
+                    f'  UserKnownHostsFile "{self.home}/known_hosts"',
+                    "  GlobalKnownHostsFile /dev/null",
+                    "  StrictHostKeyChecking yes",
+                    "  UpdateHostKeys no",
+                    "  CheckHostIP no",
+                    "  BatchMode yes",
+                    "  ConnectTimeout 20",
+                    "  ControlMaster no",
+                    "  ControlPath none",
+                    "  LogLevel ERROR",
+                ]
+            )
+            + "\n"
+        )
+        wrapper = self.home / "bin" / "ssh"
+        wrapper.parent.mkdir(exist_ok=True)
+        wrapper.write_text(
+            f'#!/bin/sh\nexec {shlex.quote(ssh)} -F {shlex.quote(str(self.ssh_config))} "$@"\n'
+        )
+        wrapper.chmod(0o755)

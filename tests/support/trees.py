@@ -1,0 +1,166 @@
+"""What is in a tree, and in what two trees differ."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+MUNGED = b"/rsyncd-munged/"
+"""What an rsync daemon without chroot puts before every symlink's target: rsyncd.conf(5), munge symlinks."""
+
+Path = bytes | str | os.PathLike[str]
+
+TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All of a directory entry that a mirror has to have in common with its source."""
+
+    type: str
+    mode: int
+    """Permission bits; 0 for a symlink, which has none of its own on Linux."""
+    mtime_ns: int
+    uid: int
+    gid: int
+    size: int
+    """Bytes of a file; 0 for all else, as the size of a directory depends on its history."""
+    digest: str = ""
+    """SHA-256 of a file's content."""
+    target: bytes = b""
+    """Where a symlink points; what an rsync daemon put before it is left out."""
+    rdev: int = 0
+    """A device's number."""
+
+
+Tree = dict[bytes, Entry]
+
+
+def snapshot(path: Path, content: bool = True, ignore: Callable[[bytes], bool] | None = None) -> Tree:
+    """Return the entries below ``path`` by their relative names; the root itself is not among them.
+
+    No symlink is followed, and depth is limited by open files, not by PATH_MAX. A tree that changes
+    meanwhile gives what could be seen of it. Without ``content`` no file is opened and no digest made.
+    Entries whose relative name ``ignore`` says yes to are left out, with all below them.
+    """
+    tree: Tree = {}
+    root = os.open(os.fspath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _descend(root, b"", tree, content, ignore)
+    finally:
+        os.close(root)
+    return tree
+
+
+def diff(
+    a: Mapping[bytes, Entry], b: Mapping[bytes, Entry], names: tuple[str, str] = ("source", "node")
+) -> list[str]:
+    """Return one readable line for each name in which two snapshots differ; empty if they are equal."""
+    lines = []
+    for name in sorted(a.keys() | b.keys()):
+        here, there = a.get(name), b.get(name)
+        if here == there:
+            continue
+        if here is None or there is None:
+            entry, where = (here, names[0]) if here is not None else (there, names[1])
+            assert entry is not None
+            lines.append(f"{name!r}: only on the {where} ({entry.type})")
+            continue
+        attributes = [field.name for field in fields(Entry)]
+        if here.type != there.type:
+            attributes = ["type"]
+        changed = [
+            f"{key} {_show(key, getattr(here, key))} != {_show(key, getattr(there, key))}"
+            for key in attributes
+            if getattr(here, key) != getattr(there, key)
+        ]
+        lines.append(f"{name!r} ({here.type}): {', '.join(changed)}")
+    return lines
+
+
+def _show(key: str, value: object) -> str:
+    if key == "mode" and isinstance(value, int):
+        return f"{value:04o}"
+    if key == "digest":
+        return str(value)[:8] or "-"
+    return str(value)
+
+
+def _descend(
+    directory: int, prefix: bytes, tree: Tree, content: bool, ignore: Callable[[bytes], bool] | None
+) -> None:
+    """Add what is in the open ``directory``; ``prefix`` is its name with a slash, or empty for the root."""
+    for name in sorted(map(os.fsencode, os.listdir(directory))):
+        path = prefix + name
+        if ignore is not None and ignore(path):
+            continue
+        try:
+            entry = _entry(directory, name, content)
+            tree[path] = entry
+            if entry.type != "directory":
+                continue
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            child = os.open(name, flags, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        try:
+            _descend(child, path + b"/", tree, content, ignore)
+        finally:
+            os.close(child)
+
+
+def _entry(directory: int, name: bytes, content: bool) -> Entry:
+    info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    kind = stat.S_IFMT(info.st_mode)
+    digest, target, rdev, size = "", b"", 0, 0
+    mode = stat.S_IMODE(info.st_mode)
+    if kind == stat.S_IFREG:
+        size = info.st_size
+        if content:
+            digest = _digest(directory, name)
+    elif kind == stat.S_IFLNK:
+        try:
+            target = os.readlink(name, dir_fd=directory).removeprefix(MUNGED)
+        except OSError as error:
+            # It was replaced by something else since stat: as good as gone.
+            raise FileNotFoundError(name) from error
+        mode = 0
+    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        rdev = info.st_rdev
+    return Entry(
+        TYPES.get(kind, "unknown"),
+        mode,
+        info.st_mtime_ns,
+        info.st_uid,
+        info.st_gid,
+        size,
+        digest,
+        target,
+        rdev,
+    )
+
+
+def _digest(directory: int, name: bytes) -> str:
+    # O_NONBLOCK: were it a fifo by now, opening it would never return.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags, dir_fd=directory)
+    except PermissionError:
+        return "not readable"
+    except OSError as error:
+        raise FileNotFoundError(name) from error
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise FileNotFoundError(name)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""Real nodes and real daemons, ended by pid when their test or the session is over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, MakeDaemon
+from support.rsyncd import MakeRsyncd, Rsyncd
+from support.sshd import Sshd
+
+
+@pytest.fixture
+def rsyncd(tmp_path: Path) -> Iterator[MakeRsyncd]:
+    """Rsync daemons on loopback, as many as a test wants."""
+    made: list[Rsyncd] = []
+
+    def make(
+        modules: Mapping[str, Path],
+        user: str = "",
+        password: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> Rsyncd:
+        server = Rsyncd(tmp_path / f"rsyncd-{len(made)}", modules, user, password, options)
+        made.append(server)
+        server.start()
+        return server
+
+    yield make
+    _each([server.kill for server in made])
+
+
+@pytest.fixture(scope="session")
+def shared_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One sshd for the whole session. A test that stops it uses ``own_sshd`` instead."""
+    yield from _sshd(tmp_path_factory.mktemp("sshd"))
+
+
+@pytest.fixture
+def sshd(shared_sshd: Sshd) -> Sshd:
+    """The sshd on loopback that all tests share."""
+    assert shared_sshd.running, f"sshd has ended:\n{shared_sshd.log()}"
+    return shared_sshd
+
+
+@pytest.fixture
+def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """An sshd of the test's own, which it may stop, kill and start again."""
+    yield from _sshd(tmp_path / "sshd")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
+    """Inosync daemons. The end of the test is the end of them, and checks that they leave nothing behind."""
+    made: list[Daemon] = []
+
+    def make(
+        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Daemon:
+        one = Daemon(tmp_path / f"inosync-{len(made)}", config, args, env)
+        made.append(one)
+        return one
+
+    yield make
+    _each([one.close for one in made])
+
+
+def _sshd(home: Path) -> Iterator[Sshd]:
+    server = Sshd(home)
+    server.start()
+    try:
+        refusal = server.refusal()
+        if refusal and os.geteuid() != 0:
+            # A locked account, or an sshd that only root may run: nothing of ours.
+            pytest.skip(f"an sshd of this user lets nobody in: {refusal.strip()}")
+        assert not refusal, f"nobody can log in: {refusal}\n{server.log()}"
+        yield server
+    finally:
+        server.kill()
+
+
+def _each(finishers: list[Callable[[], None]]) -> None:
+    """Run them all, the last made first, whatever fails; then fail with the first failure."""
+    failures: list[Exception | AssertionError] = []
+    for finish in reversed(finishers):
+        try:
+            finish()
+        except (AssertionError, OSError) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

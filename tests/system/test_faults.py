@@ -1,0 +1,599 @@
+"""What goes wrong, black-box: processes that are killed or stopped, rsyncs that fail, nodes that refuse.
+
+Whatever it is, it ends level once it is over, nobody else notices, and the title says what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import procs, trees
+from support.churn import Churn
+from support.daemon import Daemon, FakeRsync, MakeDaemon
+from support.rsyncd import MakeRsyncd
+from support.sshd import Sshd
+from support.wait import until
+
+ROOT = os.geteuid() == 0
+FIRST, LONGEST = 0.2, 1.0
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (FIRST, LONGEST)}
+GONE = 10.0
+"""Seconds after which nothing may be left of an inosync whose master was killed."""
+TIME = r"\d\d:\d\d:\d\d"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A daemon, its tree, and its nodes, each called like the directory below ``nodes`` that it is."""
+
+    daemon: Daemon
+    rsync: FakeRsync
+    tree: Path
+    nodes: Path
+
+    def copy(self, node: str) -> Path:
+        return self.nodes / node / self.tree.name
+
+    def pairs(self, *nodes: str) -> list[tuple[Path, Path]]:
+        return [(self.tree, self.copy(node)) for node in nodes or sorted(os.listdir(self.nodes))]
+
+    def until_ok(self, churn: Churn | None = None) -> None:
+        """Wait until every node is level, and says so."""
+        try:
+            self.daemon.until_level(self.pairs(), 90)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{churn.tail(150) if churn else ''}") from None
+
+    def change(self, name: str, content: str = "content") -> None:
+        (self.tree / name).write_text(content)
+
+    def until_arrived(self, node: str, name: str, content: str = "content") -> None:
+        until(lambda: arrived(self.copy(node) / name, content), 60, f"{name} on {node}")
+
+    def until_title(self, node: str, pattern: str) -> re.Match[str]:
+        """Wait until the node's title, less its name, matches the whole pattern."""
+        pid = self.daemon.workers()[node]
+        title = ""
+
+        def look() -> re.Match[str] | None:
+            nonlocal title
+            title = procs.title(pid)
+            return re.fullmatch(f"inosync: {re.escape(node)} {pattern}", title)
+
+        try:
+            return until(look, 60, f"{pattern!r} in the title of {node}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it was {title!r}\n{self.daemon.log_tail()}") from None
+
+
+def arrived(path: Path, content: str) -> bool:
+    try:
+        return path.read_text() == content
+    except FileNotFoundError:
+        return False
+
+
+def set_up(home: Path, make: MakeDaemon, nodes: Mapping[str, str | Mapping[str, object]]) -> Setup:
+    """A setup of nodes: for each its location in rsync's syntax, ``""`` for a local one, or its settings."""
+    tree, places = home / "tree", home / "nodes"
+    tree.mkdir()
+    rsync = FakeRsync(home / "fake")
+    items = []
+    for name, settings in nodes.items():
+        (places / name).mkdir(parents=True, exist_ok=True)
+        item = {"node": settings} if isinstance(settings, str) else dict(settings)
+        items.append({**item, "node": item.get("node") or f"{places / name}/", "name": name})
+    config = {"wpaths": [str(tree)], "rpaths": ["tree"], "rnodes": items, "rsync": str(rsync.path), **FAST}
+    return Setup(make(config, ("-v",)), rsync, tree, places)
+
+
+Make = Callable[[Mapping[str, str | Mapping[str, object]]], Setup]
+
+
+@pytest.fixture
+def setup(tmp_path: Path, daemon: MakeDaemon) -> Make:
+    return lambda nodes: set_up(tmp_path, daemon, nodes)
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP, and wait until it has."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: (p := procs.look(pid)) is not None and p.state == "T", 30, f"{pid} to be stopped")
+
+
+# Killed and stopped processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+def test_workers_killed_under_churn_are_replaced_and_lose_nothing(setup: Make, seed: int) -> None:
+    s = setup({"victim": "", "other": ""})
+    churn = Churn(os.fsencode(s.tree), seed)
+    churn.run(100)
+    s.daemon.start()
+    s.until_ok(churn)
+    pids = s.daemon.workers()
+    victims = [pids["victim"]]
+    for _ in range(5):
+        churn.run(30, seconds=0.2)
+        os.kill(victims[-1], signal.SIGKILL)
+        churn.run(30)
+        # It is seen as a new one only when it has its own title.
+        victims.append(
+            until(
+                lambda: pid if (pid := s.daemon.workers().get("victim")) not in (None, *victims) else 0,
+                60,
+                "another worker",
+            )
+            or 0
+        )
+    s.until_ok(churn)
+    assert s.daemon.workers() == {"victim": victims[-1], "other": pids["other"]}
+    assert len(set(victims)) == len(victims)
+    assert f"victim: worker killed by signal 9 (pid {victims[0]})" in s.daemon.log()
+
+
+def test_all_workers_killed_at_once_are_replaced(setup: Make) -> None:
+    s = setup({"a": "", "b": "", "c": ""})
+    s.daemon.start()
+    s.until_ok()
+    before = s.daemon.workers()
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    s.change("file")
+    s.until_ok()
+    assert not set(before.values()) & set(s.daemon.workers().values())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("killed", ["rsync", "its child"])
+def test_rsyncs_killed_under_churn_are_failures_and_lose_nothing(setup: Make, seed: int, killed: str) -> None:
+    s = setup({"victim": {"rspeed": 400}, "other": ""})
+    churn = Churn(os.fsencode(s.tree), seed)
+    churn.run(100)
+    s.daemon.start()
+    s.until_ok(churn)
+    pids = s.daemon.workers()
+
+    def kill_one() -> bool:
+        family = procs.family([pids["victim"]])
+        # Below the worker is rsync, below that the one that would be on the node.
+        victims = family[1:2] if killed == "rsync" else family[2:3]
+        for process in victims:
+            procs.send(process, signal.SIGKILL)
+        churn.run(3)
+        return bool(victims)
+
+    for _ in range(6):
+        churn.run(20)
+        until(kill_one, 60, "an rsync to kill")
+    s.until_ok(churn)
+    s.daemon.until_logged(r"WARNING: victim: killed by SIGKILL.*; try \d+ in" if killed == "rsync" else r"; try \d+ in")
+    assert "other: " not in "".join(line for line in s.daemon.log().splitlines() if "; try " in line)
+    assert s.daemon.workers() == pids
+
+
+def test_a_stopped_worker_holds_up_nobody_and_catches_up(setup: Make, seed: int) -> None:
+    s = setup({"stopped": "", "other": "", "third": ""})
+    s.daemon.start()
+    s.until_ok()
+    pids = s.daemon.workers()
+    stop(pids["stopped"])
+    churn = Churn(os.fsencode(s.tree), seed)
+    try:
+        for number in range(4):
+            churn.run(50, seconds=0.2)
+            s.change("counter", f"{number}")
+            s.until_arrived("other", "counter", f"{number}")
+            s.until_arrived("third", "counter", f"{number}")
+            s.until_title("other", rf"\[ok\] synced {TIME}")
+        # More than a pipe holds, were each change a message.
+        for number in range(3000):
+            s.change(f"many-{number % 1500}", f"{number}")
+        s.daemon.until_level(s.pairs("other", "third"), 60, states=("ok", "syncing"))
+        until(lambda: re.search(r"\[3 nodes: 2 ok, 1 (syncing|lagging)\]", s.daemon.title()), 60, "the truth")
+        assert not arrived(s.copy("stopped") / "counter", "3")
+        # It also answers in other ways.
+        since = len(s.daemon.log())
+        s.daemon.hup()
+        s.daemon.until_logged("reloaded", since=since)
+    finally:
+        os.kill(pids["stopped"], signal.SIGCONT)
+    s.until_ok(churn)
+    assert s.daemon.workers() == pids
+
+
+# rsyncs that fail ----------------------------------------------------------------------------------------
+
+INJECTED = "rsync: [sender] injected fault: no luck today (5)"
+
+
+def failing(code: int) -> str:
+    return f"echo '{INJECTED}' >&2; echo 'rsync error: some (code {code}) at main.c(1)' >&2; exit {code}"
+
+
+NO_LUCK = r"injected fault: no luck today \(5\)"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an rsync does, and what its node's title then says."""
+
+    shell: str
+    reason: str = ".+"
+    state: str = rf"\[retry [1-9]\d* at {TIME}\]"
+    behind: str = r", [1-9]\d* behind"
+    tries: int = 4
+    """To be waited for; where each takes its time, few."""
+
+
+DEGRADED = r"\[degraded\]"
+FAULTS: dict[str, Fault] = {
+    **{f"exits with {code}": Fault(failing(code), NO_LUCK) for code in (1, 5, 12, 30, 35, 255, 99)},
+    **{f"exits with {code}": Fault(failing(code), NO_LUCK, DEGRADED, "") for code in (23, 24, 25)},
+    "exits with 12 and says nothing": Fault("exit 12", r"[^,]*\(exit 12\)"),
+    "exits with 99 and says nothing": Fault("exit 99", r"[^,]*\(exit 99\)"),
+    "exits with 23 and says nothing": Fault("exit 23", r"[^,]*\(exit 23\)", DEGRADED, ""),
+    "says something else than it means": Fault(
+        "echo nonsense >&2; echo 'rsync: more nonsense' >&2; exit 23", ".*nonsense", DEGRADED, ""
+    ),
+    "dies by SIGKILL": Fault("kill -KILL $$", "killed by SIGKILL.*"),
+    "dies by SIGSEGV": Fault("ulimit -c 0; kill -SEGV $$", "killed by SIGSEGV.*"),
+    "exits before it has read its names": Fault("exec 0<&-; exit 12", r"[^,]*\(exit 12\)"),
+    "hangs": Fault("exec sleep 1000", "no progress for 1 s", tries=2),
+    "hangs and ignores SIGTERM": Fault("trap '' TERM; exec sleep 1000", "no progress for 1 s", tries=2),
+    "hangs with its output closed": Fault("exec sleep 1000 >&- 2>&-", "no progress for 1 s", tries=2),
+    "stops itself": Fault("kill -STOP $$", "no progress for 1 s", tries=2),
+    "leaves a child that keeps its output open": Fault("sleep 1000 & exit 12", r"[^,]*\(exit 12\)"),
+    "leaves a child that writes for ever": Fault("yes noise >&2 & exit 12"),
+    "leaves a child in a session of its own": Fault(
+        "setsid sleep 1000 & sleep 0.1; exit 12", r"[^,]*\(exit 12\)"
+    ),
+    "writes 20 MB to stderr": Fault("yes 'rsync: noise' | head -c 20000000 >&2; exit 12", ".*noise"),
+    "writes 50 MB to stdout": Fault("head -c 50000000 /dev/zero; exit 12", r"[^,]*\(exit 12\)"),
+    "writes a line of 50 MB to stderr": Fault("head -c 50000000 /dev/zero | tr '\\0' x >&2; exit 12"),
+    "writes bytes that are no text": Fault(
+        r"printf 'rsync: \377\033[31m\001\r\n\n' >&2; exit 12", r"[ -~]*(31m|12)[ -~]*"
+    ),
+    "cannot be executed": Fault("", ".+"),
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    """One daemon for the whole table, with one node for the faults."""
+    home = tmp_path_factory.mktemp("faults")
+    made: list[Daemon] = []
+
+    def make(
+        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Daemon:
+        made.append(Daemon(home / "inosync", config, args, env))
+        return made[0]
+
+    s = set_up(home, make, {"faulty": {"rtimeout": 1}, "sound": ""})
+    try:
+        s.daemon.start()
+        s.until_ok()
+        yield s
+        s.daemon.close()
+    finally:
+        s.rsync.mend("faulty")
+        with contextlib.suppress(AssertionError):
+            s.daemon.close()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
+    s, fault = table, FAULTS[name]
+    executable = s.rsync.path.stat().st_mode
+    s.until_ok()
+    pids = s.daemon.workers()
+    before, began = len(s.rsync.starts("/faulty/")), time.monotonic()
+    if name == "cannot be executed":
+        # Then the other node would fail, too; for this one it is the script that runs rsync.
+        s.rsync.fault("faulty", "chmod a-x $0; exec $0")
+    else:
+        s.rsync.fault("faulty", fault.shell)
+    try:
+        s.change(name)
+        if name == "cannot be executed":
+            until(lambda: s.rsync.path.stat().st_mode & 0o111 == 0, 60, "it to be no program any more")
+            s.change(name, "more")
+            s.until_title("sound", rf"\[retry 1 at {TIME}\] .*[Pp]ermission denied, [1-9]\d* behind")
+            return
+        s.until_arrived("sound", name)
+        s.until_title("faulty", f"{fault.state} {fault.reason}{fault.behind}")
+        until(lambda: len(s.rsync.starts("/faulty/")) - before >= fault.tries, 60, "it to be tried again")
+        took, tries = time.monotonic() - began, len(s.rsync.starts("/faulty/")) - before
+        # One change may come as two batches, and what is left of the first does not hold up the second.
+        failures = tries - 1 - (2 if fault.state == DEGRADED else 0)
+        assert took >= sum(0.75 * min(FIRST * 2**n, LONGEST) for n in range(failures)), f"{tries} tries"
+        s.change("meanwhile", name)
+        s.until_arrived("sound", "meanwhile", name)
+        s.until_title("sound", rf"\[ok\] synced {TIME}")
+        words = "retrying|syncing|degraded"
+        until(
+            lambda: re.fullmatch(
+                rf"inosync: master default\.py \[2 nodes: 1 ok, 1 ({words})\] \d+ dirs", s.daemon.title()
+            ),
+            60,
+            "the master's title to tell",
+        )
+    finally:
+        s.rsync.mend("faulty")
+        s.rsync.path.chmod(executable)
+    s.until_ok()
+    assert s.daemon.workers() == pids
+    assert (s.copy("faulty") / name).exists()
+
+
+def test_an_rsync_that_complains_without_end_is_read_and_disturbs_nobody(table: Setup) -> None:
+    s = table
+    s.until_ok()
+    s.rsync.fault(
+        "faulty",
+        "yes 'rsync: noise' >&2 & noise=$!; trap 'kill $noise' EXIT; trap 'exit 20' TERM\n"
+        'while [ -e "$fault" ]; do sleep 0.05; done; exit 12',
+    )
+    try:
+        s.change("noise")
+        s.until_title("faulty", r"\[syncing\] .*")
+        for number in range(5):
+            s.change("during noise", f"{number}")
+            s.until_arrived("sound", "during noise", f"{number}")
+        status = Path(f"/proc/{s.daemon.workers()['faulty']}/status").read_text()
+        [kilobytes] = re.findall(r"VmRSS:\s+(\d+) kB", status)
+        assert int(kilobytes) < 200_000
+    finally:
+        s.rsync.mend("faulty")
+    s.until_ok()
+
+
+def test_a_fault_during_the_first_full_mirror_is_retried_until_it_is_level(setup: Make) -> None:
+    s = setup({"faulty": "", "sound": ""})
+    s.change("before")
+    s.rsync.fault("faulty", failing(12))
+    s.daemon.start()
+    s.until_arrived("sound", "before")
+    s.until_title("faulty", rf"\[retry 2 at {TIME}\] {NO_LUCK}, [1-9]\d* behind")
+    s.change("after")
+    s.rsync.mend("faulty")
+    s.until_ok()
+
+
+def test_changes_made_while_a_node_fails_are_all_there_afterwards(setup: Make, seed: int) -> None:
+    s = setup({"faulty": "", "sound": ""})
+    churn = Churn(os.fsencode(s.tree), seed)
+    churn.run(50)
+    s.daemon.start()
+    s.until_ok(churn)
+    full = len(s.rsync.starts("full "))
+    for shell in (failing(12), failing(23), "kill -KILL $$", "x=$(cat | head -c 10); " + failing(24)):
+        s.rsync.fault("faulty", shell)
+        churn.run(60, seconds=0.5)
+        s.change("last", shell)
+        s.until_arrived("sound", "last", shell)
+        s.rsync.mend("faulty")
+    s.until_ok(churn)
+    # It was the journal that made it level.
+    assert len(s.rsync.starts("full ")) == full
+
+
+def test_rtimeout_does_not_end_a_transfer_that_is_only_slow(setup: Make) -> None:
+    s = setup({"slow": {"rtimeout": 2, "rspeed": 100}, "other": ""})
+    s.daemon.start()
+    s.until_ok()
+    (s.tree / "big").write_bytes(os.urandom(600_000))
+    s.until_title("slow", r"\[syncing\] 1 path")
+    s.until_ok()
+    log = s.daemon.log()
+    assert "no progress" not in log
+    [took] = re.findall(r"slow: 1 path in ([\d.]+) s", log)[-1:]
+    assert float(took) > 2, "it was no test"
+
+
+# Nodes that refuse, and nodes that are not there -----------------------------------------------------------
+
+
+def without_owners(path: Path) -> dict[bytes, tuple[object, ...]]:
+    tree = trees.snapshot(path)
+    return {name: (e.type, e.mode, e.mtime_ns, e.digest, e.target) for name, e in tree.items()}
+
+
+@pytest.mark.skipif(not ROOT, reason="only root runs a node as somebody else")
+def test_a_node_that_may_not_set_the_roots_times_is_mirrored_and_degraded(
+    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, seed: int
+) -> None:
+    server = rsyncd({"www": tmp_path / "nodes/foreign"}, options={"uid": "65534", "gid": "65534"})
+    s = setup({"foreign": server.url("www"), "own": ""})
+    s.copy("foreign").mkdir()
+    s.copy("foreign").chmod(0o777)
+    (s.tree / "dir").mkdir()
+    s.change("dir/first")
+    s.daemon.start()
+    s.until_title("foreign", r"\[degraded\] failed to set (times|permissions) on .*: .*[Nn]ot permitted.*")
+    churn = Churn(os.fsencode(s.tree), seed)
+    for number in range(4):
+        # Nothing that somebody else than root could not do there.
+        for name in ("file", "dir/file", f"new-{number}"):
+            s.change(name, f"{number}")
+        (s.tree / f"made-{number}/sub").mkdir(parents=True)
+        s.change(f"made-{number}/sub/file", f"{number}")
+        os.utime(s.tree, ns=(10**18 + number, 10**18 + number))
+        s.until_arrived("foreign", f"made-{number}/sub/file", f"{number}")
+        s.until_arrived("foreign", "file", f"{number}")
+    (s.tree / "made-0/sub/file").unlink()
+    (s.tree / "made-1").rename(s.tree / "renamed")
+    until(
+        lambda: without_owners(s.tree) == without_owners(s.copy("foreign")),
+        60,
+        f"it to be level\n{churn.tail()}",
+    )
+    s.until_title("foreign", r"\[degraded\] failed to set (times|permissions) on .*")
+    until(lambda: "[2 nodes: 1 ok, 1 degraded]" in s.daemon.title(), 60, "the master to tell")
+    s.daemon.until_level(s.pairs("own"), states=("ok", "degraded", "syncing"))
+    # Its owner puts it right.
+    s.copy("foreign").chmod(s.tree.stat().st_mode & 0o7777)
+    os.chown(s.copy("foreign"), 65534, 65534)
+    s.until_title("foreign", rf"\[ok\] synced {TIME}")
+
+
+@pytest.mark.skipif(not ROOT, reason="only root runs a node as somebody else")
+def test_a_name_that_a_node_refuses_holds_up_no_other_and_arrives_when_it_is_repaired(
+    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path
+) -> None:
+    server = rsyncd({"www": tmp_path / "nodes/foreign"}, options={"uid": "65534", "gid": "65534"})
+    s = setup({"foreign": server.url("www"), "own": ""})
+    for directory in (s.nodes / "foreign", s.tree):
+        os.chown(directory, 65534, 65534)
+    for name in ("locked", "open"):
+        (s.tree / name).mkdir()
+    s.daemon.start()
+    s.until_arrived("own", "open/none", "") if (s.tree / "open/none").exists() else None
+    until(lambda: (s.copy("foreign") / "locked").exists(), 60, "the first mirror")
+    s.daemon.until_state("foreign", ("ok",))
+    os.chown(s.copy("foreign") / "locked", 0, 0)
+    for number in range(3):
+        s.change("locked/refused", f"{number}")
+        s.change("open/taken", f"{number}")
+        s.change("taken", f"{number}")
+        s.until_arrived("foreign", "open/taken", f"{number}")
+        s.until_arrived("foreign", "taken", f"{number}")
+    s.until_title("foreign", r'\[degraded\] .*"?/?locked.*: Permission denied.*')
+    assert not (s.copy("foreign") / "locked/refused").exists()
+    os.chown(s.copy("foreign") / "locked", 65534, 65534)
+    s.until_arrived("foreign", "locked/refused", "2")
+    s.until_title("foreign", rf"\[ok\] synced {TIME}")
+    assert without_owners(s.tree) == without_owners(s.copy("foreign"))
+
+
+def test_a_node_that_is_down_at_the_start_is_level_when_it_is_up(
+    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, seed: int
+) -> None:
+    server = rsyncd({"www": tmp_path / "nodes/remote"})
+    server.kill()
+    s = setup({"remote": server.url("www"), "own": ""})
+    s.change("before")
+    s.daemon.start()
+    s.until_arrived("own", "before")
+    refused = rf"\[retry [1-9]\d* at {TIME}\] .*Connection refused.*, [1-9]\d* behind"
+    s.until_title("remote", refused)
+    s.change("during")
+    s.until_arrived("own", "during")
+    server.start()
+    s.until_ok()
+    # Stopped later, and changes meanwhile.
+    server.kill()
+    churn = Churn(os.fsencode(s.tree), seed)
+    churn.run(100)
+    s.until_title("remote", refused)
+    churn.run(100)
+    s.change("last")
+    s.until_arrived("own", "last")
+    server.start()
+    s.until_ok(churn)
+    # Cut off in the middle, and back at once.
+    for _ in range(3):
+        churn.run(30)
+        server.drop()
+        churn.run(30)
+    server.stop()
+    server.start()
+    s.until_ok(churn)
+
+
+def test_a_node_that_hangs_is_given_up_and_level_when_it_goes_on(
+    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path
+) -> None:
+    server = rsyncd({"www": tmp_path / "nodes/remote"})
+    s = setup({"remote": {"node": server.url("www"), "rtimeout": 1}, "own": ""})
+    s.daemon.start()
+    s.until_ok()
+    server.pause()
+    try:
+        s.change("file")
+        s.until_arrived("own", "file")
+        s.until_title("remote", rf"\[retry [1-9]\d* at {TIME}\] no progress for 1 s, 1 behind")
+    finally:
+        server.resume()
+    s.until_ok()
+
+
+# The master is killed ------------------------------------------------------------------------------------
+
+
+def fill(tree: Path, size: int) -> None:
+    """Files that take their time where there is a limit."""
+    for number in range(4):
+        (tree / f"big-{number}").write_bytes(os.urandom(size))
+
+
+@pytest.mark.parametrize("stopped", ["", "daemon", "ssh"])
+def test_a_killed_master_leaves_nothing_in_the_middle_of_a_full_mirror(
+    tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd, stopped: str
+) -> None:
+    server = rsyncd({"www": tmp_path / "nodes/daemon"})
+    s = set_up(
+        tmp_path,
+        lambda config, args=(), env=None: daemon(config, args, sshd.env()),
+        {"daemon": server.url("www"), "ssh": sshd.node("a", f"{tmp_path}/nodes/ssh/"), "local": ""},
+    )
+    text = s.daemon.file.read_text()
+    settings = dict(line.split(" = ", 1) for line in text.splitlines())
+    assert "rspeed" not in settings
+    s.daemon.configure(text + "rspeed = 100\n")
+    fill(s.tree, 1_000_000)
+    s.daemon.start()
+    until(lambda: set(s.daemon.states().values()) == {"full"}, 60, "the full mirrors")
+    until(lambda: all(len(s.daemon.rsyncs(node)) >= 1 for node in ("daemon", "ssh", "local")), 60, "rsyncs")
+    until(lambda: all(any(s.nodes.glob(f"{n}/tree/.big-*")) for n in ("daemon", "ssh")), 60, "transfers")
+    if stopped:
+        stop(s.daemon.workers()[stopped])
+    s.daemon.kill9()
+    until(lambda: not s.daemon.descendants(), GONE, "everything to be gone")
+    assert (s.daemon.rundir / "default.pid").exists()
+    s.daemon.configure(text)
+    s.daemon.start()
+    s.daemon.until_level(s.pairs(), nodes=3)
+
+
+def test_a_master_killed_at_rest_leaves_nothing_and_starts_again(setup: Make, seed: int) -> None:
+    s = setup({"stopped": "", "other": ""})
+    churn = Churn(os.fsencode(s.tree), seed)
+    churn.run(50)
+    s.daemon.start()
+    s.until_ok(churn)
+    stop(s.daemon.workers()["stopped"])
+    s.daemon.kill9()
+    until(lambda: not s.daemon.descendants(), GONE, "everything to be gone")
+    churn.run(50)
+    s.daemon.start()
+    s.until_ok(churn)
+    # And at once, with the workers of the dead one perhaps still there.
+    s.daemon.kill9()
+    s.daemon.start()
+    churn.run(50)
+    s.until_ok(churn)
+
+
+def test_a_master_killed_together_with_a_worker_leaves_nothing(setup: Make) -> None:
+    s = setup({"hanging": "", "waiting": "", "other": ""})
+    s.daemon.start()
+    s.until_ok()
+    s.rsync.fault("hanging", "exec sleep 1000")
+    s.rsync.fault("waiting", "exit 12")
+    s.change("file")
+    s.until_title("hanging", r"\[syncing\] 1 path")
+    s.until_title("waiting", r"\[retry .*")
+    until(lambda: s.daemon.rsyncs("hanging"), 60, "the rsync that hangs")
+    os.kill(s.daemon.workers()["hanging"], signal.SIGKILL)
+    s.daemon.kill9()
+    until(lambda: not s.daemon.descendants(), GONE, "everything to be gone")

@@ -1,0 +1,326 @@
+"""rsync is the oracle: what the rules hide and protect, by `filters` and by ``rsync -n``, on the same trees.
+
+INOSYNC_FILTER_CASES is the number of rule lists tried (500 if it is not set). What differs is printed by
+Hypothesis as the falsifying example, with the blob that repeats it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from inosync.policy import filters
+
+RSYNC = shutil.which("rsync") or ""
+pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
+
+CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "500"))
+BATCH = 8
+"""Rule lists of one example: an rsync spends most of its time asleep, so that some run side by side."""
+
+NAMES = rb"a b ab aab A a.b - ] a] * ** ? [a] [ ! a\b \ \* #a ; ;a 1 b^ \#040".split()
+NAMES += [b"a b", b" ", b"a ", b"\n", b"a\nb", b"\xff", b"a\xe9"]
+TREES = 24
+
+Options = list[tuple[str, bytes]]
+"""The options with rules of one command line: the name of each, and its value (the content of a file)."""
+
+Case = tuple[int, Options]
+"""The number of a tree, and the rules for it."""
+
+Paths = dict[bytes, bool]
+"""Paths of a tree, parents first, each with whether it is a directory."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of rsync lists (with -I: all that is not hidden), and what it deletes."""
+
+    sent: frozenset[bytes]
+    deleted: frozenset[bytes]
+
+
+class Trees:
+    """SRC/ and DST/ on disk, and what they hold. A path in both has one kind."""
+
+    def __init__(self, seed: int, root: bytes) -> None:
+        rng = random.Random(seed)
+        paths = grown(rng, sorted({*rng.sample(NAMES, 8), b"a", b"b", b"ab"}))
+        self.root = root
+        self.source = thinned(rng, paths, 0.85)
+        self.target = thinned(rng, paths, 0.85)
+        self.target_children: dict[bytes, list[bytes]] = {}
+        for path in self.target:
+            self.target_children.setdefault(path.rpartition(b"/")[0], []).append(path)
+        built(os.path.join(root, b"src"), self.source)
+        built(os.path.join(root, b"dst"), self.target)
+
+
+def grown(rng: random.Random, names: list[bytes], parent: bytes = b"", level: int = 1) -> Paths:
+    """A tree up to four levels deep."""
+    paths: Paths = {}
+    for name in rng.sample(names, rng.randint(4, 9 - level)):
+        path = parent + name
+        paths[path] = level < 4 and rng.random() < 0.6
+        if paths[path]:
+            paths |= grown(rng, names, path + b"/", level + 1)
+    return paths
+
+
+def thinned(rng: random.Random, paths: Paths, share: float) -> Paths:
+    kept: Paths = {}
+    for path, is_dir in paths.items():
+        parent = path.rpartition(b"/")[0]
+        if (not parent or parent in kept) and rng.random() < share:
+            kept[path] = is_dir
+    return kept
+
+
+def built(root: bytes, paths: Paths) -> None:
+    os.makedirs(root)
+    for path, is_dir in paths.items():
+        full = os.path.join(root, path)
+        if is_dir:
+            os.mkdir(full)
+        else:
+            os.close(os.open(full, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW))
+
+
+@pytest.fixture(scope="module")
+def forest(tmp_path_factory: pytest.TempPathFactory) -> list[Trees]:
+    root = os.fsencode(tmp_path_factory.mktemp("filters"))
+    return [Trees(seed, os.path.join(root, b"%d" % seed)) for seed in range(TREES)]
+
+
+# What rsync says
+
+LISTED = re.compile(rb"^@([^@]+)@(.+?)/?$", re.MULTILINE)
+KEPT = re.compile(rb"^cannot delete non-empty directory: (.+)$", re.MULTILINE)
+"""With -n, rsync says this of a directory, and may list it as deleted all the same."""
+
+FILES = itertools.count()
+
+
+def started(trees: Trees, options: Options) -> subprocess.Popen[bytes]:
+    fixed = [b"-rniiI", b"--delete", b"--out-format=@%i@%n"]
+    return subprocess.Popen(
+        [
+            os.fsencode(RSYNC),
+            *fixed,
+            *arguments(trees, options),
+            trees.root + b"/src/",
+            trees.root + b"/dst/",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"LC_ALL": "C", "PATH": os.defpath},
+    )
+
+
+def arguments(trees: Trees, options: Options) -> list[bytes]:
+    """The options as rsync takes them, the files written where they are to be read from."""
+    given: list[bytes] = []
+    for option, value in options:
+        value = value.replace(b"%R", trees.root)
+        if option.endswith("-from"):
+            name = trees.root + b"/rules-%d" % (next(FILES) % 64)
+            with open(name, "wb") as file:
+                file.write(value)
+            value = name
+        given.append(b"--from0" if option == "from0" else b"--%b=%b" % (option.encode(), value))
+    return given
+
+
+def unescaped(name: bytes) -> bytes:
+    return re.sub(rb"\\#([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), name)
+
+
+def said(process: subprocess.Popen[bytes]) -> Outcome | str:
+    """What rsync lists, or its complaint if it refuses the rules."""
+    out, err = process.communicate(timeout=60)
+    if process.returncode == 1:
+        return err.decode(errors="backslashreplace")
+    assert process.returncode == 0, err
+    listed = [(action, unescaped(name)) for action, name in LISTED.findall(out)]
+    sent = frozenset(name for action, name in listed if action[:1] != b"*")
+    deleted = frozenset(name for action, name in listed if action[:1] == b"*")
+    return Outcome(sent - {b"."}, deleted - {unescaped(name) for name in KEPT.findall(out)})
+
+
+# What we say
+
+
+def expected(trees: Trees, options: Options) -> Outcome | str:
+    try:
+        placed = [(option, value.replace(b"%R", trees.root)) for option, value in options]
+        rules = filters.Rules(read(placed), root=trees.root + b"/src", target=trees.root + b"/dst")
+    except filters.FilterError as error:
+        return str(error)
+    sent = frozenset(path for path, is_dir in trees.source.items() if not rules.excluded_below(path, is_dir))
+    deleted: set[bytes] = set()
+    for directory in (b"", *sent):
+        for path in trees.target_children.get(directory, ()):
+            if path not in sent and not rules.protected(path, trees.target[path]):
+                remove(trees, path, rules, deleted)
+    return Outcome(sent, frozenset(deleted))
+
+
+def remove(trees: Trees, path: bytes, rules: filters.Rules, deleted: set[bytes]) -> bool:
+    """Delete a path with what is in it; a directory that keeps something stays. Whether it is gone."""
+    gone = True
+    for child in trees.target_children.get(path, ()):
+        kept = rules.protected(child, trees.target[child], dying=True)
+        gone = not kept and remove(trees, child, rules, deleted) and gone
+    if gone:
+        deleted.add(path)
+    return gone
+
+
+def read(options: Options) -> list[filters.Rule]:
+    rules: list[filters.Rule] = []
+    nulls = False
+    for option, value in options:
+        include = option.startswith("include")
+        if option == "from0":
+            nulls = True
+        elif option.endswith("-from"):
+            rules += filters.from_file(value, include, nulls)
+        elif option == "filter":
+            rules += filters.from_filter(value)
+        else:
+            rules += filters.from_pattern(value, include)
+    return rules
+
+
+# Rule lists
+
+TOKENS = (
+    rb"a b ab A . 1 # ! ^ - _ , * * ** ** *** ? ? / / \ \* \\ [ ] [: :] [ab] [!a] a/b a/** **/a a*/b*".split()
+)
+TOKENS += [b"\xff", b"\n", b" "]
+GLOBS = rb"a b ab * a* *b *a*b ? ?? a? ?b [ab] [!a] [^b]* \** ** *** **a a** a**b **b* *.* ***b".split()
+MEMBERS = rb"a b c A - - ] ! ^ / [ : . 1 * \ \] \- \\ a-c !-z [:alpha:] [:punct:] [:x:] -a a-".split()
+MEMBERS += [b"\xff", b" ", b"[:space:]", b"[:upper:]", b"[:alpha", b"Z-\xff"]
+ENDS = rb"%R %R/ %R/src/ %R/src/** **%R/src/ **/src/ /**/src/ src/ **/dst/ %R/dst/ *[!x]src/".split()
+"""Of patterns with the modifier /; %R stands for the absolute path of what holds src and dst."""
+
+
+Texts = st.SearchStrategy[bytes]
+
+
+def joined(parts: Texts, least: int, most: int, by: bytes = b"") -> Texts:
+    return st.lists(parts, min_size=least, max_size=most).map(by.join)
+
+
+def glued(*parts: Texts) -> Texts:
+    return st.tuples(*parts).map(b"".join)
+
+
+CLASSES = glued(
+    st.sampled_from([b"[", b"[", b"[!", b"[^"]), joined(st.sampled_from(MEMBERS), 0, 3), st.just(b"]")
+)
+COMPONENTS = st.one_of(st.sampled_from(NAMES), st.sampled_from(GLOBS), st.sampled_from(GLOBS))
+WITH_CLASS = glued(
+    st.sampled_from(rb"a b * / a/ ** **/ ?".split()) | st.just(b""), CLASSES, COMPONENTS | st.just(b"")
+)
+BODIES = st.one_of(
+    COMPONENTS, joined(COMPONENTS, 2, 3, by=b"/"), joined(st.sampled_from(TOKENS), 0, 5), WITH_CLASS, CLASSES
+)
+PATTERNS = glued(st.sampled_from([b"", b"", b"/"]), BODIES, st.sampled_from([b"", b"", b"/", b"/***"]))
+ABSOLUTE = glued(
+    st.sampled_from([b"-/", b"+/", b"-/s", b"P/", b"-!/"]), st.just(b" "), st.sampled_from(ENDS), BODIES
+)
+LETTERS = glued(st.sampled_from([b"+", b"-", b"-", b"H", b"S", b"P", b"R"]), st.sampled_from([b"", b","]))
+WORDS = st.sampled_from([b"include,", b"exclude,", b"hide,", b"show,", b"protect,", b"risk,"])
+MODIFIERS = joined(st.sampled_from([b"/", b"!", b"p", b"s", b"r", b"x"]), 0, 2)
+FILTERS = st.one_of(
+    glued(LETTERS | WORDS, MODIFIERS, st.just(b" "), PATTERNS),
+    glued(
+        st.sampled_from([b"+", b"-", b"hide", b"exclude", b"risk"]), st.sampled_from([b" ", b"_"]), PATTERNS
+    ),
+    st.sampled_from([b"!", b"clear", b"P,p a*", b"-p *b", b"+ */", b"- *", b"+ a/***"]),
+    ABSOLUTE,
+)
+NO_FILTERS = joined(
+    st.sampled_from([b"-", b"+", b"!", b"clear", b"P", b",", b"_", b" ", b"/", b"q", b"a"]), 1, 5
+)
+OLD = glued(st.sampled_from([b"", b"", b"", b"- ", b"+ ", b"!"]), PATTERNS)
+LINES = joined(OLD | st.sampled_from([b"#a", b";", b";a", b"", b"!", b"a\rb", b"ab\r"]), 0, 5, by=b"\n")
+PLAIN = st.one_of(
+    st.tuples(st.just("exclude"), OLD),
+    st.tuples(st.just("exclude"), OLD),
+    st.tuples(st.just("include"), OLD),
+    st.tuples(st.just("filter"), FILTERS),
+    st.tuples(st.just("filter"), FILTERS),
+)
+RARE = st.tuples(st.sampled_from(["exclude-from", "include-from"]), LINES) | st.tuples(
+    st.just("filter"), NO_FILTERS
+)
+
+
+def with_files(options: Options, nulls: bool) -> Options:
+    """With ``nulls``, --from0 comes first, and lines end in NUL where they ended in CR."""
+    if not nulls:
+        return options
+    return [("from0", b"")] + [(name, value.replace(b"\r", b"\0")) for name, value in options]
+
+
+LISTS = st.one_of(
+    st.lists(PLAIN, min_size=1, max_size=2),
+    st.lists(PLAIN, min_size=1, max_size=6),
+    st.builds(with_files, st.lists(PLAIN | RARE, min_size=1, max_size=4), st.booleans()),
+)
+EXAMPLES = st.lists(st.tuples(st.integers(0, TREES - 1), LISTS), min_size=BATCH, max_size=BATCH)
+
+
+def compared(forest: list[Trees], cases: list[Case]) -> None:
+    processes = [started(forest[number], options) for number, options in cases]
+    outcomes = [said(process) for process in processes]
+    for (number, options), theirs in zip(cases, outcomes, strict=True):
+        mine = expected(forest[number], options)
+        if isinstance(mine, str) and isinstance(theirs, str):
+            continue  # both refuse, each in its own words
+        assert mine == theirs, f"tree {number}, {options}: {difference(mine, theirs)}"
+
+
+def difference(mine: Outcome | str, theirs: Outcome | str) -> str:
+    if isinstance(mine, str) or isinstance(theirs, str):
+        return f"ours {mine!r}, rsync {theirs!r}"
+    sides: list[tuple[str, Callable[[Outcome], frozenset[bytes]]]] = [
+        ("sent", lambda outcome: outcome.sent),
+        ("deleted", lambda outcome: outcome.deleted),
+    ]
+    pairs = ((verb, names(mine), names(theirs)) for verb, names in sides)
+    return "; ".join(
+        f"{verb} only by us {sorted(a - b)}, only by rsync {sorted(b - a)}" for verb, a, b in pairs
+    )
+
+
+@pytest.mark.timeout(0)
+def test_rules_hide_and_protect_what_they_do_in_rsync(forest: list[Trees]) -> None:
+    @settings(
+        max_examples=-(-CASES // BATCH),
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases=EXAMPLES)
+    @example(
+        cases=[(0, [("filter", b"-! a")]), (1, [("filter", b"-/ /**/src/a")]), (2, [("exclude", b"/***")])]
+    )
+    def check(cases: list[Case]) -> None:
+        compared(forest, cases)
+
+    check()

@@ -1,0 +1,721 @@
+"""What the daemon relies on in rsync, tried with the real one over a local path.
+
+Each trap here cost somebody a lost file. The calls are those of ``policy/command.py``; where a test shows
+why a vector is as it is, it takes something away from it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from support.rsyncd import MakeRsyncd
+from support.wait import until
+
+from inosync.policy.command import (
+    Settings,
+    Verdict,
+    batch_argv,
+    full_argv,
+    names_input,
+    percent,
+    shell_line,
+    too_long,
+    verdict,
+)
+from inosync.policy.complaints import Complaints, after_batch, after_full, target_missing
+
+RSYNC = shutil.which("rsync") or ""
+pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
+
+NOBODY = 65534
+IS_ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(
+    not IS_ROOT, reason="needs root, to make files that the node's user does not own"
+)
+LIMIT = 60.0
+
+
+@dataclass
+class Pair:
+    """A source and a node's directory, and the user who runs rsync; root makes files for that user."""
+
+    home: Path
+    user: int | None = None
+    settings: Settings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.src, self.dst = self.home / "src", self.home / "dst"
+        self.settings = Settings(RSYNC, str(self.src), str(self.dst))
+        for path in (self.home, self.src, self.dst):
+            path.mkdir(exist_ok=True)
+            path.chmod(0o755)
+            self.give(path)
+
+    def give(self, path: Path) -> Path:
+        """Let the user who runs rsync own this."""
+        if self.user is not None:
+            os.chown(path, self.user, self.user)
+        return path
+
+    def file(self, name: str, content: str = "x", side: str = "src") -> Path:
+        path = self.home / side / name
+        for parent in reversed(path.parents):
+            if self.home in parent.parents and not parent.exists():
+                parent.mkdir()
+                self.give(parent)
+        path.write_text(content)
+        return self.give(path)
+
+    def folder(self, name: str, side: str = "src") -> Path:
+        path = self.home / side / name
+        path.mkdir()
+        return self.give(path)
+
+    def run(self, argv: Sequence[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            argv,
+            input=data,
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else [],
+            env={**os.environ, "LC_ALL": "C"},
+            cwd="/",
+        )
+
+    def batch(self, *names: bytes, extra: Sequence[str] = ()) -> subprocess.CompletedProcess[bytes]:
+        return self.run(batch_argv(replace(self.settings, extra=tuple(extra))), names_input(names))
+
+    def full(self, *extra: str) -> subprocess.CompletedProcess[bytes]:
+        return self.run(full_argv(replace(self.settings, extra=extra)))
+
+    def due(self, *names: bytes, code: int = 23, extra: Sequence[str] = ()) -> Complaints:
+        """What is due after a batch that ends in ``code``, told without and with the target the same."""
+        done = self.batch(*names, extra=extra)
+        assert done.returncode == code, done.stderr
+        lines, source = done.stderr.splitlines(), self.settings.source
+        stdout = done.stdout.splitlines()
+        return after_batch(lines, source, names, self.settings.target, stdout)
+
+    def due_full(self, code: int = 23) -> Complaints:
+        done = self.full()
+        assert done.returncode == code, done.stderr
+        return after_full(done.stderr.splitlines(), self.settings.source, self.settings.target)
+
+    def arrived(self) -> set[str]:
+        """Everything on the node, relative to its root."""
+        return {str(path.relative_to(self.dst)) for path in self.dst.rglob("*")}
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    """rsync runs as whoever runs the tests."""
+    return Pair(tmp_path / "pair")
+
+
+@pytest.fixture
+def stranger() -> Iterator[Pair]:
+    """rsync runs as a user whom permissions bind: nobody for root, who made all that is not given away."""
+    home = Path(tempfile.mkdtemp(prefix="inosync-facts-"))
+    try:
+        yield Pair(home, NOBODY if IS_ROOT else None)
+    finally:
+        for folder, inner, _ in os.walk(home):
+            for name in inner:
+                if not os.path.islink(os.path.join(folder, name)):
+                    os.chmod(os.path.join(folder, name), 0o700)
+        shutil.rmtree(home)
+
+
+def without(argv: Iterable[str], *words: str) -> tuple[str, ...]:
+    return tuple(word for word in argv if word not in words)
+
+
+# One vector for every batch
+
+
+def test_a_name_sends_a_directory_itself_and_a_slash_relists_it(pair: Pair) -> None:
+    pair.file("a/new")
+    pair.file("a/stale/f", side="dst")
+    pair.file("b/new")
+    pair.file("b/stale/f", side="dst")
+    assert pair.batch(b"a", b"b/").returncode == 0
+    assert pair.arrived() == {"a", "a/stale", "a/stale/f", "b", "b/new"}
+
+
+def test_a_relist_is_one_level_deep(pair: Pair) -> None:
+    pair.file("a/b/c/f")
+    pair.file("a/b/kept", side="dst")
+    assert pair.batch(b"a/").returncode == 0
+    assert pair.arrived() == {"a", "a/b", "a/b/kept"}
+
+
+def test_the_root_can_be_relisted(pair: Pair) -> None:
+    pair.file("f")
+    pair.file("stale/f", side="dst")
+    assert pair.batch(b"./").returncode == 0
+    assert pair.arrived() == {"f"}
+
+
+@pytest.mark.parametrize("extra", [["-r"], ["-avr"], ["-a"], ["-a", "--recursive"]])
+def test_recursion_in_extra_changes_no_batch_and_no_full(pair: Pair, extra: list[str]) -> None:
+    pair.file("a/b/f")
+    assert pair.batch(b"a", extra=extra).returncode == 0
+    assert pair.arrived() == {"a"}
+    assert pair.full(*extra).returncode == 0
+    assert pair.arrived() == {"a", "a/b", "a/b/f"}
+
+
+def test_recursion_would_send_and_delete_whole_subtrees(pair: Pair) -> None:
+    pair.file("a/b/f")
+    argv = without(batch_argv(replace(pair.settings, extra=("-r",))), "--no-recursive")
+    assert pair.run(argv, names_input([b"a"])).returncode == 0
+    assert pair.arrived() == {"a", "a/b", "a/b/f"}
+
+
+def test_parents_are_made_with_the_attributes_of_the_source(pair: Pair) -> None:
+    pair.file("a/b/f")
+    (pair.src / "a").chmod(0o710)
+    os.utime(pair.src / "a", (10**9, 10**9))
+    assert pair.batch(b"a/b/f").returncode == 0
+    made = (pair.dst / "a").stat()
+    assert (stat.S_IMODE(made.st_mode), made.st_mtime) == (0o710, 10**9)
+
+
+def test_what_is_gone_is_deleted_with_all_below(pair: Pair) -> None:
+    pair.file("gone/b/f", side="dst")
+    pair.file("f", side="dst")
+    assert pair.batch(b"gone", b"f", b"never").returncode == 0
+    assert pair.arrived() == set()
+
+
+@pytest.mark.parametrize("option", ["--force", "--delete"])
+def test_either_force_or_delete_makes_a_directory_go(pair: Pair, option: str) -> None:
+    pair.file("gone/b/f", side="dst")
+    argv = without(batch_argv(pair.settings), option)
+    assert pair.run(argv, names_input([b"gone"])).returncode == 0
+    assert pair.arrived() == set()
+
+
+def test_without_force_and_delete_a_directory_stays_and_the_exit_code_is_0(pair: Pair) -> None:
+    pair.file("gone/b/f", side="dst")
+    done = pair.run(without(batch_argv(pair.settings), "--force", "--delete"), names_input([b"gone"]))
+    assert done.returncode == 0
+    assert pair.arrived() == {"gone", "gone/b", "gone/b/f"}
+
+
+def test_only_the_topmost_of_several_lost_levels_may_be_listed(pair: Pair) -> None:
+    pair.file("a/b/f", side="dst")
+    found = pair.due(b"a/b/f", b"c", code=24)
+    assert pair.arrived() == {"a", "a/b"}
+    assert (found.whole, found.due) == (False, (b"a", b"a/b", b"a/b/f"))
+    assert pair.batch(b"a").returncode == 0
+    assert pair.arrived() == set()
+
+
+@pytest.mark.parametrize("swap", ["file for directory", "directory for file", "symlink for directory"])
+def test_a_replaced_type_is_replaced_in_batches_and_in_full(pair: Pair, swap: str) -> None:
+    for name in ("batch", "full"):
+        if swap == "directory for file":
+            pair.file(name, side="dst")
+            pair.file(f"{name}/f")
+        else:
+            pair.file(f"{name}/b/f", side="dst")
+            if swap == "file for directory":
+                pair.file(name)
+            else:
+                (pair.src / name).symlink_to("elsewhere")
+    assert pair.batch(b"batch", b"batch/" if swap == "directory for file" else b"batch").returncode == 0
+    assert pair.full().returncode == 0
+    for name in ("batch", "full"):
+        ours, theirs = (pair.src / name).lstat(), (pair.dst / name).lstat()
+        assert stat.S_IFMT(ours.st_mode) == stat.S_IFMT(theirs.st_mode)
+
+
+def test_a_batch_that_may_not_delete_deletes_nothing_and_ends_in_0(pair: Pair) -> None:
+    pair.settings = replace(pair.settings, rdelete=False)
+    pair.file("a/new")
+    pair.file("a/stale", side="dst")
+    pair.file("gone", side="dst")
+    assert pair.batch(b"gone", b"gone/", b"no/such", b"a/", b"a/new").returncode == 0
+    assert pair.arrived() == {"a", "a/new", "a/stale", "gone"}
+    assert pair.full().returncode == 0
+    assert pair.arrived() == {"a", "a/new", "a/stale", "gone"}
+
+
+def test_the_same_size_in_the_same_second_is_seen(pair: Pair) -> None:
+    for name, side, content in (("f", "src", "new"), ("f", "dst", "old")):
+        path = pair.file(name, content, side)
+        os.utime(path, ns=(0, 10**18 + (5 if side == "src" else 9)))
+    blind = without(batch_argv(pair.settings), "--modify-window=-1")
+    assert pair.run((*blind[:1], "--modify-window=0", *blind[1:]), names_input([b"f"])).returncode == 0
+    assert (pair.dst / "f").read_text() == "old"
+    assert pair.batch(b"f").returncode == 0
+    assert (pair.dst / "f").read_text() == "new"
+
+
+# The target
+
+
+def test_a_batch_fails_on_a_missing_target_and_full_makes_it(pair: Pair) -> None:
+    pair.file("f")
+    pair.file("g")
+    pair.dst.rmdir()
+    for names in ([b"f"], [b"f", b"g", b"./"], [b"gone"]):
+        done = pair.batch(*names)
+        assert done.returncode in (3, 11)
+        assert target_missing(done.stderr.splitlines()), done.stderr
+        assert not pair.dst.exists()
+    assert pair.full().returncode == 0
+    assert pair.arrived() == {"f", "g"}
+
+
+def test_a_plain_target_would_become_a_file_with_exit_0(pair: Pair) -> None:
+    pair.file("f")
+    pair.dst.rmdir()
+    done = pair.run((*batch_argv(pair.settings)[:-1], str(pair.dst)), names_input([b"f"]))
+    assert done.returncode == 0
+    assert pair.dst.is_file()
+
+
+def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
+    pair.file("f")
+    pair.dst.rmdir()
+    pair.dst.write_text("precious")
+    done = pair.batch(b"f")
+    assert verdict(done.returncode) is Verdict.SLOW
+    assert not target_missing(done.stderr.splitlines())
+    assert pair.dst.read_text() == "precious"
+
+
+def test_a_missing_source_deletes_nothing(pair: Pair) -> None:
+    pair.file("f", side="dst")
+    pair.src.rmdir()
+    assert verdict(pair.batch(b"./", b"f").returncode) is Verdict.SLOW
+    assert pair.due_full().whole
+    assert pair.arrived() == {"f"}
+
+
+# Names
+
+NAMES = [
+    b"#x",
+    b";x",
+    b"#",
+    b"-n",
+    b"--delete",
+    b" ",
+    b"a\nb",
+    b"*",
+    b"[a]",
+    b"\"q'",
+    b"\\#012",
+    b"\xff\xfe",
+    b"a\\",
+    b"$x`",
+]
+
+
+def test_every_name_arrives(pair: Pair) -> None:
+    for name in NAMES:
+        Path(os.fsdecode(os.path.join(bytes(pair.src), name))).write_text("x")
+    assert pair.batch(*NAMES).returncode == 0
+    assert sorted(os.listdir(bytes(pair.dst))) == sorted(NAMES)
+
+
+def test_names_that_look_like_comments_would_be_skipped_with_exit_0(pair: Pair) -> None:
+    pair.file("#x")
+    pair.file(";x")
+    assert pair.run(batch_argv(pair.settings), b"#x\0;x\0").returncode == 0
+    assert pair.arrived() == set()
+
+
+def test_a_prefix_also_sends_the_attributes_of_the_root(pair: Pair) -> None:
+    pair.file("x")
+    pair.src.chmod(0o750)
+    pair.dst.chmod(0o755)
+    assert pair.batch(b"x").returncode == 0
+    assert stat.S_IMODE(pair.dst.stat().st_mode) == 0o755
+    assert pair.run(batch_argv(pair.settings), b"./x\0").returncode == 0
+    assert stat.S_IMODE(pair.dst.stat().st_mode) == 0o750
+
+
+def test_a_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> None:
+    pair.file("real/x")
+    (pair.src / "lnk").symlink_to("real")
+    assert pair.batch(b"lnk/x").returncode == 0
+    assert not (pair.dst / "lnk").is_symlink()
+
+
+def test_a_name_below_a_file_stays_due_for_ever(pair: Pair) -> None:
+    pair.file("b")
+    pair.file("ok")
+    found = pair.due(b"b/x", b"ok")
+    assert (found.whole, found.due) == (False, (b"b/x",))
+    assert "ok" in pair.arrived()
+
+
+def _deep(root: Path, length: int) -> bytes:
+    """Make a file whose path below ``root`` is ``length`` bytes long, and return that path."""
+    parts, left = [], length - 50
+    while left:
+        size = min(left, 200) if left - min(left, 200) != 1 else 199
+        parts.append("d" * (size - 1))
+        left -= size
+    folder = os.open(root, os.O_RDONLY)
+    for part in parts:
+        os.mkdir(part, dir_fd=folder)
+        inner = os.open(part, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("f" * 50, os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    return "/".join([*parts, "f" * 50]).encode()
+
+
+def _has(root: Path, path: bytes) -> bool:
+    *parents, name = path.split(b"/")
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        for part in parents:
+            inner = os.open(part, os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        os.stat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(folder)
+    return True
+
+
+@pytest.mark.parametrize(("length", "fits"), [(4000, True), (4094, True), (4095, False), (4100, False)])
+def test_the_longest_name_over_a_local_path(pair: Pair, length: int, fits: bool) -> None:
+    name = _deep(pair.src, length)
+    done = pair.batch(name)
+    assert done.returncode == (0 if fits else 23)
+    assert _has(pair.dst, name) is fits
+
+
+@pytest.mark.parametrize(("length", "fits"), [(4086, True), (4087, False)])
+def test_the_longest_name_over_a_daemon(pair: Pair, rsyncd: MakeRsyncd, length: int, fits: bool) -> None:
+    server = rsyncd({"www": pair.dst})
+    pair.settings = replace(pair.settings, target=f"rsync://127.0.0.1:{server.port}/www")
+    name = _deep(pair.src, length)
+    done = pair.batch(name)
+    # It arrives in both cases, but where it does not fit every run ends in a complaint.
+    assert done.returncode == (0 if fits else 23), done.stderr
+    assert _has(pair.dst, name)
+    assert too_long(name) is not fits
+
+
+def test_a_prefixed_name_of_the_longest_length_would_be_cut_silently(pair: Pair) -> None:
+    name = _deep(pair.src, 4094)
+    assert pair.run(batch_argv(pair.settings), b"./" + name + b"\0").returncode == 0
+    assert not _has(pair.dst, name)
+
+
+def test_the_line_for_a_shell_does_what_the_call_does(pair: Pair) -> None:
+    for name in NAMES:
+        Path(os.fsdecode(os.path.join(bytes(pair.src), name))).write_text("x")
+    done = pair.run(["bash", "-c", shell_line(batch_argv(pair.settings), NAMES)])
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(bytes(pair.dst))) == sorted(NAMES)
+    assert pair.run(["bash", "-c", shell_line(full_argv(pair.settings), None)]).returncode == 0
+
+
+# Excludes and extra
+
+
+def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair: Pair) -> None:
+    pair.settings = replace(pair.settings, excludes=("/a/ex", "*.o"))
+    pair.file("a/ex/n")
+    pair.file("a/f.o")
+    pair.file("a/kept.o", side="dst")
+    pair.file("a/ex/kept", side="dst")
+    assert pair.batch(b"a/", b"a/f.o").returncode == 0
+    assert pair.arrived() == {"a", "a/kept.o", "a/ex", "a/ex/kept"}
+    assert pair.batch(b"a/ex/n").returncode == 0
+    assert "a/ex/n" in pair.arrived(), "whoever writes the list has to look at every component"
+
+
+@pytest.mark.parametrize("option", ["--exclude-from=", "--filter=merge "])
+def test_files_of_patterns_in_extra_have_lines_in_both_vectors(pair: Pair, option: str) -> None:
+    patterns = pair.home / "patterns"
+    patterns.write_text("secret\nkept\n" if "exclude" in option else "- secret\n- kept\n")
+    pair.file("secret")
+    pair.file("f")
+    pair.file("kept", side="dst")
+    extra = option + str(patterns)
+    assert pair.batch(b"./", b"secret", extra=[extra]).returncode == 0
+    assert pair.arrived() == {"f", "kept"}
+    assert pair.full(extra).returncode == 0
+    assert pair.arrived() == {"f", "kept"}
+
+
+def test_a_file_of_patterns_after_from0_would_be_one_pattern(pair: Pair) -> None:
+    patterns = pair.home / "patterns"
+    patterns.write_text("secret\nkept\n")
+    pair.file("secret")
+    pair.file("kept", side="dst")
+    argv = batch_argv(pair.settings)
+    argv = (*argv[:-2], f"--exclude-from={patterns}", *argv[-2:])
+    assert pair.run(argv, names_input([b"./", b"secret"])).returncode == 0
+    assert pair.arrived() == {"secret"}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["-avz"],
+        ["-0"],
+        ["-q"],
+        ["-P", "-i", "--stats"],
+        ["-H", "--numeric-ids"],
+        ["-x", "-S"],
+        ["--delete-after"],
+        ["-W", "--timeout=30"],
+    ],
+)
+def test_usual_extras_change_neither_vector(pair: Pair, extra: list[str]) -> None:
+    pair.file("a/b/f")
+    pair.file("a/h")
+    pair.file("old/f", side="dst")
+    assert pair.batch(b"a/", b"old", extra=extra).returncode == 0
+    assert pair.arrived() == {"a", "a/b", "a/h"}
+    pair.file("stale/f", side="dst")
+    assert pair.full(*extra).returncode == 0
+    assert pair.arrived() == {"a", "a/b", "a/b/f", "a/h"}
+
+
+def test_full_tells_how_far_it_is(pair: Pair) -> None:
+    for number in range(20):
+        pair.file(f"d{number % 3}/{number}")
+    told = [percent(line) for line in pair.full().stdout.replace(b"\n", b"\r").split(b"\r")]
+    shares = [share for share in told if share is not None]
+    assert shares[-1] == 100
+    assert len(set(shares)) > 3
+
+
+# Started before the names exist
+
+
+def _waiting(pair: Pair) -> subprocess.Popen[bytes]:
+    """An rsync that waits for names: it has its second process, and has entered the source."""
+    child = subprocess.Popen(
+        batch_argv(pair.settings), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    cwd = Path(f"/proc/{child.pid}/cwd")
+    try:
+        until(lambda: os.readlink(cwd) == str(pair.src), LIMIT, "rsync to enter the source")
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    return child
+
+
+def test_names_may_come_after_the_start(pair: Pair) -> None:
+    with _waiting(pair) as child:
+        pair.file("f")
+        child.communicate(names_input([b"f"]), timeout=LIMIT)
+    assert child.returncode == 0
+    assert pair.arrived() == {"f"}
+
+
+def test_the_source_is_entered_at_the_start(pair: Pair) -> None:
+    pair.file("f", "old")
+    with _waiting(pair) as child:
+        pair.src.rename(pair.home / "moved")
+        pair.src.mkdir()
+        pair.file("f", "new")
+        child.communicate(names_input([b"f"]), timeout=LIMIT)
+    assert (pair.dst / "f").read_text() == "old"
+
+
+def test_death_by_a_signal_is_a_failure(pair: Pair) -> None:
+    with _waiting(pair) as child:
+        child.send_signal(signal.SIGKILL)
+        child.communicate(timeout=LIMIT)
+    assert child.returncode == -signal.SIGKILL
+    assert verdict(child.returncode) is Verdict.RETRY
+
+
+# Complaints, as the rsync at hand words them
+
+
+def test_an_unreadable_file_is_due_and_the_rest_arrives(stranger: Pair) -> None:
+    stranger.file("b/x").chmod(0)
+    stranger.file("y")
+    found = stranger.due(b"b/x", b"y")
+    assert (found.whole, found.due) == (False, (b"b/x",))
+    assert "y" in stranger.arrived()
+    found = stranger.due(b"b/", b"y")
+    assert (found.whole, found.due) == (False, (b"b/x",))
+    assert stranger.due_full().whole
+
+
+def test_an_unreadable_directory_keeps_deletions_of_other_relists_from_happening(stranger: Pair) -> None:
+    stranger.folder("b").chmod(0)
+    stranger.folder("c")
+    stranger.file("c/stale", side="dst")
+    stranger.file("gone", side="dst")
+    found = stranger.due(b"b/", b"c/", b"gone")
+    assert "c/stale" in stranger.arrived()
+    assert "gone" not in stranger.arrived()
+    assert (found.whole, found.due, found.clouded) == (False, (b"b/", b"c/"), (b"c/",))
+    assert stranger.batch(*found.clouded).returncode == 0
+    assert "c/stale" not in stranger.arrived()
+
+
+def test_a_name_below_an_unreadable_directory_is_due(stranger: Pair) -> None:
+    stranger.file("b/x")
+    stranger.file("y")
+    (stranger.src / "b").chmod(0)
+    found = stranger.due(b"b/x", b"y")
+    assert (found.whole, found.due) == (False, (b"b/x",))
+
+
+@needs_root
+def test_a_root_that_is_not_owned_leaves_only_itself_due(stranger: Pair) -> None:
+    stranger.file("b/x")
+    os.chown(stranger.dst, 0, 0)
+    stranger.dst.chmod(0o777)
+    assert stranger.batch(b"b/", b"b/x").returncode == 0
+    assert stranger.due(b"./", b"b/x").due == (b"./",)
+    found = stranger.due_full()
+    assert (found.whole, found.due) == (False, (b"./",))
+
+
+@needs_root
+def test_a_prefixed_name_under_a_root_that_is_not_owned(stranger: Pair) -> None:
+    stranger.file("#x")
+    os.chown(stranger.dst, 0, 0)
+    stranger.dst.chmod(0o777)
+    os.utime(stranger.src, (10**9, 10**9))
+    found = stranger.due(b"#x")
+    assert (found.whole, found.due) == (False, (b"./",))
+    assert "#x" in stranger.arrived()
+
+
+@needs_root
+def test_a_directory_that_is_not_owned_leaves_only_itself_due(stranger: Pair) -> None:
+    stranger.file("b/x")
+    os.chown(stranger.folder("b", "dst"), 0, 0)
+    (stranger.dst / "b").chmod(0o777)
+    os.utime(stranger.src / "b", (10**9, 10**9))
+    assert stranger.due(b"b/", b"b/x").due == (b"b",)
+    found = stranger.due_full()
+    assert (found.whole, found.due) == (False, (b"b",))
+
+
+@needs_root
+def test_a_directory_that_may_not_be_written_keeps_what_was_for_it_due(stranger: Pair) -> None:
+    stranger.file("b/x")
+    stranger.file("b/k/j/f")
+    stranger.file("ok")
+    (stranger.src / "b/l").symlink_to("x")
+    os.mkfifo(stranger.src / "b/p")
+    os.chown(stranger.folder("b", "dst"), 0, 0)
+    sent = (b"b/x", b"b/k/", b"b/k/j/", b"b/k/j/f", b"b/l", b"b/p", b"ok")
+    found = stranger.due(*sent)
+    assert not found.whole
+    assert set(found.due) == {*sent, b"b"} - {b"ok"}
+    assert stranger.arrived() == {"b", "ok"}
+    assert stranger.due_full().whole
+
+
+@needs_root
+def test_a_deletion_that_is_not_permitted_stays_due(stranger: Pair) -> None:
+    os.chown(stranger.file("c/stale", side="dst").parent, 0, 0)
+    os.chown(stranger.file("gone/sub/f", side="dst").parent, 0, 0)
+    stranger.folder("c")
+    found = stranger.due(b"c/", b"gone")
+    assert (found.whole, set(found.due)) == (False, {b"c", b"c/stale", b"gone"})
+
+
+@needs_root
+def test_an_owner_that_may_not_be_set_leaves_the_names_due(stranger: Pair) -> None:
+    os.chown(stranger.file("f"), 0, 0)
+    os.chown(stranger.file("k/g"), 0, 0)
+    stranger.file("ok")
+    found = stranger.due(b"f", b"k/g", b"ok", extra=["--super"])
+    assert (found.whole, found.due) == (False, (b"f", b"k/g"))
+    assert stranger.arrived() == {"f", "k", "k/g", "ok"}
+
+
+@needs_root
+def test_a_rename_that_is_not_permitted_leaves_the_name_due(stranger: Pair) -> None:
+    stranger.file("b/x", "new")
+    os.chown(stranger.file("b/x", side="dst"), 0, 0)
+    os.chown(stranger.dst / "b", 0, 0)
+    for side in (stranger.src, stranger.dst):
+        (side / "b").chmod(0o1777)
+        os.utime(side / "b", (10**9, 10**9))
+    found = stranger.due(b"b/x")
+    assert not found.whole
+    assert b"b/x" in found.due
+
+
+@needs_root
+def test_a_file_that_cannot_make_way_keeps_what_is_below_due(stranger: Pair) -> None:
+    stranger.file("b/x")
+    stranger.file("b/c/y")
+    stranger.file("b", side="dst")
+    os.chown(stranger.dst, 0, 0)
+    found = stranger.due(b"b/x", b"b/c/y")
+    assert (found.whole, found.due) == (False, (b"b/c/y", b"b/x"))
+
+
+@needs_root
+def test_complaints_about_odd_names_keep_those_or_everything(stranger: Pair) -> None:
+    os.chown(stranger.folder("b", "dst"), 0, 0)
+    names = [f"b/{name}" for name in ("a\nb", "\\#012", "é", "x (in y)", '"', '" -> "', ".f.abcdef")]
+    for name in names:
+        stranger.file(name)
+        os.utime(stranger.src / "b", (10**9, 10**9))
+        wire = os.fsencode(name)
+        found = stranger.due(wire, b"other")
+        assert wire in found.due
+        assert found.whole is ('"' in name)
+
+
+def test_more_deletions_than_allowed_keep_everything_due(pair: Pair) -> None:
+    pair.file("1", side="dst")
+    pair.file("2", side="dst")
+    assert pair.due(b"1", b"2", code=25, extra=["--max-delete=1"]).whole
+
+
+def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
+    (pair.src / "a").write_bytes(os.urandom(3_000_000))
+    pair.file("z")
+    for argv, data, full in (
+        (batch_argv(replace(pair.settings, rspeed=2000)), names_input([b"a", b"z"]), False),
+        (full_argv(replace(pair.settings, rspeed=2000)), b"", True),
+    ):
+        pair.file("z")
+        (pair.dst / "a").unlink(missing_ok=True)
+        (pair.dst / "z").unlink(missing_ok=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with subprocess.Popen(argv, **pipes) as child:  # type: ignore[call-overload]
+            child.stdin.write(data)
+            child.stdin.close()
+            # The list is made and the big file under way, so that z is known and not yet read.
+            until(lambda: any(pair.dst.glob(".a.*")), LIMIT, "the transfer of a")
+            (pair.src / "z").unlink()
+            stderr = child.stderr.read()
+            assert child.wait(LIMIT) == 24, stderr
+        lines, source = stderr.splitlines(), pair.settings.source
+        found = after_full(lines, source, str(pair.dst)) if full else after_batch(lines, source, [b"a", b"z"])
+        assert (found.whole, found.due) == (False, (b"z",))

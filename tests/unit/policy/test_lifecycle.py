@@ -1,0 +1,283 @@
+"""A worker's life: histories of events, and that no history leaves a wanted worker without a successor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inosync.policy.lifecycle import (
+    CRASH_FIRST,
+    CRASH_LONGEST,
+    STEADY,
+    Action,
+    Completed,
+    Died,
+    Event,
+    Phase,
+    Progressed,
+    Readied,
+    Sent,
+    State,
+    StopWanted,
+    TryFailed,
+    Verdict,
+    Wake,
+    step,
+    verdict,
+)
+
+FORK, CLEAN, OFFER, CONFIRM = Action.FORK, Action.CLEAN, Action.OFFER, Action.CONFIRM
+
+
+def crash(now: float) -> Died:
+    return Died(now, "worker killed by signal 9", 0.0)
+
+
+@dataclass(frozen=True)
+class Then:
+    """An event, and what has to become of it."""
+
+    event: Event
+    phase: Phase
+    actions: tuple[Action, ...] = ()
+
+
+STARTED = [Then(Wake(100), Phase.STARTING, (FORK,)), Then(Readied(), Phase.IDLE, (OFFER,))]
+WITH_BATCH = [*STARTED, Then(Sent(3, False), Phase.BUSY)]
+
+
+def follow(history: Sequence[Then]) -> State:
+    """The state in the end; every event on the way has to do what is said of it."""
+    state = State()
+    for number, then in enumerate(history):
+        state, actions = step(state, then.event)
+        assert (state.phase, actions) == (then.phase, then.actions), (number, then)
+    return state
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(
+            [*WITH_BATCH, Then(Completed(), Phase.IDLE, (CONFIRM, OFFER)), Then(Sent(1, False), Phase.BUSY)],
+            id="batch after batch",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(TryFailed(1, "refused", 105), Phase.WAITING),
+                Then(Wake(104.9), Phase.WAITING),
+                Then(Wake(105), Phase.BUSY),
+                Then(TryFailed(2, "refused", 110), Phase.WAITING),
+                Then(Wake(110), Phase.BUSY),
+                Then(Completed(), Phase.IDLE, (CONFIRM, OFFER)),
+            ],
+            id="failures, then success",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(TryFailed(1, "refused", 105), Phase.WAITING),
+                Then(Completed(), Phase.IDLE, (CONFIRM, OFFER)),
+            ],
+            id="the report of success comes before the clock says that it tries again",
+        ),
+        pytest.param(
+            [
+                *STARTED,
+                Then(Sent(0, True), Phase.BUSY),
+                Then(Progressed(40), Phase.BUSY),
+                Then(TryFailed(1, "timeout", 105), Phase.WAITING),
+                Then(Progressed(10), Phase.BUSY),
+                Then(Completed(), Phase.IDLE, (CONFIRM, OFFER)),
+            ],
+            id="a full mirror with a failure",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(crash(101), Phase.DOWN, (CLEAN,)),
+                Then(Wake(101 + CRASH_FIRST / 2), Phase.DOWN),
+                Then(Wake(101 + CRASH_FIRST), Phase.STARTING, (FORK,)),
+                Then(Readied(), Phase.IDLE, (OFFER,)),
+            ],
+            id="a worker that dies with a batch has a successor",
+        ),
+        pytest.param(
+            [
+                Then(Wake(100), Phase.STARTING, (FORK,)),
+                Then(crash(100), Phase.DOWN, (CLEAN,)),
+                Then(Wake(200), Phase.STARTING, (FORK,)),
+            ],
+            id="a worker that dies before it reports has a successor",
+        ),
+        pytest.param(
+            [*WITH_BATCH, Then(StopWanted(), Phase.STOPPING), Then(crash(101), Phase.STOPPED, (CLEAN,))],
+            id="stopped with a batch",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(StopWanted(), Phase.STOPPING),
+                Then(Completed(), Phase.STOPPING, (CONFIRM,)),
+                Then(Readied(), Phase.STOPPING),
+                Then(Wake(500), Phase.STOPPING),
+                Then(TryFailed(1, "no", 600), Phase.STOPPING),
+                Then(crash(101), Phase.STOPPED, (CLEAN,)),
+                Then(Wake(1000), Phase.STOPPED),
+            ],
+            id="what is finished while it stops is confirmed, and nothing is begun",
+        ),
+        pytest.param(
+            [*STARTED, Then(crash(101), Phase.DOWN, (CLEAN,)), Then(StopWanted(), Phase.STOPPED)],
+            id="stopped while there is none",
+        ),
+    ],
+)
+def test_a_history(history: Sequence[Then]) -> None:
+    follow(history)
+
+
+def test_what_is_known_of_a_batch_ends_with_it() -> None:
+    state = follow(
+        [
+            *STARTED,
+            Then(Sent(5, True), Phase.BUSY),
+            Then(Progressed(40), Phase.BUSY),
+            Then(TryFailed(3, "timeout", 105), Phase.WAITING),
+        ]
+    )
+    assert (state.count, state.full, state.percent, state.attempt, state.reason) == (5, True, None, 3, "timeout")
+    state, _ = step(state, Completed())
+    assert (state.count, state.full, state.percent, state.attempt, state.reason) == (0, False, None, 0, "")
+
+
+def test_a_crash_loop_is_slowed_down_and_a_steady_life_ends_it() -> None:
+    state, now, pauses = State(), 100.0, []
+    for _ in range(15):
+        state, actions = step(state, Wake(now))
+        assert actions == (FORK,)
+        state, _ = step(state, crash(now + 1))
+        pauses.append(state.wake - (now + 1))
+        now = state.wake
+    assert pauses == pytest.approx([min(CRASH_FIRST * 2**i, CRASH_LONGEST) for i in range(15)])
+    state, _ = step(state, Wake(now))
+    state, _ = step(state, crash(now + STEADY))
+    assert state.wake - (now + STEADY) == pytest.approx(CRASH_FIRST)
+
+
+def test_a_batch_that_came_through_ends_a_crash_loop() -> None:
+    state = State(deaths=9, wake=0)
+    for event in (Wake(100), Readied(), Sent(1, False), Completed()):
+        state, _ = step(state, event)
+    state, _ = step(state, crash(101))
+    assert state.wake - 101 == pytest.approx(CRASH_FIRST)
+
+
+# Any history ---------------------------------------------------------------------------------------------
+
+times = st.floats(0, 10_000, allow_nan=False)
+events = st.one_of(
+    st.builds(Wake, times),
+    st.just(Readied()),
+    st.builds(Sent, st.integers(0, 9), st.booleans()),
+    st.builds(Progressed, st.integers(0, 100)),
+    st.builds(TryFailed, st.integers(1, 99), st.text(max_size=3), times),
+    st.just(Completed()),
+    st.builds(Died, times, st.text(max_size=3), st.floats(0, 1, exclude_max=True)),
+)
+LIVING = (Phase.STARTING, Phase.IDLE, Phase.BUSY, Phase.WAITING, Phase.STOPPING)
+
+
+@given(history=st.lists(events, max_size=30))
+def test_a_worker_that_is_wanted_lives_or_will_be_started(history: list[Event]) -> None:
+    state, lives = State(), False
+    for event in history:
+        state, actions = step(state, event)
+        if Action.CLEAN in actions:
+            lives = False
+        if Action.FORK in actions:
+            assert not lives
+            lives = True
+        if isinstance(event, Died):
+            assert Action.CLEAN in actions
+        # Where there is no process, nothing but the clock can go on: so it has to be DOWN.
+        assert lives == (state.phase in LIVING)
+        assert lives or (state.phase is Phase.DOWN and step(state, Wake(state.wake))[1] == (Action.FORK,))
+        assert Action.OFFER not in actions or state.phase is Phase.IDLE
+        assert Action.CONFIRM not in actions or isinstance(event, Completed)
+
+
+@given(history=st.lists(st.one_of(events, st.just(StopWanted())), max_size=30))
+def test_nothing_is_started_or_offered_once_it_is_to_stop(history: list[Event]) -> None:
+    state, wanted = State(), True
+    for event in history:
+        wanted = wanted and not isinstance(event, StopWanted)
+        state, actions = step(state, event)
+        if not wanted:
+            assert state.phase in (Phase.STOPPING, Phase.STOPPED)
+            assert not {Action.FORK, Action.OFFER} & set(actions)
+        assert not isinstance(event, Died) or Action.CLEAN in actions
+
+
+# Verdicts ------------------------------------------------------------------------------------------------
+
+IDLE = State(phase=Phase.IDLE)
+BUSY = State(phase=Phase.BUSY, count=1)
+FULL = State(phase=Phase.BUSY, full=True)
+WAITING = State(phase=Phase.WAITING, attempt=1)
+CRASHED = State(phase=Phase.DOWN, deaths=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "lag", "overdue", "halted", "level", "word"),
+    [
+        (IDLE, 0, False, False, True, Verdict.OK),
+        (IDLE, 10, False, False, True, Verdict.OK),
+        (IDLE, 10.1, False, False, True, Verdict.LAGGING),
+        (IDLE, 10.1, True, False, True, Verdict.LAGGING),
+        (IDLE, 0, True, False, True, Verdict.DEGRADED),
+        (IDLE, 0, False, False, False, Verdict.STARTING),
+        (IDLE, 0, True, True, True, Verdict.HALTED),
+        (BUSY, 0, False, False, True, Verdict.SYNCING),
+        (BUSY, 0, True, False, True, Verdict.SYNCING),
+        (FULL, 0, False, False, False, Verdict.FULL),
+        (FULL, 100, True, False, True, Verdict.FULL),
+        (FULL, 0, False, True, True, Verdict.HALTED),
+        (WAITING, 0, False, False, True, Verdict.RETRYING),
+        (WAITING, 100, True, False, False, Verdict.RETRYING),
+        (WAITING, 0, False, True, True, Verdict.HALTED),
+        (CRASHED, 0, False, False, True, Verdict.RETRYING),
+        (State(), 0, False, False, False, Verdict.STARTING),
+        (State(phase=Phase.STARTING), 0, False, False, False, Verdict.STARTING),
+        (State(phase=Phase.STARTING), 0, False, False, True, Verdict.STARTING),
+    ],
+)
+def test_the_one_word_for_a_node(
+    state: State, lag: float, overdue: bool, halted: bool, level: bool, word: Verdict
+) -> None:
+    assert verdict(state, lag, 10.0, overdue=overdue, halted=halted, level=level) is word
+
+
+@given(
+    phase=st.sampled_from(Phase),
+    lag=st.floats(0, 100),
+    overdue=st.booleans(),
+    halted=st.booleans(),
+    level=st.booleans(),
+)
+def test_no_node_is_ok_unless_all_is_well(
+    phase: Phase, lag: float, overdue: bool, halted: bool, level: bool
+) -> None:
+    word = verdict(State(phase=phase), lag, 10.0, overdue=overdue, halted=halted, level=level)
+    well = phase is Phase.IDLE and lag <= 10 and not overdue and not halted and level
+    assert (word is Verdict.OK) == well
+
+
+def test_the_words_are_those_that_are_shown() -> None:
+    words = "starting full ok syncing lagging retrying halted degraded"
+    assert {str(word) for word in Verdict} == set(words.split())

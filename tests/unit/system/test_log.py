@@ -1,0 +1,180 @@
+"""Log lines: one for each record, whatever a file name holds, and files that can be rotated away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inosync.system import log as logs
+
+log = logging.getLogger("inosync.test")
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Gives the root logger its handlers back."""
+    root = logging.getLogger()
+    handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    for handler in handlers:
+        root.removeHandler(handler)
+    yield
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, caf\xe9, \u65e5\u672c", "plain text, caf\xe9, \u65e5\u672c"),
+        ("a\nb", r"a\x0ab"),
+        ("a\r\n\tb", r"a\x0d\x0a\x09b"),
+        ("\x1b[31mred\x7f", r"\x1b[31mred\x7f"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
+        (os.fsdecode(b"caf\xe9 \xff"), r"caf\xe9 \xff"),
+        ("\ud800", r"\ud800"),
+        ("\0", r"\x00"),
+        ("", ""),
+    ],
+)
+def test_what_would_garble_a_line_is_escaped(text: str, shown: str) -> None:
+    assert logs.printable(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_what_is_printable_is_one_line_of_utf8(text: str) -> None:
+    shown = logs.printable(text)
+    assert len(shown.splitlines()) <= 1
+    assert shown.encode().decode() == shown
+    assert logs.printable(shown) == shown
+
+
+@given(st.binary())
+def test_any_file_name_makes_one_line(name: bytes) -> None:
+    shown = logs.printable(os.fsdecode(name))
+    assert not any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in shown)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_record_is_one_line_in_a_file_for_us_and_our_group(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    before = os.umask(0o027)
+    os.umask(before)
+    logs.use(logs.to_file(str(path)), verbose=False)
+    log.warning("changed: %s", os.fsdecode(b"forged\n2026-01-01 inosync: all is well \x1b[2J\xff"))
+    [line] = lines(path)
+    assert line.endswith(r"changed: forged\x0a2026-01-01 inosync: all is well \x1b[2J\xff")
+    assert f"inosync[{os.getpid()}]: WARNING: " in line
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640 & ~before
+
+
+def test_an_exception_is_told_with_its_traceback_and_the_message_stays_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.use(logs.to_file(str(path)), verbose=False)
+    try:
+        raise OSError("some fault")
+    except OSError:
+        log.exception("two\nlines")
+    assert lines(path)[0].endswith(r"two\x0alines")
+    assert lines(path)[-1] == "OSError: some fault"
+    assert sum("OSError: some fault" in line for line in lines(path)) == 1
+
+
+@pytest.mark.parametrize(("verbose", "count"), [(False, 2), (True, 3)])
+def test_debugging_lines_are_for_the_verbose(tmp_path: Path, verbose: bool, count: int) -> None:
+    path = tmp_path / "log"
+    logs.use(logs.to_file(str(path)), verbose)
+    log.debug("one")
+    log.info("two")
+    log.error("three")
+    assert len(lines(path)) == count
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    logs.use(logs.to_file(str(path)), verbose=False)
+    log.info("after")
+    assert lines(path)[0] == "before"
+    assert len(lines(path)) == 2
+
+
+def test_after_a_rotation_the_next_line_is_in_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.use(logs.to_file(str(path)), verbose=False)
+    log.info("one")
+    path.rename(tmp_path / "log.1")
+    logs.reopen()
+    assert path.exists()
+    log.info("two")
+    assert lines(tmp_path / "log.1")[0].endswith("one")
+    assert len(lines(tmp_path / "log.1")) == 1
+    assert lines(path)[0].endswith("two")
+
+
+def test_reopening_what_is_no_file_or_was_not_rotated_changes_nothing(tmp_path: Path) -> None:
+    logs.reopen()
+    path = tmp_path / "log"
+    logs.use(logs.to_file(str(path)), verbose=False)
+    log.info("one")
+    logs.reopen()
+    log.info("two")
+    assert len(lines(path)) == 2
+
+
+def test_a_new_place_takes_the_lines_from_the_old_one(tmp_path: Path) -> None:
+    logs.use(logs.to_file(str(tmp_path / "old")), verbose=False)
+    logs.use(logs.to_file(str(tmp_path / "new")), verbose=False)
+    log.info("where?")
+    assert lines(tmp_path / "old") == []
+    assert len(lines(tmp_path / "new")) == 1
+
+
+def test_a_place_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        logs.to_file(str(tmp_path / "gone/log"))
+    with pytest.raises(IsADirectoryError):
+        logs.to_file(str(tmp_path))
+
+
+def test_lines_for_a_terminal_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.use(logs.to_stderr(), verbose=False)
+    log.error("name %s", "a\nb")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("inosync: ERROR: name a\\x0ab\n")
+    assert len(err.splitlines()) == 1
+
+
+def test_lines_for_syslog_arrive_there_and_nobody_waits_for_a_syslogd_that_is_stuck(tmp_path: Path) -> None:
+    address = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(address)
+        logs.use(logs.to_syslog(address), verbose=False)
+        log.warning("name %s", "a\nb")
+        data = listener.recv(4096)
+        assert f"inosync[{os.getpid()}]: name a\\x0ab".encode() in data
+        assert data.startswith(b"<28>")  # daemon, warning
+        for i in range(2000):  # far more than a socket takes
+            log.warning("nobody reads this %d", i)
+
+
+def test_a_syslog_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        logs.to_syslog(str(tmp_path / "none"))

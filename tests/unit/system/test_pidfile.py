@@ -1,0 +1,145 @@
+"""The pid file: one holder at a time, known by its pid, and free again however the holder ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.wait import until
+
+from inosync.system import process
+from inosync.system.pidfile import Locked, PidFile
+
+
+def in_child(run: Callable[[], object]) -> str:
+    """What ``run`` returns or raises in a forked child, as text."""
+    reader, writer = os.pipe()
+
+    def report() -> None:
+        try:
+            told = repr(run())
+        except (OSError, Locked) as error:
+            told = f"{type(error).__name__} {getattr(error, 'pid', '')} {getattr(error, 'content', '')}"
+        os.write(writer, told.encode())
+        process.leave(0)
+
+    child = process.fork(report, "child")
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read().decode()
+    child.join(30)
+    assert child.exitcode == 0
+    return told
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "inosync.pid")
+
+
+def test_the_holder_is_in_the_file_and_nobody_else_may_read_it(path: str) -> None:
+    held = PidFile(path, "/etc/inosync/default.py")
+    try:
+        assert Path(path).read_text() == f"{os.getpid()}\n/etc/inosync/default.py\n"
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert not os.get_inheritable(held.fd)
+    finally:
+        held.remove()
+    assert not os.path.exists(path)
+
+
+def test_a_second_one_is_refused_and_told_who_holds_it(path: str) -> None:
+    held = PidFile(path, "the configuration")
+    try:
+        assert in_child(lambda: PidFile(path, "other")) == f"Locked {os.getpid()} the configuration"
+        # Its refusal has neither changed the file nor let go of the lock.
+        assert Path(path).read_text() == f"{os.getpid()}\nthe configuration\n"
+        assert in_child(lambda: PidFile(path, "other")).startswith("Locked")
+    finally:
+        held.remove()
+
+
+def test_it_says_which_pid_in_words(path: str) -> None:
+    error = Locked(path, 4711, "")
+    assert "4711" in str(error)
+    assert path in str(error)
+
+
+def test_after_its_removal_anybody_may_have_it(path: str) -> None:
+    PidFile(path, "one").remove()
+    assert in_child(lambda: PidFile(path, "two").path) == repr(path)
+
+
+def test_a_holder_that_was_killed_holds_nothing(path: str) -> None:
+    def hold() -> None:
+        PidFile(path, "mortal")
+        while True:
+            signal.pause()
+
+    child = process.fork(hold, "holder")
+    assert child.pid is not None
+    try:
+        until(lambda: os.path.exists(path) and "mortal" in Path(path).read_text(), 30, "the holder")
+        with pytest.raises(Locked) as raised:
+            PidFile(path, "second")
+        assert raised.value.pid == child.pid
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.join(30)
+    assert os.path.exists(path)
+    held = PidFile(path, "successor")
+    assert Path(path).read_text() == f"{os.getpid()}\nsuccessor\n"
+    held.remove()
+
+
+def test_a_child_that_outlives_the_holder_does_not_hold_it(path: str) -> None:
+    def hold() -> None:
+        PidFile(path, "mortal")
+        process.fork(signal.pause, "survivor")
+        while True:
+            signal.pause()
+
+    child = process.fork(hold, "holder")
+    assert child.pid is not None
+    survivors = until(lambda: process.children(child.pid or 0), 30, "the survivor")
+    try:
+        os.kill(child.pid, signal.SIGKILL)
+        child.join(30)
+        assert in_child(lambda: PidFile(path, "next").path) == repr(path)
+    finally:
+        process.send(survivors, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("content", [b"", b"99999999\nlong gone\n" * 50, b"\xff\xfe", b"no number\n"])
+def test_a_stale_file_is_taken_over_whatever_it_says(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
+    held = PidFile(path, "mine")
+    assert Path(path).read_text() == f"{os.getpid()}\nmine\n"
+    held.remove()
+
+
+def test_a_file_that_was_removed_meanwhile_is_made_anew(path: str) -> None:
+    held = PidFile(path, "one")
+    os.unlink(path)
+    try:
+        assert in_child(lambda: PidFile(path, "two").path) == repr(path)
+        assert "two" in Path(path).read_text()
+    finally:
+        os.close(held.fd)
+
+
+def test_a_symlink_is_not_followed(path: str, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("untouched")
+    os.symlink("victim", path)
+    with pytest.raises(OSError, match="symbolic"):
+        PidFile(path, "mine")
+    assert (tmp_path / "victim").read_text() == "untouched"
+
+
+def test_a_directory_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        PidFile(str(tmp_path / "gone/inosync.pid"), "mine")

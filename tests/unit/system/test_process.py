@@ -1,0 +1,288 @@
+"""Processes: titles, families, and that nothing outlives what started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import procs
+from support.wait import until
+
+import inosync
+from inosync.system import process
+
+SLEEP = ("/bin/sh", "-c", "while :; do sleep 1000; done")
+
+
+@pytest.fixture
+def started() -> Iterator[list[procs.Process]]:
+    """Processes of which nothing may be left after the test."""
+    found: list[procs.Process] = []
+    yield found
+    for each in found:
+        procs.send(each, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(each.pid, 0)
+
+
+def child(started: list[procs.Process], run: Callable[[], object]) -> int:
+    """Fork; the child ends when ``run`` returns. The test reaps it."""
+    forked = process.fork(lambda: (run(), None)[1], "child")
+    assert forked.pid is not None
+    status = procs.look(forked.pid)
+    assert status is not None
+    started.append(status)
+    return forked.pid
+
+
+def script(text: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a Python that has inosync, with a pipe for its output."""
+    prelude = "import os, signal, sys\nfrom inosync.system import process\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", prelude + text, *arguments],
+        cwd=Path(inosync.__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+
+
+def read(stream: object) -> bytes:
+    """What can be read of a non-blocking stream until its end."""
+    fd = stream.fileno()  # type: ignore[attr-defined]
+    data = b""
+    while True:
+        assert select.select([fd], [], [], 60)[0]
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return data
+        data += piece
+
+
+# Titles --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("inosync: user1@a.mirror.com [ok] synced 12:04:31", "inosync: user1@a.mirror.com [ok] synced 12:04:31"),
+        ("inosync: a\nb\x1b[31m\x7f", r"inosync: a\x0ab\x1b[31m\x7f"),
+        ("inosync: caf\xe9", r"inosync: caf\xe9"),
+        ("inosync: " + os.fsdecode(b"\xff"), r"inosync: \udcff"),
+    ],
+)
+def test_a_title_is_seen_by_all_and_garbles_no_terminal(title: str, shown: str) -> None:
+    text = "process.set_title(sys.argv[1]); print('set', flush=True); sys.stdin.read(); signal.pause()"
+    with script(text, title) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"set\n"
+            assert procs.title(running.pid) == shown
+        finally:
+            running.kill()
+
+
+# Families ------------------------------------------------------------------------------------------------
+
+
+def test_children_and_families_are_found(started: list[procs.Process]) -> None:
+    def two_more() -> None:
+        for _ in range(2):
+            process.fork(signal.pause, "grandchild")
+        signal.pause()
+
+    first = child(started, two_more)
+    until(lambda: len(process.children(first)) == 2, 30, "the grandchildren")
+    found = process.family(first)
+    started += [status for pid in found[1:] if (status := procs.look(pid))]
+    assert found[0] == first
+    assert sorted(found[1:]) == sorted(process.children(first))
+    assert first in process.children(os.getpid())
+    assert set(found) <= set(process.family(os.getpid()))
+
+
+def test_who_is_gone_has_no_children_and_can_be_signalled(started: list[procs.Process]) -> None:
+    gone = child(started, lambda: None)
+    os.waitpid(gone, 0)
+    assert process.children(gone) == []
+    assert process.family(gone) == [gone]
+    assert process.io_total([gone]) == 0
+    process.send([gone], signal.SIGTERM)
+    process.send_group(gone, signal.SIGTERM)
+
+
+def test_what_processes_read_and_write_is_counted(started: list[procs.Process], tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+
+    def copy() -> None:
+        os.close(writer)
+        with open(tmp_path / "f", "wb", buffering=0) as file:
+            while data := os.read(reader, 1 << 16):
+                file.write(data)
+        signal.pause()
+
+    pid = child(started, copy)
+    os.close(reader)
+    before = process.io_total([pid])
+    os.write(writer, b"x" * 10_000)
+    until(lambda: process.io_total([pid]) >= before + 20_000, 30, "the copy")
+    os.close(writer)
+    assert process.io_total([pid, os.getpid()]) > process.io_total([pid])
+    assert process.io_total([]) == 0
+
+
+def test_a_group_is_signalled_as_one(started: list[procs.Process]) -> None:
+    def lead() -> None:
+        os.setpgid(0, 0)
+        process.fork(signal.pause, "member")
+        signal.pause()
+
+    leader = child(started, lead)
+    until(lambda: process.children(leader), 30, "the member")
+    members = [status for pid in process.family(leader) if (status := procs.look(pid))]
+    started += members[1:]
+    process.send_group(leader, signal.SIGKILL)
+    until(lambda: not any(procs.alive(member) for member in members), 30, "the end of the group")
+
+
+def test_descriptors_are_closed_and_those_that_are_not_open_are_fine() -> None:
+    fds = os.pipe()
+    process.close(fds)
+    process.close(fds)
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_a_forked_child_leaves_without_running_what_belongs_to_its_parent() -> None:
+    text = """
+import atexit
+atexit.register(print, "at exit", os.getpid() == int(os.environ.get("PARENT", os.getpid())))
+os.environ["PARENT"] = str(os.getpid())
+child = process.fork(lambda: process.leave(3), "child")
+child.join()
+print(child.exitcode, flush=True)
+"""
+    with script(text) as running:
+        assert running.stdout is not None
+        assert running.stdout.read() == b"3\nat exit True\n"
+        assert running.wait(60) == 0
+
+
+# Programs ------------------------------------------------------------------------------------------------
+
+
+def test_a_program_has_three_streams_and_none_of_ours_blocks() -> None:
+    with process.spawn(("/bin/sh", "-c", 'read line; echo "got $line"; echo oops >&2; exit 3')) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stderr is not None
+        for stream in (program.stdin, program.stdout, program.stderr):
+            assert not os.get_blocking(stream.fileno())
+        assert os.write(program.stdin.fileno(), b"this\n") == 5
+        assert read(program.stdout) == b"got this\n"
+        assert read(program.stderr) == b"oops\n"
+        assert program.wait(60) == 3
+
+
+def test_a_program_speaks_english_from_the_root_directory_with_all_signals_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("INOSYNC_TEST", "handed on")
+    command = "echo $LC_ALL; pwd; echo $INOSYNC_TEST; grep SigBlk /proc/self/status; echo $#"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        with process.spawn(("/bin/sh", "-c", command, "sh", "a b", "*")) as program:
+            said = read(program.stdout).decode().splitlines()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert said[0] == "C"
+    assert said[1] == "/"
+    assert said[2] == "handed on"
+    assert int(said[3].split()[1], 16) == 0
+    assert said[4] == "2"
+
+
+def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        process.spawn((str(tmp_path / "none"),))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_program_ends_with_whoever_started_it_however_that_ends(
+    started: list[procs.Process], number: signal.Signals
+) -> None:
+    reader, writer = os.pipe()
+
+    def start() -> None:
+        os.close(reader)
+        program = process.spawn(SLEEP)
+        os.write(writer, b"%d\n" % program.pid)
+        while True:
+            signal.pause()
+
+    parent = child(started, start)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        program = procs.look(int(stream.readline()))
+    assert program is not None
+    started += procs.family([program.pid])
+    assert procs.alive(program)
+    os.kill(parent, number)
+    until(lambda: not procs.alive(program), 30, "the end of the program")
+
+
+def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[procs.Process]) -> None:
+    # The parent's pid is told by the caller: whoever has another parent by now has lost it.
+    pid = child(started, lambda: (process.die_with_parent(signal.SIGUSR1, os.getpid()), signal.pause()))
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGUSR1
+
+
+# Orphans -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_child_left_behind_is_killed_and_collected_and_the_known_live() -> None:
+    # In a process of its own: it kills every child that it was not told of.
+    text = """
+import time
+def lead():
+    for _ in range(2):
+        process.fork(signal.pause, "left behind")
+    print(*process.children(os.getpid()), flush=True)
+    signal.pause()
+process.adopt_orphans()
+known = process.fork(signal.pause, "known")
+leader = process.fork(lead, "leader")
+deadline = time.monotonic() + 30
+while len(process.children(leader.pid)) < 2 and time.monotonic() < deadline:
+    time.sleep(0.01)
+left = process.children(leader.pid)
+assert len(left) == 2
+leader.kill()
+leader.join()
+while time.monotonic() < deadline:
+    process.reap_orphans([known.pid])
+    if process.children(os.getpid()) == [known.pid]:
+        break
+    time.sleep(0.01)
+assert process.children(os.getpid()) == [known.pid]
+for pid in left:
+    assert not os.path.exists(f"/proc/{pid}"), pid
+assert known.is_alive()
+known.kill()
+known.join()
+process.reap_orphans([])
+print("good")
+"""
+    with script(text) as running:
+        assert running.stdout is not None
+        assert running.stdout.read().splitlines()[-1:] == [b"good"]
+        assert running.wait(60) == 0

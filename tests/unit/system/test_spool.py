@@ -1,0 +1,86 @@
+"""What is too long for a message: by reference to a file that is there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+
+from inosync.messages import Batch, Part
+from inosync.system import spool
+from inosync.system.queue import MAX_MESSAGE
+
+SHORT = (Part(1, False, (b"a", b"d/", b"\xff\n")),)
+LONG = (Part(1, True), Part(2, False, tuple(b"%06d" % i for i in range(5000))))
+
+
+def test_what_is_short_travels_in_the_message(tmp_path: Path) -> None:
+    payload, file = spool.pack(SHORT, str(tmp_path / "f"))
+    assert file == ""
+    assert spool.unpack(payload, file) == SHORT
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_long_goes_into_a_file_for_us_alone(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    payload, file = spool.pack(LONG, str(path))
+    assert (payload, file) == (b"", str(path))
+    assert spool.unpack(payload, file) == LONG
+    assert spool.unpack(payload, file) == LONG
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_that_travels_in_a_message_fits_into_one_with_all_else(tmp_path: Path) -> None:
+    size = next(
+        size
+        for size in range(spool.INLINE, 0, -1)
+        if spool.pack(b"x" * size, str(tmp_path / "f"))[1] == ""
+    )
+    payload, _ = spool.pack(b"x" * size, str(tmp_path / "f"))
+    assert len(payload) == spool.INLINE
+    batch = Batch(2**40, 10**6, False, payload, overdue="r" * 800)
+    assert len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE
+
+
+def test_a_file_that_is_there_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = str(tmp_path / "f")
+    spool.pack(LONG, path)
+    with open(path, "rb") as before:
+        spool.pack((*LONG, "more"), path)
+        assert os.fstat(before.fileno()).st_nlink == 0
+    assert spool.unpack(b"", path) == (*LONG, "more")
+
+
+def test_what_a_broken_write_left_does_not_disturb(tmp_path: Path) -> None:
+    (tmp_path / "f.part").write_bytes(b"x" * 10**6)
+    _, file = spool.pack(LONG, str(tmp_path / "f"))
+    assert spool.unpack(b"", file) == LONG
+
+
+def test_a_symlink_in_the_place_of_the_file_leads_nobody_astray(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "f.part").symlink_to("victim")
+    with pytest.raises(OSError, match="symbolic"):
+        spool.pack(LONG, str(tmp_path / "f"))
+    assert (tmp_path / "victim").read_text() == "untouched"
+
+
+def test_a_directory_that_is_gone_is_an_error_for_what_is_long_only(tmp_path: Path) -> None:
+    path = str(tmp_path / "gone/f")
+    assert spool.pack(SHORT, path)[1] == ""
+    with pytest.raises(FileNotFoundError):
+        spool.pack(LONG, path)
+    with pytest.raises(FileNotFoundError):
+        spool.unpack(b"", path)
+
+
+def test_discarding_what_is_gone_or_never_was_is_fine(tmp_path: Path) -> None:
+    _, file = spool.pack(LONG, str(tmp_path / "f"))
+    spool.discard(file)
+    spool.discard(file)
+    spool.discard("")
+    assert list(tmp_path.iterdir()) == []

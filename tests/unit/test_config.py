@@ -1,0 +1,265 @@
+"""Whole configuration files: what is taken of them, and the mistakes that several settings make together."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.configs import config, good, mistakes, text, write
+
+from inosync.config import Config, ConfigError, NodeSpec, Tree, load
+from inosync.settings import NOT_YET, REQUIRED, SETTINGS
+
+DEFAULT_FILE = Path(__file__).parents[2] / "conf" / "default.py"
+
+# What is taken ---------------------------------------------------------------------------------------
+
+
+def test_what_is_not_set_has_its_default(here: Path) -> None:
+    taken = config()
+    assert taken == Config(
+        path="conf.py",
+        trees=(Tree(str(here / "a"), "/www", ()),),
+        nodes=(NodeSpec("h:", "h", 0, (), (), 300),),
+        emask=frozenset(
+            ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
+        ),
+        edelay=10,
+        equiet=0.05,
+        rsync=str(here / "rsync"),
+        rslots=2 * (os.cpu_count() or 1),
+        rretry=(1, 300),
+        rdelete=True,
+        logfile=None,
+        rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
+        warnings=(),
+    )
+
+
+SAMPLE = """
+# directory that should be watched for changes
+wpaths = ["%s/a/", "%s/b/"]
+rexcludes = [
+\t"/.git",
+]
+rpaths = ["/home/user/one", "/home/user/two/"]
+rnodes = [
+\t"user1@a.mirror.com:",
+\t"user2@b.mirror.com:",
+]
+extra = "--rsh=ssh -a"
+rspeed = 100
+emask = [
+\t"IN_CLOSE_WRITE",
+\t"IN_CREATE",
+\t"IN_DELETE",
+\t"IN_MOVED_FROM",
+\t"IN_MOVED_TO",
+]
+edelay = 0
+logfile = "%s/inosync.log"
+"""
+
+
+def test_a_file_of_0_2_3_is_taken_as_it_is(here: Path) -> None:
+    taken = load(write(SAMPLE.replace("%s", str(here))))
+    assert taken.trees == (
+        Tree(str(here / "a"), "/home/user/one", ("/.git",)),
+        Tree(str(here / "b"), "/home/user/two/", ("/.git",)),
+    )
+    assert [node.name for node in taken.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com"]
+    assert {node.extra for node in taken.nodes} == {("--rsh=ssh", "-a")}
+    assert taken.nodes[1].target(taken.trees[1]) == "user2@b.mirror.com:/home/user/two/"
+    assert "IN_ATTRIB" not in taken.emask
+    assert (taken.edelay, taken.equiet, taken.warnings) == (0, 0, ())
+
+
+OLDER = """
+wpath = "%s/a/"
+rexcludes = ["/localhost"]
+rpath = "/var/www/"
+rnodes = ["a.mirror.com:" + rpath, "b.mirror.com:" + rpath]
+"""
+
+
+def test_the_older_form_has_one_wpath_and_whole_targets(here: Path) -> None:
+    taken = load(write(OLDER % here))
+    assert taken.trees == (Tree(str(here / "a"), "", ("/localhost",)),)
+    assert [node.target(taken.trees[0]) for node in taken.nodes] == [
+        "a.mirror.com:/var/www/",
+        "b.mirror.com:/var/www/",
+    ]
+    assert [node.name for node in taken.nodes] == ["a.mirror.com:/var/www", "b.mirror.com:/var/www"]
+    assert taken.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "target"), [("h:/srv", "h:/srv/a"), ("h:/srv/", "h:/srv/a"), ("h:", "h:a"), ("h::m", "h::m/a")]
+)
+@pytest.mark.usefixtures("here")
+def test_the_older_form_means_by_a_missing_slash_what_rsync_means(node: str, target: str) -> None:
+    taken = load(write(f"wpath = 'a'\nrnodes = [{node!r}]\n"))
+    assert taken.nodes[0].target(taken.trees[0]) == target
+    assert any("trailing slash" in warning for warning in taken.warnings)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_node_overrides_the_file_or_adds_to_it() -> None:
+    node = "{'node': 'h:', 'name': 'one', 'rspeed': 5, 'extra': '-z', 'rexcludes': ['x'], 'rtimeout': 7.5}"
+    taken = config(rnodes=f"[{node}, 'i:']", extra="['-v']", rspeed="9", rtimeout="8")
+    assert taken.nodes == (
+        NodeSpec("h:", "one", 5, ("-v", "-z"), ("x",), 7.5),
+        NodeSpec("i:", "i", 9, ("-v",), (), 8),
+    )
+
+
+def test_excludes_of_a_wpath_come_before_those_for_all(here: Path) -> None:
+    rules = f"{{'*': ['all', 'both'], 'a/': ['one', 'both'], {str(here / 'a')!r}: ['more']}}"
+    taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rexcludes=rules)
+    assert [tree.excludes for tree in taken.trees] == [("one", "both", "more", "all"), ("all", "both")]
+
+
+def test_what_looks_unintended_is_told(here: Path) -> None:
+    inside = repr(str(here / "a/x"))
+    assert "inside the wpath" in config(logfile=inside).warnings[0]
+    assert "inside the wpath" in config(rundir=inside).warnings[0]
+    (warning,) = config(wpaths=repr([str(here / "a")])).warnings
+    assert "0.2.3 made '/www/a' of it" in warning
+
+
+@pytest.mark.usefixtures("here")
+def test_a_relative_wpath_is_told() -> None:
+    told = "'a/': is taken from the directory where inosync was started"
+    assert config(wpaths="['a/']").warnings == (f"wpaths: {told}",)
+    assert load(write("wpath = 'a/'\nrnodes = ['h:/srv']\n")).warnings == (f"wpath: {told}",)
+
+
+def test_a_link_to_a_directory_is_a_wpath(here: Path) -> None:
+    (here / "link").symlink_to("a")
+    assert config(wpaths="['link/']").trees[0].wpath == str(here / "link")
+
+
+# What is refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines() -> None:
+    source = (
+        "rspeed = 1\nwpaths = ['nowhere', 'file']\nrpaths = ['/', 3]\n"
+        "rnodes = ['-x', {'node': 'h'}, {'node': 'i:', 'rspeed': -1}, 'i:']\n"
+        "rexclude = []\nedelay = -1\nemask = ['X']\nrguard = True\nif True:\n    rspeed = -1\n"
+        "def f():\n    rspeed = 0\n"
+    )
+    found = mistakes(source)
+    places = [line.split(": ")[0] + ": " + line.split(": ")[1] for line in found]
+    assert places == [
+        "conf.py:5: rexclude",
+        "conf.py:2: wpaths",
+        "conf.py:2: wpaths",
+        "conf.py:3: rpaths",
+        "conf.py:4: rnodes",
+        "conf.py:4: rnodes",
+        "conf.py:4: rnodes",
+        "conf.py:10: rspeed",
+        "conf.py:7: emask",
+        "conf.py:6: edelay",
+        "conf.py:8: rguard",
+        "conf.py:4: rnodes",
+        "conf.py:4: rnodes",
+    ]
+
+
+def test_a_directory_that_would_take_its_parents_place_is_refused(here: Path) -> None:
+    (line,) = mistakes(text(wpaths=repr([str(here / "a")]), rpaths=repr([str(here)])))
+    assert "all else in it would be deleted" in line
+    assert config(wpaths=repr([str(here / "a") + "/"]), rpaths=repr([str(here)])).warnings == ()
+
+
+def test_a_local_target_is_compared_through_links(here: Path) -> None:
+    (here / "link").symlink_to("a")
+    (line,) = mistakes(text(rnodes=repr([str(here / "link")]), rpaths="['/copy']"))
+    assert "lies inside the wpath" in line
+
+
+# Whatever a file sets --------------------------------------------------------------------------------
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=4)
+    | st.sampled_from(["a", "b/", "h:", "h::", "/", "*", "rsync://u:p@h/m", "IN_CREATE", "node", "rspeed"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda some: (
+        st.lists(some, max_size=3)
+        | st.tuples(some, some)
+        | st.dictionaries(SCALARS | st.sampled_from(["node", "name", "extra", "rexcludes"]), some, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.dictionaries(st.sampled_from([*SETTINGS, "wpath", "rpath", "zzz"]), VALUES, max_size=6))
+def test_arbitrary_values_end_in_a_config_or_in_mistakes(here: Path, values: dict[str, Any]) -> None:
+    assert here.is_dir()
+    names = good() | {name: f"_values[{name!r}]" for name in values}
+    path = write("from inosync_test_values import values as _values\n" + text(**names))
+    sys.modules["inosync_test_values"] = type(sys)("inosync_test_values")
+    sys.modules["inosync_test_values"].__dict__["values"] = values
+    try:
+        load(path)
+        error = None
+    except ConfigError as raised:
+        error = raised
+    finally:
+        del sys.modules["inosync_test_values"]
+    assert error is None or len(str(error).splitlines()) == len(error.mistakes) > 0
+
+
+# The reference file ----------------------------------------------------------------------------------
+
+
+def uncommented(source: str) -> str:
+    """The file with every setting that is commented out put into force, the ones without effect aside."""
+    lines, inside = [], False
+    for line in source.splitlines():
+        match = re.match(r"# ([a-z]+) = ", line)
+        starts = match is not None and match[1] not in NOT_YET
+        lines.append(line.removeprefix("# ") if starts or inside else line)
+        inside = line.endswith("[") if starts else inside and line != "# ]"
+    return "\n".join(lines)
+
+
+def test_the_reference_file_shows_every_setting_with_its_default(here: Path) -> None:
+    source = DEFAULT_FILE.read_text()
+    shown = set(re.findall(r"^(?:# )?([a-z]+) = ", source, re.MULTILINE))
+    assert shown == set(SETTINGS)
+    required = {name for name, setting in SETTINGS.items() if setting.default is REQUIRED}
+    assert set(re.findall(r"^([a-z]+) = ", source, re.MULTILINE)) == required
+    set_in_file: dict[str, object] = {}
+    exec(uncommented(source), {}, set_in_file)
+    assert set(set_in_file) == set(SETTINGS) - NOT_YET
+    for name in set_in_file.keys() - required - {"rsync"}:
+        check = SETTINGS[name].check
+        assert check(set_in_file[name]) == check(SETTINGS[name].default), name
+    assert set_in_file["rsync"] == "/usr/bin/rsync"
+
+    there = source.replace('    "/var/www/",', f'    "{here}/a/",', 1).replace(
+        '    "/srv/downloads/",', f'    "{here}/b/",', 1
+    )
+    as_shipped = load(write(there))
+    in_force = load(write(uncommented(there).replace("/usr/bin/rsync", str(here / "rsync"))))
+    assert in_force == as_shipped
+    assert as_shipped.warnings == ()
+    assert [node.name for node in as_shipped.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com", "c"]

@@ -1,0 +1,69 @@
+"""What setup.cfg promises is so."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import inosync
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(CHECKOUT / "setup.cfg")
+    return parser
+
+
+def requirements(text: str) -> set[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return {re.split(r"[\s<>=;]", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def imported(directory: str) -> set[str]:
+    """The top-level modules that are imported anywhere below a directory."""
+    found = set()
+    for path in (CHECKOUT / directory).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_version_comes_from_the_package() -> None:
+    assert setup()["metadata"]["version"] == "attr: inosync.__version__"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", inosync.__version__)
+
+
+def test_what_the_package_imports_is_required() -> None:
+    foreign = imported("inosync") - set(sys.stdlib_module_names) - {"inosync"}
+    required = requirements(setup()["options"]["install_requires"])
+    assert foreign <= required
+    # pyinotify is what needs it.
+    assert required - foreign == {"pyasyncore"}
+
+
+def test_what_the_tests_import_is_in_the_extra() -> None:
+    own = {"inosync", "support", "conftest"}
+    foreign = imported("tests") - set(sys.stdlib_module_names) - own
+    options = setup()
+    known = requirements(options["options"]["install_requires"])
+    known |= requirements(options["options.extras_require"]["test"])
+    assert foreign <= known
+
+
+def test_the_launcher_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
+    link = tmp_path / "inosync"
+    link.symlink_to(CHECKOUT / "bin" / "inosync")
+    done = subprocess.run(
+        [sys.executable, link, "--version"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert inosync.__version__ in done.stdout
