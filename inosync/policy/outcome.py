@@ -9,7 +9,6 @@ from inosync.messages import Part
 from inosync.policy import command, complaints
 from inosync.policy.command import Settings, Verdict
 
-
 # With these rsync ends before it has written anything on the node.
 _TOO_EARLY = (1, 3, 4, 5, 10, 35)
 

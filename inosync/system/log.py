@@ -11,6 +11,7 @@ import logging.handlers
 import os
 import re
 import socket
+from collections.abc import Callable
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -47,11 +48,13 @@ def _copy_without_exception(record: logging.LogRecord) -> logging.LogRecord:
 class _Syslog(logging.handlers.SysLogHandler):
     """syslog that drops a line rather than wait for a stuck syslogd."""
 
-    def createSocket(self) -> None:
-        super().createSocket()
-        opened: socket.socket | None = getattr(self, "socket", None)
-        if opened is not None:
-            opened.setblocking(False)
+    def _connect_unixsocket(self, address: str) -> None:
+        # Called for every new socket, also for the one that emit() makes when sending has failed.
+        connect: Callable[[str], None] = getattr(super(), "_connect_unixsocket")  # noqa: B009 - untyped
+        connect(address)
+        made: socket.socket | None = getattr(self, "socket", None)
+        if made is not None:
+            made.setblocking(False)
 
 
 def to_syslog(address: str = "/dev/log") -> logging.Handler:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import random
 import re
@@ -534,7 +535,9 @@ def test_a_directory_renamed_inside_the_tree_keeps_its_watches_under_the_new_nam
     lines_up(field)
 
 
-def test_what_happens_in_a_directory_after_its_rename_is_told_under_the_new_name_at_once(field: Field) -> None:
+def test_what_happens_in_a_renamed_directory_is_told_under_the_new_name_at_once(
+    field: Field,
+) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     (field.root / "a").rename(field.root / "n")
@@ -1007,8 +1010,7 @@ def test_what_changes_while_a_tree_is_walked_after_an_overflow_is_covered(
     moves = iter(range(30))
     while field.watcher.busy:
         field.watcher.work(0.05)
-        i = next(moves, None)
-        if i is not None:
+        for i in itertools.islice(moves, 1):
             (field.root / f"{i}/a").rename(field.root / f"{29 - i}/moved")
             write(field.root / f"{29 - i}/moved/b/f")
         field.watcher.read()

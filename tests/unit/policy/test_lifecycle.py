@@ -143,6 +143,9 @@ def test_a_history(history: Sequence[Then]) -> None:
 
 
 def test_what_is_known_of_a_batch_ends_with_it() -> None:
+    def known(state: State) -> tuple[int, bool, int | None, int, str]:
+        return state.count, state.full, state.percent, state.attempt, state.reason
+
     state = follow(
         [
             *STARTED,
@@ -151,9 +154,9 @@ def test_what_is_known_of_a_batch_ends_with_it() -> None:
             Then(TryFailed(3, "timeout", 105), Phase.WAITING),
         ]
     )
-    assert (state.count, state.full, state.percent, state.attempt, state.reason) == (5, True, None, 3, "timeout")
+    assert known(state) == (5, True, None, 3, "timeout")
     state, _ = step(state, Completed())
-    assert (state.count, state.full, state.percent, state.attempt, state.reason) == (0, False, None, 0, "")
+    assert known(state) == (0, False, None, 0, "")
 
 
 def test_a_crash_loop_is_slowed_down_and_a_steady_life_ends_it() -> None:

@@ -1,4 +1,4 @@
-"""When a batch goes: at once after an isolated edit, seldom in a flood, never later than the longest delay."""
+"""When a batch goes: at once after an isolated edit, seldom in a flood, never later than the delay."""
 
 from __future__ import annotations
 

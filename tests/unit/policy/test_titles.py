@@ -31,7 +31,10 @@ from inosync.policy import titles
         (titles.full("n", None), "inosync: n [full]"),
         (titles.full("n", 0), "inosync: n [full] 0%"),
         (titles.full("n", 43), "inosync: n [full] 43%"),
-        (titles.degraded("n", "failed to set times on root"), "inosync: n [degraded] failed to set times on root"),
+        (
+            titles.degraded("n", "failed to set times on root"),
+            "inosync: n [degraded] failed to set times on root",
+        ),
         (titles.stopping("n"), "inosync: n [stopping]"),
     ],
 )

@@ -35,7 +35,9 @@ def test_no_bytes_are_no_events() -> None:
     assert decode(b"") == []
 
 
-@pytest.mark.parametrize("name", [b"", b"a", b"x" * 15, b"x" * 16, b"x" * 255, b"\xff\xfe", b"new\nline", b" "])
+@pytest.mark.parametrize(
+    "name", [b"", b"a", b"x" * 15, b"x" * 16, b"x" * 255, b"\xff\xfe", b"new\nline", b" "]
+)
 def test_an_event_keeps_its_name_byte_for_byte_without_the_padding(name: bytes) -> None:
     assert decode(encode(1, 0x100, 7, name)) == [Event(1, 0x100, 7, name)]
 
@@ -63,7 +65,9 @@ events = st.tuples(
 
 
 @given(st.lists(events, max_size=20))
-def test_any_events_come_out_as_they_went_in_and_in_their_order(given_events: list[tuple[int, int, int, bytes]]) -> None:
+def test_any_events_come_out_as_they_went_in_and_in_their_order(
+    given_events: list[tuple[int, int, int, bytes]],
+) -> None:
     data = b"".join(encode(*event) for event in given_events)
     assert decode(data) == given_events
 
@@ -115,7 +119,9 @@ def test_what_waits_in_the_kernel_is_counted_in_bytes(instance: Inotify, tmp_pat
     assert instance.queued() == 0
 
 
-def test_the_same_directory_gives_the_same_watch_and_another_another(instance: Inotify, tmp_path: Path) -> None:
+def test_the_same_directory_gives_the_same_watch_and_another_another(
+    instance: Inotify, tmp_path: Path
+) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     (tmp_path / "link").symlink_to("a")
@@ -146,7 +152,9 @@ def test_removing_a_watch_that_has_ended_is_fine(instance: Inotify, tmp_path: Pa
     (tmp_path / "d").mkdir()
     wd = watch(instance, tmp_path / "d")
     (tmp_path / "d").rmdir()
-    until(lambda: any(e.mask & inotify.IN_IGNORED for e in decode(instance.read())), 30, "the end of the watch")
+    until(
+        lambda: any(e.mask & inotify.IN_IGNORED for e in decode(instance.read())), 30, "the end of the watch"
+    )
     instance.remove(wd)
     instance.remove(wd)
     instance.remove(12345)

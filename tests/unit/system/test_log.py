@@ -162,6 +162,7 @@ def test_lines_for_a_terminal_go_to_stderr(capsys: pytest.CaptureFixture[str]) -
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.timeout(30)
 def test_lines_for_syslog_arrive_there_and_nobody_waits_for_a_syslogd_that_is_stuck(tmp_path: Path) -> None:
     address = str(tmp_path / "log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:

@@ -56,9 +56,10 @@ def test_a_second_one_is_refused_and_told_who_holds_it(path: str) -> None:
     held = PidFile(path, "the configuration")
     try:
         assert in_child(lambda: PidFile(path, "other")) == f"Locked {os.getpid()} the configuration"
-        # Its refusal has neither changed the file nor let go of the lock.
-        assert Path(path).read_text() == f"{os.getpid()}\nthe configuration\n"
+        # Its refusal has neither let go of the lock nor changed the file. (That is read last, since a process
+        # that closes a file has lost all its locks of it: fcntl(2).)
         assert in_child(lambda: PidFile(path, "other")).startswith("Locked")
+        assert Path(path).read_text() == f"{os.getpid()}\nthe configuration\n"
     finally:
         held.remove()
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from support import procs
@@ -32,9 +33,9 @@ def started() -> Iterator[list[procs.Process]]:
             os.waitpid(each.pid, 0)
 
 
-def child(started: list[procs.Process], run: Callable[[], object]) -> int:
+def child(started: list[procs.Process], run: Callable[[], None]) -> int:
     """Fork; the child ends when ``run`` returns. The test reaps it."""
-    forked = process.fork(lambda: (run(), None)[1], "child")
+    forked = process.fork(run, "child")
     assert forked.pid is not None
     status = procs.look(forked.pid)
     assert status is not None
@@ -53,10 +54,10 @@ def script(text: str, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def read(stream: object) -> bytes:
+def read(stream: IO[bytes] | None) -> bytes:
     """What can be read of a non-blocking stream until its end."""
-    fd = stream.fileno()  # type: ignore[attr-defined]
-    data = b""
+    assert stream is not None
+    fd, data = stream.fileno(), b""
     while True:
         assert select.select([fd], [], [], 60)[0]
         piece = os.read(fd, 1 << 16)
@@ -71,7 +72,10 @@ def read(stream: object) -> bytes:
 @pytest.mark.parametrize(
     ("title", "shown"),
     [
-        ("inosync: user1@a.mirror.com [ok] synced 12:04:31", "inosync: user1@a.mirror.com [ok] synced 12:04:31"),
+        (
+            "inosync: user1@a.mirror.com [ok] synced 12:04:31",
+            "inosync: user1@a.mirror.com [ok] synced 12:04:31",
+        ),
         ("inosync: a\nb\x1b[31m\x7f", r"inosync: a\x0ab\x1b[31m\x7f"),
         ("inosync: caf\xe9", r"inosync: caf\xe9"),
         ("inosync: " + os.fsdecode(b"\xff"), r"inosync: \udcff"),
@@ -108,7 +112,7 @@ def test_children_and_families_are_found(started: list[procs.Process]) -> None:
 
 
 def test_who_is_gone_has_no_children_and_can_be_signalled(started: list[procs.Process]) -> None:
-    gone = child(started, lambda: None)
+    gone = child(started, lambda: process.leave(0))
     os.waitpid(gone, 0)
     assert process.children(gone) == []
     assert process.family(gone) == [gone]
@@ -241,7 +245,11 @@ def test_a_program_ends_with_whoever_started_it_however_that_ends(
 
 def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[procs.Process]) -> None:
     # The parent's pid is told by the caller: whoever has another parent by now has lost it.
-    pid = child(started, lambda: (process.die_with_parent(signal.SIGUSR1, os.getpid()), signal.pause()))
+    def run() -> None:
+        process.die_with_parent(signal.SIGUSR1, os.getpid())
+        signal.pause()
+
+    pid = child(started, run)
     _, status = os.waitpid(pid, 0)
     assert os.WTERMSIG(status) == signal.SIGUSR1
 

@@ -36,9 +36,7 @@ def test_what_is_long_goes_into_a_file_for_us_alone(tmp_path: Path) -> None:
 
 def test_the_longest_that_travels_in_a_message_fits_into_one_with_all_else(tmp_path: Path) -> None:
     size = next(
-        size
-        for size in range(spool.INLINE, 0, -1)
-        if spool.pack(b"x" * size, str(tmp_path / "f"))[1] == ""
+        size for size in range(spool.INLINE, 0, -1) if spool.pack(b"x" * size, str(tmp_path / "f"))[1] == ""
     )
     payload, _ = spool.pack(b"x" * size, str(tmp_path / "f"))
     assert len(payload) == spool.INLINE
