@@ -178,6 +178,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
     if os.fork():  # the session's leader could get a terminal again
         os._exit(OK)
     os.close(reader)
+    configs.relative_to(os.getcwd())
     os.chdir("/")
     os.umask(0o022)
     os.set_inheritable(writer, False)

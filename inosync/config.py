@@ -20,9 +20,30 @@ from inosync.policy.events import BY_READING, DEFAULT_EVENTS
 from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
 from inosync.policy.nodes import NodeSpec, Tree, check_targets
 from inosync.policy.shown import one_line, show
-from inosync.settings import EXAMPLES, NOT_YET, NOT_YET_TEXT, REQUIRED, SETTINGS, Setting, absolute, unknown
+from inosync.settings import (
+    EXAMPLES,
+    NOT_YET,
+    NOT_YET_TEXT,
+    REQUIRED,
+    SETTINGS,
+    Setting,
+    absolute,
+    relative_to,
+    unknown,
+)
 
-__all__ = ["DEFAULT_EVENTS", "Config", "ConfigError", "Diff", "Mistake", "NodeSpec", "Tree", "diff", "load"]
+__all__ = [
+    "DEFAULT_EVENTS",
+    "Config",
+    "ConfigError",
+    "Diff",
+    "Mistake",
+    "NodeSpec",
+    "Tree",
+    "diff",
+    "load",
+    "relative_to",
+]
 
 _NO_VALUE = object()
 

@@ -58,8 +58,9 @@ class Dispatcher:
         self.released = self.journal.head
 
     def pending(self, node: Node) -> int:
-        """Changes that a node has not confirmed, as far as they can be counted."""
-        return self.journal.count_since(node.cursor) + len(node.due)
+        """Changes that a node has not confirmed; those that only a full mirror can tell count as one."""
+        known = self.journal.count_since(node.cursor) + node.owed
+        return max(known, 1) if node.batch is not None else known
 
     def offer(self, node: Node) -> None:
         """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""

@@ -79,15 +79,21 @@ class _Looker:
         return change if is_directory else Change(0, change.path, Kind.NAME)
 
     def _directory(self, path: bytes) -> Change | bool | None:
-        known = self._above.get(path)
-        if known is None and path not in self._above:
-            known = self._above[path] = self._look_at_directory(path)
-        return known
+        if path not in self._above:
+            slash = path.find(b"/")
+            while slash != -1:  # from the top, without recursion: there may be a thousand levels
+                self._look_at_directory(path[:slash])
+                slash = path.find(b"/", slash + 1)
+            self._look_at_directory(path)
+        return self._above[path]
 
-    def _look_at_directory(self, path: bytes) -> Change | bool | None:
-        above = self._directory(path.rpartition(b"/")[0])
-        if above is not True:
-            return above
+    def _look_at_directory(self, path: bytes) -> None:
+        """Its parent has been looked at."""
+        if path not in self._above:
+            above = self._above[path.rpartition(b"/")[0]]
+            self._above[path] = self._verdict(path) if above is True else above
+
+    def _verdict(self, path: bytes) -> Change | bool | None:
         is_directory = self._is_directory(path)
         if is_directory is None:
             return self._missing(path)

@@ -322,10 +322,18 @@ class Node:
         waits = any(self.due[key].attempt for key in beside)
         return (self.flaw or "some names could not be transferred") if waits else ""
 
+    @property
+    def owed(self) -> int:
+        """How much is due to it apart from the journal."""
+        return len(self.due) + len(self._trying)
+
     def oldest(self, in_journal: float | None) -> float | None:
-        """Since when it lacks something, given the oldest change in the journal after its cursor."""
-        times = [due.since for due in (*self.due.values(), *self._trying.values())]
-        return min([*times, *([] if in_journal is None else [in_journal])], default=None)
+        """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.
+
+        What has been tried, and was complained of, is no lag: it is ``overdue``.
+        """
+        fresh = [due.since for due in (*self.due.values(), *self._trying.values()) if not due.attempt]
+        return min([*fresh, *([] if in_journal is None else [in_journal])], default=None)
 
 
 def _changes(part: Part) -> list[Change]:

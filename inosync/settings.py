@@ -40,19 +40,18 @@ def unknown(name: object, known: Iterable[str]) -> tuple[str, str]:
     return "there is no setting of this name", "names of your own begin with an underscore"
 
 
-def _started_in() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return "/"
+_base = ""
 
 
-_START = _started_in()  # a daemon changes to / before SIGHUP has the file read again
+def relative_to(directory: str) -> None:
+    """Take relative paths from ``directory`` from now on, whatever the current one is: a daemon leaves it."""
+    global _base
+    _base = directory
 
 
 def absolute(path: str) -> str:
     """Absolute and normalised, with one leading slash and none at the end."""
-    return "/" + os.path.normpath(os.path.join(_START, path)).lstrip("/")
+    return "/" + os.path.abspath(os.path.join(_base, path)).lstrip("/")
 
 
 # wpaths ------------------------------------------------------------------------------------------------

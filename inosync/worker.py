@@ -248,7 +248,7 @@ class Worker:
         )
         self._retry_at = self._clock() + pause
         self._reason = reason
-        self._show_retry(batch.count)
+        self._show_retry(max(batch.count, 1))
         self._report(Failed(batch.id, self._attempt, code, reason[:500], pause))
 
     def _report_done(self, batch: Batch) -> None:

@@ -60,7 +60,8 @@ def fork(run: Callable[[], None], name: str) -> ForkProcess:
     # Objects frozen into the permanent generation are not touched by the child's collector, so their
     # pages stay shared.
     gc.freeze()
-    process = get_context("fork").Process(target=run, name=name)
+    # Daemonic, so that a master which ends by a fault of its own does not wait for its workers for ever.
+    process = get_context("fork").Process(target=run, name=name, daemon=True)
     process.start()
     return process
 

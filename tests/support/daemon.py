@@ -357,7 +357,7 @@ class FakeRsync:
         self.path.chmod(0o755)
 
     def fault(self, node: str, shell: str) -> None:
-        """Do this in a shell before each transfer to the node; the file ``$fault`` is there until ``mend``."""
+        """Do this in a shell before each transfer to the node; ``$fault`` exists until ``mend``."""
         fresh = self.home / "new"
         fresh.write_text(shell + "\n")
         fresh.rename(self.home / f"fault-{node}")

@@ -93,9 +93,19 @@ def test_nothing_is_nothing(tree: Path) -> None:
     assert sent(tree) == []
 
 
-def test_the_root_is_relisted_even_when_it_is_gone(tree: Path) -> None:
+def test_a_tree_that_is_not_there_is_an_error_and_not_an_empty_one(tree: Path) -> None:
     shutil.rmtree(tree)
-    assert sent(tree, b"./", b"d/e") == [b"./", b"d"]
+    with pytest.raises(FileNotFoundError):
+        look(str(tree), [b"./", b"d/e"], nothing)
+    tree.write_text("content")
+    with pytest.raises(NotADirectoryError):
+        look(str(tree), [b"./", b"d/e"], nothing)
+
+
+def test_a_wpath_that_is_a_symlink_is_looked_at(tree: Path) -> None:
+    link = tree.with_name("link")
+    link.symlink_to("tree")
+    assert sent(link, b"d/", b"out/e", b"d/gone/x") == [b"d/", b"out", b"d/gone"]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +227,14 @@ def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept
     assert found.hopeless
 
 
+@pytest.mark.parametrize("levels", [10, 1500])
+def test_the_number_of_levels_is_no_limit(swept: Path, levels: int) -> None:
+    path = b"/".join([b"d"] * levels)
+    assert sent(swept, path + b"/", path + b"/f") == [b"d"]
+    dig(swept, path)
+    assert sent(swept, path + b"/", path + b"/gone") == [path + b"/", path + b"/gone"]
+
+
 def test_a_long_name_in_a_source_with_a_long_name_is_looked_at_as_any_other(swept: Path) -> None:
     # Together they are longer than PATH_MAX; rsync is in the source and takes the name alone.
     source = swept.joinpath(*["y" * 200] * 5)
@@ -229,3 +247,17 @@ def test_a_short_name_in_a_source_with_a_long_name_is_no_trouble(swept: Path) ->
     source = swept.joinpath(*["y" * 200] * 5)
     (source / "d").mkdir(parents=True)
     assert sent(source, b"d/", b"d/gone/x") == [b"d/", b"d/gone"]
+
+
+# Tidying after a killed transfer -------------------------------------------------------------------------
+
+
+def test_after_a_kill_the_directory_of_every_name_is_relisted_too(tree: Path) -> None:
+    names = [b"d/e/f/file", b"d/e/gone", b"file", b"d/", b"out/e"]
+    found = look(str(tree), names, nothing, True)
+    assert set(found.send) == {b"d/e/f/file", b"d/e/f/", b"d/e/gone", b"d/e/", b"file", b"d/", b"out", b"./"}
+    assert len(found.send) == len(set(found.send))
+
+
+def test_the_directory_of_a_name_that_is_left_out_is_not_relisted_for_it(tree: Path) -> None:
+    assert look(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []

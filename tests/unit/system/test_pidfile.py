@@ -100,19 +100,24 @@ def test_a_holder_that_was_killed_holds_nothing(path: str) -> None:
 def test_a_child_that_outlives_the_holder_does_not_hold_it(path: str) -> None:
     def hold() -> None:
         PidFile(path, "mortal")
-        process.fork(signal.pause, "survivor")
+        os.fork()  # from here on there are two, and only one of them holds it
         while True:
             signal.pause()
 
     child = process.fork(hold, "holder")
-    assert child.pid is not None
-    survivors = until(lambda: process.children(child.pid or 0), 30, "the survivor")
+    pid = child.pid
+    assert pid is not None
+    survivors: list[int] = []
     try:
-        os.kill(child.pid, signal.SIGKILL)
-        child.join(30)
+        survivors = until(lambda: process.children(pid), 30, "the survivor")
+        os.kill(pid, signal.SIGKILL)
+        # Not join: the survivor has the other end of the pipe at which that waits.
+        until(lambda: child.exitcode is not None, 30, "the end of the holder")
         assert in_child(lambda: PidFile(path, "next").path) == repr(path)
     finally:
         process.send(survivors, signal.SIGKILL)
+        if child.exitcode is None:
+            process.send((pid,), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("content", [b"", b"99999999\nlong gone\n" * 50, b"\xff\xfe", b"no number\n"])

@@ -43,6 +43,15 @@ def child(started: list[procs.Process], run: Callable[[], None]) -> int:
     return forked.pid
 
 
+def fork_and_pause(count: int) -> None:
+    """Have that many children; they and their parent do nothing."""
+    for _ in range(count):
+        if os.fork() == 0:
+            break
+    while True:
+        signal.pause()
+
+
 def script(text: str, *arguments: str) -> subprocess.Popen[bytes]:
     """Start a Python that has inosync, with a pipe for its output."""
     prelude = "import os, signal, sys\nfrom inosync.system import process\n"
@@ -97,9 +106,7 @@ def test_a_title_is_seen_by_all_and_garbles_no_terminal(title: str, shown: str) 
 
 def test_children_and_families_are_found(started: list[procs.Process]) -> None:
     def two_more() -> None:
-        for _ in range(2):
-            process.fork(signal.pause, "grandchild")
-        signal.pause()
+        fork_and_pause(2)
 
     first = child(started, two_more)
     until(lambda: len(process.children(first)) == 2, 30, "the grandchildren")
@@ -144,8 +151,7 @@ def test_what_processes_read_and_write_is_counted(started: list[procs.Process], 
 def test_a_group_is_signalled_as_one(started: list[procs.Process]) -> None:
     def lead() -> None:
         os.setpgid(0, 0)
-        process.fork(signal.pause, "member")
-        signal.pause()
+        fork_and_pause(1)
 
     leader = child(started, lead)
     until(lambda: process.children(leader), 30, "the member")
@@ -219,7 +225,7 @@ def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         process.spawn((str(tmp_path / "none"),))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_program_ends_with_whoever_started_it_however_that_ends(
     started: list[procs.Process], number: signal.Signals
 ) -> None:
@@ -263,8 +269,8 @@ def test_what_a_dead_child_left_behind_is_killed_and_collected_and_the_known_liv
 import time
 def lead():
     for _ in range(2):
-        process.fork(signal.pause, "left behind")
-    print(*process.children(os.getpid()), flush=True)
+        if os.fork() == 0:
+            break
     signal.pause()
 process.adopt_orphans()
 known = process.fork(signal.pause, "known")
