@@ -70,7 +70,8 @@ no_network() { # LOG: whether it reads like that
 
 set_up() { # INTERPRETER VERSION [EXTRA]: the virtual environment .venv-VERSION, with inosync and what it needs
     local venv=.venv-$2 state had
-    state="$(command -v "$1") $PWD $(cat setup.cfg pyproject.toml | cksum)"
+    # The installation behind it, as one Python is called by many paths.
+    state="$("$1" -c 'import sys; print(sys.base_prefix)') $PWD $(cat setup.cfg pyproject.toml | cksum)"
     had=$(cat "$venv/state" 2>/dev/null)
     # What has an extra will do for those who need none.
     [ -z "${3:-}" ] && had=${had% with *}

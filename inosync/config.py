@@ -18,8 +18,9 @@ from inosync import configfile
 from inosync.policy.diff import Diff, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
 from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
-from inosync.policy.nodes import NodeSpec, Tree, check_targets
+from inosync.policy.nodes import NodeSpec, Tree
 from inosync.policy.shown import one_line, show
+from inosync.policy.targets import check_targets
 from inosync.settings import (
     EXAMPLES,
     NOT_YET,

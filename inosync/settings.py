@@ -17,8 +17,9 @@ from inosync.policy import checks
 from inosync.policy.checks import Check, list_of, string
 from inosync.policy.events import DEFAULT_EVENTS, events
 from inosync.policy.mistakes import Fault, Invalid
-from inosync.policy.nodes import check_node, display_name, overlaps
+from inosync.policy.nodes import check_node, display_name
 from inosync.policy.shown import show
+from inosync.policy.targets import overlaps
 
 NOT_YET = frozenset({"rguard", "rwarm", "rnodes.rwarm", "rnodes.wpaths"})
 """Settings without an effect so far, with a dot those of a single node: refused, not ignored."""

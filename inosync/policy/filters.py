@@ -1,25 +1,25 @@
-"""rsync's filter rules, read and matched as rsync does: rsync(1), FILTER RULES and PATTERN MATCHING RULES.
+"""rsync's filter rules, read and applied as rsync does: rsync(1), FILTER RULES.
 
-A rule is compiled into a regular expression over bytes. Directories carry the mark ``/\\0`` behind their
-name, which no file's name can hold, so that "only directories" and ``dir/***`` are part of the expression.
-Neighbouring rules with the same verdict need no order among themselves: they make one `_Run`, matched with
-a set, a tuple of suffixes and two expressions, however many they are.
-
-Names and patterns are bytes; what a class such as ``[[:alpha:]]`` holds is ASCII, as in a UTF-8 or C locale.
+Neighbouring rules with the same verdict need no order among themselves: they make one `_Run`, which is
+matched at once.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import string
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
+from inosync.policy import wildcards
+
 MAX_PATTERN = 4095
 """Bytes; rsync discards a longer pattern with a message and goes on."""
+
+_Run = tuple[bool, wildcards.Patterns]
+"""Neighbouring rules of one verdict: whether they exclude, and their patterns."""
 
 _CACHED_DIRECTORIES = 20_000
 
@@ -28,29 +28,6 @@ _KINDS |= {b"clear": b"!", b"merge": b".", b"dir-merge": b":"}
 _FILTER = re.compile(
     rb"(?:(%b)(?=[\s_,]|\Z)|([-+HSPR!.:])),?([^ _]*)[ _]?(.*)" % b"|".join(_KINDS), re.DOTALL
 )
-
-_DIRECTORY = b"/\0"
-_ANY, _WITHIN = rb"[^\0]", rb"[^/\0]"
-_SLASHED = rb"[^\0]*/"
-_NEVER = rb"(?!)"
-_STARS = re.compile(rb"\*+")
-_SUFFIX = re.compile(rb"\*([^*?\[\\]+)")
-_RANGE = re.compile(rb"-(?!\])\\?(.)", re.DOTALL)
-_MEMBER = re.compile(rb"\[:([^\]]*):\]|\\?(.)", re.DOTALL)
-_CLASSES: dict[bytes, Callable[[str], bool]] = {
-    b"alnum": str.isalnum,
-    b"alpha": str.isalpha,
-    b"blank": " \t".__contains__,
-    b"cntrl": lambda char: char < " " or char == "\x7f",
-    b"digit": str.isdigit,
-    b"graph": lambda char: "!" <= char <= "~",
-    b"lower": str.islower,
-    b"print": lambda char: " " <= char <= "~",
-    b"punct": string.punctuation.__contains__,
-    b"space": string.whitespace.__contains__,
-    b"upper": str.isupper,
-    b"xdigit": string.hexdigits.__contains__,
-}
 
 
 class FilterError(ValueError):
@@ -242,36 +219,13 @@ class Rules:
         return hidden
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Neighbouring rules of one verdict. Subjects are a last component, or ``prefix`` and the path."""
-
-    exclude: bool
-    prefix: bytes
-    literals: frozenset[bytes]
-    suffixes: tuple[bytes, ...]
-    name: re.Pattern[bytes] | None
-    path: re.Pattern[bytes] | None
-
-
 def _verdict(runs: tuple[_Run, ...], path: bytes, is_dir: bool) -> bool:
     if not path:
         return False
-    if is_dir:
-        path += _DIRECTORY
-        name = path[path.rfind(b"/", 0, -2) + 1 :]
-    else:
-        name = path[path.rfind(b"/") + 1 :]
-    for run in runs:
-        whole = run.prefix + path
-        if (
-            name in run.literals
-            or whole in run.literals
-            or name.endswith(run.suffixes)
-            or (run.name and run.name.fullmatch(name))
-            or (run.path and run.path.fullmatch(whole))
-        ):
-            return run.exclude
+    name, path = wildcards.marked(path, is_dir)
+    for exclude, patterns in runs:
+        if patterns.match(name, path):
+            return exclude
     return False
 
 
@@ -280,159 +234,16 @@ def _runs(rules: Iterable[Rule], root: bytes) -> tuple[_Run, ...]:
         return rule.include, _prefix(rule, root)
 
     for_files = (rule for rule in rules if not rule.xattr)
-    return tuple(_run(prefix, list(run)) for (_, prefix), run in groupby(for_files, key))
+    return tuple(
+        (not include, wildcards.compiled(((rule.pattern, rule.negate) for rule in run), prefix))
+        for (include, prefix), run in groupby(for_files, key)
+    )
 
 
 def _prefix(rule: Rule, root: bytes) -> bytes:
     """What stands before a path when this rule is matched against the whole of it."""
-    if not rule.absolute or not _whole(rule):
+    if not rule.absolute or not wildcards.is_whole(rule.pattern):
         return b"/"
     if not root.startswith(b"/"):
         raise FilterError(rule.text, "the modifier / needs the absolute path of the tree")
     return root.rstrip(b"/") + b"/"
-
-
-def _run(prefix: bytes, rules: list[Rule]) -> _Run:
-    literals: set[bytes] = set()
-    suffixes: set[bytes] = set()
-    names: list[bytes] = []
-    paths: list[bytes] = []
-    for rule in rules:
-        pattern, only_directories = _split(rule)
-        ends = (_DIRECTORY,) if only_directories else (b"", _DIRECTORY)
-        whole = _whole(rule)
-        if not rule.negate and not _wild(pattern) and (pattern[:1] == b"/" or not whole):
-            literals.update(pattern + end for end in ends)
-        elif not rule.negate and not whole and (suffix := _SUFFIX.fullmatch(pattern)):
-            suffixes.update(suffix[1] + end for end in ends)
-        else:
-            (paths if whole else names).append(_source(rule, prefix))
-    return _Run(
-        not rules[0].include,
-        prefix,
-        frozenset(literals),
-        tuple(suffixes),
-        _alternatives(names),
-        _alternatives(paths),
-    )
-
-
-def _alternatives(sources: list[bytes]) -> re.Pattern[bytes] | None:
-    return re.compile(b"|".join(sources)) if sources else None
-
-
-def _split(rule: Rule) -> tuple[bytes, bool]:
-    """The pattern without the trailing slash that restricts it to directories, and whether it had one."""
-    only_directories = len(rule.pattern) > 1 and rule.pattern.endswith(b"/")
-    return (rule.pattern[:-1] if only_directories else rule.pattern), only_directories
-
-
-def _whole(rule: Rule) -> bool:
-    """Whether a rule is matched against the whole path, not against the last component only."""
-    pattern = _split(rule)[0]
-    return b"/" in pattern or b"**" in pattern
-
-
-def _wild(pattern: bytes) -> bool:
-    """Only a pattern with one of these has wildcards and escapes; in all others ``\\`` is itself."""
-    return any(byte in pattern for byte in (b"*", b"?", b"["))
-
-
-def _source(rule: Rule, prefix: bytes) -> bytes:
-    """A rule as a regular expression for one subject of `_Run`."""
-    pattern, only_directories = _split(rule)
-    deep = b"**" in pattern
-    if pattern.endswith(b"***"):  # the stars may take the slash of the mark: dir/*** is dir as well
-        end = b"\0" if only_directories else b"\0?"
-    else:
-        end = _DIRECTORY if only_directories else b"(?:%b)?" % _DIRECTORY
-    if not _whole(rule):
-        start = b""
-    elif pattern.startswith(
-        b"**"
-    ):  # **/a is to match a at the root, but not the one slash before an absolute path
-        start = b"" if prefix == b"/" else b"/"
-    elif pattern.startswith(b"/"):
-        start, pattern = b"/", pattern[1:]
-    else:
-        start = _SLASHED
-    body = _translated(pattern, start == _SLASHED and not deep) if _wild(pattern) else re.escape(pattern)
-    source = start + body + end
-    return rb"(?!(?:%b)\Z)(?s:.*)" % source if rule.negate else source
-
-
-def _translated(pattern: bytes, counted: bool) -> bytes:
-    """A pattern with wildcards as a regular expression.
-
-    What a star must reach first is taken in an atomic group, so that many stars cost no more than few: if
-    the rest matches after a later place, it matches after the first one, since its own star reaches as far.
-
-    ``counted``: rsync compares as many last components as the pattern has slashes, slashes in a class
-    counted, though a class matches none: a pattern with such a class matches nothing.
-    """
-    spans = [[b""]]  # pieces between "**", each a list of pieces between "*"
-    at = 0
-    while at < len(pattern):
-        if stars := _STARS.match(pattern, at):
-            at = stars.end()
-            if len(stars[0]) > 1:
-                spans.append([b""])
-            else:
-                spans[-1].append(b"")
-            continue
-        start, byte = at, pattern[at : at + 1]
-        at += 1
-        if byte == b"?":
-            source = _WITHIN
-        elif byte == b"[":
-            source, at = _class(pattern, at)
-            if counted and b"/" in pattern[start:at]:
-                source = _NEVER
-        elif byte == b"\\":
-            source = re.escape(pattern[at : at + 1]) or _NEVER
-            at += 1
-        else:
-            source = re.escape(byte)
-        spans[-1][-1] += source
-    *firsts, last = spans
-    return _joined(
-        _ANY, [*(_joined(_WITHIN, pieces, False) for pieces in firsts), _joined(_WITHIN, last, True)], True
-    )
-
-
-def _joined(star: bytes, pieces: list[bytes], final: bool) -> bytes:
-    """Pieces with a star between each two; the last one of the ``final`` row must reach the end."""
-    joined = pieces[0]
-    for number, piece in enumerate(pieces[1:], 2):
-        last = final and number == len(pieces)
-        joined += (b"%b*%b" if last else b"(?>%b*?%b)") % (star, piece)
-    return joined
-
-
-def _class(pattern: bytes, at: int) -> tuple[bytes, int]:
-    """The class whose ``[`` stands before ``at``, as a regular expression, and where it ends.
-
-    One that does not end, or names an unknown class, matches nothing, and so does the pattern.
-    """
-    negated = pattern[at : at + 1] in (b"!", b"^")
-    at += negated
-    members: set[int] = set()
-    low = 0  # what a "-" after it would make the start of a range; 0: nothing
-    while True:
-        if low and (upto := _RANGE.match(pattern, at)):
-            members.update(range(low, upto[1][0] + 1))
-            low, at = 0, upto.end()
-        elif not (member := _MEMBER.match(pattern, at)) or (
-            member[1] is not None and member[1] not in _CLASSES
-        ):
-            return _NEVER, len(pattern)
-        elif member[1] is not None:
-            members.update(code for code in range(1, 128) if _CLASSES[member[1]](chr(code)))
-            low, at = 0, member.end()
-        else:
-            low, at = member[2][0], member.end()
-            members.add(low)
-        if pattern[at : at + 1] == b"]":
-            break
-    allowed = (set(range(1, 256)) - members if negated else members) - set(b"/")
-    return b"[%b]" % b"".join(b"\\x%02x" % code for code in sorted(allowed)) if allowed else _NEVER, at + 1

@@ -23,7 +23,7 @@ from support.sshd import Sshd
 from support.wait import until
 
 ROOT = os.geteuid() == 0
-FIRST, LONGEST = 0.2, 1.0
+FIRST, LONGEST = 0.1, 0.5
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (FIRST, LONGEST)}
 GONE = 10.0
 """Seconds after which nothing may be left of an inosync whose master was killed."""
@@ -140,6 +140,17 @@ def test_workers_killed_under_churn_are_replaced_and_lose_nothing(setup: Make, s
     assert f"victim: worker killed by signal 9 (pid {victims[0]})" in s.daemon.log()
 
 
+def test_a_worker_killed_at_rest_is_replaced_by_one_that_is_ok(setup: Make) -> None:
+    s = setup({"a": "", "b": ""})
+    s.daemon.start()
+    s.until_ok()
+    before = s.daemon.workers()
+    os.kill(before["a"], signal.SIGKILL)
+    until(lambda: s.daemon.workers().get("a", before["a"]) != before["a"], 60, "another worker")
+    s.until_ok()
+    assert s.daemon.workers()["b"] == before["b"]
+
+
 def test_all_workers_killed_at_once_are_replaced(setup: Make) -> None:
     s = setup({"a": "", "b": "", "c": ""})
     s.daemon.start()
@@ -244,7 +255,7 @@ class Fault:
     reason: str = ".+"
     state: str = rf"\[retry [1-9]\d* at {TIME}\]"
     behind: str = r", [1-9]\d* behind"
-    tries: int = 4
+    tries: int = 3
     """To be waited for; where each takes its time, few."""
 
 

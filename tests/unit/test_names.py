@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -208,13 +209,33 @@ def dig(root: Path, path: bytes) -> None:
     os.close(fd)
 
 
+def sweep(root: Path) -> None:
+    """Empty a directory, without recursion: what is in its directories is moved up, until there are none."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    spare = itertools.count()
+    try:
+        while names := os.listdir(fd):
+            for each in names:
+                try:
+                    inner = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                except NotADirectoryError:
+                    os.unlink(each, dir_fd=fd)
+                    continue
+                for below in os.listdir(inner):
+                    os.rename(below, f"swept.{next(spare)}", src_dir_fd=inner, dst_dir_fd=fd)
+                os.close(inner)
+                os.rmdir(each, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
 @pytest.fixture
 def swept(tmp_path: Path) -> Iterator[Path]:
     """A directory from which afterwards even that is removed which is too deep for others."""
     made = tmp_path / "swept"
     made.mkdir()
     yield made
-    shutil.rmtree(made)
+    sweep(made)
 
 
 def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept: Path) -> None:

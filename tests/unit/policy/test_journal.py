@@ -660,5 +660,5 @@ def test_no_node_ever_misses_a_change_in_a_long_life(seed: int, limit: int) -> N
     for _ in range(200):
         for _ in range(world.dice.choice((5, 20, 60))):
             world.step()
-        # Seldom enough for histories to grow, often enough that nothing is mended by chance before it is seen.
+        # Seldom enough for histories to grow, often enough that chance mends nothing before it is seen.
         world.finish()

@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.nodes import (
     NodeSpec,
-    Place,
     Transport,
     Tree,
     check_node,
-    check_target,
-    check_targets,
     display_name,
-    overlaps,
     transport,
 )
 from inosync.policy.shown import redacted
+from inosync.policy.targets import Place, check_target, check_targets, overlaps
 
 SSH, DAEMON, LOCAL = Transport.SSH, Transport.DAEMON, Transport.LOCAL
 

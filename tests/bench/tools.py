@@ -1,0 +1,157 @@
+"""The tools that are compared, each as well tuned for the work as it can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol
+
+from support.daemon import Daemon
+from support.procs import Server
+from support.wait import until
+
+from bench.nodes import Case
+
+# Without it each run with an rsync daemon costs some 100 ms in delayed ACKs.
+NODELAY = "--sockopts=TCP_NODELAY"
+
+
+class Tool(Protocol):
+    """A tool at work on one case."""
+
+    def start(self) -> None:
+        """Begin to mirror."""
+
+    def written(self) -> None:
+        """All changes of the tree are made for now."""
+
+    def stop(self) -> None:
+        """End it, and all that it has started."""
+
+
+Make = Callable[[Case], Tool]
+
+
+class Inosync:
+    """This checkout's inosync."""
+
+    def __init__(self, case: Case, **settings: object) -> None:
+        config = {"wpaths": [str(case.source)], "rpaths": [case.rpath], "rnodes": list(case.nodes)}
+        env = case.sshd.env() if case.sshd else {}
+        self._daemon = Daemon(case.home / "inosync", config | settings, env=env)
+
+    def start(self) -> None:
+        self._daemon.start()
+
+    def written(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self._daemon.close()
+
+
+class Lsyncd(Server):
+    """lsyncd, with ``delay`` in seconds.
+
+    ``tuned``: over ssh it finds a connection to each node waiting (ControlMaster), and to a daemon rsync
+    sends without delay. The latter is in no manual of lsyncd's, but whoever knows rsync can have it.
+    """
+
+    name = "lsyncd"
+
+    def __init__(self, case: Case, delay: int = 0, tuned: bool = False) -> None:
+        super().__init__(case.home / "lsyncd.log")
+        self._case = case
+        self._config = case.home / "lsyncd.lua"
+        self._masters: list[subprocess.Popen[bytes]] = []
+        # One socket for each host, as it is written; Unix allows a path of some 90 bytes.
+        self._control = shlex.quote(f"-oControlPath={case.home}/%n") if tuned and case.sshd else ""
+        rsync = ["archive = true"]
+        if tuned:
+            rsync.append(f"_extra = {{ {_lua(NODELAY)} }}")
+        if case.sshd:
+            rsync.append(f"rsh = {_lua(f'{case.sshd.rsh} {self._control}'.strip())}")
+        self._config.write_text(
+            "".join(
+                f"sync {{ default.rsync, source = {_lua(f'{case.source}/')}, target = {_lua(target)}, "
+                f"delay = {delay}, rsync = {{ {', '.join(rsync)} }} }}\n"
+                for target in case.targets
+            )
+        )
+
+    def command(self) -> Sequence[str]:
+        return (self.name, "-nodaemon", str(self._config))
+
+    def accepts(self) -> bool:
+        return True  # what it mirrors tells when it is ready
+
+    def start(self) -> None:
+        if self._control and self._case.sshd:
+            self._share(self._case.sshd.rsh)
+        super().start()
+
+    def _share(self, rsh: str) -> None:
+        hosts = [node.partition(":")[0] for node in self._case.nodes]
+        for host in hosts:
+            argv = [*shlex.split(f"{rsh} {self._control}"), "-N", "-M", host]
+            self._masters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True))
+        until(lambda: all((self._case.home / host).exists() for host in hosts), 30, "the shared connections")
+
+    def written(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        finally:
+            for master in self._masters:
+                master.terminate()
+            for master in self._masters:
+                master.wait()
+
+
+class ByHand:
+    """rsync of the whole tree to each node, started after the last write; two at a time for each processor.
+
+    More at a time only get into each other's way.
+    """
+
+    def __init__(self, case: Case) -> None:
+        rsh = [f"--rsh={case.sshd.rsh}"] if case.sshd else []
+        argv = ["rsync", "-a", "--delete", NODELAY, *rsh, f"{case.source}/"]
+        self._calls = [[*argv, target] for target in case.targets]
+        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1))
+
+    def start(self) -> None:
+        pass
+
+    def written(self) -> None:
+        for call in self._calls:
+            self._pool.submit(subprocess.run, call, stdin=subprocess.DEVNULL, check=True)
+
+    def stop(self) -> None:
+        self._pool.shutdown()
+
+
+def tools(work: str, transport: str) -> dict[str, Make]:
+    """What is compared in this work, by name; inosync first."""
+    inosync: dict[str, Make] = {"inosync": Inosync}
+    tuned = "ControlMaster" if transport == "ssh" else "TCP_NODELAY"
+    lsyncd: dict[str, Make] = {"lsyncd": Lsyncd, f"lsyncd, {tuned}": partial(Lsyncd, tuned=True)}
+    if work == "edit":
+        inosync = {"inosync, equiet 0": partial(Inosync, equiet=0)} | inosync
+    else:
+        # With delay 0 lsyncd starts with the first few of many files; 1 is the next value that it takes.
+        lsyncd["lsyncd, delay 1"] = partial(Lsyncd, delay=1, tuned=True)
+    return inosync | (lsyncd if shutil.which(Lsyncd.name) else {}) | {"rsync by hand": ByHand}
+
+
+def _lua(text: str) -> str:
+    """A string for Lua, which reads JSON's as long as they are printable ASCII."""
+    return json.dumps(text)
