@@ -62,6 +62,10 @@ class Dispatcher:
         known = self.journal.count_since(node.cursor) + node.owed
         return max(known, 1) if node.batch is not None else known
 
+    def waits(self, node: Node) -> bool:
+        """Whether a node waits for a slot."""
+        return node in self._waiting
+
     def offer(self, node: Node) -> None:
         """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
         if node.state.phase is not Phase.IDLE or node.batch is not None:

@@ -18,13 +18,13 @@ from multiprocessing.context import ForkProcess
 from inosync import config, worker
 from inosync.config import Config, ConfigError, NodeSpec, Tree
 from inosync.dispatch import Dispatcher
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Note
 from inosync.node import Node
 from inosync.policy import filters, lifecycle, pacing, titles
 from inosync.policy.command import Settings
 from inosync.policy.filters import Rules
 from inosync.policy.journal import Journal
-from inosync.policy.lifecycle import Verdict
+from inosync.policy.lifecycle import Phase, Verdict
 from inosync.system import log as logs
 from inosync.system import process, queue
 from inosync.system.loop import Loop
@@ -38,6 +38,8 @@ SLICE = 0.01
 """Seconds of walking between two reads of the kernel's queue."""
 TICK = 1.0
 """Seconds between looks at what no event tells."""
+SHOW = 0.05
+"""Seconds between two looks at what the titles should say, at least."""
 STOP = 8.0
 """Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
 
@@ -81,6 +83,7 @@ class Master:
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
         self._stop_by: float | None = None
         self._title = ""
+        self._to_show, self._next_show = True, 0.0
         for tree in settings.trees:
             self._add_tree(tree)
 
@@ -104,6 +107,8 @@ class Master:
         self._drain()
         self._release()
         self._timers.run(blocking=False)
+        if self._to_show and self._clock() >= self._next_show:
+            self._show()
         if self._stop_by is not None and now >= self._stop_by:
             for node in self._alive():
                 node.kill()
@@ -116,6 +121,8 @@ class Master:
         due = pacing.due(self._pace)
         if due is not None:
             times.append(due)
+        if self._to_show:
+            times.append(self._next_show)
         if self._timers.queue:
             times.append(self._timers.queue[0].time)
         return max(min(times) - now, 0.0)
@@ -193,7 +200,7 @@ class Master:
     def failed(self, node: Node) -> None:
         """A node's worker waits for its next try."""
         self._dispatch.rest(node)
-        node.note(self._dispatch.pending(node))
+        node.tell(self._note(node))
         self.show()
 
     def fork(self, node: Node) -> tuple[ForkProcess, End]:
@@ -372,9 +379,38 @@ class Master:
             node.state, lag, self.config.edelay, overdue=overdue, halted=halted, level=level
         )
 
+    def _note(self, node: Node) -> Note:
+        verdict = self.verdict(node)
+        at = ""
+        if node.last_ok is not None:
+            at = time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - node.last_ok)))
+        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at)
+
+    def _why(self, node: Node, verdict: Verdict) -> str:
+        match verdict:
+            case Verdict.HALTED:
+                return "a directory that is mirrored is not there"
+            case Verdict.LAGGING:
+                return "waiting for a slot" if self._dispatch.waits(node) else "waiting"
+            case Verdict.DEGRADED:
+                count, why = self._watcher.blind
+                return node.overdue or f"{count} director{'ies' if count > 1 else 'y'} not watched: {why}"
+        return ""
+
     def show(self) -> None:
-        """Let the title tell the truth."""
-        verdicts = Counter(self.verdict(node).value for node in self._nodes.values())
+        """Have the titles told anew, soon: a hundred nodes that change together are one look at them."""
+        self._to_show = True
+
+    def _show(self) -> None:
+        """Let the titles tell the truth."""
+        self._to_show = False
+        self._next_show = self._clock() + SHOW
+        verdicts: Counter[str] = Counter()
+        for node in self._nodes.values():
+            verdict = self.verdict(node)
+            verdicts[verdict] += 1
+            if node.state.phase is Phase.IDLE and verdict != node.told:
+                node.tell(self._note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
         name = os.path.basename(self.config.path)
         title = titles.master(name, ordered, len(self._watcher))

@@ -83,10 +83,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What only the master knows and the worker's title should tell."""
+    """What only the master knows and the title of a worker without a running transfer should tell."""
 
+    verdict: str
+    """What the mirror on the node is worth, a ``lifecycle.Verdict``."""
     behind: int
     """Changes that the node has not confirmed, the current batch's included."""
+    reason: str
+    """Why it is not ok; empty if it is."""
+    at: str
+    """When it last confirmed a batch, HH:MM:SS; empty if it never has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 from inosync.config import NodeSpec
 from inosync.messages import Batch, Change, Done, Failed, Kind, Note, Part, Progress, Ready, Stop, from_wire
 from inosync.policy import backoff, lifecycle
-from inosync.policy.lifecycle import Action, Phase, State
+from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.system import process, spool
 from inosync.system.queue import End, QueueError
 
@@ -95,6 +95,8 @@ class Node:
         """The one outstanding batch ..."""
         self.untidy = False
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
+        self.told = ""
+        """The verdict that the worker's title shows, as far as it is known."""
         self.last_ok: float | None = None
         """When a batch last came through, by the clock."""
         self._upto = cursor
@@ -191,11 +193,17 @@ class Node:
                 self.step(lifecycle.Completed())
         return report is not None
 
-    def note(self, behind: int) -> None:
-        """Let a waiting worker's title tell how far its node is behind."""
-        if self.queue is not None and self.state.phase is Phase.WAITING:
+    def tell(self, note: Note) -> None:
+        """Let the title of a worker that runs nothing say what the master knows. Once for each verdict.
+
+        That bounds what lies in the queue of a worker that does not read: it never gets to a third.
+        """
+        if self.queue is None or self.state.phase not in (Phase.IDLE, Phase.WAITING):
+            return
+        if self.state.phase is Phase.WAITING or note.verdict != self.told:
+            self.told = note.verdict
             try:
-                self.queue.put(Note(behind))
+                self.queue.put(note)
             except QueueError:
                 self.kill()
 
@@ -247,6 +255,7 @@ class Node:
         if self.queue is not None:
             self.queue.close()
         self.process = self.queue = None
+        self.told = ""
         if self.batch is not None:
             self._work.finished(self, self.batch.file)
             self.batch = None
@@ -273,6 +282,8 @@ class Node:
             self.due[key] = Due(attempt, at, before.since if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.last_ok, self.flaw, self.untidy = now, done.reason, False
+        # What the worker has set its title to by itself.
+        self.told = Verdict.DEGRADED if done.reason or batch.overdue else Verdict.OK
         self._bound_due(now)
         self._work.finished(self, batch.file)
         self._tell(batch, done)

@@ -18,13 +18,15 @@ from typing import cast
 from inosync.messages import Batch, Done, Failed, Note, Part, Progress, Ready, Report, Stop
 from inosync.names import Look, look
 from inosync.policy import backoff, command, titles
-from inosync.policy.command import Settings, Verdict
+from inosync.policy.command import Settings
+from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
+from inosync.policy.lifecycle import Verdict
 from inosync.policy.outcome import Run, judge
 from inosync.system import process, signals, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End, QueueError
-from inosync.transfer import Transfer
+from inosync.transfer import KILL_AFTER, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
@@ -84,6 +86,8 @@ class Worker:
         self._loop.on_readable(queue, self._orders)
         self._stop = signals.Signals((signal.SIGTERM,))
         self._loop.on_readable(self._stop, self._signalled)
+        self._kill_at: float | None = None
+        """When what a transfer has left behind is killed."""
         self._end_by: float | None = None
         """When told to end: until when a transfer may finish."""
         self._forget()
@@ -124,16 +128,29 @@ class Worker:
             self._show_progress(transfer)
             if self._end_by is not None and now >= self._end_by:
                 transfer.terminate()
-            if transfer.done:
+            if transfer.done and not self._left_behind(now):
                 self._transfer = None
-                process.reap_orphans(())
                 self._ended(transfer)
         elif self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._next()
 
+    def _left_behind(self, now: float) -> bool:
+        """Whether the transfer has left processes, which are ended. A receiver removes its temporary file."""
+        orphans = process.orphans()
+        if not orphans:
+            self._kill_at = None
+        elif self._kill_at is None:
+            process.send(orphans, signal.SIGTERM)
+            self._kill_at = now + KILL_AFTER
+        elif now >= self._kill_at:
+            process.send(orphans, signal.SIGKILL)
+        return bool(orphans)
+
     def _deadline(self) -> float | None:
         times = [self._retry_at, self._end_by, self._transfer.deadline if self._transfer else None]
+        if self._kill_at is not None:  # nothing tells when an orphan ends
+            times.append(self._clock() + 0.02)
         return min((t for t in times if t is not None), default=None)
 
     # Orders ------------------------------------------------------------------------------------------
@@ -149,7 +166,7 @@ class Worker:
             case Batch():
                 self._begin(order)
             case Note():
-                self._show_retry(order.behind)
+                self._noted(order)
             case Stop():
                 self._end(order.grace)
 
@@ -211,7 +228,7 @@ class Worker:
                 return False
             self._transfer = Transfer(argv, data, self._job.timeout, self._loop, self._clock)
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
-            self._failed(Verdict.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
+            self._failed(Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
 
     def _name_hopeless(self) -> None:
@@ -238,13 +255,13 @@ class Worker:
         if self._end_by is None or not self._parts:
             self._next()
 
-    def _failed(self, retry: Verdict, code: int, reason: str) -> None:
+    def _failed(self, retry: Ending, code: int, reason: str) -> None:
         batch = self._batch
         assert batch is not None
         self._attempt += 1
         first, longest = self._job.retry
         pause = backoff.delay(
-            self._attempt, longest if retry is Verdict.SLOW else first, longest, self._chance()
+            self._attempt, longest if retry is Ending.SLOW else first, longest, self._chance()
         )
         self._retry_at = self._clock() + pause
         self._reason = reason
@@ -278,6 +295,22 @@ class Worker:
         if self._retry_at is not None and self._end_by is None:
             at = self._time(self._retry_at - self._clock())
             self._title(titles.retrying(self._job.node, self._attempt, at, self._reason, behind))
+
+    def _noted(self, note: Note) -> None:
+        if self._retry_at is not None:
+            self._show_retry(note.behind)
+        elif self._batch is None and self._end_by is None:
+            self._title(self._idle_title(note))
+
+    def _idle_title(self, note: Note) -> str:
+        match note.verdict:
+            case Verdict.OK:
+                return titles.ok(self._job.node, note.at)
+            case Verdict.STARTING:
+                return titles.starting(self._job.node)
+            case Verdict.DEGRADED:
+                return titles.degraded(self._job.node, note.reason)
+        return titles.waiting(self._job.node, note.verdict, note.reason, note.behind)
 
     def _show_progress(self, transfer: Transfer) -> None:
         batch = self._batch

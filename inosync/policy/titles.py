@@ -43,6 +43,11 @@ def retrying(node: str, attempt: int, at: str, reason: str, behind: int) -> str:
     return f"inosync: {node} [retry {attempt} at {at}] {reason}, {behind} behind"
 
 
+def waiting(node: str, verdict: str, reason: str, behind: int) -> str:
+    """A worker that has nothing to run although its node is not level, with the master's word for that."""
+    return f"inosync: {node} [{verdict}] {reason}, {behind} behind"
+
+
 def stopping(node: str) -> str:
     """A worker that finishes what is running and ends."""
     return f"inosync: {node} [stopping]"

@@ -158,12 +158,17 @@ def send_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def reap_orphans(known: Iterable[int]) -> None:
-    """Kill and collect every child of ours that is not ``known``: what a dead child of ours left behind."""
+def orphans(known: Iterable[int] = ()) -> list[int]:
+    """The living children of ours, with their families, that are not ``known``; dead ones are collected.
+
+    After ``adopt_orphans`` that is what a dead child of ours has left behind.
+    """
+    found: list[int] = []
     for pid in set(children(os.getpid())) - set(known):
-        send(family(pid), signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # one that is not dead yet is collected the next time
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                found += family(pid)
+    return found
 
 
 def leave(code: int) -> None:

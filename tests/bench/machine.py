@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,13 +30,21 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK
 
 
-def pss_bytes(pid: int) -> int:
-    """The memory of a process, what it shares counted in parts; 0 when it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
+@dataclass(frozen=True)
+class Memory:
+    """Of one process, in bytes."""
+
+    pss: int
+    """What it shares with others counted in parts."""
+    rss: int
+    """What it shares with others counted in full."""
+
+
+def memory(pid: int) -> Memory:
+    """What a process holds at the moment."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {words[0]: int(words[1]) for words in map(str.split, lines)}
+    return Memory(kib["Pss:"] * 1024, kib["Rss:"] * 1024)
 
 
 def watches(pid: int) -> int:

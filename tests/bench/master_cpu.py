@@ -24,13 +24,14 @@ from support.daemon import Daemon
 from support.procs import Server
 from support.wait import until
 
-from bench.machine import cpu_seconds, pss_bytes, tidy_on_sigterm, until_idle, watches
+from bench.machine import Memory, cpu_seconds, memory, tidy_on_sigterm, until_idle, watches
 from bench.report import shown
 from bench.tools import Lsyncd
 
 BURST = 30
 """Changes at once; their pauses are longer than ``equiet``, so that most bursts are batches of their own."""
 PAUSE = 0.2
+EDELAY = 2
 PATIENCE = 600.0
 
 FAKE = """#!/bin/sh
@@ -103,8 +104,7 @@ def _cpu_for_changes(home: Path, nodes: int, changes: int) -> float:
             (tree / f"f{number:06}").write_bytes(b"x")
             if number % BURST == BURST - 1:
                 time.sleep(PAUSE)
-        # Under lasting activity the last batch waits, at most for edelay.
-        time.sleep(1)
+        time.sleep(EDELAY)  # until then a node may be called level with changes that have just been made
         until(lambda: _all_ok(daemon, nodes), PATIENCE, "all nodes to be level")
         until_idle()
         return cpu_seconds(daemon.pid) - before
@@ -123,6 +123,7 @@ def _inosync(home: Path, tree: Path, fake: Fake, nodes: int) -> Daemon:
         "rpaths": ["/tree"],
         "rnodes": [str(home / f"node-{number}") for number in range(nodes)],
         "rsync": str(fake.path),
+        "edelay": EDELAY,
     }
     return Daemon(home / "inosync", config)
 
@@ -135,7 +136,7 @@ def _compare_trees(directories: int, rounds: int) -> None:
     if len(tools) == 1:
         print("lsyncd is not installed: left out")
     took: dict[str, list[float]] = {tool: [] for tool in tools}
-    memory: dict[str, list[int]] = {tool: [] for tool in tools}
+    held: dict[str, list[Memory]] = {tool: [] for tool in tools}
     with _home() as home:
         tree = Path(home) / "tree"
         _make(tree, directories)
@@ -145,16 +146,16 @@ def _compare_trees(directories: int, rounds: int) -> None:
                 work.mkdir(mode=0o700)
                 seconds, size = _watch(tool, work, tree, directories)
                 took[tool].append(seconds)
-                memory[tool].append(size)
+                held[tool].append(size)
+    times = {tool: median(took[tool]) for tool in tools}
+    sizes = {tool: median(one.pss for one in held[tool]) for tool in tools}
     for tool in tools:
-        pss = f"{median(memory[tool]) / 1e6:.1f} MB"
-        ready = shown(median(took[tool]))
-        print(f"{directories:,} directories, {tool:8} watched in {ready:>8}, PSS {pss:>9}   n {rounds}")
-    if len(tools) > 1:
-        times, sizes = [median(took[tool]) for tool in tools], [median(memory[tool]) for tool in tools]
-        print(
-            f"inosync takes {times[0] / times[1]:.2f} of lsyncd's time, {sizes[0] / sizes[1]:.2f} of its memory"
-        )
+        rss = median(one.rss for one in held[tool])
+        what = f"{directories:,} directories, {tool:8} watched in {shown(times[tool]):>8}"
+        print(f"{what}   PSS {sizes[tool] / 1e6:6.1f} MB   RSS {rss / 1e6:6.1f} MB   n {rounds}")
+    for tool in tools[1:]:
+        time_share, size_share = times["inosync"] / times[tool], sizes["inosync"] / sizes[tool]
+        print(f"inosync takes {time_share:.2f} of {tool}'s time, and {size_share:.2f} of its memory (PSS)")
 
 
 def _make(tree: Path, directories: int) -> None:
@@ -169,14 +170,11 @@ def _make(tree: Path, directories: int) -> None:
         (tree / f"d{number % uppers:04}" / f"e{number:06}").mkdir()
 
 
-def _watch(tool: str, home: Path, tree: Path, directories: int) -> tuple[float, int]:
+def _watch(tool: str, home: Path, tree: Path, directories: int) -> tuple[float, Memory]:
     """Seconds from the start of a tool to that of its first rsync, and its master's memory after it."""
     fake = Fake(home)
-    running: Daemon | Server
-    if tool == "inosync":
-        running = _inosync(home, tree, fake, nodes=1)
-    else:
-        running = _Lsyncd(home, tree, fake)
+    ours = tool == "inosync"
+    running = _inosync(home, tree, fake, nodes=1) if ours else _Lsyncd(home, tree, fake)
     try:
         began = time.time()
         running.start()
@@ -184,7 +182,7 @@ def _watch(tool: str, home: Path, tree: Path, directories: int) -> tuple[float, 
         took = fake.last() - began
         until_idle()
         assert watches(running.pid) > directories, f"{tool} watches only {watches(running.pid)} directories"
-        return took, pss_bytes(running.pid)
+        return took, memory(running.pid)
     finally:
         if isinstance(running, Daemon):
             running.close()

@@ -283,7 +283,7 @@ assert len(left) == 2
 leader.kill()
 leader.join()
 while time.monotonic() < deadline:
-    process.reap_orphans([known.pid])
+    process.send(process.orphans([known.pid]), signal.SIGKILL)
     if process.children(os.getpid()) == [known.pid]:
         break
     time.sleep(0.01)
@@ -293,7 +293,7 @@ for pid in left:
 assert known.is_alive()
 known.kill()
 known.join()
-process.reap_orphans([])
+assert process.orphans() == []
 print("good")
 """
     with script(text) as running:

@@ -42,7 +42,7 @@ def fill(end: End, message: object) -> int:
 
 def test_messages_arrive_whole_in_their_order_and_both_ways(pair: Pair) -> None:
     master, worker = pair
-    sent = [Batch(1, 3, False, b"\x80payload\n\0"), Note(7), Batch(2, 0, True, file="/run/x")]
+    sent = [Batch(1, 3, False, b"\x80payload\n\0"), Note("ok", 7, "", ""), Batch(2, 0, True, file="/run/x")]
     for message in sent:
         master.put(message)
     assert [worker.get() for _ in sent] == sent
@@ -59,7 +59,7 @@ def test_nothing_there_is_none_at_once(pair: Pair) -> None:
 
 def test_the_descriptor_is_readable_when_there_is_something_to_get(pair: Pair) -> None:
     master, worker = pair
-    master.put(Note(1))
+    master.put(Note("ok", 1, "", ""))
     assert waiting(worker)
     assert not waiting(master)
     worker.get()
@@ -79,7 +79,7 @@ def test_what_was_sent_before_the_other_side_ended_is_got_and_then_its_end(side:
         with pytest.raises(QueueError):
             ours.get()
         with pytest.raises(QueueError):
-            ours.put(Note(1))
+            ours.put(Note("ok", 1, "", ""))
     ours.close()
 
 
@@ -92,8 +92,8 @@ def test_a_message_of_the_greatest_length_goes_and_a_longer_one_is_refused(pair:
     with pytest.raises(ValueError, match="bytes"):
         master.put(longest + b"x")
     assert worker.get() is None
-    master.put(Note(1))
-    assert worker.get() == Note(1)
+    master.put(Note("ok", 1, "", ""))
+    assert worker.get() == Note("ok", 1, "", "")
 
 
 def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> None:
@@ -104,8 +104,8 @@ def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> 
     # What was taken before is whole, and nothing of the refused one is there.
     assert [worker.get() for _ in range(count)] == [message] * count
     assert worker.get() is None
-    master.put(Note(1))
-    assert worker.get() == Note(1)
+    master.put(Note("ok", 1, "", ""))
+    assert worker.get() == Note("ok", 1, "", "")
 
 
 def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> None:
@@ -126,8 +126,8 @@ def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> 
     child = process.fork(echo, "echo")
     worker.close()
     for i in range(20):
-        master.put(Note(i))
-        assert until(master.get, 30, "an answer") == ("echo", Note(i))
+        master.put(Note("ok", i, "", ""))
+        assert until(master.get, 30, "an answer") == ("echo", Note("ok", i, "", ""))
     master.close()
     child.join(30)
     assert child.exitcode == 42
@@ -145,7 +145,7 @@ def test_the_death_of_a_worker_is_seen_at_the_queue(pair: Pair) -> None:
     with pytest.raises(QueueError):
         master.get()
     with pytest.raises(QueueError):
-        master.put(Note(1))
+        master.put(Note("ok", 1, "", ""))
 
 
 def test_a_stopped_worker_makes_the_master_wait_for_nothing(pair: Pair) -> None:
