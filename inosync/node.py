@@ -315,8 +315,7 @@ class Node:
         if done.reason:
             log.warning("%s: %s in %.2f s, but: %s", self.name, what, done.seconds, done.reason)
         else:
-            level = logging.INFO if batch.full else logging.DEBUG
-            log.log(level, "%s: %s in %.2f s", self.name, what, done.seconds)
+            log.info("%s: %s in %.2f s", self.name, what, done.seconds)
 
     def ready_due(self, now: float) -> list[Change]:
         """What of ``due`` is to be tried by now."""

@@ -100,10 +100,10 @@ def _options() -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(word) for word in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError
-    return numbers
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 1 on, such as 1,10,50")
+    return [int(word) for word in words]
 
 
 def _words(*known: str) -> Callable[[str], list[str]]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from support.rsyncd import Rsyncd
 from support.sshd import Sshd
 
-TRANSPORTS = {"daemon": "rsync", "ssh": "sshd"}
-"""Each with the program that it needs on this machine."""
+TRANSPORTS = {"daemon": ("rsync",), "ssh": ("rsync", "ssh", "sshd")}
+"""Each with the programs that it needs on this machine."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,6 @@ class Nodes:
 
 
 def missing(transport: str) -> str:
-    """The program that this transport needs and that is not installed; empty if all are."""
+    """A program that this transport needs and that is not installed; empty if all are."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin:/sbin"
-    program = TRANSPORTS[transport]
-    return "" if shutil.which(program, path=path) else program
+    return next((name for name in TRANSPORTS[transport] if not shutil.which(name, path=path)), "")

@@ -97,7 +97,7 @@ def _conditions() -> str:
     rsync = " ".join(said.split()[:3])
     system = f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}, {rsync}"
     return (
-        "Median (p90): what share of it inosync takes, the faster one where there are two. Everything runs on the same "
-        f"{os.cpu_count()} processors, the nodes too; {system}. lsyncd has delay = 0 where nothing else is "
-        "said; tuned is with ControlMaster over ssh, and with TCP_NODELAY to a daemon."
+        "Median (p90): what share of it inosync takes, the faster one where there are two. Everything runs "
+        f"on the same {os.cpu_count()} processors, the nodes too; {system}. lsyncd has delay = 0 where "
+        "nothing else is said; tuned is with ControlMaster over ssh, and with TCP_NODELAY to a daemon."
     )

@@ -1,10 +1,11 @@
-"""The main job on real input: a tree that nobody here wrote, three nodes over three transports, real programs.
+"""The main job on real input: a tree that nobody here wrote, three nodes on three transports, real programs.
 
     python tests/chaos/main_job.py [TREE]
 
 copies TREE (default /usr/share) to a temporary directory, mirrors the copy to an rsync daemon, through an
-sshd and to a local path, all on loopback, lets tar, git, pip, mv and rm change it, and compares types,
-modes, times, owners, link targets and contents on all nodes after each. Prints what it took.
+sshd and to a local path, all on loopback, lets tar, git, pip, mv, cp, chmod and rm change it, and compares
+types, modes, times, owners, sizes and link targets on all nodes after each step, and contents at the end.
+Prints what it took.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
-from support import trees
-from support.daemon import Daemon
-from support.rsyncd import Rsyncd
-from support.sshd import Sshd
+from support import trees  # noqa: E402 - found by the line above
+from support.daemon import Daemon  # noqa: E402
+from support.rsyncd import Rsyncd  # noqa: E402
+from support.sshd import Sshd  # noqa: E402
 
 DEADLINE = 900
+BATCH = re.compile(r"^(\S+ \S+) inosync: \w+: \S+: (?:full mirror|\d+ paths?) in", re.MULTILINE)
 
 
 def main() -> int:
@@ -39,29 +42,30 @@ def main() -> int:
     for node in nodes:
         node.mkdir()
     rsyncd = Rsyncd(home / "rsyncd", {"www": nodes[0]})
+    tree = home / "tree"
+    config = {
+        "wpaths": [f"{tree}/"],
+        "rpaths": ["/tree"],
+        "rnodes": [rsyncd.url("www"), sshd.node("ssh", nodes[1]), str(nodes[2])],
+    }
     daemon = None
     try:
         sshd.start()
         rsyncd.start()
-        tree = home / "tree"
-        subprocess.run(["cp", "-a", source, tree], check=True)
+        subprocess.run(["cp", "-a", f"{source}/.", tree], check=True)
         entries = trees.snapshot(tree, content=False)
         files = sum(entry.type == "file" for entry in entries.values())
-        print(f"{source}: {len(entries)} entries, {files} of them files")
-        config = {
-            "wpaths": [f"{tree}/"],
-            "rpaths": ["/tree"],
-            "rnodes": [rsyncd.url("www"), sshd.node("ssh", nodes[1]), str(nodes[2])],
-        }
+        print(f"{source}: {len(entries)} entries, {files} of them files", flush=True)
         daemon = Daemon(home / "inosync", config, env=sshd.env())
         copies = [node / "tree" for node in nodes]
         _step("full mirror to 3 nodes", daemon, tree, copies, daemon.start)
-        print("\n".join("    " + title for title in daemon.titles()))
         for what, change in _changes(home, tree):
             _step(what, daemon, tree, copies, change)
         print("\n".join("    " + title for title in daemon.titles()))
+        daemon.until_level([(tree, copy) for copy in copies], timeout=DEADLINE)
         log = daemon.log()
-        print(f"exit code {daemon.stop()}, {len(re.findall('WARNING', log))} warnings in the log")
+        batches, warnings = len(BATCH.findall(log)), log.count("WARNING")
+        print(f"contents identical, too; {batches} batches, {warnings} warnings, exit code {daemon.stop()}")
         return 0
     finally:
         if daemon is not None:
@@ -78,42 +82,43 @@ def _changes(home: Path, tree: Path) -> list[tuple[str, Callable[[], object]]]:
     archive = home / "archive.tar"
     library = Path(subprocess.__file__).parent
     subprocess.run(["tar", "-cf", archive, "-C", library.parent, library.name], check=True)
-    unpacked, packages = tree / "unpacked", tree / "packages"
+    unpacked, packages, clone = tree / "unpacked", tree / "packages", tree / "clone"
     unpacked.mkdir()
-    directories = sorted(path for path in tree.iterdir() if path.is_dir() and path != unpacked)
+    directories = [path for path in tree.iterdir() if path.is_dir() and not path.is_symlink()]
     biggest = max(directories, key=lambda path: sum(1 for _ in path.rglob("*")))
+    renamed, copied = tree / "renamed", tree / "copied"
     return [
-        (f"tar -x of {library}", run("tar", "-xf", archive, "-C", unpacked)),
-        ("git clone", run("git", "clone", "--no-hardlinks", CHECKOUT, tree / "clone")),
+        ("tar -x of Python's library", run("tar", "-xf", archive, "-C", unpacked)),
+        ("git clone", run("git", "clone", "--no-hardlinks", CHECKOUT, clone)),
         ("pip install --target", run(sys.executable, "-m", "pip", "install", "--target", packages, "psutil")),
         ("one file edited", lambda: (unpacked / "edited").write_text("by hand\n")),
-        (f"mv of {biggest.name}, the largest directory", run("mv", biggest, tree / "renamed")),
-        ("cp -a of it", run("cp", "-a", tree / "renamed", tree / "copied")),
-        ("rm -r of both, and of the clone", run("rm", "-r", tree / "renamed", tree / "copied", tree / "clone")),
-        ("chmod -R, chown -R", run("chmod", "-R", "o-w,u+w", unpacked)),
+        (f"mv of {biggest.name}, the largest directory", run("mv", biggest, renamed)),
+        ("cp -a of it", run("cp", "-a", renamed, copied)),
+        ("rm -r of it and of the clone", run("rm", "-r", renamed, clone)),
+        ("chmod -R", run("chmod", "-R", "g-r,o-r", unpacked)),
     ]
 
 
-def _step(
-    what: str, daemon: Daemon, tree: Path, copies: list[Path], change: Callable[[], object]
-) -> None:
+def _step(what: str, daemon: Daemon, tree: Path, copies: list[Path], change: Callable[[], object]) -> None:
     before = len(daemon.log()) if daemon.stderr.exists() else 0
-    began = time.monotonic()
+    began = time.time()
     change()
-    changed = time.monotonic()
-    # The state first: comparing trees of this size takes longer than mirroring them.
-    while any(trees.diff(_outline(tree), _outline(copy)) for copy in copies):
-        if time.monotonic() - began > DEADLINE:
+    changed = time.time()
+    while not _level(daemon, tree, copies):
+        if time.time() - began > DEADLINE:
             raise SystemExit(f"{what}: not level after {DEADLINE} s\n{daemon.log_tail()}")
-    level = time.monotonic()
-    daemon.until_level([(tree, copy) for copy in copies], timeout=DEADLINE)
-    warnings = len(re.findall("WARNING", daemon.log()[before:]))
-    took = f"{changed - began:7.1f} s, level at most {level - changed:5.1f} s later"
-    print(f"{what:50} {took}, {warnings} warnings; identical")
+    done = [datetime.fromisoformat(stamp.replace(",", ".")) for stamp in BATCH.findall(daemon.log()[before:])]
+    behind = max(done).timestamp() - changed
+    took = f"{changed - began:5.1f} s, the last node level {behind:6.2f} s later"
+    print(f"{what:40} {took}, {len(done):3} batches; identical", flush=True)
 
 
-def _outline(path: Path) -> trees.Tree:
-    return trees.snapshot(path, content=False) if path.is_dir() else {}
+def _level(daemon: Daemon, tree: Path, copies: list[Path]) -> bool:
+    states = daemon.states().values()
+    if len(states) < len(copies) or any(state != "ok" for state in states):
+        return False
+    outline = trees.snapshot(tree, content=False)
+    return all(not trees.diff(outline, trees.snapshot(copy, content=False)) for copy in copies)
 
 
 if __name__ == "__main__":
