@@ -71,8 +71,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run inosync; returns the exit code."""
+    _occupy_standard_streams()
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-    path = os.path.abspath(options.config)
+    try:
+        path = os.path.abspath(options.config)
+    except FileNotFoundError:
+        print("inosync: the current directory is gone: name the configuration from /", file=sys.stderr)
+        return CONFIG
     try:
         config = configs.load(path)
     except ConfigError as error:
@@ -81,6 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.daemon:
         return _detached(lambda ready: _serve(config, options, ready))
     return _serve(config, options, lambda: None)
+
+
+def _occupy_standard_streams() -> None:
+    """Whoever starts us with streams closed would have them taken for the next files that are opened."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def _serve(config: Config, options: argparse.Namespace, ready: Callable[[], None]) -> int:
@@ -116,7 +128,8 @@ def _mirror(config: Config, options: argparse.Namespace, spool: str, ready: Call
         pretend = _pretending(options.daemon) if options.pretend else None
         master = Master(config, spool, log_to, pretend)
     except OSError as error:
-        print(f"inosync: {error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"inosync: {where}{error.strerror or error}", file=sys.stderr)
         return FAILED
     for warning in config.warnings:
         log.warning("%s", warning)
@@ -178,7 +191,8 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
     if os.fork():  # the session's leader could get a terminal again
         os._exit(OK)
     os.close(reader)
-    configs.relative_to(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # it was removed under us: nothing is relative to it
+        configs.relative_to(os.getcwd())
     os.chdir("/")
     os.umask(0o022)
     os.set_inheritable(writer, False)

@@ -52,6 +52,7 @@ class Dispatcher:
     _files: dict[str, _Cut] = field(default_factory=dict)
     _running: set[Node] = field(default_factory=set)
     _waiting: dict[Node, None] = field(default_factory=dict)
+    _unwritten: set[Node] = field(default_factory=set)
 
     def release(self) -> None:
         """What the journal holds by now may be sent."""
@@ -62,9 +63,11 @@ class Dispatcher:
         known = self.journal.count_since(node.cursor) + node.owed
         return max(known, 1) if node.batch is not None else known
 
-    def waits(self, node: Node) -> bool:
-        """Whether a node waits for a slot."""
-        return node in self._waiting
+    def waits_for(self, node: Node) -> str:
+        """What a node that can take a batch waits for; empty if that is nothing in particular."""
+        if node in self._unwritten:
+            return f"no room in {self.directory}"
+        return "waiting for a slot" if node in self._waiting else ""
 
     def offer(self, node: Node) -> None:
         """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
@@ -79,8 +82,7 @@ class Dispatcher:
         try:
             cut = self._cut(node, ready)
         except OSError as error:
-            log.error("%s: %s: batches cannot be written: they wait", self.directory, error.strerror)
-            self.at(now + PAUSE, lambda: self.offer(node))
+            self._cannot_write(node, error)
             return
         if cut is None:
             node.cursor = head
@@ -92,6 +94,16 @@ class Dispatcher:
         overdue = node.overdue_beside(ready)
         batch = Batch(next_id(), cut.count, cut.full, cut.payload, cut.file, node.untidy, overdue)
         node.send(batch, head, now if since is None else since, ready)
+
+    def _cannot_write(self, node: Node, error: OSError) -> None:
+        if node not in self._unwritten:
+            self._unwritten.add(node)
+            log.error("%s: %s: batches cannot be written: they wait", self.directory, error.strerror)
+            self.at(self.clock() + PAUSE, lambda: self._write_again(node))
+
+    def _write_again(self, node: Node) -> None:
+        self._unwritten.discard(node)
+        self.offer(node)
 
     def finished(self, node: Node, file: str) -> None:
         """A node needs a batch no longer, and its slot neither."""

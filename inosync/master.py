@@ -24,7 +24,7 @@ from inosync.policy import filters, lifecycle, pacing, titles
 from inosync.policy.command import Settings
 from inosync.policy.filters import Rules
 from inosync.policy.journal import Journal
-from inosync.policy.lifecycle import Phase, Verdict
+from inosync.policy.lifecycle import Verdict
 from inosync.system import log as logs
 from inosync.system import process, queue
 from inosync.system.loop import Loop
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 SLICE = 0.01
 """Seconds of walking between two reads of the kernel's queue."""
+DRAIN = 0.1
+"""Seconds that the kernel's queue is read without a look at anything else."""
 TICK = 1.0
 """Seconds between looks at what no event tells."""
 SHOW = 0.05
@@ -132,7 +134,9 @@ class Master:
         self._timers.enterabs(when, 0, call)
 
     def _drain(self) -> None:
-        while self._watcher.read():
+        # Not without an end: somebody may make events faster than they are read.
+        until = self._clock() + DRAIN
+        while self._watcher.read() and self._clock() < until:
             pass
 
     def _release(self) -> None:
@@ -228,7 +232,15 @@ class Master:
         """A worker that was told to end has ended."""
         self._leaving.discard(node)
         if self._nodes.get(node.name) is node and self._stop_by is None:
-            self.at(self._clock(), node.revive)
+            self.at(self._clock(), lambda: self._revive(node))
+        for waiting in self._nodes.values():
+            if waiting is not node and waiting.process is None and self._stop_by is None:
+                self._start(waiting)  # no more than a look at the clock, if it waits for that
+
+    def _revive(self, node: Node) -> None:
+        # Meanwhile it may have been told to leave again, or all of us.
+        if self._nodes.get(node.name) is node and self._stop_by is None:
+            node.revive()
 
     def _descriptors(self) -> list[int]:
         mine = [self._watcher.fileno(), *self._signals.descriptors(), *self._loop.descriptors()]
@@ -249,11 +261,12 @@ class Master:
     def _wpath(self, tree: int) -> str:
         return next((wpath for wpath, number in self._numbers.items() if number == tree), "?")
 
-    def _add_tree(self, tree: Tree) -> None:
+    def _add_tree(self, tree: Tree, wait: bool = False) -> None:
+        """Mirror a tree. OSError if its root cannot be watched, unless it is to be waited for."""
         self._last_number += 1
-        excluded = Rules(filters.excludes(tree.excludes)).excluded
-        self._watcher.add_tree(self._last_number, tree.wpath, self.config.emask, excluded)
         self._numbers[tree.wpath] = self._last_number
+        excluded = Rules(filters.excludes(tree.excludes)).excluded
+        self._watcher.add_tree(self._last_number, tree.wpath, self.config.emask, excluded, wait)
 
     def _remove_tree(self, wpath: str) -> None:
         number = self._numbers.pop(wpath)
@@ -267,8 +280,13 @@ class Master:
         node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
         node.trees = tuple(self._numbers.values())
         self._nodes[spec.name] = node
-        node.start()
+        self._start(node)
         return node
+
+    def _start(self, node: Node) -> None:
+        """Start its worker; but not while another one may still be writing to the same place."""
+        if not any(left.spec.node == node.spec.node for left in self._leaving):
+            node.start()
 
     # Signals -----------------------------------------------------------------------------------------
 
@@ -299,6 +317,8 @@ class Master:
 
     def reload(self) -> None:
         """Read the configuration file again, and follow what is different; a bad one changes nothing."""
+        if self._stop_by is not None:
+            return
         try:
             new = config.load(self.config.path)
         except ConfigError as error:
@@ -307,9 +327,11 @@ class Master:
             log.error("%s was not reloaded: the old configuration stays in force", self.config.path)
             return
         try:
-            self._follow(new)
-        except OSError as error:
-            log.error("%s was not reloaded: %s", self.config.path, error)
+            self._log_to(new)
+        except OSError as error:  # nothing else of what follows can fail
+            log.error("%s was not reloaded: logfile: %s", self.config.path, error)
+            return
+        self._follow(new)
 
     def _follow(self, new: Config) -> None:
         old, changes = self.config, config.diff(self.config, new)
@@ -321,7 +343,7 @@ class Master:
             self._remove_tree(wpath)
         self.config = new
         for wpath in (*changes.trees_added, *anew):
-            self._add_tree(trees[wpath])
+            self._add_tree(trees[wpath], wait=True)
         self._retune(old, new)
         for name in changes.nodes_removed:
             self._let_go(self._nodes.pop(name))
@@ -339,7 +361,6 @@ class Master:
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
 
     def _retune(self, old: Config, new: Config) -> None:
-        self._log_to(new)
         for warning in new.warnings:
             log.warning("%s", warning)
         if new.rundir != old.rundir:
@@ -391,7 +412,7 @@ class Master:
             case Verdict.HALTED:
                 return "a directory that is mirrored is not there"
             case Verdict.LAGGING:
-                return "waiting for a slot" if self._dispatch.waits(node) else "waiting"
+                return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case Verdict.DEGRADED:
                 count, why = self._watcher.blind
                 return node.overdue or f"{count} director{'ies' if count > 1 else 'y'} not watched: {why}"
@@ -409,7 +430,7 @@ class Master:
         for node in self._nodes.values():
             verdict = self.verdict(node)
             verdicts[verdict] += 1
-            if node.state.phase is Phase.IDLE and verdict != node.told:
+            if node.wants_to_know(verdict, self._dispatch.pending):
                 node.tell(self._note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
         name = os.path.basename(self.config.path)

@@ -97,6 +97,7 @@ class Node:
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
         self.told = ""
         """The verdict that the worker's title shows, as far as it is known."""
+        self._told_behind = 0
         self.last_ok: float | None = None
         """When a batch last came through, by the clock."""
         self._upto = cursor
@@ -122,8 +123,9 @@ class Node:
 
     def revive(self) -> None:
         """Have a worker again, after ``stop``."""
-        self.state = State()
-        self.start()
+        if self.process is None and self.state.phase is Phase.STOPPED:
+            self.state = State()
+            self.start()
 
     def stop(self, grace: float) -> None:
         """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
@@ -194,18 +196,24 @@ class Node:
         return report is not None
 
     def tell(self, note: Note) -> None:
-        """Let the title of a worker that runs nothing say what the master knows. Once for each verdict.
-
-        That bounds what lies in the queue of a worker that does not read: it never gets to a third.
-        """
+        """Let the title of a worker that runs nothing say what the master knows."""
         if self.queue is None or self.state.phase not in (Phase.IDLE, Phase.WAITING):
             return
-        if self.state.phase is Phase.WAITING or note.verdict != self.told:
-            self.told = note.verdict
-            try:
-                self.queue.put(note)
-            except QueueError:
-                self.kill()
+        self.told, self._told_behind = note.verdict, note.behind
+        try:
+            self.queue.put(note)
+        except QueueError:
+            self.kill()
+
+    def wants_to_know(self, verdict: Verdict, behind: Callable[[Node], int]) -> bool:
+        """Whether its worker's title tells something else than the truth.
+
+        ``behind`` counts the changes that a node lacks. While a try is waited for it may grow by a half
+        before the title is told again, so that a worker which does not read is not told for ever.
+        """
+        if self.state.phase is Phase.WAITING:
+            return behind(self) > self._told_behind * 3 // 2
+        return self.state.phase is Phase.IDLE and verdict != self.told
 
     def died(self) -> None:
         """The worker's process has ended."""

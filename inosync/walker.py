@@ -23,6 +23,13 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO)
 _STEP = 256  # entries of one directory between two looks at the time
 
 
+def explained(error: OSError) -> str:
+    """Why a directory cannot be watched, and what helps if that is not obvious (inotify(7))."""
+    if isinstance(error, InotifyError) and error.errno == errno.ENOSPC:
+        return "no watches left: raise fs.inotify.max_user_watches with sysctl"
+    return error.strerror or str(error)
+
+
 class Sink(Protocol):
     """Who is told what the trees are like. ``now`` is when that was seen."""
 
@@ -255,9 +262,7 @@ class Walker:
                 directory.detach()
                 self._doomed.append(directory)
             return
-        why = error.strerror or str(error)
-        if isinstance(error, InotifyError) and error.errno == errno.ENOSPC:
-            why = "no watches left: raise fs.inotify.max_user_watches with sysctl"
+        why = explained(error)
         if directory not in self.blind:
             log.warning("%s: %s cannot be watched: %s", root.path, os.fsdecode(path) or ".", why)
         self.blind[directory] = why

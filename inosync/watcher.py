@@ -12,7 +12,7 @@ from inosync.directories import Directory, Root, identity, locate
 from inosync.messages import Change, Kind
 from inosync.system import inotify
 from inosync.system.inotify import Event, Inotify
-from inosync.walker import Sink, Walker
+from inosync.walker import Sink, Walker, explained
 from inosync.writers import Writers, is_being_written
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Watcher:
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
         self._writers = Writers()
+        self._modify_is_no_change = True
         self._next_retry = self._next_check = clock()
         self.overflows = 0
         """How often the kernel's queue has overflowed."""
@@ -70,12 +71,26 @@ class Watcher:
         return len(self._walker.watches)
 
     def add_tree(
-        self, tree: int, path: str, events: frozenset[str], excluded: Callable[[bytes, bool], bool]
+        self,
+        tree: int,
+        path: str,
+        events: frozenset[str],
+        excluded: Callable[[bytes, bool], bool],
+        wait: bool = False,
     ) -> None:
-        """Watch a wpath from now on; OSError if that is impossible. ``walked`` tells when all of it is."""
+        """Watch a wpath from now on. ``walked`` tells when all of it is.
+
+        OSError if that is impossible; with ``wait`` it is ``lost`` then, and tried again and again.
+        """
         root = Root(tree, path, _mask(events), excluded)
-        self._walker.add(root)
+        try:
+            self._walker.add(root)
+        except OSError as error:
+            if not wait:
+                raise OSError(error.errno, explained(error), path) from error
+            self._sink.lost(tree, f"{path}: {explained(error)}")
         self._roots[tree] = root
+        self._tune()
 
     def remove_tree(self, tree: int) -> None:
         """Watch a wpath no longer."""
@@ -87,9 +102,13 @@ class Watcher:
         """Let other events be a change from now on."""
         root = self._roots[tree]
         root.mask = _mask(events)
+        self._tune()
         if root.identity is not None:
             # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
             self._walker.walk(root)
+
+    def _tune(self) -> None:
+        self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())
 
     @property
     def busy(self) -> bool:
@@ -182,6 +201,8 @@ class Watcher:
         if not name:
             self._handle_self(directory, mask, now)
             return
+        if mask == inotify.IN_MODIFY and self._modify_is_no_change and (directory, name) in self._writers:
+            return  # the one event of which there may be a hundred thousand in a second
         place = locate(directory)
         if place is None:
             return  # it is on the move, or out of the tree: wherever it turns up, it is listed again

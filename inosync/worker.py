@@ -270,7 +270,11 @@ class Worker:
 
     def _report_done(self, batch: Batch) -> None:
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
-        payload, file = spool.pack(tuple(self._due), path)
+        try:
+            payload, file = spool.pack(tuple(self._due), path)
+        except OSError:  # the trees as such are short enough for the message
+            trees = {part.tree for part in self._due}
+            payload, file = spool.pack(tuple(Part(tree, True) for tree in trees), path)
         seconds = self._clock() - self._started
         done = Done(batch.id, batch.count, seconds, self._code, self._worry[:500], payload, file)
         worry = self._worry or batch.overdue

@@ -23,6 +23,10 @@ class Writers:
     def __init__(self) -> None:
         self._until: dict[Key, float] = {}  # in the order of their times, since the wait is always the same
 
+    def __contains__(self, key: Key) -> bool:
+        """Whether the close of a file is waited for."""
+        return key in self._until
+
     def expect(self, directory: Directory, name: bytes, now: float) -> bool:
         """Wait for a close from now on; False if too many files wait already."""
         if len(self._until) >= MAX_OPEN and (directory, name) not in self._until:

@@ -82,7 +82,12 @@ class Inotify:
             raise InotifyError(errno.ENOSYS, "no binding to inotify: neither ctypes nor inotify_syscalls")
         self.fd: int = self._calls.inotify_init()
         if self.fd < 0:
-            raise self._error()
+            error = self._error()
+            if error.errno == errno.EMFILE:
+                raise InotifyError(
+                    error.errno, "no inotify left: raise fs.inotify.max_user_instances with sysctl"
+                )
+            raise error
         os.set_inheritable(self.fd, False)
         os.set_blocking(self.fd, False)
 

@@ -6,6 +6,7 @@ file name can neither forge a line nor drive the terminal of whoever reads the l
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -57,6 +58,20 @@ class _Syslog(logging.handlers.SysLogHandler):
             made.setblocking(False)
 
 
+class _File(logging.handlers.WatchedFileHandler):
+    """A file that may be rotated away, its directory with it: then lines are dropped until it is back."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # from opening it anew, which the handler does not guard
+            self.handleError(record)
+
+    def reopen(self) -> None:
+        with contextlib.suppress(OSError):
+            self.reopenIfNeeded()
+
+
 def to_syslog(address: str = "/dev/log") -> logging.Handler:
     """A handler for the local syslog daemon, facility daemon; OSError if nobody listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
@@ -76,7 +91,7 @@ def to_stderr() -> logging.Handler:
 def to_file(path: str) -> logging.Handler:
     """A handler that appends to ``path``, created with mode 0640; OSError if that cannot be done."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640))
-    handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="surrogateescape")
+    handler = _File(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(_OneLine("%(asctime)s inosync[%(process)d]: %(levelname)s: %(message)s"))
     return handler
 
@@ -96,5 +111,5 @@ def use(handler: logging.Handler, verbose: bool) -> None:
 def reopen() -> None:
     """After a log file was rotated away: close it and open its path anew."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.handlers.WatchedFileHandler):
-            handler.reopenIfNeeded()
+        if isinstance(handler, _File):
+            handler.reopen()

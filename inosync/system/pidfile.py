@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -57,7 +58,8 @@ class PidFile:
 
     def remove(self) -> None:
         """Remove the file, then give up the lock, in this order: nobody else can have it in between."""
-        os.unlink(self.path)
+        with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up too much
+            os.unlink(self.path)
         os.close(self.fd)
 
 

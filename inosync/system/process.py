@@ -173,6 +173,7 @@ def orphans(known: Iterable[int] = ()) -> list[int]:
 
 def leave(code: int) -> None:
     """End a forked child at once, without the exit handlers that belong to its parent."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it may have been closed before we were started
+            stream.flush()
     os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 
@@ -12,16 +13,24 @@ INLINE = 2_800
 def pack(thing: object, path: str) -> tuple[bytes, str]:
     """(the pickled thing, "") if it is short, else (b"", ``path``) with the thing written there.
 
-    The file appears whole or not at all; OSError if it cannot be written.
+    The file appears whole or not at all; its directory is made again if it has gone. OSError if it cannot be
+    written.
     """
     data = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
     if len(data) <= INLINE:
         return data, ""
     partial = path + ".part"
+    for directory in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-    os.rename(partial, path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.rename(partial, path)
+    except OSError:
+        discard(partial)  # on a full disk this is what keeps it full
+        raise
     return b"", path
 
 
@@ -38,7 +47,5 @@ def unpack(payload: bytes, path: str) -> object:
 def discard(path: str) -> None:
     """Remove a file that nobody needs any more; ``""`` and files that are gone are fine."""
     if path:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        except FileNotFoundError:
-            return

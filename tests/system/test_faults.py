@@ -220,11 +220,11 @@ def test_a_stopped_worker_holds_up_nobody_and_catches_up(setup: Make, seed: int)
             s.daemon.until_level(s.pairs("other", "third"))
             s.until_title("other", rf"\[ok\] synced {TIME}")
         # More than a pipe holds, were each change a message.
-        for number in range(3000):
-            s.change(f"many-{number % 1500}", f"{number}")
+        for number in range(1600):
+            s.change(f"many-{number % 800}", f"{number}")
         s.daemon.until_level(s.pairs("other", "third"), 60, states=("ok", "syncing"))
         until(lambda: re.search(r"\[3 nodes: 2 ok, 1 (syncing|lagging)\]", s.daemon.title()), 60, "the truth")
-        assert not arrived(s.copy("stopped") / "many-0", "1500")
+        assert not arrived(s.copy("stopped") / "many-0", "800")
         # It also answers in other ways.
         since = len(s.daemon.log())
         s.daemon.hup()
@@ -262,20 +262,20 @@ class Fault:
 DEGRADED = r"\[degraded\]"
 FAULTS: dict[str, Fault] = {
     **{f"exits with {code}": Fault(failing(code), NO_LUCK) for code in (1, 5, 12, 30, 35, 255, 99)},
-    **{f"exits with {code}": Fault(failing(code), NO_LUCK, DEGRADED, "") for code in (23, 24, 25)},
+    **{f"exits with {code}": Fault(failing(code), NO_LUCK, DEGRADED, "", tries=5) for code in (23, 24, 25)},
     "exits with 12 and says nothing": Fault("exit 12", r"[^,]*\(exit 12\)"),
     "exits with 99 and says nothing": Fault("exit 99", r"[^,]*\(exit 99\)"),
-    "exits with 23 and says nothing": Fault("exit 23", r"[^,]*\(exit 23\)", DEGRADED, ""),
+    "exits with 23 and says nothing": Fault("exit 23", r"[^,]*\(exit 23\)", DEGRADED, "", tries=5),
     "says something else than it means": Fault(
-        "echo nonsense >&2; echo 'rsync: more nonsense' >&2; exit 23", ".*nonsense", DEGRADED, ""
+        "echo nonsense >&2; echo 'rsync: more nonsense' >&2; exit 23", ".*nonsense", DEGRADED, "", tries=5
     ),
     "dies by SIGKILL": Fault("kill -KILL $$", "killed by SIGKILL.*"),
     "dies by SIGSEGV": Fault("ulimit -c 0; kill -SEGV $$", "killed by SIGSEGV.*"),
     "exits before it has read its names": Fault("exec 0<&-; exit 12", r"[^,]*\(exit 12\)"),
     "hangs": Fault("exec sleep 1000", "no progress for 1 s", tries=2),
-    "hangs and ignores SIGTERM": Fault("trap '' TERM; exec sleep 1000", "no progress for 1 s", tries=2),
-    "hangs with its output closed": Fault("exec sleep 1000 >&- 2>&-", "no progress for 1 s", tries=2),
-    "stops itself": Fault("kill -STOP $$", "no progress for 1 s", tries=2),
+    "hangs and ignores SIGTERM": Fault("trap '' TERM; exec sleep 1000", "no progress for 1 s", tries=1),
+    "hangs with its output closed": Fault("exec sleep 1000 >&- 2>&-", "no progress for 1 s", tries=1),
+    "stops itself": Fault("kill -STOP $$", "no progress for 1 s", tries=1),
     "leaves a child that keeps its output open": Fault("sleep 1000 & exit 12", r"[^,]*\(exit 12\)"),
     "leaves a child that writes for ever": Fault("yes noise >&2 & exit 12"),
     "leaves a child in a session of its own": Fault(
@@ -337,7 +337,8 @@ def test_it_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
         s.until_arrived("sound", name)
         s.until_title("faulty", f"{fault.state} {fault.reason}{fault.behind}")
         until(lambda: len(s.rsync.starts("/faulty/")) - before >= fault.tries, 60, "it to be tried again")
-        took, tries = time.monotonic() - began, len(s.rsync.starts("/faulty/")) - before
+        tries = len(s.rsync.starts("/faulty/")) - before
+        took = time.monotonic() - began
         # One change may come as two batches, and what is left of the first does not hold up the second.
         failures = tries - 1 - (2 if fault.state == DEGRADED else 0)
         assert took >= sum(0.75 * min(FIRST * 2**n, LONGEST) for n in range(failures)), f"{tries} tries"
@@ -434,7 +435,7 @@ def without_owners(path: Path) -> dict[bytes, tuple[object, ...]]:
 
 @pytest.mark.skipif(not ROOT, reason="only root runs a node as somebody else")
 def test_a_node_that_may_not_set_the_roots_times_is_mirrored_and_degraded(
-    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, seed: int
+    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/foreign"}, options={"uid": "65534", "gid": "65534"})
     s = setup({"foreign": server.url("www"), "own": ""})
@@ -444,7 +445,6 @@ def test_a_node_that_may_not_set_the_roots_times_is_mirrored_and_degraded(
     s.change("dir/first")
     s.daemon.start()
     s.until_title("foreign", r"\[degraded\] failed to set (times|permissions) on .*: .*[Nn]ot permitted.*")
-    churn = Churn(os.fsencode(s.tree), seed)
     for number in range(4):
         # Nothing that somebody else than root could not do there.
         for name in ("file", "dir/file", f"new-{number}"):
@@ -459,7 +459,7 @@ def test_a_node_that_may_not_set_the_roots_times_is_mirrored_and_degraded(
     until(
         lambda: without_owners(s.tree) == without_owners(s.copy("foreign")),
         60,
-        f"it to be level\n{churn.tail()}",
+        "it to be level",
     )
     s.until_title("foreign", r"\[degraded\] failed to set (times|permissions) on .*")
     until(lambda: "[2 nodes: 1 ok, 1 degraded]" in s.daemon.title(), 60, "the master to tell")
@@ -481,7 +481,6 @@ def test_a_name_that_a_node_refuses_holds_up_no_other_and_arrives_when_it_is_rep
     for name in ("locked", "open"):
         (s.tree / name).mkdir()
     s.daemon.start()
-    s.until_arrived("own", "open/none", "") if (s.tree / "open/none").exists() else None
     until(lambda: (s.copy("foreign") / "locked").exists(), 60, "the first mirror")
     s.daemon.until_state("foreign", ("ok",))
     os.chown(s.copy("foreign") / "locked", 0, 0)

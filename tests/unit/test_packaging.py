@@ -51,7 +51,7 @@ def test_what_the_package_imports_is_required() -> None:
 
 
 def test_what_the_tests_import_is_in_the_extra() -> None:
-    own = {"inosync", "support", "conftest"}
+    own = {"inosync", "support", "conftest", "bench"}
     foreign = imported("tests") - set(sys.stdlib_module_names) - own
     options = setup()
     known = requirements(options["options"]["install_requires"])

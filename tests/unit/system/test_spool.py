@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import stat
@@ -67,13 +68,25 @@ def test_a_symlink_in_the_place_of_the_file_leads_nobody_astray(tmp_path: Path) 
     assert (tmp_path / "victim").read_text() == "untouched"
 
 
-def test_a_directory_that_is_gone_is_an_error_for_what_is_long_only(tmp_path: Path) -> None:
-    path = str(tmp_path / "gone/f")
-    assert spool.pack(SHORT, path)[1] == ""
-    with pytest.raises(FileNotFoundError):
-        spool.pack(LONG, path)
+def test_a_directory_that_is_gone_is_made_again_for_its_owner_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "run" / "spool" / "f")
     with pytest.raises(FileNotFoundError):
         spool.unpack(b"", path)
+    assert spool.unpack(*spool.pack(LONG, path)) == LONG
+    for directory in (tmp_path / "run", tmp_path / "run" / "spool"):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.pack(LONG, str(tmp_path / "f"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_discarding_what_is_gone_or_never_was_is_fine(tmp_path: Path) -> None:
