@@ -157,8 +157,11 @@ def _pretending(daemon: bool) -> Callable[[str], None]:
         if daemon:
             log.info("would call: %s", line)
         else:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                log.error("nobody reads the standard output any more")
 
     return show
 

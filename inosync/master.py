@@ -396,8 +396,9 @@ class Master:
         overdue = bool(node.overdue or self._watcher.blind[0])
         halted = any(tree in self._dispatch.halted for tree in node.trees)
         level = node.last_ok is not None
+        known = self._watcher.walking.isdisjoint(node.trees)
         return lifecycle.verdict(
-            node.state, lag, self.config.edelay, overdue=overdue, halted=halted, level=level
+            node.state, lag, self.config.edelay, overdue=overdue, halted=halted, level=level, known=known
         )
 
     def _note(self, node: Node) -> Note:
@@ -412,6 +413,8 @@ class Master:
             case Verdict.HALTED:
                 return "a directory that is mirrored is not there"
             case Verdict.LAGGING:
+                if not self._watcher.walking.isdisjoint(node.trees):
+                    return "directories are being walked"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case Verdict.DEGRADED:
                 count, why = self._watcher.blind

@@ -150,6 +150,7 @@ class Node:
     def forget_tree(self, tree: int) -> None:
         """Owe nothing of a tree any more."""
         self.due = {key: due for key, due in self.due.items() if key[0] != tree}
+        self._trying = {key: due for key, due in self._trying.items() if key[0] != tree}
 
     def send(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
         """Hand a batch over.
@@ -249,6 +250,7 @@ class Node:
                     self._confirm()
                 case Action.OFFER:
                     self._work.offer(self)
+                    self._wait_for_due()
 
     def _fork(self) -> None:
         try:
@@ -283,10 +285,11 @@ class Node:
         now = self._clock()
         self.batch = self._done = None
         still, tried, self._trying = self._still_due(done), self._trying, {}
+        chance = self._chance()  # the same for all of them: they go together
         for key in still:
             before = tried.get(key) or self.due.get(key)
             attempt = before.attempt + 1 if before else 1
-            at = now + backoff.delay(attempt, *self.retry, self._chance())
+            at = now + backoff.delay(attempt, *self.retry, chance)
             self.due[key] = Due(attempt, at, before.since if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.last_ok, self.flaw, self.untidy = now, done.reason, False
@@ -295,8 +298,11 @@ class Node:
         self._bound_due(now)
         self._work.finished(self, batch.file)
         self._tell(batch, done)
-        if still:
-            self._work.at(min(self.due[key].at for key in still), lambda: self._work.offer(self))
+
+    def _wait_for_due(self) -> None:
+        """If nothing else keeps the worker busy until then, what is due is offered when its time comes."""
+        if self.due and self.batch is None:
+            self._work.at(min(due.at for due in self.due.values()), lambda: self._work.offer(self))
 
     def _still_due(self, done: Done) -> set[Key]:
         try:

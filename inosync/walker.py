@@ -129,6 +129,11 @@ class Walker:
         return self._scan is not None or any(root.walk or root.quiet for root in self._roots)
 
     @property
+    def walking(self) -> set[int]:
+        """The trees of which a whole walk has not come to its end."""
+        return {root.tree for root in self._roots if root.quiet}
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to do, neither to be watched nor to be let go."""
         return not (self.busy or self._doomed)

@@ -116,6 +116,11 @@ class Watcher:
         return self._walker.busy
 
     @property
+    def walking(self) -> set[int]:
+        """The trees that are walked as a whole: what they hold is not known yet, or not any more."""
+        return self._walker.walking
+
+    @property
     def idle(self) -> bool:
         """Whether ``work`` has nothing to do."""
         return self._walker.idle

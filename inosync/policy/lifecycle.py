@@ -186,13 +186,14 @@ class Verdict(enum.StrEnum):
 
 
 def verdict(
-    state: State, lag: float, patience: float, *, overdue: bool, halted: bool, level: bool
+    state: State, lag: float, patience: float, *, overdue: bool, halted: bool, level: bool, known: bool = True
 ) -> Verdict:
     """The one word for a node.
 
     ``lag``: seconds since its oldest unconfirmed change; ``patience``: how many of them are normal
     (edelay); ``overdue``: names that rsync complained of are still due, or something under the trees is
-    not watched; ``halted``: a tree of it has lost its root; ``level``: it was level once.
+    not watched; ``halted``: a tree of it has lost its root; ``level``: it was level once; ``known``: all of
+    its trees are, and none is being walked as a whole.
     """
     if halted:
         return Verdict.HALTED
@@ -202,6 +203,6 @@ def verdict(
         return Verdict.FULL if state.full else Verdict.SYNCING
     if state.phase is not Phase.IDLE or not level:
         return Verdict.STARTING
-    if lag > patience:
+    if lag > patience or not known:
         return Verdict.LAGGING
     return Verdict.DEGRADED if overdue else Verdict.OK

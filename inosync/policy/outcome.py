@@ -10,7 +10,7 @@ from inosync.policy import command, complaints
 from inosync.policy.command import Settings, Verdict
 
 # With these rsync ends before it has written anything on the node.
-_TOO_EARLY = (1, 3, 4, 5, 10, 35)
+_TOO_EARLY = (1, 3, 4, 5, 35)
 
 
 @dataclass(frozen=True, slots=True)

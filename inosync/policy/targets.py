@@ -75,7 +75,11 @@ def _over_ssh(node: str, rpath: str, path: str) -> str:
     if normalised == "/":
         raise _invalid(node, rpath, "this is the root directory of the node", absolute)
     # "~" is expanded by some versions of rsync only; the others make a directory of this name.
-    if path in ("", "~", "~/") or (normalised == "." and path not in (".", "./")):
+    if (
+        path == ""
+        or (path.startswith("~") and "/" not in path.rstrip("/"))
+        or (normalised == "." and path not in (".", "./"))
+    ):
         home = "this is the home directory of the node's user"
         raise _invalid(node, rpath, home, f"{absolute}, or './' if the home is really meant")
     if normalised == ".." or normalised.startswith("../"):

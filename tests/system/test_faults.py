@@ -484,6 +484,9 @@ def test_a_name_that_a_node_refuses_holds_up_no_other_and_arrives_when_it_is_rep
     until(lambda: (s.copy("foreign") / "locked").exists(), 60, "the first mirror")
     s.daemon.until_state("foreign", ("ok",))
     os.chown(s.copy("foreign") / "locked", 0, 0)
+    # More than one complaint, so that each has its own time to be tried again.
+    for number in range(4):
+        s.change(f"locked/refused too {number}")
     for number in range(3):
         s.change("locked/refused", f"{number}")
         s.change("open/taken", f"{number}")

@@ -148,7 +148,7 @@ def unescaped(name: bytes) -> bytes:
 
 def said(process: subprocess.Popen[bytes]) -> Outcome | str:
     """What rsync lists, or its complaint if it refuses the rules."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     if process.returncode == 1:
         return err.decode(errors="backslashreplace")
     assert process.returncode == 0, err
@@ -286,7 +286,13 @@ EXAMPLES = st.lists(st.tuples(st.integers(0, TREES - 1), LISTS), min_size=BATCH,
 
 def compared(forest: list[Trees], cases: list[Case]) -> None:
     processes = [started(forest[number], options) for number, options in cases]
-    outcomes = [said(process) for process in processes]
+    try:
+        outcomes = [said(process) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
     for (number, options), theirs in zip(cases, outcomes, strict=True):
         mine = expected(forest[number], options)
         if isinstance(mine, str) and isinstance(theirs, str):
