@@ -175,6 +175,10 @@ def _rundir(value: object) -> str:
     path = string(value)
     if not os.path.isabs(path):
         raise Invalid(Fault(value, "is not an absolute path", "write one such as '/run/inosync'"))
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise Invalid(Fault(value, "is not a directory", "remove it, or write another path"))
+    if not os.path.isdir(os.path.dirname(absolute(path))):
+        raise Invalid(Fault(value, "its directory does not exist", "make it, or write another path"))
     return absolute(path)
 
 

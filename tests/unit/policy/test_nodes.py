@@ -107,7 +107,7 @@ def test_a_bad_node_is_refused(node: object, wrong: str | None) -> None:
         *(("h:", path, "root directory") for path in ("/", "//", "/.", "/./", "/..", "/var/..", "/../..")),
         ("h:/", "", "root directory"),
         ("h:/", "/", "root directory"),
-        *(("h:", path, "home directory of") for path in ("", "~", "~/", ".//.", "www/..")),
+        *(("h:", path, "home directory of") for path in ("", "~", "~/", "~root", "~www/", ".//.", "www/..")),
         *(("h:", path, "leads out of the home") for path in ("..", "../", "../other", "www/../..")),
         ("h:", "-x", "starts with '-'"),
         ("h:", ":module", "another node"),
