@@ -11,20 +11,19 @@ import random
 import sched
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 from multiprocessing.context import ForkProcess
 
 from inosync import config, worker
 from inosync.config import Config, ConfigError, NodeSpec, Tree
 from inosync.dispatch import Dispatcher
-from inosync.messages import Change, Kind, Note
+from inosync.messages import Change, Kind
 from inosync.node import Node
-from inosync.policy import filters, lifecycle, pacing, titles
+from inosync.overview import Overview
+from inosync.policy import filters, pacing
 from inosync.policy.command import Settings
 from inosync.policy.filters import Rules
 from inosync.policy.journal import Journal
-from inosync.policy.lifecycle import Verdict
 from inosync.system import log as logs
 from inosync.system import process, queue
 from inosync.system.loop import Loop
@@ -40,8 +39,6 @@ DRAIN = 0.1
 """Seconds that the kernel's queue is read without a look at anything else."""
 TICK = 1.0
 """Seconds between looks at what no event tells."""
-SHOW = 0.05
-"""Seconds between two looks at what the titles should say, at least."""
 STOP = 8.0
 """Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
 
@@ -84,8 +81,9 @@ class Master:
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
         self._stop_by: float | None = None
-        self._title = ""
-        self._to_show, self._next_show = True, 0.0
+        self._overview = Overview(
+            settings.path, self._nodes, self._dispatch, self._watcher, settings.edelay, clock
+        )
         for tree in settings.trees:
             self._add_tree(tree)
 
@@ -109,8 +107,7 @@ class Master:
         self._drain()
         self._release()
         self._timers.run(blocking=False)
-        if self._to_show and self._clock() >= self._next_show:
-            self._show()
+        self._overview.show()
         if self._stop_by is not None and now >= self._stop_by:
             for node in self._alive():
                 node.kill()
@@ -123,8 +120,8 @@ class Master:
         due = pacing.due(self._pace)
         if due is not None:
             times.append(due)
-        if self._to_show:
-            times.append(self._next_show)
+        if self._overview.due is not None:
+            times.append(self._overview.due)
         if self._timers.queue:
             times.append(self._timers.queue[0].time)
         return max(min(times) - now, 0.0)
@@ -160,7 +157,7 @@ class Master:
         self.at(self._clock() + TICK, self._tick)
         if self._nodes:
             self._journal.forget(min(node.cursor for node in self._nodes.values()))
-        self.show()
+        self._overview.refresh()
 
     # What the watcher tells --------------------------------------------------------------------------
 
@@ -187,7 +184,7 @@ class Master:
         """The root of a tree is not what it was: nothing is mirrored from it until it is back."""
         log.error("%s; nothing of it is mirrored until the directory is back", why)
         self._dispatch.halted.add(tree)
-        self.show()
+        self._overview.refresh()
 
     # What the nodes ask for --------------------------------------------------------------------------
 
@@ -195,7 +192,7 @@ class Master:
         """A node can take a batch."""
         if self._stop_by is None and node not in self._leaving:
             self._dispatch.offer(node)
-        self.show()
+        self._overview.refresh()
 
     def finished(self, node: Node, file: str) -> None:
         """A node needs a batch no longer."""
@@ -204,8 +201,8 @@ class Master:
     def failed(self, node: Node) -> None:
         """A node's worker waits for its next try."""
         self._dispatch.rest(node)
-        node.tell(self._note(node))
-        self.show()
+        node.tell(self._overview.note(node))
+        self._overview.refresh()
 
     def fork(self, node: Node) -> tuple[ForkProcess, End]:
         """Start a worker, and listen to it."""
@@ -226,7 +223,7 @@ class Master:
         if node.process is not None and node.queue is not None:
             self._loop.drop(node.process.sentinel)
             self._loop.drop(node.queue)
-        self.show()
+        self._overview.refresh()
 
     def ended(self, node: Node) -> None:
         """A worker that was told to end has ended."""
@@ -310,7 +307,7 @@ class Master:
         for node in self._alive():
             node.stop(worker.GRACE)
         self.at(self._stop_by, lambda: None)
-        self.show()
+        self._overview.refresh()
 
     def _alive(self) -> list[Node]:
         return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]
@@ -369,6 +366,7 @@ class Master:
             for number in self._numbers.values():
                 self._watcher.retune(number, new.emask)
         self._dispatch.slots = new.rslots
+        self._overview.patience = new.edelay
         self._pace = pacing.retuned(self._pace, new.equiet, new.edelay)
 
     def _let_go(self, node: Node) -> None:
@@ -385,62 +383,6 @@ class Master:
         for wpath in full:
             node.owe(Change(self._numbers[wpath], b"", Kind.TREE), self._clock())
         self._let_go(node)
-
-    # What is seen ------------------------------------------------------------------------------------
-
-    def verdict(self, node: Node) -> Verdict:
-        """The one word for a node, as of now."""
-        now = self._clock()
-        oldest = node.oldest(self._journal.oldest_since(node.cursor))
-        lag = 0.0 if oldest is None else now - oldest
-        overdue = bool(node.overdue or self._watcher.blind[0])
-        halted = any(tree in self._dispatch.halted for tree in node.trees)
-        level = node.last_ok is not None
-        known = self._watcher.walking.isdisjoint(node.trees)
-        return lifecycle.verdict(
-            node.state, lag, self.config.edelay, overdue=overdue, halted=halted, level=level, known=known
-        )
-
-    def _note(self, node: Node) -> Note:
-        verdict = self.verdict(node)
-        at = ""
-        if node.last_ok is not None:
-            at = time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - node.last_ok)))
-        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at)
-
-    def _why(self, node: Node, verdict: Verdict) -> str:
-        match verdict:
-            case Verdict.HALTED:
-                return "a directory that is mirrored is not there"
-            case Verdict.LAGGING:
-                if not self._watcher.walking.isdisjoint(node.trees):
-                    return "directories are being walked"
-                return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
-            case Verdict.DEGRADED:
-                count, why = self._watcher.blind
-                return node.overdue or f"{count} director{'ies' if count > 1 else 'y'} not watched: {why}"
-        return ""
-
-    def show(self) -> None:
-        """Have the titles told anew, soon: a hundred nodes that change together are one look at them."""
-        self._to_show = True
-
-    def _show(self) -> None:
-        """Let the titles tell the truth."""
-        self._to_show = False
-        self._next_show = self._clock() + SHOW
-        verdicts: Counter[str] = Counter()
-        for node in self._nodes.values():
-            verdict = self.verdict(node)
-            verdicts[verdict] += 1
-            if node.wants_to_know(verdict, self._dispatch.pending):
-                node.tell(self._note(node))
-        ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
-        name = os.path.basename(self.config.path)
-        title = titles.master(name, ordered, len(self._watcher))
-        if title != self._title:
-            self._title = title
-            process.set_title(title)
 
 
 def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:

@@ -804,9 +804,9 @@ def foreign_rundir(home: Path) -> str:
     ("setting", "code", "message"),
     [
         ({"edelay": -1}, CONFIG, r"edelay: -1: is negative"),
-        ({"rundir": "{home}/file"}, FAILED, r"rundir .*/file is not a directory"),
+        ({"rundir": "{home}/file"}, CONFIG, r"rundir: '.*/file': is not a directory"),
         ({"rundir": "{home}/link"}, FAILED, r"rundir .*/link is not a directory"),
-        ({"rundir": "{home}/missing/run"}, FAILED, r"/missing/run"),
+        ({"rundir": "{home}/missing/run"}, CONFIG, r"rundir: '.*/missing/run': its directory does not exist"),
         ({"rundir": "{foreign}"}, FAILED, r"rundir .* belongs to user \d+"),
         ({"logfile": "{home}/log/"}, CONFIG, r"logfile"),
     ],

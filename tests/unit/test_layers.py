@@ -29,7 +29,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch"}),
+    "master": frozenset({"dispatch", "overview"}),
     "watcher": frozenset({"directories", "walker", "writers"}),
     "worker": frozenset({"names", "transfer"}),
     "config": frozenset({"configfile", "settings"}),

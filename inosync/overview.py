@@ -1,0 +1,99 @@
+"""What the nodes are worth at this moment, and the titles that tell it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from inosync.dispatch import Dispatcher
+from inosync.messages import Note
+from inosync.node import Node
+from inosync.policy import lifecycle, titles
+from inosync.policy.lifecycle import Verdict
+from inosync.system import process
+from inosync.watcher import Watcher
+
+SHOW = 0.05
+"""Seconds between two looks at what the titles should say, at least."""
+
+
+class Overview:
+    """Knows the truth about each node, and lets the titles of the master and of idle workers tell it.
+
+    ``nodes`` is the master's own, by name; ``patience``: for how many seconds a change may wait (edelay).
+    """
+
+    def __init__(
+        self,
+        path: str,
+        nodes: Mapping[str, Node],
+        dispatch: Dispatcher,
+        watcher: Watcher,
+        patience: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.patience = patience
+        self.due: float | None = 0.0
+        """When the titles are to be told anew; None if nothing has changed."""
+        self._name = os.path.basename(path)
+        self._nodes, self._dispatch, self._watcher, self._clock = nodes, dispatch, watcher, clock
+        self._next = 0.0
+        self._title = ""
+
+    def refresh(self) -> None:
+        """Have the titles told anew, soon: a hundred nodes that change together are one look at them."""
+        self.due = self._next
+
+    def show(self) -> None:
+        """Let the titles tell the truth, if that is due."""
+        now = self._clock()
+        if self.due is None or now < self.due:
+            return
+        self.due, self._next = None, now + SHOW
+        verdicts: Counter[str] = Counter()
+        for node in self._nodes.values():
+            verdict = self.verdict(node)
+            verdicts[verdict] += 1
+            if node.wants_to_know(verdict, self._dispatch.pending):
+                node.tell(self.note(node))
+        ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
+        title = titles.master(self._name, ordered, len(self._watcher))
+        if title != self._title:
+            self._title = title
+            process.set_title(title)
+
+    def verdict(self, node: Node) -> Verdict:
+        """The one word for a node, as of now."""
+        oldest = node.oldest(self._dispatch.journal.oldest_since(node.cursor))
+        return lifecycle.verdict(
+            node.state,
+            lag=0.0 if oldest is None else self._clock() - oldest,
+            patience=self.patience,
+            overdue=bool(node.overdue or self._watcher.blind[0]),
+            halted=any(tree in self._dispatch.halted for tree in node.trees),
+            level=node.last_ok is not None,
+            known=self._watcher.walking.isdisjoint(node.trees),
+        )
+
+    def note(self, node: Node) -> Note:
+        """What the title of a node's worker should tell while it runs nothing."""
+        verdict = self.verdict(node)
+        at = ""
+        if node.last_ok is not None:
+            at = time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - node.last_ok)))
+        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at)
+
+    def _why(self, node: Node, verdict: Verdict) -> str:
+        match verdict:
+            case Verdict.HALTED:
+                return "a directory that is mirrored is not there"
+            case Verdict.LAGGING:
+                if not self._watcher.walking.isdisjoint(node.trees):
+                    return "directories are being walked"
+                return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
+            case Verdict.DEGRADED:
+                count, why = self._watcher.blind
+                return node.overdue or f"{count} director{'ies' if count > 1 else 'y'} not watched: {why}"
+        return ""
