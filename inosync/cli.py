@@ -133,7 +133,9 @@ def _mirror(config: Config, options: argparse.Namespace, spool: str, ready: Call
         return FAILED
     for warning in config.warnings:
         log.warning("%s", warning)
-    log.info("inosync %s, %s: %d nodes", __version__, config.path, len(config.nodes))
+    nodes = f"{len(config.nodes)} node{'s' * (len(config.nodes) != 1)}"
+    pretended = ", pretending: no rsync is called" if options.pretend else ""
+    log.info("inosync %s, %s: %s%s", __version__, config.path, nodes, pretended)
     ready()
     master.run()
     log.info("stopped")

@@ -151,6 +151,8 @@ class Done:
     """The pickled parts that are still due (``Part``), when they are short ..."""
     file: str = ""
     """... else the path of a file in the run directory that holds them."""
+    pretended: bool = False
+    """Whether the calls of rsync were shown instead of made."""
 
 
 Report = Ready | Progress | Failed | Done

@@ -326,7 +326,9 @@ class Node:
 
     def _tell(self, batch: Batch, done: Done) -> None:
         what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
-        if done.reason:
+        if done.pretended:
+            log.info("%s: %s pretended", self.name, what)
+        elif done.reason:
             log.warning("%s: %s in %.2f s, but: %s", self.name, what, done.seconds, done.reason)
         else:
             log.info("%s: %s in %.2f s", self.name, what, done.seconds)

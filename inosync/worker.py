@@ -276,8 +276,10 @@ class Worker:
             trees = {part.tree for part in self._due}
             payload, file = spool.pack(tuple(Part(tree, True) for tree in trees), path)
         seconds = self._clock() - self._started
-        done = Done(batch.id, batch.count, seconds, self._code, self._worry[:500], payload, file)
-        worry = self._worry or batch.overdue
+        pretended = self._job.pretend is not None
+        worry = self._worry[:500]
+        done = Done(batch.id, batch.count, seconds, self._code, worry, payload, file, pretended)
+        worry = worry or batch.overdue
         if self._end_by is not None:
             self._title(titles.stopping(self._job.node))
         elif worry:
