@@ -62,6 +62,8 @@ class Master:
         self._pretend = pretend
         self._clock = clock
         self._timers = sched.scheduler(clock, lambda _seconds: None)
+        self._timer_due = float("inf")
+        """When the first of them is due; asking the scheduler would sort all of them."""
         self._spool = spool
         self._journal = Journal()
         self._dispatch = Dispatcher(self._journal, spool, settings.rslots, clock, self.at)
@@ -106,7 +108,8 @@ class Master:
         self._watcher.work(SLICE)
         self._drain()
         self._release()
-        self._timers.run(blocking=False)
+        pause = self._timers.run(blocking=False)
+        self._timer_due = float("inf") if pause is None else self._clock() + pause
         self._overview.show()
         if self._stop_by is not None and now >= self._stop_by:
             for node in self._alive():
@@ -122,13 +125,13 @@ class Master:
             times.append(due)
         if self._overview.due is not None:
             times.append(self._overview.due)
-        if self._timers.queue:
-            times.append(self._timers.queue[0].time)
+        times.append(self._timer_due)
         return max(min(times) - now, 0.0)
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call back at that time of the clock."""
         self._timers.enterabs(when, 0, call)
+        self._timer_due = min(self._timer_due, when)
 
     def _drain(self) -> None:
         # Not without an end: somebody may make events faster than they are read.

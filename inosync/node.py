@@ -107,6 +107,7 @@ class Node:
         self._trying: dict[Key, Due] = {}
         """... and what of ``due`` was taken into it."""
         self._done: Done | None = None
+        self._due_timer: float | None = None
         self.retry = retry
         self._work, self._clock, self._chance = work, clock, chance
 
@@ -302,7 +303,10 @@ class Node:
     def _wait_for_due(self) -> None:
         """If nothing else keeps the worker busy until then, what is due is offered when its time comes."""
         if self.due and self.batch is None:
-            self._work.at(min(due.at for due in self.due.values()), lambda: self._work.offer(self))
+            when = min(due.at for due in self.due.values())
+            if when != self._due_timer:  # one is enough, however many batches come between
+                self._due_timer = when
+                self._work.at(when, lambda: self._work.offer(self))
 
     def _still_due(self, done: Done) -> set[Key]:
         try:
