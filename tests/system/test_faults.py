@@ -189,7 +189,9 @@ def test_rsyncs_killed_under_churn_are_failures_and_lose_nothing(setup: Make, se
     s.daemon.until_logged(
         r"WARNING: victim: killed by SIGKILL.*; try \d+ in" if killed == "rsync" else r"; try \d+ in"
     )
-    assert "other: " not in "".join(line for line in s.daemon.log().splitlines() if "; try " in line)
+    # Nobody was killed there. What may happen is that a parent of a name vanishes while rsync makes its list.
+    tries = [line for line in s.daemon.log().splitlines() if "other: " in line and "; try " in line]
+    assert all("invalid path from sender" in line for line in tries), tries
     assert s.daemon.workers() == pids
 
 
