@@ -245,8 +245,8 @@ class Daemon:
         for pid in self.descendants():
             text = procs.title(pid)
             match = WORKER.match(text)
-            # A worker carries the master's title until it has one of its own.
-            if match and not text.startswith(MASTER):
+            # A worker carries the master's title until it has one of its own, and its rsync the worker's.
+            if match and not text.startswith(MASTER) and not _is_about_to_exec(pid, match["node"]):
                 found[match["node"]] = (pid, match)
         return found
 
@@ -323,6 +323,13 @@ class Daemon:
     def _report(self, message: str) -> str:
         titles = "\n".join(f"  {title}" for title in self.titles()) or "  none"
         return f"{message}\ntitles:\n{titles}\nthe end of the log:\n{self.log_tail()}"
+
+
+def _is_about_to_exec(pid: int, node: str) -> bool:
+    """Whether a process has its title from a worker of the node that it was forked by."""
+    process = procs.look(pid)
+    above = WORKER.match(procs.title(process.ppid)) if process else None
+    return above is not None and above["node"] == node
 
 
 class MakeDaemon(Protocol):
