@@ -88,10 +88,13 @@ rnodes = [
 # The greatest speed of a transfer to one node, in KB/s; 0 is without a limit.
 # rspeed = 0
 
-# How many transfers run at once; 0 is twice the number of processors.
+# How many full mirrors and large batches (from 1,000 names on) run at once; 0 is twice the number of
+# processors. What takes more than 30 seconds does not count any more. Small batches go to all nodes at once.
 # rslots = 0
 
-# Not yet: keep an rsync connected to each node, so that a change does not wait for a connection.
+# Keep an rsync connected to each node, for each directory, so that a change does not wait for a connection,
+# and a node that is out of reach is known before there is a change for it. False starts one for each batch.
+# An item of rnodes can have its own.
 # rwarm = True
 
 # After how many seconds without progress a transfer is ended and tried again.

@@ -226,7 +226,7 @@ class _Reading:
         items = self._without_twins([item for item in self.values.get("rnodes", ()) if item is not None])
         # Of a setting with a mistake nothing is used: the nodes are then only checked.
         rspeed, rtimeout = self.values.get("rspeed", 0), self.values.get("rtimeout", 0.0)
-        extra = self.values.get("extra", ())
+        extra, rwarm = self.values.get("extra", ()), self.values.get("rwarm", True)
         return tuple(
             NodeSpec(
                 node=item["node"],
@@ -235,6 +235,7 @@ class _Reading:
                 extra=extra + item.get("extra", ()),
                 excludes=item.get("rexcludes", ()),
                 rtimeout=item.get("rtimeout", rtimeout),
+                rwarm=item.get("rwarm", rwarm),
             )
             for item in items
         )

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 HEAVY = 1_000
 """Names in a batch from which on it waits for a slot, as FULL does."""
+HOLD = 30.0
+"""Seconds after which a transfer does not count against the slots any more. They spare this machine's
+processors and disks; what takes this long mostly waits for its node, and must not hold up the others."""
 PAUSE = 5.0
 """Seconds until a batch is cut again that could not be written to the run directory."""
 
@@ -39,7 +42,7 @@ class Dispatcher:
     directory: str
     """Where batches go that are too long for a message."""
     slots: int
-    """Heavy batches at once."""
+    """Heavy batches at once, those of the last ``HOLD`` seconds."""
     clock: Callable[[], float]
     at: Callable[[float, Callable[[], None]], None]
     """Calls back at a time of the clock."""
@@ -50,8 +53,11 @@ class Dispatcher:
     _cuts: dict[object, _Cut] = field(default_factory=dict)
     _cut_at: int = -1
     _files: dict[str, _Cut] = field(default_factory=dict)
-    _running: set[Node] = field(default_factory=set)
+    _running: dict[Node, float] = field(default_factory=dict)
+    """Since when they have a slot."""
     _waiting: dict[Node, None] = field(default_factory=dict)
+    _next_look: float = 0.0
+    """When they are looked at because of the time."""
     _unwritten: set[Node] = field(default_factory=set)
 
     def release(self) -> None:
@@ -77,6 +83,8 @@ class Dispatcher:
         ready = [change for change in node.ready_due(now) if change.tree not in self.halted]
         if node.cursor >= self.released and not ready:
             return
+        if node in self._waiting and not self._is_next(node):
+            return
         head = self.journal.head
         since = self.journal.oldest_since(node.cursor)
         try:
@@ -87,12 +95,15 @@ class Dispatcher:
         if cut is None:
             node.cursor = head
             return
-        if self._must_wait(node, cut):
+        if _is_heavy(cut) and not self._has_slot(node):
+            self._drop_if_unused(cut)
             return
         self._waiting.pop(node, None)
         cut.users += 1
         overdue = node.overdue_beside(ready)
-        batch = Batch(next_id(), cut.count, cut.full, cut.payload, cut.file, node.untidy, overdue)
+        batch = Batch(
+            next_id(), cut.count, cut.full, cut.payload, cut.file, node.untidy, overdue, _is_heavy(cut)
+        )
         node.send(batch, head, now if since is None else since, ready)
 
     def _cannot_write(self, node: Node, error: OSError) -> None:
@@ -115,10 +126,14 @@ class Dispatcher:
                 spool.discard(file)
         self.rest(node)
 
+    def again(self, node: Node) -> None:
+        """A node has a heavy batch that failed, and wants a slot for the next try."""
+        if self._has_slot(node):
+            node.go()
+
     def rest(self, node: Node) -> None:
         """A node gives up its slot: it has finished, failed for now, or died."""
-        if node in self._running:
-            self._running.discard(node)
+        if self._running.pop(node, None) is not None:
             # Not at once: whoever calls is in the middle of changing its own state.
             self.at(self.clock(), self._next)
 
@@ -128,18 +143,45 @@ class Dispatcher:
         self.rest(node)
 
     def _next(self) -> None:
-        for node in list(self._waiting)[: max(self.slots - len(self._running), 0)]:
-            del self._waiting[node]
-            self.offer(node)
+        """Give the free slots to those who have waited longest, if they still want them."""
+        for node in list(self._waiting):
+            if not self._free():
+                break
+            if node.batch is None:
+                self.offer(node)
+            else:
+                self.again(node)
+            self._waiting.pop(node, None)
+        if self._waiting:
+            self._look_again()
 
-    def _must_wait(self, node: Node, cut: _Cut) -> bool:
-        if not cut.full and cut.count < HEAVY:
-            return False
-        if len(self._running) >= self.slots:
-            self._waiting.setdefault(node)
-            self._drop_if_unused(cut)
+    def _is_next(self, node: Node) -> bool:
+        return bool(self._free()) and next(iter(self._waiting), node) is node
+
+    def _free(self) -> int:
+        return max(self.slots - len(self._held_until()), 0)
+
+    def _held_until(self) -> list[float]:
+        """When the slots that are taken are free again at the latest."""
+        now = self.clock()
+        return [since + HOLD for since in self._running.values() if since + HOLD > now]
+
+    def _look_again(self) -> None:
+        """Have the nodes that wait looked at when the next slot is free by time, if by nothing else."""
+        now = self.clock()
+        when = min(self._held_until(), default=now)
+        if not now < self._next_look <= when:
+            self._next_look = when
+            self.at(when, self._next)
+
+    def _has_slot(self, node: Node) -> bool:
+        """Give a node a slot; if there is none, or others have waited longer, it waits."""
+        if self._is_next(node):
+            self._waiting.pop(node, None)
+            self._running[node] = self.clock()
             return True
-        self._running.add(node)
+        self._waiting.setdefault(node)
+        self._look_again()
         return False
 
     def _cut(self, node: Node, ready: list[Change]) -> _Cut | None:
@@ -172,6 +214,10 @@ class Dispatcher:
             changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
         wanted = [tree for tree in node.trees if tree not in self.halted]
         return list(_sorted_out([*changes, *ready], wanted))
+
+
+def _is_heavy(cut: _Cut) -> bool:
+    return cut.full or cut.count >= HEAVY
 
 
 def _sorted_out(changes: list[Change], trees: list[int]) -> Iterable[Part]:

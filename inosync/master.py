@@ -207,6 +207,11 @@ class Master:
         node.tell(self._overview.note(node))
         self._overview.refresh()
 
+    def again(self, node: Node) -> None:
+        """A node's worker waits for a slot for its next try."""
+        self._dispatch.again(node)
+        self._overview.refresh()
+
     def fork(self, node: Node) -> tuple[ForkProcess, End]:
         """Start a worker, and listen to it."""
         ours, theirs = queue.pair()
@@ -253,7 +258,15 @@ class Master:
         trees = {self._numbers[tree.wpath]: _settings(self.config, spec, tree) for tree in self.config.trees}
         rules = {number: Rules(filters.excludes(s.excludes)) for number, s in trees.items()}
         return worker.Job(
-            spec.name, trees, rules, spec.rtimeout, self.config.rretry, self._spool, self._pretend
+            name=spec.name,
+            node=spec.node,
+            trees=trees,
+            rules=rules,
+            timeout=spec.rtimeout,
+            retry=self.config.rretry,
+            warm=spec.rwarm,
+            spool=self._spool,
+            pretend=self._pretend,
         )
 
     # Trees and nodes ---------------------------------------------------------------------------------

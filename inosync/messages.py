@@ -79,6 +79,8 @@ class Batch:
     """Whether a transfer of these names may have been killed, and its temporary files be left."""
     overdue: str = ""
     """Why this node is degraded even if all of this batch succeeds; empty if it is not."""
+    heavy: bool = False
+    """Whether each try of it needs a slot. The first one has it; ``Again`` asks for the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,14 @@ class Stop:
     grace: float
 
 
-Order = Batch | Note | Stop
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The batch may be tried again: the slot that ``Again`` asked for is there."""
+
+    batch: int
+
+
+Order = Batch | Note | Stop | Go
 
 
 # From a worker to the master -------------------------------------------------------------------------
@@ -137,6 +146,38 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """The pause after a failed try is over, and the next one needs a slot (``Batch.heavy``)."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """The worker has nothing to do, and cannot keep an rsync connected to its node."""
+
+    attempt: int
+    code: int
+    """As in ``Failed``."""
+    reason: str
+    retry_in: float
+    """Seconds until the next try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """After ``Unreached``: the node answers again, or nobody looks any more whether it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chilled:
+    """No rsync is kept connected to the node for a while: each transfer connects anew."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The batch is through: all that could arrive has arrived."""
 
@@ -155,4 +196,4 @@ class Done:
     """Whether the calls of rsync were shown instead of made."""
 
 
-Report = Ready | Progress | Failed | Done
+Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Done

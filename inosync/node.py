@@ -15,7 +15,25 @@ from multiprocessing.context import ForkProcess
 from typing import Protocol, cast
 
 from inosync.config import NodeSpec
-from inosync.messages import Batch, Change, Done, Failed, Kind, Note, Part, Progress, Ready, Stop, from_wire
+from inosync.messages import (
+    Again,
+    Batch,
+    Change,
+    Chilled,
+    Done,
+    Failed,
+    Go,
+    Kind,
+    Note,
+    Order,
+    Part,
+    Progress,
+    Reached,
+    Ready,
+    Stop,
+    Unreached,
+    from_wire,
+)
 from inosync.policy import backoff, lifecycle
 from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.system import process, spool
@@ -41,9 +59,6 @@ class Due:
     """Since when the node lacks it."""
 
 
-Key = tuple[int, bytes, Kind]
-
-
 class Work(Protocol):
     """What a node asks of the master."""
 
@@ -65,6 +80,9 @@ class Work(Protocol):
     def failed(self, node: Node) -> None:
         """The worker waits for its next try."""
 
+    def again(self, node: Node) -> None:
+        """The worker waits for a slot: let the node ``go`` on when there is one."""
+
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call back at that time of the clock."""
 
@@ -85,7 +103,7 @@ class Node:
         self.trees: tuple[int, ...] = ()
         """The numbers of the trees that are mirrored to it."""
         self.cursor = cursor
-        self.due: dict[Key, Due] = {}
+        self.due: dict[Change, Due] = {}
         self.flaw = ""
         """What rsync complained of last; empty after a clean batch."""
         self.state = State()
@@ -104,7 +122,7 @@ class Node:
         """... the cursor's value once it is confirmed ..."""
         self._since = 0.0
         """... when its oldest change was seen ..."""
-        self._trying: dict[Key, Due] = {}
+        self._trying: dict[Change, Due] = {}
         """... and what of ``due`` was taken into it."""
         self._done: Done | None = None
         self._due_timer: float | None = None
@@ -131,11 +149,16 @@ class Node:
     def stop(self, grace: float) -> None:
         """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
         self.step(lifecycle.StopWanted())
-        if self.queue is not None:
-            try:
-                self.queue.put(Stop(grace))
-            except QueueError:
-                self.kill()
+        self._put(Stop(grace))
+
+    def _put(self, order: Order) -> None:
+        """Tell the worker something; one that does not take it is replaced."""
+        try:
+            if self.queue is not None:
+                self.queue.put(order)
+        except QueueError as error:
+            log.warning("%s: its worker takes no orders (%s): it is replaced", self.name, error)
+            self.kill()
 
     def kill(self) -> None:
         """End the worker and all it started, at once."""
@@ -145,13 +168,13 @@ class Node:
 
     def owe(self, change: Change, now: float) -> None:
         """Make a change due to this node alone, as of now."""
-        key = (change.tree, change.path, change.kind)
-        self.due[key] = Due(0, now, min(now, self.due[key].since) if key in self.due else now)
+        before = self.due.get(change)
+        self.due[change] = Due(0, now, min(now, before.since) if before else now)
 
     def forget_tree(self, tree: int) -> None:
         """Owe nothing of a tree any more."""
-        self.due = {key: due for key, due in self.due.items() if key[0] != tree}
-        self._trying = {key: due for key, due in self._trying.items() if key[0] != tree}
+        self.due = {change: due for change, due in self.due.items() if change.tree != tree}
+        self._trying = {change: due for change, due in self._trying.items() if change.tree != tree}
 
     def send(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
         """Hand a batch over.
@@ -159,17 +182,17 @@ class Node:
         ``upto``: the cursor after it; ``since``: when its oldest change was seen; ``trying``: what of
         ``due`` it holds. That is not due any more, but whatever becomes due meanwhile is.
         """
-        assert self.queue is not None
         assert self.batch is None
         self.batch, self._upto, self._since = batch, upto, since
-        keys = [(change.tree, change.path, change.kind) for change in trying]
-        self._trying = {key: self.due.pop(key) for key in keys}
-        try:
-            self.queue.put(batch)
-        except QueueError as error:
-            log.warning("%s: its worker takes no batch (%s): it is replaced", self.name, error)
-            self.kill()
+        self._trying = {change: self.due.pop(change) for change in trying}
+        self._put(batch)
         self.step(lifecycle.Sent(batch.count, batch.full))
+
+    def go(self) -> None:
+        """The batch may be tried again: it has its slot."""
+        assert self.batch is not None
+        self._put(Go(self.batch.id))
+        self.step(lifecycle.Resumed())
 
     # What the worker says ----------------------------------------------------------------------------
 
@@ -186,26 +209,37 @@ class Node:
             case Progress():
                 self.step(lifecycle.Progressed(report.percent))
             case Failed():
-                reason, pause = report.reason, report.retry_in
-                what = f"{reason} (rsync's exit code {report.code})" if report.code else reason
-                log.warning("%s: %s; try %d in %.1f s", self.name, what, report.attempt + 1, pause)
-                self.step(lifecycle.TryFailed(report.attempt, reason, now + pause))
-                self._work.at(now + pause, self.wake)
+                self._warn(report)
+                self.step(lifecycle.TryFailed(report.attempt, report.reason, now + report.retry_in))
+                self._work.at(now + report.retry_in, self.wake)
                 self._work.failed(self)
+            case Again() if self.batch is not None and report.batch == self.batch.id:
+                self.step(lifecycle.Queued())
+                self._work.again(self)
+            case Unreached() if self.batch is None:
+                self._warn(report)
+                self.step(lifecycle.Missed(report.attempt, report.reason, now + report.retry_in))
+                self._work.failed(self)
+            case Reached():
+                log.info("%s: answers again", self.name)
+                self.told = ""
+                self.step(lifecycle.Found())
+            case Chilled():
+                log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
                 self.step(lifecycle.Completed())
         return report is not None
 
+    def _warn(self, report: Failed | Unreached) -> None:
+        why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
+        log.warning("%s: %s; try %d in %.1f s", self.name, why, report.attempt + 1, report.retry_in)
+
     def tell(self, note: Note) -> None:
         """Let the title of a worker that runs nothing say what the master knows."""
-        if self.queue is None or self.state.phase not in (Phase.IDLE, Phase.WAITING):
-            return
-        self.told, self._told_behind = note.verdict, note.behind
-        try:
-            self.queue.put(note)
-        except QueueError:
-            self.kill()
+        if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
+            self.told, self._told_behind = note.verdict, note.behind
+            self._put(note)
 
     def wants_to_know(self, verdict: Verdict, behind: Callable[[Node], int]) -> bool:
         """Whether its worker's title tells something else than the truth.
@@ -213,7 +247,7 @@ class Node:
         ``behind`` counts the changes that a node lacks. While a try is waited for it may grow by a half
         before the title is told again, so that a worker which does not read is not told for ever.
         """
-        if self.state.phase is Phase.WAITING:
+        if self.state.phase in (Phase.WAITING, Phase.AWAY):
             return behind(self) > self._told_behind * 3 // 2
         return self.state.phase is Phase.IDLE and verdict != self.told
 
@@ -271,8 +305,8 @@ class Node:
             self._work.finished(self, self.batch.file)
             self.batch = None
             self.untidy = True
-            for key, due in self._trying.items():
-                self.due.setdefault(key, due)
+            for change, due in self._trying.items():
+                self.due.setdefault(change, due)
             self._trying = {}
         if self.state.phase is Phase.DOWN:
             self._work.at(self.state.wake, self.wake)
@@ -287,11 +321,11 @@ class Node:
         self.batch = self._done = None
         still, tried, self._trying = self._still_due(done), self._trying, {}
         chance = self._chance()  # the same for all of them: they go together
-        for key in still:
-            before = tried.get(key) or self.due.get(key)
+        for change in still:
+            before = tried.get(change) or self.due.get(change)
             attempt = before.attempt + 1 if before else 1
             at = now + backoff.delay(attempt, *self.retry, chance)
-            self.due[key] = Due(attempt, at, before.since if before else self._since)
+            self.due[change] = Due(attempt, at, before.since if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.last_ok, self.flaw, self.untidy = now, done.reason, False
         # What the worker has set its title to by itself.
@@ -308,25 +342,21 @@ class Node:
                 self._due_timer = when
                 self._work.at(when, lambda: self._work.offer(self))
 
-    def _still_due(self, done: Done) -> set[Key]:
+    def _still_due(self, done: Done) -> set[Change]:
         try:
             parts = cast(tuple[Part, ...], spool.unpack(done.payload, done.file))
         except OSError as error:
             log.error("%s: what is still due was lost (%s): all is compared again", self.name, error)
-            return {(tree, b"", Kind.TREE) for tree in self.trees}
+            return {Change(tree, b"", Kind.TREE) for tree in self.trees}
         spool.discard(done.file)
-        return {
-            (part.tree, b"", Kind.TREE) if part.full else (part.tree, change.path, change.kind)
-            for part in parts
-            for change in ([Change(part.tree, b"", Kind.TREE)] if part.full else _changes(part))
-            if part.tree in self.trees
-        }
+        return {change for part in parts if part.tree in self.trees for change in _changes(part)}
 
     def _bound_due(self, now: float) -> None:
         if len(self.due) > MAX_DUE:
             at = max(now, *(due.at for due in self.due.values()))
             since = min(due.since for due in self.due.values())
-            self.due = {(tree, b"", Kind.TREE): Due(1, at, since) for tree in {key[0] for key in self.due}}
+            trees = {change.tree for change in self.due}
+            self.due = {Change(tree, b"", Kind.TREE): Due(1, at, since) for tree in trees}
 
     def _tell(self, batch: Batch, done: Done) -> None:
         what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
@@ -339,7 +369,7 @@ class Node:
 
     def ready_due(self, now: float) -> list[Change]:
         """What of ``due`` is to be tried by now."""
-        return [Change(*key) for key, due in self.due.items() if due.at <= now]
+        return [change for change, due in self.due.items() if due.at <= now]
 
     @property
     def overdue(self) -> str:
@@ -348,8 +378,7 @@ class Node:
 
     def overdue_beside(self, trying: Iterable[Change]) -> str:
         """Why the node stays degraded even if all of ``trying`` succeeds; empty if it does not."""
-        beside = self.due.keys() - {(change.tree, change.path, change.kind) for change in trying}
-        waits = any(self.due[key].attempt for key in beside)
+        waits = any(self.due[change].attempt for change in self.due.keys() - set(trying))
         return (self.flaw or "some names could not be transferred") if waits else ""
 
     @property
@@ -367,6 +396,8 @@ class Node:
 
 
 def _changes(part: Part) -> list[Change]:
+    if part.full:
+        return [Change(part.tree, b"", Kind.TREE)]
     return [from_wire(part.tree, wire) for wire in part.names]
 
 

@@ -21,7 +21,7 @@ from inosync.policy.nodes import check_node, display_name
 from inosync.policy.shown import show
 from inosync.policy.targets import overlaps
 
-NOT_YET = frozenset({"rguard", "rwarm", "rnodes.rwarm", "rnodes.wpaths"})
+NOT_YET = frozenset({"rguard", "rnodes.wpaths"})
 """Settings without an effect so far, with a dot those of a single node: refused, not ignored."""
 NOT_YET_TEXT = ("not yet: this version does nothing with it", "leave it out")
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO
 
 from inosync.policy import command
 from inosync.system import process
 from inosync.system.loop import Loop
+from inosync.system.peers import Peers
 
 KILL_AFTER = 2.0
 """Seconds that a transfer has between SIGTERM and SIGKILL."""
+_LOOK_AFTER_ORPHANS = 0.02
+"""Seconds between two looks whether an orphan has ended: nothing else tells."""
 LOOK = 2.0
 """Seconds between two looks at a transfer's progress, at most."""
+_CARRIERS = ("ssh", "dbclient")
+"""Programs whose own traffic (ServerAliveInterval) goes on for ever, whatever rsync does."""
 _MAX_LINES = 2_000
 _CHUNK = 1 << 16
 
@@ -22,22 +28,16 @@ _CHUNK = 1 << 16
 class Transfer:
     """An rsync process heard through a loop. After ``done`` is true, ``code`` and ``lines`` tell.
 
-    ``timeout``: seconds without progress (bytes read or written by rsync and its children) after which it
-    is ended; 0 is never. ``OSError`` when rsync cannot be started at all.
+    It is started, and waits for what it is to transfer until that is said: ``feed``. ``timeout``: seconds
+    without progress (bytes read or written by rsync and its children) after which it is ended from then on;
+    0 is never. ``OSError`` when rsync cannot be started at all.
     """
 
-    def __init__(
-        self,
-        argv: tuple[str, ...],
-        data: bytes,
-        timeout: float,
-        loop: Loop,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, argv: tuple[str, ...], timeout: float, loop: Loop, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._loop = loop
         self._timeout = timeout
-        self._data = memoryview(data)
+        self._data = memoryview(b"")
         self._child = process.spawn(argv)
         self._exited = os.pidfd_open(self._child.pid)
         self._rest = {True: b"", False: b""}
@@ -53,11 +53,13 @@ class Transfer:
         self.percent: int | None = None
         self.hung = ""
         """Why it was ended, if that was because it made no progress."""
-        now = clock()
+        self.fed_at: float | None = None
+        """When it was told what to transfer, by the clock; None: not yet."""
+        self.warm = False
+        """Whether it was connected to its node by then."""
         self._io_total = 0
-        self._progress_at = now
-        self._next_look = now + self._look_every
-        self._kill_at = float("inf")
+        self._progress_at = 0.0
+        self._next_look = self._kill_at = float("inf")
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         assert self._child.stderr is not None
@@ -65,10 +67,34 @@ class Transfer:
         loop.on_readable(self._exited, self._on_exit)
         loop.on_readable(self._stdout, lambda: self._on_output(self._stdout))
         loop.on_readable(self._stderr, lambda: self._on_output(self._stderr))
-        if data:
-            loop.on_writable(self._stdin, self._on_room)
-        else:
-            self._stdin.close()
+
+    def feed(self, data: bytes) -> None:
+        """Say what to transfer: a list of names for a batch, nothing for a FULL."""
+        self.fed_at = self._progress_at = self._clock()
+        self._next_look = self.fed_at + self._look_every
+        self._data = memoryview(data)
+        if not self._stdin.closed:  # or else it has ended; its exit code tells
+            self._loop.on_writable(self._stdin, self._on_room)
+            self._on_room()
+
+    def knock(self) -> None:
+        """Give it something to read that means nothing: an empty name (``command.NO_NAME``)."""
+        with contextlib.suppress(OSError):  # it has ended already
+            os.write(self._stdin.fileno(), command.NO_NAME)
+
+    @property
+    def heard(self) -> bool:
+        """Whether it has read what it was given so far, which it does when it is connected to its node."""
+        return not self._stdin.closed and process.unread(self._stdin.fileno()) == 0
+
+    def peers(self) -> Peers:
+        """Whom it is connected to, once it has ``heard``; OSError if that cannot be seen."""
+        return Peers(self._exited, self.pid)
+
+    @property
+    def source(self) -> os.stat_result:
+        """The directory that it reads from, once it has ``heard``; OSError if it has ended."""
+        return os.stat(f"/proc/{self.pid}/cwd")
 
     @property
     def done(self) -> bool:
@@ -82,6 +108,8 @@ class Transfer:
 
     def tend(self) -> None:
         """Look whether it still makes progress; end it if not."""
+        if self.done:
+            return
         now = self._clock()
         if now >= self._kill_at:
             process.send(process.family(self.pid), signal.SIGKILL)
@@ -92,23 +120,24 @@ class Transfer:
 
     def _look_at_progress(self, now: float) -> None:
         family = process.family(self.pid)
-        total = process.io_total(family)
+        total = process.io_total(family, but=_CARRIERS)
         if total != self._io_total:
             self._io_total, self._progress_at = total, now
         elif self._timeout and now - self._progress_at >= self._timeout:
-            self._give_up(f"no progress for {self._timeout:g} s")
+            self.give_up(f"no progress for {self._timeout:g} s")
         elif process.waits_for_fifo(family):
             # rsync opens a file that has become a FIFO since it looked, and would wait for ever.
-            self._give_up("a file became a FIFO while it was to be sent")
+            self.give_up("a file became a FIFO while it was to be sent")
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
+        """End it, and let ``hung`` say why."""
         if not self.hung:
             self.hung = why
             self.terminate()
 
     def terminate(self) -> None:
         """End it, politely first: on SIGTERM rsync removes its temporary files and ends its children."""
-        if self._kill_at == float("inf"):
+        if self._kill_at == float("inf") and not self.done:
             self._kill_at = self._clock() + KILL_AFTER
             # A stopped process gets SIGTERM only when it goes on.
             process.send((self.pid,), signal.SIGTERM)
@@ -120,7 +149,7 @@ class Transfer:
 
     def _on_room(self) -> None:
         try:
-            written = os.write(self._stdin.fileno(), self._data[:_CHUNK])
+            written = os.write(self._stdin.fileno(), self._data[:_CHUNK]) if self._data else 0
         except BlockingIOError:
             return
         except BrokenPipeError:
@@ -173,3 +202,32 @@ class Transfer:
     def _drop(self, stream: IO[bytes]) -> None:
         self._loop.drop(stream)
         stream.close()
+
+
+class Leftovers:
+    """The processes that an rsync leaves behind when it dies; we are a subreaper, so they become ours."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kill_at: float | None = None
+
+    def gone(self, known: Iterable[int]) -> bool:
+        """End them, and tell whether that is done. A receiver gets the time to remove its temporary file.
+
+        ``known``: our own children, which are none of them.
+        """
+        now = self._clock()
+        orphans = process.orphans(known)
+        if not orphans:
+            self._kill_at = None
+        elif self._kill_at is None:
+            process.send(orphans, signal.SIGTERM)
+            self._kill_at = now + KILL_AFTER
+        elif now >= self._kill_at:
+            process.send(orphans, signal.SIGKILL)
+        return not orphans
+
+    @property
+    def deadline(self) -> float:
+        """When to ask again, after it was told that there are some."""
+        return float("inf") if self._kill_at is None else self._clock() + _LOOK_AFTER_ORPHANS

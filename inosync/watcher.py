@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 from inosync.directories import Directory, Root, identity, locate
 from inosync.messages import Change, Kind
+from inosync.sink import Sink
 from inosync.system import inotify
 from inosync.system.inotify import Event, Inotify
-from inosync.walker import Sink, Walker, explained
+from inosync.walker import Walker
+from inosync.watches import explained
 from inosync.writers import Writers, is_being_written
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Watcher:
 
     def __len__(self) -> int:
         """How many directories are watched."""
-        return len(self._walker.watches)
+        return len(self._walker.watches.by_wd)
 
     def add_tree(
         self,
@@ -128,7 +130,7 @@ class Watcher:
     @property
     def blind(self) -> tuple[int, str]:
         """How many directories could not be watched, and why (of the first)."""
-        return len(self._walker.blind), next(iter(self._walker.blind.values()), "")
+        return len(self._walker.watches.blind), next(iter(self._walker.watches.blind.values()), "")
 
     def deadline(self) -> float:
         """When ``tend`` has something to do at the latest."""
@@ -163,7 +165,7 @@ class Watcher:
                 self._check_root(root)
         if now >= self._next_retry:
             self._next_retry = now + RETRY
-            for directory in self._walker.blind:
+            for directory in self._walker.watches.blind:
                 self._walker.walk(directory)
 
     def close(self) -> None:
@@ -200,7 +202,7 @@ class Watcher:
             log.warning("the kernel's event queue overflowed: all trees are walked and compared again")
             self._walker.rescan()
             return
-        directory = self._walker.watches.get(wd)
+        directory = self._walker.watches.by_wd.get(wd)
         if directory is None:
             return  # of a watch that has ended since
         if not name:
@@ -239,7 +241,7 @@ class Watcher:
 
     def _handle_self(self, directory: Directory, mask: int, now: float) -> None:
         if mask & inotify.IN_IGNORED:
-            self._walker.ended(directory)
+            self._walker.watches.ended(directory)
         if isinstance(directory, Root):
             if mask & _ENDS:
                 what = "unmounted" if mask & inotify.IN_UNMOUNT else "moved or removed"
@@ -286,7 +288,7 @@ class Watcher:
             kid = Directory(name, None)
             directory.attach(kid, name)
             self._walker.walk(kid)
-        elif kid in self._walker.blind:
+        elif kid in self._walker.watches.blind:
             self._walker.walk(kid)  # it may be readable now
 
     # Files -------------------------------------------------------------------------------------------

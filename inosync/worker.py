@@ -6,44 +6,72 @@ master keeps the books. So it can be killed at any time.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
 
-from inosync.messages import Batch, Done, Failed, Note, Part, Progress, Ready, Report, Stop
-from inosync.names import Look, look
-from inosync.policy import backoff, command, titles
+from inosync.display import Display
+from inosync.line import Line
+from inosync.messages import (
+    Again,
+    Batch,
+    Chilled,
+    Done,
+    Failed,
+    Go,
+    Note,
+    Part,
+    Progress,
+    Reached,
+    Ready,
+    Report,
+    Stop,
+    Unreached,
+)
+from inosync.policy import backoff, command
 from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
-from inosync.policy.lifecycle import Verdict
-from inosync.policy.outcome import Run, judge
+from inosync.policy.outcome import Outcome, Run, judge
+from inosync.spares import LULL, Spares
 from inosync.system import process, signals, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End, QueueError
-from inosync.transfer import KILL_AFTER, Transfer
+from inosync.task import Task
+from inosync.transfer import Leftovers, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
+FIRST_LULL = 0.5
+"""Seconds until a new worker connects to its node in advance, up to twice that: not all at once."""
+STALE = 2.0
+"""A warm rsync that fails within so many seconds has met a connection that was dead before, and that says
+nothing about the node."""
+YIELD = 0.25
+"""Seconds that a node has to notice that connections which stood in the way of another one are gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """All that a worker has to know, fixed for its life."""
 
+    name: str
+    """How the node is called everywhere."""
     node: str
-    """The name to show."""
+    """As written in ``rnodes``."""
     trees: Mapping[int, Settings]
     rules: Mapping[int, Rules]
     timeout: float
     """Seconds without progress after which a transfer is ended."""
     retry: tuple[float, float]
     """First and longest pause after a failure, in seconds."""
+    warm: bool
+    """Whether to keep an rsync connected for each tree."""
     spool: str
     """The directory for what is too long for a message."""
     pretend: Callable[[str], None] | None = None
@@ -58,7 +86,6 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
     process.adopt_orphans()
     # The end of the master is the end of the queue. SIGCONT, so that a stopped worker hears of it, too.
     process.die_with_parent(signal.SIGCONT, master)
-    process.set_title(titles.starting(job.node))
     code = 1
     try:
         Worker(job, queue).run()
@@ -70,57 +97,57 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
 
 
 class Worker:
-    """The loop of a worker. ``clock`` is monotonic; ``wall`` is for the times that people read."""
+    """The loop of a worker. ``clock`` is monotonic, in seconds; ``chance`` in [0, 1) is for jitter."""
 
     def __init__(
         self,
         job: Job,
         queue: End,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._job, self._queue = job, queue
-        self._clock, self._wall, self._chance = clock, wall, chance
+        self._clock, self._chance = clock, chance
         self._loop = Loop()
         self._loop.on_readable(queue, self._orders)
         self._stop = signals.Signals((signal.SIGTERM,))
         self._loop.on_readable(self._stop, self._signalled)
-        self._kill_at: float | None = None
-        """When what a transfer has left behind is killed."""
+        self._display = Display(job.name)
+        extra = next((tree.extra for tree in job.trees.values()), ())
+        self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
+        rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
+        self._trees = {number: replace(tree, rsh=rsh) for number, tree in job.trees.items()}
+        self._away = False
+        """Whether the master was told that the node is out of reach."""
+        warm = job.warm and job.pretend is None
+        sources = {number: tree.source for number, tree in job.trees.items() if warm}
+        self._spares = Spares(
+            sources, self._start_batch, self, job.retry, job.timeout, self._loop, clock, chance
+        )
+        self._leftovers = Leftovers(clock)
+        self._sweep = False
+        """Whether something may have been left behind while no transfer ran."""
+        self._task: Task | None = None
+        self._transfer: Transfer | None = None
+        self._retry_at: float | None = None
+        """When the task is tried again."""
         self._end_by: float | None = None
         """When told to end: until when a transfer may finish."""
-        self._forget()
-
-    def _forget(self) -> None:
-        self._batch: Batch | None = None
-        self._parts: list[Part] = []
-        """Of the batch, what has not come through yet; the first is at work."""
-        self._due: list[Part] = []
-        """What rsync complained of, to be reported with the batch's end."""
-        self._transfer: Transfer | None = None
-        self._look = Look()
-        self._untidy = False
-        """Whether rsync may have left temporary files on the node."""
-        self._attempt = 0
-        self._retry_at: float | None = None
-        self._code, self._worry = 0, ""
-        """The exit code that left something undone, and what that is; nothing yet."""
-        self._reason = ""
-        """Why the last try failed."""
-        self._percent: int | None = None
-        self._started = 0.0
 
     def run(self) -> None:
         """Work until told to end, or until the master is gone."""
+        self._display.starting()
         self._report(Ready(os.getpid()))
-        while self._end_by is None or self._transfer is not None:
-            self._turn()
+        self._spares.rest(FIRST_LULL * (1 + self._chance()))
+        try:
+            while self._end_by is None or self._transfer is not None:
+                self._turn()
+        finally:
+            self._line.close()
 
     def _turn(self) -> None:
         deadline = self._deadline()
-        timeout = None if deadline is None else max(deadline - self._clock(), 0)
-        self._loop.turn(timeout)
+        self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
         now = self._clock()
         transfer = self._transfer
         if transfer is not None:
@@ -128,32 +155,37 @@ class Worker:
             self._show_progress(transfer)
             if self._end_by is not None and now >= self._end_by:
                 transfer.terminate()
-            if transfer.done and not self._left_behind(now):
+            if transfer.done and self._leftovers.gone(self._own_children()):
                 self._transfer = None
                 self._ended(transfer)
         elif self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
-            self._next()
+            self._again()
+        self._line.tend()
+        if self._end_by is None:
+            self._tend_spares()
 
-    def _left_behind(self, now: float) -> bool:
-        """Whether the transfer has left processes, which are ended. A receiver removes its temporary file."""
-        orphans = process.orphans()
-        if not orphans:
-            self._kill_at = None
-        elif self._kill_at is None:
-            process.send(orphans, signal.SIGTERM)
-            self._kill_at = now + KILL_AFTER
-        elif now >= self._kill_at:
-            process.send(orphans, signal.SIGKILL)
-        return bool(orphans)
+    def _tend_spares(self) -> None:
+        before = self._spares.pids
+        self._spares.tend()
+        if not set(before) <= set(self._spares.pids):
+            self._sweep = True
+        if self._sweep and self._transfer is None:
+            self._sweep = not self._leftovers.gone(self._own_children())
 
-    def _deadline(self) -> float | None:
-        times = [self._retry_at, self._end_by, self._transfer.deadline if self._transfer else None]
-        if self._kill_at is not None:  # nothing tells when an orphan ends
-            times.append(self._clock() + 0.02)
-        return min((t for t in times if t is not None), default=None)
+    def _own_children(self) -> list[int]:
+        return [*self._spares.pids, *self._line.pids]
 
-    # Orders ------------------------------------------------------------------------------------------
+    def _deadline(self) -> float:
+        times = [self._leftovers.deadline]
+        times += [at for at in (self._retry_at, self._end_by, self._line.deadline) if at is not None]
+        if self._transfer is not None:
+            times.append(self._transfer.deadline)
+        if self._end_by is None:
+            times.append(self._spares.deadline)
+        return min(times)
+
+    # Orders and reports ------------------------------------------------------------------------------
 
     def _orders(self) -> None:
         try:
@@ -166,7 +198,10 @@ class Worker:
             case Batch():
                 self._begin(order)
             case Note():
-                self._noted(order)
+                self._display.noted(order)
+            case Go() if self._task is not None and order.batch == self._task.batch.id:
+                self._task.slotless = False
+                self._next(self._task)
             case Stop():
                 self._end(order.grace)
 
@@ -181,147 +216,162 @@ class Worker:
             self._end(GRACE)
 
     def _end(self, grace: float) -> None:
-        self._end_by = min(self._end_by or float("inf"), self._clock() + grace)
-        self._title(titles.stopping(self._job.node))
+        self._end_by = min(self._end_by or math.inf, self._clock() + grace)
+        self._spares.drop()
+        self._display.stopping()
+
+    # The node, while there is nothing to do ----------------------------------------------------------
+
+    def reached(self) -> None:
+        """The node answers."""
+        self._line.reached()
+        self._come_back()
+
+    def unwatched(self) -> None:
+        """There is nothing to connect for."""
+        self._come_back()
+
+    def unreached(self, attempt: int, code: int, reason: str, pause: float) -> None:
+        """The node does not answer."""
+        self._line.doubt()
+        self._away = True
+        self._display.retrying(attempt, pause, reason)
+        self._report(Unreached(attempt, code, reason[:500], pause))
+
+    def chilled(self, reason: str, pause: float, news: bool) -> None:
+        """No connection is kept for a while."""
+        self._come_back()
+        if news:
+            self._report(Chilled(reason[:500], pause))
+
+    def _come_back(self) -> None:
+        if self._away:
+            self._away = False
+            self._display.idle()
+            self._report(Reached())
 
     # The batch ---------------------------------------------------------------------------------------
 
     def _begin(self, batch: Batch) -> None:
-        self._forget()
-        self._batch, self._untidy = batch, batch.tidy
-        self._started = self._clock()
-        self._parts = list(cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file)))
-        self._next()
+        self._spares.work()
+        self._away = False
+        self._task = Task(batch, self._clock())
+        self._next(self._task)
 
-    def _next(self) -> None:
+    def _next(self, task: Task) -> None:
         """Start what is to be transferred next; report when nothing is left of the batch."""
-        batch = self._batch
-        assert batch is not None
-        while self._parts and self._transfer is None and self._retry_at is None:
-            self._title(self._busy_title(batch))
-            if not self._start(self._parts[0]):
-                self._parts.pop(0)
-        if not self._parts:
-            self._report_done(batch)
+        while task.parts and self._transfer is None and self._retry_at is None:
+            self._display.busy(task.part, task.batch.count)
+            if not self._start(task):
+                task.parts.pop(0)
+        if not task.parts:
+            self._report_done(task)
 
-    def _busy_title(self, batch: Batch) -> str:
-        if self._parts[0].full:
-            return titles.full(self._job.node, None)
-        return titles.syncing(self._job.node, batch.count)
+    def _again(self) -> None:
+        """The pause after a failure is over."""
+        assert self._task is not None
+        if self._task.slotless:
+            self._display.queued(self._task.attempt, self._task.reason)
+            self._report(Again(self._task.batch.id))
+        else:
+            self._next(self._task)
 
-    def _start(self, part: Part) -> bool:
+    def _start(self, task: Task) -> bool:
         """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
-        settings = self._job.trees[part.tree]
+        tree = task.part.tree
+        settings = self._trees[tree]
         try:
-            if part.full:
-                self._look = Look()
-                argv, data = command.full_argv(settings), b""
-            else:
-                excluded = self._job.rules[part.tree].excluded
-                self._look = look(settings.source, part.names, excluded, self._untidy)
-                self._name_hopeless()
-                if not self._look.send:
-                    return False
-                argv, data = command.batch_argv(settings), command.names_input(self._look.send)
-            if self._job.pretend is not None:
-                self._job.pretend(command.shell_line(argv, None if part.full else self._look.send))
+            if not task.has_something(settings, self._job.rules[tree]):
                 return False
-            self._transfer = Transfer(argv, data, self._job.timeout, self._loop, self._clock)
+            if self._job.pretend is not None:
+                self._job.pretend(_line(settings, task))
+                return False
+            if task.part.full:
+                self._transfer = self._start_rsync(command.full_argv(settings))
+            else:
+                self._transfer = self._spares.take(tree) or self._start_batch(tree)
+            self._transfer.feed(command.names_input(task.look.send))
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
-            self._failed(Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
+            self._failed(task, Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
 
-    def _name_hopeless(self) -> None:
-        if self._look.hopeless:
-            name = os.fsdecode(self._look.hopeless[0])
-            count = len(self._look.hopeless)
-            self._worry = f"{count} name{'s' * (count > 1)} too long for rsync, such as {name[:60]}..."
+    def _start_batch(self, tree: int) -> Transfer:
+        return self._start_rsync(command.batch_argv(self._trees[tree]))
+
+    def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
+        return Transfer(argv, self._job.timeout, self._loop, self._clock)
 
     def _ended(self, transfer: Transfer) -> None:
-        part, code = self._parts[0], transfer.code or 0
+        task, code = self._task, transfer.code or 0
+        assert task is not None
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
-        run = Run(part, tuple(self._look.send), code, transfer.lines, transfer.said, transfer.cut)
-        outcome = judge(run, self._job.trees[part.tree])
+        sent = tuple(task.look.send)
+        run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
+        outcome = judge(run, self._trees[task.part.tree])
         if outcome.retry is not None:
-            self._untidy = self._untidy or outcome.untidy
-            self._failed(outcome.retry, code, transfer.hung or outcome.reason)
+            task.failed(outcome)
+            if transfer.hung or code in command.REFUSED:
+                self._line.doubt()
+            if not self._tried_again_at_once(task, transfer, outcome):
+                self._failed(task, outcome.retry, code, transfer.hung or outcome.reason)
             return
-        if outcome.due or outcome.reason:
-            self._code, self._worry = code, outcome.reason
-        self._due += outcome.due
-        self._parts[:1] = outcome.instead
-        self._attempt = 0
-        if self._end_by is None or not self._parts:
-            self._next()
+        self._line.reached()
+        if task.crowded:
+            self._spares.chill(task.crowded)
+            task.crowded = ""
+        task.came_through(outcome, code)
+        if self._end_by is None or not task.parts:
+            self._next(task)
 
-    def _failed(self, retry: Ending, code: int, reason: str) -> None:
-        batch = self._batch
-        assert batch is not None
-        self._attempt += 1
+    def _tried_again_at_once(self, task: Task, transfer: Transfer, outcome: Outcome) -> bool:
+        """Whether a failure may be the fault of connections that were kept, and there is a try without."""
+        assert transfer.fed_at is not None
+        if transfer.warm and self._clock() - transfer.fed_at < STALE:
+            self._next(task)
+        elif transfer.code in command.REFUSED and self._spares.kept:
+            task.crowded = outcome.reason
+            self._spares.drop()
+            self._retry_at = self._clock() + YIELD
+        else:
+            task.crowded = ""
+            return False
+        return True
+
+    def _failed(self, task: Task, retry: Ending, code: int, reason: str) -> None:
+        task.attempt += 1
         first, longest = self._job.retry
-        pause = backoff.delay(
-            self._attempt, longest if retry is Ending.SLOW else first, longest, self._chance()
-        )
+        first = longest if retry is Ending.SLOW else first
+        pause = backoff.delay(task.attempt, first, longest, self._chance())
         self._retry_at = self._clock() + pause
-        self._reason = reason
-        self._show_retry(max(batch.count, 1))
-        self._report(Failed(batch.id, self._attempt, code, reason[:500], pause))
+        task.reason, task.slotless = reason, task.batch.heavy
+        self._display.retrying(task.attempt, pause, reason, max(task.batch.count, 1))
+        self._report(Failed(task.batch.id, task.attempt, code, reason[:500], pause))
 
-    def _report_done(self, batch: Batch) -> None:
+    def _report_done(self, task: Task) -> None:
+        batch, seconds = task.batch, self._clock() - task.started
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
         try:
-            payload, file = spool.pack(tuple(self._due), path)
+            payload, file = spool.pack(tuple(task.due), path)
         except OSError:  # the trees as such are short enough for the message
-            trees = {part.tree for part in self._due}
+            trees = {part.tree for part in task.due}
             payload, file = spool.pack(tuple(Part(tree, True) for tree in trees), path)
-        seconds = self._clock() - self._started
-        pretended = self._job.pretend is not None
-        worry = self._worry[:500]
-        done = Done(batch.id, batch.count, seconds, self._code, worry, payload, file, pretended)
-        worry = worry or batch.overdue
-        if self._end_by is not None:
-            self._title(titles.stopping(self._job.node))
-        elif worry:
-            self._title(titles.degraded(self._job.node, worry))
-        else:
-            self._title(titles.ok(self._job.node, self._time(0)))
-        self._forget()
-        self._report(done)
-
-    # What is seen ------------------------------------------------------------------------------------
-
-    def _title(self, text: str) -> None:
-        process.set_title(text)
-
-    def _time(self, ahead: float) -> str:
-        return time.strftime("%H:%M:%S", time.localtime(self._wall() + ahead))
-
-    def _show_retry(self, behind: int) -> None:
-        if self._retry_at is not None and self._end_by is None:
-            at = self._time(self._retry_at - self._clock())
-            self._title(titles.retrying(self._job.node, self._attempt, at, self._reason, behind))
-
-    def _noted(self, note: Note) -> None:
-        if self._retry_at is not None:
-            self._show_retry(note.behind)
-        elif self._batch is None and self._end_by is None:
-            self._title(self._idle_title(note))
-
-    def _idle_title(self, note: Note) -> str:
-        match note.verdict:
-            case Verdict.OK:
-                return titles.ok(self._job.node, note.at)
-            case Verdict.STARTING:
-                return titles.starting(self._job.node)
-            case Verdict.DEGRADED:
-                return titles.degraded(self._job.node, note.reason)
-        return titles.waiting(self._job.node, note.verdict, note.reason, note.behind)
+        worry, pretended = task.worry[:500], self._job.pretend is not None
+        self._task = None
+        self._display.done(worry or batch.overdue)
+        self._report(Done(batch.id, batch.count, seconds, task.code, worry, payload, file, pretended))
+        self._spares.rest(LULL)
 
     def _show_progress(self, transfer: Transfer) -> None:
-        batch = self._batch
-        if batch is not None and transfer.percent != self._percent and self._end_by is None:
-            self._percent = transfer.percent
-            if transfer.percent is not None and self._parts and self._parts[0].full:
-                self._title(titles.full(self._job.node, transfer.percent))
-                self._report(Progress(batch.id, transfer.percent))
+        task = self._task
+        if task is not None and task.parts and task.part.full and transfer.percent != task.percent:
+            task.percent = transfer.percent
+            if task.percent is not None:
+                self._display.busy(task.part, task.batch.count, task.percent)
+                self._report(Progress(task.batch.id, task.percent))
+
+
+def _line(settings: Settings, task: Task) -> str:
+    if task.part.full:
+        return command.shell_line(command.full_argv(settings), None)
+    return command.shell_line(command.batch_argv(settings), task.look.send)

@@ -35,6 +35,9 @@ _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
 
 _LONGEST_NAME = 4086
 
+NO_NAME = b"\0"
+"""What a batch's rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -53,6 +56,8 @@ class Settings:
     """KiB/s; 0 is without a limit."""
     rdelete: bool | str = True
     """True, False, "startup" (FULL only) or "running" (batches only): when deletions are mirrored."""
+    rsh: str = ""
+    """For --rsh; empty: whatever rsync takes by itself."""
 
 
 def batch_argv(s: Settings) -> tuple[str, ...]:
@@ -87,7 +92,8 @@ def _common(s: Settings) -> tuple[str, ...]:
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
-    return (*(f"--exclude={pattern}" for pattern in s.excludes), *limit, *prompt)
+    shell = (f"--rsh={s.rsh}",) if s.rsh else ()
+    return (*(f"--exclude={pattern}" for pattern in s.excludes), *limit, *prompt, *shell)
 
 
 def _contents(source: str) -> str:
@@ -166,6 +172,9 @@ class Verdict(enum.Enum):
 
 _VERDICTS = {0: Verdict.OK, 23: Verdict.PARTIAL, 24: Verdict.PARTIAL, 25: Verdict.PARTIAL}
 _VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
+
+REFUSED = frozenset({5, 10, 12, 35, 255})
+"""Exit codes of an rsync that may not have got a connection at all."""
 
 # EXIT VALUES; 126, 127 and 255 are those of the shell and ssh on the way.
 _MEANINGS = {

@@ -103,6 +103,11 @@ _NOISE = re.compile(
     | WARNING:\ .*\ failed\ verification\ --\ .*\ \(will\ try\ again\)\.
     | Warning:\ Permanently\ added\ .*
     | \*\*\ .*                          # warnings of ssh
+    # ssh, which did not get through a shared connection, and connects by itself
+    | Control\ socket\ connect\(.*
+    | mux_client_.*:\ .*
+    | muxclient:\ .*
+    | ControlSocket\ .*\ already\ exists,\ disabling\ multiplexing
     """,
     re.VERBOSE,
 )

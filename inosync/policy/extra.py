@@ -65,7 +65,7 @@ _READS_FILE = frozenset(
 
 def forbidden(extra: Sequence[str]) -> list[str]:
     """One line for each word of ``extra`` that would break a transfer: "-n: nothing would be ..."."""
-    return [f"{option}: {why}" for option, value in _options(extra) if (why := _objection(option, value))]
+    return [f"{option}: {why}" for option, value in options(extra) if (why := _objection(option, value))]
 
 
 def _objection(option: str, value: str | None) -> str:
@@ -91,14 +91,14 @@ def _filter_objection(rule: str) -> str:
 
 def recurses(extra: Iterable[str]) -> bool:
     """Whether ``extra`` turns recursion on. -a does not, where there is a list of names."""
-    return any(option in ("-r", "--recursive") for option, _ in _options(extra))
+    return any(option in ("-r", "--recursive") for option, _ in options(extra))
 
 
 def _takes_value(option: str) -> bool:
     return option in _VALUED_LONG or (len(option) == 2 and option[1] in _VALUED_SHORT)
 
 
-def _options(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+def options(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """The single options of some words with their values; what is no option comes with None."""
     rest = iter(words)
     for word in rest:

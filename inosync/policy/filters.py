@@ -179,7 +179,7 @@ class Rules:
 
     def excluded(self, path: bytes, is_dir: bool) -> bool:
         """Whether rsync hides this name from the transfer, given that its parents are not hidden."""
-        return _verdict(self._sender, path, is_dir)
+        return bool(self._sender) and _verdict(self._sender, path, is_dir)
 
     def excluded_below(self, path: bytes, is_dir: bool) -> bool:
         """Whether this name or a directory on the way down to it is hidden from the transfer."""

@@ -30,6 +30,8 @@ class Phase(enum.Enum):
     """It has a batch, and rsync runs."""
     WAITING = "waiting"
     """It has a batch that failed, and tries again at ``State.wake``."""
+    AWAY = "away"
+    """It has nothing to do and cannot reach its node; it tries again at ``State.wake``."""
     STOPPING = "stopping"
     """Told to end, for good."""
     STOPPED = "stopped"
@@ -41,7 +43,8 @@ class State:
 
     phase: Phase = Phase.DOWN
     wake: float = 0.0
-    """When the next thing happens by itself, in DOWN and WAITING."""
+    """When the next thing happens by itself, in DOWN, WAITING and AWAY;
+    infinite in WAITING, if that is for a slot."""
     born: float = 0.0
     """When the current process was forked."""
     deaths: int = 0
@@ -53,7 +56,7 @@ class State:
     count: int = 0
     """Names in the outstanding batch."""
     attempt: int = 0
-    """Failed tries of the outstanding batch."""
+    """Failed tries of the outstanding batch or, without one, to reach the node."""
     reason: str = ""
     """Of the last failure or death; empty after a success."""
 
@@ -108,6 +111,30 @@ class TryFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The next try of the outstanding batch waits for a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """It has got one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Without a batch, the worker did not reach its node; it tries again at ``retry_at``."""
+
+    attempt: int
+    reason: str
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The worker has reached its node again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """The worker is through with its batch."""
 
@@ -126,7 +153,9 @@ class StopWanted:
     """The node is not wanted any more."""
 
 
-Event = Wake | Readied | Sent | Progressed | TryFailed | Completed | Died | StopWanted
+Retry = TryFailed | Queued | Resumed
+Reach = Missed | Found
+Event = Wake | Readied | Sent | Progressed | Retry | Reach | Completed | Died | StopWanted
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
@@ -157,6 +186,15 @@ def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         case TryFailed():
             failed = replace(state, phase=Phase.WAITING, wake=event.retry_at, percent=None)
             return replace(failed, attempt=event.attempt, reason=event.reason), ()
+        case Queued():
+            return replace(state, phase=Phase.WAITING, wake=float("inf")), ()
+        case Resumed() if state.phase is Phase.WAITING:
+            return replace(state, phase=Phase.BUSY), ()
+        case Missed() if state.phase in (Phase.IDLE, Phase.AWAY):
+            away = replace(state, phase=Phase.AWAY, wake=event.retry_at)
+            return replace(away, attempt=event.attempt, reason=event.reason), ()
+        case Found() if state.phase is Phase.AWAY:
+            return replace(state, phase=Phase.IDLE, attempt=0, reason=""), (Action.OFFER,)
         case Completed():
             idle = replace(state, phase=Phase.IDLE, deaths=0, full=False, percent=None)
             return replace(idle, count=0, attempt=0, reason=""), (Action.CONFIRM, Action.OFFER)
@@ -197,7 +235,7 @@ def verdict(
     """
     if halted:
         return Verdict.HALTED
-    if state.phase is Phase.WAITING or (state.phase is Phase.DOWN and state.deaths):
+    if state.phase in (Phase.WAITING, Phase.AWAY) or (state.phase is Phase.DOWN and state.deaths):
         return Verdict.RETRYING
     if state.phase is Phase.BUSY:
         return Verdict.FULL if state.full else Verdict.SYNCING

@@ -49,6 +49,8 @@ class NodeSpec:
     """The node's own only; see ``rules``."""
     rtimeout: float
     """Seconds."""
+    rwarm: bool = True
+    """Whether an rsync is kept connected to it."""
 
     def target(self, tree: Tree) -> str:
         """Where rsync is to put a tree."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+LULL = 10
+"""A pause of this many times ``quiet``, if it is longer than the present wait, ends lasting activity."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -34,7 +37,7 @@ def changed(pace: Pace, now: float) -> Pace:
     """Something has changed."""
     if pace.first is not None:
         return replace(pace, last=now)
-    lasting = now - max(pace.released, pace.last) <= max(pace.wait, pace.quiet)
+    lasting = now - max(pace.released, pace.last) <= max(pace.wait, LULL * pace.quiet)
     wait = min(pace.wait * 2, pace.delay) if lasting else pace.quiet
     return replace(pace, first=now, last=now, wait=wait)
 

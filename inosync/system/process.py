@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import termios
+from collections.abc import Callable, Container, Iterable
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
 from typing import IO
@@ -102,6 +104,26 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
     return child
 
 
+def unread(pipe: int) -> int:
+    """Bytes in a pipe that nobody has read yet (FIONREAD, ioctl_tty(2)); either end will do."""
+    found = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(found, sys.byteorder)
+
+
+def is_cut_off(pid: int) -> bool:
+    """Whether a client has lost whom it talked to, a child of its own or the other end of a TCP connection.
+
+    This looks at all connections of the system: ``peers.Peers`` is cheaper, where it is allowed.
+    """
+    try:
+        process = psutil.Process(pid)
+        look = getattr(process, "net_connections", None) or process.connections  # psutil < 6
+        states = {connection.status for connection in look("tcp")}
+    except (psutil.Error, OSError):
+        return True
+    return psutil.CONN_CLOSE_WAIT in states or not (children(pid) or psutil.CONN_ESTABLISHED in states)
+
+
 def children(pid: int) -> list[int]:
     """The children of a process, from /proc: psutil's own way scans the whole system, 10 to 60 ms."""
     found: list[int] = []
@@ -120,15 +142,18 @@ def family(pid: int) -> list[int]:
     return members
 
 
-def io_total(pids: Iterable[int]) -> int:
+def io_total(pids: Iterable[int], but: Container[str] = ()) -> int:
     """Bytes that the processes have read and written so far, by psutil's I/O counters (proc(5), io).
 
-    Those that have ended, or are not ours to look at, count as 0.
+    Those that have ended, or are not ours to look at, count as 0, and so do those whose names are in ``but``.
     """
     total = 0
     for pid in pids:
         with contextlib.suppress(psutil.Error, OSError):
-            counters = psutil.Process(pid).io_counters()
+            process = psutil.Process(pid)
+            if but and process.name() in but:
+                continue
+            counters = process.io_counters()
             total += counters.read_chars + counters.write_chars
     return total
 

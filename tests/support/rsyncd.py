@@ -50,6 +50,8 @@ class Rsyncd(Server):
             "lock file": str(home / "rsyncd.lock"),
             "reverse lookup": "no",
             "max connections": "0",
+            # Many nodes are one daemon here. With 5, the default, those that connect together wait a second.
+            "listen backlog": "1024",
             "socket options": "TCP_NODELAY",
             # Without chroot, which only root has, the daemon takes the slash from absolute symlinks unless it
             # munges them; that can be undone, and trees.snapshot does.

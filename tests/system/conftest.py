@@ -10,6 +10,7 @@ import pytest
 from support.daemon import Daemon, MakeDaemon
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
+from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
 
 
 @pytest.fixture
@@ -65,6 +66,27 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
 
     yield make
     _each([one.close for one in made])
+
+
+@pytest.fixture
+def warm(tmp_path: Path, daemon: MakeDaemon) -> MakeWarm:
+    """Daemons to look at the rsyncs that wait, not started."""
+
+    def make(
+        nodes: Mapping[str, Location],
+        trees: Sequence[str] = ("tree",),
+        env: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Warm:
+        return set_up(tmp_path, daemon, nodes, trees, env, **settings)
+
+    return make
+
+
+@pytest.fixture
+def everywhere(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd) -> Everywhere:
+    """Such a daemon with a node for each transport, and servers of the test's own."""
+    return set_up_everywhere(tmp_path, daemon, rsyncd, own_sshd)
 
 
 def _sshd(home: Path) -> Iterator[Sshd]:

@@ -56,7 +56,8 @@ class Setup:
         base: dict[str, object] = {
             "wpaths": [str(self.tree)],
             "rpaths": ["tree"],
-            "rnodes": [self.node("a"), self.node("b")],
+            # What holds or fails a transfer of a's does so when its rsync is started.
+            "rnodes": [self.node("a", rwarm=False), self.node("b")],
             "rsync": str(self.rsync.path),
             **FAST,
         }

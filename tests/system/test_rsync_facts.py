@@ -6,9 +6,11 @@ why a vector is as it is, it takes something away from it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -17,10 +19,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from support.rsyncd import MakeRsyncd
+from support import procs
+from support.rsyncd import MakeRsyncd, free_port
+from support.sshd import Sshd
 from support.wait import until
 
 from inosync.policy.command import (
+    NO_NAME,
+    REFUSED,
     Settings,
     Verdict,
     batch_argv,
@@ -32,6 +38,7 @@ from inosync.policy.command import (
     verdict,
 )
 from inosync.policy.complaints import Complaints, after_batch, after_full, target_missing
+from inosync.system import process
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -550,6 +557,115 @@ def test_death_by_a_signal_is_a_failure(pair: Pair) -> None:
         child.communicate(timeout=LIMIT)
     assert child.returncode == -signal.SIGKILL
     assert verdict(child.returncode) is Verdict.RETRY
+
+
+@pytest.fixture(params=["local path", "daemon", "ssh"])
+def anywhere(request: pytest.FixtureRequest, pair: Pair, rsyncd: MakeRsyncd) -> Pair:
+    """A pair whose node is reached in this way."""
+    if request.param == "daemon":
+        pair.settings = replace(pair.settings, target=rsyncd({"www": pair.dst}).url("www"))
+    elif request.param == "ssh":
+        sshd: Sshd = request.getfixturevalue("sshd")
+        pair.settings = replace(pair.settings, target=sshd.node("a", pair.dst), rsh=sshd.rsh)
+    return pair
+
+
+@contextlib.contextmanager
+def _knocked(pair: Pair, *extra: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An rsync that was given a name of no length, and nothing else so far."""
+    child = subprocess.Popen(
+        batch_argv(replace(pair.settings, extra=extra)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    with child:
+        try:
+            assert child.stdin is not None
+            child.stdin.write(NO_NAME)
+            yield child
+        finally:
+            child.kill()
+
+
+def _unread(child: subprocess.Popen[bytes]) -> int:
+    assert child.stdin is not None
+    return process.unread(child.stdin.fileno())
+
+
+def test_a_name_of_no_length_is_skipped(anywhere: Pair) -> None:
+    anywhere.file("f")
+    anywhere.file("unasked")
+    anywhere.file("kept", side="dst")
+    for data in (NO_NAME + names_input([b"f"]), names_input([b"f"]) + NO_NAME, NO_NAME, NO_NAME * 3):
+        done = anywhere.run(batch_argv(anywhere.settings), data)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), data
+    assert anywhere.arrived() == {"f", "kept"}
+
+
+def test_who_has_read_it_is_connected_and_has_entered_the_source(anywhere: Pair) -> None:
+    with _knocked(anywhere) as child:
+        until(lambda: _unread(child) == 0 or child.poll() is not None, LIMIT, "rsync to read")
+        assert os.path.samestat(os.stat(f"/proc/{child.pid}/cwd"), anywhere.src.stat())
+        assert child.poll() is None
+        anywhere.file("f")
+        _, said = child.communicate(names_input([b"f"]), timeout=LIMIT)
+        assert (child.returncode, said) == (0, b"")
+    assert anywhere.arrived() == {"f"}
+
+
+def test_who_waits_for_an_answer_of_the_daemon_does_not_read_it(pair: Pair) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(LIMIT)
+        pair.settings = replace(pair.settings, target=f"rsync://127.0.0.1:{server.getsockname()[1]}/www")
+        with _knocked(pair) as child:
+            taken, _ = server.accept()
+            with taken:
+                taken.settimeout(LIMIT)
+                assert taken.recv(100).startswith(b"@RSYNCD:")
+                assert _unread(child) == len(NO_NAME)
+            assert child.wait(LIMIT) in REFUSED
+            assert _unread(child) == len(NO_NAME), "not to its end"
+
+
+def test_whom_the_daemon_lets_wait_reads_it_when_it_goes_on(pair: Pair, rsyncd: MakeRsyncd) -> None:
+    server = rsyncd({"www": pair.dst})
+    pair.settings = replace(pair.settings, target=server.url("www"))
+    server.pause()
+    with _knocked(pair) as child:
+        until(lambda: procs.family([child.pid])[0].state == "S", LIMIT, "rsync to wait")
+        assert _unread(child) == len(NO_NAME)
+        server.resume()
+        until(lambda: _unread(child) == 0, LIMIT, "rsync to read")
+
+
+def test_whom_the_daemon_refuses_does_not_read_it(pair: Pair, rsyncd: MakeRsyncd) -> None:
+    server = rsyncd({"www": pair.dst}, options={"max connections": "1"})
+    pair.settings = replace(pair.settings, target=server.url("none"))
+    with _knocked(pair) as child:
+        assert child.wait(LIMIT) == 5
+        assert _unread(child) == len(NO_NAME)
+    pair.settings = replace(pair.settings, target=server.url("www"))
+    with _knocked(pair) as first, _knocked(pair) as second:
+        two = (first, second)
+        until(lambda: any(child.poll() is not None for child in two), LIMIT, "one of them to be refused")
+        kept, refused = two if second.poll() is not None else (second, first)
+        until(lambda: _unread(kept) == 0, LIMIT, "the other one to read")
+        assert (kept.poll(), refused.returncode) == (None, 5)
+        assert _unread(refused) == len(NO_NAME)
+
+
+@pytest.mark.parametrize(("broken", "code"), [("the connection", 255), ("the rsync there", 127)])
+def test_who_does_not_get_through_ssh_does_not_read_it(
+    pair: Pair, sshd: Sshd, broken: str, code: int
+) -> None:
+    rsh = sshd.rsh if broken == "the rsync there" else f"{sshd.rsh} -p {free_port()}"
+    pair.settings = replace(pair.settings, target=sshd.node("a", pair.dst), rsh=rsh)
+    with _knocked(pair, "--rsync-path=/no/rsync") as child:
+        assert child.wait(LIMIT) in (code, 12), "12 if ssh had ended before rsync wrote its greeting"
+        assert _unread(child) == len(NO_NAME)
 
 
 # Complaints, as the rsync at hand words them

@@ -58,6 +58,8 @@ class Service:
             "rpaths": ["tree"],
             "rnodes": [self.node("a"), self.node("b")],
             "rsync": str(self.rsync.path),
+            # What a test holds or fails is the rsync of the next change, so that has to be started for it.
+            "rwarm": False,
             **FAST,
         }
 
@@ -585,11 +587,10 @@ def test_it_stops_in_the_middle_of_a_full_mirror_and_leaves_nothing(service: Ser
 
 
 def test_it_stops_though_an_rsync_does_not_and_a_worker_is_stopped(service: Service) -> None:
-    service.daemon.start()
-    service.until_ok()
     service.rsync.fault("a", "trap '' TERM; exec sleep 1000")
-    service.change("file")
-    service.daemon.until_state("a", ("syncing",))
+    service.daemon.start()
+    service.daemon.until_state("a", ("full",))
+    service.daemon.until_state("b", ("ok",))
     until(lambda: "sleep 1000" in map(procs.title, service.daemon.rsyncs("a")), 60, "the rsync")
     os.kill(service.daemon.workers()["b"], signal.SIGSTOP)
     assert service.daemon.stop(IN_TIME) == 0

@@ -134,6 +134,20 @@ def test_what_looks_unintended_is_told(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("of_all", "expected"), [("True", [False, True, True]), ("False", [False, True, False])]
+)
+def test_a_node_is_kept_warm_as_it_says_or_else_as_the_file_does(of_all: str, expected: list[bool]) -> None:
+    nodes = "[{'node': 'h:', 'rwarm': False}, {'node': 'i:', 'rwarm': True}, 'j:']"
+    assert [node.rwarm for node in config(rnodes=nodes, rwarm=of_all).nodes] == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_a_node_is_kept_warm_if_nothing_is_said() -> None:
+    assert [node.rwarm for node in config(rnodes="['h:', {'node': 'i:'}]").nodes] == [True, True]
+
+
+@pytest.mark.usefixtures("here")
 def test_a_relative_wpath_is_told() -> None:
     told = "'a/': is taken from the directory where inosync was started"
     assert config(wpaths="['a/']").warnings == (f"wpaths: {told}",)

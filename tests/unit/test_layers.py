@@ -30,8 +30,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
 
 PARTS: Mapping[str, frozenset[str]] = {
     "master": frozenset({"dispatch", "overview"}),
-    "watcher": frozenset({"directories", "walker", "writers"}),
-    "worker": frozenset({"names", "transfer"}),
+    "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
+    "worker": frozenset({"display", "line", "names", "spare", "spares", "task", "transfer"}),
     "config": frozenset({"configfile", "settings"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it

@@ -104,7 +104,10 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rnodes": "[{'node': 'h:', 'rexclude': []}]"}, "rnodes: in 'h:': 'rexclude': did you mean rexcludes?"),
     ({"rnodes": "[{'node': 'h:', 3: 4}]"}, "rnodes: in 'h:': 3: there is no setting of this name"),
     ({"rnodes": "[{'node': 'h:', 'wpaths': []}]"}, "rnodes: wpaths of 'h:': []: not yet"),
-    ({"rnodes": "[{'node': 'h:', 'rwarm': True}]"}, "rnodes: rwarm of 'h:': True: not yet"),
+    (
+        {"rnodes": "[{'node': 'h:', 'rwarm': 'no'}]"},
+        "rnodes: rwarm of 'h:': 'no': is neither True nor False; write one of them",
+    ),
     ({"rnodes": "['rsync://u:secret@h/m']"}, "rnodes: 'rsync://u@h/m': has a password in it"),
     # rexcludes
     ({"rexcludes": "'x'"}, "rexcludes: 'x': is not a list"),
@@ -163,7 +166,8 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rdelete": "'never'"}, "rdelete: 'never': is not known"),
     ({"rdelete": "[]"}, "rdelete: []: is not known"),
     ({"rguard": "True"}, "rguard: True: not yet"),
-    ({"rwarm": "False"}, "rwarm: False: not yet"),
+    ({"rwarm": "1"}, "rwarm: 1: is neither True nor False; write one of them"),
+    ({"rwarm": "None"}, "rwarm: None: is neither True nor False"),
     ({"logfile": "'x.log'"}, "logfile: 'x.log': is not an absolute path"),
     ({"logfile": "'/no/where.log'"}, "logfile: '/no/where.log': its directory does not exist"),
     ({"logfile": "'/tmp'"}, "logfile: '/tmp': is a directory"),

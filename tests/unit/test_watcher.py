@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from support.churn import Churn
 
+from inosync import visitor
 from inosync.messages import Change, Kind
 from inosync.names import look
 from inosync.policy.journal import Journal
@@ -154,11 +155,16 @@ class Field:
         return {int(inode, 16): int(mask, 16) for inode, mask in found}
 
 
-@pytest.fixture
-def field(tmp_path: Path) -> Iterator[Field]:
+@pytest.fixture(params=[True, False], ids=["counted", "listed"])
+def field(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
+    """On the file system that there is, and as if it did not count subdirectories."""
+    if not request.param:
+        monkeypatch.setattr(visitor, "counts_subdirectories", lambda _directory: False)
     made = Field(tmp_path)
+    here = os.getcwd()
     yield made
     made.watcher.close()
+    assert os.getcwd() == here
 
 
 def inodes(root: Path | bytes, left_out: Callable[[bytes], bool] = lambda _path: False) -> set[int]:
@@ -416,12 +422,18 @@ def test_what_is_made_in_a_directory_at_any_moment_is_covered(
 
     field.add()
     order: list[str] = []
-    add, record = Inotify.add, field.sink.record
+    add, add_near, record = Inotify.add, Inotify.add_near, field.sink.record
 
     def adding(self: Inotify, directory: int, mask: int) -> int:
         make()
         wd = add(self, directory, mask)
         order.append("watched")
+        make()
+        return wd
+
+    def adding_near(self: Inotify, name: bytes, mask: int) -> int:
+        make()
+        wd = add_near(self, name, mask)
         make()
         return wd
 
@@ -431,6 +443,7 @@ def test_what_is_made_in_a_directory_at_any_moment_is_covered(
         record(change, now)
 
     monkeypatch.setattr(Inotify, "add", adding)
+    monkeypatch.setattr(Inotify, "add_near", adding_near)
     monkeypatch.setattr(field.sink, "record", recording)
     (field.root / "d").mkdir()
     field.settle()
@@ -486,6 +499,80 @@ def test_two_thousand_directories_in_one_are_watched_in_small_steps(field: Field
     assert slices > 50
     assert field.take() == [WALKED]
     lines_up(field)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("there", ["directory", "tree", "symlink", "file", "nothing"])
+@pytest.mark.parametrize("to", ["outside", "tree/other"])
+def test_a_directory_that_is_replaced_while_it_is_watched_by_its_name_is_found_out(
+    field: Field, monkeypatch: pytest.MonkeyPatch, when: str, there: str, to: str
+) -> None:
+    (field.root / "d").mkdir()
+    (field.root / "other").mkdir()
+    (field.outside / "deep/er").mkdir(parents=True)
+    place = field.root / "d"
+    add_near = Inotify.add_near
+
+    def replace() -> None:
+        place.rename(field.root.parent / to / "moved")
+        if there == "directory":
+            place.mkdir()
+        elif there == "tree":
+            (place / "a/b").mkdir(parents=True)
+        elif there == "symlink":
+            place.symlink_to(field.outside / "deep")
+        elif there == "file":
+            write(place)
+            os.link(place, field.outside / "link")
+
+    def adding(self: Inotify, name: bytes, mask: int) -> int:
+        if name != b"d":
+            return add_near(self, name, mask)
+        monkeypatch.setattr(Inotify, "add_near", add_near)
+        if when == "before":
+            replace()
+        wd = add_near(self, name, mask)
+        if when == "after":
+            replace()
+        return wd
+
+    monkeypatch.setattr(Inotify, "add_near", adding)
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.settle()
+    if Inotify.add_near is not add_near:
+        return  # it is not watched by its name on this file system
+    field.calm()
+    lines_up(field)
+    if there in ("directory", "tree"):
+        field.take()
+        assert_seen_at(field, "d/f")
+
+
+def test_a_tree_is_watched_from_a_current_directory_that_cannot_be_entered_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    fchdir = os.fchdir
+
+    def barred(_directory: int) -> None:
+        raise PermissionError(errno.EACCES, "barred")
+
+    monkeypatch.setattr(os, "fchdir", barred)
+    field.add()
+    monkeypatch.setattr(os, "fchdir", fchdir)
+    lines_up(field)
+
+
+def test_a_million_files_in_a_directory_are_no_single_step(field: Field) -> None:
+    for i in range(2000):
+        write(field.root / f"{i}", b"")
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.clock.tick = 0.01
+    slices = 0
+    while field.watcher.busy:
+        field.watcher.work(0.01)
+        slices += 1
+    assert slices > 5
 
 
 def test_a_directory_that_is_removed_before_it_is_watched_leaves_nothing(field: Field) -> None:
@@ -959,9 +1046,9 @@ def test_other_events_are_told_after_a_retune(field: Field) -> None:
 def overflow(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lose all that is queued, as the kernel does when its queue is full."""
     field.watcher._inotify.read()
-    monkeypatch.setattr(inotify, "decode", lambda _data: [Event(-1, inotify.IN_Q_OVERFLOW, 0, b"")])
-    field.watcher.read()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(inotify, "decode", lambda _data: [Event(-1, inotify.IN_Q_OVERFLOW, 0, b"")])
+        field.watcher.read()
 
 
 def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -982,6 +1069,19 @@ def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pyte
     lines_up(field)
     for path in ("n/b/f", "new/deep/f"):
         assert_seen_at(field, path)
+
+
+def test_after_an_overflow_a_directory_with_nothing_left_in_it_is_one(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    field.add()
+    (field.root / "a/b").rename(field.outside / "b")
+    overflow(field, monkeypatch)
+    field.calm()
+    lines_up(field)
+    write(field.outside / "b/c/f")
+    assert field.told() == {WALKED}
 
 
 def test_an_overflow_while_a_move_is_half_seen_is_repaired(
@@ -1029,6 +1129,7 @@ def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
     def refused(_self: Inotify, _directory: int, _mask: int) -> int:
         raise InotifyError(errno.ENOSPC, "no space")
 
+    monkeypatch.setattr(Inotify, "add_near", lambda _self, _name, _mask: -1)
     monkeypatch.setattr(Inotify, "add", refused)
     (field.root / "a/b").mkdir(parents=True)
     field.settle()

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inosync.policy.command import (
+    NO_NAME,
+    REFUSED,
     Settings,
     Verdict,
     batch_argv,
@@ -64,6 +66,25 @@ def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
     middle = ("--exclude=*.tmp", "--exclude=- b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
     assert full_argv(s)[-8:] == (*middle, "/srv/www/", s.target)
     assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
+
+
+def test_a_remote_shell_of_ours_comes_before_that_of_the_user_who_wins() -> None:
+    s = replace(PLAIN, rsh="ssh -o BatchMode=yes", extra=("-e", "ssh -p 22"))
+    for argv in (batch_argv(s), full_argv(s)):
+        assert argv.count("--rsh=ssh -o BatchMode=yes") == 1
+        assert argv.index("--rsh=ssh -o BatchMode=yes") < argv.index("-e")
+
+
+def test_without_a_remote_shell_of_ours_rsync_takes_its_own() -> None:
+    for argv in (batch_argv(PLAIN), full_argv(PLAIN)):
+        assert not [word for word in argv if "rsh" in word or word == "-e"]
+
+
+@pytest.mark.parametrize("target", ["h::www", "rsync://h/www"])
+def test_small_messages_to_daemons_do_not_wait(target: str) -> None:
+    for argv in (batch_argv(replace(PLAIN, target=target)), full_argv(replace(PLAIN, target=target))):
+        assert "--sockopts=TCP_NODELAY" in argv
+    assert "--sockopts=TCP_NODELAY" not in (*batch_argv(PLAIN), *full_argv(PLAIN))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +141,14 @@ def test_names_end_in_a_zero_byte_and_only_comments_are_prefixed() -> None:
     assert names_input(names) == b"a\0b/\0./\0./#x\0./;x/\0-n\0a\n#b\0*\xff\0 #\0"
 
 
+@given(names=st.lists(WIRE_NAMES, max_size=4))
+def test_a_name_that_means_nothing_is_none_that_anything_has(names: list[bytes]) -> None:
+    # It is what the empty name would be, and no list of names has that.
+    assert names_input([b""]) == NO_NAME
+    assert not names_input(names).startswith(NO_NAME)
+    assert NO_NAME + NO_NAME not in names_input(names)
+
+
 @pytest.mark.parametrize(
     ("length", "first", "expected"),
     [(4086, b"x", False), (4087, b"x", True), (4086, b"#", False)],
@@ -168,6 +197,12 @@ def test_a_digit_after_an_escape_stays_a_digit() -> None:
 )
 def test_verdicts(codes: list[int], expected: Verdict) -> None:
     assert {verdict(code) for code in codes} == {expected}
+
+
+def test_what_may_have_been_no_connection_at_all_is_tried_again_soon() -> None:
+    assert {verdict(code) for code in REFUSED} == {Verdict.RETRY}
+    assert {5, 255} <= REFUSED  # no room in the daemon, and none in sshd
+    assert not REFUSED & {0, 11, 23, 24, 25, 30}
 
 
 def test_every_code_has_a_meaning_and_signals_have_names() -> None:

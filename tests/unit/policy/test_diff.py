@@ -41,6 +41,7 @@ def with_config(**values: Any) -> Config:
     [
         (with_node(rspeed=5), ()),
         (with_node(rtimeout=5.0), ()),
+        (with_node(rwarm=False), ()),
         (with_node(node="h:/"), ("/1", "/2")),
         (with_node(extra=("-z",)), ("/1", "/2")),
         (with_node(excludes=("x",)), ("/1",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,13 @@ from inosync.policy.lifecycle import (
     Completed,
     Died,
     Event,
+    Found,
+    Missed,
     Phase,
     Progressed,
+    Queued,
     Readied,
+    Resumed,
     Sent,
     State,
     StopWanted,
@@ -99,6 +104,82 @@ def follow(history: Sequence[Then]) -> State:
         ),
         pytest.param(
             [
+                *STARTED,
+                Then(Sent(0, True), Phase.BUSY),
+                Then(TryFailed(1, "refused", 105), Phase.WAITING),
+                Then(Queued(), Phase.WAITING),
+                Then(Wake(105), Phase.WAITING),
+                Then(Wake(10_000), Phase.WAITING),
+                Then(Resumed(), Phase.BUSY),
+                Then(TryFailed(2, "refused", 10_005), Phase.WAITING),
+                Then(Wake(10_005), Phase.BUSY),
+                Then(Queued(), Phase.WAITING),
+                Then(Resumed(), Phase.BUSY),
+                Then(Completed(), Phase.IDLE, (CONFIRM, OFFER)),
+            ],
+            id="a heavy batch waits for a slot before each new try, whatever the clock says",
+        ),
+        pytest.param(
+            [
+                *STARTED,
+                Then(Sent(0, True), Phase.BUSY),
+                Then(Queued(), Phase.WAITING),
+                Then(crash(200), Phase.DOWN, (CLEAN,)),
+                Then(Resumed(), Phase.DOWN),
+                Then(Wake(300), Phase.STARTING, (FORK,)),
+            ],
+            id="a worker that dies while it waits for a slot has a successor, and gives up its turn",
+        ),
+        pytest.param(
+            [
+                *STARTED,
+                Then(Missed(1, "refused", 105), Phase.AWAY),
+                Then(Wake(105), Phase.AWAY),
+                Then(Missed(2, "refused", 110), Phase.AWAY),
+                Then(Found(), Phase.IDLE, (OFFER,)),
+                Then(Found(), Phase.IDLE),
+                Then(Sent(3, False), Phase.BUSY),
+            ],
+            id="out of reach before any change, and what came meanwhile goes when it is found",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(Missed(1, "refused", 105), Phase.BUSY),
+                Then(Found(), Phase.BUSY),
+                Then(TryFailed(1, "refused", 106), Phase.WAITING),
+                Then(Missed(2, "refused", 107), Phase.WAITING),
+                Then(Found(), Phase.WAITING),
+                Then(Wake(106), Phase.BUSY),
+            ],
+            id="with a batch, only what becomes of that counts",
+        ),
+        pytest.param(
+            [
+                *STARTED,
+                Then(Missed(1, "refused", 105), Phase.AWAY),
+                Then(crash(101), Phase.DOWN, (CLEAN,)),
+                Then(Found(), Phase.DOWN),
+                Then(Wake(200), Phase.STARTING, (FORK,)),
+                Then(Missed(1, "refused", 205), Phase.STARTING),
+            ],
+            id="a worker that dies while its node is out of reach has a successor",
+        ),
+        pytest.param(
+            [
+                *STARTED,
+                Then(Missed(1, "refused", 105), Phase.AWAY),
+                Then(StopWanted(), Phase.STOPPING),
+                Then(Found(), Phase.STOPPING),
+                Then(Missed(2, "refused", 110), Phase.STOPPING),
+                Then(Queued(), Phase.STOPPING),
+                Then(Resumed(), Phase.STOPPING),
+                Then(crash(106), Phase.STOPPED, (CLEAN,)),
+            ],
+            id="stopped while its node is out of reach",
+        ),
+        pytest.param(
+            [
                 *WITH_BATCH,
                 Then(crash(101), Phase.DOWN, (CLEAN,)),
                 Then(Wake(101 + CRASH_FIRST / 2), Phase.DOWN),
@@ -159,6 +240,19 @@ def test_what_is_known_of_a_batch_ends_with_it() -> None:
     assert known(state) == (0, False, None, 0, "")
 
 
+def test_what_is_known_of_a_failure_to_reach_the_node_ends_when_it_is_found() -> None:
+    state = follow([*STARTED, Then(Missed(2, "no route", 110), Phase.AWAY)])
+    assert (state.attempt, state.reason, state.wake) == (2, "no route", 110)
+    state, _ = step(state, Found())
+    assert (state.attempt, state.reason) == (0, "")
+
+
+def test_why_it_failed_is_known_while_it_waits_for_a_slot() -> None:
+    history = [*WITH_BATCH, Then(TryFailed(3, "timeout", 105), Phase.WAITING), Then(Queued(), Phase.WAITING)]
+    state = follow(history)
+    assert (state.attempt, state.reason, state.count, state.wake) == (3, "timeout", 3, math.inf)
+
+
 def test_a_crash_loop_is_slowed_down_and_a_steady_life_ends_it() -> None:
     state, now, pauses = State(), 100.0, []
     for _ in range(15):
@@ -190,10 +284,14 @@ events = st.one_of(
     st.builds(Sent, st.integers(0, 9), st.booleans()),
     st.builds(Progressed, st.integers(0, 100)),
     st.builds(TryFailed, st.integers(1, 99), st.text(max_size=3), times),
+    st.just(Queued()),
+    st.just(Resumed()),
+    st.builds(Missed, st.integers(1, 99), st.text(max_size=3), times),
+    st.just(Found()),
     st.just(Completed()),
     st.builds(Died, times, st.text(max_size=3), st.floats(0, 1, exclude_max=True)),
 )
-LIVING = (Phase.STARTING, Phase.IDLE, Phase.BUSY, Phase.WAITING, Phase.STOPPING)
+LIVING = (Phase.STARTING, Phase.IDLE, Phase.BUSY, Phase.WAITING, Phase.AWAY, Phase.STOPPING)
 
 
 @given(history=st.lists(events, max_size=30))
@@ -215,6 +313,29 @@ def test_a_worker_that_is_wanted_lives_or_will_be_started(history: list[Event]) 
         assert Action.CONFIRM not in actions or isinstance(event, Completed)
 
 
+@given(history=st.lists(events, max_size=30))
+def test_no_phase_is_a_dead_end(history: list[Event]) -> None:
+    state = State()
+    for event in history:
+        before = state.phase
+        state, actions = step(state, event)
+        if before is Phase.AWAY and isinstance(event, Found):
+            assert (state.phase, actions) == (Phase.IDLE, (Action.OFFER,))
+        elif isinstance(event, Missed | Found | Resumed):
+            assert not actions
+        # From wherever it is, the event that its phase waits for leads on.
+        leads_on: dict[Phase, tuple[Event, Phase]] = {
+            Phase.DOWN: (Wake(state.wake), Phase.STARTING),
+            Phase.STARTING: (Readied(), Phase.IDLE),
+            Phase.IDLE: (Sent(1, False), Phase.BUSY),
+            Phase.BUSY: (Completed(), Phase.IDLE),
+            Phase.WAITING: (Resumed(), Phase.BUSY),
+            Phase.AWAY: (Found(), Phase.IDLE),
+        }
+        following, phase = leads_on[state.phase]
+        assert step(state, following)[0].phase is phase
+
+
 @given(history=st.lists(st.one_of(events, st.just(StopWanted())), max_size=30))
 def test_nothing_is_started_or_offered_once_it_is_to_stop(history: list[Event]) -> None:
     state, wanted = State(), True
@@ -233,6 +354,7 @@ IDLE = State(phase=Phase.IDLE)
 BUSY = State(phase=Phase.BUSY, count=1)
 FULL = State(phase=Phase.BUSY, full=True)
 WAITING = State(phase=Phase.WAITING, attempt=1)
+AWAY = State(phase=Phase.AWAY, attempt=1)
 CRASHED = State(phase=Phase.DOWN, deaths=1)
 
 
@@ -254,6 +376,10 @@ CRASHED = State(phase=Phase.DOWN, deaths=1)
         (WAITING, 0, False, False, True, Verdict.RETRYING),
         (WAITING, 100, True, False, False, Verdict.RETRYING),
         (WAITING, 0, False, True, True, Verdict.HALTED),
+        (AWAY, 0, False, False, True, Verdict.RETRYING),
+        (AWAY, 0, False, False, False, Verdict.RETRYING),
+        (AWAY, 100, True, False, True, Verdict.RETRYING),
+        (AWAY, 0, False, True, True, Verdict.HALTED),
         (CRASHED, 0, False, False, True, Verdict.RETRYING),
         (State(), 0, False, False, False, Verdict.STARTING),
         (State(phase=Phase.STARTING), 0, False, False, False, Verdict.STARTING),
@@ -264,6 +390,14 @@ def test_the_one_word_for_a_node(
     state: State, lag: float, overdue: bool, halted: bool, level: bool, word: Verdict
 ) -> None:
     assert verdict(state, lag, 10.0, overdue=overdue, halted=halted, level=level) is word
+
+
+def test_a_node_lags_while_a_tree_of_it_is_not_known() -> None:
+    words = [
+        verdict(state, 0, 10.0, overdue=False, halted=False, level=True, known=False)
+        for state in (IDLE, BUSY, AWAY)
+    ]
+    assert words == [Verdict.LAGGING, Verdict.SYNCING, Verdict.RETRYING]
 
 
 @given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -79,13 +80,60 @@ def test_after_a_lull_the_wait_starts_again() -> None:
     assert pacing.due(pacing.changed(pace, now)) == pytest.approx(now + QUIET)
 
 
-@pytest.mark.parametrize("every", [0.001, 0.01, 0.04, 0.06, 0.1])
+@pytest.mark.parametrize("every", [0.001, 0.01, 0.04, 0.06, 0.1, 0.3, 0.49])
 def test_a_flood_costs_few_releases(every: float) -> None:
     seconds = 60
     releases = play(100.0 + i * every for i in range(int(seconds / every)))
-    if every <= 2 * QUIET:
+    if every <= pacing.LULL * QUIET:
         assert len(releases) <= math.log2(DELAY / QUIET) + seconds / DELAY + 2
     assert releases[-1] <= 100.0 + seconds + DELAY
+
+
+@given(
+    gaps=st.lists(st.floats(0, 9.9 * QUIET), min_size=1, max_size=150),
+    delay=st.sampled_from([QUIET, 0.2, 1.0]),
+    lull=st.floats(1.001, 3),
+)
+def test_a_flood_without_a_lull_costs_one_release_in_a_delay_and_a_logarithm(
+    gaps: list[float], delay: float, lull: float
+) -> None:
+    changes = list(accumulate(gaps, initial=100.0))
+    seconds = changes[-1] - changes[0]
+    again = [at + seconds + delay * lull + QUIET for at in changes]
+    releases = play([*changes, *again], delay=delay)
+    first = [when for when in releases if when < again[0]]
+    # The second time is not dearer than the first for what was before it, nor does it profit from it.
+    for part in (first, releases[len(first) :]):
+        assert 1 <= len(part) <= math.log2(delay / QUIET) + seconds / delay + 2
+
+
+def test_in_a_lasting_flood_a_release_takes_as_long_as_the_delay() -> None:
+    releases = play(100.0 + i * 0.01 for i in range(12_000))
+    assert len(releases) == pytest.approx(12, abs=1)
+    assert all(b - a >= DELAY for a, b in pairwise(releases[:-1]))
+
+
+@given(gaps=st.lists(st.floats(0, 4 * QUIET), min_size=1, max_size=150))
+def test_whatever_changes_two_releases_are_a_quiet_moment_apart(gaps: list[float]) -> None:
+    releases = play(accumulate(gaps, initial=100.0))
+    assert all(b - a >= QUIET - 1e-9 for a, b in pairwise(releases))
+
+
+@pytest.mark.parametrize("doublings", [0, 1, 3, 12])
+def test_a_lull_longer_than_the_wait_ends_it_and_a_shorter_one_does_not(doublings: int) -> None:
+    pace, now, wait = pacing.start(QUIET, DELAY), 100.0, QUIET
+    for _ in range(doublings + 1):
+        pace = pacing.changed(pace, now)
+        due = pacing.due(pace)
+        assert due is not None
+        wait = due - now
+        pace, now = pacing.release(pace, due), due + QUIET / 2
+    end = now - QUIET / 2
+    needed = max(wait, pacing.LULL * QUIET)
+    for lull, expected in ((needed * 0.99, min(2 * wait, DELAY)), (needed * 1.01, QUIET)):
+        due = pacing.due(pacing.changed(pace, end + lull))
+        assert due is not None
+        assert due - (end + lull) == pytest.approx(expected)
 
 
 def test_every_change_of_a_flood_goes_within_the_delay() -> None:

@@ -20,6 +20,10 @@ from inosync.policy import titles
             titles.retrying("rsync://c.mirror.com/www", 3, "12:05:10", "connection refused", 120),
             "inosync: rsync://c.mirror.com/www [retry 3 at 12:05:10] connection refused, 120 behind",
         ),
+        (
+            titles.queued("a.mirror.com", 3, "connection refused", 120),
+            "inosync: a.mirror.com [retry 3 waits for a slot] connection refused, 120 behind",
+        ),
         (titles.master("a.py", {"ok": 1}, 0), "inosync: master a.py [1 node: 1 ok] 0 dirs"),
         (
             titles.master("a.py", {"ok": 0, "full": 2, "halted": 0}, 7),

@@ -133,6 +133,29 @@ def test_the_same_directory_gives_the_same_watch_and_another_another(
     assert watch(instance, tmp_path / "b") != first
 
 
+def test_a_directory_is_watched_by_its_name_too(
+    instance: Inotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = b"\xff\n "
+    os.mkdir(os.fsencode(tmp_path) + b"/" + name)
+    monkeypatch.chdir(tmp_path)
+    wd = instance.add_near(name, inotify.IN_CREATE)
+    fd = os.open(name, os.O_RDONLY)
+    assert instance.add(fd, inotify.IN_CREATE) == wd > 0
+    os.close(fd)
+
+
+def test_no_symlink_and_no_file_is_watched_by_its_name(
+    instance: Inotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("directory")
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    for name in (b"link", b"file", b"nothing", b""):
+        assert instance.add_near(name, inotify.IN_CREATE) == -1
+
+
 def test_watching_again_replaces_the_mask(instance: Inotify, tmp_path: Path) -> None:
     wd = watch(instance, tmp_path, inotify.IN_CREATE)
     watch(instance, tmp_path, inotify.IN_DELETE)

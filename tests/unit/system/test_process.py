@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -146,6 +147,61 @@ def test_what_processes_read_and_write_is_counted(started: list[procs.Process], 
     os.close(writer)
     assert process.io_total([pid, os.getpid()]) > process.io_total([pid])
     assert process.io_total([]) == 0
+
+
+def test_what_nobody_has_read_of_a_pipe_is_counted_from_either_end() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as out, os.fdopen(writer, "wb", buffering=0) as into:
+        assert process.unread(reader) == process.unread(writer) == 0
+        into.write(b"x" * 10_000)
+        assert process.unread(reader) == process.unread(writer) == 10_000
+        out.read(9_999)
+        assert process.unread(writer) == 1
+        out.read(1)
+        assert process.unread(writer) == 0
+
+
+def holder(started: list[procs.Process], *held: socket.socket) -> subprocess.Popen[bytes]:
+    """A process that has these sockets, and no child."""
+    made = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[each.fileno() for each in held])
+    status = procs.look(made.pid)
+    assert status is not None
+    started.append(status)
+    return made
+
+
+def test_a_client_is_cut_off_when_the_other_end_of_its_connection_is_closed(
+    started: list[procs.Process],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    with near, far, holder(started, near) as client:
+        assert not process.is_cut_off(client.pid)
+        far.sendall(b"something to read is no end")
+        assert not process.is_cut_off(client.pid)
+        far.close()
+        until(lambda: process.is_cut_off(client.pid), 30, "the end to be seen")
+        client.kill()
+
+
+def test_a_client_with_neither_child_nor_connection_is_cut_off(started: list[procs.Process]) -> None:
+    parent = child(started, lambda: fork_and_pause(1))
+    until(lambda: process.children(parent), 30, "the child")
+    started += procs.family(process.children(parent))
+    assert not process.is_cut_off(parent)
+    with holder(started) as alone:
+        assert process.is_cut_off(alone.pid)
+        alone.kill()
+    assert process.is_cut_off(alone.pid)
+
+
+def test_what_some_programs_read_and_write_may_be_left_out(started: list[procs.Process]) -> None:
+    with holder(started) as copying:
+        assert process.io_total([copying.pid]) > 0
+        assert process.io_total([copying.pid], but=("cat",)) == 0
+        assert process.io_total([copying.pid], but=("ca", "cats")) > 0
+        copying.kill()
 
 
 def test_a_group_is_signalled_as_one(started: list[procs.Process]) -> None:

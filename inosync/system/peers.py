@@ -1,0 +1,97 @@
+"""The far ends of another process's connections, watched for their end on its behalf.
+
+While rsync waits for names it does not look at its connection: dead, it lives on until it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import socket
+
+_PIDFD_GETFD = 438  # pidfd_getfd(2), since Linux 5.6; the same number on nearly every architecture
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_SILENCE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+
+KEEPALIVE = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
+"""A connection without traffic is probed after this many seconds, that often, so many times (tcp(7))."""
+
+
+class Peers:
+    """Readable when the far end of one of a process's sockets has closed, or does not answer any more.
+
+    That may be a node, over TCP, or the child that talks to it. ``process`` is a pidfd. OSError if the kernel
+    does not let us: an old one, or ptrace(2) is restricted. Made once the process is connected; ``close`` it
+    before the process is to end its connections, which are kept open by this.
+    """
+
+    def __init__(self, process: int, pid: int) -> None:
+        self._sockets: list[socket.socket] = []
+        self._epoll = select.epoll()
+        try:
+            for number in _socket_numbers(pid):
+                self._watch(_duplicate(process, number))
+            if not self._sockets:
+                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        except OSError:
+            self.close()
+            raise
+
+    def _watch(self, fd: int) -> None:
+        theirs = socket.socket(fileno=fd)
+        self._sockets.append(theirs)
+        if theirs.family in (socket.AF_INET, socket.AF_INET6):
+            # The option belongs to the connection, so this is as if rsync had set it.
+            for option, value in KEEPALIVE.items():
+                theirs.setsockopt(socket.IPPROTO_TCP, option, value)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Not EPOLLIN: what the node says is for rsync, when it gets to read it.
+        self._epoll.register(theirs, select.EPOLLRDHUP)
+
+    def fileno(self) -> int:
+        """What becomes readable."""
+        return self._epoll.fileno()
+
+    @property
+    def error(self) -> str:
+        """Why a far end does not answer any more; empty if it does. Told once (SO_ERROR, socket(7)).
+
+        A reset is an answer, too: of a firewall that ends idle connections, for instance.
+        """
+        codes = [theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for theirs in self._sockets]
+        return next((os.strerror(code) for code in codes if code in _SILENCE), "")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is readable."""
+        return bool(self._epoll.poll(0))
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._epoll.close()
+        for theirs in self._sockets:
+            theirs.close()
+
+
+def _socket_numbers(pid: int) -> list[int]:
+    """The descriptors of a process that are sockets."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                found.append(int(name))
+    return found
+
+
+def _duplicate(process: int, number: int) -> int:
+    fd: int = _libc.syscall(
+        ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(process), ctypes.c_int(number), ctypes.c_uint(0)
+    )
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd

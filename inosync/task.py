@@ -1,0 +1,74 @@
+"""One batch on its way: what of it is still to be done, and what became of the rest."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from inosync.messages import Batch, Part
+from inosync.names import Look, look
+from inosync.policy.command import Settings
+from inosync.policy.filters import Rules
+from inosync.policy.outcome import Outcome
+from inosync.system import spool
+
+
+class Task:
+    """The books about a batch; the worker runs the transfers. OSError if its file is gone."""
+
+    def __init__(self, batch: Batch, now: float) -> None:
+        self.batch = batch
+        self.started = now
+        self.parts = list(cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file)))
+        """What has not come through yet; the first is at work."""
+        self.due: list[Part] = []
+        """What rsync complained of, to be reported with the batch's end."""
+        self.look = Look()
+        """What the names of the first part have become; nothing for FULL."""
+        self.attempt = 0
+        """Tries of the first part that failed, in a row ..."""
+        self.reason = ""
+        """... and why the last one did."""
+        self.slotless = False
+        """Whether the next try needs a slot."""
+        self.crowded = ""
+        """Why a connection was refused while others to the same node were kept."""
+        self.code, self.worry = 0, ""
+        """The exit code that left something undone, and what that is; nothing yet."""
+        self.percent: int | None = None
+        self._untidy = batch.tidy
+        """Whether rsync may have left temporary files on the node."""
+
+    @property
+    def part(self) -> Part:
+        """What is to be done next."""
+        return self.parts[0]
+
+    def has_something(self, settings: Settings, rules: Rules) -> bool:
+        """Look at the part as the tree is now; False if nothing of it is left to do.
+
+        OSError if the tree is not there.
+        """
+        self.look = Look()
+        if not self.part.full:
+            self.look = look(settings.source, self.part.names, rules.excluded, self._untidy)
+            if self.look.hopeless:
+                self.worry = _too_long(self.look.hopeless)
+        return self.part.full or bool(self.look.send)
+
+    def came_through(self, outcome: Outcome, code: int) -> None:
+        """The part is done, as far as it could be."""
+        if outcome.due or outcome.reason:
+            self.code, self.worry = code, outcome.reason
+        self.due += outcome.due
+        self.parts[:1] = outcome.instead
+        self.attempt = 0
+
+    def failed(self, outcome: Outcome) -> None:
+        """The part has to be done again."""
+        self._untidy = self._untidy or outcome.untidy
+
+
+def _too_long(names: list[bytes]) -> str:
+    name = os.fsdecode(names[0])
+    return f"{len(names)} name{'s' * (len(names) > 1)} too long for rsync, such as {name[:60]}..."

@@ -1,0 +1,300 @@
+"""A daemon whose nodes keep rsyncs waiting, and what can be seen of those from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from support import procs
+from support.daemon import Daemon, FakeRsync, MakeDaemon
+from support.procs import Process
+from support.rsyncd import MakeRsyncd, Rsyncd
+from support.sshd import Sshd
+from support.wait import until
+
+T = TypeVar("T")
+
+FIRST, LONGEST = 0.1, 0.5
+FAST: Mapping[str, object] = {"edelay": 0.2, "equiet": 0.02, "rretry": (FIRST, LONGEST)}
+TIME = r"\d\d:\d\d:\d\d"
+OK = rf"\[ok\] synced {TIME}"
+RETRY = rf"\[retry [1-9]\d* at {TIME}\]"
+
+Location = str | Mapping[str, object]
+"""Of a node: in rsync's syntax, ``""`` for a local one, or its settings with that as ``node``."""
+
+
+@dataclass
+class Warm:
+    """A daemon, its trees below ``home/trees``, and its nodes; each is the directory ``home/nodes/NAME``.
+
+    A node's name is a component of its targets, too: for an rsync daemon it is the name of the module.
+    """
+
+    home: Path
+    daemon: Daemon
+    rsync: FakeRsync
+    names: tuple[str, ...]
+    """Of the trees."""
+    settings: dict[str, object] = field(default_factory=dict)
+    watched: bool = True
+    """Whether the workers keep an eye on the connections of what waits, by having their sockets open."""
+
+    # The files ---------------------------------------------------------------------------------------
+
+    def tree(self, name: str = "") -> Path:
+        return self.home / "trees" / (name or self.names[0])
+
+    def copy(self, node: str, tree: str = "") -> Path:
+        return self.home / "nodes" / node / (tree or self.names[0])
+
+    def change(self, name: str, content: str = "content", tree: str = "") -> None:
+        """One event: a file with this content takes its place."""
+        fresh = self.home / "fresh"
+        fresh.write_text(content)
+        fresh.rename(self.tree(tree) / name)
+
+    def has(self, node: str, name: str, content: str = "content", tree: str = "") -> bool:
+        try:
+            return (self.copy(node, tree) / name).read_text() == content
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def until_arrived(self, node: str, name: str, content: str = "content", tree: str = "") -> None:
+        self._until(lambda: self.has(node, name, content, tree), f"{name} on {node}")
+
+    def until_level(self, *nodes: str, states: Sequence[str] = ("ok",), timeout: float = 60) -> None:
+        """Wait until these nodes, by default all, have everything, and all of them say so."""
+        pairs = [(self.tree(t), self.copy(n, t)) for n in nodes or self.nodes() for t in self.names]
+        self.daemon.until_level(pairs, timeout, states)
+
+    # The daemon --------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[str]:
+        items = self.settings["rnodes"]
+        assert isinstance(items, list)
+        return [item["name"] for item in items]
+
+    def item(self, name: str, location: Location = "") -> dict[str, object]:
+        """An item for rnodes."""
+        (self.home / "nodes" / name).mkdir(parents=True, exist_ok=True)
+        given = {"node": location} if isinstance(location, str) else dict(location)
+        return {**given, "node": given.get("node") or f"{self.home}/nodes/{name}/", "name": name}
+
+    def configure(self, nodes: Mapping[str, Location], **settings: object) -> None:
+        """Write the configuration, with these settings beside what every test has."""
+        self.settings = {
+            "wpaths": [str(self.tree(name)) for name in self.names],
+            "rpaths": list(self.names),
+            "rnodes": [self.item(name, location) for name, location in nodes.items()],
+            "rsync": str(self.rsync.path),
+            **FAST,
+            **settings,
+        }
+        self.daemon.configure(self.settings)
+
+    def reload(self, **settings: object) -> None:
+        """SIGHUP with other settings, or with none; return when it is through."""
+        self.daemon.configure({**self.settings, **settings})
+        since = len(self.daemon.log())
+        self.daemon.hup()
+        self.daemon.until_logged(r"default\.py reloaded.*\n", since=since)
+
+    def workers(self) -> dict[str, Process]:
+        """The workers, by node."""
+        looks = {node: procs.look(pid) for node, pid in self.daemon.workers().items()}
+        return {node: process for node, process in looks.items() if process is not None}
+
+    def title(self, node: str) -> str:
+        """The node's title, less what it begins with; empty if it has no worker at the moment."""
+        pid = self.daemon.workers().get(node)
+        return procs.title(pid).removeprefix(f"inosync: {node} ") if pid else ""
+
+    def until_title(self, node: str, pattern: str) -> re.Match[str]:
+        """Wait until a node's title matches the whole pattern."""
+        title = ""
+
+        def look() -> re.Match[str] | None:
+            nonlocal title
+            title = self.title(node)
+            return re.fullmatch(pattern, title)
+
+        try:
+            return self._until(look, f"{pattern!r} in the title of {node}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nit was {title!r}") from None
+
+    def warnings(self) -> list[str]:
+        """What the log says that is more than information."""
+        return [line for line in self.daemon.log().splitlines() if re.search("WARNING|ERROR", line)]
+
+    # The rsyncs --------------------------------------------------------------------------------------
+
+    def batches(self, node: str, tree: str = "") -> int:
+        """The rsyncs started so far for batches to a node, those that wait for one included."""
+        return self._starts("batch ", node, f"/{tree}/" if tree else "")
+
+    def fulls(self, node: str) -> int:
+        """The full mirrors of a node begun so far."""
+        return self._starts("full ", node, "")
+
+    def sizes(self, node: str, since: int = 0) -> list[int]:
+        """The numbers of names in the batches that a node has taken, from that character of the log on."""
+        found = re.findall(rf"{node}: (\d+) paths? in", self.daemon.log()[since:])
+        return [int(count) for count in found]
+
+    def _starts(self, kind: str, node: str, tree: str) -> int:
+        lines = self.rsync.starts(kind)
+        return sum(bool(re.search(f"[/:]{node}/", line)) and tree in line for line in lines)
+
+    def spares(self, node: str) -> dict[str, Process]:
+        """The rsyncs that wait for names for a node, by the names of their trees.
+
+        They have entered the tree, which they do when connected, and the worker has noticed that.
+        """
+        worker = self.daemon.workers().get(node)
+        if worker is None:
+            return {}
+        roots = {str(self.tree(name)): name for name in self.names}
+        mine = _sockets(worker)
+        found = {}
+        for process in procs.family([worker])[1:]:
+            tree = roots.get(_link(f"/proc/{process.pid}/cwd"))
+            if process.ppid != worker or tree is None:
+                continue
+            if not self.watched or mine & _sockets(process.pid):
+                found[tree] = process
+        return found
+
+    def spare(self, node: str, tree: str = "") -> Process:
+        """The one that waits for a node, which is there."""
+        return self.spares(node)[tree or self.names[0]]
+
+    def until_warm(self, *nodes: str, but: Sequence[Process] = ()) -> dict[str, dict[str, Process]]:
+        """Wait until these nodes (by default all) have one waiting for each tree, none of them ``but``."""
+        found: dict[str, dict[str, Process]] = {}
+
+        def look() -> bool:
+            found.update({node: self.spares(node) for node in nodes or self.nodes()})
+            return all(set(f) == set(self.names) and not set(f.values()) & set(but) for f in found.values())
+
+        try:
+            self._until(look, "rsyncs that wait")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nthere were {found}") from None
+        return found
+
+    def until_gone(self, process: Process) -> None:
+        """Wait until a process has ended."""
+        self._until(lambda: not procs.alive(process), f"{process} to end")
+
+    def _until(self, condition: Callable[[], T | None], what: str) -> T:
+        try:
+            return until(condition, 60, what)
+        except AssertionError as error:
+            titles = "\n".join(self.daemon.titles())
+            raise AssertionError(f"{error}\n{titles}\n{self.daemon.log_tail()}") from None
+
+
+def set_up(
+    home: Path,
+    make: MakeDaemon,
+    nodes: Mapping[str, Location],
+    trees: Sequence[str] = ("tree",),
+    env: Mapping[str, str] | None = None,
+    **settings: object,
+) -> Warm:
+    """A daemon with these nodes and settings, not started."""
+    for name in trees:
+        (home / "trees" / name).mkdir(parents=True)
+    warm = Warm(home, make({}, ("-v",), env), FakeRsync(home / "fake"), tuple(trees))
+    warm.configure(nodes, **settings)
+    return warm
+
+
+class MakeWarm(Protocol):
+    """The fixture ``warm``: ``set_up`` in the directory of the test."""
+
+    def __call__(
+        self,
+        nodes: Mapping[str, Location],
+        trees: Sequence[str] = ("tree",),
+        env: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Warm:
+        """See ``set_up``."""
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """A daemon, not started, with a node for each transport, and servers of the test's own."""
+
+    warm: Warm
+    rsyncd: Rsyncd
+    sshd: Sshd
+
+    def cut(self, what: str, spares: Mapping[str, Process]) -> set[str]:
+        """End something of those that wait, by node; return whom that concerns."""
+        if what == "the far end":
+            end([*self.rsyncd.connections(), *self.sshd.connections()])
+            return {"daemon", "ssh"}
+        if what == "the child":
+            end([below(spares["local"]), below(spares["ssh"])])
+            return {"local", "ssh"}
+        end(spares.values(), signal.SIGTERM if "politely" in what else signal.SIGKILL)
+        return set(spares)
+
+
+def set_up_everywhere(home: Path, make: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd) -> Everywhere:
+    server = rsyncd({"daemon": home / "nodes/daemon"})
+    nodes = {"local": "", "daemon": server.url("daemon"), "ssh": sshd.node("a", f"{home}/nodes/ssh/")}
+    return Everywhere(set_up(home, make, nodes, env=sshd.env()), server, sshd)
+
+
+def locations(w: Warm) -> dict[str, Location]:
+    """What ``set_up`` was given."""
+    items = w.settings["rnodes"]
+    assert isinstance(items, list)
+    return {item["name"]: item for item in items}
+
+
+def below(spare: Process) -> Process:
+    """The child of a waiting rsync: ssh, or the one that is to receive."""
+    [child] = procs.family([spare.pid])[1:]
+    return child
+
+
+def end(processes: Iterable[Process], number: signal.Signals = signal.SIGKILL) -> None:
+    for process in processes:
+        procs.send(process, number)
+
+
+def stop(process: Process) -> None:
+    """SIGSTOP, and wait until it has."""
+    procs.send(process, signal.SIGSTOP)
+    until(lambda: (p := procs.look(process.pid)) is None or p.state == "T", 30, f"{process} to be stopped")
+
+
+def cont(process: Process) -> None:
+    """Let it go on after ``stop``."""
+    procs.send(process, signal.SIGCONT)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _sockets(pid: int) -> set[str]:
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return set()
+    return {link for name in names if (link := _link(f"/proc/{pid}/fd/{name}")).startswith("socket:")}

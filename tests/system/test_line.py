@@ -1,0 +1,520 @@
+"""The shared connection with a real ssh and sshd: what passes through it, and what happens without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from support import procs
+from support.rsyncd import free_port
+from support.sshd import Sshd
+from support.wait import until
+
+from inosync import line as line_module
+from inosync.line import Line
+from inosync.policy import remote_shell
+from inosync.system import process
+from inosync.system.loop import Loop
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Clock:
+    """The real clock, set forward at will."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@dataclasses.dataclass
+class Bench:
+    """A line on a loop of its own, and the runs beside it."""
+
+    line: Line
+    loop: Loop
+    clock: Clock
+    home: Path
+    directory: Path
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / f"ssh-{os.getpid()}"
+
+    def pump(self, condition: Callable[[], object], what: str, timeout: float = 30) -> None:
+        """Do what a worker's loop does until a condition holds."""
+
+        def turned() -> bool:
+            self.loop.turn(0.02)
+            if self.line.deadline is not None and self.clock() >= self.line.deadline:
+                self.line.tend()
+            return bool(condition())
+
+        until(turned, timeout, what)
+
+    def begin(self) -> procs.Process:
+        """Have the connection, and wait until it can be shared; its process."""
+        self.line.reached()
+        self.pump(self.socket.exists, "the socket of the shared connection")
+        (pid,) = self.line.pids
+        found = procs.look(pid)
+        assert found is not None
+        return found
+
+    def ended(self) -> bool:
+        return self.line.pids == ()
+
+    def start(self, rsh: str, *more: str) -> subprocess.Popen[bytes]:
+        """A cold run of rsync to the node."""
+        (self.home / "tree").mkdir(exist_ok=True)
+        (self.home / "tree" / "file").write_text("x")
+        shell = [f"--rsh={rsh}"] if rsh else []
+        target = f"node-a:{self.home}/copy"
+        return subprocess.Popen(
+            ["rsync", "-a", *shell, *more, f"{self.home}/tree/", target],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+
+    def run(self, rsh: str | None = None) -> tuple[int, list[str]]:
+        """The exit code of a cold run, and what it says on standard error."""
+        run = self.start(self.line.rsh if rsh is None else rsh)
+        _, stderr = run.communicate(timeout=60)
+        return run.returncode, stderr.decode(errors="replace").split("\r\n")[:-1] or stderr.decode().split()
+
+    def long_run(self) -> subprocess.Popen[bytes]:
+        """A run that goes through the connection and has a while to go."""
+        (self.home / "tree").mkdir(exist_ok=True)
+        (self.home / "tree" / "large").write_bytes(random.Random(1).randbytes(4 << 20))
+        run = self.start(self.line.rsh, "--bwlimit=200")
+        copy = self.home / "copy"
+        self.pump(lambda: copy.exists() and any(copy.glob(".large.*")), "the run to have begun")
+        return run
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A run directory with a name that is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="line") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[MakeBench]:
+    """Lines to the node of an sshd; ``config`` is what the user's ssh_config has before the test's own."""
+    made: list[Bench] = []
+    monkeypatch.delenv("RSYNC_RSH", raising=False)
+
+    def make(
+        config: str = "", sshd: Sshd | None = None, node: str = "node-a:", extra: tuple[str, ...] = ()
+    ) -> Bench:
+        server = sshd or request.getfixturevalue("sshd")
+        monkeypatch.setenv("PATH", user_ssh(tmp_path / "user", server, config))
+        loop, clock = Loop(), Clock()
+        line = Line(node, extra, str(directory), loop, clock, lambda: 0.0, os.environ)
+        made.append(Bench(line, loop, clock, tmp_path, directory))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.line.close()
+    assert list(directory.iterdir()) == []
+
+
+def user_ssh(home: Path, sshd: Sshd, config: str) -> str:
+    """A PATH on which ssh has a user's own configuration."""
+    home.mkdir(exist_ok=True)
+    own = sshd.ssh_config.read_text()
+    for option in ("BatchMode yes", "ConnectTimeout 20", "LogLevel ERROR"):
+        own = own.replace(f"  {option}\n", "")
+    (home / "config").write_text(f"{config}\n{own}")
+    wrapper = home / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec "{sshd.home}/bin/ssh" -F "{home}/config" "$@"\n')
+    wrapper.chmod(0o755)
+    return f"{home}:{os.environ['PATH']}"
+
+
+def logins(sshd: Sshd) -> int:
+    return sshd.log().count("Accepted publickey")
+
+
+# What goes through it ------------------------------------------------------------------------------------
+
+
+def test_the_first_run_connects_directly_and_the_others_share(bench: MakeBench, sshd: Sshd) -> None:
+    one = bench()
+    before = logins(sshd)
+    assert one.line.pids == ()
+    assert one.run() == (0, [])
+    assert logins(sshd) == before + 1
+    one.begin()
+    for _ in range(3):
+        assert one.run() == (0, [])
+    assert logins(sshd) == before + 2
+    assert one.run(one.line.rsh_alone) == (0, [])
+    assert logins(sshd) == before + 3
+
+
+def test_the_end_of_the_worker_is_the_end_of_it(bench: MakeBench) -> None:
+    one = bench()
+    child = one.begin()
+    one.line.close()
+    assert not procs.alive(child)
+    assert not one.socket.exists()
+    one.line.reached()
+    assert one.line.pids == ()
+    one.line.close()
+
+
+def test_it_does_not_outlive_a_worker_that_is_killed(bench: MakeBench, directory: Path) -> None:
+    bench()  # for its PATH
+    script = """if True:
+        import os, sys
+        from inosync.line import Line
+        from inosync.system.loop import Loop
+        loop = Loop()
+        line = Line("node-a:", (), sys.argv[1], loop, lambda: 0.0, lambda: 0.0, {})
+        line.reached()
+        print(*line.pids, flush=True)
+        while True:
+            loop.turn(None)
+    """
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script, str(directory)], stdout=subprocess.PIPE, cwd=CHECKOUT
+    )
+    try:
+        assert worker.stdout is not None
+        child = procs.look(int(worker.stdout.readline()))
+        assert child is not None
+        socket = directory / f"ssh-{worker.pid}"
+        until(socket.exists, 30, "the socket")
+    finally:
+        worker.kill()
+        worker.communicate()
+    until(lambda: not procs.alive(child), 10, "the connection to end")
+    until(lambda: not socket.exists(), 10, "the socket to be removed")
+
+
+def test_its_process_is_no_orphan_of_a_transfer(bench: MakeBench) -> None:
+    one = bench()
+    child = one.begin()
+    assert child.pid not in process.orphans(one.line.pids)
+    assert procs.alive(child)
+
+
+def test_a_forced_command_sees_the_runs_only(bench: MakeBench, own_sshd: Sshd) -> None:
+    keys = own_sshd.home / "authorized_keys"
+    log = own_sshd.home / "commands"
+    command = f'echo \\"$SSH_ORIGINAL_COMMAND\\" >>{log}; eval \\"$SSH_ORIGINAL_COMMAND\\"'
+    keys.write_text(f'command="{command}",restrict {keys.read_text()}')
+    one = bench(sshd=own_sshd)
+    one.begin()
+    assert not log.exists()
+    assert one.run() == (0, [])
+    assert [line.split()[:2] for line in log.read_text().splitlines()] == [["rsync", "--server"]]
+
+
+def test_forwardings_of_the_user_do_not_come_between(bench: MakeBench) -> None:
+    one = bench(f"Host *\n  LocalForward 127.0.0.1:{free_port()} 127.0.0.1:9")
+    one.begin()
+    assert one.run() == (0, [])
+    assert one.run(one.line.rsh_alone) == (0, [])
+
+
+# What happens without it ---------------------------------------------------------------------------------
+
+
+def test_no_more_sessions_on_the_node_is_a_direct_connection(bench: MakeBench, own_sshd: Sshd) -> None:
+    config = own_sshd.home / "sshd_config"
+    config.write_text(config.read_text().replace("MaxSessions 1000", "MaxSessions 1"))
+    own_sshd.stop()
+    own_sshd.start()
+    one = bench(sshd=own_sshd)
+    one.begin()
+    first = one.long_run()
+    assert one.run() == (
+        0,
+        ["mux_client_request_session: session request failed: Session open refused by peer"],
+    )
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+
+
+def test_a_socket_that_nobody_listens_on_is_a_direct_connection(bench: MakeBench) -> None:
+    one = bench()
+    child = one.begin()
+    procs.send(child, signal.SIGKILL)
+    until(lambda: not procs.alive(child), 10, "the connection to end")
+    assert one.run() == (0, [f"Control socket connect({one.socket}): Connection refused"])
+    one.pump(one.ended, "the end to be noticed")
+    assert not one.socket.exists()
+    assert one.run() == (0, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_loses_it_fails(bench: MakeBench, number: signal.Signals) -> None:
+    one = bench()
+    child = one.begin()
+    run = one.long_run()
+    procs.send(child, number)
+    one.pump(lambda: run.poll() is not None, "the run to fail")
+    stderr = run.communicate()[1]
+    assert run.returncode in (12, 255), stderr
+
+
+def test_a_node_that_answers_no_more_ends_it(bench: MakeBench, own_sshd: Sshd) -> None:
+    """With nothing configured it takes 30 s; the user has it shorter here."""
+    one = bench("Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 1", sshd=own_sshd)
+    assert "ServerAlive" not in one.line.rsh
+    one.begin()
+    run = one.long_run()
+    own_sshd.pause()
+    try:
+        one.pump(one.ended, "the connection to end")
+        assert not one.socket.exists()
+        one.pump(lambda: run.poll() is not None, "the run to fail")
+    finally:
+        own_sshd.resume()
+    stderr = run.communicate()[1]
+    assert run.returncode in (12, 255), stderr
+
+
+def test_one_that_hangs_on_our_side_is_ended_by_doubt(bench: MakeBench) -> None:
+    one = bench()
+    child = one.begin()
+    os.kill(child.pid, signal.SIGSTOP)
+    run = one.start(one.line.rsh)
+    one.line.doubt()
+    assert one.run() == (0, [])  # at once, whether the other has ended by now or not
+    one.clock.ahead -= 3600  # nothing is killed
+    one.pump(one.ended, "the connection to end")
+    run.communicate(timeout=30)  # connected by itself, when it lost the other
+    assert run.returncode == 0
+
+
+def test_doubt_without_a_connection_changes_nothing(bench: MakeBench) -> None:
+    one = bench()
+    one.line.doubt()
+    assert one.line.deadline is None
+    one.begin()
+
+
+def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
+    one = bench()
+    (tmp_path / "user" / "ssh").write_text(
+        "#!/bin/sh\ntrap '' TERM\necho up >&2\nwhile :; do sleep 1; done\n"
+    )
+    one.line.reached()
+    (pid,) = one.line.pids
+    child = procs.look(pid)
+    assert child is not None
+    until(lambda: len(procs.family([pid])) > 1, 10, "the program to have begun")
+    one.socket.touch()
+    one.line.doubt()
+    assert not one.socket.exists()
+    assert one.line.deadline is not None
+    one.clock.ahead += 60
+    one.pump(one.ended, "the connection to be killed")
+    assert not procs.alive(child)
+    assert one.line.deadline is None
+
+
+# When it is begun again ----------------------------------------------------------------------------------
+
+
+def test_one_that_ended_young_is_begun_again_after_a_pause(bench: MakeBench) -> None:
+    one = bench()
+    for pause in (5, 10, 20):
+        procs.send(one.begin(), signal.SIGKILL)
+        one.pump(one.ended, "the end to be noticed")
+        one.clock.ahead += pause / 2
+        one.line.reached()
+        assert one.line.pids == ()
+        one.clock.ahead += pause / 2
+    one.begin()
+
+
+def test_one_that_has_lasted_is_begun_again_at_once(bench: MakeBench) -> None:
+    one = bench()
+    procs.send(one.begin(), signal.SIGKILL)
+    one.pump(one.ended, "the end to be noticed")
+    for _ in range(2):
+        one.clock.ahead += 61
+        procs.send(one.begin(), signal.SIGKILL)
+        one.clock.ahead += 61
+        one.pump(one.ended, "the end to be noticed")
+        one.begin()
+
+
+def test_one_that_nobody_can_use_is_ended(bench: MakeBench) -> None:
+    """It hangs in its login, or somebody tidied up; both look the same."""
+    one = bench()
+    child = one.begin()
+    one.socket.unlink()
+    one.line.reached()
+    assert one.line.deadline is None  # it may still be connecting
+    one.clock.ahead += 61
+    one.line.reached()
+    one.pump(one.ended, "the connection to end")
+    assert not procs.alive(child)
+    one.begin()
+
+
+def test_a_node_that_refuses_costs_a_try_now_and_then(bench: MakeBench, own_sshd: Sshd) -> None:
+    one = bench(sshd=own_sshd)
+    own_sshd.stop()
+    one.line.reached()
+    one.pump(one.ended, "the connection to fail")
+    one.line.reached()
+    assert one.line.pids == ()
+    own_sshd.start()
+    one.clock.ahead += 5
+    one.begin()
+
+
+def test_a_socket_of_an_earlier_process_is_removed(bench: MakeBench, directory: Path) -> None:
+    (directory / f"ssh-{os.getpid()}").touch()
+    one = bench()
+    assert not one.socket.exists()
+    assert one.run() == (0, [])
+    one.begin()
+
+
+def test_without_a_process_to_spare_the_runs_go_on(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = bench()
+
+    def no_more(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        raise BlockingIOError(11, "Resource temporarily unavailable", argv[0])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "spawn", no_more)
+        one.line.reached()
+    assert one.line.pids == ()
+    assert one.run() == (0, [])
+    one.clock.ahead += 5
+    one.begin()
+
+
+def test_the_longest_path_that_is_allowed_can_be_a_socket(bench: MakeBench, directory: Path) -> None:
+    one = bench()
+    deep = directory / ("d" * (90 - len(f"{directory}//ssh-{os.getpid()}")))
+    deep.mkdir()
+    line = Line("node-a:", (), str(deep), one.loop, one.clock, lambda: 0.0, {})
+    try:
+        line.reached()
+        socket = deep / f"ssh-{os.getpid()}"
+        assert len(str(socket)) == 90
+        one.pump(socket.exists, "the socket")
+    finally:
+        line.close()
+        deep.rmdir()
+
+
+# Whose options -------------------------------------------------------------------------------------------
+
+
+def test_a_user_who_has_set_nothing_gets_them_all(bench: MakeBench) -> None:
+    one = bench()
+    assert one.line.rsh_alone == (
+        "ssh -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=20 -o ServerAliveInterval=5"
+    )
+    assert one.line.rsh == f"{one.line.rsh_alone} -o ControlMaster=no -o ControlPath={one.socket}"
+
+
+def test_batch_mode_of_the_user_does_not_look_like_an_interval_of_his(bench: MakeBench) -> None:
+    assert "ServerAliveInterval=5" in bench("Host *\n  BatchMode yes").line.rsh
+
+
+def test_what_the_user_has_set_for_this_host_stays(bench: MakeBench) -> None:
+    one = bench("Host node-a\n  ConnectTimeout 7\n  ServerAliveInterval 70")
+    assert one.line.rsh_alone == "ssh -o BatchMode=yes -o ClearAllForwardings=yes"
+
+
+def test_what_depends_on_the_login_name_is_seen(bench: MakeBench) -> None:
+    config = "Match user john\n  ConnectTimeout 7"
+    assert "ConnectTimeout" not in bench(config, node="john@node-a:").line.rsh
+    assert "ConnectTimeout" in bench(config).line.rsh
+
+
+@pytest.mark.parametrize("option", ["ControlPath /nowhere/%C", "ControlMaster auto"])
+def test_a_user_who_shares_connections_himself_is_left_alone(bench: MakeBench, option: str) -> None:
+    one = bench(f"Host *\n  {option}")
+    assert one.line.rsh == one.line.rsh_alone != ""
+    one.line.reached()
+    assert one.line.pids == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "extra", "environ"),
+    [
+        ("node-a:", ("-e", "ssh"), {}),
+        ("node-a:", (), {"RSYNC_RSH": "ssh"}),
+        ("node-a::module", (), {}),
+        ("rsync://node-a/module", (), {}),
+        ("/srv/mirror", (), {}),
+    ],
+)
+def test_it_stays_out_of_what_is_not_its_business(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    node: str,
+    extra: tuple[str, ...],
+    environ: Mapping[str, str],
+) -> None:
+    monkeypatch.setattr(process, "spawn", lambda argv: pytest.fail(f"{argv} was started"))
+    line = Line(node, extra, str(directory), Loop(), time.monotonic, lambda: 0.0, environ)
+    assert (line.rsh, line.rsh_alone) == ("", "")
+    line.reached()
+    line.doubt()
+    line.tend()
+    assert (line.pids, line.deadline) == ((), None)
+    line.close()
+
+
+@pytest.mark.parametrize("ssh", [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\nexit 0\n"])
+def test_without_an_ssh_that_answers_there_are_no_options(
+    bench: MakeBench, tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, ssh: str | None
+) -> None:
+    """It is not there, is of another make, or has mistakes in its configuration: rsync will say."""
+    one = bench()
+    (tmp_path / "bin").mkdir()
+    if ssh is not None:
+        (tmp_path / "bin" / "ssh").write_text(ssh)
+        (tmp_path / "bin" / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    line = Line("node-a:", (), str(directory), one.loop, one.clock, lambda: 0.0, {})
+    assert (line.rsh, line.rsh_alone) == ("", "")
+    line.reached()
+    assert line.pids == ()
+
+
+def test_an_ssh_that_does_not_come_to_an_answer_gets_the_options_only(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_module, "_ASK_LIMIT", 1.0)
+    pid = tmp_path / "pid"
+    one = bench(f'Match exec "echo $$ >{pid}; exec sleep 600"')
+    assert one.line.rsh == one.line.rsh_alone == remote_shell.rsh(remote_shell.options({}))
+    one.line.reached()
+    assert one.line.pids == ()
+    asked = procs.look(int(pid.read_text()))
+    until(lambda: asked is None or not procs.alive(asked), 10, "nothing of it to be left")

@@ -1,0 +1,424 @@
+"""Warm rsyncs, black-box: which rsync carries what, and how many there are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from support import procs, trees
+from support.daemon import Daemon, MakeDaemon
+from support.procs import Process
+from support.rsyncd import MakeRsyncd, Rsyncd
+from support.sshd import Sshd
+from support.wait import until
+from support.warm import Location, MakeWarm, Warm, set_up
+
+ROOT = os.geteuid() == 0
+
+# One rsync for each tree, over every transport -------------------------------------------------------------
+
+TRANSPORTS = ("local", "limited", "daemon", "module", "ssh")
+USER, PASSWORD = "mirror", "not secret"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, shared_sshd: Sshd) -> Iterator[Warm]:
+    """One daemon, two trees, all transports with various settings; shared by tests that leave it at rest."""
+    home = tmp_path_factory.mktemp("warm")
+    made: list[Daemon] = []
+
+    def make(
+        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Daemon:
+        made.append(Daemon(home / "inosync", config, args, env))
+        return made[0]
+
+    secret = home / "secret"
+    secret.write_text(PASSWORD + "\n")
+    secret.chmod(0o600)
+    server = Rsyncd(home / "rsyncd", {"daemon": home / "nodes/daemon"}, USER, PASSWORD)
+    other = Rsyncd(home / "other", {"module": home / "nodes/module"})
+    nodes: dict[str, Location] = {
+        "local": "",
+        "limited": {"rspeed": 4000, "extra": "--chmod=F640"},
+        "daemon": {"node": server.url("daemon"), "extra": ["-z", f"--password-file={secret}"]},
+        "module": {"node": f"{other.colons('module')}", "extra": other.port_option, "rspeed": 4000},
+        "ssh": {"node": shared_sshd.node("a", f"{home}/nodes/ssh/"), "extra": "-z --compress-level=1"},
+    }
+    w = set_up(home, make, nodes, ("one", "two"), shared_sshd.env(), rexcludes=["*.tmp", "/private/"])
+    try:
+        server.start()
+        other.start()
+        w.daemon.start()
+        yield w
+        w.daemon.close()
+    finally:
+        with contextlib.suppress(AssertionError):
+            w.daemon.close()
+        server.kill()
+        other.kill()
+
+
+@pytest.fixture
+def shared(world: Warm) -> Warm:
+    """The shared setup, at rest."""
+    world.until_warm()
+    return world
+
+
+def test_a_change_goes_through_the_rsync_that_waits_and_starts_none_but_the_next(shared: Warm) -> None:
+    before = shared.until_warm()
+    assert set(before) == set(TRANSPORTS)
+    for number in range(3):
+        counts = {node: (shared.batches(node, "one"), shared.batches(node, "two")) for node in TRANSPORTS}
+        shared.change("file", f"{number}", "one")
+        shared.change("kept.tmp", f"{number}", "one")
+        for node in TRANSPORTS:
+            shared.until_arrived(node, "file", f"{number}", "one")
+        gone = [before[node]["one"] for node in TRANSPORTS]
+        after = shared.until_warm(but=gone)
+        for node, (one, two) in counts.items():
+            # Only the one that waits now was started since: so it was the one from before that has it done.
+            assert shared.batches(node, "one") == one + 1
+            assert shared.batches(node, "two") == two
+            assert not procs.alive(before[node]["one"])
+            assert after[node]["two"] == before[node]["two"]
+            assert not (shared.copy(node, "one") / "kept.tmp").exists()
+        before = after
+    modes = {node: (shared.copy(node, "one") / "file").stat().st_mode & 0o777 for node in TRANSPORTS}
+    assert modes.pop("limited") == 0o640
+    assert set(modes.values()) == {(shared.tree("one") / "file").stat().st_mode & 0o777}
+
+
+def test_each_transport_has_what_was_configured_and_the_passwords_stay_out_of_sight(shared: Warm) -> None:
+    titles = {node: procs.title(shared.spare(node, "one").pid) for node in TRANSPORTS}
+    assert all("--files-from=-" in title for title in titles.values())
+    assert all("--exclude=*.tmp" in title and "--exclude=/private/" in title for title in titles.values())
+    assert {node for node, title in titles.items() if "--bwlimit=4000" in title} == {"limited", "module"}
+    assert {node for node, title in titles.items() if " -z" in title} == {"daemon", "ssh"}
+    assert {node for node, t in titles.items() if "--sockopts=TCP_NODELAY" in t} == {"daemon", "module"}
+    below = [procs.title(pid) for node in TRANSPORTS for pid in shared.daemon.rsyncs(node)]
+    assert PASSWORD not in "\n".join(below)
+    [ssh] = [t for t in below if re.match(r"\S*ssh .* rsync --server .*/ssh/one/", t)]
+    for option in ("BatchMode", "ServerAliveInterval"):
+        assert option in ssh
+
+
+def test_many_changes_in_sequence_go_one_by_one_and_all_arrive(shared: Warm) -> None:
+    counts, since = {node: shared.batches(node) for node in TRANSPORTS}, len(shared.daemon.log())
+    for number in range(15):
+        shared.change(f"sequence-{number % 3}", f"{number}", "two")
+        for node in TRANSPORTS:
+            shared.until_arrived(node, f"sequence-{number % 3}", f"{number}", "two")
+    shared.until_warm()
+    for node in TRANSPORTS:
+        # Each batch was for one change, and had one rsync, whether that was there already or not.
+        assert shared.sizes(node, since) == [1] * 15
+        assert shared.batches(node) - counts[node] == 15
+
+
+def test_a_directory_that_comes_and_goes_and_excluded_names_need_no_full_mirror(shared: Warm) -> None:
+    fulls = shared.rsync.starts("full ")
+    home = shared.home / "outside"
+    (home / "sub/private").mkdir(parents=True)
+    (home / "sub/x.tmp").touch()
+    (home / "sub/file\nwith a newline").write_text("content")
+    home.rename(shared.tree("one") / "inside")
+    for node in TRANSPORTS:
+        shared.until_arrived(node, "inside/sub/file\nwith a newline", tree="one")
+        assert not (shared.copy(node, "one") / "inside/sub/x.tmp").exists()
+    shared.until_warm()
+    shutil.rmtree(shared.tree("one") / "inside")
+    copies = [shared.copy(node, "one") / "inside" for node in TRANSPORTS]
+    until(lambda: not any(copy.exists() for copy in copies), 60, "it to go everywhere")
+    assert shared.rsync.starts("full ") == fulls
+
+
+def test_a_reload_without_a_difference_leaves_every_rsync_in_its_place(shared: Warm) -> None:
+    before = shared.until_warm()
+    shared.reload()
+    shared.reload()
+    shared.change("reloaded", tree="one")
+    for node in TRANSPORTS:
+        shared.until_arrived(node, "reloaded", tree="one")
+    after = shared.until_warm(but=[before[node]["one"] for node in TRANSPORTS])
+    assert all(after[node]["two"] == before[node]["two"] for node in TRANSPORTS)
+
+
+# Which rsync a batch goes through --------------------------------------------------------------------------
+
+
+def test_what_changes_during_a_transfer_is_the_next_batch_and_goes_without_waiting(warm: MakeWarm) -> None:
+    w = warm({"slow": {"rspeed": 300}, "other": ""})
+    w.daemon.start()
+    w.until_warm()
+    for round_ in range(2):
+        (w.home / "big").write_bytes(os.urandom(250_000))
+        (w.home / "big").rename(w.tree() / "big")
+        w.until_title("slow", r"\[syncing\] 1 path")
+        for number in range(30):
+            w.change(f"burst-{number}", f"{round_}")
+        w.until_level()
+    w.until_warm()
+    counts = w.sizes("slow")
+    assert sum(counts) >= 62
+    # Through an rsync of its own, one that was on its way, or one that waited: none was for nothing.
+    assert w.batches("slow") == len(counts) + 1
+    assert w.warnings() == []
+
+
+def test_a_batch_goes_through_an_rsync_that_is_still_connecting(warm: MakeWarm) -> None:
+    w = warm({"a": "", "b": ""})
+    w.daemon.start()
+    w.until_warm()
+    began = w.batches("a")
+    w.rsync.hold("a")
+    try:
+        w.change("first")
+        until(lambda: w.batches("a") == began + 1, 60, "the next one")
+        w.until_arrived("a", "first")
+        w.change("second")
+        w.change("third")
+        w.until_title("a", r"\[syncing\] .*")
+        w.until_arrived("b", "third")
+        assert not w.has("a", "second")
+        assert w.batches("a") == began + 1
+    finally:
+        w.rsync.mend("a")
+    w.until_level()
+    w.until_warm()
+    # first; second, perhaps with third; third, perhaps; and the one that waits.
+    assert w.batches("a") <= began + 3
+    assert w.warnings() == []
+
+
+def test_nothing_is_started_while_a_transfer_runs(warm: MakeWarm) -> None:
+    w = warm({"slow": {"rspeed": 200}}, ("one", "two"))
+    w.daemon.start()
+    spare = w.until_warm()["slow"]
+    began = w.batches("slow")
+    (w.home / "big").write_bytes(os.urandom(200_000))
+    (w.home / "big").rename(w.tree("one") / "big")
+    w.until_title("slow", r"\[syncing\] 1 path")
+    while "[syncing]" in w.title("slow"):
+        if w.batches("slow") != began:
+            # Only if it ended between the two looks.
+            assert "[syncing]" not in w.title("slow")
+    after = w.until_warm(but=[spare["one"]])["slow"]
+    assert after["two"] == spare["two"]
+    assert w.batches("slow") == began + 1
+
+
+# The root of a tree ----------------------------------------------------------------------------------------
+
+
+def place(path: Path) -> tuple[int, int] | None:
+    """What tells a directory from any other."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def reads_from(process: Process) -> tuple[int, int] | None:
+    """The directory that a process is in."""
+    return place(Path(f"/proc/{process.pid}/cwd"))
+
+
+def until_all_read_from(w: Warm, root: Path) -> None:
+    """Wait until each node's waiting rsync reads from what is at that path now."""
+    until(
+        lambda: all(
+            set(found := w.spares(node)) == set(w.names) and reads_from(found[root.name]) == place(root)
+            for node in w.nodes()
+        ),
+        60,
+        "rsyncs that wait in the new directory",
+    )
+
+
+def test_a_root_that_is_replaced_is_not_read_by_an_rsync_of_the_old_one(
+    tmp_path: Path, daemon: MakeDaemon, sshd: Sshd
+) -> None:
+    nodes = {"local": "", "ssh": sshd.node("a", f"{tmp_path}/nodes/ssh/")}
+    w = set_up(tmp_path, daemon, nodes, ("tree", "other"), sshd.env())
+    for name in ("same", "only old"):
+        w.change(name, "old")
+    w.daemon.start()
+    before = w.until_warm()
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.mkdir()
+    (new / "same").write_text("new")
+    (new / "only new").write_text("new")
+    w.tree().rename(old)
+    new.rename(w.tree())
+    # To be sent by one that is still in there.
+    for number in range(5):
+        (old / "only old").write_text(f"secret {number}")
+        (old / f"secret-{number}").write_text("secret")
+        (w.tree() / f"after-{number}").write_text("new")
+    w.until_level()
+    for node in nodes:
+        assert trees.diff(trees.snapshot(w.tree()), trees.snapshot(w.copy(node))) == []
+    # Without another change.
+    until_all_read_from(w, w.tree())
+    assert not any(procs.alive(before[node]["tree"]) for node in nodes)
+    assert all(w.spare(node, "other") == before[node]["other"] for node in nodes)
+    counts = [w.batches(node) for node in nodes]
+    w.change("same", "newer")
+    for node in nodes:
+        w.until_arrived(node, "same", "newer")
+    w.until_warm()
+    assert [w.batches(node) for node in nodes] == [count + 1 for count in counts]
+    assert not list(tmp_path.glob("nodes/*/*/secret*"))
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path], None]]:
+    """Mount a tmpfs."""
+    mounted: list[Path] = []
+
+    def make(path: Path) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(path)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"nothing can be mounted: {done.stderr.strip()}")
+        mounted.append(path)
+
+    yield make
+    for path in mounted:
+        # Lazily: a process of a test that failed must not leave it mounted.
+        subprocess.run(["umount", "-l", str(path)], stdin=subprocess.DEVNULL, check=False)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root mounts")
+def test_a_root_that_is_mounted_over_is_not_read_by_an_rsync_from_below(
+    warm: MakeWarm, mount: Callable[[Path], None]
+) -> None:
+    w = warm({"a": "", "b": ""})
+    w.change("below")
+    w.daemon.start()
+    w.until_level()
+    w.until_warm()
+    mount(w.tree())
+    # Changes that are seen although they are below the mount. What is sent is what is at the path now.
+    below = os.open(f"/proc/{w.spare('a').pid}/cwd", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in ("below", "new below"):
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=below))
+    finally:
+        os.close(below)
+    until(lambda: not list(w.home.glob("nodes/*/tree/below")), 60, "it to be gone")
+    w.until_warm()
+    assert not list(w.home.glob("nodes/*/tree/new below"))
+    assert all(reads_from(w.spare(node)) == place(w.tree()) for node in w.nodes())
+
+
+# Settings --------------------------------------------------------------------------------------------------
+
+
+def test_other_settings_replace_what_waits_and_only_where_they_are_other(warm: MakeWarm) -> None:
+    w = warm({"a": "", "b": ""})
+    w.daemon.start()
+    before = w.until_warm()
+    w.reload(rnodes=[w.item("a", {"rspeed": 3000}), w.item("b")])
+    after = w.until_warm(but=[before["a"]["tree"]])
+    assert "--bwlimit=3000" in procs.title(after["a"]["tree"].pid)
+    assert after["b"] == before["b"]
+    w.until_gone(before["a"]["tree"])
+    w.reload(extra="-z --chmod=F600", rnodes=[w.item("a", {"rspeed": 3000}), w.item("b")])
+    last = w.until_warm(but=[after["a"]["tree"], after["b"]["tree"]])
+    for node in w.nodes():
+        assert " -z --chmod=F600 " in procs.title(last[node]["tree"].pid)
+    w.change("file")
+    for node in w.nodes():
+        w.until_arrived(node, "file")
+        assert (w.copy(node) / "file").stat().st_mode & 0o777 == 0o600
+    w.until_warm(but=[spare["tree"] for spare in last.values()])
+    assert not {p.pid for p in (*before["a"].values(), *after["b"].values())} & set(w.daemon.rsyncs())
+    assert w.warnings() == []
+
+
+def test_without_rwarm_nothing_waits_and_every_batch_has_its_own_rsync(warm: MakeWarm) -> None:
+    w = warm({"warm": "", "cold": {"rwarm": False}})
+    w.daemon.start()
+    w.until_warm("warm")
+    w.until_level()
+
+    def settled(hot: Sequence[str]) -> None:
+        w.until_level()
+        if hot:
+            w.until_warm(*hot)
+
+    def check(cold: Sequence[str], hot: Sequence[str], prefix: str) -> None:
+        for number in range(3):
+            settled(hot)
+            counts = {node: w.batches(node) for node in w.nodes()}
+            w.change(f"{prefix}-{number}")
+            settled(hot)
+            assert {node: w.batches(node) - counts[node] for node in w.nodes()} == dict.fromkeys(w.nodes(), 1)
+            assert not any(w.daemon.rsyncs(node) for node in cold)
+
+    check(["cold"], ["warm"], "one")
+    w.reload(rwarm=False)
+    check(["warm", "cold"], [], "none")
+    # The node's own setting is the stronger one.
+    w.reload(rwarm=False, rnodes=[w.item("warm"), w.item("cold", {"rwarm": True})])
+    check(["warm"], ["cold"], "other")
+    w.reload(rnodes=[w.item("warm"), w.item("cold")])
+    w.until_warm()
+    check([], ["warm", "cold"], "both")
+    assert w.warnings() == []
+
+
+def test_pretending_connects_to_no_node(tmp_path: Path, daemon: MakeDaemon) -> None:
+    w = set_up(tmp_path, lambda config, *_: daemon(config, ("-p",)), {"a": ""})
+    w.daemon.start()
+    until(lambda: "1 ok" in w.daemon.title(), 60, "the full mirror")
+    w.change("file")
+    until(lambda: "file" in w.daemon.output(), 60, "a batch")
+    assert w.rsync.starts() == []
+
+
+# The end ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "the master killed", "a worker killed", "a worker stopped"])
+def test_nothing_is_left_of_what_waited(
+    how: str, tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
+) -> None:
+    server = rsyncd({"daemon": tmp_path / "nodes/daemon"})
+    nodes = {"local": "", "daemon": server.url("daemon"), "ssh": sshd.node("a", f"{tmp_path}/nodes/ssh/")}
+    w = set_up(tmp_path, daemon, nodes, ("one", "two"), sshd.env())
+    w.daemon.start()
+    before = [process for found in w.until_warm().values() for process in found.values()]
+    if how == "SIGTERM":
+        assert w.daemon.stop() == 0
+    elif how == "a worker killed":
+        for worker in w.daemon.workers().values():
+            os.kill(worker, signal.SIGKILL)
+    else:
+        if how == "a worker stopped":
+            for worker in w.daemon.workers().values():
+                process = procs.look(worker)
+                assert process is not None
+                procs.send(process, signal.SIGSTOP)
+        w.daemon.kill9()
+    until(lambda: not any(map(procs.alive, before)), 60, "the rsyncs to end")
+    if how != "a worker killed":
+        until(lambda: not server.connections(), 60, "the node to see that")
+        until(lambda: not w.daemon.descendants(), 60, "everything to end")
+        w.daemon.start()
+    w.change("file", tree="two")
+    w.until_level()
+    w.until_warm()
+    w.change("another", tree="two")
+    w.until_level()

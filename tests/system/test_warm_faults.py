@@ -1,0 +1,314 @@
+"""Warm rsyncs and what goes wrong with them, black-box: nodes, connections and the rsyncs themselves die.
+
+Idle, that is noticed without any change being made; with a batch, it costs nothing but a cold start.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support import procs
+from support.churn import Churn
+from support.daemon import MakeDaemon
+from support.procs import Server
+from support.rsyncd import MakeRsyncd
+from support.sshd import Sshd
+from support.wait import until
+from support.warm import (
+    FIRST,
+    LONGEST,
+    OK,
+    RETRY,
+    TIME,
+    Everywhere,
+    MakeWarm,
+    below,
+    cont,
+    end,
+    locations,
+    set_up,
+    stop,
+)
+
+ROOT = os.geteuid() == 0
+
+KEPT_NO_MORE = r"WARNING: (\S+): (.*): no connection is kept to it"
+
+
+# Idle ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["daemon", "ssh"])
+def test_a_node_that_goes_away_is_told_of_without_a_change_and_so_is_its_return(
+    transport: str, tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd
+) -> None:
+    server: Server = own_sshd
+    location = own_sshd.node("a", f"{tmp_path}/nodes/away/")
+    if transport == "daemon":
+        server = made = rsyncd({"away": tmp_path / "nodes/away"})
+        location = made.url("away")
+    w = set_up(tmp_path, daemon, {"away": location, "other": ""}, env=own_sshd.env())
+    w.daemon.start()
+    before = w.until_warm()
+    w.until_level()
+    fulls = w.rsync.starts("full ")
+    count, began = w.batches("away"), time.monotonic()
+    server.kill()
+    w.until_title("away", rf"{RETRY} .*Connection refused.*, 0 behind")
+    until(lambda: "[2 nodes: 1 ok, 1 retrying]" in w.daemon.title(), 60, "the master to tell")
+    w.until_gone(before["away"]["tree"])
+    w.until_title("away", rf"\[retry ([5-9]|\d\d+) at {TIME}\] .*Connection refused.*, 0 behind")
+    tries = w.batches("away") - count
+    took = time.monotonic() - began
+    # The first may follow at once.
+    assert took >= sum(0.75 * min(FIRST * 2**n, LONGEST) for n in range(tries - 2)), f"{tries} in {took} s"
+    # The others work as ever.
+    for number in range(3):
+        w.change("file", f"{number}")
+        w.until_arrived("other", "file", f"{number}")
+    w.until_title("other", OK)
+    w.until_title("away", rf"{RETRY} .*Connection refused.*, [1-9] behind")
+    server.start()
+    w.until_level()
+    w.until_warm()
+    # Now with nothing to be done when it is back.
+    server.kill()
+    w.until_title("away", rf"{RETRY} .*Connection refused.*, 0 behind")
+    server.start()
+    w.until_title("away", OK)
+    until(lambda: "[2 nodes: 2 ok]" in w.daemon.title(), 60, "the master to tell")
+    w.until_warm()
+    assert w.rsync.starts("full ") == fulls
+    assert "other: " not in "\n".join(w.warnings())
+    w.change("last")
+    w.until_level()
+
+
+CUTS = ("the far end", "the child", "rsync, politely", "rsync")
+
+
+def test_a_connection_that_is_cut_is_made_anew_and_is_no_failure(everywhere: Everywhere) -> None:
+    w = everywhere.warm
+    w.daemon.start()
+    for what in CUTS:
+        spares = {node: found["tree"] for node, found in w.until_warm().items()}
+        counts = {node: w.batches(node) for node in spares}
+        victims = everywhere.cut(what, spares)
+        w.until_warm(but=[spares[node] for node in victims])
+        for node, spare in spares.items():
+            assert w.batches(node) - counts[node] == (node in victims), (what, node)
+            assert (w.spare(node) == spare) == (node not in victims)
+        for node in victims:
+            w.until_gone(spares[node])
+        # So that it does not look as if the nodes did not like them.
+        w.change("file", what)
+        w.until_level()
+    assert w.warnings() == []
+
+
+@pytest.mark.parametrize("count", [1, 5], ids=["one tree", "five trees"])
+def test_one_cut_of_all_connections_does_not_look_like_many(
+    count: int, tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
+) -> None:
+    names = tuple(f"tree-{number}" for number in range(count))
+    server = rsyncd({"daemon": tmp_path / "nodes/daemon"})
+    w = warm({"daemon": server.url("daemon")}, names)
+    w.daemon.start()
+    before = list(w.until_warm()["daemon"].values())
+    server.drop()
+    w.until_warm(but=before)
+    assert w.warnings() == []
+    before = list(w.until_warm()["daemon"].values())
+    server.kill()
+    w.until_title("daemon", rf"{RETRY} .*Connection refused.*, 0 behind")
+    server.start()
+    w.until_warm(but=before)
+    assert not re.search(KEPT_NO_MORE, w.daemon.log())
+
+
+def test_a_node_that_comes_and_goes_is_followed(tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd) -> None:
+    server = rsyncd({"daemon": tmp_path / "nodes/daemon"})
+    w = warm({"daemon": server.url("daemon"), "other": ""})
+    w.daemon.start()
+    for _ in range(5):
+        w.until_warm()
+        server.kill()
+        w.until_title("daemon", rf"{RETRY} .*Connection refused.*, 0 behind")
+        server.start()
+    w.until_warm()
+    w.until_title("daemon", OK)
+    assert not re.search(KEPT_NO_MORE, w.daemon.log())
+
+
+def test_a_node_that_is_not_there_at_the_start_is_told_of(
+    tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
+) -> None:
+    server = rsyncd({"daemon": tmp_path / "nodes/daemon"})
+    server.kill()
+    w = warm({"daemon": server.url("daemon"), "other": ""})
+    w.daemon.start()
+    w.until_title("daemon", rf"{RETRY} .*Connection refused.*, 1 behind")
+    w.until_title("other", OK)
+    server.start()
+    w.until_level()
+    w.until_warm()
+
+
+# When the batch comes --------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_meets_a_connection_just_dead_goes_on_a_cold_start_and_is_no_failure(
+    everywhere: Everywhere,
+) -> None:
+    w = everywhere.warm
+    # Its worker hears of a batch no earlier than the others are handed it.
+    w.configure({**locations(w), "last": ""})
+    w.daemon.start()
+    for what in CUTS:
+        spares = {node: found["tree"] for node, found in w.until_warm().items()}
+        w.until_level()
+        workers = [process for node, process in w.workers().items() if node != "last"]
+        for worker in workers:
+            stop(worker)
+        del spares["last"]
+        everywhere.cut(what, spares)
+        w.change("file", what)
+        w.until_arrived("last", "file", what)
+        # They find at once that there is a batch, and that there is no connection.
+        for worker in workers:
+            cont(worker)
+        w.until_level()
+    assert w.warnings() == []
+
+
+def test_a_batch_that_a_connection_swallows_goes_on_a_cold_start_and_is_no_failure(
+    everywhere: Everywhere,
+) -> None:
+    """The far end is there when the names are written, and dead before it has done anything about them."""
+    w = everywhere.warm
+    w.daemon.start()
+    spares = w.until_warm()
+    w.until_level()
+    far = [*everywhere.rsyncd.connections(), *everywhere.sshd.connections(), below(spares["local"]["tree"])]
+    for process in far:
+        stop(process)
+    w.change("file")
+    for node in spares:
+        w.until_title(node, r"\[syncing\] 1 path")
+    end(far)
+    w.until_level()
+    w.until_warm(but=[spare["tree"] for spare in spares.values()])
+    assert w.warnings() == []
+
+
+def test_a_node_that_hangs_is_given_up_after_rtimeout_and_others_do_not_notice(
+    tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
+) -> None:
+    server = rsyncd({"hangs": tmp_path / "nodes/hangs"})
+    w = warm({"hangs": {"node": server.url("hangs"), "rtimeout": 1}, "other": ""})
+    w.daemon.start()
+    before = w.until_warm()["hangs"]["tree"]
+    server.pause()
+    try:
+        w.change("file")
+        w.until_arrived("other", "file")
+        w.until_title("hangs", rf"{RETRY} no progress for 1 s, 1 behind")
+        w.until_gone(before)
+    finally:
+        server.resume()
+    w.until_level()
+    w.until_warm()
+
+
+# Nodes that do not like connections that are kept ----------------------------------------------------------
+
+
+def test_a_node_that_cuts_idle_connections_gets_cold_starts_after_a_few(
+    tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
+) -> None:
+    server = rsyncd({"cuts": tmp_path / "nodes/cuts"}, options={"timeout": "1"})
+    w = warm({"cuts": server.url("cuts"), "other": ""})
+    w.daemon.start()
+    [said] = [w.daemon.until_logged(KEPT_NO_MORE)]
+    assert said[1] == "cuts"
+    until(lambda: not w.daemon.rsyncs("cuts"), 60, "none to be kept")
+    w.until_level()
+    w.until_warm("other")
+    count = w.batches("cuts")
+    assert count <= 4
+    for number in range(5):
+        w.change("file", f"{number}")
+        w.until_level()
+    w.until_warm("other")
+    assert w.batches("cuts") == count + 5
+    assert not w.daemon.rsyncs("cuts")
+    assert w.warnings() == [line for line in w.warnings() if re.search(KEPT_NO_MORE, line)]
+    assert len(w.warnings()) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one tree", "two trees"])
+def test_a_node_with_one_connection_is_never_locked_out_by_what_waits(
+    count: int, tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
+) -> None:
+    names = ("one", "two")[:count]
+    server = rsyncd({"full": tmp_path / "nodes/full"}, options={"max connections": "1"})
+    w = warm({"full": server.url("full"), "other": ""}, names)
+    w.daemon.start()
+    w.until_level()
+    w.until_warm("other")
+    for number in range(3):
+        for name in names:
+            w.change(f"file-{number}", tree=name)
+        w.until_level()
+    # Full mirrors of all of it, while connections may be kept.
+    for number in range(2):
+        if count == 1:
+            w.until_warm("other")
+        before = w.fulls("full")
+        for name in names:
+            w.tree(name).rename(tmp_path / "away")
+            (tmp_path / "away").rename(w.tree(name))
+        until(lambda: w.fulls("full") > before, 60, "a full mirror")  # noqa: B023
+        w.until_level()
+        w.change(f"after-{number}", tree=names[-1])
+        w.until_level()
+    said = re.findall(KEPT_NO_MORE, w.daemon.log())
+    assert [node for node, _ in said] == ["full"][: len(said)]
+    if count == 2:
+        assert len(said) == 1
+
+
+# Everything at once ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
+def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
+    rwarm: bool, everywhere: Everywhere, seed: int
+) -> None:
+    w = everywhere.warm
+    w.configure(locations(w), rwarm=rwarm)
+    outside = w.home / "outside"
+    outside.mkdir()
+    churn = Churn(os.fsencode(w.tree()), seed, os.fsencode(outside))
+    chance = random.Random(seed)
+    churn.run(60)
+    w.daemon.start()
+    w.until_level()
+    for _ in range(25):
+        churn.run(chance.randrange(1, 30), seconds=chance.choice([0, 0, 0.1, 0.3]))
+        victims = [process for worker in w.workers().values() for process in procs.family([worker.pid])[1:]]
+        if victims and chance.random() < 0.7:
+            procs.send(chance.choice(victims), chance.choice([signal.SIGKILL, signal.SIGTERM]))
+        elif chance.random() < 0.3:
+            chance.choice([everywhere.rsyncd, everywhere.sshd]).drop()
+    try:
+        w.until_level(timeout=90)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{churn.tail(150)}") from None

@@ -1,0 +1,149 @@
+"""Pacing and slots, black-box: when batches go, how many there are, and how many at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+from support.rsyncd import MakeRsyncd
+from support.wait import until
+from support.warm import OK, TIME, Location, MakeWarm
+
+ROOT = os.geteuid() == 0
+
+
+# Slots -----------------------------------------------------------------------------------------------------
+
+
+def test_no_more_full_mirrors_run_at_once_than_there_are_slots(warm: MakeWarm) -> None:
+    w = warm({f"n{number}": "" for number in range(20)}, rslots=3)
+    for number in range(20):
+        w.change(f"{number}")
+    noted = w.home / "noted"
+    w.rsync.fault(
+        "nodes",
+        f'[ "$kind" = full ] || exec rsync "$@"\n'
+        f'echo + >>{noted}; sleep 0.1; rsync "$@"; code=$?; echo - >>{noted}; exit $code',
+    )
+    w.daemon.start()
+    w.until_level()
+    steps = [{"+": 1, "-": -1}[line] for line in noted.read_text().split()]
+    running = list(itertools.accumulate(steps))
+    assert (len(steps), running[-1]) == (40, 0)
+    assert max(running) == 3
+    w.until_warm()
+    # What is small asks for no slot: one node that hangs does not hold up the others, nor do three.
+    for node in ("n0", "n1", "n2", "n3"):
+        w.rsync.hold(node)
+    try:
+        for number in range(2):
+            w.change("small", f"{number}")
+            for node in w.nodes()[4:]:
+                w.until_arrived(node, "small", f"{number}")
+    finally:
+        for node in ("n0", "n1", "n2", "n3"):
+            w.rsync.mend(node)
+    w.until_level()
+
+
+def test_who_is_out_of_reach_hangs_or_waits_for_its_next_try_holds_no_slot(
+    warm: MakeWarm, tmp_path: Path, rsyncd: MakeRsyncd
+) -> None:
+    server = rsyncd({"dead": tmp_path / "nodes/dead"})
+    server.kill()
+    nodes: dict[str, Location] = {"dead": server.url("dead"), "hangs": {"rtimeout": 1}, "a": "", "b": ""}
+    w = warm(nodes, rslots=1, rretry=(600, 600))
+    w.change("file")
+    w.rsync.fault("hangs", '[ "$kind" != full ] || exec sleep 1000')
+    w.daemon.start()
+    for node in ("a", "b"):
+        w.until_arrived(node, "file")
+        w.until_title(node, OK)
+    w.until_title("dead", rf"\[retry 1 at {TIME}\] .*Connection refused.*, 1 behind")
+    w.until_title("hangs", rf"\[retry 1 at {TIME}\] no progress for 1 s, 1 behind")
+    assert (w.fulls("dead"), w.fulls("hangs")) == (1, 1)
+
+
+def test_the_next_try_of_a_full_mirror_waits_for_a_slot_again(warm: MakeWarm) -> None:
+    w = warm({"fails": "", "holds": "", "third": ""}, rslots=1)
+    w.rsync.fault("fails", "echo 'rsync: no luck (5)' >&2; exit 12")
+    w.rsync.hold("holds")
+    w.daemon.start()
+    try:
+        until(lambda: w.fulls("holds"), 60, "the one that holds the slot")
+        w.until_title("fails", r"\[retry [1-9]\d* waits for a slot\] no luck \(5\), 1 behind")
+        tries = w.fulls("fails")
+        w.rsync.mend("fails")
+        for number in range(5):
+            w.change(f"{number}")
+            until(lambda: w.daemon.title(), 60, "the master")
+            assert (w.fulls("fails"), w.fulls("third")) == (tries, 0)
+    finally:
+        w.rsync.mend("holds")
+    w.until_level()
+    assert (w.fulls("fails"), w.fulls("third")) == (tries + 1, 1)
+
+
+# Pacing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
+def test_a_flood_costs_at_most_one_batch_in_edelay(warm: MakeWarm, rwarm: bool) -> None:
+    equiet, edelay = 0.02, 1.0
+    w = warm({"a": "", "b": ""}, edelay=edelay, equiet=equiet, rwarm=rwarm)
+    w.daemon.start()
+    w.until_level()
+    if rwarm:
+        w.until_warm()
+    since = len(w.daemon.log())
+    began = time.monotonic()
+    for number in itertools.count():
+        (w.tree() / f"file-{number % 50}").write_text(f"{number}")
+        last = time.monotonic()
+        if last - began > 4:
+            break
+    w.until_level()
+    limit = (last - began) / edelay + math.log2(edelay / equiet) + 2
+    for node in w.nodes():
+        assert 2 <= len(w.sizes(node, since)) <= limit
+    # After a lull a change goes at once, and alone, and so does the next.
+    until(lambda: time.monotonic() - last > 2 * edelay, 60, "a lull")
+    since = len(w.daemon.log())
+    for name in ("first", "second"):
+        w.change(name)
+        for node in w.nodes():
+            w.until_arrived(node, name)
+    w.until_level()
+    assert [w.sizes(node, since) for node in w.nodes()] == [[1, 1], [1, 1]]
+
+
+def test_an_isolated_change_does_not_wait_for_edelay(warm: MakeWarm) -> None:
+    w = warm({"a": ""}, edelay=3600, equiet=0.02)
+    w.daemon.start()
+    w.until_warm()
+    for number in range(3):
+        w.change(f"{number}")
+        w.until_arrived("a", f"{number}")
+    w.until_level()
+
+
+def test_a_new_file_is_sent_when_it_is_closed(warm: MakeWarm) -> None:
+    w = warm({"a": ""}, edelay=0.05)
+    w.daemon.start()
+    w.until_warm()
+    count = w.batches("a")
+    with (w.tree() / "open").open("w") as file:
+        # Others come and go meanwhile.
+        for number in range(5):
+            w.change("other", f"{number}")
+            w.until_arrived("a", "other", f"{number}")
+        assert not (w.copy("a") / "open").exists()
+        file.write("content")
+    w.until_arrived("a", "open")
+    w.until_level()
+    w.until_warm()
+    assert w.batches("a") - count <= 12
