@@ -1,10 +1,13 @@
-"""What processes use, and when they rest, as /proc tells it (proc(5))."""
+"""What processes use, and when they rest, as /proc tells it (proc(5)); and what machine this is."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -21,18 +24,38 @@ BUSY = 0.08
 
 
 def cpu_seconds(pid: int) -> float:
-    """The processor time that a process has used itself (utime + stime); 0.0 when it is gone."""
+    """The processor time that a process of one thread has used itself; 0.0 when it is gone.
+
+    The scheduler counts nanoseconds; utime and stime are those, split by guess and cut to ticks of 10 ms.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        # Gone, or a kernel that does not count.
+        return sum(_ticks(pid)[:2]) * TICK
+
+
+def cpu_of_all(root: int) -> float:
+    """The processor time of a process and of all that came from it, those included that ended meanwhile.
+
+    In seconds. Those whose parent has not waited for them are lost; both tools do wait.
+    """
+    pids = [process.pid for process in procs.family([root])]
+    return sum(cpu_seconds(pid) + sum(_ticks(pid)[2:]) * TICK for pid in pids)
+
+
+def _ticks(pid: int) -> list[int]:
+    """utime, stime, and the same of the children that it has waited for; zeros when it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
+        return [0] * 4
+    return list(map(int, text.rpartition(")")[2].split()[11:15]))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process, in bytes."""
+    """Of one process or several, in bytes."""
 
     pss: int
     """What it shares with others counted in parts."""
@@ -40,11 +63,15 @@ class Memory:
     """What it shares with others counted in full."""
 
 
-def memory(pid: int) -> Memory:
-    """What a process holds at the moment."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    kib = {words[0]: int(words[1]) for words in map(str.split, lines)}
-    return Memory(kib["Pss:"] * 1024, kib["Rss:"] * 1024)
+def memory(*pids: int) -> Memory:
+    """What these processes hold at the moment; those that are gone hold nothing."""
+    pss = rss = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+            kib = {words[0]: int(words[1]) for words in map(str.split, lines)}
+            pss, rss = pss + kib["Pss:"] * 1024, rss + kib["Rss:"] * 1024
+    return Memory(pss, rss)
 
 
 def watches(pid: int) -> int:
@@ -57,7 +84,12 @@ def watches(pid: int) -> int:
     return count
 
 
-def until_idle(most: float = 3.0) -> None:
+def watches_allowed() -> int:
+    """How many inotify watches a user may have, all processes together."""
+    return int(Path("/proc/sys/fs/inotify/max_user_watches").read_text())
+
+
+def until_idle(most: float = 30.0) -> None:
     """Return when nothing that this process has started does much any more, after ``most`` seconds anyway."""
     deadline = time.monotonic() + most
     before = _use()
@@ -74,10 +106,36 @@ def _use() -> dict[int, float]:
     return {process.pid: cpu_seconds(process.pid) for process in family}
 
 
+def statement() -> str:
+    """One sentence: the processors, the kernel, and the versions of what is measured."""
+    names = {
+        "rsync": _version("rsync", "--version", word=2),
+        "lsyncd": _version("lsyncd", "--version", word=1),
+        "OpenSSH": _version("ssh", "-V", word=0).removeprefix("OpenSSH_").rstrip(","),
+    }
+    tools = [f"{name} {version}" for name, version in names.items() if version]
+    kernel = f"Linux {platform.release().partition('-')[0]}"
+    system = ", ".join([kernel, f"Python {platform.python_version()}", *tools])
+    return f"{os.cpu_count()} processors ({platform.machine()}), the nodes on the same ones; {system}."
+
+
+def _version(program: str, option: str, word: int) -> str:
+    """A word of what a program says of itself; empty if it is not installed."""
+    if not shutil.which(program):
+        return ""
+    done = subprocess.run([program, option], capture_output=True, text=True, check=False)
+    words = (done.stdout or done.stderr).split()
+    return words[word] if len(words) > word else ""
+
+
 def tidy_on_sigterm() -> None:
-    """Let SIGTERM end this process the way an exception does: with everything tidied up."""
+    """Let SIGTERM and SIGHUP end this process the way an exception does: with everything tidied up."""
 
     def end(number: int, _frame: object) -> NoReturn:
+        # A second one would only leave things behind.
+        for other in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)

@@ -1,103 +1,139 @@
-"""Medians, ratios, and the table for the README."""
+"""What was measured, as lines to read and as the tables of the README."""
 
 from __future__ import annotations
 
-import math
-import os
-import platform
-import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-OURS = "inosync"
-"""How the names of our own tools begin."""
+from bench import goals, machine
+from bench.goals import COLUMNS, Goal
+from bench.tools import DEFAULT, LSYNCD, QUICKEST, TUNED
+from bench.units import of_nodes, p90, ratio, share, shown
 
-Samples = Mapping[str, Sequence[float]]
-"""Seconds, by tool."""
+NOTE = """
+Medians. inosync has its default settings, ``equiet = 0``, or (cold) ``equiet = 0`` and ``rwarm = False``.
+lsyncd has ``delay = 0``; tuned is with ControlMaster over ssh, and with TCP_NODELAY to rsync daemons. "of
+lsyncd" and "of tuned" are what share of their time inosync takes: with ``equiet = 0`` for an isolated change,
+with its defaults for many files; the goals are of lsyncd where nothing else is said. All on {machine}
+"""
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was measured of one work."""
+class Latency:
+    """Seconds until all nodes had the result of one work, by tool."""
 
     work: str
     transport: str
     nodes: int
-    samples: Samples
+    samples: Mapping[str, Sequence[float]]
+    what: str
+    """The work in words."""
+    small: bool = False
+    """Whether it was less than the goals are about."""
+
+    @property
+    def judged(self) -> str:
+        """Which inosync: lsyncd's ``delay = 0`` is ``equiet = 0``, and many files want the default."""
+        return QUICKEST if self.work == "edit" else DEFAULT
+
+    def of(self, tool: str) -> float | None:
+        """What share of a tool's median inosync takes; None if that is not known."""
+        if not self.samples.get(tool) or not self.samples.get(self.judged):
+            return None
+        return ratio(median(self.samples[self.judged]), median(self.samples[tool]))
+
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """What was to be reached."""
+        return () if self.small else goals.LATENCY.get((self.work, self.transport, self.nodes), ())
 
 
-def p90(samples: Sequence[float]) -> float:
-    """What nine of ten samples do not exceed."""
-    return sorted(samples)[math.ceil(0.9 * len(samples)) - 1]
+@dataclass(frozen=True)
+class Figure:
+    """Anything else that was measured, beside what it is compared with."""
+
+    what: str
+    ours: str
+    theirs: str = ""
+    share: float | None = None
+    most: float | None = None
+    """The goal for the share."""
 
 
-def shown(seconds: float) -> str:
-    """A duration with three digits or so: ``3.1 ms``, ``250 ms``, ``4.20 s``."""
-    if math.isinf(seconds):
-        return "never"
-    if seconds < 1:
-        return f"{seconds * 1000:.{0 if seconds >= 0.1 else 1}f} ms"
-    return f"{seconds:.{2 if seconds < 10 else 1}f} s"
-
-
-def ratio(ours: float, theirs: float) -> str:
-    """What share of theirs ours is; a dash when there is nothing to compare."""
-    return f"{ours / theirs:.2f}" if math.isfinite(ours) and math.isfinite(theirs) else "-"
-
-
-def text(result: Result) -> str:
-    """A line for each tool; the ratios are those of the fastest inosync's median to its."""
-    ours = _ours(result)
-    lines = [f"{result.work}, {result.transport}, {result.nodes} node{'s' * (result.nodes != 1)}"]
+def text(result: Latency) -> str:
+    """A line for each tool, with the share of it that inosync takes, and the goals."""
+    lines = [f"{result.what}, {result.transport}, {of_nodes(result.nodes)}"]
     for tool, samples in result.samples.items():
-        middle = median(samples)
-        line = f"  {tool:22} median {shown(middle):>8}   p90 {shown(p90(samples)):>8}   n {len(samples):3}"
-        if not tool.startswith(OURS):
-            line += f"   inosync takes {ratio(ours, middle)} of it"
+        if not samples:
+            lines.append(f"  {tool:18} failed")
+            continue
+        line = f"  {tool:18} median {shown(median(samples)):>8}   p90 {shown(p90(samples)):>8}"
+        line += f"   n {len(samples):3}"
+        if not tool.startswith(DEFAULT):
+            line += f"   {result.judged} takes {share(result.of(tool))} of it"
         lines.append(line)
+    for goal in result.goals:
+        found = result.of(goal.of)
+        lines.append(f"  goal {goal}: {share(found)}, reached: {goals.reached(found, goal.most)}")
     return "\n".join(lines)
 
 
-def rst(results: Sequence[Result]) -> str:
-    """A simple table of reStructuredText, with a line below it that tells what is in it."""
-    # Words that only one transport knows share a column; the rows say which transport it is.
-    tools = list(dict.fromkeys(tool for result in results for tool in map(_column, result.samples)))
-    rows = [["work", "nodes", *tools]]
-    for result in results:
-        cells = {_column(tool): _cell(tool, samples, result) for tool, samples in result.samples.items()}
-        start = [f"{result.work}, {result.transport}", str(result.nodes)]
-        rows.append(start + [cells.get(tool, "-") for tool in tools])
+def figure_text(figure: Figure) -> str:
+    """One line."""
+    line = f"{figure.what}: {figure.ours}"
+    if figure.theirs:
+        line += f" against {figure.theirs}"
+    if figure.share is not None:
+        line += f": {share(figure.share)}"
+    if figure.most is not None:
+        line += f", goal {figure.most:.2f}, reached: {goals.reached(figure.share, figure.most)}"
+    return line
+
+
+def rst(latencies: Sequence[Latency], figures: Sequence[Figure]) -> str:
+    """Simple tables of reStructuredText, with what has to be known about them."""
+    parts = []
+    if latencies:
+        head = ["work", "nodes", *COLUMNS.values(), "of lsyncd", "of tuned", "goal", "reached"]
+        parts.append(table([head, *(row for latency in latencies for row in _rows(latency))]))
+        parts.append(wrapped(NOTE.format(machine=machine.statement())))
+    if figures:
+        head = ["measured", "inosync", "beside", "share", "goal", "reached"]
+        parts.append(table([head, *map(_figure_row, figures)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def wrapped(text: str) -> str:
+    """A paragraph, for a README."""
+    return textwrap.fill(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the head. A first cell must not be empty: what is empty there would join the rows."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = "  ".join("=" * width for width in widths)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    table = [rule, lines[0], rule, *lines[1:], rule]
-    return "\n".join([*(line.rstrip() for line in table), "", _conditions(), ""])
+    return "\n".join(line.rstrip() for line in [rule, lines[0], rule, *lines[1:], rule])
 
 
-def _column(tool: str) -> str:
-    return "lsyncd, tuned" if tool in ("lsyncd, ControlMaster", "lsyncd, TCP_NODELAY") else tool
+def _rows(result: Latency) -> list[list[str]]:
+    start = [f"{result.what}, {result.transport}", str(result.nodes)]
+    cells = [_cell(result.samples.get(tool, ())) for tool in COLUMNS]
+    shares = [share(result.of(LSYNCD)), share(result.of(TUNED))]
+    wanted = "; ".join(goal.short for goal in result.goals) or "-"
+    got = "; ".join(goals.reached(result.of(goal.of), goal.most) for goal in result.goals) or "-"
+    return [[*start, *cells, *shares, wanted, got]]
 
 
-def _cell(tool: str, samples: Sequence[float], result: Result) -> str:
-    middle = median(samples)
-    cell = shown(middle)
-    if len(samples) >= 10:
-        cell += f" ({shown(p90(samples))})"
-    return cell if tool.startswith(OURS) else f"{cell}: {ratio(_ours(result), middle)}"
+def _cell(samples: Sequence[float]) -> str:
+    return shown(median(samples)) if samples else "-"
 
 
-def _ours(result: Result) -> float:
-    """The lower median, where there are two of ours."""
-    return min(median(samples) for tool, samples in result.samples.items() if tool.startswith(OURS))
-
-
-def _conditions() -> str:
-    said = subprocess.run(["rsync", "--version"], capture_output=True, text=True, check=True).stdout
-    rsync = " ".join(said.split()[:3])
-    system = f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}, {rsync}"
-    return (
-        "Median (p90): what share of it inosync takes, the faster one where there are two. Everything runs "
-        f"on the same {os.cpu_count()} processors, the nodes too; {system}. lsyncd has delay = 0 where "
-        "nothing else is said; tuned is with ControlMaster over ssh, and with TCP_NODELAY to a daemon."
-    )
+def _figure_row(figure: Figure) -> list[str]:
+    if figure.most is None:
+        goal = reached = "-"
+    else:
+        goal, reached = f"{figure.most:.2f}", goals.reached(figure.share, figure.most)
+    return [figure.what, figure.ours, figure.theirs or "-", share(figure.share), goal, reached]

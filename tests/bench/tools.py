@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
+from support import procs
 from support.daemon import Daemon
 from support.procs import Server
 from support.wait import until
@@ -20,6 +23,10 @@ from bench.nodes import Case
 
 # Without it each run with an rsync daemon costs some 100 ms in delayed ACKs.
 NODELAY = "--sockopts=TCP_NODELAY"
+
+DEFAULT, QUICKEST, COLD = "inosync", "inosync, equiet 0", "inosync, cold"
+LSYNCD, TUNED, DELAYED = "lsyncd", "lsyncd, tuned", "lsyncd, delay 1"
+BY_HAND = "rsync by hand"
 
 
 class Tool(Protocol):
@@ -31,8 +38,22 @@ class Tool(Protocol):
     def written(self) -> None:
         """All changes of the tree are made for now."""
 
+    def said(self) -> str:
+        """The end of its log."""
+
     def stop(self) -> None:
         """End it, and all that it has started."""
+
+
+class Resident(Tool, Protocol):
+    """A tool that stays."""
+
+    @property
+    def pid(self) -> int:
+        """Its master, from which all its other processes come."""
+
+    def parts(self) -> dict[str, list[int]]:
+        """The pids of all its processes, by what they do: "master", "workers", "rsync and ssh"."""
 
 
 Make = Callable[[Case], Tool]
@@ -46,14 +67,27 @@ class Inosync:
         env = case.sshd.env() if case.sshd else {}
         self._daemon = Daemon(case.home / "inosync", config | settings, env=env)
 
+    @property
+    def pid(self) -> int:
+        return self._daemon.pid
+
     def start(self) -> None:
         self._daemon.start()
 
     def written(self) -> None:
         pass
 
+    def said(self) -> str:
+        return self._daemon.log_tail()
+
     def stop(self) -> None:
         self._daemon.close()
+
+    def parts(self) -> dict[str, list[int]]:
+        workers = list(self._daemon.workers().values())
+        known = [self.pid, *workers]
+        others = [process.pid for process in procs.family(known) if process.pid not in known]
+        return {"master": [self.pid], "workers": workers, "rsync and ssh": others}
 
 
 class Lsyncd(Server):
@@ -101,14 +135,25 @@ class Lsyncd(Server):
         for host in hosts:
             argv = [*shlex.split(f"{rsh} {self._control}"), "-N", "-M", host]
             self._masters.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True))
-        until(lambda: all((self._case.home / host).exists() for host in hosts), 30, "the shared connections")
+        until(lambda: all((self._case.home / host).exists() for host in hosts), 60, "the shared connections")
 
     def written(self) -> None:
         pass
 
+    def said(self) -> str:
+        return self.log()[-4000:]
+
+    def parts(self) -> dict[str, list[int]]:
+        others = [process.pid for process in self.connections()]
+        return {"master": [self.pid], "rsync and ssh": [*others, *(one.pid for one in self._masters)]}
+
     def stop(self) -> None:
         try:
-            super().stop()
+            if self.running:
+                # It leaves behind what it has started, even while being told to end. The group is its own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+            super().kill()
         finally:
             for master in self._masters:
                 master.terminate()
@@ -135,21 +180,24 @@ class ByHand:
         for call in self._calls:
             self._pool.submit(subprocess.run, call, stdin=subprocess.DEVNULL, check=True)
 
+    def said(self) -> str:
+        return ""
+
     def stop(self) -> None:
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
 
-def tools(work: str, transport: str) -> dict[str, Make]:
+def tools(work: str) -> dict[str, Make]:
     """What is compared in this work, by name; inosync first."""
-    inosync: dict[str, Make] = {"inosync": Inosync}
-    tuned = "ControlMaster" if transport == "ssh" else "TCP_NODELAY"
-    lsyncd: dict[str, Make] = {"lsyncd": Lsyncd, f"lsyncd, {tuned}": partial(Lsyncd, tuned=True)}
+    found: dict[str, Make] = {DEFAULT: Inosync, QUICKEST: partial(Inosync, equiet=0)}
     if work == "edit":
-        inosync = {"inosync, equiet 0": partial(Inosync, equiet=0)} | inosync
-    else:
-        # With delay 0 lsyncd starts with the first few of many files; 1 is the next value that it takes.
-        lsyncd["lsyncd, delay 1"] = partial(Lsyncd, delay=1, tuned=True)
-    return inosync | (lsyncd if shutil.which(Lsyncd.name) else {}) | {"rsync by hand": ByHand}
+        found[COLD] = partial(Inosync, equiet=0, rwarm=False)
+    if shutil.which(Lsyncd.name):
+        found |= {LSYNCD: Lsyncd, TUNED: partial(Lsyncd, tuned=True)}
+        if work == "files":
+            # With delay 0 it starts with the first few of many files; 1 is the next value that it takes.
+            found[DELAYED] = partial(Lsyncd, delay=1, tuned=True)
+    return found | {BY_HAND: ByHand}
 
 
 def _lua(text: str) -> str:

@@ -1,42 +1,195 @@
-"""The benchmarks are for people to run; here only that they still work, where that is quickly found out."""
+"""The benchmarks are for people to run; here only that they still work, where that is quickly found out.
+
+All of them run at once, at sizes that say nothing, and no time is looked at.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.report import Result, rst, text
+import pytest
+from bench import plot
+from bench.nodes import missing
+from bench.report import Figure, Latency, rst, text
+from bench.sizes import Cost, Point
+from bench.tools import tools
+from support import procs
+from support.wait import until
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 
+EDIT = ("compare.py", "--quick", "--apart=0", "--nodes=1", "--rounds=1", "--work=edit")
+TINY = {
+    "decode": ("decode.py", "--quick"),
+    "directories": ("directories.py", "--dirs=20", "--rounds=1"),
+    "pss": ("pss.py", "--nodes=1", "--transports=daemon"),
+    "edit": (*EDIT, "--transports=daemon", "--tools=inosync;rsync by hand"),
+    "ssh": (*EDIT, "--transports=ssh", "--tools=rsync by hand"),
+    "files": ("compare.py", "--quick", "--apart=0", "--nodes=1", "--transports=daemon", "--work=files"),
+    "cpu": ("compare.py", "--quick", "--work=cpu"),
+    "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
+    "changes": ("growth.py", "--quick", "--apart=0", "--axes=changes"),
+    "tree": ("growth.py", "--quick", "--apart=0", "--axes=directories"),
+}
+
+Run = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """What a benchmark has printed, with the table that it has written below, if it writes any."""
+    home = tmp_path_factory.mktemp("bench")
+    started: dict[str, subprocess.Popen[str]] = {}
+    for name, words in TINY.items():
+        table = [f"--rst={home / name}"] if words[0] in ("compare.py", "growth.py") else []
+        started[name] = _start(*words, *table)
+
+    def wait(name: str) -> str:
+        out, err = started[name].communicate(timeout=120)
+        assert started[name].returncode == 0, f"{out}\n{err}"
+        return out + ((home / name).read_text() if (home / name).exists() else "")
+
+    yield wait
+    for process in started.values():
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=60)
+
+
+def _start(*words: str, **env: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, str(BENCH / words[0]), *words[1:]]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=os.environ | env)
+
+
+def test_the_decoder_sees_as_many_events_as_pyinotify(run: Run) -> None:
+    assert re.search(r"inosync's rate is [\d.]+ times pyinotify's", run("decode"))
+
+
+def test_isolated_changes(run: Run) -> None:
+    out = run("edit")
+    assert re.search(r"^\d+ processors .*; Linux .*, Python .*, rsync ", out)
+    assert re.search(r"^isolated change, daemon, 1 node$", out, re.MULTILINE)
+    for tool in ("inosync", "rsync by hand"):
+        assert re.search(rf"^  {tool} +median +[\d.]+ m?s   p90 +[\d.]+ m?s   n   2", out, re.MULTILINE)
+    assert re.search(r"^isolated change, daemon +1 ", out, re.MULTILINE)
+
+
+def test_isolated_changes_over_ssh(run: Run) -> None:
+    if missing("ssh") or os.geteuid() != 0:
+        pytest.skip("an sshd of this user may let nobody in")
+    assert re.search(r"^  rsync by hand +median +[\d.]+ m?s", run("ssh"), re.MULTILINE)
+
+
+def test_many_new_files(run: Run) -> None:
+    out = run("files")
+    for tool in tools("files"):
+        assert re.search(rf"^  {tool} +median +[\d.]+ m?s", out, re.MULTILINE), out
+    assert re.search(r"^100 new files, daemon +1 ", out, re.MULTILINE)
+
+
+def test_the_masters_own_processor_time(run: Run) -> None:
+    out = run("cpu")
+    assert re.search(r"^master's CPU for 60 changes, 3 nodes: .* against 1 node: .*: [\d.]+$", out, re.M)
+    assert re.search(r"^master's CPU for 60 changes, 3 nodes  ", out, re.MULTILINE)
+
+
+def test_the_memory_for_each_node(run: Run) -> None:
+    out = run("pss")
+    for tool, parts in {"inosync": "1 workers .*, 1 rsync", "inosync, rwarm off": "1 workers"}.items():
+        found = rf"^daemon, 1 node, {tool} +PSS for each node +[\d.]+ MB   a worker .*\(1 master .*, {parts}"
+        assert re.search(found, out, re.MULTILINE), out
+
+
+def test_a_large_tree(run: Run) -> None:
+    assert re.search(r"^20 directories, inosync  watched in ", run("directories"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "most"),
+    [("nodes", "nodes", 2), ("changes", "changes", 200), ("tree", "directories", 100)],
+)
+def test_growth(run: Run, name: str, axis: str, most: int) -> None:
+    out = run(name)
+    for size in (1, most):
+        found = rf"^{axis} +{size}   inosync, equiet 0 +latency +[\d.]+ m?s   CPU +[\d.]+ m?s   its master "
+        assert re.search(found, out, re.MULTILINE), out
+        assert re.search(rf"^{size} +[\d.]+ m?s  ", out, re.MULTILINE), out
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is optional")
+def test_the_plot_is_the_same_for_the_same_points(tmp_path: Path) -> None:
+    points = [Point("nodes", size, "inosync", size / 1000, Cost(0.1, 0.0)) for size in (1, 10)]
+    points.append(Point("nodes", 100, "inosync", math.inf, Cost(0.1, 0.1)))
+    files = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for file in files:
+        plot.draw(points, {"nodes": ("one", "one")}, file)
+    assert b"<svg" in files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_what_a_benchmark_has_started_ends_with_it(tmp_path: Path) -> None:
+    bench = _start(*EDIT, "--transports=daemon", "--apart=60", TMPDIR=str(tmp_path))
+
+    def running() -> list[procs.Process]:
+        family = procs.family([bench.pid])
+        titles = [procs.title(process.pid) for process in family]
+        return family if any(title.startswith("inosync: 1") or " [ok]" in title for title in titles) else []
+
+    family = until(running, 30, "inosync to be at work")
+    assert len(family) > 3  # with its worker, and the rsync daemon
+    bench.send_signal(signal.SIGTERM)
+    bench.communicate(timeout=30)
+    assert bench.returncode == 128 + signal.SIGTERM
+    assert not [process for process in family if procs.alive(process)]
+    assert not list(tmp_path.iterdir())
+
+
 RESULTS = [
-    Result("edit of one file", "daemon", 1, {"inosync": [0.002] * 10, "lsyncd": [0.02] * 10}),
-    Result("edit of one file", "ssh", 10, {"inosync": [0.5], "lsyncd, ControlMaster": [math.inf]}),
+    Latency("edit", "daemon", 1, {"inosync, equiet 0": [0.002] * 10, "lsyncd": [0.04] * 10}, "a change"),
+    Latency("edit", "ssh", 10, {"inosync": [0.5], "lsyncd, tuned": [math.inf], "lsyncd": []}, "a change"),
+    Latency("files", "daemon", 10, {"inosync": [2.0], "lsyncd": [4.0], "rsync by hand": [2.0]}, "files"),
+]
+FIGURES = [
+    Figure("CPU", "2.0 s", "1 node: 1.0 s", 2.0, 1.5),
+    Figure("memory", "2 MB"),
 ]
 
 
-def test_the_decoder_sees_as_many_events_as_pyinotify() -> None:
-    argv = [sys.executable, str(BENCH / "decode.py"), "--quick"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"inosync's rate is [\d.]+ times pyinotify's", done.stdout), done.stdout
-
-
-def test_the_table_has_a_row_for_each_work_and_a_dash_for_what_was_not_measured() -> None:
-    rule, head, _, first, second, *_ = rst(RESULTS).splitlines()
-    assert set(rule) == {"=", " "}
-    ends = [match.end() for match in re.finditer("=+", rule)]
-    starts = [match.start() for match in re.finditer("=+", rule)]
-    table = [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in (head, first, second)]
-    assert table == [
-        ["work", "nodes", "inosync", "lsyncd", "lsyncd, tuned"],
-        ["edit of one file, daemon", "1", "2.0 ms (2.0 ms)", "20.0 ms (20.0 ms): 0.10", "-"],
-        ["edit of one file, ssh", "10", "500 ms", "-", "never: -"],
+def test_the_tables_have_a_row_for_each_work_and_a_dash_for_what_is_not_known() -> None:
+    assert _rows(rst(RESULTS, [])) == [
+        "work | nodes | inosync | equiet 0 | cold | lsyncd | tuned | by hand"
+        " | of lsyncd | of tuned | goal | reached",
+        "a change, daemon | 1 | - | 2.0 ms | - | 40.0 ms | - | - | 0.050 | - | 0.10 | yes",
+        "a change, ssh | 10 | 500 ms | - | - | - | never | - | - | - | 0.35 of tuned; 0.05 | -; -",
+        "files, daemon | 10 | 2.00 s | - | - | 4.00 s | - | 2.00 s"
+        " | 0.50 | - | 0.35; 1.50 of by hand | no; yes",
+    ]
+    assert _rows(rst([], FIGURES)) == [
+        "measured | inosync | beside | share | goal | reached",
+        "CPU | 2.0 s | 1 node: 1.0 s | 2.00 | 1.50 | no",
+        "memory | 2 MB | - | - | - | -",
     ]
 
 
-def test_a_tool_that_never_delivers_is_said_to() -> None:
-    assert re.search(r"lsyncd, ControlMaster +median +never .* inosync takes - of it", text(RESULTS[1]))
+def _rows(table: str) -> list[str]:
+    """The rows of a simple table, the head first, with bars between the cells."""
+    rule, head, again, *rest = table.splitlines()
+    assert rule == again
+    assert set(rule) == {"=", " "}
+    cells = [match.span() for match in re.finditer("=+", rule)]
+    return [" | ".join(line[a:b].strip() for a, b in cells) for line in [head, *rest[: rest.index(rule)]]]
+
+
+def test_a_tool_that_never_delivers_or_fails_is_said_to() -> None:
+    said = text(RESULTS[1])
+    assert re.search(r"lsyncd, tuned +median +never .* takes - of it", said)
+    assert re.search(r"lsyncd +failed", said)
+    assert re.search(r"goal 0.05 of lsyncd: -, reached: -", said)
