@@ -113,7 +113,8 @@ class Setup:
 
     def kill_worker(self, node: str) -> None:
         """Kill -9 it, and wait for its successor."""
-        victim = self.daemon.workers()[node]
+        # After a reload it may have none for a moment.
+        victim = until(lambda: self.daemon.workers().get(node), 30, f"a worker of {node}")
         os.kill(victim, signal.SIGKILL)
         until(lambda: self.daemon.workers().get(node, victim) != victim, 30, f"another worker of {node}")
 
