@@ -157,6 +157,8 @@ def _sshd(home: Path, pam: str) -> Server:
         f'AuthorizedKeysFile "{home}/user_key.pub"\nAllowUsers {user()}\nUsePAM {pam}\n'
         "StrictModes no\nPidFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         "PermitRootLogin prohibit-password\nUseDNS no\nPrintMotd no\n"
+        # Or else bash runs the user's ~/.bashrc for each transfer, whatever that prints or waits for.
+        "SetEnv SHLVL=1\n"
     )
     # sshd starts itself again for every connection, and insists on an absolute path for that.
     server.command = (find("sshd"), "-D", "-e", "-f", config)

@@ -121,6 +121,9 @@ class Sshd(Server):
             "UseDNS no",
             "X11Forwarding no",
             "PrintMotd no",
+            # bash runs ~/.bashrc for a command of sshd's, unless it believes to be below another shell. What
+            # stands in there is none of our business: it may take a second, or wait for a lock.
+            "SetEnv SHLVL=1",
             "LogLevel VERBOSE",
         ]
         # Since OpenSSH 9.8 an address is shut out for a while when its connections break; older versions do
