@@ -270,7 +270,8 @@ def test_a_root_that_is_replaced_is_not_read_by_an_rsync_of_the_old_one(
         assert trees.diff(trees.snapshot(w.tree()), trees.snapshot(w.copy(node))) == []
     # Without another change.
     until_all_read_from(w, w.tree())
-    assert not any(procs.alive(before[node]["tree"]) for node in nodes)
+    for node in nodes:
+        w.until_gone(before[node]["tree"])
     assert all(w.spare(node, "other") == before[node]["other"] for node in nodes)
     counts = [w.batches(node) for node in nodes]
     w.change("same", "newer")
