@@ -17,6 +17,7 @@ from typing import Any
 from inosync import configfile
 from inosync.policy.diff import Diff, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
+from inosync.policy.filters import Rule
 from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
 from inosync.policy.nodes import NodeSpec, Tree
 from inosync.policy.shown import one_line, show
@@ -195,9 +196,9 @@ class _Reading:
             wrong = f"{wpaths} wpaths but {rpaths} rpaths"
             self._add(Fault(self.given["rpaths"], wrong, "write one for each wpath"), "rpaths")
 
-    def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """The exclude patterns for each wpath: its own, then those for all."""
-        rules: dict[str, tuple[str, ...]] = dict.fromkeys(("*", *wpaths), ())
+    def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[Rule, ...]]:
+        """The rules for each wpath: its own, then those for all."""
+        rules: dict[str, tuple[Rule, ...]] = dict.fromkeys(("*", *wpaths), ())
         for key, patterns in self.values.get("rexcludes", {}).items():
             wpath = key if key == "*" else absolute(key)
             if wpath in rules:
@@ -205,7 +206,7 @@ class _Reading:
             elif wpaths:
                 right = f'write one of {show(list(wpaths))}, or "*" for all of them'
                 self._add(Fault(key, "is no wpath", right), "rexcludes")
-        return {wpath: tuple(dict.fromkeys(rules[wpath] + rules["*"])) for wpath in wpaths}
+        return {wpath: rules[wpath] + rules["*"] for wpath in wpaths}
 
     def _check_slash(self, wpath: str, rpath: str) -> None:
         """For 0.2.3 a wpath without its trailing slash went into the rpath; here it becomes the rpath."""
@@ -233,7 +234,7 @@ class _Reading:
                 name=item["name"],
                 rspeed=item.get("rspeed", rspeed),
                 extra=extra + item.get("extra", ()),
-                excludes=item.get("rexcludes", ()),
+                own=item.get("rexcludes", ()),
                 rtimeout=item.get("rtimeout", rtimeout),
                 rwarm=item.get("rwarm", rwarm),
             )

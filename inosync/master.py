@@ -22,8 +22,9 @@ from inosync.node import Node
 from inosync.overview import Overview
 from inosync.policy import filters, pacing
 from inosync.policy.command import Settings
-from inosync.policy.filters import Rules
+from inosync.policy.filters import Rule, Rules
 from inosync.policy.journal import Journal
+from inosync.policy.nodes import watched_by
 from inosync.system import log as logs
 from inosync.system import process, queue
 from inosync.system.loop import Loop
@@ -256,7 +257,7 @@ class Master:
 
     def _job(self, spec: NodeSpec) -> worker.Job:
         trees = {self._numbers[tree.wpath]: _settings(self.config, spec, tree) for tree in self.config.trees}
-        rules = {number: Rules(filters.excludes(s.excludes)) for number, s in trees.items()}
+        rules = {number: _compiled(s.rules, s.source) for number, s in trees.items()}
         return worker.Job(
             name=spec.name,
             node=spec.node,
@@ -278,8 +279,12 @@ class Master:
         """Mirror a tree. OSError if its root cannot be watched, unless it is to be waited for."""
         self._last_number += 1
         self._numbers[tree.wpath] = self._last_number
-        excluded = Rules(filters.excludes(tree.excludes)).excluded
-        self._watcher.add_tree(self._last_number, tree.wpath, self.config.emask, excluded, wait)
+        self._watcher.add_tree(self._last_number, tree.wpath, self.config.emask, self._excluded(tree), wait)
+
+    def _excluded(self, tree: Tree) -> Callable[[bytes, bool], bool]:
+        """Whether nobody needs a path of a tree to be watched."""
+        lists = watched_by(tree, self.config.nodes)
+        return filters.hidden_by_all(_compiled(rules, tree.wpath) for rules in lists)
 
     def _remove_tree(self, wpath: str) -> None:
         number = self._numbers.pop(wpath)
@@ -349,26 +354,26 @@ class Master:
     def _follow(self, new: Config) -> None:
         old, changes = self.config, config.diff(self.config, new)
         trees = {tree.wpath: tree for tree in new.trees}
-        before = {tree.wpath: tree for tree in old.trees}
-        # Other excludes are other watches. Removing first: a tree may have moved to above another.
-        anew = [path for path in changes.trees_changed if trees[path].excludes != before[path].excludes]
-        for wpath in (*changes.trees_removed, *anew):
+        for wpath in changes.trees_removed:  # first: a tree may have moved to above another
             self._remove_tree(wpath)
         self.config = new
-        for wpath in (*changes.trees_added, *anew):
+        for wpath in changes.trees_added:
             self._add_tree(trees[wpath], wait=True)
+        for wpath in changes.trees_rewatched:
+            self._watcher.refilter(self._numbers[wpath], self._excluded(trees[wpath]))
         self._retune(old, new)
         for name in changes.nodes_removed:
             self._let_go(self._nodes.pop(name))
         specs = {spec.name: spec for spec in new.nodes}
+        walked = {*changes.trees_added, *changes.trees_rewatched}  # mirrored in full once they are
         numbers = tuple(self._numbers[tree.wpath] for tree in new.trees)
         for node in self._nodes.values():
             node.trees, node.retry = numbers, new.rretry
         for name in changes.nodes_changed:
-            self._change_node(specs[name], set(changes.full[name]) - {*changes.trees_added, *anew})
+            self._change_node(specs[name], set(changes.full[name]) - walked)
         for name in changes.nodes_added:
             added = self._add_node(specs[name])
-            for wpath in set(trees) - {*changes.trees_added, *anew}:
+            for wpath in set(trees) - walked:
                 added.owe(Change(self._numbers[wpath], b"", Kind.TREE), self._clock())
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
@@ -401,12 +406,16 @@ class Master:
         self._let_go(node)
 
 
+def _compiled(rules: tuple[Rule, ...], wpath: str) -> Rules:
+    return Rules(rules, root=os.fsencode(wpath))
+
+
 def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:
     return Settings(
         rsync=settings.rsync,
         source=tree.wpath,
         target=spec.target(tree),
-        excludes=spec.rules(tree),
+        rules=spec.rules(tree),
         extra=spec.extra,
         rspeed=spec.rspeed,
         rdelete=settings.rdelete,

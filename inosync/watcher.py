@@ -109,6 +109,13 @@ class Watcher:
             # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
             self._walker.walk(root)
 
+    def refilter(self, tree: int, excluded: Callable[[bytes, bool], bool]) -> None:
+        """Let other paths be excluded from now on. ``walked`` tells when what is watched has followed."""
+        root = self._roots[tree]
+        root.excluded = excluded
+        if root.identity is not None:
+            self._walker.walk_tree(root)
+
     def _tune(self) -> None:
         self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from inosync.policy import filters
 from inosync.policy.extra import forbidden
+from inosync.policy.filters import FilterError, Rule
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.shown import show
 
@@ -138,26 +141,34 @@ def extra(value: object) -> tuple[str, ...]:
     return words
 
 
-def _pattern(value: object) -> str:
+def _pattern(value: object) -> tuple[Rule, ...]:
     right = 'write an rsync pattern such as "*.tmp"'
     if not isinstance(value, str) or not value:
         raise Invalid(Fault(value, "is not a pattern", right))
     if "\n" in value:
         raise Invalid(Fault(value, "has a newline in it", right))
-    return string(value)
+    try:
+        return filters.from_pattern(string(value))
+    except FilterError as error:
+        raise Invalid(Fault(value, error.problem, right)) from None
 
 
-patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
+_patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
 
 
-def excludes(value: object) -> dict[str, tuple[str, ...]]:
-    """The patterns for each wpath as written; those for all of them under ``*``."""
+def patterns(value: object) -> tuple[Rule, ...]:
+    """The rules of a list of exclude patterns."""
+    return tuple(itertools.chain.from_iterable(_patterns(value)))
+
+
+def excludes(value: object) -> dict[str, tuple[Rule, ...]]:
+    """The rules for each wpath as written; those for all of them under ``*``."""
     if not isinstance(value, dict):
         return {"*": patterns(value)}
     return dict(each(value.items(), _excludes_of))
 
 
-def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[str, ...]]:
+def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[Rule, ...]]:
     wpath, rules = item
     if not isinstance(wpath, str):
         raise Invalid(Fault(wpath, "is not a wpath", 'write a directory from wpaths, or "*"'))

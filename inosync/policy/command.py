@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from inosync.policy.extra import forbidden as forbidden
 from inosync.policy.extra import recurses
+from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
 
 # Not -r: with it a name would mean everything below it. -R comes with --files-from.
@@ -48,10 +49,10 @@ class Settings:
     """The wpath; a trailing slash makes no difference."""
     target: str
     """The node followed by the rpath, as rsync wants it."""
-    excludes: tuple[str, ...] = ()
-    """Patterns for --exclude. All of them, always: they are also what keeps the node's own files."""
+    rules: tuple[Rule, ...] = ()
+    """Filter rules. All of them, always: they are also what keeps the node's own files."""
     extra: tuple[str, ...] = ()
-    """Words of the user's own, none of them ``forbidden()``."""
+    """Words of the user's own, none of them ``forbidden()``, and without filter rules."""
     rspeed: int = 0
     """KiB/s; 0 is without a limit."""
     rdelete: bool | str = True
@@ -93,7 +94,7 @@ def _common(s: Settings) -> tuple[str, ...]:
     # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
     shell = (f"--rsh={s.rsh}",) if s.rsh else ()
-    return (*(f"--exclude={pattern}" for pattern in s.excludes), *limit, *prompt, *shell)
+    return (*(rule.word for rule in s.rules), *limit, *prompt, *shell)
 
 
 def _contents(source: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from inosync.policy.nodes import NodeSpec, Tree
+from inosync.policy.nodes import NodeSpec, Tree, watched_by
 
 
 class Configuration(Protocol):
@@ -37,6 +37,8 @@ class Diff:
     trees_removed: tuple[str, ...]
     trees_changed: tuple[str, ...]
     trees_kept: tuple[str, ...]
+    trees_rewatched: tuple[str, ...]
+    """Of those that stay: what is to be watched of them is different, since other rules apply."""
     full: Mapping[str, tuple[str, ...]]
     """For each changed node the wpaths to be mirrored in full again; of the others it keeps its place."""
 
@@ -57,7 +59,12 @@ def diff(old: Configuration, new: Configuration) -> Diff:
         )
         for name in nodes[2]
     }
-    return Diff(*nodes, *_parted(old_trees, new_trees), full)
+    rewatched = tuple(
+        wpath
+        for wpath, tree in new_trees.items()
+        if wpath in old_trees and watched_by(tree, new.nodes) != watched_by(old_trees[wpath], old.nodes)
+    )
+    return Diff(*nodes, *_parted(old_trees, new_trees), rewatched, full)
 
 
 _Keys = tuple[str, ...]

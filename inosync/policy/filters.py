@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -35,6 +35,7 @@ class FilterError(ValueError):
 
     def __init__(self, rule: bytes, problem: str) -> None:
         super().__init__(f"filter rule {os.fsdecode(rule)!r}: {problem}")
+        self.rule, self.problem = os.fsdecode(rule), problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,40 @@ class Rule:
         flags = ((self.absolute, "/"), (self.negate, "!"), (self.perishable, "p"), (self.xattr, "x"))
         modifiers = "".join(char for given, char in flags if given) + self.sides
         return ("+" if self.include else "-").encode() + modifiers.encode() + b" " + self.pattern
+
+    @property
+    def word(self) -> str:
+        """The rule as one word of rsync's command line, in the form that most people know."""
+        plain = self.pattern not in (b"", b"!") and self.pattern[:2] not in (b"- ", b"+ ")
+        if plain and self == Rule(self.pattern, self.include):
+            return f"--{'include' if self.include else 'exclude'}={os.fsdecode(self.pattern)}"
+        return f"--filter={os.fsdecode(self.text)}"
+
+
+def standing(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """What is left of a list of rules after the last ``!``, which clears all before it."""
+    kept: list[Rule] = []
+    for rule in rules:
+        if rule.clear:
+            kept.clear()
+        else:
+            kept.append(rule)
+    return tuple(kept)
+
+
+def hidden_by_all(lists: Iterable[Rules]) -> Callable[[bytes, bool], bool]:
+    """(path, is a directory) -> whether each list excludes it, or a directory on the way down to it.
+
+    Nothing is, by no list. With one list, the directories above are taken for not excluded.
+    """
+    every = tuple(lists)
+    if len(every) == 1:
+        return every[0].excluded
+
+    def hidden(path: bytes, is_dir: bool) -> bool:
+        return bool(every) and all(rules.excluded_below(path, is_dir) for rules in every)
+
+    return hidden
 
 
 def excludes(patterns: Iterable[str | bytes]) -> tuple[Rule, ...]:
@@ -163,15 +198,9 @@ class Rules:
     """
 
     def __init__(self, rules: Iterable[Rule], root: bytes = b"", target: bytes = b"") -> None:
-        kept: list[Rule] = []
-        for rule in rules:
-            if rule.clear:
-                kept.clear()
-            else:
-                kept.append(rule)
-        self.rules = tuple(kept)
+        self.rules = standing(rules)
         self._target = target
-        self._sender = _runs((rule for rule in kept if rule.sides != "r"), root)
+        self._sender = _runs((rule for rule in self.rules if rule.sides != "r"), root)
         self._hidden: dict[bytes, bool] = {}
 
     def __bool__(self) -> bool:

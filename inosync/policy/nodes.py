@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inosync.policy import filters
+from inosync.policy.filters import Rule
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.shown import bare
 
@@ -29,7 +32,7 @@ class Tree:
     """Absolute and normalised; symbolic links in it are kept."""
     rpath: str
     """As configured; the target of a transfer is the node followed by it."""
-    excludes: tuple[str, ...]
+    rules: tuple[Rule, ...]
     """Those for this wpath before those for every wpath: rsync takes the first that matches."""
 
 
@@ -44,25 +47,52 @@ class NodeSpec:
     rspeed: int
     """KB/s; 0 is without a limit."""
     extra: tuple[str, ...]
-    """Those of the file, then the node's own."""
-    excludes: tuple[str, ...]
-    """The node's own only; see ``rules``."""
+    """Those of the file, then the node's own; without the filter rules in them."""
+    own: tuple[Rule, ...]
+    """What is in the node's own ``rexcludes``; see ``rules``."""
     rtimeout: float
     """Seconds."""
     rwarm: bool = True
     """Whether an rsync is kept connected to it."""
+    after: tuple[Rule, ...] = ()
+    """What was in ``extra``: that of the file, then the node's own."""
 
     def target(self, tree: Tree) -> str:
         """Where rsync is to put a tree."""
         return self.node + tree.rpath
 
-    def rules(self, tree: Tree) -> tuple[str, ...]:
-        """All exclude patterns for a transfer of a tree to this node, the most specific first."""
-        return tuple(dict.fromkeys(self.excludes + tree.excludes))
+    def rules(self, tree: Tree) -> tuple[Rule, ...]:
+        """All filter rules for a transfer of a tree to this node, the most specific first.
+
+        ``!`` has been obeyed, and of equal rules the first is there: no other decides anything.
+        """
+        return tuple(dict.fromkeys(filters.standing(self.own + tree.rules + self.after)))
 
     @property
     def transport(self) -> Transport:
         return transport(self.node)
+
+
+def watched_by(tree: Tree, nodes: Iterable[NodeSpec]) -> frozenset[tuple[Rule, ...]]:
+    """Lists of rules; what each of them excludes is of no interest to any of these nodes, and needs no watch.
+
+    A list that only excludes more than another one is left out: the other has the say.
+    """
+    lists = {_excluding(node.rules(tree)) for node in nodes}
+    return frozenset(one for one in lists if not any(_narrows(one, other) for other in lists))
+
+
+def _excluding(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """What of a list of rules decides what is excluded from transfers."""
+    kept = [rule for rule in rules if rule.sides != "r" and not rule.xattr]
+    while kept and kept[-1].include:  # what no rule matches is included anyway
+        kept.pop()
+    return tuple(kept)
+
+
+def _narrows(one: tuple[Rule, ...], other: tuple[Rule, ...]) -> bool:
+    more = len(one) - len(other)
+    return more > 0 and one[more:] == other and not any(rule.include for rule in one[:more])
 
 
 _SYNTAX = "user@host:/directory, host::module, rsync://host/module, or an absolute path"

@@ -24,6 +24,7 @@ from support.rsyncd import MakeRsyncd, free_port
 from support.sshd import Sshd
 from support.wait import until
 
+from inosync.policy import filters
 from inosync.policy.command import (
     NO_NAME,
     REFUSED,
@@ -446,7 +447,7 @@ def test_the_line_for_a_shell_does_what_the_call_does(pair: Pair) -> None:
 
 
 def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair: Pair) -> None:
-    pair.settings = replace(pair.settings, excludes=("/a/ex", "*.o"))
+    pair.settings = replace(pair.settings, rules=filters.excludes(["/a/ex", "*.o"]))
     pair.file("a/ex/n")
     pair.file("a/f.o")
     pair.file("a/kept.o", side="dst")

@@ -451,6 +451,33 @@ def test_other_excludes_are_followed(shared: Service) -> None:
         assert (shared.copy(node) / "b.tmp").exists()
 
 
+def test_a_node_may_include_what_is_excluded_for_the_others(shared: Service) -> None:
+    (shared.tree() / "cache").mkdir()
+    shared.change("cache/file", "first")
+    including = shared.node("a", rexcludes=["+ /cache/"])
+    shared.reload(rexcludes=["/cache/"], rnodes=[including, shared.node("c")])
+    shared.until_arrived("a", "cache/file", "first")
+    until(lambda: set(shared.daemon.states().values()) == {"ok"}, 60, "both to be ok")
+    shared.change("cache/file", "second")
+    shared.until_arrived("a", "cache/file", "second")
+    shared.change("file", "both")
+    shared.until_arrived("c", "file", "both")
+    assert not (shared.copy("c") / "cache").exists()
+    # Nobody needs to have it watched any more.
+    shared.reload(rexcludes=["/cache/"], rnodes=[shared.node("a"), shared.node("c")])
+    directories = 1 + sum(entry.type == "directory" for entry in trees.snapshot(shared.tree()).values())
+    until(lambda: shared.daemon.title().endswith(f" {directories - 1} dirs"), 60, "one watch less")
+    shared.change("cache/file", "third")
+    shared.change("file", "none")
+    for node in "ac":
+        shared.until_arrived(node, "file", "none")
+    assert (shared.copy("a") / "cache/file").read_text() == "second"
+    shared.reload()
+    shared.until_ok()
+    shutil.rmtree(shared.tree() / "cache")
+    shared.until_ok()
+
+
 def test_another_emask_is_followed_without_a_restart(shared: Service) -> None:
     pids = shared.daemon.workers()
     for name in ("one", "two"):

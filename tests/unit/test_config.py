@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.configs import config, good, mistakes, text, write
 
 from inosync.config import Config, ConfigError, NodeSpec, Tree, load
+from inosync.policy import filters
 from inosync.settings import NOT_YET, REQUIRED, SETTINGS
 
 DEFAULT_FILE = Path(__file__).parents[2] / "conf" / "default.py"
@@ -70,8 +71,8 @@ logfile = "%s/inosync.log"
 def test_a_file_of_0_2_3_is_taken_as_it_is(here: Path) -> None:
     taken = load(write(SAMPLE.replace("%s", str(here))))
     assert taken.trees == (
-        Tree(str(here / "a"), "/home/user/one", ("/.git",)),
-        Tree(str(here / "b"), "/home/user/two/", ("/.git",)),
+        Tree(str(here / "a"), "/home/user/one", filters.excludes(["/.git"])),
+        Tree(str(here / "b"), "/home/user/two/", filters.excludes(["/.git"])),
     )
     assert [node.name for node in taken.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com"]
     assert {node.extra for node in taken.nodes} == {("--rsh=ssh", "-a")}
@@ -90,7 +91,7 @@ rnodes = ["a.mirror.com:" + rpath, "b.mirror.com:" + rpath]
 
 def test_the_older_form_has_one_wpath_and_whole_targets(here: Path) -> None:
     taken = load(write(OLDER % here))
-    assert taken.trees == (Tree(str(here / "a"), "", ("/localhost",)),)
+    assert taken.trees == (Tree(str(here / "a"), "", filters.excludes(["/localhost"])),)
     assert [node.target(taken.trees[0]) for node in taken.nodes] == [
         "a.mirror.com:/var/www/",
         "b.mirror.com:/var/www/",
@@ -114,7 +115,7 @@ def test_a_node_overrides_the_file_or_adds_to_it() -> None:
     node = "{'node': 'h:', 'name': 'one', 'rspeed': 5, 'extra': '-z', 'rexcludes': ['x'], 'rtimeout': 7.5}"
     taken = config(rnodes=f"[{node}, 'i:']", extra="['-v']", rspeed="9", rtimeout="8")
     assert taken.nodes == (
-        NodeSpec("h:", "one", 5, ("-v", "-z"), ("x",), 7.5),
+        NodeSpec("h:", "one", 5, ("-v", "-z"), filters.excludes(["x"]), 7.5),
         NodeSpec("i:", "i", 9, ("-v",), (), 8),
     )
 
@@ -122,7 +123,8 @@ def test_a_node_overrides_the_file_or_adds_to_it() -> None:
 def test_excludes_of_a_wpath_come_before_those_for_all(here: Path) -> None:
     rules = f"{{'*': ['all', 'both'], 'a/': ['one', 'both'], {str(here / 'a')!r}: ['more']}}"
     taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rexcludes=rules)
-    assert [tree.excludes for tree in taken.trees] == [("one", "both", "more", "all"), ("all", "both")]
+    patterns = [[rule.pattern for rule in taken.nodes[0].rules(tree)] for tree in taken.trees]
+    assert patterns == [[b"one", b"both", b"more", b"all"], [b"all", b"both"]]
 
 
 def test_what_looks_unintended_is_told(here: Path) -> None:

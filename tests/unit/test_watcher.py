@@ -840,6 +840,21 @@ def test_what_is_excluded_is_neither_watched_nor_told(field: Field) -> None:
     assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
 
 
+def test_what_is_excluded_can_be_changed_and_the_watches_follow(field: Field) -> None:
+    (field.root / "d/sub").mkdir(parents=True)
+    (field.root / "e/sub").mkdir(parents=True)
+    field.add(lambda path, _is_directory: path == b"d")
+    assert field.watched() == inodes(field.root, lambda path: path == b"d")
+    field.watcher.refilter(TREE, lambda path, _is_directory: path == b"e")
+    assert field.watcher.walking == {TREE}
+    field.settle()
+    assert not field.watcher.walking
+    assert field.watched() == inodes(field.root, lambda path: path == b"e")
+    assert field.take() == [WALKED]
+    write(field.root / "e/sub/f")
+    assert_seen_at(field, "d/sub/f")
+
+
 def test_a_directory_that_is_renamed_to_an_excluded_name_is_watched_no_longer(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add(_no_caches)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inosync.policy import filters
 from inosync.policy.command import (
     NO_NAME,
     REFUSED,
@@ -62,8 +63,8 @@ def test_full_compares_everything_and_tells_its_progress() -> None:
 
 
 def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
-    s = replace(PLAIN, excludes=("*.tmp", "- b"), rspeed=50, extra=("-z", "-e", "ssh -p 22"))
-    middle = ("--exclude=*.tmp", "--exclude=- b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
+    s = replace(PLAIN, rules=filters.excludes(["*.tmp", "+ b"]), rspeed=50, extra=("-z", "-e", "ssh -p 22"))
+    middle = ("--exclude=*.tmp", "--include=b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
     assert full_argv(s)[-8:] == (*middle, "/srv/www/", s.target)
     assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from inosync.config import Config, Diff, NodeSpec, Tree, diff
+from inosync.policy import filters
 
-TREES = (Tree("/1", "/a", ()), Tree("/2", "/b", ("x",)))
+X, Y = filters.excludes(["x"]), filters.excludes(["y"])
+TREES = (Tree("/1", "/a", ()), Tree("/2", "/b", X))
 NODE = NodeSpec("h:", "h", 0, (), (), 300)
 OLD = Config(
     path="conf.py",
@@ -44,7 +46,9 @@ def with_config(**values: Any) -> Config:
         (with_node(rwarm=False), ()),
         (with_node(node="h:/"), ("/1", "/2")),
         (with_node(extra=("-z",)), ("/1", "/2")),
-        (with_node(excludes=("x",)), ("/1",)),
+        (with_node(own=X), ("/1",)),
+        (with_node(after=X), ("/1",)),
+        (with_node(own=filters.from_pattern("+ x")), ("/1", "/2")),
         (with_config(rsync="/opt/rsync"), ()),
         (with_config(rretry=(2, 300)), ()),
         (with_config(rdelete=False), ()),
@@ -53,7 +57,7 @@ def with_config(**values: Any) -> Config:
         (with_config(trees=TREES[::-1]), ()),
         (with_config(trees=TREES[:1]), ()),
         (with_config(trees=(*TREES, Tree("/3", "/c", ()))), ("/3",)),
-        (with_config(trees=(TREES[0], Tree("/2", "/c", ("x",)))), ("/2",)),
+        (with_config(trees=(TREES[0], Tree("/2", "/c", X))), ("/2",)),
         (with_config(trees=(TREES[0], Tree("/2", "/b", ()))), ("/2",)),
     ],
 )
@@ -81,7 +85,27 @@ def test_a_node_that_nothing_changes_for_is_kept(new: Config) -> None:
 def test_nodes_and_trees_come_and_go() -> None:
     other = NodeSpec("i:", "i", 0, (), (), 300)
     new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
-    assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), {})
+    assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), ("/2",), {})
+
+
+@pytest.mark.parametrize(
+    ("new", "rewatched"),
+    [
+        (OLD, ()),
+        (with_node(own=X), ("/1",)),
+        (with_node(after=filters.from_pattern("!")), ("/2",)),
+        (with_config(trees=(Tree("/1", "/a", X), TREES[1])), ("/1",)),
+        (with_config(trees=(Tree("/1", "/elsewhere", ()), TREES[1])), ()),
+        (with_config(trees=(TREES[0], Tree("/2", "/b", X + Y))), ("/2",)),
+        # What another node excludes beside it takes no watch away.
+        (with_config(nodes=(NODE, NodeSpec("i:", "i", 0, (), Y, 300))), ()),
+        (with_config(nodes=(NODE, NodeSpec("i:", "i", 0, (), filters.from_pattern("+ x"), 300))), ("/2",)),
+    ],
+)
+def test_a_tree_is_watched_anew_where_the_rules_for_all_nodes_are_others(
+    new: Config, rewatched: tuple[str, ...]
+) -> None:
+    assert diff(OLD, new).trees_rewatched == rewatched
 
 
 def test_a_renamed_node_starts_anew() -> None:

@@ -272,6 +272,18 @@ def test_depth_has_no_limit() -> None:
     assert rules.excluded_below(b"d/" * 1000 + b"ex/" + b"d/" * 1000 + b"f", False)
 
 
+def test_what_some_list_of_rules_does_not_exclude_is_not_hidden_by_all() -> None:
+    def hidden_by(*lists: str) -> list[bytes]:
+        hidden = filters.hidden_by_all(Rules(filters.excludes(patterns.split())) for patterns in lists)
+        return [path for path in (b"a", b"b", b"a/b") if hidden(path, True)]
+
+    assert hidden_by("a b") == [b"a", b"b", b"a/b"]
+    assert hidden_by("a b", "b") == [b"b", b"a/b"]
+    assert hidden_by("a", "b") == [b"a/b"]  # one excludes it, the other the directory that it is in
+    assert hidden_by("a", "") == []
+    assert hidden_by() == []
+
+
 @pytest.mark.timeout(10)
 def test_many_stars_do_not_explode() -> None:
     rules = Rules(filters.excludes([b"*a" * 30 + b"b", b"**a" * 30 + b"/b*a*b", b"a/*?a*?a*?a**b"]))
@@ -335,6 +347,30 @@ def test_an_empty_option_is_no_rule() -> None:
 def test_reading_a_filter_option(option: str, rule: Rule) -> None:
     assert filters.from_filter(option) == (rule,)
     assert filters.from_filter(rule.text) == (rule,)
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        (Rule(b"a"), "--exclude=a"),
+        (Rule(b"a*/", include=True), "--include=a*/"),
+        (Rule(b"\xff \n"), "--exclude=\udcff \n"),
+        (Rule(b"-"), "--exclude=-"),
+        (Rule(b"!a"), "--exclude=!a"),
+        (Rule(b"- a"), "--filter=- - a"),
+        (Rule(b"+ ", include=True), "--filter=+ + "),
+        (Rule(b"!"), "--filter=- !"),
+        (Rule(b"a", sides="s"), "--filter=-s a"),
+        (Rule(b"", clear=True), "--filter=!"),
+    ],
+)
+def test_a_rule_on_a_command_line(rule: Rule, word: str) -> None:
+    assert rule.word == word
+    option, _, value = word.removeprefix("--").partition("=")
+    read = (
+        filters.from_filter(value) if option == "filter" else filters.from_pattern(value, option == "include")
+    )
+    assert read == (rule,)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inosync.policy import filters
+from inosync.policy.filters import Rule
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.nodes import (
     NodeSpec,
@@ -16,6 +18,7 @@ from inosync.policy.nodes import (
     check_node,
     display_name,
     transport,
+    watched_by,
 )
 from inosync.policy.shown import redacted
 from inosync.policy.targets import Place, check_target, check_targets, overlaps
@@ -231,8 +234,52 @@ def test_another_port_for_ssh_is_another_machine() -> None:
     assert faults([spec("h:", ports[0]), spec("h:/", ports[1])], ("/1", "/a")) == []
 
 
-def test_the_rules_of_a_node_come_first() -> None:
-    node = NodeSpec("h:", "h", 0, (), ("own", "both"), 300.0)
-    assert node.rules(Tree("/1", "/a", ("both", "tree"))) == ("own", "both", "tree")
+def with_rules(own: str = "", after: str = "", node: str = "h:") -> NodeSpec:
+    """A node with patterns as after --exclude; "+a" is for an include."""
+    return NodeSpec(node, node, 0, (), ruled(own), 300.0, after=ruled(after))
+
+
+def ruled(patterns: str) -> tuple[Rule, ...]:
+    return filters.excludes(pattern.replace("+", "+ ") for pattern in patterns.split())
+
+
+def test_the_rules_of_a_node_come_first_and_those_in_extra_last() -> None:
+    node = with_rules("own both", "both extra")
+    assert node.rules(Tree("/1", "/a", ruled("both tree"))) == ruled("own both tree extra")
     assert node.transport == "ssh"
     assert node.target(Tree("/1", "/a", ())) == "h:/a"
+
+
+def test_what_clears_the_rules_clears_those_of_nodes_and_trees_before_it() -> None:
+    tree = Tree("/1", "/a", ruled("x ! tree"))
+    assert with_rules("own x").rules(tree) == ruled("tree")
+    assert with_rules("own", "x ! x last").rules(tree) == ruled("x last")
+
+
+@pytest.mark.parametrize(
+    ("of_nodes", "lists"),
+    [
+        ([("", "")], ["tree"]),
+        ([("", "x"), ("", "x")], ["tree x"]),
+        # More excludes than another node has take no watch away ...
+        ([("own", ""), ("", "")], ["tree"]),
+        ([("own", ""), ("more own", "")], ["own tree"]),
+        # ... but includes add some, and what comes last is seldom asked.
+        ([("+own", ""), ("", "")], ["+own tree", "tree"]),
+        ([("", "x"), ("", "")], ["tree x", "tree"]),
+        ([("a", ""), ("b", "")], ["a tree", "b tree"]),
+        ([("", "!"), ("", "")], [""]),
+        # What decides nothing is left out.
+        ([("+own", "! +x")], [""]),
+        ([("", "x +x +y")], ["tree x"]),
+        ([], []),
+    ],
+)
+def test_what_the_nodes_do_not_need_watched(of_nodes: list[tuple[str, str]], lists: list[str]) -> None:
+    nodes = [with_rules(own, after, f"h{number}:") for number, (own, after) in enumerate(of_nodes)]
+    assert watched_by(Tree("/1", "/a", ruled("tree")), nodes) == {ruled(patterns) for patterns in lists}
+
+
+def test_what_only_protects_from_deletion_is_watched() -> None:
+    rules = (*filters.from_filter("P a"), *filters.from_filter("-x a"), *filters.from_filter("H b"))
+    assert watched_by(Tree("/1", "/a", rules), [with_rules()]) == {rules[2:]}
