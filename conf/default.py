@@ -45,8 +45,15 @@ rnodes = [
 #
 #   rexcludes = {"*": ["*.tmp", ".git/"], "/var/www/": ["/cache"]}
 #
-# A pattern with a slash in front is relative to the wpath. rsync takes the first pattern that matches: those
-# of a node come first, then those of a wpath, then those for all. What is excluded is not deleted on a node.
+# A pattern with a slash in front is relative to the wpath. "+ PATTERN" includes what a later one excludes.
+# rsync takes the first pattern that matches: those of a node come first, then those of a wpath, then those
+# for all, then those in extra. What is excluded is not deleted on a node.
+#
+# In place of a list, or in it, a file may be named, as for rsync's --exclude-from: one pattern a line; # or ;
+# begins a comment. Like this file, it must not be writable by others:
+#
+#   rexcludes = {"from": "/etc/inosync/www.exclude"}
+#   rexcludes = {"*": ["*.tmp"], "/var/www/": ["/cache", {"from": "/etc/inosync/www.exclude"}]}
 # rexcludes = []
 
 # Events that trigger a transfer. Those that only reading a file causes (IN_ACCESS, IN_OPEN,
@@ -82,6 +89,8 @@ rnodes = [
 # More parameters for rsync: a string, split as a shell would split it, or a list of strings. An example:
 #
 #   extra = "--rsh='ssh -p 2222' --compress"
+#
+# Filter rules in it (--exclude, --include, --exclude-from, --include-from, --filter) apply after rexcludes.
 #
 # extra = ""
 

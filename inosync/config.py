@@ -10,14 +10,17 @@ import __future__
 import os
 import posixpath
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inosync import configfile
+from inosync.patterns import PatternFiles
+from inosync.policy.command import MAX_RULES, size
 from inosync.policy.diff import Diff, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
-from inosync.policy.filters import Rule
+from inosync.policy.extra import Parted, deletes, parted
+from inosync.policy.filters import File, Item, Rule
 from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
 from inosync.policy.nodes import NodeSpec, Tree
 from inosync.policy.shown import one_line, show
@@ -33,6 +36,7 @@ from inosync.settings import (
     relative_to,
     unknown,
 )
+from inosync.system.fingerprint import Fingerprint
 
 __all__ = [
     "DEFAULT_EVENTS",
@@ -66,6 +70,8 @@ class Config:
     rdelete: bool | str
     logfile: str | None
     rundir: str
+    pattern_files: Mapping[str, Fingerprint]
+    """The files that rules were read from, and what each of them was then."""
     warnings: tuple[str, ...]
     """What was taken otherwise than it is written, or looks unintended; one line each."""
 
@@ -85,6 +91,7 @@ class _Reading:
         self.old_form = "wpath" in self.given and "wpaths" not in self.given
         self.values: dict[str, Any] = {}
         self.mistakes: list[Mistake] = []
+        self.files = PatternFiles()
         self.warnings: list[str] = []
 
     def config(self) -> Config:
@@ -99,6 +106,7 @@ class _Reading:
         trees, nodes = self._trees(), self._nodes()
         for fault in check_targets(nodes, trees, os.path.realpath):
             self._add(fault, "rnodes")
+        self._check_sizes(trees, nodes)
         if self.mistakes:
             raise ConfigError(*self.mistakes)
         self._warn_of_loops(trees)
@@ -116,10 +124,16 @@ class _Reading:
             rdelete=v["rdelete"],
             logfile=v["logfile"],
             rundir=v["rundir"],
+            pattern_files=self.files.read,
             warnings=tuple(self.warnings),
         )
 
     def _add(self, fault: Fault, setting: str) -> None:
+        if fault.file:
+            mistake = Mistake(fault.file, fault.wrong, fault.right, fault.line, value=show(fault.value))
+            if mistake not in self.mistakes:  # the file may be named more than once
+                self.mistakes.append(mistake)
+            return
         label = self._label(setting)
         name = f"{label}: {fault.where}" if fault.where else label
         shown = "" if fault.value is _NO_VALUE else show(fault.value)
@@ -199,14 +213,26 @@ class _Reading:
     def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[Rule, ...]]:
         """The rules for each wpath: its own, then those for all."""
         rules: dict[str, tuple[Rule, ...]] = dict.fromkeys(("*", *wpaths), ())
-        for key, patterns in self.values.get("rexcludes", {}).items():
+        for key, items in self.values.get("rexcludes", {}).items():
             wpath = key if key == "*" else absolute(key)
             if wpath in rules:
-                rules[wpath] += patterns
+                rules[wpath] += self._read(items, "rexcludes", "" if key == "*" else f"for {show(key)}")
             elif wpaths:
                 right = f'write one of {show(list(wpaths))}, or "*" for all of them'
                 self._add(Fault(key, "is no wpath", right), "rexcludes")
         return {wpath: rules[wpath] + rules["*"] for wpath in wpaths}
+
+    def _read(self, items: Iterable[Item], setting: str, where: str) -> tuple[Rule, ...]:
+        """Rules, those in files in the place of the files."""
+        items = [
+            replace(item, name=absolute(item.name)) if isinstance(item, File) else item for item in items
+        ]
+        try:
+            return self.files.rules(items)
+        except Invalid as invalid:
+            for fault in invalid.faults:
+                self._add(replace(fault, where=where), setting)
+            return ()
 
     def _check_slash(self, wpath: str, rpath: str) -> None:
         """For 0.2.3 a wpath without its trailing slash went into the rpath; here it becomes the rpath."""
@@ -225,21 +251,41 @@ class _Reading:
 
     def _nodes(self) -> tuple[NodeSpec, ...]:
         items = self._without_twins([item for item in self.values.get("rnodes", ()) if item is not None])
+        extra = self._parted(self.values.get("extra", ()), False, "extra", "")
+        after = self._read(extra.rules, "extra", "")
+        return tuple(self._node(item, extra, after) for item in items)
+
+    def _node(self, item: Mapping[str, Any], extra: Parted, after: tuple[Rule, ...]) -> NodeSpec:
+        """A node; ``extra`` and ``after``, the rules in it, are those of the file."""
+        node = show(item["node"])
+        own_extra = self._parted(item.get("extra", ()), extra.nulls, "rnodes", f"extra of {node}")
         # Of a setting with a mistake nothing is used: the nodes are then only checked.
-        rspeed, rtimeout = self.values.get("rspeed", 0), self.values.get("rtimeout", 0.0)
-        extra, rwarm = self.values.get("extra", ()), self.values.get("rwarm", True)
-        return tuple(
-            NodeSpec(
-                node=item["node"],
-                name=item["name"],
-                rspeed=item.get("rspeed", rspeed),
-                extra=extra + item.get("extra", ()),
-                own=item.get("rexcludes", ()),
-                rtimeout=item.get("rtimeout", rtimeout),
-                rwarm=item.get("rwarm", rwarm),
-            )
-            for item in items
+        return NodeSpec(
+            node=item["node"],
+            name=item["name"],
+            rspeed=item.get("rspeed", self.values.get("rspeed", 0)),
+            extra=extra.words + own_extra.words,
+            own=self._read(item.get("rexcludes", ()), "rnodes", f"rexcludes of {node}"),
+            rtimeout=item.get("rtimeout", self.values.get("rtimeout", 0.0)),
+            rwarm=item.get("rwarm", self.values.get("rwarm", True)),
+            after=after + self._read(own_extra.rules, "rnodes", f"extra of {node}"),
         )
+
+    def _parted(self, words: Sequence[str], nulls: bool, setting: str, where: str) -> Parted:
+        option, rdelete = deletes(words), self.values.get("rdelete", True)
+        if option and rdelete is not True:
+            wrong = f"deletes always, but rdelete is {show(rdelete)}"
+            self._add(Fault(option, wrong, "leave one of them out", where), setting)
+        return parted(words, nulls)
+
+    def _check_sizes(self, trees: Sequence[Tree], nodes: Sequence[NodeSpec]) -> None:
+        of_trees = [size(tree.rules) for tree in trees]
+        for node in nodes:
+            largest = size(node.own) + max(of_trees, default=0) + size(node.after)
+            if largest > MAX_RULES:
+                wrong = f"the rules for {show(node.name)} take {largest} bytes of rsync's command line"
+                right = f"write fewer or shorter ones, {MAX_RULES} bytes at most"
+                self._add(Fault(_NO_VALUE, wrong, right), "rexcludes")
 
     def _without_twins(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The nodes, each only once, after telling which are there twice or share a name."""

@@ -7,15 +7,14 @@ import contextlib
 import importlib
 import os
 import posixpath
-import shlex
-import stat
 import sys
 import types
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from inosync.policy.mistakes import ConfigError, Mistake
+from inosync import trusted
+from inosync.policy.mistakes import ConfigError, Invalid, Mistake
 from inosync.policy.shown import redacted
 
 
@@ -32,42 +31,14 @@ def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
 
 
 def _read(path: str) -> str:
-    """The text of a file that nobody else can have written: it is run with our rights."""
     try:
-        # Not blocking: this may be a FIFO.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as problem:
-        right = "name a file that you can read with -c"
-        raise ConfigError(Mistake(path, f"cannot be read: {problem.strerror}", right)) from None
-    except ValueError:
-        raise ConfigError(Mistake(repr(path), "is not the name of a file")) from None
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
-            raise ConfigError(Mistake(path, f"is {kind}", "name a configuration file with -c"))
-        if mistakes := [*_distrusted(path, status), *_distrusted_directories(path)]:
-            raise ConfigError(*mistakes)
-        with open(fd, "rb", closefd=False) as file:
-            return _decoded(path, file.read())
-    except OSError as problem:
-        raise ConfigError(Mistake(path, f"cannot be read: {problem.strerror}")) from None
-    finally:
-        os.close(fd)
-
-
-def _distrusted_directories(path: str) -> Iterator[Mistake]:
-    # Whoever can write there can put another file, or another link, in place of this one.
-    for directory in {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}:
-        yield from _distrusted(directory, os.stat(directory))
-
-
-def _distrusted(path: str, status: os.stat_result) -> Iterator[Mistake]:
-    if status.st_uid not in (0, os.geteuid()):
-        yield Mistake(path, f"belongs to user {status.st_uid}", f"chown root {shlex.quote(path)}")
-    sticky_directory = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky_directory:
-        yield Mistake(path, "is writable by others", f"chmod go-w {shlex.quote(path)}")
+        content, _ = trusted.read(path, "name a configuration file with -c")
+    except Invalid as invalid:
+        faults = invalid.faults
+        raise ConfigError(
+            *(Mistake(str(fault.value), fault.wrong, fault.right) for fault in faults)
+        ) from None
+    return _decoded(path, content)
 
 
 def _decoded(path: str, data: bytes) -> str:

@@ -5,6 +5,7 @@ Its one duty that never waits is emptying the kernel's event queue. Everything e
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -406,6 +407,7 @@ class Master:
         self._let_go(node)
 
 
+@functools.lru_cache(maxsize=128)  # most nodes have the same
 def _compiled(rules: tuple[Rule, ...], wpath: str) -> Rules:
     return Rules(rules, root=os.fsencode(wpath))
 

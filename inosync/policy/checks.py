@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from inosync.policy import filters
 from inosync.policy.extra import forbidden
-from inosync.policy.filters import FilterError, Rule
+from inosync.policy.filters import File, FilterError, Item, from_pattern
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.shown import show
 
@@ -141,14 +140,19 @@ def extra(value: object) -> tuple[str, ...]:
     return words
 
 
-def _pattern(value: object) -> tuple[Rule, ...]:
+_FILE = '{"from": "/etc/inosync/www.exclude"}'
+
+
+def _pattern(value: object) -> tuple[Item, ...]:
+    if isinstance(value, dict):
+        return (_pattern_file(value),)
     right = 'write an rsync pattern such as "*.tmp"'
     if not isinstance(value, str) or not value:
         raise Invalid(Fault(value, "is not a pattern", right))
     if "\n" in value:
         raise Invalid(Fault(value, "has a newline in it", right))
     try:
-        return filters.from_pattern(string(value))
+        return from_pattern(string(value))
     except FilterError as error:
         raise Invalid(Fault(value, error.problem, right)) from None
 
@@ -156,19 +160,30 @@ def _pattern(value: object) -> tuple[Rule, ...]:
 _patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
 
 
-def patterns(value: object) -> tuple[Rule, ...]:
-    """The rules of a list of exclude patterns."""
+def _pattern_file(value: dict[object, object]) -> File:
+    path = value.get("from")
+    if set(value) != {"from"}:
+        raise Invalid(Fault(value, "is neither a pattern nor a file", f'write "*.tmp", or {_FILE}'))
+    if not string(path).startswith("/"):
+        raise Invalid(Fault(path, "is not an absolute path", f"write {_FILE}"))
+    return File(string(path))
+
+
+def patterns(value: object) -> tuple[Item, ...]:
+    """The rules of a list of exclude patterns, and the files of patterns in it; or of one such file."""
+    if isinstance(value, dict):
+        return _pattern(value)
     return tuple(itertools.chain.from_iterable(_patterns(value)))
 
 
-def excludes(value: object) -> dict[str, tuple[Rule, ...]]:
+def excludes(value: object) -> dict[str, tuple[Item, ...]]:
     """The rules for each wpath as written; those for all of them under ``*``."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not isinstance(value.get("from", []), list | tuple | dict):
         return {"*": patterns(value)}
     return dict(each(value.items(), _excludes_of))
 
 
-def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[Rule, ...]]:
+def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[Item, ...]]:
     wpath, rules = item
     if not isinstance(wpath, str):
         raise Invalid(Fault(wpath, "is not a wpath", 'write a directory from wpaths, or "*"'))

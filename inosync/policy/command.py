@@ -22,8 +22,7 @@ from inosync.policy.nodes import Transport, transport
 
 # Not -r: with it a name would mean everything below it. -R comes with --files-from.
 _BATCH = ("-lptgoD", "--dirs", "--files-from=-")
-# Goes behind extra. An --exclude-from that comes after it is read as one single pattern: what it excludes
-# would be sent, and what it keeps on the node deleted.
+# Goes behind extra, which may have --no-from0.
 _NUL_SEPARATED = ("--from0",)
 # --force, or a directory that must go stays with exit 0 when it is not empty.
 _BATCH_DELETE = ("--delete-missing-args", "--delete", "--force")
@@ -35,6 +34,12 @@ _EXACT_TIMES = ("--modify-window=-1",)
 _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
 
 _LONGEST_NAME = 4086
+
+MAX_RULES = 1 << 20
+"""Bytes that filter rules may take of a command line. The kernel's limit is a quarter of the stack's, 2 MiB
+where that is 8 MiB as usual, and the environment is counted as well (execve(2))."""
+# Beside its pattern: "--filter=-/!pxsr ", the byte at the end, and the pointer to it.
+_RULE = 17 + 1 + 8
 
 NO_NAME = b"\0"
 """What a batch's rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
@@ -95,6 +100,11 @@ def _common(s: Settings) -> tuple[str, ...]:
     prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
     shell = (f"--rsh={s.rsh}",) if s.rsh else ()
     return (*(rule.word for rule in s.rules), *limit, *prompt, *shell)
+
+
+def size(rules: Iterable[Rule]) -> int:
+    """The bytes that filter rules take of a command line at most."""
+    return sum(len(rule.pattern) + _RULE for rule in rules)
 
 
 def _contents(source: str) -> str:

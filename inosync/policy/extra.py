@@ -1,4 +1,4 @@
-"""What a user's own rsync parameters (``extra``) may not say.
+"""A user's own rsync parameters (``extra``): the filter rules in them, and what they may not say.
 
 They come late in both argument vectors (``command``), so they can undo what the vectors rely on. Each
 entry here was tried against both with rsync 3.5.0.
@@ -7,6 +7,9 @@ entry here was tried against both with rsync 3.5.0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from inosync.policy.filters import File, FilterError, Item, from_filter, from_pattern, merged
 
 # Options whose value may be the next word (rsync --help): what follows them is no source of its own.
 _VALUED_LONG_TEXT = """
@@ -26,7 +29,7 @@ _NOTHING_SENT = "nothing would be transferred"
 _STDIN = "standard input carries the list of names"
 _RELATIVE = "inosync decides how paths map to the node"
 _DIRS = "lists of names need --dirs"
-_MERGED = "rsync reads such a file as one single rule (--from0); put the rules into rexcludes"
+_PER_DIRECTORY = "files of rules in each directory are not supported; put the rules into rexcludes"
 _BATCH_FILE = "rsync's batch mode works for one call only"
 
 _FORBIDDEN = {
@@ -40,7 +43,9 @@ _FORBIDDEN = {
     "--server": "this is an option of a server",
     "--sender": "this is an option of a server",
     "--files-from": "inosync itself says what to look at",
-    "-F": _MERGED,
+    "-C": _PER_DIRECTORY,
+    "--cvs-exclude": _PER_DIRECTORY,
+    "-F": _PER_DIRECTORY,
     "-R": _RELATIVE,
     "--relative": _RELATIVE,
     "--no-R": _RELATIVE,
@@ -58,9 +63,50 @@ _FORBIDDEN = {
     "--remove-sent-files": "it would empty the directory that is to be mirrored",
     "--": "options come before it, and inosync adds the paths itself",
 }
-_READS_FILE = frozenset(
-    ("--exclude-from", "--include-from", "--password-file", "--early-input", "--files-from")
-)
+_READS_FILE = frozenset(("--exclude-from", "--include-from", "--password-file", "--early-input"))
+_FILTERS = frozenset(("-f", "--filter", "--exclude", "--include", "--exclude-from", "--include-from"))
+_NULLS = {"-0": True, "--from0": True, "--no-from0": False}
+
+_Option = tuple[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """``extra``, taken apart."""
+
+    words: tuple[str, ...]
+    """What rsync is to be told as it stands."""
+    rules: tuple[Item, ...]
+    """What the words with filter rules say."""
+    nulls: bool
+    """Whether --from0 is in force for what comes after it."""
+
+
+def parted(extra: Iterable[str], nulls: bool = False) -> Parted:
+    """Words, none of them ``forbidden``, without the filter rules in them, and these."""
+    words: list[str] = []
+    rules: list[Item] = []
+    for group, found in _groups(extra):
+        for option, _ in found:
+            nulls = _NULLS.get(option, nulls)
+        option, value = found[-1]
+        if option in _FILTERS:
+            rules += _rules(option, value or "", nulls)
+            flags = "".join(letter.removeprefix("-") for letter, _ in found[:-1])
+            words += [f"-{flags}"] if flags else []
+        else:
+            words += group
+    return Parted(tuple(words), tuple(rules), nulls)
+
+
+def _rules(option: str, value: str, nulls: bool) -> tuple[Item, ...]:
+    include = option.startswith("--include")
+    if option.endswith("-from"):
+        return (File(value, include=include, nulls=nulls),)
+    if option in ("-f", "--filter"):
+        file = merged(value, nulls)
+        return (file,) if file else from_filter(value)
+    return from_pattern(value, include)
 
 
 def forbidden(extra: Sequence[str]) -> list[str]:
@@ -77,16 +123,21 @@ def _objection(option: str, value: str | None) -> str:
         return "its value is missing"
     if option in _READS_FILE and value == "-":
         return _STDIN
-    return _filter_objection(value) if option in ("-f", "--filter") and value else ""
+    if option in _READS_FILE and value == "":
+        return "the name of a file is missing"
+    if option in _FILTERS:
+        try:
+            _rules(option, value or "", False)
+        except FilterError as error:
+            return f"{error.rule!r}: {error.problem}"
+    return ""
 
 
-def _filter_objection(rule: str) -> str:
-    """MERGE-FILE FILTER RULES: ``merge`` or ``.``, ``dir-merge`` or ``:``, modifiers, space or _, a file."""
-    head, _, name = rule.replace("_", " ", 1).partition(" ")
-    kind = head.split(",")[0]
-    if head.startswith(":") or kind == "dir-merge":
-        return _MERGED
-    return _STDIN if name.strip() == "-" and (head.startswith(".") or kind == "merge") else ""
+def deletes(extra: Iterable[str]) -> str:
+    """The first option that has things deleted in both vectors, whatever ``rdelete`` says; or nothing."""
+    return next(
+        (option for option, _ in options(extra) if option == "--del" or option.startswith("--delete")), ""
+    )
 
 
 def recurses(extra: Iterable[str]) -> bool:
@@ -98,23 +149,35 @@ def _takes_value(option: str) -> bool:
     return option in _VALUED_LONG or (len(option) == 2 and option[1] in _VALUED_SHORT)
 
 
-def options(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+def options(words: Iterable[str]) -> Iterator[_Option]:
     """The single options of some words with their values; what is no option comes with None."""
+    for _, found in _groups(words):
+        yield from found
+
+
+def _groups(words: Iterable[str]) -> Iterator[tuple[tuple[str, ...], list[_Option]]]:
+    """Each word, with the next one if that is its value; and the options in it, one at least."""
     rest = iter(words)
     for word in rest:
         if word.startswith("--"):
             option, equals, value = word.partition("=")
-            yield option, value if equals else next(rest, None) if _takes_value(option) else None
+            found: list[_Option] = [(option, value if equals else None)]
         elif word.startswith("-") and len(word) > 1:
-            yield from _bundled(word, rest)
+            found = list(_bundled(word))
         else:
-            yield word, None
+            found = [(word, None)]
+        option, own = found[-1]
+        following = next(rest, None) if own is None and _takes_value(option) else None
+        if following is None:
+            yield (word,), found
+        else:
+            yield (word, following), [*found[:-1], (option, following)]
 
 
-def _bundled(word: str, rest: Iterator[str]) -> Iterator[tuple[str, str | None]]:
-    """-avz as -a, -v, -z; the first that takes a value has the rest of the word, or else the next one."""
+def _bundled(word: str) -> Iterator[_Option]:
+    """-avz as -a, -v, -z; the first that takes a value has the rest of the word, if there is any."""
     for at, letter in enumerate(word[1:], start=2):
         if letter in _VALUED_SHORT:
-            yield f"-{letter}", word[at:].removeprefix("=") or next(rest, None)
+            yield f"-{letter}", word[at:].removeprefix("=") if word[at:] else None
             return
         yield f"-{letter}", None

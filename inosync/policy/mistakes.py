@@ -10,12 +10,17 @@ from inosync.policy.shown import one_line
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a value, what would be right, and where in the setting it stands."""
+    """One thing wrong with a value, what would be right, and where in the setting it stands.
+
+    ``file`` and ``line``: if it does not stand in the setting itself, but in a file that this names.
+    """
 
     value: object
     wrong: str
     right: str = ""
     where: str = ""
+    file: str = ""
+    line: int | None = None
 
 
 class Invalid(Exception):

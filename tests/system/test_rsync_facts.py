@@ -458,29 +458,48 @@ def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair:
     assert "a/ex/n" in pair.arrived(), "whoever writes the list has to look at every component"
 
 
-@pytest.mark.parametrize("option", ["--exclude-from=", "--filter=merge "])
-def test_files_of_patterns_in_extra_have_lines_in_both_vectors(pair: Pair, option: str) -> None:
-    patterns = pair.home / "patterns"
-    patterns.write_text("secret\nkept\n" if "exclude" in option else "- secret\n- kept\n")
-    pair.file("secret")
+def test_with_delete_excluded_a_relist_deletes_what_is_excluded_and_full_all_of_it(pair: Pair) -> None:
+    rules = (*filters.excludes(["ex/", "*.o"]), *filters.from_filter("P own"), *filters.from_filter("-r *.k"))
+    pair.settings = replace(pair.settings, rules=rules)
+    pair.file("a/f")
+    pair.file("a/ex/n")
+    for name in ("a/ex/n", "a/g.o", "a/own", "a/x.k", "b.o", "ex/deep/f"):
+        pair.file(name, side="dst")
+    assert pair.batch(b"a/", extra=["--delete-excluded"]).returncode == 0
+    assert pair.arrived() == {"a", "a/f", "a/own", "a/x.k", "b.o", "ex", "ex/deep", "ex/deep/f"}
+    assert pair.batch(b"./", extra=["--delete-excluded"]).returncode == 0
+    assert pair.arrived() == {"a", "a/f", "a/own", "a/x.k"}
+    for name in ("a/g.o", "ex/deep/f", "own"):
+        pair.file(name, side="dst")
+    assert pair.full("--delete-excluded").returncode == 0
+    assert pair.arrived() == {"a", "a/f", "a/own", "a/x.k", "own"}
+
+
+@pytest.mark.parametrize("option", ["--delete-excluded", "--delete", "--del"])
+def test_an_option_of_the_users_would_delete_whatever_rdelete_is(pair: Pair, option: str) -> None:
+    pair.settings = replace(pair.settings, rdelete=False)
+    pair.file("stale", side="dst")
+    assert pair.batch(b"./").returncode == 0
+    assert pair.arrived() == {"stale"}
+    assert pair.batch(b"./", extra=[option]).returncode == 0
+    assert pair.arrived() == set()
+
+
+@pytest.mark.parametrize("word", ["--exclude=a!#:+", "--filter=- a!#:+"])
+def test_the_reader_of_options_would_put_the_source_into_a_rule(pair: Pair, word: str) -> None:
     pair.file("f")
-    pair.file("kept", side="dst")
-    extra = option + str(patterns)
-    assert pair.batch(b"./", b"secret", extra=[extra]).returncode == 0
-    assert pair.arrived() == {"f", "kept"}
-    assert pair.full(extra).returncode == 0
-    assert pair.arrived() == {"f", "kept"}
+    argv = full_argv(pair.settings)
+    pair.run((*argv[:-2], word, *argv[-2:]))  # the only path that is left is the target: it is listed
+    assert pair.arrived() == set()
+    pair.run((*argv[:-2], word.replace("!", "?"), *argv[-2:]))
+    assert pair.arrived() == {"f"}
 
 
-def test_a_file_of_patterns_after_from0_would_be_one_pattern(pair: Pair) -> None:
-    patterns = pair.home / "patterns"
-    patterns.write_text("secret\nkept\n")
-    pair.file("secret")
-    pair.file("kept", side="dst")
-    argv = batch_argv(pair.settings)
-    argv = (*argv[:-2], f"--exclude-from={patterns}", *argv[-2:])
-    assert pair.run(argv, names_input([b"./", b"secret"])).returncode == 0
-    assert pair.arrived() == {"secret"}
+def test_the_end_of_a_name_stays_what_it_is_whatever_extra_says(pair: Pair) -> None:
+    pair.file("a")
+    pair.file("b")
+    assert pair.batch(b"a", b"b", extra=["--from0", "--no-from0"]).returncode == 0
+    assert pair.arrived() == {"a", "b"}
 
 
 @pytest.mark.parametrize(

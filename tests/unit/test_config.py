@@ -39,6 +39,7 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
         rdelete=True,
         logfile=None,
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
+        pattern_files={},
         warnings=(),
     )
 

@@ -20,7 +20,7 @@ from inosync.config import load
         ("missing.py", "missing.py: cannot be read: No such file or directory"),
         ("a", "a: is a directory; name a configuration file with -c"),
         ("file/x", "file/x: cannot be read: Not a directory"),
-        ("x\0", r"'x\x00': is not the name of a file"),
+        ("x\0", r"x\x00: is not the name of a file"),
         ("x\n", r"x\n: cannot be read: No such file"),
         ("/dev/null", "/dev/null: is not a file"),
     ],

@@ -32,7 +32,7 @@ PARTS: Mapping[str, frozenset[str]] = {
     "master": frozenset({"dispatch", "overview"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset({"display", "line", "names", "spare", "spares", "task", "transfer"}),
-    "config": frozenset({"configfile", "settings"}),
+    "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it
 may, and each other, but not it; and nobody else may import them."""

@@ -122,12 +122,31 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rexcludes": "{'b': []}"}, "rexcludes: 'b': is no wpath; write one of ["),
     ({"rexcludes": "{1: []}"}, "rexcludes: 1: is not a wpath"),
     ({"rexcludes": "{'a': 'x'}"}, "rexcludes: for 'a': 'x': is not a list"),
+    ({"rexcludes": "{'from': 'x'}"}, 'rexcludes: \'x\': is not an absolute path; write {"from": "/etc/'),
+    ({"rexcludes": "{'from': 1}"}, "rexcludes: 1: is not a string"),
+    (
+        {"rexcludes": "{'from': '/x', '*': []}"},
+        "rexcludes: {'*': [], 'from': '/x'}: is neither a pattern nor",
+    ),
+    ({"rexcludes": "[{'form': '/x'}]"}, "rexcludes: {'form': '/x'}: is neither a pattern nor a file; write"),
+    ({"rexcludes": "[{}]"}, "rexcludes: {}: is neither a pattern nor a file"),
+    ({"rexcludes": "{'a': [{'from': ''}]}"}, "rexcludes: for 'a': '': is not an absolute path"),
     # extra
     ({"extra": "1"}, "extra: 1: is not a string"),
     ({"extra": "'\"'"}, "extra: '\"': cannot be split as a shell would: No closing quotation"),
     ({"extra": "[1]"}, "extra: 1: is not a string"),
     ({"extra": "['-v\\0']"}, r"extra: '-v\x00': has a character"),
     ({"extra": "'-n'"}, "extra: '-n': -n: nothing would be transferred"),
+    ({"extra": "['-v', '--filter', 'x a']"}, "--filter: 'x a': unknown kind of rule; expected one of"),
+    (
+        {"rnodes": "[{'node': 'h:', 'extra': '-C'}]"},
+        "rnodes: extra of 'h:': '-C': -C: files of rules in each",
+    ),
+    ({"extra": "'--delete'", "rdelete": "False"}, "extra: '--delete': deletes always, but rdelete is False;"),
+    (
+        {"rnodes": "[{'node': 'h:', 'extra': ['--delete-excluded']}]", "rdelete": "'running'"},
+        "rnodes: extra of 'h:': '--delete-excluded': deletes always, but rdelete is 'running'; leave",
+    ),
     # numbers
     ({"rspeed": "-1"}, "rspeed: -1: is negative; write a whole number of KB/s, 0 or more"),
     ({"rspeed": "True"}, "rspeed: True: is not a number"),

@@ -24,6 +24,7 @@ from inosync.policy.command import (
     names_input,
     percent,
     shell_line,
+    size,
     too_long,
     verdict,
 )
@@ -67,6 +68,13 @@ def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
     middle = ("--exclude=*.tmp", "--include=b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
     assert full_argv(s)[-8:] == (*middle, "/srv/www/", s.target)
     assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
+
+
+def test_the_size_of_rules_is_no_less_than_what_they_take() -> None:
+    for rule in (b"- a", b"+/!pxsr b", b"P,!x " + b"c" * 4095, b"!", b"- !"):
+        rules = filters.from_filter(rule)
+        assert size(rules) >= sum(len(word) + 1 + 8 for word in (rule.word for rule in rules))
+    assert size(()) == 0
 
 
 def test_a_remote_shell_of_ours_comes_before_that_of_the_user_who_wins() -> None:
@@ -242,8 +250,17 @@ def test_progress_is_the_share_of_entries_checked(line: bytes, expected: int | N
         (["--files-from=x"], ["--files-from"]),
         (["--exclude-from=-"], ["--exclude-from"]),
         (["--filter=. -"], ["--filter"]),
-        (["-f", "merge,e -"], ["-f"]),
+        (["-f", "merge,- -"], ["-f"]),
         (["-F"], ["-F"]),
+        (["-C"], ["-C"]),
+        (["--cvs-exclude"], ["--cvs-exclude"]),
+        (["-vC"], ["-C"]),
+        (["--exclude=- "], ["--exclude"]),
+        (["--include", "a!#:+"], ["--include"]),
+        (["-f", "x a"], ["-f"]),
+        (["--filter=.e /etc/rules"], ["--filter"]),
+        (["--exclude-from="], ["--exclude-from"]),
+        (["--include-from", ""], ["--include-from"]),
         (["--filter=:- .gitignore"], ["--filter"]),
         (["-f", "dir-merge_.rules"], ["-f"]),
         (["--no-r"], ["--no-r"]),
@@ -272,7 +289,7 @@ def test_what_would_break_a_transfer_is_named(extra: list[str], offenders: list[
         ["-H", "-A", "-X", "--numeric-ids", "--chmod=D755,F644"],
         ["--exclude", "-n", "--exclude-from", "/etc/list", "--filter=. /etc/rules", "-f", "- *.o"],
         ["--password-file=/etc/secret", "--port", "874", "--timeout=60", "-@", "-1"],
-        ["--backup", "--backup-dir=../old", "-x", "--max-delete=100", "-C"],
+        ["--backup", "--backup-dir=../old", "-x", "--max-delete=100"],
     ],
 )
 def test_what_files_for_0_2_3_have_is_allowed(extra: list[str]) -> None:

@@ -26,6 +26,7 @@ OLD = Config(
     rdelete=True,
     logfile=None,
     rundir="/run/inosync",
+    pattern_files={},
     warnings=(),
 )
 

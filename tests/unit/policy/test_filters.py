@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import replace
 
 import pytest
 
 from inosync.policy import filters
-from inosync.policy.filters import FilterError, Rule, Rules
+from inosync.policy.filters import File, FilterError, Form, Rule, Rules
 
 
 def hidden(patterns: list[bytes], path: bytes) -> bool:
@@ -266,6 +268,42 @@ def test_verdicts_of_directories_survive_many_directories() -> None:
     assert not rules.excluded_below(b"d1/f", False)
 
 
+class Counting(Rules):
+    """Counts the paths that are looked at."""
+
+    looks = 0
+
+    def excluded(self, path: bytes, is_dir: bool) -> bool:
+        self.looks += 1
+        return super().excluded(path, is_dir)
+
+
+def test_each_directory_is_looked_at_once() -> None:
+    rules = Counting(filters.excludes(["*.tmp", "/a/*/c/"]))
+    for number in range(1000):
+        assert not rules.excluded_below(b"a/b/x/y/f%d" % number, False)
+        assert rules.excluded_below(b"a/b/c/d/f%d" % number, False)
+    # a, a/b, a/b/x, a/b/x/y and its files; a/b/c, and nothing below it
+    assert rules.looks == 4 + 1000 + 1
+
+
+def test_a_hundred_rules_cost_little_more_than_one() -> None:
+    """The best of several rounds each: whatever else runs, it does not make a round faster."""
+
+    def best(count: int) -> float:
+        kinds = ("*.ext%d", "/dir%d/cache/", "name%d", "/a/*/b%d/*.o", "[abc]%d*", "/top%d")
+        rules = Rules(filters.excludes(kinds[number % len(kinds)] % number for number in range(count)))
+        rounds = []
+        for _ in range(20):
+            began = time.perf_counter()
+            for number in range(200):
+                rules.excluded(b"some/path/to/a/file%d.html" % number, False)
+            rounds.append(time.perf_counter() - began)
+        return min(rounds)
+
+    assert best(100) < 30 * best(1)
+
+
 def test_depth_has_no_limit() -> None:
     rules = Rules(filters.excludes(["ex"]))
     assert not rules.excluded_below(b"d/" * 5000 + b"f", False)
@@ -395,8 +433,9 @@ def test_a_rule_on_a_command_line(rule: Rule, word: str) -> None:
         ("clear a", "takes nothing"),
         (": .rules", "not supported"),
         ("dir-merge,n .rules", "not supported"),
-        (". /etc/rules", "not supported"),
-        ("merge,- /etc/rules", "not supported"),
+        (". /etc/rules", "not supported in a merge file"),
+        ("merge,- /etc/rules", "not supported in a merge file"),
+        ("- a!#:+", "command line cannot have !#:+"),
         (":C", "not supported"),
         ("- a\0b", "NUL"),
         ("- " + "a" * 4096, "longer than 4095 bytes"),
@@ -408,6 +447,10 @@ def test_refused_filters_say_in_one_line_which_and_why(option: str, problem: str
     assert "\n" not in str(error.value)
 
 
+def in_file(content: bytes, file: File) -> list[Rule]:
+    return [rule for _, line in file.lines(content) for rule in file.rules(line)]
+
+
 @pytest.mark.parametrize("option", ["- ", "+ ", "a\0", "a" * 4096])
 def test_refused_excludes(option: str) -> None:
     with pytest.raises(FilterError):
@@ -416,18 +459,79 @@ def test_refused_excludes(option: str) -> None:
 
 def test_reading_a_file() -> None:
     content = b"# comment\n; comment\n\na\r\n+ b\n- c\n #d\ne "
-    texts = [rule.text for rule in filters.from_file(content)]
+    texts = [rule.text for rule in in_file(content, File("f"))]
     assert texts == [b"- a", b"+ b", b"- c", b"-  #d", b"- e "]
-    assert [rule.text for rule in filters.from_file("a\n- b", include=True)] == [b"+ a", b"- b"]
+    assert [rule.text for rule in in_file(b"a\n- b", File("f", include=True))] == [b"+ a", b"- b"]
 
 
 def test_reading_a_file_whose_lines_end_in_nul() -> None:
-    rules = filters.from_file(b"a\nb\0#c\0\0d", nulls=True)
-    assert [rule.pattern for rule in rules] == [b"a\nb", b"d"]
+    rules = in_file(b"a\nb\0#c\0\0\rd\0\n", File("f", nulls=True))
+    assert [rule.pattern for rule in rules] == [b"a\nb", b"\rd", b"\n"]
+
+
+def test_reading_a_file_of_filters() -> None:
+    rules = in_file(b"# comment\nP a\n;\n+ b\nclear\n", File("f", Form.FILTER))
+    assert [rule.text for rule in rules] == [b"-r a", b"+ b", b"!"]
+
+
+@pytest.mark.parametrize(("include", "sign"), [(False, b"-"), (True, b"+")])
+def test_reading_a_file_of_bare_patterns(include: bool, sign: bytes) -> None:
+    rules = in_file(b"- a\n!\n#c\n b\n", File("f", Form.BARE, include))
+    assert [rule.text for rule in rules] == [sign + b" - a", sign + b" !", sign + b"  b"]
+
+
+def test_the_lines_of_a_file_are_numbered_as_editors_do() -> None:
+    content = b"\n#\r\na\r\n\nb\rc\n\nd"
+    assert list(File("f").lines(content)) == [(3, b"a"), (5, b"b"), (5, b"c"), (7, b"d")]
+    assert list(File("f", nulls=True).lines(b"a\n\0\0b\0")) == [(1, b"a\n"), (3, b"b")]
+    assert list(File("f").lines(b"")) == []
+
+
+def test_what_cannot_stand_in_a_file_is_refused() -> None:
+    for form, line, problem in (
+        (Form.PATTERN, b"- ", "a pattern is missing"),
+        (Form.PATTERN, b"a\0b", "NUL"),
+        (Form.BARE, b"a\0", "NUL"),
+        (Form.BARE, b"x" * 4096, "longer than"),
+        (Form.FILTER, b"a", "unknown kind"),
+        (Form.FILTER, b". f", "not supported in a merge file"),
+    ):
+        with pytest.raises(FilterError, match=problem):
+            File("f", form).rules(line)
+
+
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [
+        (". f", File("f", Form.FILTER)),
+        ("merge f ", File("f ", Form.FILTER)),
+        ("merge_/a b", File("/a b", Form.FILTER)),
+        (".,- f", File("f", Form.BARE)),
+        ("merge,+ f", File("f", Form.BARE, include=True)),
+        ("._-", None),
+        (".+- f", None),
+        (".", None),
+        (".- ", None),
+        (".e f", None),
+        ("merge,C", None),
+    ],
+)
+def test_reading_the_name_of_a_merge_file(option: str, file: File | None) -> None:
+    if file is None:
+        with pytest.raises(FilterError):
+            filters.merged(option, False)
+    else:
+        assert filters.merged(option, False) == file
+        assert filters.merged(option, True) == replace(file, nulls=True)
+
+
+@pytest.mark.parametrize("option", ["", "- a", "exclude a", "!", ": f", "P . f"])
+def test_other_rules_name_no_merge_file(option: str) -> None:
+    assert filters.merged(option, False) is None
 
 
 def test_clear_forgets_what_came_before_it() -> None:
-    rules = Rules([*filters.excludes(["a"]), *filters.from_file("b\n!\nc\n")])
+    rules = Rules([*filters.excludes(["a"]), *filters.excludes(["b", "!", "c"])])
     assert [rule.pattern for rule in rules.rules] == [b"c"]
     assert not rules.excluded(b"a", False)
     assert rules.excluded(b"c", False)
