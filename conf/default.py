@@ -50,7 +50,7 @@ rnodes = [
 # for all, then those in extra. What is excluded is not deleted on a node.
 #
 # In place of a list, or in it, a file may be named, as for rsync's --exclude-from: one pattern a line; # or ;
-# begins a comment. Like this file, it must not be writable by others:
+# begins a comment. It takes effect when it changes. Like this file, it must not be writable by others:
 #
 #   rexcludes = {"from": "/etc/inosync/www.exclude"}
 #   rexcludes = {"*": ["*.tmp"], "/var/www/": ["/cache", {"from": "/etc/inosync/www.exclude"}]}

@@ -18,6 +18,7 @@ from multiprocessing.context import ForkProcess
 from inosync import config, worker
 from inosync.config import Config, ConfigError, NodeSpec, Tree
 from inosync.dispatch import Dispatcher
+from inosync.lookout import Lookout
 from inosync.messages import Change, Kind
 from inosync.node import Node
 from inosync.overview import Overview
@@ -85,6 +86,7 @@ class Master:
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
         self._stop_by: float | None = None
+        self._lookout = Lookout(settings.pattern_files)
         self._overview = Overview(
             settings.path, self._nodes, self._dispatch, self._watcher, settings.edelay, clock
         )
@@ -163,6 +165,9 @@ class Master:
         if self._nodes:
             self._journal.forget(min(node.cursor for node in self._nodes.values()))
         self._overview.refresh()
+        if changed := self._lookout.changed():
+            log.info("changed: %s: the configuration is read again", ", ".join(changed))
+            self.reload()
 
     # What the watcher tells --------------------------------------------------------------------------
 
@@ -357,7 +362,7 @@ class Master:
         trees = {tree.wpath: tree for tree in new.trees}
         for wpath in changes.trees_removed:  # first: a tree may have moved to above another
             self._remove_tree(wpath)
-        self.config = new
+        self.config, self._lookout = new, Lookout(new.pattern_files)
         for wpath in changes.trees_added:
             self._add_tree(trees[wpath], wait=True)
         for wpath in changes.trees_rewatched:

@@ -451,6 +451,57 @@ def test_other_excludes_are_followed(shared: Service) -> None:
         assert (shared.copy(node) / "b.tmp").exists()
 
 
+def test_a_file_of_patterns_takes_effect_when_it_changes(shared: Service) -> None:
+    patterns = shared.home / "patterns"
+    patterns.touch(0o644)
+    patterns.chmod(0o644)
+    patterns.write_text("*.tmp\n")
+    extra = shared.home / "more patterns"
+    extra.touch(0o600)
+    shared.reload(rexcludes={"from": str(patterns)}, extra=["--exclude-from", str(extra)])
+
+    def arrives(name: str) -> bool:
+        """Whether a file gets to the nodes; the one after it has to."""
+        for each in (name, "marker"):
+            shared.change(each, str(time.monotonic_ns()))
+        content = (shared.tree() / "marker").read_text()
+        for node in "ab":
+            shared.until_arrived(node, "marker", content)
+        return all((shared.copy(node) / name).exists() for node in "ab")
+
+    def logged(text: str, since: int) -> None:
+        shared.daemon.until_logged(text, since=since)
+
+    assert not arrives("one.tmp")
+    assert arrives("one.bak")
+    since = len(shared.daemon.log())
+    patterns.write_text("*.bak\n")
+    logged(f"changed: {patterns}: the configuration is read again\n(.*\n)*.*default.py reloaded", since)
+    assert not arrives("two.bak")
+    assert arrives("two.tmp")
+    # Replaced by one with mistakes, removed, and made right: the old one is in force until then.
+    since = len(shared.daemon.log())
+    (shared.home / "next").write_text("good\n- \n")
+    (shared.home / "next").rename(patterns)
+    logged(f"{patterns}:2: '- ': a pattern is missing.*\n.*not reloaded: the old configuration", since)
+    patterns.unlink()
+    logged(f"rexcludes: '{patterns}': cannot be read: No such file.*\n.*not reloaded: the old", since)
+    assert not arrives("three.bak")
+    assert shared.daemon.log()[since:].count("the configuration is read again") == 2
+    patterns.write_text("*.old\n")
+    logged("default.py reloaded", since)
+    assert arrives("four.bak")
+    assert not arrives("four.old")
+    # One that is named in extra.
+    since = len(shared.daemon.log())
+    extra.write_text("*.dir/\n")
+    logged("default.py reloaded", since)
+    (shared.tree() / "five.dir").mkdir()
+    assert not arrives("five.dir/file")
+    shared.reload()
+    shared.until_ok()
+
+
 def test_a_node_may_include_what_is_excluded_for_the_others(shared: Service) -> None:
     (shared.tree() / "cache").mkdir()
     shared.change("cache/file", "first")
