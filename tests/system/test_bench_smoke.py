@@ -29,6 +29,7 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 EDIT = ("compare.py", "--quick", "--apart=0", "--nodes=1", "--rounds=1", "--work=edit")
 TINY = {
     "decode": ("decode.py", "--quick"),
+    "filters": ("filters.py", "--quick"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "pss": ("pss.py", "--nodes=1", "--transports=daemon"),
     "edit": (*EDIT, "--transports=daemon", "--tools=inosync;rsync by hand"),
@@ -72,6 +73,11 @@ def _start(*words: str, **env: str) -> subprocess.Popen[str]:
 
 def test_the_decoder_sees_as_many_events_as_pyinotify(run: Run) -> None:
     assert re.search(r"inosync's rate is [\d.]+ times pyinotify's", run("decode"))
+
+
+def test_the_cost_of_filter_rules_is_told_against_their_number(run: Run) -> None:
+    found = re.findall(r"^ *(\d+) rules: +[\d.]+ us a path, .* ms$", run("filters"), re.MULTILINE)
+    assert found == ["1", "10", "100", "1000"]
 
 
 def test_isolated_changes(run: Run) -> None:
