@@ -103,7 +103,9 @@ class _Reading:
         for name, setting in SETTINGS.items():
             self._check(name, setting)
         self._check_delays()
-        trees, nodes = self._trees(), self._nodes()
+        trees = self._trees()
+        nodes = self._nodes(trees)
+        trees = self._wanted(trees, nodes)
         for fault in check_targets(nodes, trees, os.path.realpath):
             self._add(fault, "rnodes")
         self._check_sizes(trees, nodes)
@@ -249,13 +251,15 @@ class _Reading:
             made = f"is mirrored as {show(rpath)}, where inosync 0.2.3 made {show(inside)} of it"
             self._warn("wpaths", wpath, f"{made}; a slash at its end says that this is meant")
 
-    def _nodes(self) -> tuple[NodeSpec, ...]:
+    def _nodes(self, trees: Sequence[Tree]) -> tuple[NodeSpec, ...]:
         items = self._without_twins([item for item in self.values.get("rnodes", ()) if item is not None])
         extra = self._parted(self.values.get("extra", ()), False, "extra", "")
         after = self._read(extra.rules, "extra", "")
-        return tuple(self._node(item, extra, after) for item in items)
+        return tuple(self._node(item, trees, extra, after) for item in items)
 
-    def _node(self, item: Mapping[str, Any], extra: Parted, after: tuple[Rule, ...]) -> NodeSpec:
+    def _node(
+        self, item: Mapping[str, Any], trees: Sequence[Tree], extra: Parted, after: tuple[Rule, ...]
+    ) -> NodeSpec:
         """A node; ``extra`` and ``after``, the rules in it, are those of the file."""
         node = show(item["node"])
         own_extra = self._parted(item.get("extra", ()), extra.nulls, "rnodes", f"extra of {node}")
@@ -269,6 +273,7 @@ class _Reading:
             rtimeout=item.get("rtimeout", self.values.get("rtimeout", 0.0)),
             rwarm=item.get("rwarm", self.values.get("rwarm", True)),
             after=after + self._read(own_extra.rules, "rnodes", f"extra of {node}"),
+            wpaths=self._wpaths_of(item, [tree.wpath for tree in trees]),
         )
 
     def _parted(self, words: Sequence[str], nulls: bool, setting: str, where: str) -> Parted:
@@ -286,6 +291,26 @@ class _Reading:
                 wrong = f"the rules for {show(node.name)} take {largest} bytes of rsync's command line"
                 right = f"write fewer or shorter ones, {MAX_RULES} bytes at most"
                 self._add(Fault(_NO_VALUE, wrong, right), "rexcludes")
+
+    def _wpaths_of(self, item: Mapping[str, Any], wpaths: Sequence[str]) -> tuple[str, ...] | None:
+        if "wpaths" not in item:
+            return None
+        own = [absolute(wpath) for wpath in item["wpaths"]]
+        for written, wpath in zip(item["wpaths"], own, strict=True):
+            if wpath not in wpaths and wpaths:
+                right = f"write one of {show(list(wpaths))}"
+                self._add(Fault(written, "is no wpath", right, f"wpaths of {show(item['node'])}"), "rnodes")
+        return tuple(wpath for wpath in wpaths if wpath in own)
+
+    def _wanted(self, trees: Sequence[Tree], nodes: Sequence[NodeSpec]) -> tuple[Tree, ...]:
+        """The trees that a node gets. For nobody, nothing is watched."""
+        wanted = [tree for tree in trees if not nodes or any(node.gets(tree) for node in nodes)]
+        for tree in trees:
+            if tree not in wanted:
+                self._warn(
+                    "wpaths", tree.wpath, "is mirrored to no node: all of them have wpaths of their own"
+                )
+        return tuple(wanted)
 
     def _without_twins(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The nodes, each only once, after telling which are there twice or share a name."""

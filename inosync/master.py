@@ -262,7 +262,10 @@ class Master:
         return mine
 
     def _job(self, spec: NodeSpec) -> worker.Job:
-        trees = {self._numbers[tree.wpath]: _settings(self.config, spec, tree) for tree in self.config.trees}
+        trees = {
+            self._numbers[tree.wpath]: _settings(self.config, spec, tree)
+            for tree in filter(spec.gets, self.config.trees)
+        }
         rules = {number: _compiled(s.rules, s.source) for number, s in trees.items()}
         return worker.Job(
             name=spec.name,
@@ -300,9 +303,12 @@ class Master:
         for node in self._nodes.values():
             node.forget_tree(number)
 
+    def _numbers_of(self, spec: NodeSpec) -> tuple[int, ...]:
+        return tuple(self._numbers[tree.wpath] for tree in filter(spec.gets, self.config.trees))
+
     def _add_node(self, spec: NodeSpec) -> Node:
         node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
-        node.trees = tuple(self._numbers.values())
+        node.mirror(self._numbers_of(spec))
         self._nodes[spec.name] = node
         self._start(node)
         return node
@@ -372,15 +378,15 @@ class Master:
             self._let_go(self._nodes.pop(name))
         specs = {spec.name: spec for spec in new.nodes}
         walked = {*changes.trees_added, *changes.trees_rewatched}  # mirrored in full once they are
-        numbers = tuple(self._numbers[tree.wpath] for tree in new.trees)
         for node in self._nodes.values():
-            node.trees, node.retry = numbers, new.rretry
+            node.retry = new.rretry
+            node.mirror(self._numbers_of(specs[node.name]))
         for name in changes.nodes_changed:
             self._change_node(specs[name], set(changes.full[name]) - walked)
         for name in changes.nodes_added:
             added = self._add_node(specs[name])
-            for wpath in set(trees) - walked:
-                added.owe(Change(self._numbers[wpath], b"", Kind.TREE), self._clock())
+            for number in set(added.trees) - {self._numbers[wpath] for wpath in walked}:
+                added.owe(Change(number, b"", Kind.TREE), self._clock())
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
 

@@ -171,6 +171,12 @@ class Node:
         before = self.due.get(change)
         self.due[change] = Due(0, now, min(now, before.since) if before else now)
 
+    def mirror(self, trees: tuple[int, ...]) -> None:
+        """Be given these trees from now on, and owe nothing of the others."""
+        for tree in set(self.trees) - set(trees):
+            self.forget_tree(tree)
+        self.trees = trees
+
     def forget_tree(self, tree: int) -> None:
         """Owe nothing of a tree any more."""
         self.due = {change: due for change, due in self.due.items() if change.tree != tree}

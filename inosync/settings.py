@@ -21,8 +21,8 @@ from inosync.policy.nodes import check_node, display_name
 from inosync.policy.shown import show
 from inosync.policy.targets import overlaps
 
-NOT_YET = frozenset({"rguard", "rnodes.wpaths"})
-"""Settings without an effect so far, with a dot those of a single node: refused, not ignored."""
+NOT_YET = frozenset({"rguard"})
+"""Settings without an effect so far: refused, not ignored."""
 NOT_YET_TEXT = ("not yet: this version does nothing with it", "leave it out")
 
 REQUIRED = object()
@@ -128,8 +128,6 @@ def _node_item(node: object, key: object, value: object) -> tuple[str, Any]:
     if key == "node":
         return "node", check_node(value)
     where = f"{key} of {show(node)}"
-    if f"rnodes.{key}" in NOT_YET:
-        raise Invalid(Fault(value, *NOT_YET_TEXT, where))
     if not isinstance(key, str) or key not in _OF_A_NODE:
         raise Invalid(Fault(key, *unknown(key, ["node", *_OF_A_NODE]), f"in {show(node)}"))
     return key, checks.inside(where, _OF_A_NODE[key], value)
@@ -231,5 +229,6 @@ _OF_A_NODE: dict[str, Check] = {
     "rexcludes": checks.patterns,
     "rtimeout": checks.some_seconds,
     "rwarm": checks.boolean,
+    "wpaths": list_of(string, '["/var/www/"], some of the wpaths'),
 }
 """What a node may have of its own."""

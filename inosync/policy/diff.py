@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from inosync.policy.nodes import NodeSpec, Tree, watched_by
@@ -54,7 +54,7 @@ def diff(old: Configuration, new: Configuration) -> Diff:
     full = {
         name: tuple(
             tree.wpath
-            for tree in new.trees
+            for tree in filter(new_nodes[name].gets, new.trees)
             if _needs_full(old, old_nodes[name], old_trees.get(tree.wpath), new, new_nodes[name], tree)
         )
         for name in nodes[2]
@@ -82,8 +82,8 @@ def _parted(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[_Keys
 
 
 def _used_by_worker(config: Configuration, node: NodeSpec) -> tuple[object, ...]:
-    # The number of a tree is what batches call it by, so their order counts as well.
-    return node, config.rsync, config.rdelete, config.rretry, config.trees
+    trees = tuple(filter(node.gets, config.trees))
+    return replace(node, wpaths=None), config.rsync, config.rdelete, config.rretry, trees
 
 
 def _needs_full(
@@ -97,6 +97,7 @@ def _needs_full(
     """Whether what a node has confirmed says nothing any more about what it is to have of a tree now."""
     return (
         old_tree is None
+        or not old_node.gets(old_tree)
         or old_node.target(old_tree) != node.target(tree)
         or old_node.rules(old_tree) != node.rules(tree)
         or old_node.extra != node.extra  # another shell may lead elsewhere, another option send more

@@ -56,6 +56,12 @@ class NodeSpec:
     """Whether an rsync is kept connected to it."""
     after: tuple[Rule, ...] = ()
     """What was in ``extra``: that of the file, then the node's own."""
+    wpaths: tuple[str, ...] | None = None
+    """The trees that it gets, by their ``Tree.wpath``; None: all of them."""
+
+    def gets(self, tree: Tree) -> bool:
+        """Whether a tree is mirrored to it."""
+        return self.wpaths is None or tree.wpath in self.wpaths
 
     def target(self, tree: Tree) -> str:
         """Where rsync is to put a tree."""

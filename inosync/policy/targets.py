@@ -121,7 +121,7 @@ def check_targets(
     spots: list[tuple[Hashable, str]] = []
     owners: list[tuple[NodeSpec, Tree]] = []
     for node in nodes:
-        for tree in trees:
+        for tree in filter(node.gets, trees):
             try:
                 place = _resolved(check_target(node.node, tree.rpath), real)
                 _keep_apart(node.target(tree), place, sources)

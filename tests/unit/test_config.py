@@ -121,6 +121,31 @@ def test_a_node_overrides_the_file_or_adds_to_it() -> None:
     )
 
 
+def test_a_node_gets_the_wpaths_that_it_names_or_all(here: Path) -> None:
+    one = "{'node': 'h:', 'wpaths': ['b/']}"
+    taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rnodes=f"[{one}, 'i:']")
+    assert [node.wpaths for node in taken.nodes] == [(str(here / "b"),), None]
+    assert [[node.gets(tree) for tree in taken.trees] for node in taken.nodes] == [
+        [False, True],
+        [True, True],
+    ]
+
+
+def test_a_wpath_that_no_node_gets_is_told_and_left_alone(here: Path) -> None:
+    taken = config(wpaths="['a/', 'b/']", rpaths="['/x', '/y']", rnodes="[{'node': 'h:', 'wpaths': ['b']}]")
+    assert [tree.wpath for tree in taken.trees] == [str(here / "b")]
+    assert any(f"{str(here / 'a')!r}: is mirrored to no node" in warning for warning in taken.warnings)
+
+
+@pytest.mark.usefixtures("here")
+def test_targets_of_different_nodes_may_be_the_same_place_if_no_tree_goes_to_both() -> None:
+    nodes = "[{{'node': 'h:', 'wpaths': [{}]}}, {{'node': 'h:/', 'name': 'other', 'wpaths': ['b']}}]"
+    trees = {"wpaths": "['a/', 'b/']", "rpaths": "['/x', '/y']"}
+    assert len(config(**trees, rnodes=nodes.format("'a'")).nodes) == 2
+    (mistake,) = mistakes(text(**trees, rnodes=nodes.format("'a', 'b'")))
+    assert "is the same place as" in mistake
+
+
 def test_excludes_of_a_wpath_come_before_those_for_all(here: Path) -> None:
     rules = f"{{'*': ['all', 'both'], 'a/': ['one', 'both'], {str(here / 'a')!r}: ['more']}}"
     taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rexcludes=rules)

@@ -103,7 +103,11 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rnodes": "[{'node': 'h:', 'rexcludes': 'x'}]"}, "rnodes: rexcludes of 'h:': 'x': is not a list"),
     ({"rnodes": "[{'node': 'h:', 'rexclude': []}]"}, "rnodes: in 'h:': 'rexclude': did you mean rexcludes?"),
     ({"rnodes": "[{'node': 'h:', 3: 4}]"}, "rnodes: in 'h:': 3: there is no setting of this name"),
-    ({"rnodes": "[{'node': 'h:', 'wpaths': []}]"}, "rnodes: wpaths of 'h:': []: not yet"),
+    ({"rnodes": "[{'node': 'h:', 'wpaths': []}]"}, "rnodes: wpaths of 'h:': []: is empty"),
+    (
+        {"rnodes": "[{'node': 'h:', 'wpaths': ['/nowhere']}]"},
+        "rnodes: wpaths of 'h:': '/nowhere': is no wpath; write one of [",
+    ),
     (
         {"rnodes": "[{'node': 'h:', 'rwarm': 'no'}]"},
         "rnodes: rwarm of 'h:': 'no': is neither True nor False; write one of them",

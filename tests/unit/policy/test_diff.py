@@ -83,6 +83,18 @@ def test_a_node_that_nothing_changes_for_is_kept(new: Config) -> None:
     assert found.full == {}
 
 
+def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
+    only = with_node(wpaths=("/1",))
+    assert diff(OLD, only).nodes_changed == ("h",)
+    assert diff(OLD, only).full == {"h": ()}
+    assert diff(only, OLD).full == {"h": ("/2",)}
+    assert diff(OLD, with_node(wpaths=("/1", "/2"))).nodes_kept == ("h",)
+    without = dataclasses.replace(only, trees=TREES[:1])
+    another = dataclasses.replace(only, trees=(*TREES, Tree("/3", "/c", ())))
+    for new in (without, another, dataclasses.replace(only, trees=(TREES[0], Tree("/2", "/x", ())))):
+        assert diff(only, new).nodes_kept == ("h",)
+
+
 def test_nodes_and_trees_come_and_go() -> None:
     other = NodeSpec("i:", "i", 0, (), (), 300)
     new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
