@@ -65,7 +65,7 @@ class Directory:
 class Root(Directory):
     """A wpath. ``identity`` is the (device, inode) that is watched; None while it is lost."""
 
-    __slots__ = ("excluded", "identity", "mask", "path", "quiet", "tree", "walk")
+    __slots__ = ("excluded", "identity", "mask", "path", "quiet", "refilter", "tree", "walk")
 
     def __init__(self, tree: int, path: str, mask: int, excluded: Callable[[bytes, bool], bool]) -> None:
         super().__init__(b"", None)
@@ -80,6 +80,8 @@ class Root(Directory):
         """Directories that are to be watched and listed; the last one is next."""
         self.quiet = True
         """A walk of the whole tree: its end is told, instead of each directory."""
+        self.refilter: list[Directory] | None = None
+        """While other rules are applied: the directories in which that is still to be done."""
 
 
 def locate(directory: Directory) -> tuple[Root, bytes] | None:

@@ -19,5 +19,8 @@ class Sink(Protocol):
     def walked(self, tree: int, now: float) -> None:
         """Every directory of the tree is watched: it can be compared whole."""
 
+    def refiltered(self, tree: int, now: float) -> None:
+        """Every directory that the new rules do not exclude is watched: it can be compared by them."""
+
     def lost(self, tree: int, why: str) -> None:
         """The root is not what it was. ``walked`` follows when it is back."""

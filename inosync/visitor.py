@@ -58,8 +58,12 @@ class Visitor:
         self._standpoint.close()
         self._counting.clear()
 
-    def visit(self, directory: Directory) -> Iterator[None]:
-        """Watch a directory, record its listing, and queue the directories in it. Yields now and then."""
+    def visit(self, directory: Directory, known: bool = False) -> Iterator[None]:
+        """Watch a directory, record its listing, and queue the directories in it. Yields now and then.
+
+        With ``known`` only what the rules make of the directories in it is of interest: those that are
+        watched already are queued to be looked at likewise (``Root.refilter``).
+        """
         place = locate(directory)
         if place is None:
             return
@@ -74,8 +78,9 @@ class Visitor:
             return
         try:
             if self._watch(directory, own, *place):
-                self._listed(*place)
-                yield from self._look_into(directory, own)
+                if not known:
+                    self._listed(*place)
+                yield from self._look_into(directory, own, known)
         except OSError as error:
             self._not_watched(*place, directory, error)
         finally:
@@ -123,7 +128,7 @@ class Visitor:
 
     # The directories in it ---------------------------------------------------------------------------
 
-    def _look_into(self, directory: Directory, fd: int) -> Iterator[None]:
+    def _look_into(self, directory: Directory, fd: int, known: bool) -> Iterator[None]:
         with os.scandir(fd) as entries:
             for kids in chain(_known(directory), _found(directory, entries)):
                 while kids := [kid for kid in kids if kid.parent is directory]:
@@ -131,11 +136,11 @@ class Visitor:
                     # Events were handled since the last step: it may be elsewhere by now, or out of the tree.
                     if place is None or place[0].identity is None:
                         return
-                    kids = kids[self._look_at(kids, fd, *place) :]
+                    kids = kids[self._look_at(kids, fd, *place, known) :]
                     yield
                 yield  # there may be a million files in it, and nothing else
 
-    def _look_at(self, kids: list[Directory], fd: int, root: Root, path: bytes) -> int:
+    def _look_at(self, kids: list[Directory], fd: int, root: Root, path: bytes, known: bool) -> int:
         """Queue kids of an open directory, less what is excluded and what can be done at once.
 
         How many it was until the slice was over, one at least.
@@ -146,8 +151,10 @@ class Visitor:
         try:
             for done, kid in enumerate(kids, 1):
                 if root.excluded(prefix + kid.name, True):
-                    kid.detach()  # it is new, or its new path has made a rule match it
+                    kid.detach()  # it is new, or its new path, or a new rule, has made a rule match it
                     self._doomed.append(kid)
+                elif known and kid.wd >= 0 and root.refilter is not None:
+                    root.refilter.append(kid)
                 elif near and self._watch_leaf(kid, self._events | root.mask, device):
                     self._listed(root, prefix + kid.name)
                 else:

@@ -50,7 +50,7 @@ class Walker:
     def abandon(self, root: Root) -> None:
         """Let go of a root and its tree."""
         root.identity = None
-        root.walk = []
+        root.walk, root.refilter = [], None
         self._roots.remove(root)
         self.watches.end(root)
         self._doomed += root.release_kids()
@@ -62,6 +62,28 @@ class Walker:
         """Walk all of a tree, and tell its end instead of each directory."""
         root.quiet = True
         root.walk = [root]
+
+    def refilter(self, root: Root) -> None:
+        """Watch what the root's rules exclude no longer and let go of what they do, and tell the end of it."""
+        root.refilter = [root]
+
+    def look_again(self, root: Root, path: bytes) -> None:
+        """Do so at one path only, and list what is there and below it, unless it is excluded."""
+        *above, name = path.split(b"/")
+        directory: Directory | None = root
+        for component in above:
+            directory = directory.kid(component) if directory else None
+        if directory is None:
+            return  # what is above it is excluded, or not there; or not walked yet, and will be by these rules
+        kid = directory.kid(name)
+        if kid is None:
+            kid = Directory(name, None)
+            directory.attach(kid, name)
+        if root.excluded(path, True):
+            kid.detach()
+            self._doomed.append(kid)
+        else:
+            queue(kid)
 
     def rescan(self) -> None:
         """Walk all trees: events were lost, so anything may have been missed."""
@@ -82,12 +104,13 @@ class Walker:
     @property
     def busy(self) -> bool:
         """Whether directories wait to be walked: there may be changes that nobody has seen yet."""
-        return self._scan is not None or any(root.walk or root.quiet for root in self._roots)
+        unfinished = (root.walk or root.quiet or root.refilter is not None for root in self._roots)
+        return self._scan is not None or any(unfinished)
 
     @property
     def walking(self) -> set[int]:
         """The trees of which a whole walk has not come to its end."""
-        return {root.tree for root in self._roots if root.quiet}
+        return {root.tree for root in self._roots if root.quiet or root.refilter is not None}
 
     @property
     def idle(self) -> bool:
@@ -119,6 +142,13 @@ class Walker:
             if root.quiet:
                 root.quiet = False
                 self._sink.walked(root.tree, self._clock())
+                return True
+            if root.refilter:
+                self._scan = self._visitor.visit(root.refilter.pop(), known=True)
+                return True
+            if root.refilter is not None:
+                root.refilter = None
+                self._sink.refiltered(root.tree, self._clock())
                 return True
         return False
 

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from inosync.directories import Directory, Root, identity, locate
 from inosync.messages import Change, Kind
@@ -109,12 +109,24 @@ class Watcher:
             # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
             self._walker.walk(root)
 
-    def refilter(self, tree: int, excluded: Callable[[bytes, bool], bool]) -> None:
-        """Let other paths be excluded from now on. ``walked`` tells when what is watched has followed."""
+    def refilter(
+        self, tree: int, excluded: Callable[[bytes, bool], bool], places: Collection[bytes] | None
+    ) -> None:
+        """Let other paths be excluded from now on.
+
+        ``places``: where that may make a difference; they are listed like new directories. None: anywhere;
+        ``refiltered`` tells when all is watched that is to be, and nothing is listed.
+        """
         root = self._roots[tree]
         root.excluded = excluded
-        if root.identity is not None:
-            self._walker.walk_tree(root)
+        if root.identity is None:
+            return  # all of it is walked when it is back
+        if places is None:
+            self._walker.refilter(root)
+        for path in places or ():
+            if not (excluded(path, True) and excluded(path, False)):
+                self._sink.record(Change(tree, path, Kind.NAME), self._clock())
+            self._walker.look_again(root, path)
 
     def _tune(self) -> None:
         self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())

@@ -67,6 +67,10 @@ class Recorder:
         assert now >= 1000
         self.calls.append(("walked", tree, b"", None))
 
+    def refiltered(self, tree: int, now: float) -> None:
+        assert now >= 1000
+        self.calls.append(("refiltered", tree, b"", None))
+
     def lost(self, tree: int, why: str) -> None:
         assert why
         self.calls.append(("lost", tree, b"", None))
@@ -91,6 +95,7 @@ def gone(path: bytes) -> Call:
 
 WALKED: Call = ("walked", TREE, b"", None)
 LOST: Call = ("lost", TREE, b"", None)
+REFILTERED: Call = ("refiltered", TREE, b"", None)
 
 
 class Field:
@@ -840,21 +845,6 @@ def test_what_is_excluded_is_neither_watched_nor_told(field: Field) -> None:
     assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
 
 
-def test_what_is_excluded_can_be_changed_and_the_watches_follow(field: Field) -> None:
-    (field.root / "d/sub").mkdir(parents=True)
-    (field.root / "e/sub").mkdir(parents=True)
-    field.add(lambda path, _is_directory: path == b"d")
-    assert field.watched() == inodes(field.root, lambda path: path == b"d")
-    field.watcher.refilter(TREE, lambda path, _is_directory: path == b"e")
-    assert field.watcher.walking == {TREE}
-    field.settle()
-    assert not field.watcher.walking
-    assert field.watched() == inodes(field.root, lambda path: path == b"e")
-    assert field.take() == [WALKED]
-    write(field.root / "e/sub/f")
-    assert_seen_at(field, "d/sub/f")
-
-
 def test_a_directory_that_is_renamed_to_an_excluded_name_is_watched_no_longer(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add(_no_caches)
@@ -892,6 +882,108 @@ def test_a_rename_that_makes_a_rule_match_no_longer_is_walked(field: Field) -> N
     field.add(lambda path, _is_directory: path == b"old/cache")
     (field.root / "old").rename(field.root / "new")
     assert {listing(b"new"), listing(b"new/cache"), listing(b"new/cache/deep")} <= field.told()
+    lines_up(field)
+
+
+# Other rules ---------------------------------------------------------------------------------------------
+
+
+def leaving_out(*paths: bytes) -> Callable[[bytes, bool], bool]:
+    return lambda path, _is_directory: path in paths
+
+
+def test_rules_that_may_matter_anywhere_change_the_watches_and_nothing_that_was_watched_is_told(
+    field: Field,
+) -> None:
+    for path in ("a/b/c", "cache/b", "d/cache"):
+        (field.root / path).mkdir(parents=True)
+    field.add(leaving_out(b"a/b"))
+    field.watcher.refilter(TREE, leaving_out(b"cache", b"d/cache"), None)
+    assert field.watcher.walking == {TREE}
+    field.settle()
+    # What was not watched before is listed: it might change before all of it is compared.
+    assert sorted(field.take()) == sorted([listing(b"a/b"), listing(b"a/b/c"), REFILTERED])
+    assert field.watcher.walking == set()
+    assert field.watched() == inodes(field.root, lambda path: path in (b"cache", b"d/cache"))
+
+
+def test_rules_that_matter_at_some_places_are_applied_there_only(field: Field) -> None:
+    for path in ("a/b/c", "cache/deep", "other", "gone"):
+        (field.root / path).mkdir(parents=True)
+    write(field.root / "file")
+    field.add(leaving_out(b"cache", b"a/b", b"file", b"missing"))
+    places = [b"cache", b"a/b", b"file", b"missing", b"gone", b"no/where", b"a/b/c"]
+    field.watcher.refilter(TREE, leaving_out(b"gone"), places[:-1])
+    field.settle()
+    told = field.take()
+    listed = [listing(path) for path in (b"cache", b"cache/deep", b"a/b", b"a/b/c")]
+    names = [name(path) for path in (b"cache", b"a/b", b"file", b"missing", b"no/where")]
+    assert sorted(told) == sorted(listed + names)
+    assert field.watched() == inodes(field.root, lambda path: path == b"gone")
+    field.watcher.refilter(TREE, leaving_out(b"a/b"), [b"a/b", b"gone"])
+    field.settle()
+    assert sorted(field.take()) == sorted([name(b"gone"), listing(b"gone")])
+    assert field.watched() == inodes(field.root, lambda path: path == b"a/b")
+
+
+def test_rules_may_change_while_the_tree_is_walked(field: Field) -> None:
+    for number in range(20):
+        (field.root / f"{number}/cache/deep").mkdir(parents=True)
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, _no_caches)
+    field.clock.tick = 0.001
+    field.watcher.work(0.003)
+    field.clock.tick = 0
+    field.watcher.refilter(TREE, lambda _path, _is_directory: False, None)
+    field.settle()
+    assert {WALKED, REFILTERED} <= set(field.take())
+    lines_up(field)
+
+
+def test_directories_that_are_moved_while_rules_change_are_listed(field: Field) -> None:
+    for number in range(20):
+        (field.root / f"{number}/a/b").mkdir(parents=True)
+    field.add()
+    field.watcher.refilter(TREE, _no_caches, None)
+    for number in range(20):
+        field.clock.tick = 0.001
+        field.watcher.work(0.001)
+        field.clock.tick = 0
+        (field.root / f"{number}/a").rename(field.root / f"{19 - number}/moved-{number}")
+        (field.root / f"{number}/cache").mkdir()
+    told = field.told()
+    for number in range(20):
+        new = f"{19 - number}/moved-{number}".encode()
+        assert {listing(new), listing(new + b"/b"), gone(b"%d/a" % number)} <= told
+    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
+
+
+@pytest.mark.parametrize("places", [None, [b"cache"]])
+def test_rules_that_change_while_the_root_is_away_are_in_force_when_it_is_back(
+    field: Field, places: list[bytes] | None
+) -> None:
+    (field.root / "cache").mkdir()
+    field.add(_no_caches)
+    field.root.rename(field.outside / "tree")
+    assert field.told() == {LOST}
+    field.watcher.refilter(TREE, lambda _path, _is_directory: False, places)
+    assert field.told() == set()
+    (field.outside / "tree").rename(field.root)
+    field.calm()
+    assert field.take() == [WALKED]
+    lines_up(field)
+
+
+def test_an_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (field.root / f"{number}/cache/deep").mkdir(parents=True)
+    field.add(_no_caches)
+    field.watcher.refilter(TREE, lambda _path, _is_directory: False, None)
+    field.clock.tick = 0.001
+    field.watcher.work(0.003)
+    field.clock.tick = 0
+    overflow(field, monkeypatch)
+    field.settle()
+    assert {WALKED, REFILTERED} <= set(field.take())
     lines_up(field)
 
 
@@ -1296,6 +1388,9 @@ class Mirror:
 
     def walked(self, _tree: int, _now: float) -> None:
         self.due_full = True
+
+    def refiltered(self, _tree: int, _now: float) -> None:
+        raise AssertionError("nobody has changed the rules")
 
     def lost(self, _tree: int, why: str) -> None:
         raise AssertionError(f"the root was never touched: {why}")
