@@ -17,7 +17,7 @@ from typing import Any
 from inosync import configfile
 from inosync.patterns import PatternFiles
 from inosync.policy.command import MAX_RULES, size
-from inosync.policy.diff import Diff, diff
+from inosync.policy.diff import Diff, Refilter, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
 from inosync.policy.extra import Parted, deletes, parted
 from inosync.policy.filters import File, Item, Rule
@@ -45,6 +45,7 @@ __all__ = [
     "Diff",
     "Mistake",
     "NodeSpec",
+    "Refilter",
     "Tree",
     "diff",
     "load",

@@ -66,8 +66,15 @@ class Dispatcher:
 
     def pending(self, node: Node) -> int:
         """Changes that a node has not confirmed; those that only a full mirror can tell count as one."""
-        known = self.journal.count_since(node.cursor) + node.owed
+        concerns = None if node.view.everything else node.view.concerns
+        known = self.journal.count_since(node.cursor, concerns) + node.owed
         return max(known, 1) if node.batch is not None else known
+
+    def oldest(self, node: Node) -> float | None:
+        """Since when a node lags, by the clock; None if it does not."""
+        journal = self.journal
+        behind = node.view.everything or journal.count_since(node.cursor, node.view.concerns)
+        return node.oldest(journal.oldest_since(node.cursor) if behind else None)
 
     def waits_for(self, node: Node) -> str:
         """What a node that can take a batch waits for; empty if that is nothing in particular."""
@@ -189,7 +196,7 @@ class Dispatcher:
         if self._cut_at != self.journal.head:
             self._cuts.clear()
             self._cut_at = self.journal.head
-        key = (node.cursor, node.trees, frozenset(self.halted), tuple(ready))
+        key = (node.cursor, node.view, frozenset(self.halted), tuple(ready))
         cut = self._cuts.get(key)
         if cut is None or (cut.file and cut.file not in self._files):
             parts = self._parts(node, ready)
@@ -212,6 +219,8 @@ class Dispatcher:
         changes = self.journal.since(node.cursor)
         if changes is None:
             changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
+        elif not node.view.everything:
+            changes = list(filter(node.view.concerns, changes))
         wanted = [tree for tree in node.trees if tree not in self.halted]
         return list(_sorted_out([*changes, *ready], wanted))
 

@@ -5,14 +5,13 @@ Its one duty that never waits is emptying the kernel's event queue. Everything e
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import random
 import sched
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.context import ForkProcess
 
 from inosync import config, worker
@@ -22,16 +21,16 @@ from inosync.lookout import Lookout
 from inosync.messages import Change, Kind
 from inosync.node import Node
 from inosync.overview import Overview
-from inosync.policy import filters, pacing
+from inosync.policy import pacing
 from inosync.policy.command import Settings
-from inosync.policy.filters import Rule, Rules
 from inosync.policy.journal import Journal
-from inosync.policy.nodes import watched_by
+from inosync.policy.view import views
 from inosync.system import log as logs
 from inosync.system import process, queue
 from inosync.system.loop import Loop
 from inosync.system.queue import End
 from inosync.system.signals import Signals
+from inosync.trees import Trees
 from inosync.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -79,9 +78,7 @@ class Master:
         signal.signal(signal.SIGIO, signal.SIG_IGN)  # see writers.is_being_written
         self._watcher = Watcher(self, clock)
         self._loop.on_readable(self._watcher, self._drain)
-        self._numbers: dict[str, int] = {}
-        """For each wpath that is mirrored the number of its tree."""
-        self._last_number = 0
+        self._trees = Trees(self._watcher)
         self._nodes: dict[str, Node] = {}
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
@@ -91,7 +88,8 @@ class Master:
             settings.path, self._nodes, self._dispatch, self._watcher, settings.edelay, clock
         )
         for tree in settings.trees:
-            self._add_tree(tree)
+            self._trees.add(tree, settings, wait=False)
+        self._views = views(settings.nodes, settings.trees, self._trees.numbers)
 
     # The loop ----------------------------------------------------------------------------------------
 
@@ -183,9 +181,18 @@ class Master:
 
     def walked(self, tree: int, now: float) -> None:
         """A tree is watched as a whole: every node is compared with it, from here on."""
-        log.info("%s: %d directories are watched", self._wpath(tree), len(self._watcher))
+        log.info("%s: %d directories are watched", self._trees.wpath(tree), len(self._watcher))
         self._dispatch.halted.discard(tree)
-        for node in self._nodes.values():
+        self._trees.uncompared(tree)
+        self._compare(tree, self._nodes, now)
+
+    def refiltered(self, tree: int, now: float) -> None:
+        """Other rules of a tree are in force: the nodes for which that matters are compared with it."""
+        log.info("%s: other rules are in force", self._trees.wpath(tree))
+        self._compare(tree, self._trees.uncompared(tree), now)
+
+    def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
+        for node in [self._nodes[name] for name in names if name in self._nodes]:
             if tree in node.trees:
                 node.owe(Change(tree, b"", Kind.TREE), now)
                 self._dispatch.offer(node)
@@ -263,15 +270,14 @@ class Master:
 
     def _job(self, spec: NodeSpec) -> worker.Job:
         trees = {
-            self._numbers[tree.wpath]: _settings(self.config, spec, tree)
+            self._trees.numbers[tree.wpath]: _settings(self.config, spec, tree)
             for tree in filter(spec.gets, self.config.trees)
         }
-        rules = {number: _compiled(s.rules, s.source) for number, s in trees.items()}
         return worker.Job(
             name=spec.name,
             node=spec.node,
             trees=trees,
-            rules=rules,
+            rules=self._views[spec.name].rules,
             timeout=spec.rtimeout,
             retry=self.config.rretry,
             warm=spec.rwarm,
@@ -281,34 +287,16 @@ class Master:
 
     # Trees and nodes ---------------------------------------------------------------------------------
 
-    def _wpath(self, tree: int) -> str:
-        return next((wpath for wpath, number in self._numbers.items() if number == tree), "?")
-
-    def _add_tree(self, tree: Tree, wait: bool = False) -> None:
-        """Mirror a tree. OSError if its root cannot be watched, unless it is to be waited for."""
-        self._last_number += 1
-        self._numbers[tree.wpath] = self._last_number
-        self._watcher.add_tree(self._last_number, tree.wpath, self.config.emask, self._excluded(tree), wait)
-
-    def _excluded(self, tree: Tree) -> Callable[[bytes, bool], bool]:
-        """Whether nobody needs a path of a tree to be watched."""
-        lists = watched_by(tree, self.config.nodes)
-        return filters.hidden_by_all(_compiled(rules, tree.wpath) for rules in lists)
-
     def _remove_tree(self, wpath: str) -> None:
-        number = self._numbers.pop(wpath)
-        self._watcher.remove_tree(number)
+        number = self._trees.remove(wpath)
         self._journal.forget_tree(number)
         self._dispatch.halted.discard(number)
         for node in self._nodes.values():
             node.forget_tree(number)
 
-    def _numbers_of(self, spec: NodeSpec) -> tuple[int, ...]:
-        return tuple(self._numbers[tree.wpath] for tree in filter(spec.gets, self.config.trees))
-
     def _add_node(self, spec: NodeSpec) -> Node:
         node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
-        node.mirror(self._numbers_of(spec))
+        node.mirror(self._views[spec.name])
         self._nodes[spec.name] = node
         self._start(node)
         return node
@@ -370,22 +358,25 @@ class Master:
             self._remove_tree(wpath)
         self.config, self._lookout = new, Lookout(new.pattern_files)
         for wpath in changes.trees_added:
-            self._add_tree(trees[wpath], wait=True)
-        for wpath in changes.trees_rewatched:
-            self._watcher.refilter(self._numbers[wpath], self._excluded(trees[wpath]))
+            self._trees.add(trees[wpath], new, wait=True)
+        for wpath, refilter in changes.refilter.items():
+            self._trees.refilter(trees[wpath], new, refilter)
+        numbers = self._trees.numbers
+        self._views = views(new.nodes, new.trees, numbers)
         self._retune(old, new)
         for name in changes.nodes_removed:
             self._let_go(self._nodes.pop(name))
         specs = {spec.name: spec for spec in new.nodes}
-        walked = {*changes.trees_added, *changes.trees_rewatched}  # mirrored in full once they are
+        anywhere = (wpath for wpath, refilter in changes.refilter.items() if refilter.places is None)
+        walked = {*changes.trees_added, *anywhere}  # mirrored in full once they are
         for node in self._nodes.values():
             node.retry = new.rretry
-            node.mirror(self._numbers_of(specs[node.name]))
+            node.mirror(self._views[node.name])
         for name in changes.nodes_changed:
             self._change_node(specs[name], set(changes.full[name]) - walked)
         for name in changes.nodes_added:
             added = self._add_node(specs[name])
-            for number in set(added.trees) - {self._numbers[wpath] for wpath in walked}:
+            for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
                 added.owe(Change(number, b"", Kind.TREE), self._clock())
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
@@ -396,8 +387,7 @@ class Master:
         if new.rundir != old.rundir:
             log.warning("rundir: %s takes effect when inosync is started again", new.rundir)
         if new.emask != old.emask:
-            for number in self._numbers.values():
-                self._watcher.retune(number, new.emask)
+            self._trees.retune(new)
         self._dispatch.slots = new.rslots
         self._overview.patience = new.edelay
         self._pace = pacing.retuned(self._pace, new.equiet, new.edelay)
@@ -414,13 +404,8 @@ class Master:
         node = self._nodes[spec.name]
         node.spec = spec
         for wpath in full:
-            node.owe(Change(self._numbers[wpath], b"", Kind.TREE), self._clock())
+            node.owe(Change(self._trees.numbers[wpath], b"", Kind.TREE), self._clock())
         self._let_go(node)
-
-
-@functools.lru_cache(maxsize=128)  # most nodes have the same
-def _compiled(rules: tuple[Rule, ...], wpath: str) -> Rules:
-    return Rules(rules, root=os.fsencode(wpath))
 
 
 def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:

@@ -36,6 +36,7 @@ from inosync.messages import (
 )
 from inosync.policy import backoff, lifecycle
 from inosync.policy.lifecycle import Action, Phase, State, Verdict
+from inosync.policy.view import NOTHING, View
 from inosync.system import process, spool
 from inosync.system.queue import End, QueueError
 
@@ -100,8 +101,8 @@ class Node:
         retry: tuple[float, float],
     ) -> None:
         self.spec = spec
-        self.trees: tuple[int, ...] = ()
-        """The numbers of the trees that are mirrored to it."""
+        self.view = NOTHING
+        """What is mirrored to it."""
         self.cursor = cursor
         self.due: dict[Change, Due] = {}
         self.flaw = ""
@@ -128,6 +129,11 @@ class Node:
         self._due_timer: float | None = None
         self.retry = retry
         self._work, self._clock, self._chance = work, clock, chance
+
+    @property
+    def trees(self) -> tuple[int, ...]:
+        """The numbers of the trees that are mirrored to it."""
+        return self.view.trees
 
     @property
     def name(self) -> str:
@@ -171,11 +177,11 @@ class Node:
         before = self.due.get(change)
         self.due[change] = Due(0, now, min(now, before.since) if before else now)
 
-    def mirror(self, trees: tuple[int, ...]) -> None:
-        """Be given these trees from now on, and owe nothing of the others."""
-        for tree in set(self.trees) - set(trees):
+    def mirror(self, view: View) -> None:
+        """Be given this from now on, and owe nothing of other trees."""
+        for tree in set(self.trees) - set(view.trees):
             self.forget_tree(tree)
-        self.trees = trees
+        self.view = view
 
     def forget_tree(self, tree: int) -> None:
         """Owe nothing of a tree any more."""

@@ -66,7 +66,7 @@ class Overview:
 
     def verdict(self, node: Node) -> Verdict:
         """The one word for a node, as of now."""
-        oldest = node.oldest(self._dispatch.journal.oldest_since(node.cursor))
+        oldest = self._dispatch.oldest(node)
         return lifecycle.verdict(
             node.state,
             lag=0.0 if oldest is None else self._clock() - oldest,

@@ -64,7 +64,7 @@ class Walker:
         root.walk = [root]
 
     def refilter(self, root: Root) -> None:
-        """Watch what the root's rules exclude no longer and let go of what they do, and tell the end of it."""
+        """Watch what the root's rules exclude no longer, let go of what they do, and tell the end of it."""
         root.refilter = [root]
 
     def look_again(self, root: Root, path: bytes) -> None:
@@ -74,7 +74,7 @@ class Walker:
         for component in above:
             directory = directory.kid(component) if directory else None
         if directory is None:
-            return  # what is above it is excluded, or not there; or not walked yet, and will be by these rules
+            return  # what is above it is excluded, not there, or still to be walked
         kid = directory.kid(name)
         if kid is None:
             kid = Directory(name, None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from inosync.policy.affected import affected, merged
 from inosync.policy.nodes import NodeSpec, Tree, watched_by
 
 
@@ -25,6 +26,16 @@ class Configuration(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Refilter:
+    """Other rules for a tree."""
+
+    places: frozenset[bytes] | None
+    """The subtrees in which they may make a difference; None: it may be anywhere."""
+    nodes: tuple[str, ...]
+    """If it may be anywhere: the nodes to be mirrored in full once all is watched that is to be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Diff:
     """What a reload has to do. Nodes by name, trees by wpath, each in the order of its file."""
 
@@ -37,8 +48,8 @@ class Diff:
     trees_removed: tuple[str, ...]
     trees_changed: tuple[str, ...]
     trees_kept: tuple[str, ...]
-    trees_rewatched: tuple[str, ...]
-    """Of those that stay: what is to be watched of them is different, since other rules apply."""
+    refilter: Mapping[str, Refilter]
+    """For those trees that stay, and for which other rules apply, what that means."""
     full: Mapping[str, tuple[str, ...]]
     """For each changed node the wpaths to be mirrored in full again; of the others it keeps its place."""
 
@@ -59,12 +70,43 @@ def diff(old: Configuration, new: Configuration) -> Diff:
         )
         for name in nodes[2]
     }
-    rewatched = tuple(
-        wpath
-        for wpath, tree in new_trees.items()
-        if wpath in old_trees and watched_by(tree, new.nodes) != watched_by(old_trees[wpath], old.nodes)
-    )
-    return Diff(*nodes, *_parted(old_trees, new_trees), rewatched, full)
+    refilter = {}
+    for wpath, tree in new_trees.items():
+        if wpath in old_trees:
+            found = _refilter(old_nodes, old_trees[wpath], new_nodes, tree)
+            if found.places is None or found.places:
+                others = (name for name, wpaths in full.items() if wpath in wpaths)
+                added = (name for name in nodes[0] if new_nodes[name].gets(tree))
+                refilter[wpath] = Refilter(
+                    found.places, tuple(dict.fromkeys((*found.nodes, *others, *added)))
+                )
+    return Diff(*nodes, *_parted(old_trees, new_trees), refilter, full)
+
+
+def _refilter(
+    old_nodes: Mapping[str, NodeSpec], old_tree: Tree, new_nodes: Mapping[str, NodeSpec], tree: Tree
+) -> Refilter:
+    """Where other rules matter, to nodes that have the tree already or to what is watched of it."""
+    by_node = {
+        name: affected(old_nodes[name].rules(old_tree), node.rules(tree))
+        for name, node in new_nodes.items()
+        if name in old_nodes and old_nodes[name].gets(old_tree) and node.gets(tree)
+    }
+    places = merged([*by_node.values(), _watched_otherwise(old_nodes, old_tree, new_nodes, tree)])
+    return Refilter(places, tuple(name for name, own in by_node.items() if own is None or own))
+
+
+def _watched_otherwise(
+    old_nodes: Mapping[str, NodeSpec], old_tree: Tree, new_nodes: Mapping[str, NodeSpec], tree: Tree
+) -> frozenset[bytes] | None:
+    """Where something else is to be watched: what is not is what each of the lists excludes.
+
+    Outside of the places where a list that comes or goes differs from one that is there anyway, it agrees
+    with that one, and makes no difference.
+    """
+    old, new = watched_by(old_tree, old_nodes.values()), watched_by(tree, new_nodes.values())
+    anyway = next(iter(old & new or old), ())
+    return merged(affected(anyway, one) for one in old ^ new)
 
 
 _Keys = tuple[str, ...]
@@ -99,7 +141,6 @@ def _needs_full(
         old_tree is None
         or not old_node.gets(old_tree)
         or old_node.target(old_tree) != node.target(tree)
-        or old_node.rules(old_tree) != node.rules(tree)
         or old_node.extra != node.extra  # another shell may lead elsewhere, another option send more
         or (old.rdelete != new.rdelete and new.rdelete in (True, "startup"))  # what is to go is still there
     )

@@ -96,6 +96,10 @@ class Rules:
         cut = path.rfind(b"/")
         return (cut > 0 and self._hidden_directory(path[:cut])) or self.excluded(path, is_dir)
 
+    def hides(self, path: bytes) -> bool:
+        """Whether this name is hidden from the transfer, be it a directory or not."""
+        return self.excluded_below(path, True) and self.excluded_below(path, False)
+
     def protected(self, path: bytes, is_dir: bool, dying: bool = False) -> bool:
         """Whether rsync keeps this name when it is on the node only.
 

@@ -7,6 +7,7 @@ level-triggered ("look at this name"), so the newest record of a path stands for
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inosync.messages import Change, Kind
@@ -74,13 +75,16 @@ class Journal:
         found.reverse()
         return found
 
-    def count_since(self, cursor: int) -> int:
-        """How many changes follow ``cursor``; of those that were dropped, none is counted."""
+    def count_since(self, cursor: int, concerns: Callable[[Change], bool] | None = None) -> int:
+        """How many changes follow ``cursor``, or those of them that concern somebody.
+
+        Of those that were dropped, none is counted.
+        """
         count = 0
-        for entry in reversed(self._entries.values()):
+        for (tree, path), entry in reversed(self._entries.items()):
             if entry.position <= cursor:
                 break
-            count += 1
+            count += concerns is None or concerns(Change(tree, path, entry.kind))
         return count
 
     def oldest_since(self, cursor: int) -> float | None:

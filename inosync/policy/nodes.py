@@ -80,11 +80,11 @@ class NodeSpec:
 
 
 def watched_by(tree: Tree, nodes: Iterable[NodeSpec]) -> frozenset[tuple[Rule, ...]]:
-    """Lists of rules; what each of them excludes is of no interest to any of these nodes, and needs no watch.
+    """Lists of rules; what each of them excludes is of no interest to any node of these, and needs no watch.
 
     A list that only excludes more than another one is left out: the other has the say.
     """
-    lists = {_excluding(node.rules(tree)) for node in nodes}
+    lists = {_excluding(node.rules(tree)) for node in nodes if node.gets(tree)}
     return frozenset(one for one in lists if not any(_narrows(one, other) for other in lists))
 
 

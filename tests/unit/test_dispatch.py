@@ -18,11 +18,14 @@ from inosync.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
 from inosync.messages import Batch, Change, Kind, Part
 from inosync.node import Node
 from inosync.policy import lifecycle
+from inosync.policy.filters import Rules, excludes
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Phase, State
+from inosync.policy.view import View
 from inosync.system import spool
 
 IDLE = State(phase=Phase.IDLE)
+EVERYTHING = View({1: Rules(())}, frozenset(), everything=True)
 
 
 class FakeNode:
@@ -32,7 +35,7 @@ class FakeNode:
         self._world = world
         self.name = name
         self.cursor = cursor
-        self.trees: tuple[int, ...] = (1,)
+        self.view = EVERYTHING
         self.state = IDLE
         self.batch: Batch | None = None
         self.untidy = False
@@ -50,8 +53,15 @@ class FakeNode:
     def real(self) -> Node:
         return cast(Node, self)
 
+    @property
+    def trees(self) -> tuple[int, ...]:
+        return self.view.trees
+
     def ready_due(self, _now: float) -> list[Change]:
         return list(self.ready)
+
+    def oldest(self, in_journal: float | None) -> float | None:
+        return in_journal
 
     def overdue_beside(self, _trying: Iterable[Change]) -> str:
         return ""
@@ -277,6 +287,50 @@ def test_a_batch_is_cut_and_written_once_for_all_nodes_and_removed_with_the_last
     assert len(world.spooled()) == 1
     nodes[-1].dies()
     assert world.spooled() == []
+
+
+def leaving_out(*patterns: str) -> View:
+    return View({1: Rules(excludes(patterns))}, frozenset({1}), everything=False)
+
+
+def test_what_does_not_concern_a_node_is_neither_sent_nor_counted(world: World) -> None:
+    one, other = world.add(2, cursor=1)
+    other.view = leaving_out("/cache/", "*.tmp")
+    for path in (b"cache/f", b"x.tmp"):
+        world.journal.record(Change(1, path, Kind.NAME), world.now)
+    assert (world.dispatch.pending(one.real), world.dispatch.pending(other.real)) == (2, 0)
+    assert world.dispatch.oldest(one.real) == world.now
+    assert world.dispatch.oldest(other.real) is None
+    world.dispatch.release()
+    world.offer()
+    assert parts(one.sent[0]) == (Part(1, False, (b"cache/f", b"x.tmp")),)
+    assert other.sent == []
+    assert other.cursor == world.journal.head
+    world.change()
+    world.offer()
+    assert parts(other.sent[0]) == (Part(1, False, (b"f0",)),)
+
+
+def test_ten_thousand_changes_that_do_not_concern_a_node_are_no_batch(world: World) -> None:
+    (node,) = world.add(1, cursor=1)
+    node.view = leaving_out("/cache/")
+    for number in range(10_000):
+        world.journal.record(Change(1, b"cache/%d" % number, Kind.NAME), world.now)
+        world.dispatch.release()
+        world.offer()
+    assert node.sent == []
+
+
+def test_nodes_with_the_same_view_share_a_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = count_packing(monkeypatch)
+    nodes = world.add(20, cursor=1)
+    shared = leaving_out("x")
+    for node in nodes[10:]:
+        node.view = shared
+    world.change(5)
+    world.offer()
+    assert len(packed) == 2
+    assert all(len(node.sent) == 1 for node in nodes)
 
 
 def count_packing(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -29,7 +29,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "lookout", "overview"}),
+    "master": frozenset({"dispatch", "lookout", "overview", "trees"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset({"display", "line", "names", "spare", "spares", "task", "transfer"}),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from inosync.config import Config, Diff, NodeSpec, Tree, diff
+from inosync.config import Config, Diff, NodeSpec, Refilter, Tree, diff
 from inosync.policy import filters
+from inosync.policy.filters import Rule
 
 X, Y = filters.excludes(["x"]), filters.excludes(["y"])
 TREES = (Tree("/1", "/a", ()), Tree("/2", "/b", X))
@@ -47,9 +48,9 @@ def with_config(**values: Any) -> Config:
         (with_node(rwarm=False), ()),
         (with_node(node="h:/"), ("/1", "/2")),
         (with_node(extra=("-z",)), ("/1", "/2")),
-        (with_node(own=X), ("/1",)),
-        (with_node(after=X), ("/1",)),
-        (with_node(own=filters.from_pattern("+ x")), ("/1", "/2")),
+        (with_node(own=X), ()),
+        (with_node(after=X), ()),
+        (with_node(own=filters.from_pattern("+ x")), ()),
         (with_config(rsync="/opt/rsync"), ()),
         (with_config(rretry=(2, 300)), ()),
         (with_config(rdelete=False), ()),
@@ -59,7 +60,7 @@ def with_config(**values: Any) -> Config:
         (with_config(trees=TREES[:1]), ()),
         (with_config(trees=(*TREES, Tree("/3", "/c", ()))), ("/3",)),
         (with_config(trees=(TREES[0], Tree("/2", "/c", X))), ("/2",)),
-        (with_config(trees=(TREES[0], Tree("/2", "/b", ()))), ("/2",)),
+        (with_config(trees=(TREES[0], Tree("/2", "/b", ()))), ()),
     ],
 )
 def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, full: tuple[str, ...]) -> None:
@@ -98,27 +99,62 @@ def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
 def test_nodes_and_trees_come_and_go() -> None:
     other = NodeSpec("i:", "i", 0, (), (), 300)
     new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
-    assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), ("/2",), {})
+    everywhere = {"/2": Refilter(None, ("i",))}
+    assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), everywhere, {})
+
+
+def excluding(*patterns: str) -> tuple[Rule, ...]:
+    return filters.excludes(patterns)
+
+
+SUBTREE = excluding("/sub/tree/")
 
 
 @pytest.mark.parametrize(
-    ("new", "rewatched"),
+    ("new", "refilter"),
     [
-        (OLD, ()),
-        (with_node(own=X), ("/1",)),
-        (with_node(after=filters.from_pattern("!")), ("/2",)),
-        (with_config(trees=(Tree("/1", "/a", X), TREES[1])), ("/1",)),
-        (with_config(trees=(Tree("/1", "/elsewhere", ()), TREES[1])), ()),
-        (with_config(trees=(TREES[0], Tree("/2", "/b", X + Y))), ("/2",)),
-        # What another node excludes beside it takes no watch away.
-        (with_config(nodes=(NODE, NodeSpec("i:", "i", 0, (), Y, 300))), ()),
-        (with_config(nodes=(NODE, NodeSpec("i:", "i", 0, (), filters.from_pattern("+ x"), 300))), ("/2",)),
+        (OLD, {}),
+        (with_node(own=SUBTREE), {"/1": (b"sub/tree",), "/2": (b"sub/tree",)}),
+        (with_node(own=X), {"/1": None}),
+        (with_node(after=filters.from_pattern("!")), {"/2": None}),
+        (with_config(trees=(Tree("/1", "/a", SUBTREE), TREES[1])), {"/1": (b"sub/tree",)}),
+        (with_config(trees=(Tree("/1", "/elsewhere", ()), TREES[1])), {}),
+        (with_config(trees=(TREES[0], Tree("/2", "/b", X + excluding("/y", "/z/*")))), {"/2": (b"y", b"z")}),
+        # Only to be sent otherwise, not to be watched otherwise.
+        (with_node(after=filters.from_filter("P /kept")), {"/1": (b"kept",), "/2": (b"kept",)}),
     ],
 )
-def test_a_tree_is_watched_anew_where_the_rules_for_all_nodes_are_others(
-    new: Config, rewatched: tuple[str, ...]
+def test_other_rules_matter_where_they_may_match(
+    new: Config, refilter: dict[str, tuple[bytes, ...] | None]
 ) -> None:
-    assert diff(OLD, new).trees_rewatched == rewatched
+    found = diff(OLD, new)
+    places = {wpath: None if paths is None else frozenset(paths) for wpath, paths in refilter.items()}
+    assert {wpath: each.places for wpath, each in found.refilter.items()} == places
+    assert not set(found.full.get("h", ())) & set(places)
+    for each in found.refilter.values():
+        assert each.nodes == ("h",)
+
+
+@pytest.mark.parametrize(
+    ("other", "places"),
+    [
+        (NodeSpec("i:", "i", 0, (), (), 300), frozenset()),
+        # What another node excludes beside it takes no watch away.
+        (NodeSpec("i:", "i", 0, (), Y, 300), frozenset()),
+        (NodeSpec("i:", "i", 0, (), filters.from_pattern("+ /sub/x"), 300), frozenset({b"sub/x"})),
+        (NodeSpec("i:", "i", 0, (), filters.from_pattern("+ x"), 300), None),
+    ],
+)
+def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[bytes] | None) -> None:
+    found = diff(OLD, with_config(nodes=(NODE, other)))
+    back = diff(with_config(nodes=(NODE, other)), OLD)
+    assert found.nodes_kept == back.nodes_kept == ("h",)
+    if places == frozenset():
+        assert found.refilter == back.refilter == {}
+    else:
+        # It is new: it waits for the watches, and nobody else has to be compared.
+        assert found.refilter == {"/2": Refilter(places, ("i",))}
+        assert back.refilter == {"/2": Refilter(places, ())}
 
 
 def test_a_renamed_node_starts_anew() -> None:

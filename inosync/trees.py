@@ -1,0 +1,63 @@
+"""The wpaths of a configuration, each as a tree with a number: how batches and the journal call it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from inosync.config import Config, Refilter, Tree
+from inosync.policy import filters
+from inosync.policy.filters import Rules
+from inosync.policy.nodes import watched_by
+from inosync.watcher import Watcher
+
+
+class Trees:
+    """Has the watcher follow what the configuration says of the trees. A number is never used again."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.numbers: dict[str, int] = {}
+        """By wpath."""
+        self._last = 0
+        self._uncompared: dict[int, set[str]] = {}
+        """By number: the nodes that wait for other rules to be in force all over the tree."""
+
+    def wpath(self, number: int) -> str:
+        """What a tree is a number of."""
+        return next((wpath for wpath, known in self.numbers.items() if known == number), "?")
+
+    def add(self, tree: Tree, config: Config, wait: bool) -> None:
+        """Watch a tree. OSError if its root cannot be watched, unless it is to be waited for."""
+        self._last += 1
+        self.numbers[tree.wpath] = self._last
+        self._watcher.add_tree(self._last, tree.wpath, config.emask, _excluded(tree, config), wait)
+
+    def remove(self, wpath: str) -> int:
+        """Watch a tree no longer; the number that it had."""
+        number = self.numbers.pop(wpath)
+        self._uncompared.pop(number, None)
+        self._watcher.remove_tree(number)
+        return number
+
+    def refilter(self, tree: Tree, config: Config, change: Refilter) -> None:
+        """Let other rules decide what is watched; ``uncompared`` holds who waits for the end of that."""
+        number = self.numbers[tree.wpath]
+        if change.places is None:
+            self._uncompared.setdefault(number, set()).update(change.nodes)
+        self._watcher.refilter(number, _excluded(tree, config), change.places)
+
+    def uncompared(self, number: int) -> set[str]:
+        """The names of the nodes that have waited until a tree is watched by its new rules."""
+        return self._uncompared.pop(number, set())
+
+    def retune(self, config: Config) -> None:
+        """Let other events be a change."""
+        for number in self.numbers.values():
+            self._watcher.retune(number, config.emask)
+
+
+def _excluded(tree: Tree, config: Config) -> Callable[[bytes, bool], bool]:
+    """Whether nobody needs a path of a tree to be watched."""
+    root = os.fsencode(tree.wpath)
+    return filters.hidden_by_all(Rules(rules, root=root) for rules in watched_by(tree, config.nodes))
