@@ -73,8 +73,9 @@ def after_full(
 ) -> Complaints:
     """What stays due after a FULL that ended in 23, 24 or 25; see ``after_batch``.
 
-    Names, if a name each repairs all that was complained of: attributes, files that vanished and, when
-    ``stdout`` shows that deletions were not left out for it, files that could not be read.
+    Names, if a name each repairs all that was complained of: attributes, files that vanished, what is in the
+    place of one and, when ``stdout`` shows that deletions were not left out for it, files that could not be
+    read.
     """
     whole = Complaints((), True, reason(lines))
     found = _complaints(lines)

@@ -22,6 +22,8 @@ class Kind(enum.Enum):
     """The path was there when the source was listed, and gone when it was to be read."""
     UNREADABLE = enum.auto()
     """The content of one file of the source."""
+    BLOCKED = enum.auto()
+    """One entry that is no directory: the node's rsync may not remove what is in its place."""
     OTHER = enum.auto()
 
 
@@ -86,7 +88,8 @@ _RULES = (
     _rule(Kind.OTHER, _ROLE + rb"symlink " + _WHERE + rb' -> "[^"]*" failed' + _WHY),
     _rule(Kind.OTHER, _ROLE + rb'rename "[^"]*"(?: \(in [^"()]*\))? -> "(?P<relative>[^"]*)"' + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"delete_file: (?:unlink|rmdir)\((?P<relative>.*)\) failed" + _WHY),
-    _rule(Kind.OTHER, rb"could not make way for [a-z ]+: (?P<relative>.*)"),
+    _rule(Kind.OTHER, rb"could not make way for [a-z ]*directory: (?P<relative>.*)"),
+    _rule(Kind.BLOCKED, rb"could not make way for [a-z ]+: (?P<relative>.*)"),
     _rule(Kind.OTHER, rb"WARNING: parent dir is absent in the file list: (?P<relative>.*)"),
     _rule(Kind.OTHER, rb'ERROR: daemon refused to receive [a-z ]+ "(?P<relative>[^"]*)"'),
     _rule(Kind.OTHER, rb"ERROR: (?P<relative>.*) failed verification -- update [a-z ]+\."),

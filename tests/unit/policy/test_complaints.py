@@ -324,6 +324,14 @@ def test_a_path_on_the_node_that_cannot_be_placed_keeps_the_tree_due(target: str
     assert after_full([line, TRAILER], "/src", target).whole
 
 
+def test_what_is_in_the_place_of_a_file_leaves_that_file_due_after_full() -> None:
+    lines = [b"cannot delete non-empty directory: d/x", b"could not make way for new symlink: d/x", TRAILER]
+    found = after_full(lines, "/src", "h:")
+    assert (found.due, found.whole) == ((b"d/x",), False)
+    # What is below it was not sent either.
+    assert after_full([b"could not make way for new directory: d/x", TRAILER], "/src", "h:").whole
+
+
 def test_vanished_files_stay_due_after_full() -> None:
     lines = [
         b'file has vanished: "/src/z"',

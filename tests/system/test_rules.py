@@ -1,0 +1,384 @@
+"""Filter rules at work, black-box: nothing happens for what is excluded, the rest is as the rules say.
+
+The judge is rsync: a node is right when a fresh ``rsync -a --delete`` with its rules would do nothing there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support.churn import Churn
+from support.wait import until
+from support.warm import OK, Everywhere, Location, MakeWarm, Warm, locations
+
+SECONDS = 90.0
+MARKS = itertools.count()
+KEPT = re.compile("cannot delete non-empty directory: (.*)")
+BLOCKED = re.compile("could not make way for ")
+COMPLAINT = re.compile("could not make way for |cannot delete non-empty directory|rsync error: |cd[+]{9} ")
+
+
+def due(w: Warm, node: str, rules: Sequence[str], tree: str = "") -> list[str]:
+    """What rsync would do, if it was called now."""
+    done = subprocess.run(
+        [
+            *("rsync", "-n", "-i", "-rlptgoD", "--delete", "--modify-window=-1"),
+            *(f"--exclude={rule}" for rule in rules),
+            f"{w.tree(tree)}/",
+            f"{w.copy(node, tree)}/",
+        ],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    # It fails where the copy is being changed.
+    said = done.stdout if done.returncode == 0 else done.stdout + done.stderr
+    lines = said.decode(errors="backslashreplace").splitlines()
+    # What is excluded keeps its directory there, or the place of something else: rsync leaves it at that.
+    kept = COMPLAINT if any(BLOCKED.match(line) for line in lines) else KEPT
+    full = {f"*deleting   {found[1]}/" for line in lines if (found := KEPT.match(line))}  # only with -n
+    lines = [line for line in lines if not kept.match(line) and line not in full]
+    # The time of the tree's own directory follows with its next relist (README, Limits).
+    return [line for line in lines if line != ".d..t...... ./"]
+
+
+def until_nothing_is_due(w: Warm, rules: Mapping[str, Sequence[str]], tree: str = "") -> None:
+    """Wait until rsync could do nothing on any of these nodes, and all of them say so."""
+    left: dict[str, list[str]] = {}
+
+    def nothing() -> bool:
+        left.clear()
+        left.update({node: lines for node, own in rules.items() if (lines := due(w, node, own, tree))})
+        return not left and set(w.daemon.states().values()) <= {"ok", "degraded"}
+
+    try:
+        until(nothing, SECONDS, "nodes that are right")
+    except AssertionError as error:
+        shown = {node: lines[:10] for node, lines in left.items()}
+        titles = "\n".join(w.daemon.titles())
+        raise AssertionError(f"{error}\n{shown}\n{titles}\n{w.daemon.log_tail(200)}") from None
+
+
+def mark_every_directory(w: Warm, tree: str = "") -> None:
+    """Change something in each directory: its own time follows, whatever excluded names did to it."""
+    mark = b"zz-mark-%d" % next(MARKS)
+    for directory, _, _ in os.walk(os.fsencode(w.tree(tree))):
+        name = os.path.join(directory, mark)
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
+
+
+# Nothing happens for what is excluded --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
+def test_ten_thousand_changes_below_an_excluded_directory_start_nothing(warm: MakeWarm, rwarm: bool) -> None:
+    nodes: dict[str, Location] = {"a": "", "b": {"rexcludes": ["/drafts/"]}}
+    w = warm(nodes, rexcludes=["/cache/"], rwarm=rwarm, equiet=0, edelay=0.05)
+    for name in ("cache/deep", "drafts/deep"):
+        (w.tree() / name).mkdir(parents=True)
+    w.daemon.start()
+    until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
+    if rwarm:
+        w.until_warm()
+    watches = w.daemon.title()
+    starts, since = len(w.rsync.starts()), len(w.daemon.log())
+    for number in range(10_000):
+        (w.tree() / f"cache/deep/{number % 100}").write_text(f"{number}")
+    (w.tree() / "cache/deep/new/dir").mkdir(parents=True)
+    shutil.rmtree(w.tree() / "cache/deep")
+    (w.tree() / "file").write_text("content")
+    for node in "ab":
+        w.until_arrived(node, "file")
+    # Had anything before it been a batch, it would be there by now: they go in the order of the events.
+    until(lambda: all(w.sizes(node, since) for node in "ab"), 60, "both to be through")
+    assert [w.sizes(node, since) for node in "ab"] == [[1], [1]]
+    until(lambda: w.daemon.title() == watches, 60, "the same watches as before")
+    if not rwarm:
+        assert len(w.rsync.starts()) == starts + 2
+    # What only one node excludes is a batch for the other one only.
+    until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
+    since = len(w.daemon.log())
+    for number in range(1_000):
+        (w.tree() / f"drafts/deep/{number % 100}").write_text(f"{number}")
+    w.change("last")
+    for node in "ab":
+        w.until_arrived(node, "last")
+    until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
+    assert w.sizes("b", since) == [1]
+    assert sum(w.sizes("a", since)) > 100
+    assert not (w.copy("b") / "drafts").exists()
+
+
+def test_a_directory_renamed_from_an_excluded_name_appears_whole_and_back_again_is_gone(
+    warm: MakeWarm,
+) -> None:
+    w = warm({"a": "", "b": {"rexcludes": ["/work/"]}}, rexcludes=["/.new/"])
+    rules = {"a": ["/.new/"], "b": ["/work/", "/.new/"]}
+    (w.tree() / ".new/deep/er").mkdir(parents=True)
+    for name in ("f", "deep/f", "deep/er/f"):
+        (w.tree() / ".new" / name).write_text(name)
+    w.daemon.start()
+    until_nothing_is_due(w, rules)
+    assert os.listdir(w.copy("a")) == []
+    (w.tree() / ".new").rename(w.tree() / "work")
+    w.until_arrived("a", "work/deep/er/f", "deep/er/f")
+    until_nothing_is_due(w, rules)
+    assert os.listdir(w.copy("b")) == []
+    (w.tree() / "work").rename(w.tree() / "public")
+    for node in "ab":
+        w.until_arrived(node, "public/deep/er/f", "deep/er/f")
+    (w.tree() / "public/deep/er/g").write_text("content")
+    for node in "ab":
+        w.until_arrived(node, "public/deep/er/g")
+    (w.tree() / "public").rename(w.tree() / ".new")
+    w.change("file")
+    until_nothing_is_due(w, rules)
+    assert os.listdir(w.copy("a")) == os.listdir(w.copy("b")) == ["file"]
+
+
+# Whatever the rules --------------------------------------------------------------------------------------
+
+PATTERNS = [
+    *("*.txt", "/a/", "/b", "data", "lib/", "c/***", "/d/*", "+ /d/a", "a/b", "**/index.html", "[ab]", "?"),
+    *("/a/lib/", "/a/x.txt", "+ /a/b/***", "+ *.html", "/b/**", "#*", ".*", "+ data/", "*/", "!"),
+]
+
+
+def some_rules(dice: random.Random) -> list[str]:
+    return dice.sample(PATTERNS, dice.randint(0, 4))
+
+
+def furnish(w: Warm, node: str) -> None:
+    """The node has files of its own, some of them under names that rules keep."""
+    for path in ("a/own", "data/own", "own.txt", "lib/own", "a/lib/own"):
+        file = w.copy(node) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("the node's own")
+
+
+@pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize("run", range(2))
+def test_after_any_churn_a_node_has_what_its_rules_say(
+    warm: MakeWarm, seed: int, run: int, rwarm: bool
+) -> None:
+    dice = random.Random(seed + run)
+    print(f"seed {seed + run}")
+    of_all = some_rules(dice)
+    own = {"a": [], "b": some_rules(dice), "c": some_rules(dice)}
+    nodes = {name: {"rexcludes": rules} for name, rules in own.items()}
+    w = warm(nodes, rexcludes=of_all, rwarm=rwarm)
+    rules = {name: [*rules, *of_all] for name, rules in own.items()}
+    print(f"rules {rules}")
+    for node in nodes:
+        furnish(w, node)
+    churn = Churn(os.fsencode(w.tree()), seed + run)
+    churn.run(100)
+    w.daemon.start()
+    churn.run(300)
+    until(lambda: set(w.daemon.states().values()) <= {"ok", "degraded"}, SECONDS, "all to be through")
+    churn.run(100)
+    mark_every_directory(w)
+    try:
+        until_nothing_is_due(w, rules)
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed + run}, rules {rules}: {error}\n{churn.tail(100)}") from None
+
+
+# Other rules on SIGHUP -----------------------------------------------------------------------------------
+
+
+def test_rules_that_change_at_a_place_are_applied_there_and_nothing_is_compared_in_full(
+    warm: MakeWarm,
+) -> None:
+    w = warm({"a": "", "b": ""}, rexcludes=["/cache/", "/file"])
+    for number in range(50):
+        (w.tree() / f"other/{number}").mkdir(parents=True)
+        (w.tree() / f"cache/{number}").mkdir(parents=True)
+        (w.tree() / f"cache/{number}/f").write_text("content")
+    w.change("file")
+    w.daemon.start()
+    until_nothing_is_due(w, {"a": ["/cache/", "/file"], "b": ["/cache/", "/file"]})
+    for node in "ab":
+        (w.copy(node) / "private").mkdir()
+        (w.copy(node) / "private/own").write_text("the node's own")
+    fulls = w.fulls("a"), w.fulls("b")
+    # For one node only.
+    since = len(w.daemon.log())
+    own = w.item("b", {"rexcludes": ["+ /cache/", "/private"]})
+    w.reload(rnodes=[w.item("a"), own])
+    w.until_arrived("b", "cache/49/f")
+    until_nothing_is_due(w, {"a": ["/cache/", "/file", "/private"], "b": ["+ /cache/", "/private", "/file"]})
+    assert not (w.copy("a") / "cache").exists()
+    assert 50 <= sum(w.sizes("b", since)) <= 150
+    assert sum(w.sizes("a", since)) <= 3
+    # For all: included again, and something that is the nodes' own not kept any longer.
+    w.reload(rexcludes=[])
+    for node in "ab":
+        w.until_arrived(node, "cache/49/f")
+        w.until_arrived(node, "file")
+    until_nothing_is_due(w, {"a": ["/private"], "b": ["/private"]})
+    w.reload(rexcludes=["/private"])
+    w.reload(rexcludes=[])
+    until_nothing_is_due(w, {"a": [], "b": []})
+    assert not (w.copy("a") / "private").exists()
+    # And excluded: it stays there as it was.
+    w.reload(rexcludes=["/cache/"])
+    (w.tree() / "cache/0/f").write_text("another")
+    w.change("file", "another")
+    for node in "ab":
+        w.until_arrived(node, "file", "another")
+        assert (w.copy(node) / "cache/0/f").read_text() == "content"
+    assert (w.fulls("a"), w.fulls("b")) == fulls
+
+
+def test_rules_that_may_matter_anywhere_compare_the_nodes_concerned_and_no_others(warm: MakeWarm) -> None:
+    w = warm({"a": "", "b": ""}, rexcludes=["*.tmp"])
+    (w.tree() / "deep/er").mkdir(parents=True)
+    for name in ("x.tmp", "deep/x.tmp", "deep/er/x.tmp"):
+        (w.tree() / name).write_text("content")
+    w.daemon.start()
+    until_nothing_is_due(w, {"a": ["*.tmp"], "b": ["*.tmp"]})
+    worker = w.daemon.workers()["a"]
+    w.reload(rnodes=[w.item("a"), w.item("b", {"rexcludes": ["+ *.tmp"]})])
+    until_nothing_is_due(w, {"a": ["*.tmp"], "b": []})
+    assert (w.fulls("a"), w.fulls("b")) == (1, 2)
+    assert w.daemon.workers()["a"] == worker
+    (w.tree() / "deep/er/x.tmp").write_text("another")
+    w.until_arrived("b", "deep/er/x.tmp", "another")
+    assert not (w.copy("a") / "x.tmp").exists()
+
+
+def test_any_rules_after_any_others_under_churn(warm: MakeWarm, seed: int) -> None:
+    dice = random.Random(seed)
+    w = warm({"a": "", "b": ""})
+    churn = Churn(os.fsencode(w.tree()), seed)
+    churn.run(150)
+    for node in "ab":
+        furnish(w, node)
+    w.daemon.start()
+    history = []
+    for _ in range(6):
+        of_all, own = some_rules(dice), some_rules(dice)
+        history.append((of_all, own))
+        churn.run(20)
+        w.reload(rexcludes=of_all, rnodes=[w.item("a"), w.item("b", {"rexcludes": own})])
+        churn.run(dice.choice((0, 20)))
+        if dice.random() < 0.5:
+            mark_every_directory(w)
+            try:
+                until_nothing_is_due(w, {"a": of_all, "b": [*own, *of_all]})
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, rules {history}: {error}\n{churn.tail(60)}") from None
+    mark_every_directory(w)
+    try:
+        until_nothing_is_due(w, {"a": of_all, "b": [*own, *of_all]})
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}, rules {history}: {error}\n{churn.tail(60)}") from None
+
+
+# Trees of single nodes -----------------------------------------------------------------------------------
+
+
+def test_a_node_gets_the_trees_that_it_names_and_no_other(warm: MakeWarm) -> None:
+    w = warm({"a": "", "b": ""}, trees=("one", "two"))
+    some = w.item("a", {"wpaths": [str(w.tree("two"))]})
+    w.configure({"a": some, "b": ""})
+    for tree in ("one", "two"):
+        w.change("file", tree=tree)
+    w.daemon.start()
+    w.until_level("b")
+    w.until_arrived("a", "file", tree="two")
+    assert set(w.until_warm("b")["b"]) == {"one", "two"}
+    until(lambda: set(w.spares("a")) == {"two"}, 60, "one rsync that waits for a")
+    since = len(w.daemon.log())
+    for number in range(5):
+        w.change("file", f"{number}", "one")
+        w.until_arrived("b", "file", f"{number}", "one")
+    w.until_title("a", OK)
+    assert w.sizes("a", since) == []
+    assert not (w.copy("a", "one")).exists()
+    # A tree more, and one less; the other node goes on.
+    worker = w.daemon.workers()["b"]
+    w.reload(rnodes=[w.item("a"), w.item("b")])
+    w.until_arrived("a", "file", "4", "one")
+    w.reload(rnodes=[w.item("a", {"wpaths": [str(w.tree("one"))]}), w.item("b")])
+    w.change("file", "last", "two")
+    w.change("file", "last", "one")
+    w.until_arrived("b", "file", "last", "two")
+    w.until_arrived("a", "file", "last", "one")
+    assert (w.copy("a", "two") / "file").read_text() == "content"
+    assert w.daemon.workers()["b"] == worker
+    # What nobody gets is watched no longer.
+    w.reload(rnodes=[w.item("a", {"wpaths": [str(w.tree("one"))]})])
+    until(lambda: w.daemon.title().endswith(" 1 dirs"), 60, "one tree to be watched")
+
+
+# Deletions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rdelete", "at_start", "later"),
+    [(True, True, True), (False, False, False), ("startup", True, False), ("running", False, True)],
+)
+def test_deletions_are_mirrored_when_rdelete_says_so(
+    everywhere: Everywhere, rdelete: bool | str, at_start: bool, later: bool
+) -> None:
+    w = everywhere.warm
+    w.configure(locations(w), rdelete=rdelete)
+    (w.tree() / "d/sub").mkdir(parents=True)
+    for name in ("stays", "goes", "d/goes", "d/sub/goes"):
+        (w.tree() / name).write_text("content")
+    for node in w.nodes():
+        file = w.copy(node) / "d/own"
+        file.parent.mkdir(parents=True)
+        file.write_text("the node's own")
+    w.daemon.start()
+    for node in w.nodes():
+        w.until_arrived(node, "d/sub/goes")
+        w.until_title(node, OK)
+        assert (w.copy(node) / "d/own").exists() != at_start
+    (w.tree() / "goes").unlink()
+    shutil.rmtree(w.tree() / "d/sub")
+    (w.tree() / "d/goes").rename(w.tree() / "moved")
+    w.change("last")
+    gone = {"goes", "d/goes", "d/sub/goes", "d/sub"}
+    for node in w.nodes():
+        w.until_arrived(node, "moved")
+        w.until_arrived(node, "last")
+        w.until_title(node, OK)
+        until(partial(has_only, w.copy(node), gone, set() if later else gone), 60, "what is to be there")
+    # A directory that is listed anew says nothing about what its neighbours lack.
+    (w.tree() / "d").chmod(0o711)
+    (w.tree() / "d").rename(w.tree() / "e")
+    (w.tree() / "e/new").write_text("content")
+    for node in w.nodes():
+        w.until_arrived(node, "e/new")
+        w.until_title(node, OK)
+        until(partial(has_only, w.copy(node), {"d"}, set() if later else {"d"}), 60, "the old name")
+
+
+def has_only(copy: Path, names: set[str], expected: set[str]) -> bool:
+    return {name for name in names if (copy / name).exists()} == expected
+
+
+def test_pretended_calls_show_what_is_deleted_and_by_which_rules(warm: MakeWarm) -> None:
+    w = warm({"a": {"rexcludes": ["/own"]}}, rexcludes=["*.tmp", "+ /keep"], rdelete="startup")
+    w.daemon.args = ("-p",)
+    w.daemon.start()
+    until(lambda: w.daemon.output().count("\n") >= 1, 60, "the full mirror")
+    w.change("file")
+    until(lambda: w.daemon.output().count("\n") >= 2, 60, "the batch")
+    full, batch = w.daemon.output().splitlines()[:2]
+    for line in (full, batch):
+        assert re.search(r"--exclude=/own '?--exclude=\*\.tmp'? --include=/keep", line), line
+    assert " --delete " in full
+    assert "--delete" not in batch
