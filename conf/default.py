@@ -31,8 +31,9 @@ rpaths = [
 #   "user@[2001:db8::1]:"    an IPv6 address
 #   "/mnt/copy"              a directory of this machine
 #
-# A dictionary gives a node values of its own: name, rspeed, extra, rexcludes, rtimeout. Its extra and its
-# rexcludes are used together with those of the file, the others instead of them.
+# A dictionary gives a node values of its own: name, rspeed, extra, rexcludes, rtimeout, rwarm, wpaths. Its
+# extra and its rexcludes are used together with those of the file, the others instead of them; wpaths are the
+# ones that go to this node.
 rnodes = [
     "user1@a.mirror.com:",
     "user2@b.mirror.com:",
