@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inosync import trusted
+from inosync.policy.command import MAX_RULES
 from inosync.policy.filters import File, FilterError, Item, Rule
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.system import fingerprint
 from inosync.system.fingerprint import Fingerprint
+
+MOST_FAULTS = 20
+"""How many of a file are told at once: it may be no file of patterns at all."""
 
 
 class PatternFiles:
@@ -43,6 +47,9 @@ class PatternFiles:
                 rules += file.rules(line)
             except FilterError as error:
                 faults.append(Fault(error.rule, error.problem, "correct the line", "", file.name, number))
+            # More would not be read by anybody, or not taken by rsync.
+            if len(faults) == MOST_FAULTS or len(rules) > MAX_RULES // 20:
+                break
         if faults:
             raise Invalid(*faults)
         return rules

@@ -238,14 +238,32 @@ SCALARS = (
     | st.floats()
     | st.text(max_size=8)
     | st.binary(max_size=4)
-    | st.sampled_from(["a", "b/", "h:", "h::", "/", "*", "rsync://u:p@h/m", "IN_CREATE", "node", "rspeed"])
+    | st.sampled_from(
+        [
+            "a",
+            "b/",
+            "h:",
+            "h::",
+            "/",
+            "*",
+            "rsync://u:p@h/m",
+            "IN_CREATE",
+            "from",
+            "/x",
+            "- ",
+            "node",
+            "rspeed",
+        ]
+    )
 )
 VALUES = st.recursive(
     SCALARS,
     lambda some: (
         st.lists(some, max_size=3)
         | st.tuples(some, some)
-        | st.dictionaries(SCALARS | st.sampled_from(["node", "name", "extra", "rexcludes"]), some, max_size=3)
+        | st.dictionaries(
+            SCALARS | st.sampled_from(["node", "name", "extra", "rexcludes", "from"]), some, max_size=3
+        )
     ),
     max_leaves=8,
 )

@@ -158,6 +158,14 @@ def test_what_is_no_file_is_refused(here: Path) -> None:
     assert "is larger than 4 MiB" in line
 
 
+def test_what_is_no_file_of_patterns_at_all_gets_a_few_lines(file: Path) -> None:
+    file.write_bytes(b"\0\n" * 100_000)
+    assert len(mistakes(text(rexcludes=named("{'from': FILE}", file)))) == 20
+    file.write_bytes(b"a\n" * 1_000_000)
+    (line,) = mistakes(text(rexcludes=named("{'from': FILE}", file)))
+    assert "of rsync's command line; write fewer" in line
+
+
 @pytest.mark.usefixtures("here")
 def test_more_rules_than_a_command_line_holds_are_refused() -> None:
     assert config(rexcludes="['x' * 1000] * 900")
