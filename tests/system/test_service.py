@@ -467,6 +467,7 @@ def test_a_file_of_patterns_takes_effect_when_it_changes(shared: Service) -> Non
         content = (shared.tree() / "marker").read_text()
         for node in "ab":
             shared.until_arrived(node, "marker", content)
+        until(lambda: set(shared.daemon.states().values()) == {"ok"}, 60, "the end of the batch")
         return all((shared.copy(node) / name).exists() for node in "ab")
 
     def logged(text: str, since: int) -> None:
