@@ -98,7 +98,9 @@ def number(highest: float, unit: str = "", *, whole: bool = False, positive: boo
 _LONGEST = 1_000_000
 seconds = number(_LONGEST, " of seconds")
 some_seconds = number(_LONGEST, " of seconds", positive=True)
-speed = number(2**31 - 1, " of KB/s", whole=True)
+FASTEST = 2**31 - 1
+"""KB/s."""
+speed = number(FASTEST, " of KB/s", whole=True)
 
 
 def retry(value: object) -> tuple[float, float]:
