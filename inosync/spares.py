@@ -125,6 +125,18 @@ class Spares:
         self._not_before = self._clock() + pause
         self._owner.chilled(reason, pause, self._chills == 1)
 
+    def renew(self, lull: float) -> None:
+        """Replace all of them, from ``lull`` seconds on: what they were started with holds no more.
+
+        Whether the node is out of reach, or takes long to answer, stays known.
+        """
+        if any(spare.lived >= YOUNG for spare in self._spares.values()):
+            self._forgive()
+        if self._spares:
+            self._not_before = max(self._not_before, self._clock() + lull)
+        self._ending += [spare.end() for spare in self._spares.values()]
+        self._spares.clear()
+
     def drop(self) -> None:
         """End all of them."""
         self._ending += [spare.end() for spare in self._spares.values()]

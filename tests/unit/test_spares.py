@@ -949,6 +949,117 @@ def test_a_replacement_refused_because_the_old_one_is_not_gone_yet_is_no_trouble
     assert {entry[0] for entry in world.news()} == {"reached"}
 
 
+# Replaced because they are started otherwise by now --------------------------------------------------------
+
+
+def test_all_of_them_are_replaced_after_the_lull_that_is_said_and_that_is_no_news() -> None:
+    world = rested((1, 2))
+    before = world.running
+    world.spares.renew(0.7)
+    assert all(transfer.stopped and transfer.far.closed for transfer in before)
+    assert (world.spares.kept, world.listens) == (False, False)
+    world.wait(0.69)
+    assert world.running == []
+    world.wait(0.02)
+    assert [transfer.tree for transfer in world.running] == [1, 2]
+    for transfer in world.running:
+        transfer.connect()
+    world.wait(1)
+    assert world.news() == [("reached",), ("reached",)]
+
+
+def test_one_to_be_replaced_is_not_taken_and_known_until_it_has_ended() -> None:
+    world = rested()
+    world.last.lingers = 2.0
+    world.spares.renew(1.0)
+    assert world.spares.take(1) is None
+    assert world.spares.pids == [world.last.pid]
+    world.wait(3.0)
+    assert world.spares.pids == [world.last.pid]
+    assert len(world.started) == 2
+
+
+def test_while_there_is_work_they_end_and_have_no_successors_before_the_lull() -> None:
+    world = rested((1, 2))
+    world.spares.work()
+    assert world.spares.take(1) is not None
+    world.spares.renew(1.0)
+    assert world.started[1].stopped
+    assert not world.started[0].stopped, "that one is the worker's"
+    world.wait(100)
+    assert len(world.started) == 2
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert [transfer.tree for transfer in world.running] == [1, 1, 2]
+
+
+def test_a_node_out_of_reach_is_tried_no_sooner_for_it_and_told_of_no_more_often() -> None:
+    world, other = (rested(connected=False) for _ in range(2))
+    for each in (world, other):
+        each.behave = lambda transfer: transfer.fail(10, b"Connection refused")
+        each.last.fail(10, b"Connection refused")
+    for _ in range(200):
+        world.spares.renew(0.7)
+        for each in (world, other):
+            each.wait(1)
+    assert world.told == other.told
+    assert len(world.told) > 5
+
+
+def test_a_node_that_takes_long_to_answer_is_told_of_once_and_reached_when_it_does() -> None:
+    world = rested(connected=False)
+    world.wait(LATE + 1)
+    assert [entry[0] for entry in world.news()] == ["unreached"]
+    world.spares.renew(0.7)
+    world.wait(LATE + 2)
+    assert world.news() == []
+    world.last.connect()
+    world.wait(1)
+    assert world.news() == [("reached",)]
+
+
+def test_who_still_does_not_answer_after_it_is_given_up_as_ever() -> None:
+    world = rested(connected=False)
+    world.wait(LATE + 1)
+    world.spares.renew(0.7)
+    world.news()
+    world.wait(CONNECT + 1)
+    assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 30 s")]
+
+
+def test_to_be_replaced_young_is_no_strike_however_often() -> None:
+    world = rested()
+    for _ in range(4 * STRIKES):
+        world.spares.renew(0.7)
+        world.wait(1)
+        world.last.connect()
+        world.wait(1)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+
+
+def test_to_be_replaced_after_a_long_life_makes_the_node_one_like_others() -> None:
+    world = after_a_chill(2 * YOUNG)
+    world.spares.renew(0.7)
+    assert is_the_first_chill(world)
+
+
+def test_to_be_replaced_after_a_short_life_makes_the_node_none_like_others() -> None:
+    world = after_a_chill(YOUNG / 2)
+    world.spares.renew(0.7)
+    assert not is_the_first_chill(world)
+
+
+def test_a_chill_is_not_ended_by_it() -> None:
+    world = rested(connected=False)
+    die_young(world, STRIKES)
+    started = len(world.started)
+    world.spares.renew(0.7)
+    world.wait(CHILL[0] - 1)
+    assert len(world.started) == started
+    world.wait(2)
+    assert len(world.started) == started + 1
+
+
 # Whatever happens ----------------------------------------------------------------------------------------
 
 
@@ -1052,7 +1163,7 @@ def test_however_the_node_behaves_rsyncs_are_started_seldom_and_looks_are_few(
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=4),
     orders=st.lists(
         st.tuples(
-            st.sampled_from(["work", "rest", "take", "drop", "chill", "gone"]),
+            st.sampled_from(["work", "rest", "take", "drop", "renew", "chill", "gone"]),
             st.sampled_from([0.0, 0.01, 0.06, 1.0, 40.0, 2_000.0]),
         ),
         max_size=40,
@@ -1078,6 +1189,8 @@ def test_whatever_the_worker_says_nothing_spins_and_nobody_is_forgotten(
                     taken |= {transfer.pid} if transfer else set()
             case "drop":
                 world.spares.drop()
+            case "renew":
+                world.spares.renew(0.7)
             case "chill":
                 world.spares.chill("no room")
             case "gone":
