@@ -95,7 +95,12 @@ rnodes = [
 #
 # extra = ""
 
-# The greatest speed of a transfer to one node, in KB/s; 0 is without a limit.
+# The greatest speed of a transfer to one node, in KB/s of 1024 bytes; 0 is without a limit. Or a timetable:
+# times of day, by the local clock, and the limit from each of them on.
+#
+#   rspeed = "08:00,512 18:00,2000 23:00,0"
+#
+# At each of these times the rsyncs that run are ended, and started again at once with the new limit.
 # rspeed = 0
 
 # How many full mirrors and large batches (from 1,000 names on) run at once; 0 is twice the number of

@@ -25,6 +25,7 @@ from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
 from inosync.policy.nodes import NodeSpec, Tree
 from inosync.policy.shown import one_line, show
 from inosync.policy.targets import check_targets
+from inosync.policy.timetable import constant
 from inosync.settings import (
     EXAMPLES,
     NOT_YET,
@@ -268,7 +269,7 @@ class _Reading:
         return NodeSpec(
             node=item["node"],
             name=item["name"],
-            rspeed=item.get("rspeed", self.values.get("rspeed", 0)),
+            rspeed=item.get("rspeed", self.values.get("rspeed", constant(0))),
             extra=extra.words + own_extra.words,
             own=self._read(item.get("rexcludes", ()), "rnodes", f"rexcludes of {node}"),
             rtimeout=item.get("rtimeout", self.values.get("rtimeout", 0.0)),

@@ -278,6 +278,7 @@ class Master:
             node=spec.node,
             trees=trees,
             rules=self._views[spec.name].rules,
+            rspeed=spec.rspeed,
             timeout=spec.rtimeout,
             retry=self.config.rretry,
             warm=spec.rwarm,
@@ -415,6 +416,5 @@ def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:
         target=spec.target(tree),
         rules=spec.rules(tree),
         extra=spec.extra,
-        rspeed=spec.rspeed,
         rdelete=settings.rdelete,
     )

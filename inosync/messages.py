@@ -178,6 +178,14 @@ class Chilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """By the node's timetable another limit is in force, and no rsync with the old one runs for long."""
+
+    rspeed: int
+    """KB/s; 0 is without a limit."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The batch is through: all that could arrive has arrived."""
 
@@ -196,4 +204,4 @@ class Done:
     """Whether the calls of rsync were shown instead of made."""
 
 
-Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Done
+Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Throttled | Done

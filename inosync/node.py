@@ -31,6 +31,7 @@ from inosync.messages import (
     Reached,
     Ready,
     Stop,
+    Throttled,
     Unreached,
     from_wire,
 )
@@ -238,6 +239,9 @@ class Node:
                 self.step(lifecycle.Found())
             case Chilled():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
+            case Throttled():
+                limit = f"{report.rspeed} KB/s" if report.rspeed else "0: no limit"
+                log.info("%s: rspeed is now %s", self.name, limit)
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
                 self.step(lifecycle.Completed())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inosync.policy import checks
+from inosync.policy import checks, timetable
 from inosync.policy.checks import Check, list_of, string
 from inosync.policy.events import DEFAULT_EVENTS, events
 from inosync.policy.mistakes import Fault, Invalid
@@ -206,7 +206,7 @@ SETTINGS: dict[str, Setting] = {
     "rnodes": Setting(list_of(_node, EXAMPLES["rnodes"])),
     "rexcludes": Setting(checks.excludes, []),
     "extra": Setting(checks.extra, ""),
-    "rspeed": Setting(checks.speed, 0),
+    "rspeed": Setting(timetable.check, 0),
     "emask": Setting(events, DEFAULT_EVENTS),
     "edelay": Setting(checks.seconds, 10),
     "equiet": Setting(checks.seconds, 0.05),
@@ -224,7 +224,7 @@ SETTINGS: dict[str, Setting] = {
 
 _OF_A_NODE: dict[str, Check] = {
     "name": checks.name,
-    "rspeed": checks.speed,
+    "rspeed": timetable.check,
     "extra": checks.extra,
     "rexcludes": checks.patterns,
     "rtimeout": checks.some_seconds,

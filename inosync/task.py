@@ -68,6 +68,10 @@ class Task:
         """The part has to be done again."""
         self._untidy = self._untidy or outcome.untidy
 
+    def interrupted(self) -> None:
+        """The part has to be done again through no fault of anybody's."""
+        self._untidy = True
+
 
 def _too_long(names: list[bytes]) -> str:
     name = os.fsdecode(names[0])

@@ -53,6 +53,8 @@ class Transfer:
         self.percent: int | None = None
         self.hung = ""
         """Why it was ended, if that was because it made no progress."""
+        self.superseded = False
+        """Whether it was ended for another one that is to do the same."""
         self.fed_at: float | None = None
         """When it was told what to transfer, by the clock; None: not yet."""
         self.warm = False
@@ -133,6 +135,12 @@ class Transfer:
         """End it, and let ``hung`` say why."""
         if not self.hung:
             self.hung = why
+            self.terminate()
+
+    def give_way(self) -> None:
+        """End it for another one that does the same, if it does not end by itself for having failed."""
+        if not self.done and not self.hung:
+            self.superseded = True
             self.terminate()
 
     def terminate(self) -> None:

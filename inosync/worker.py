@@ -31,6 +31,7 @@ from inosync.messages import (
     Ready,
     Report,
     Stop,
+    Throttled,
     Unreached,
 )
 from inosync.policy import backoff, command
@@ -38,17 +39,20 @@ from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
 from inosync.policy.outcome import Outcome, Run, judge
+from inosync.policy.timetable import Timetable
 from inosync.spares import LULL, Spares
 from inosync.system import process, signals, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End, QueueError
 from inosync.task import Task
+from inosync.throttle import Throttle
 from inosync.transfer import Leftovers, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
 FIRST_LULL = 0.5
-"""Seconds until a new worker connects to its node in advance, up to twice that: not all at once."""
+"""Seconds until a worker connects to its node in advance where all may have reason to do so at the same
+time, at the start and when the limit of the speed changes; up to twice that: not all at once."""
 STALE = 2.0
 """A warm rsync that fails within so many seconds has met a connection that was dead before, and that says
 nothing about the node."""
@@ -66,6 +70,7 @@ class Job:
     """As written in ``rnodes``."""
     trees: Mapping[int, Settings]
     rules: Mapping[int, Rules]
+    rspeed: Timetable
     timeout: float
     """Seconds without progress after which a transfer is ended."""
     retry: tuple[float, float]
@@ -76,6 +81,8 @@ class Job:
     """The directory for what is too long for a message."""
     pretend: Callable[[str], None] | None = None
     """Takes the line of each call of rsync, in place of the call."""
+    wall: Callable[[], float] = time.time
+    """The time since the epoch, in seconds."""
 
 
 def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
@@ -112,7 +119,8 @@ class Worker:
         self._loop.on_readable(queue, self._orders)
         self._stop = signals.Signals((signal.SIGTERM,))
         self._loop.on_readable(self._stop, self._signalled)
-        self._display = Display(job.name)
+        self._display = Display(job.name, job.wall)
+        self._throttle = Throttle(job.rspeed, clock, job.wall)
         extra = next((tree.extra for tree in job.trees.values()), ())
         self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
@@ -149,6 +157,8 @@ class Worker:
         deadline = self._deadline()
         self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
         now = self._clock()
+        if self._end_by is None and self._throttle.changed():
+            self._change_limit()
         transfer = self._transfer
         if transfer is not None:
             transfer.tend()
@@ -173,6 +183,13 @@ class Worker:
         if self._sweep and self._transfer is None:
             self._sweep = not self._leftovers.gone(self._own_children())
 
+    def _change_limit(self) -> None:
+        """Let no rsync go on with the limit that was in force before; rsync has no way to change it."""
+        self._report(Throttled(self._throttle.limit))
+        self._spares.renew(FIRST_LULL * (1 + self._chance()))
+        if self._transfer is not None:
+            self._transfer.give_way()
+
     def _own_children(self) -> list[int]:
         return [*self._spares.pids, *self._line.pids]
 
@@ -182,7 +199,7 @@ class Worker:
         if self._transfer is not None:
             times.append(self._transfer.deadline)
         if self._end_by is None:
-            times.append(self._spares.deadline)
+            times += [self._spares.deadline, self._throttle.deadline]
         return min(times)
 
     # Orders and reports ------------------------------------------------------------------------------
@@ -279,7 +296,7 @@ class Worker:
     def _start(self, task: Task) -> bool:
         """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
         tree = task.part.tree
-        settings = self._trees[tree]
+        settings = self._settings(tree)
         try:
             if not task.has_something(settings, self._job.rules[tree]):
                 return False
@@ -296,7 +313,10 @@ class Worker:
         return True
 
     def _start_batch(self, tree: int) -> Transfer:
-        return self._start_rsync(command.batch_argv(self._trees[tree]))
+        return self._start_rsync(command.batch_argv(self._settings(tree)))
+
+    def _settings(self, tree: int) -> Settings:
+        return replace(self._trees[tree], rspeed=self._throttle.limit)
 
     def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)
@@ -306,6 +326,10 @@ class Worker:
         assert task is not None
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
+        if transfer.superseded and code != 0:  # and here, too, but for another one
+            task.interrupted()
+            self._next(task)
+            return
         sent = tuple(task.look.send)
         run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
         outcome = judge(run, self._trees[task.part.tree])

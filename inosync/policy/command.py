@@ -59,7 +59,7 @@ class Settings:
     extra: tuple[str, ...] = ()
     """Words of the user's own, none of them ``forbidden()``, and without filter rules."""
     rspeed: int = 0
-    """KiB/s; 0 is without a limit."""
+    """The limit in force, in KiB/s; 0 is without one."""
     rdelete: bool | str = True
     """True, False, "startup" (FULL only) or "running" (batches only): when deletions are mirrored."""
     rsh: str = ""

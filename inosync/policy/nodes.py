@@ -16,6 +16,7 @@ from inosync.policy import filters
 from inosync.policy.filters import Rule
 from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.shown import bare
+from inosync.policy.timetable import Timetable
 
 
 class Transport(enum.StrEnum):
@@ -44,8 +45,8 @@ class NodeSpec:
     """As written in ``rnodes``."""
     name: str
     """How it is called everywhere; unique, printable, without a password."""
-    rspeed: int
-    """KB/s; 0 is without a limit."""
+    rspeed: Timetable
+    """The limit of its speed; a plain number is one for all day."""
     extra: tuple[str, ...]
     """Those of the file, then the node's own; without the filter rules in them."""
     own: tuple[Rule, ...]

@@ -15,6 +15,7 @@ from support.configs import config, good, mistakes, text, write
 
 from inosync.config import Config, ConfigError, NodeSpec, Tree, load
 from inosync.policy import filters
+from inosync.policy.timetable import constant
 from inosync.settings import NOT_YET, REQUIRED, SETTINGS
 
 DEFAULT_FILE = Path(__file__).parents[2] / "conf" / "default.py"
@@ -27,7 +28,7 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
     assert taken == Config(
         path="conf.py",
         trees=(Tree(str(here / "a"), "/www", ()),),
-        nodes=(NodeSpec("h:", "h", 0, (), (), 300),),
+        nodes=(NodeSpec("h:", "h", constant(0), (), (), 300),),
         emask=frozenset(
             ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
         ),
@@ -116,8 +117,8 @@ def test_a_node_overrides_the_file_or_adds_to_it() -> None:
     node = "{'node': 'h:', 'name': 'one', 'rspeed': 5, 'extra': '-z', 'rexcludes': ['x'], 'rtimeout': 7.5}"
     taken = config(rnodes=f"[{node}, 'i:']", extra="['-v']", rspeed="9", rtimeout="8")
     assert taken.nodes == (
-        NodeSpec("h:", "one", 5, ("-v", "-z"), filters.excludes(["x"]), 7.5),
-        NodeSpec("i:", "i", 9, ("-v",), (), 8),
+        NodeSpec("h:", "one", constant(5), ("-v", "-z"), filters.excludes(["x"]), 7.5),
+        NodeSpec("i:", "i", constant(9), ("-v",), (), 8),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from support.configs import mistakes, refused, text, write
 
 from inosync.config import load
+from inosync.policy.timetable import constant
 
 
 @pytest.mark.usefixtures("here")
@@ -139,7 +140,7 @@ def test_modules_beside_the_file_are_read_anew_and_leave_nothing(here: Path) -> 
         source = (
             "import os\nfrom inosync_test_common import speed as rspeed\n_dir = os.path.dirname(__file__)\n"
         )
-        assert load(write(source + text())).nodes[0].rspeed == rspeed
+        assert load(write(source + text())).nodes[0].rspeed == constant(rspeed)
     assert sys.path == path_before
     assert "inosync_test_common" not in set(sys.modules) - modules_before
     assert not list(here.rglob("__pycache__"))

@@ -9,13 +9,15 @@ import pytest
 from support.configs import config, mistakes, refused, text, write
 
 from inosync.config import load
+from inosync.policy.timetable import Timetable, constant
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("name", "value", "field", "taken"),
     [
-        ("rspeed", "10.0", None, 10),
+        ("rspeed", "10.0", None, constant(10)),
+        ("rspeed", "'18:00,0 8:00,512'", None, Timetable(((480, 512), (1080, 0)))),
         ("rslots", "3", "rslots", 3),
         ("rretry", "[2, 2]", "rretry", (2, 2)),
         ("rdelete", "False", "rdelete", False),
@@ -98,6 +100,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rnodes": "[{'node': 'h:', 'name': 'x\\n'}]"}, r"rnodes: name of 'h:': 'x\n': is not a name"),
     ({"rnodes": "[{'node': 'h:', 'name': ''}]"}, "rnodes: name of 'h:': '': is not a name"),
     ({"rnodes": "[{'node': 'h:', 'rspeed': -1}]"}, "rnodes: rspeed of 'h:': -1: is negative"),
+    ({"rnodes": "[{'node': 'h:', 'rspeed': '8:00,x'}]"}, "rnodes: rspeed of 'h:': '8:00,x': the speed is"),
     ({"rnodes": "[{'node': 'h:', 'extra': 1}]"}, "rnodes: extra of 'h:': 1: is not a string"),
     ({"rnodes": "[{'node': 'h:', 'rtimeout': 0}]"}, "rnodes: rtimeout of 'h:': 0: is out of range"),
     ({"rnodes": "[{'node': 'h:', 'rexcludes': 'x'}]"}, "rnodes: rexcludes of 'h:': 'x': is not a list"),
@@ -154,7 +157,19 @@ BAD: list[tuple[dict[str, str], str]] = [
     # numbers
     ({"rspeed": "-1"}, "rspeed: -1: is negative; write a whole number of KB/s, 0 or more"),
     ({"rspeed": "True"}, "rspeed: True: is not a number"),
-    ({"rspeed": "'1'"}, "rspeed: '1': is not a number"),
+    (
+        {"rspeed": "'1'"},
+        "rspeed: '1': is neither a number nor a timetable; write a whole number",
+    ),
+    ({"rspeed": "'08:00,512 24:00,0'"}, "rspeed: '24:00,0': there is no such time; write one from 00:00 to"),
+    (
+        {"rspeed": "'08:00,512 18:00,-1'"},
+        "rspeed: '18:00,-1': the speed is negative; write a whole number of",
+    ),
+    (
+        {"rspeed": "'08:00,5 18:00,0 8:00,5'"},
+        "rspeed: '8:00,5': has the same time as '08:00,5'; leave",
+    ),
     ({"rspeed": "1.5"}, "rspeed: 1.5: is not a whole number"),
     ({"rspeed": "10 ** 400"}, "is out of range"),
     ({"rspeed": "10 ** 6000"}, "rspeed: <int>: is out of range"),

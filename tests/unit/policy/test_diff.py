@@ -10,10 +10,11 @@ import pytest
 from inosync.config import Config, Diff, NodeSpec, Refilter, Tree, diff
 from inosync.policy import filters
 from inosync.policy.filters import Rule
+from inosync.policy.timetable import Timetable, constant
 
 X, Y = filters.excludes(["x"]), filters.excludes(["y"])
 TREES = (Tree("/1", "/a", ()), Tree("/2", "/b", X))
-NODE = NodeSpec("h:", "h", 0, (), (), 300)
+NODE = NodeSpec("h:", "h", constant(0), (), (), 300)
 OLD = Config(
     path="conf.py",
     trees=TREES,
@@ -43,7 +44,8 @@ def with_config(**values: Any) -> Config:
 @pytest.mark.parametrize(
     ("new", "full"),
     [
-        (with_node(rspeed=5), ()),
+        (with_node(rspeed=constant(5)), ()),
+        (with_node(rspeed=Timetable(((480, 0), (1380, 5)))), ()),
         (with_node(rtimeout=5.0), ()),
         (with_node(rwarm=False), ()),
         (with_node(node="h:/"), ("/1", "/2")),
@@ -74,7 +76,7 @@ def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, f
     [
         OLD,
         with_config(edelay=1, equiet=1, emask=frozenset({"IN_DELETE"}), rslots=1, path="other.py"),
-        with_config(nodes=(NODE, NodeSpec("i:", "i", 0, (), (), 300))),
+        with_config(nodes=(NODE, NodeSpec("i:", "i", constant(0), (), (), 300))),
     ],
 )
 def test_a_node_that_nothing_changes_for_is_kept(new: Config) -> None:
@@ -97,7 +99,7 @@ def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
 
 
 def test_nodes_and_trees_come_and_go() -> None:
-    other = NodeSpec("i:", "i", 0, (), (), 300)
+    other = NodeSpec("i:", "i", constant(0), (), (), 300)
     new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
     everywhere = {"/2": Refilter(None, ("i",))}
     assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), everywhere, {})
@@ -138,11 +140,11 @@ def test_other_rules_matter_where_they_may_match(
 @pytest.mark.parametrize(
     ("other", "places"),
     [
-        (NodeSpec("i:", "i", 0, (), (), 300), frozenset()),
+        (NodeSpec("i:", "i", constant(0), (), (), 300), frozenset()),
         # What another node excludes beside it takes no watch away.
-        (NodeSpec("i:", "i", 0, (), Y, 300), frozenset()),
-        (NodeSpec("i:", "i", 0, (), filters.from_pattern("+ /sub/x"), 300), frozenset({b"sub/x"})),
-        (NodeSpec("i:", "i", 0, (), filters.from_pattern("+ x"), 300), None),
+        (NodeSpec("i:", "i", constant(0), (), Y, 300), frozenset()),
+        (NodeSpec("i:", "i", constant(0), (), filters.from_pattern("+ /sub/x"), 300), frozenset({b"sub/x"})),
+        (NodeSpec("i:", "i", constant(0), (), filters.from_pattern("+ x"), 300), None),
     ],
 )
 def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[bytes] | None) -> None:

@@ -22,6 +22,7 @@ from inosync.policy.nodes import (
 )
 from inosync.policy.shown import redacted
 from inosync.policy.targets import Place, check_target, check_targets, overlaps
+from inosync.policy.timetable import constant
 
 SSH, DAEMON, LOCAL = Transport.SSH, Transport.DAEMON, Transport.LOCAL
 
@@ -190,7 +191,7 @@ def test_overlaps_are_exactly_the_places_that_hold_another(places: list[tuple[st
 
 
 def spec(node: str, *extra: str) -> NodeSpec:
-    return NodeSpec(node, node.rstrip(":"), 0, extra, (), 300.0)
+    return NodeSpec(node, node.rstrip(":"), constant(0), extra, (), 300.0)
 
 
 def faults(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[Fault]:
@@ -236,7 +237,7 @@ def test_another_port_for_ssh_is_another_machine() -> None:
 
 def with_rules(own: str = "", after: str = "", node: str = "h:") -> NodeSpec:
     """A node with patterns as after --exclude; "+a" is for an include."""
-    return NodeSpec(node, node, 0, (), ruled(own), 300.0, after=ruled(after))
+    return NodeSpec(node, node, constant(0), (), ruled(own), 300.0, after=ruled(after))
 
 
 def ruled(patterns: str) -> tuple[Rule, ...]:

@@ -7,6 +7,7 @@ import pytest
 from inosync.messages import Change, Kind
 from inosync.policy import filters
 from inosync.policy.nodes import NodeSpec, Tree
+from inosync.policy.timetable import constant
 from inosync.policy.view import NOTHING, views
 
 CACHE = filters.excludes(["/cache/"])
@@ -15,7 +16,7 @@ NUMBERS = {"/1": 11, "/2": 12}
 
 
 def node(name: str, *patterns: str, wpaths: tuple[str, ...] | None = None) -> NodeSpec:
-    return NodeSpec(f"{name}:", name, 0, (), filters.excludes(patterns), 300, wpaths=wpaths)
+    return NodeSpec(f"{name}:", name, constant(0), (), filters.excludes(patterns), 300, wpaths=wpaths)
 
 
 def name(tree: int, path: bytes, kind: Kind = Kind.NAME) -> Change:

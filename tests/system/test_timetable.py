@@ -1,0 +1,581 @@
+"""A limit of the speed that changes with the time of day: real workers, real rsyncs, and then all of it.
+
+The worker of most tests has a clock on the wall that the test sets; it looks at it whenever something wakes
+it. That it wakes by itself when it is time is what the last test is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+import pytest
+from support import procs, trees
+from support.daemon import Daemon, MakeDaemon
+from support.procs import Process
+from support.wait import until
+
+from inosync import transfer, worker
+from inosync.messages import (
+    Batch,
+    Done,
+    Failed,
+    Note,
+    Part,
+    Progress,
+    Ready,
+    Report,
+    Stop,
+    Throttled,
+)
+from inosync.policy.command import Settings
+from inosync.policy.filters import Rules
+from inosync.policy.timetable import check
+from inosync.system import process, queue, spool
+from inosync.system.loop import Loop
+from inosync.system.queue import End, QueueError
+from inosync.transfer import Transfer
+
+RSYNC = shutil.which("rsync") or ""
+pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
+
+LIMIT = 60.0
+SLOW, DAY, EVENING = 100, "12:00", "20:00"
+TIMETABLE = f"08:00,{SLOW} 18:00,0"
+NAP = Note("ok", 0, "", "")
+"""An order that wakes a worker, and makes it do nothing."""
+
+RECORDING = """#!/bin/sh
+number=$(($(wc -l <@HOME@/calls) + 1))
+@BEFORE@
+echo "$*" >>@HOME@/calls
+@AFTER@
+exec @RSYNC@ "$@"
+"""
+
+
+def wall(clock: str) -> float:
+    """The time since the epoch when the local clocks showed this time of some day."""
+    return time.mktime(time.strptime(f"2024-06-15 {clock}", "%Y-%m-%d %H:%M"))
+
+
+@dataclass
+class Rig:
+    """A worker in a process of its own, for one local node, and the master's end of its queue."""
+
+    home: Path
+    reports: list[Report] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.src, self.dst, self.spool = (self.home / name for name in ("src", "dst", "spool"))
+        for path in (self.src, self.dst, self.spool):
+            path.mkdir()
+        self.rsync = self.home / "rsync"
+        self.calls_file = self.home / "calls"
+        self.calls_file.touch()
+        self.shown = self.home / "shown"
+        self.shown.touch()
+        self.be_rsync()
+        self._wall = get_context("fork").Value("d", wall(DAY), lock=False)
+        self._ids = itertools.count(1)
+        self._queue: End | None = None
+        self._child: ForkProcess | None = None
+        self._found: set[tuple[int, int]] = set()
+
+    def be_rsync(self, after: str = "", before: str = "") -> None:
+        """Be rsync, but note each call, and before and after that do something in a shell.
+
+        ``$number`` is that of the call.
+        """
+        text = RECORDING.replace("@HOME@", shlex.quote(str(self.home))).replace("@RSYNC@", shlex.quote(RSYNC))
+        self.rsync.write_text(text.replace("@BEFORE@", before).replace("@AFTER@", after))
+        self.rsync.chmod(0o755)
+
+    def start(
+        self,
+        timetable: str = TIMETABLE,
+        warm: bool = True,
+        extra: tuple[str, ...] = (),
+        pretend: Callable[[str], None] | None = None,
+    ) -> Process:
+        """Fork the worker; return when it is ready."""
+        ours, theirs = queue.pair()
+        job = worker.Job(
+            name="node",
+            node=str(self.dst),
+            trees={1: Settings(str(self.rsync), str(self.src), str(self.dst), extra=extra)},
+            rules={1: Rules(())},
+            rspeed=check(timetable),
+            timeout=300.0,
+            retry=(0.1, 0.5),
+            warm=warm,
+            spool=str(self.spool),
+            pretend=pretend,
+            wall=lambda: float(self._wall.value),
+        )
+        master = os.getpid()
+        self._child = process.fork(lambda: worker.run(job, theirs, master, ours.descriptors()), "node")
+        theirs.close()
+        self._queue = ours
+        self.until(lambda: Ready in map(type, self.reports), "the worker to be ready")
+        found = procs.look(self.pid)
+        assert found is not None
+        return found
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        assert self._child.pid is not None
+        return self._child.pid
+
+    def order(self, order: Batch | Note | Stop) -> None:
+        assert self._queue is not None
+        self._queue.put(order)
+
+    def send(self, *names: bytes) -> None:
+        """A batch of these names; a FULL if there are none."""
+        parts = (Part(1, not names, names),)
+        number = next(self._ids)
+        payload, file = spool.pack(parts, str(self.spool / f"batch-{number}"))
+        self.order(Batch(number, len(names), not names, payload, file, heavy=not names))
+
+    def set(self, clock: str) -> None:
+        """Set the clock on the wall, and have the worker look."""
+        self._wall.value = wall(clock)
+        self.order(NAP)
+
+    def read(self) -> None:
+        assert self._queue is not None
+        with contextlib.suppress(QueueError):  # it has ended, and all that it said was read
+            while (report := self._queue.get()) is not None:
+                assert isinstance(report, Report)
+                self.reports.append(report)
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        def look() -> bool:
+            self.read()
+            return bool(condition())
+
+        try:
+            until(look, LIMIT, what)
+        except AssertionError as error:
+            family = [procs.title(each.pid) for each in procs.family([self.pid])]
+            raise AssertionError(f"{error}\n{self.reports}\n{self.calls()}\n{family}") from None
+
+    def until_done(self, times: int = 1) -> Done:
+        """Wait until that many batches are through; return the last report of it."""
+
+        def done() -> list[Done]:
+            return [report for report in self.reports if isinstance(report, Done)]
+
+        self.until(lambda: len(done()) == times, f"{times} batches to be through")
+        return done()[-1]
+
+    def told(self) -> list[Report]:
+        """What it has reported, less what goes without saying."""
+        return [report for report in self.reports if not isinstance(report, Ready | Progress)]
+
+    def calls(self) -> list[tuple[str, int]]:
+        """The calls of rsync so far: for what, and with which limit."""
+        found = []
+        for line in self.calls_file.read_text().splitlines():
+            limit = re.search(r"--bwlimit=(\d+)", line)
+            kind = "batch" if "--files-from=-" in line else "full"
+            found.append((kind, int(limit[1]) if limit else 0))
+        return found
+
+    def until_spare(self) -> Process:
+        """Wait until an rsync waits for names, in the tree; not one that was found before."""
+        found: list[Process] = []
+
+        def look() -> bool:
+            for each in procs.family([self.pid])[1:]:
+                is_new = each.ppid == self.pid and (each.pid, each.start) not in self._found
+                if is_new and self._is_in_tree(each):
+                    found.append(each)
+            return bool(found)
+
+        self.until(look, "an rsync that waits")
+        # Its child, too: as an orphan it is the worker's for a moment.
+        self._found |= {(each.pid, each.start) for each in procs.family([found[0].pid])}
+        return found[0]
+
+    def _is_in_tree(self, found: Process) -> bool:
+        try:
+            return os.readlink(f"/proc/{found.pid}/cwd") == str(self.src)
+        except OSError:
+            return False
+
+    def in_transit(self, name: str) -> list[Path]:
+        """rsync's temporary files for a name."""
+        return list(self.dst.glob(f".{name}.??????"))
+
+    def until_in_transit(self, name: str) -> None:
+        self.until(lambda: self.in_transit(name), f"{name} to be on its way")
+
+    def title(self) -> str:
+        return procs.title(self.pid)
+
+    def close(self) -> None:
+        if self._child is None:
+            return
+        family = procs.family([self.pid])
+        for each in family:
+            procs.send(each, signal.SIGKILL)
+        self._child.join(LIMIT)
+        self._child.close()
+        if self._queue is not None:
+            self._queue.close()
+        until(lambda: not any(map(procs.alive, family)), LIMIT, "the worker and its rsyncs to end")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.close()
+
+
+def fill(path: Path) -> bytes:
+    """More than ``SLOW`` lets through before the test's patience is over."""
+    content = os.urandom(8_000_000)
+    path.write_bytes(content)
+    return content
+
+
+# A transfer that runs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_batch_on_its_way_goes_on_with_the_new_limit_and_nothing_has_failed(rig: Rig, warm: bool) -> None:
+    content = fill(rig.src / "big")
+    process_before = rig.start(warm=warm)
+    if warm:
+        rig.until_spare()
+    rig.send(b"big")
+    rig.until_in_transit("big")
+    assert rig.calls() == [("batch", SLOW)]
+    rig.set(EVENING)
+    done = rig.until_done()
+    assert (done.code, done.reason, done.count) == (0, "", 1)
+    assert rig.told() == [Throttled(0), done]
+    assert (rig.dst / "big").read_bytes() == content
+    assert [path.name for path in rig.dst.iterdir()] == ["big"]
+    assert rig.calls()[:2] == [("batch", SLOW), ("batch", 0)]
+    if warm:
+        rig.until_spare()
+        assert rig.calls()[2:] == [("batch", 0)]
+    assert procs.alive(process_before)
+    assert re.fullmatch(r"inosync: node \[ok\] synced .*", rig.title())
+
+
+def test_a_full_mirror_goes_on_keeps_its_slot_and_what_has_arrived(rig: Rig) -> None:
+    (rig.src / "a").write_text("arrives first")
+    content = fill(rig.src / "big")
+    rig.start(warm=False)
+    rig.send()
+    rig.until_in_transit("big")
+    arrived = (rig.dst / "a").stat()
+    rig.set(EVENING)
+    done = rig.until_done()
+    assert rig.calls() == [("full", SLOW), ("full", 0)]
+    assert rig.told() == [Throttled(0), done], "no failure, and no slot asked for"
+    assert (done.code, done.reason) == (0, "")
+    assert (rig.dst / "big").read_bytes() == content
+    assert (rig.dst / "a").stat().st_ino == arrived.st_ino
+    assert sorted(path.name for path in rig.dst.iterdir()) == ["a", "big"]
+
+
+def test_a_limit_comes_into_force_as_well_as_it_goes(rig: Rig) -> None:
+    fill(rig.src / "big")
+    rig.start("08:00,200 18:00,100 22:00,0", warm=False)
+    rig.send()
+    rig.until_in_transit("big")
+    [first] = rig.in_transit("big")
+    rig.set(EVENING)
+    rig.until(lambda: rig.in_transit("big") not in ([], [first]), "the second transfer")
+    assert rig.calls() == [("full", 200), ("full", 100)]
+    rig.set("23:00")
+    assert rig.until_done().code == 0
+    assert rig.calls() == [("full", 200), ("full", 100), ("full", 0)]
+    assert rig.told()[:-1] == [Throttled(100), Throttled(0)]
+
+
+def test_one_that_ends_by_itself_just_then_has_succeeded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "KILL_AFTER", LIMIT)
+    # Told to give way, it does all its work, and ends well: as if it had been about to.
+    rig.be_rsync('until [ "$told" ]; do sleep 0.01; done; trap - TERM', before="trap told=1 TERM")
+    (rig.src / "f").write_text("content")
+    rig.start(warm=False)
+    rig.send()
+    rig.until(rig.calls, "the transfer")
+    rig.set(EVENING)
+    done = rig.until_done()
+    assert rig.calls() == [("full", SLOW)]
+    assert rig.told() == [Throttled(0), done]
+    assert (done.code, (rig.dst / "f").read_text()) == (0, "content")
+
+
+def test_one_that_does_not_end_is_killed_and_what_it_may_have_left_is_removed(rig: Rig) -> None:
+    rig.be_rsync("[ $number != 1 ] || exec sleep 1000", before="[ $number != 1 ] || trap '' TERM")
+    (rig.src / "f").write_text("content")
+    (rig.dst / ".f.ABCDEF").write_text("cont")
+    rig.start(warm=False)
+    rig.send(b"f")
+    rig.until(rig.calls, "the transfer")
+    rig.set(EVENING)
+    done = rig.until_done()
+    assert rig.told() == [Throttled(0), done]
+    assert rig.calls() == [("batch", SLOW), ("batch", 0)]
+    assert {path.name: path.read_text() for path in rig.dst.iterdir()} == {"f": "content"}
+
+
+def test_it_counts_neither_as_a_failure_nor_as_a_success(rig: Rig) -> None:
+    rig.be_rsync('case "$number" in 1 | 3) exit 12 ;; 2) exec sleep 1000 ;; esac')
+    (rig.src / "f").write_text("content")
+    rig.start(warm=False)
+    rig.send(b"f")
+    rig.until(lambda: len(rig.calls()) == 2, "the second try")
+    rig.set(EVENING)
+    done = rig.until_done()
+    first, switch, second, last = rig.told()
+    assert isinstance(first, Failed)
+    assert isinstance(second, Failed)
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert (switch, last) == (Throttled(0), done)
+    assert rig.calls() == [("batch", SLOW), ("batch", SLOW), ("batch", 0), ("batch", 0)]
+
+
+def test_a_worker_that_ends_lets_its_transfer_finish_as_it_is(rig: Rig) -> None:
+    go = rig.home / "go"
+    rig.be_rsync(f"until [ -e {shlex.quote(str(go))} ]; do sleep 0.01; done")
+    (rig.src / "f").write_text("content")
+    before = rig.start(warm=False)
+    rig.send(b"f")
+    rig.until(rig.calls, "the transfer")
+    rig.order(Stop(LIMIT))
+    rig.set(EVENING)
+    rig.until(lambda: "[stopping]" in rig.title(), "the worker to be ending")
+    go.touch()
+    until(lambda: not procs.alive(before), LIMIT, "the worker to end")
+    assert rig.calls() == [("batch", SLOW)]
+    assert (rig.dst / "f").read_text() == "content"
+    rig.read()
+    assert Throttled not in map(type, rig.reports)
+
+
+def test_with_a_directory_for_partial_files_the_one_on_its_way_goes_on_where_it_was(rig: Rig) -> None:
+    # What the README promises. Over a local path rsync would send files whole.
+    content, log = fill(rig.src / "big"), rig.home / "log"
+    extra = ("--partial-dir=.rsync-partial", "--no-whole-file", f"--log-file={log}")
+    rig.start("08:00,500 18:00,0", warm=False, extra=extra)
+    rig.send(b"big")
+    rig.until(lambda: any(path.stat().st_size > 500_000 for path in rig.in_transit("big")), "half a megabyte")
+    rig.set(EVENING)
+    done = rig.until_done()
+    assert rig.told() == [Throttled(0), done]
+    assert (done.code, (rig.dst / "big").read_bytes()) == (0, content)
+    assert [path.name for path in rig.dst.iterdir()] == ["big"]
+    first, second = map(int, re.findall(r"sent (\d+) bytes", log.read_text()))
+    assert second < len(content) - 400_000, f"{first} bytes were sent before"
+
+
+# Rsyncs that wait, and those to come -----------------------------------------------------------------------
+
+
+def test_one_that_waits_is_replaced_without_a_word_of_the_node_and_the_next_is_used(rig: Rig) -> None:
+    before = rig.start()
+    first = rig.until_spare()
+    rig.set(EVENING)
+    rig.until_spare()
+    rig.until(lambda: not procs.alive(first), "the first to end")
+    assert rig.told() == [Throttled(0)]
+    assert rig.calls() == [("batch", SLOW), ("batch", 0)]
+    rig.set(DAY)
+    assert "--bwlimit=100" in procs.title(rig.until_spare().pid)
+    (rig.src / "f").write_text("content")
+    rig.send(b"f")
+    done = rig.until_done()
+    assert rig.calls()[:3] == [("batch", SLOW), ("batch", 0), ("batch", SLOW)]
+    assert rig.told() == [Throttled(0), Throttled(SLOW), done]
+    assert (done.code, (rig.dst / "f").read_text()) == (0, "content")
+    assert procs.alive(before)
+
+
+def test_a_change_while_none_waits_is_sent_with_the_limit_in_force(rig: Rig) -> None:
+    rig.start(warm=False)
+    for number, clock in enumerate((DAY, EVENING, DAY), 1):
+        rig.set(clock)
+        (rig.src / "f").write_text(clock)
+        rig.send(b"f")
+        rig.until_done(number)
+        assert (rig.dst / "f").read_text() == clock
+    assert rig.calls() == [("batch", SLOW), ("batch", 0), ("batch", SLOW)]
+
+
+def test_what_is_pretended_has_the_limit_in_force(rig: Rig) -> None:
+    def show(line: str) -> None:
+        with rig.shown.open("a") as file:
+            file.write(line + "\n")
+
+    rig.start(pretend=show)
+    (rig.src / "f").write_text("content")
+    for number, clock in enumerate((DAY, EVENING), 1):
+        rig.set(clock)
+        rig.send(b"f")
+        rig.until_done(2 * number - 1)
+        rig.send()
+        rig.until_done(2 * number)
+    limited = ["--bwlimit=100" in line for line in rig.shown.read_text().splitlines()]
+    assert limited == [True, True, False, False]
+    assert rig.calls() == []
+
+
+# A transfer that gives way ---------------------------------------------------------------------------------
+
+
+def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str], None]]:
+    """A shell script in the place of rsync, and how to wait for its end."""
+    loop = Loop()
+    made = Transfer(("/bin/sh", "-c", script), timeout, loop, time.monotonic)
+    made.feed(b"")
+
+    def finish(what: str) -> None:
+        def one() -> bool:
+            loop.turn(0.05)
+            made.tend()
+            return made.done
+
+        until(one, LIMIT, what)
+
+    return made, finish
+
+
+def test_who_gives_way_ends_and_says_so() -> None:
+    run, finish = started("exec sleep 1000")
+    assert not run.superseded
+    run.give_way()
+    finish("it to give way")
+    assert (run.superseded, run.code) == (True, -signal.SIGTERM)
+
+
+def test_who_has_ended_has_not_given_way() -> None:
+    run, finish = started("exit 12")
+    finish("its end")
+    run.give_way()
+    assert (run.superseded, run.code) == (False, 12)
+
+
+def test_who_hangs_has_failed_and_not_given_way() -> None:
+    run, finish = started("exec sleep 1000")
+    run.give_up("no progress")
+    run.give_way()
+    finish("its end")
+    assert (run.superseded, run.hung) == (False, "no progress")
+
+
+# All of it -------------------------------------------------------------------------------------------------
+
+
+def zone(clock: str, seconds: int) -> str:
+    """A time zone in which the clocks will show this time in so many seconds (tzset(3))."""
+    hour, minute = map(int, clock.split(":"))
+    ahead = (hour * 3600 + minute * 60 - seconds - int(time.time())) % 86_400
+    return f"<TEST>-{ahead // 3600:02d}:{ahead // 60 % 60:02d}:{ahead % 60:02d}"
+
+
+def waiting(daemon: Daemon, node: str) -> Process | None:
+    """The rsync that waits for a node whose full mirror is through."""
+    if f"{node}: full mirror in" in daemon.log():
+        for pid in daemon.rsyncs(node):
+            found = procs.look(pid)
+            if found is not None and "--files-from=-" in procs.title(pid):
+                return found
+    return None
+
+
+Before = tuple[dict[str, int], Process, Process]
+
+
+def before_noon(daemon: Daemon, copy: Path) -> Before | None:
+    """Wait until a's transfer runs with its limit, and rsyncs wait for b and c.
+
+    Returns the workers, and the rsyncs that wait for b and c; None if it was too late for that.
+    """
+    found: list[Before] = []
+
+    def look() -> bool:
+        b, c = waiting(daemon, "b"), waiting(daemon, "c")
+        if b and c and list(copy.glob(".big.??????")) and limits(daemon, "a") == {"100"}:
+            found[:] = [(daemon.workers(), b, c)]
+        return bool(found) or "rspeed is now" in daemon.log()
+
+    until(look, LIMIT, "the transfers")
+    return found[0] if found and "rspeed is now" not in daemon.log() else None
+
+
+def limits(daemon: Daemon, node: str) -> set[str]:
+    """The limits of the rsyncs that run for a node."""
+    titles = " ".join(map(procs.title, daemon.rsyncs(node)))
+    return set(re.findall(r"--bwlimit=(\d+)", titles))
+
+
+def test_a_daemon_follows_the_clock_and_only_the_rsyncs_start_anew(
+    tmp_path: Path, daemon: MakeDaemon
+) -> None:
+    tree, copies = tmp_path / "tree", {name: tmp_path / "nodes" / name for name in "abc"}
+    tree.mkdir()
+    fill(tree / "big")
+    settings: dict[str, object] = {
+        "wpaths": [str(tree)],
+        "rpaths": ["tree"],
+        "edelay": 0.2,
+        "equiet": 0.02,
+        "rspeed": "11:00,100 12:00,0",
+        "rnodes": [
+            {"node": f"{copies['a']}/", "name": "a"},
+            {"node": f"{copies['b']}/", "name": "b", "rspeed": 70_000},
+            {"node": f"{copies['c']}/", "name": "c", "rspeed": "12:00,80000 11:00,90000"},
+        ],
+    }
+    # On a machine that has much else to do, all this may not have begun by noon: then it gets more time.
+    for seconds in (5, 20, 80):
+        for copy in copies.values():
+            shutil.rmtree(copy, ignore_errors=True)
+            copy.mkdir(parents=True)
+        one = daemon(settings, env={"TZ": zone("12:00", seconds)})
+        one.start()
+        if before := before_noon(one, copies["a"] / "tree"):
+            break
+        one.stop()
+    else:
+        raise AssertionError("never was all of it there by noon")
+    states: list[str] = []
+
+    def done() -> bool:
+        states.append(one.state("a"))
+        return states[-1] == "ok"
+
+    until(done, LIMIT + seconds, "the node to be level")
+    assert set(states) <= {"full", "ok"}
+    assert not trees.diff(trees.snapshot(tree), trees.snapshot(copies["a"] / "tree"))
+    until(lambda: limits(one, "c") == {"80000"}, LIMIT, "the rsync that waits to be replaced")
+    one.until_logged(r"a: full mirror in")
+    told = re.findall(r"INFO: (\w: rspeed .*)", one.log())
+    assert sorted(told) == ["a: rspeed is now 0: no limit", "c: rspeed is now 80000 KB/s"]
+    assert not re.search("WARNING|ERROR", one.log())
+    workers, for_b, for_c = before
+    assert one.workers() == workers
+    assert (procs.alive(for_b), procs.alive(for_c)) == (True, False)
+    assert (limits(one, "a"), limits(one, "b")) == (set(), {"70000"})
