@@ -24,6 +24,11 @@ def merged(sets: Iterable[frozenset[bytes] | None]) -> frozenset[bytes] | None:
     return _outermost(place for places in sets for place in ([None] if places is None else places))
 
 
+def listings(places: frozenset[bytes] | None) -> frozenset[bytes] | None:
+    """The directories that such places are in: the places, and what goes when a listing lacks a name."""
+    return places and _outermost(place.rpartition(b"/")[0] or None for place in places)
+
+
 def _outermost(places: Iterable[bytes | None]) -> frozenset[bytes] | None:
     found = set(places)
     if None in found:

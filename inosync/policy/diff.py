@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from inosync.policy.affected import affected, merged
+from inosync.policy.affected import affected, listings, merged
+from inosync.policy.extra import options
+from inosync.policy.filters import Rule
 from inosync.policy.nodes import NodeSpec, Tree, watched_by
 
 
@@ -88,12 +90,21 @@ def _refilter(
 ) -> Refilter:
     """Where other rules matter, to nodes that have the tree already or to what is watched of it."""
     by_node = {
-        name: affected(old_nodes[name].rules(old_tree), node.rules(tree))
+        name: _affected(old_nodes[name].rules(old_tree), node.rules(tree), node)
         for name, node in new_nodes.items()
         if name in old_nodes and old_nodes[name].gets(old_tree) and node.gets(tree)
     }
     places = merged([*by_node.values(), _watched_otherwise(old_nodes, old_tree, new_nodes, tree)])
     return Refilter(places, tuple(name for name, own in by_node.items() if own is None or own))
+
+
+def _affected(old: tuple[Rule, ...], new: tuple[Rule, ...], node: NodeSpec) -> frozenset[bytes] | None:
+    places = affected(old, new)
+    hides_only = {("s", False), ("r", True)}  # H, which does not protect, and R, which lifts protection
+    bare = any(rule.perishable or (rule.sides, rule.include) in hides_only for rule in (*old, *new))
+    if bare or any(option == "--delete-excluded" for option, _ in options(node.extra)):
+        return listings(places)  # what is hidden may have to go, and is no name that can be sent
+    return places
 
 
 def _watched_otherwise(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.policy.affected import affected, merged
+from inosync.policy.affected import affected, listings, merged
 from inosync.policy.filters import Rule, Rules, excludes, from_filter
 
 
@@ -118,3 +118,10 @@ def test_elsewhere_no_name_fares_differently(
         if not any(path == place or path.startswith(place + b"/") for place in places):
             assert one.excluded_below(path, is_dir) == other.excluded_below(path, is_dir)
             assert kept(one, path, is_dir) == kept(other, path, is_dir)
+
+
+def test_the_listings_that_places_are_in() -> None:
+    assert listings(frozenset({b"a/b", b"a/c/d", b"e/f"})) == frozenset({b"a", b"e"})
+    assert listings(frozenset({b"a/b", b"c"})) is None
+    assert listings(frozenset()) == frozenset()
+    assert listings(None) is None

@@ -162,3 +162,14 @@ def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[b
 def test_a_renamed_node_starts_anew() -> None:
     found = diff(OLD, with_node(name="other"))
     assert (found.nodes_added, found.nodes_removed, found.full) == (("other",), ("h",), {})
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+@pytest.mark.parametrize("rule", ["- /d/e", "H /d/e", "R /d/e", "-p /d/e"])
+def test_what_may_be_hidden_without_being_kept_is_looked_at_in_its_directory(
+    rule: str, deletes: bool
+) -> None:
+    extra = ("--delete-excluded",) if deletes else ()
+    found = diff(with_node(extra=extra), with_node(extra=extra, own=filters.from_filter(rule))).refilter
+    place = b"d/e" if rule[:2] == "- " and not deletes else b"d"
+    assert found == {wpath: Refilter(frozenset({place}), ("h",)) for wpath in ("/1", "/2")}
