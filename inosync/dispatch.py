@@ -10,6 +10,7 @@ from inosync.messages import Batch, Change, Kind, Part
 from inosync.node import Node, next_id, spool_path
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Phase
+from inosync.policy.view import View
 from inosync.system import spool
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Dispatcher:
     """Trees whose root is not what it was: nothing of them is sent."""
     _cuts: dict[object, _Cut] = field(default_factory=dict)
     _cut_at: int = -1
+    _counts: dict[tuple[int, View | None], int] = field(default_factory=dict)
+    _counted_at: int = -1
     _files: dict[str, _Cut] = field(default_factory=dict)
     _running: dict[Node, float] = field(default_factory=dict)
     """Since when they have a slot."""
@@ -66,15 +69,25 @@ class Dispatcher:
 
     def pending(self, node: Node) -> int:
         """Changes that a node has not confirmed; those that only a full mirror can tell count as one."""
-        concerns = None if node.view.everything else node.view.concerns
-        known = self.journal.count_since(node.cursor, concerns) + node.owed
+        known = self._behind(node) + node.owed
         return max(known, 1) if node.batch is not None else known
 
     def oldest(self, node: Node) -> float | None:
         """Since when a node lags, by the clock; None if it does not."""
-        journal = self.journal
-        behind = node.view.everything or journal.count_since(node.cursor, node.view.concerns)
-        return node.oldest(journal.oldest_since(node.cursor) if behind else None)
+        behind = node.view.everything or self._behind(node)
+        return node.oldest(self.journal.oldest_since(node.cursor) if behind else None)
+
+    def _behind(self, node: Node) -> int:
+        """Changes in the journal that a node has not confirmed. Long to count: done once for all like it."""
+        if self._counted_at != self.journal.head:
+            self._counts.clear()
+            self._counted_at = self.journal.head
+        view = None if node.view.everything else node.view
+        count = self._counts.get((node.cursor, view))
+        if count is None:
+            count = self.journal.count_since(node.cursor, view.concerns if view else None)
+            self._counts[node.cursor, view] = count
+        return count
 
     def waits_for(self, node: Node) -> str:
         """What a node that can take a batch waits for; empty if that is nothing in particular."""

@@ -19,6 +19,10 @@ SHOW = 0.05
 """Seconds between two looks at what the titles should say, at least."""
 
 
+_COST = 20
+"""That look, which takes long where many changes are counted, may take a twentieth of the time."""
+
+
 class Overview:
     """Knows the truth about each node, and lets the titles of the master and of idle workers tell it.
 
@@ -51,7 +55,7 @@ class Overview:
         now = self._clock()
         if self.due is None or now < self.due:
             return
-        self.due, self._next = None, now + SHOW
+        self.due = None
         verdicts: Counter[str] = Counter()
         for node in self._nodes.values():
             verdict = self.verdict(node)
@@ -63,6 +67,8 @@ class Overview:
         if title != self._title:
             self._title = title
             process.set_title(title)
+        took = self._clock() - now
+        self._next = now + max(SHOW, _COST * took)
 
     def verdict(self, node: Node) -> Verdict:
         """The one word for a node, as of now."""

@@ -321,6 +321,31 @@ def test_ten_thousand_changes_that_do_not_concern_a_node_are_no_batch(world: Wor
     assert node.sent == []
 
 
+def test_nodes_that_lag_alike_are_counted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, looks = leaving_out("*.tmp"), 0
+    hides = Rules.hides
+
+    def look(rules: Rules, path: bytes) -> bool:
+        nonlocal looks
+        looks += 1
+        return hides(rules, path)
+
+    monkeypatch.setattr(Rules, "hides", look)
+    nodes = world.add(20, cursor=0)
+    for node in nodes:
+        node.view = view
+    world.change(100)
+    world.change(3, "x.tmp/f")
+    for _ in range(2):
+        assert {world.dispatch.pending(node.real) for node in nodes} == {100}
+        assert all(world.dispatch.oldest(node.real) == world.now for node in nodes)
+    assert looks == 103
+    world.change(1, "g")
+    assert world.dispatch.pending(nodes[0].real) == 101
+    nodes[0].cursor, nodes[1].view = world.journal.head, leaving_out("g*")
+    assert [world.dispatch.pending(node.real) for node in nodes[:3]] == [0, 103, 101]
+
+
 def test_nodes_with_the_same_view_share_a_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = count_packing(monkeypatch)
     nodes = world.add(20, cursor=1)

@@ -1,0 +1,61 @@
+"""How often the titles are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from inosync.dispatch import Dispatcher
+from inosync.node import Node
+from inosync.overview import SHOW, Overview
+from inosync.policy.lifecycle import Phase, State
+from inosync.system import process
+from inosync.watcher import Watcher
+
+
+@dataclass
+class World:
+    """Nodes whose changes take long to count."""
+
+    cost: float
+    now: float = 1_000.0
+    looks: int = 0
+    halted: frozenset[int] = frozenset()
+    walking: frozenset[int] = frozenset()
+    blind: tuple[int, str] = (0, "")
+    # A node of it:
+    state: State = field(default_factory=lambda: State(phase=Phase.IDLE))
+    overdue: str = ""
+    trees: tuple[int, ...] = (1,)
+    last_ok: float | None = None
+
+    def __len__(self) -> int:
+        return 1
+
+    def oldest(self, _node: Node) -> None:
+        self.looks += 1
+        self.now += self.cost
+
+    def pending(self, _node: Node) -> int:
+        return 0
+
+    def wants_to_know(self, _verdict: str, _behind: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("cost", "looks"), [(0.0, 100 / SHOW), (0.01, 500), (0.5, 10)])
+def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, cost: float, looks: float
+) -> None:
+    monkeypatch.setattr(process, "set_title", lambda _title: None)
+    w = World(cost)
+    node = {"n": cast(Node, w)}
+    overview = Overview("f", node, cast(Dispatcher, w), cast(Watcher, w), 10.0, lambda: w.now)
+    until = w.now + 100
+    while w.now < until:
+        overview.refresh()
+        overview.show()
+        w.now += 0.01
+    assert looks * 0.6 <= w.looks <= looks * 1.2
