@@ -371,10 +371,10 @@ class Master:
         anywhere = (wpath for wpath, refilter in changes.refilter.items() if refilter.places is None)
         walked = {*changes.trees_added, *anywhere}  # mirrored in full once they are
         for node in self._nodes.values():
-            node.retry = new.rretry
+            node.spec, node.retry = specs[node.name], new.rretry
             node.mirror(self._views[node.name])
         for name in changes.nodes_changed:
-            self._change_node(specs[name], set(changes.full[name]) - walked)
+            self._change_node(self._nodes[name], set(changes.full[name]) - walked)
         for name in changes.nodes_added:
             added = self._add_node(specs[name])
             for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
@@ -400,10 +400,8 @@ class Master:
         if node.process is None:
             self.ended(node)
 
-    def _change_node(self, spec: NodeSpec, full: set[str]) -> None:
+    def _change_node(self, node: Node, full: set[str]) -> None:
         """Give a node a worker that knows better; it keeps its place but for the trees in ``full``."""
-        node = self._nodes[spec.name]
-        node.spec = spec
         for wpath in full:
             node.owe(Change(self._trees.numbers[wpath], b"", Kind.TREE), self._clock())
         self._let_go(node)
