@@ -260,6 +260,7 @@ class Master:
         # Meanwhile it may have been told to leave again, or all of us.
         if self._nodes.get(node.name) is node and self._stop_by is None:
             node.revive()
+            self._start(node)
 
     def _descriptors(self) -> list[int]:
         mine = [self._watcher.fileno(), *self._signals.descriptors(), *self._loop.descriptors()]
@@ -304,7 +305,7 @@ class Master:
 
     def _start(self, node: Node) -> None:
         """Start its worker; but not while another one may still be writing to the same place."""
-        if not any(left.spec.node == node.spec.node for left in self._leaving):
+        if not any(left.place == node.spec.node for left in self._leaving - {node}):
             node.start()
 
     # Signals -----------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ class Node:
         retry: tuple[float, float],
     ) -> None:
         self.spec = spec
+        self.place = spec.node
+        """Where its worker, or its last one, writes to; it may be told to go on elsewhere."""
         self.view = NOTHING
         """What is mirrored to it."""
         self.cursor = cursor
@@ -148,10 +150,9 @@ class Node:
         self.step(lifecycle.Wake(self._clock()))
 
     def revive(self) -> None:
-        """Have a worker again, after ``stop``."""
+        """Be ready to ``start`` again, after ``stop``."""
         if self.process is None and self.state.phase is Phase.STOPPED:
             self.state = State()
-            self.start()
 
     def stop(self, grace: float) -> None:
         """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
@@ -304,6 +305,7 @@ class Node:
                     self._wait_for_due()
 
     def _fork(self) -> None:
+        self.place = self.spec.node
         try:
             self.process, self.queue = self._work.fork(self)
         except OSError as error:  # no processes or descriptors left: that is a death, too

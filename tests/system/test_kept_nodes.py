@@ -30,3 +30,38 @@ def test_a_node_that_named_the_trees_it_had_gets_no_other_when_its_worker_is_rep
     until(lambda: set(w.spares("a")) >= {"one", "two"}, 60, "rsyncs that wait")
     time.sleep(0.5)
     assert set(w.spares("a")) == {"one", "two"}
+
+
+def test_no_two_workers_write_to_one_place_however_often_it_is_renamed_and_changed(warm: MakeWarm) -> None:
+    w = warm({"a": {"rspeed": 50}})
+    w.daemon.start()
+    w.until_title("a", OK)
+    (w.tree() / "large").write_bytes(os.urandom(4 << 20))
+    w.until_title("a", r"\[syncing\].*")
+    place = f"{w.home}/nodes/a/"
+    for speed in (60, 0):
+        w.reload(rnodes=[w.item("b", {"node": place, "rspeed": speed})])
+    deadline = time.monotonic() + 30
+    while "a" in (workers := w.daemon.workers()):
+        assert "b" not in workers
+        assert time.monotonic() < deadline
+    w.until_title("b", OK)
+    assert (w.copy("a") / "large").read_bytes() == (w.tree() / "large").read_bytes()
+
+
+def test_nodes_that_exchange_their_places_wait_for_each_other(warm: MakeWarm) -> None:
+    w = warm({"a": {"rspeed": 50}, "b": ""})
+    w.daemon.start()
+    for node in "ab":
+        w.until_title(node, OK)
+    old = w.daemon.workers()
+    (w.tree() / "large").write_bytes(os.urandom(4 << 20))
+    w.until_title("b", OK)
+    w.until_title("a", r"\[syncing\].*")
+    places = {node: f"{w.home}/nodes/{node}/" for node in "ab"}
+    w.reload(rnodes=[w.item("a", {"node": places["b"]}), w.item("b", {"node": places["a"]})])
+    deadline = time.monotonic() + 30
+    while (workers := w.daemon.workers()).get("a") == old["a"]:
+        assert workers.get("b") in (None, old["b"])  # its place is still written to
+        assert time.monotonic() < deadline
+    w.until_level()
