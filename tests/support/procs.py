@@ -73,6 +73,11 @@ def send(process: Process, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
+def _is_stopped(pid: int) -> bool:
+    process = look(pid)
+    return process is not None and process.state in "Tt"
+
+
 def title(pid: int) -> str:
     """The command line of a process as ``ps`` shows it; empty if it is gone."""
     try:
@@ -172,9 +177,17 @@ class Server:
         """What it has written so far."""
         return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
 
+    def _stop_main(self) -> None:
+        main = look(self.pid)
+        if main is not None:
+            send(main, signal.SIGSTOP)
+            until(lambda: not alive(main) or _is_stopped(main.pid), 10, f"{self.name} to be stopped")
+
     def _end(self, number: signal.Signals) -> None:
         if self._main is None:
             return
+        # Or else it might just now take a connection, whose process nobody would know when it is gone.
+        self._stop_main()
         processes = self.processes()
         for process in processes:
             send(process, number)
