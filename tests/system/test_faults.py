@@ -342,7 +342,7 @@ def test_it_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
         if name == "cannot be executed":
             until(lambda: s.rsync.path.stat().st_mode & 0o111 == 0, 60, "it to be no program any more")
             s.change(name, "more")
-            s.until_title("sound", rf"\[retry 1 at {TIME}\] .*[Pp]ermission denied, [1-9]\d* behind")
+            s.until_title("sound", rf"\[retry [1-9]\d* at {TIME}\] .*[Pp]ermission denied, [1-9]\d* behind")
             return
         s.until_arrived("sound", name)
         s.until_title("faulty", f"{fault.state} {fault.reason}{fault.behind}")
