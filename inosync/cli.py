@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from inosync.system import log as logs
 from inosync.system.pidfile import Locked, PidFile
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
+
+_EARLY = (signal.SIGHUP, signal.SIGUSR1)
 
 OK = 0
 FAILED = 1
@@ -73,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run inosync; returns the exit code."""
     _occupy_standard_streams()
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    # Held back until the master can take them: a reload that is asked for too early must not be our end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY)
     try:
         path = os.path.abspath(options.config)
     except FileNotFoundError:
@@ -127,6 +132,7 @@ def _mirror(config: Config, options: argparse.Namespace, spool: str, ready: Call
         log_to(config)
         pretend = _pretending(options.daemon) if options.pretend else None
         master = Master(config, spool, log_to, pretend)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"inosync: {where}{error.strerror or error}", file=sys.stderr)

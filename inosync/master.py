@@ -41,6 +41,8 @@ DRAIN = 0.1
 """Seconds that the kernel's queue is read without a look at anything else."""
 TICK = 1.0
 """Seconds between looks at what no event tells."""
+REREAD = 5.0
+"""Seconds between two tries to read a configuration whose files of patterns have changed."""
 STOP = 8.0
 """Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
 
@@ -84,6 +86,10 @@ class Master:
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
         self._stop_by: float | None = None
         self._lookout = Lookout(settings.pattern_files)
+        self._reread_at = float("inf")
+        """When a reload that was refused, and that nobody had asked for, is tried again."""
+        self._refused: tuple[str, ...] = ()
+        """Why the last reload was refused."""
         self._overview = Overview(
             settings.path, self._nodes, self._dispatch, self._watcher, settings.edelay, clock
         )
@@ -166,6 +172,11 @@ class Master:
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
             self.reload()
+            self._reread_at = self._clock() + REREAD if self._refused else float("inf")
+        elif self._clock() >= self._reread_at:
+            # What kept the change from taking effect may lie elsewhere, and be over.
+            self._reread_at = self._clock() + REREAD
+            self.reload(quiet=True)
 
     # What the watcher tells --------------------------------------------------------------------------
 
@@ -335,23 +346,27 @@ class Master:
     def _alive(self) -> list[Node]:
         return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]
 
-    def reload(self) -> None:
-        """Read the configuration file again, and follow what is different; a bad one changes nothing."""
+    def reload(self, quiet: bool = False) -> None:
+        """Read the configuration file again, and follow what is different; a bad one changes nothing.
+
+        ``quiet``: do not tell again what was wrong with it the last time.
+        """
         if self._stop_by is not None:
             return
+        before, self._refused = self._refused, ()
         try:
             new = config.load(self.config.path)
+            self._log_to(new)  # nothing of what follows can fail
         except ConfigError as error:
-            for mistake in error.mistakes:
+            self._refused = tuple(map(str, error.mistakes))
+        except OSError as error:
+            self._refused = (f"logfile: {error}",)
+        if not self._refused:
+            self._follow(new)
+        elif not quiet or self._refused != before:
+            for mistake in self._refused:
                 log.error("%s", mistake)
             log.error("%s was not reloaded: the old configuration stays in force", self.config.path)
-            return
-        try:
-            self._log_to(new)
-        except OSError as error:  # nothing else of what follows can fail
-            log.error("%s was not reloaded: logfile: %s", self.config.path, error)
-            return
-        self._follow(new)
 
     def _follow(self, new: Config) -> None:
         old, changes = self.config, config.diff(self.config, new)
@@ -359,6 +374,7 @@ class Master:
         for wpath in changes.trees_removed:  # first: a tree may have moved to above another
             self._remove_tree(wpath)
         self.config, self._lookout = new, Lookout(new.pattern_files)
+        self._reread_at = float("inf")
         for wpath in changes.trees_added:
             self._trees.add(trees[wpath], new, wait=True)
         for wpath, refilter in changes.refilter.items():

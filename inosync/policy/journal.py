@@ -14,6 +14,9 @@ from inosync.messages import Change, Kind
 
 Key = tuple[int, bytes]  # tree, path
 
+_ASKED = 5_000
+"""Changes of which it is asked whether they concern a node, to tell how far it is behind."""
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -78,13 +81,14 @@ class Journal:
     def count_since(self, cursor: int, concerns: Callable[[Change], bool] | None = None) -> int:
         """How many changes follow ``cursor``, or those of them that concern somebody.
 
-        Of those that were dropped, none is counted.
+        Of those that were dropped, none is counted. ``concerns`` may take its time: of very many changes it
+        is asked about the newest, and the others count.
         """
         count = 0
-        for (tree, path), entry in reversed(self._entries.items()):
+        for number, ((tree, path), entry) in enumerate(reversed(self._entries.items())):
             if entry.position <= cursor:
                 break
-            count += concerns is None or concerns(Change(tree, path, entry.kind))
+            count += concerns is None or number >= _ASKED or concerns(Change(tree, path, entry.kind))
         return count
 
     def oldest_since(self, cursor: int) -> float | None:

@@ -629,6 +629,20 @@ def test_reloads_under_churn_end_level(service: Service, seed: int) -> None:
         raise AssertionError(f"{error}\n{churn.tail(100)}") from None
 
 
+def test_a_hup_that_comes_during_the_start_is_a_reload(service: Service) -> None:
+    service.daemon.start(ready=False)
+    status = Path(f"/proc/{service.daemon.pid}/status")
+
+    def is_held_back() -> bool:
+        blocked = re.search(r"^SigBlk:\s*(\w+)", status.read_text(), re.MULTILINE)
+        return blocked is not None and bool(int(blocked[1], 16) & 1 << (signal.SIGHUP - 1))
+
+    until(lambda: service.daemon.exit_code is not None or is_held_back() or service.daemon.title(), 30, "it")
+    service.daemon.hup()
+    service.daemon.until_logged("default.py reloaded")
+    service.until_ok()
+
+
 # Stopping ------------------------------------------------------------------------------------------------
 
 

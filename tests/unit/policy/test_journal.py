@@ -149,6 +149,7 @@ def test_a_node_in_the_middle_gets_only_what_is_newer() -> None:
     assert content(journal, 3) == [(b"a", NAME)]
     assert content(journal, 4) == []
     assert [journal.count_since(cursor) for cursor in range(5)] == [3, 3, 2, 1, 0]
+    assert journal.count_since(0, lambda _change: False) == 0
     newest = journal.since(3)
     assert newest is not None
     assert [journal.count_since(cursor, newest.__contains__) for cursor in range(5)] == [1, 1, 1, 1, 0]
