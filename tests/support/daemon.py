@@ -237,7 +237,7 @@ class Daemon:
     def rsyncs(self, node: str | None = None) -> list[int]:
         """The pids of the processes below the workers, or below one node's: rsync, and ssh if it is used."""
         workers = self.workers()
-        roots = list(workers.values()) if node is None else [workers[node]]
+        roots = [pid for name, pid in workers.items() if node in (None, name)]
         return [process.pid for process in procs.family(roots) if process.pid not in roots]
 
     def _worker_titles(self) -> dict[str, tuple[int, re.Match[str]]]:

@@ -60,7 +60,7 @@ class Setup:
 
     def until_title(self, node: str, pattern: str) -> re.Match[str]:
         """Wait until the node's title, less its name, matches the whole pattern."""
-        pid = self.daemon.workers()[node]
+        pid = until(lambda: self.daemon.workers().get(node), 60, f"a worker of {node}")
         title = ""
 
         def look() -> re.Match[str] | None:
@@ -589,7 +589,7 @@ def test_a_killed_master_leaves_nothing_in_the_middle_of_a_full_mirror(
     s.daemon.configure(text + "rspeed = 100\n")
     fill(s.tree, 1_000_000)
     s.daemon.start()
-    until(lambda: set(s.daemon.states().values()) == {"full"}, 60, "the full mirrors")
+    until(lambda: list(s.daemon.states().values()) == ["full"] * 3, 60, "the full mirrors")
     until(lambda: all(len(s.daemon.rsyncs(node)) >= 1 for node in ("daemon", "ssh", "local")), 60, "rsyncs")
     until(lambda: all(any(s.nodes.glob(f"{n}/tree/.big-*")) for n in ("daemon", "ssh")), 60, "transfers")
     if stopped:
