@@ -65,7 +65,8 @@ def test_who_is_out_of_reach_hangs_or_waits_for_its_next_try_holds_no_slot(
         w.until_title(node, OK)
     w.until_title("dead", rf"\[retry 1 at {TIME}\] .*Connection refused.*, 1 behind")
     w.until_title("hangs", rf"\[retry 1 at {TIME}\] no progress for 1 s, 1 behind")
-    assert (w.fulls("dead"), w.fulls("hangs")) == (1, 1)
+    assert w.fulls("hangs") == 1
+    assert w.fulls("dead") <= 1  # none, if it was found out of reach before it had a slot
 
 
 def test_the_next_try_of_a_full_mirror_waits_for_a_slot_again(warm: MakeWarm) -> None:
