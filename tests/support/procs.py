@@ -95,6 +95,7 @@ class Server:
     def __init__(self, log: Path) -> None:
         self.logfile = log
         self._main: subprocess.Popen[bytes] | None = None
+        self._sessions: set[int] = set()
         self._seen: dict[tuple[int, int], Process] = {}
 
     def command(self) -> Sequence[str]:
@@ -112,6 +113,7 @@ class Server:
             self._main = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        self._sessions.add(self._main.pid)
         try:
             until(lambda: not self.running or self.accepts(), 20, f"{self.name} to accept connections")
             assert self.running, f"{self.name} ended at once:\n{self.log()}"
@@ -132,8 +134,12 @@ class Server:
 
     def processes(self) -> list[Process]:
         """The listening process and those that serve connections, orphans of earlier ones included."""
+        found = table()
         roots = [self._main.pid] if self._main is not None else []
-        for process in family([*roots, *(p.pid for p in self._seen.values() if alive(p))]):
+        roots += [process.pid for process in self._seen.values() if alive(process)]
+        # What was forked by one that ended just then is nobody's child.
+        roots += [process.pid for process in found.values() if process.session in self._sessions]
+        for process in family(roots, found):
             self._seen[process.pid, process.start] = process
         self._seen = {key: process for key, process in self._seen.items() if alive(process)}
         return list(self._seen.values())
@@ -146,8 +152,15 @@ class Server:
 
     def drop(self) -> None:
         """Cut every connection that there is, and go on listening."""
-        for process in self.connections():
+        cut = self.connections()
+        for process in cut:
             send(process, signal.SIGKILL)
+        until(lambda: not any(map(alive, cut)), 10, f"the connections of {self.name} to end")
+        # What they have forked since they were listed would hold them open.
+        pids = {process.pid for process in self.processes()}
+        for process in self.connections():
+            if process.ppid not in pids:
+                send(process, signal.SIGKILL)
 
     def pause(self) -> None:
         """Hang: connections are taken by the kernel and nothing answers on them."""
