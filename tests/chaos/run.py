@@ -78,9 +78,10 @@ class Run:
     def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         self.options = options
         self.home = options.home or Path(tempfile.mkdtemp(prefix="inosync-chaos-"))
+        self.home.mkdir(exist_ok=True)
         self.home.chmod(0o755)
         self.world = World(self.home, ("-v",) if options.verbose else ())
-        self.tell = lambda line: tell(f"{self.world.now():7.1f}  {line}")
+        self._tell = tell
         self.churning = Churning(self.world, f"churn {options.seed}", options.hard_links, options.soak)
         self.markers = Markers(self.world)
         self.schedule = Schedule(
@@ -90,6 +91,9 @@ class Run:
         self.seconds = 0.0
         """That it has lasted, from the daemon's start until all was healed."""
         self._next_marker = self._next_titles = 0.0
+
+    def tell(self, line: str) -> None:
+        self._tell(f"{self.world.now():7.1f}  {line}")
 
     def run(self) -> Result:
         """Do all of it. Whatever fails is in the result, and nothing goes on running."""

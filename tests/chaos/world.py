@@ -164,7 +164,15 @@ class World:
         """Start all that the daemon needs."""
         if os.geteuid() == 0:
             # Where mounting is not allowed the disk is never full.
-            command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0755", "inosync-chaos", self.disk]
+            command = [
+                "mount",
+                "-t",
+                "tmpfs",
+                "-o",
+                f"size={DISK},mode=0755",
+                "inosync-chaos",
+                str(self.disk),
+            ]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
             self.mounted = done.returncode == 0
         for node in self.nodes.values():
@@ -176,7 +184,7 @@ class World:
         return [*self.rsyncds.values(), *self.sshds]
 
     def tear_down(self) -> None:
-        """End all that is left, whatever has happened; AssertionError if the daemon leaves what it must not."""
+        """End all that is left, whatever has happened; AssertionError if the daemon leaves anything."""
         try:
             self.daemon.close()
         finally:
