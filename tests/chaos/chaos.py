@@ -45,6 +45,7 @@ def options(argv: Sequence[str]) -> Options:
     kinds = ", ".join(kind.name for kind in KINDS)
     parser.add_argument("--only", default="", help=f"these kinds of fault, with commas between: {kinds}")
     parser.add_argument("--hard-links", action="store_true", help="write to files with several names, too")
+    parser.add_argument("--late-writers", action="store_true", help="let stopped receivers go on as orphans")
     parser.add_argument("--verbose", action="store_true", help="start the daemon with -v")
     parser.add_argument("--home", type=Path, help="an empty directory for it")
     given = parser.parse_args(argv)
@@ -57,6 +58,7 @@ def options(argv: Sequence[str]) -> Options:
         begin=given.begin,
         only=[name for name in given.only.split(",") if name],
         hard_links=given.hard_links,
+        late_writers=given.late_writers,
         verbose=given.verbose,
         home=given.home,
     )

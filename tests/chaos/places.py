@@ -11,6 +11,7 @@ from support.procs import Server
 from support.rsyncd import Rsyncd
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
+from chaos.late import end_orphans
 from chaos.world import Node, World
 
 FAILURES = {
@@ -46,7 +47,13 @@ def hung(world: World, draw: Draw) -> Happened:
     node, server = _with_server(world, draw)
     resource = free(world, f"server of {node.name}")
     server.pause()
-    return _of(node, resource, server.resume)
+
+    def resume() -> None:
+        if not world.late_writers:
+            end_orphans(server)
+        server.resume()
+
+    return _of(node, resource, resume)
 
 
 def drop(world: World, draw: Draw) -> Happened:

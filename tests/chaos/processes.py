@@ -12,6 +12,7 @@ from support.procs import Process
 from support.wait import until
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
+from chaos.late import end_orphans
 from chaos.world import LEFT, TREES, World
 
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
@@ -75,9 +76,16 @@ def _stopped(world: World, what: str, node: str, process: Process) -> Lasting:
     resource = free(world, f"{what} of {node}")
     title = procs.title(process.pid)[:60]
     procs.send(process, signal.SIGSTOP)
+
+    def cont() -> None:
+        server = world.nodes[node].server
+        if server is not None and not world.late_writers:
+            end_orphans(server)
+        procs.send(process, signal.SIGCONT)
+
     return Lasting(
         resource,
-        lambda: procs.send(process, signal.SIGCONT),
+        cont,
         frozenset({node}),
         f"{node}: {title}",
     )

@@ -47,6 +47,8 @@ class Options:
     only: Sequence[str] = ()
     """The kinds of fault that there are; empty: all."""
     hard_links: bool = False
+    late_writers: bool = False
+    """See ``late``."""
     verbose: bool = False
     """The daemon's log tells of each change."""
     home: Path | None = None
@@ -80,7 +82,7 @@ class Run:
         self.home = options.home or Path(tempfile.mkdtemp(prefix="inosync-chaos-"))
         self.home.mkdir(exist_ok=True)
         self.home.chmod(0o755)
-        self.world = World(self.home, ("-v",) if options.verbose else ())
+        self.world = World(self.home, ("-v",) if options.verbose else (), options.late_writers)
         self._tell = tell
         self.churning = Churning(self.world, f"churn {options.seed}", options.hard_links, options.soak)
         self.markers = Markers(self.world)

@@ -78,10 +78,14 @@ class Node:
 
 
 class World:
-    """All of it, below ``home``. ``args`` are added to the daemon's command line."""
+    """All of it, below ``home``. ``args`` are added to the daemon's command line.
 
-    def __init__(self, home: Path, args: Sequence[str] = ()) -> None:
+    ``late_writers``: whether a receiver that was stopped may go on when nobody sends to it any more.
+    """
+
+    def __init__(self, home: Path, args: Sequence[str] = (), late_writers: bool = False) -> None:
         self.home = home
+        self.late_writers = late_writers
         self.began = time.monotonic()
         self.sources = home / "trees"
         self.outside = self.sources / "outside"
