@@ -40,7 +40,10 @@ def options(argv: Sequence[str]) -> Options:
     parser.add_argument("--seconds", type=float, help=f"how long ({SECONDS:g}; with --soak {SOAK:g})")
     parser.add_argument("--soak", action="store_true", help="no faults; does it hold more and more?")
     parser.add_argument("--pause", type=float, default=Options.pause, help="mean seconds between faults")
-    parser.add_argument("--check", type=float, help="seconds between two comparisons (20; with --soak 60)")
+    parser.add_argument("--round", type=int, default=Options.round, help="faults between two comparisons")
+    parser.add_argument(
+        "--check", type=float, default=Options.check, help="seconds between two comparisons with --soak"
+    )
     parser.add_argument("--begin", type=int, default=Options.begin, help="operations before the start")
     kinds = ", ".join(kind.name for kind in KINDS)
     parser.add_argument("--only", default="", help=f"these kinds of fault, with commas between: {kinds}")
@@ -54,7 +57,8 @@ def options(argv: Sequence[str]) -> Options:
         seconds=given.seconds or (SOAK if given.soak else SECONDS),
         soak=given.soak,
         pause=given.pause,
-        check=given.check or (60.0 if given.soak else Options.check),
+        round=given.round,
+        check=given.check,
         begin=given.begin,
         only=[name for name in given.only.split(",") if name],
         hard_links=given.hard_links,

@@ -93,3 +93,5 @@ class Kind:
     weight: int
     begin: Callable[[World, Draw], Happened]
     """Raises Impossible, or AssertionError when the daemon does not do what it should."""
+    compares: bool = False
+    """Whether whole trees are compared after it, which also mends what was lost before."""

@@ -193,9 +193,9 @@ KINDS = [
     Kind("kill an rsync or ssh", 14, kill_transfer),
     Kind("stop a worker", 6, stop_worker),
     Kind("stop an rsync or ssh", 6, stop_transfer),
-    Kind("kill the master", 5, kill_master),
-    Kind("restart the master", 2, restart),
+    Kind("kill the master", 5, kill_master, compares=True),
+    Kind("restart the master", 2, restart, compares=True),
     Kind("stop the master", 3, stop_master),
-    Kind("overflow the queue", 3, overflow),
+    Kind("overflow the queue", 3, overflow, compares=True),
     Kind("SIGUSR1", 2, reopen_log),
 ]

@@ -96,7 +96,7 @@ def refused(world: World, _draw: Draw) -> Happened:
 
 
 KINDS = [
-    Kind("other settings", 8, changed),
-    Kind("node removed", 3, removed),
+    Kind("other settings", 8, changed, compares=True),
+    Kind("node removed", 3, removed, compares=True),
     Kind("mistake in the settings", 1, refused),
 ]

@@ -40,8 +40,10 @@ class Options:
     """No faults, fewer changes, and a look at what the daemon holds again and again."""
     pause: float = 0.6
     """The mean between two faults."""
-    check: float = 20.0
-    """Between two times that all is healed and compared, before a full comparison can mend what was lost."""
+    check: float = 60.0
+    """Of a soak, between two times that all is compared."""
+    round: int = 20
+    """Faults between two times that all is healed and compared."""
     begin: int = 200
     """Operations before the daemon is started."""
     only: Sequence[str] = ()
@@ -87,7 +89,13 @@ class Run:
         self.churning = Churning(self.world, f"churn {options.seed}", options.hard_links, options.soak)
         self.markers = Markers(self.world)
         self.schedule = Schedule(
-            self.world, self.markers, f"faults {options.seed}", options.pause, options.only, self.tell
+            self.world,
+            self.markers,
+            f"faults {options.seed}",
+            options.pause,
+            options.only,
+            options.round,
+            self.tell,
         )
         self.result = Result()
         self.seconds = 0.0
@@ -120,7 +128,7 @@ class Run:
         check = self.world.now() + self.options.check
         while (now := self.world.now()) < began + self.options.seconds:
             self._look()
-            if now >= check:
+            if now >= check if self.options.soak else self.schedule.is_over:
                 if not self._check("all healed"):
                     return
                 if self.options.soak:

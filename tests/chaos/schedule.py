@@ -35,7 +35,9 @@ class _Active:
 class Schedule:
     """Faults at random, the same ones for the same ``seed``. Times in seconds since the world's beginning.
 
-    ``pause``: the mean between two. ``only``: the names of the kinds that are left, or empty for all.
+    ``pause``: the mean between two. ``only``: the names of the kinds that are left, or empty for all. After
+    each ``round`` of so many all is to be healed and compared; in every second round there is none that makes
+    the daemon compare whole trees, so that what is lost stays lost.
     """
 
     world: World
@@ -43,6 +45,7 @@ class Schedule:
     seed: str
     pause: float
     only: Collection[str] = ()
+    round: int = 20
     tell: Callable[[str], None] = print
     count: Counter[str] = field(default_factory=Counter)
     """Faults by kind."""
@@ -53,13 +56,17 @@ class Schedule:
     """Of isolation."""
     isolation: Lag = field(default_factory=Lag)
     """The longest that such a marker took."""
+    rounds: int = 0
+    """Those that are over."""
+    _drawn: int = 0
     _active: dict[str, _Active] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._chances = random.Random(self.seed)
         self._next = self.world.now()
-        self._kinds = [kind for kind in KINDS if not self.only or kind.name in self.only]
-        assert self._kinds, f"no such kind of fault; there are: {', '.join(kind.name for kind in KINDS)}"
+        kinds = [kind for kind in KINDS if not self.only or kind.name in self.only]
+        assert kinds, f"no such kind of fault; there are: {', '.join(kind.name for kind in KINDS)}"
+        self._kinds = [kinds, [kind for kind in kinds if not kind.compares] or kinds]
 
     @property
     def faulty(self) -> set[str]:
@@ -72,13 +79,19 @@ class Schedule:
         for resource, active in list(self._active.items()):
             if self._served(active) and self.world.now() >= active.until:
                 self._heal(resource)
-        if self.world.now() >= self._next:
+        if self.world.now() >= self._next and not self.is_over:
             self._begin()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the round is."""
+        return self._drawn >= self.round * (self.rounds + 1)
+
     def heal_all(self) -> None:
-        """Heal everything, in the order in which it began."""
+        """Heal everything, in the order in which it began; if the round is over, begin the next one."""
         for resource in list(self._active):
             self._heal(resource)
+        self.rounds += self.is_over
 
     @property
     def waits(self) -> bool:
@@ -87,7 +100,9 @@ class Schedule:
 
     def _begin(self) -> None:
         chances = draw(self._chances, LONGEST, self.pause)
-        [kind] = random.Random(chances.kind).choices(self._kinds, [kind.weight for kind in self._kinds])
+        kinds = self._kinds[self.rounds % 2]
+        [kind] = random.Random(chances.kind).choices(kinds, [kind.weight for kind in kinds])
+        self._drawn += 1
         try:
             happened = kind.begin(self.world, chances)
         except Impossible as why:
