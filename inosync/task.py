@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import cast
 
 from inosync.messages import Batch, Part
 from inosync.names import Look, look
-from inosync.policy.command import Settings
+from inosync.policy.command import EVERYTHING, Settings
 from inosync.policy.filters import Rules
 from inosync.policy.outcome import Outcome
 from inosync.system import spool
@@ -43,6 +44,11 @@ class Task:
     def part(self) -> Part:
         """What is to be done next."""
         return self.parts[0]
+
+    @property
+    def names(self) -> Sequence[bytes]:
+        """What rsync is to be told of it."""
+        return EVERYTHING if self.part.full else self.look.send
 
     def has_something(self, settings: Settings, rules: Rules) -> bool:
         """Look at the part as the tree is now; False if nothing of it is left to do.

@@ -307,7 +307,7 @@ class Worker:
                 self._transfer = self._start_rsync(command.full_argv(settings))
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
-            self._transfer.feed(command.names_input(task.look.send))
+            self._transfer.begin(command.names_input(task.names))
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             self._failed(task, Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
@@ -333,6 +333,8 @@ class Worker:
         sent = tuple(task.look.send)
         run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
         outcome = judge(run, self._trees[task.part.tree])
+        if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
+            outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
         if outcome.retry is not None:
             task.failed(outcome)
             if transfer.hung or code in command.REFUSED:
@@ -350,8 +352,7 @@ class Worker:
 
     def _tried_again_at_once(self, task: Task, transfer: Transfer, outcome: Outcome) -> bool:
         """Whether a failure may be the fault of connections that were kept, and there is a try without."""
-        assert transfer.fed_at is not None
-        if transfer.warm and self._clock() - transfer.fed_at < STALE:
+        if transfer.warm and transfer.fed_at is not None and self._clock() - transfer.fed_at < STALE:
             self._next(task)
         elif transfer.code in command.REFUSED and self._spares.kept:
             task.crowded = outcome.reason
@@ -396,6 +397,5 @@ class Worker:
 
 
 def _line(settings: Settings, task: Task) -> str:
-    if task.part.full:
-        return command.shell_line(command.full_argv(settings), None)
-    return command.shell_line(command.batch_argv(settings), task.look.send)
+    argv = command.full_argv(settings) if task.part.full else command.batch_argv(settings)
+    return command.shell_line(argv, task.names)
