@@ -138,7 +138,12 @@ class Transfer:
     @property
     def source(self) -> os.stat_result:
         """The directory that it reads from, once it has ``heard``; OSError if it has ended."""
-        return os.stat(f"/proc/{self.pid}/cwd")
+        return os.stat(self.directory)
+
+    @property
+    def directory(self) -> str:
+        """A path to it."""
+        return f"/proc/{self.pid}/cwd"
 
     @property
     def done(self) -> bool:

@@ -30,6 +30,7 @@ _BATCH_DELETE = ("--delete-missing-args", "--delete", "--force")
 _BATCH_KEEP = ("--ignore-missing-args",)
 # It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
 _FULL = ("-rlptgoD", _READ_NAMES)
+_SPARE = ("--max-delete=0",)
 # Compares times in nanoseconds: two versions of the same size and second are two versions.
 _EXACT_TIMES = ("--modify-window=-1",)
 # A line of standard output for each entry, as it happens.
@@ -83,10 +84,11 @@ def batch_argv(s: Settings) -> tuple[str, ...]:
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
-def full_argv(s: Settings) -> tuple[str, ...]:
+def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
     """The call that compares the whole tree when it reads ``EVERYTHING`` (``names_input``).
 
-    It tells its progress (``percent``) on standard output.
+    It tells its progress (``percent``) on standard output. With ``spare`` nothing is deleted, and if there
+    was something to delete the exit code is ``SPARED``.
     """
     deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
     return (
@@ -97,6 +99,7 @@ def full_argv(s: Settings) -> tuple[str, ...]:
         *_TELL_PROGRESS,
         *_common(s),
         *s.extra,
+        *(_SPARE if spare else ()),
         *_NUL_SEPARATED,
         _contents(s.source),
         s.target,
@@ -191,6 +194,8 @@ class Verdict(enum.Enum):
 _VERDICTS = {0: Verdict.OK, 23: Verdict.PARTIAL, 24: Verdict.PARTIAL, 25: Verdict.PARTIAL}
 _VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
 
+SPARED = 25
+"""The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
 REFUSED = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""
 
