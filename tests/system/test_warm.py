@@ -310,6 +310,7 @@ def test_a_root_that_is_mounted_over_is_not_read_by_an_rsync_from_below(
     w.until_level()
     w.until_warm()
     mount(w.tree())
+    (w.tree() / "above").write_text("content")  # an empty one would be the loss of a tree
     # Changes that are seen although they are below the mount. What is sent is what is at the path now.
     below = os.open(f"/proc/{w.spare('a').pid}/cwd", os.O_RDONLY | os.O_DIRECTORY)
     try:
