@@ -149,10 +149,10 @@ def test_what_a_benchmark_has_started_ends_with_it(tmp_path: Path) -> None:
         titles = [procs.title(process.pid) for process in family]
         return family if any(title.startswith("inosync: 1") or " [ok]" in title for title in titles) else []
 
-    family = until(running, 30, "inosync to be at work")
+    family = until(running, 90, "inosync to be at work")
     assert len(family) > 3  # with its worker, and the rsync daemon
     bench.send_signal(signal.SIGTERM)
-    bench.communicate(timeout=30)
+    bench.communicate(timeout=60)
     assert bench.returncode == 128 + signal.SIGTERM
     assert not [process for process in family if procs.alive(process)]
     assert not list(tmp_path.iterdir())
