@@ -342,6 +342,10 @@ class MakeDaemon(Protocol):
         """See ``Daemon``."""
 
 
+Patched = Callable[[str], MakeDaemon]
+"""The fixture ``patched``: make daemons that run some Python of the test's own before they begin."""
+
+
 class FakeRsync:
     """A program for the setting ``rsync``: it notes its starts, fails when told to, and else is rsync.
 

@@ -7,10 +7,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, MakeDaemon
+from support.daemon import CHECKOUT, Daemon, MakeDaemon, Patched
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
+
+SHARING = frozenset({"table", "running", "run", "world"})
+"""Fixtures of a module that cost much: a daemon for many tests, or all the benchmarks."""
+
+LAUNCHER = """
+import sys
+sys.path.insert(0, {checkout!r})
+{patch}
+from inosync import cli
+cli.main()
+"""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist has a look
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that share something to one process of pytest-xdist (``--dist=loadgroup``)."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SHARING & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 @pytest.fixture
@@ -66,6 +85,28 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
 
     yield make
     _each([one.close for one in made])
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Iterator[Patched]:
+    """Inosync daemons that have something changed inside."""
+    made: list[Daemon] = []
+
+    def patch(text: str) -> MakeDaemon:
+        launcher = tmp_path / "launcher"
+        launcher.write_text(LAUNCHER.format(checkout=str(CHECKOUT), patch=text))
+
+        def make(
+            config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        ) -> Daemon:
+            made.append(Daemon(tmp_path / f"patched-{len(made)}", config, args, env, launcher))
+            return made[-1]
+
+        return make
+
+    yield patch
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_what_a_benchmark_has_started_ends_with_it(tmp_path: Path) -> None:
     bench.send_signal(signal.SIGTERM)
     bench.communicate(timeout=60)
     assert bench.returncode == 128 + signal.SIGTERM
-    assert not [process for process in family if procs.alive(process)]
+    until(lambda: not any(map(procs.alive, family)), 30, "what was killed to be gone")
     assert not list(tmp_path.iterdir())
 
 

@@ -778,9 +778,9 @@ def test_hostile_churn_ends_level_on_three_nodes(
     churn.run(200)
     # The first full comparison, and the first watches, have to cope with a tree that does not hold still.
     mirror.daemon.start(ready=False)
-    churn.run(300, seconds=3)
+    churn.run(300, seconds=2)
     level(mirror, churn)
-    for seconds in (0, 1, 4):
+    for seconds in (0, 1, 2):
         churn.run(400, seconds)
         level(mirror, churn)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support import procs
 from support.churn import Churn
-from support.daemon import MakeDaemon
+from support.daemon import MakeDaemon, Patched
 from support.procs import Server
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
@@ -33,6 +33,7 @@ from support.warm import (
     end,
     locations,
     set_up,
+    set_up_everywhere,
     stop,
 )
 
@@ -187,10 +188,15 @@ def test_a_batch_that_meets_a_connection_just_dead_goes_on_a_cold_start_and_is_n
     assert w.warnings() == []
 
 
+# However long the test takes to see that all nodes have the batch.
+PATIENT = "from inosync import worker; worker.STALE = 60.0"
+
+
 def test_a_batch_that_a_connection_swallows_goes_on_a_cold_start_and_is_no_failure(
-    everywhere: Everywhere,
+    tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     """The far end is there when the names are written, and dead before it has done anything about them."""
+    everywhere = set_up_everywhere(tmp_path, patched(PATIENT), rsyncd, own_sshd)
     w = everywhere.warm
     w.daemon.start()
     spares = w.until_warm()
