@@ -12,9 +12,6 @@ from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
 
-SHARING = frozenset({"table", "running", "run", "world"})
-"""Fixtures of a module that cost much: a daemon for many tests, or all the benchmarks."""
-
 LAUNCHER = """
 import sys
 sys.path.insert(0, {checkout!r})
@@ -22,14 +19,6 @@ sys.path.insert(0, {checkout!r})
 from inosync import cli
 cli.main()
 """
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist has a look
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that share something to one process of pytest-xdist (``--dist=loadgroup``)."""
-    for item in items:
-        if isinstance(item, pytest.Function) and SHARING & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 @pytest.fixture
