@@ -7,6 +7,11 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing about us on a machine that has much else to do.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 TOGETHER = (
     "tests/system/test_bench_smoke.py::",

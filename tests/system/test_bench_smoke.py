@@ -24,6 +24,8 @@ from bench.tools import tools
 from support import procs
 from support.wait import until
 
+pytestmark = pytest.mark.timeout(400)
+
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 
 EDIT = ("compare.py", "--quick", "--apart=0", "--nodes=1", "--rounds=1", "--work=edit")
@@ -62,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         for each in names[names.index(name) :][:3]:
             if each not in started:
                 start(each)
-        out, err = started[name].communicate(timeout=120)
+        out, err = started[name].communicate(timeout=300)
         assert started[name].returncode == 0, f"{out}\n{err}"
         return out + ((home / name).read_text() if (home / name).exists() else "")
 

@@ -195,11 +195,14 @@ def test_a_node_is_never_ok_while_it_lacks_a_change(shared: Service) -> None:
 
 
 def test_whoever_is_ok_has_what_was_there_before(shared: Service) -> None:
-    """Sampled: a title seen as ok after a change was sent to the other node, whose turn comes no earlier."""
+    """Sampled: a title seen as ok after a change was sent to the other node, and begun with for this one."""
     pid = shared.daemon.workers()["a"]
     for number in range(15):
+        begun = len(shared.rsync.starts("/a/"))
         shared.change("round", f"{number}")
         shared.until_arrived("b", "round", f"{number}")
+        # Its turn is no later, but its worker may not have been given the processor yet.
+        until(lambda: len(shared.rsync.starts("/a/")) > begun, 60, "its turn")  # noqa: B023
         until(lambda: "[ok]" in procs.title(pid) and "2 ok" in shared.daemon.title(), 60, "both to be ok")
         assert (shared.copy("a") / "round").read_text() == f"{number}"
 
