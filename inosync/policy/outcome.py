@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inosync.messages import Part
 from inosync.policy import command, complaints
@@ -55,7 +55,7 @@ def judge(run: Run, settings: Settings) -> Outcome:
         return _partial(run, settings, reason)
     if not run.part.full and complaints.target_missing(run.stderr):
         # A batch does not make the tree's directory on the node, and cannot know what else it lacks.
-        return Outcome(instead=(Part(run.part.tree, True),))
+        return Outcome(instead=(replace(run.part, full=True, names=()),))
     if complaints.source_moved(run.stderr):
         verdict = Verdict.RETRY
     return Outcome(verdict, reason, untidy=run.code not in _TOO_EARLY)
@@ -73,7 +73,7 @@ def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
         return Outcome(reason=reason, due=(_all(run),))
     clouded = set(found.clouded)
     # Retried together with the name that clouds them, their deletions would be left out for ever.
-    instead = (Part(tree, False, found.clouded),) if clouded and clouded != set(run.sent) else ()
+    instead = (replace(run.part, names=found.clouded),) if clouded and clouded != set(run.sent) else ()
     due = tuple(name for name in found.due if not instead or name not in clouded)
     return Outcome(reason=reason, due=(Part(tree, False, due),) if due else (), instead=instead)
 

@@ -115,7 +115,7 @@ class Server:
             )
         self._sessions.add(self._main.pid)
         try:
-            until(lambda: not self.running or self.accepts(), 20, f"{self.name} to accept connections")
+            until(lambda: not self.running or self.accepts(), 60, f"{self.name} to accept connections")
             assert self.running, f"{self.name} ended at once:\n{self.log()}"
         except BaseException:
             self.kill()
@@ -155,7 +155,7 @@ class Server:
         cut = self.connections()
         for process in cut:
             send(process, signal.SIGKILL)
-        until(lambda: not any(map(alive, cut)), 10, f"the connections of {self.name} to end")
+        until(lambda: not any(map(alive, cut)), 30, f"the connections of {self.name} to end")
         # What they have forked since they were listed would hold them open.
         pids = {process.pid for process in self.processes()}
         for process in self.connections():
@@ -171,7 +171,7 @@ class Server:
                 send(process, signal.SIGSTOP)
             return not running
 
-        until(stopped, 10, f"{self.name} to be stopped")
+        until(stopped, 30, f"{self.name} to be stopped")
 
     def resume(self) -> None:
         """Go on after ``pause``."""
@@ -194,7 +194,7 @@ class Server:
         main = look(self.pid)
         if main is not None:
             send(main, signal.SIGSTOP)
-            until(lambda: not alive(main) or _is_stopped(main.pid), 10, f"{self.name} to be stopped")
+            until(lambda: not alive(main) or _is_stopped(main.pid), 30, f"{self.name} to be stopped")
 
     def _end(self, number: signal.Signals) -> None:
         if self._main is None:
@@ -210,7 +210,7 @@ class Server:
             self._main.wait(5)
         except subprocess.TimeoutExpired:
             self._main.kill()
-            self._main.wait(5)
+            self._main.wait(30)
         self._main = None
 
         def gone() -> bool:
@@ -219,4 +219,4 @@ class Server:
                 send(process, signal.SIGKILL)
             return not left
 
-        until(gone, 10, f"the processes of {self.name} to end")
+        until(gone, 30, f"the processes of {self.name} to end")

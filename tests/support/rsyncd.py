@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,18 @@ from support.procs import Server
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on at the moment."""
+    """A port on 127.0.0.1 that nobody listens on at the moment.
+
+    None of those that the kernel gives to whoever asks for any: while its server is down, a client of
+    another one, or another test, might get it.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(10_000, 1 << 16) if not first <= port <= last]
+    # Not by the random numbers of a test, which may be the same for those that run beside it.
+    for port in random.SystemRandom().sample(ports, min(len(ports), 100)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -116,6 +116,7 @@ class Rig:
             node=str(self.dst),
             trees={1: Settings(str(self.rsync), str(self.src), str(self.dst), extra=extra)},
             rules={1: Rules(())},
+            excluded={1: lambda _name, _is_directory: False},
             rspeed=check(timetable),
             timeout=300.0,
             retry=(0.1, 0.5),
@@ -191,7 +192,7 @@ class Rig:
         found = []
         for line in self.calls_file.read_text().splitlines():
             limit = re.search(r"--bwlimit=(\d+)", line)
-            kind = "batch" if "--files-from=-" in line else "full"
+            kind = "batch" if "--dirs" in line else "full"
             found.append((kind, int(limit[1]) if limit else 0))
         return found
 
@@ -572,10 +573,12 @@ def test_a_daemon_follows_the_clock_and_only_the_rsyncs_start_anew(
     assert not trees.diff(trees.snapshot(tree), trees.snapshot(copies["a"] / "tree"))
     until(lambda: limits(one, "c") == {"80000"}, LIMIT, "the rsync that waits to be replaced")
     one.until_logged(r"a: full mirror in")
+    one.until_logged(r"c: rspeed")
     told = re.findall(r"INFO: (\w: rspeed .*)", one.log())
     assert sorted(told) == ["a: rspeed is now 0: no limit", "c: rspeed is now 80000 KB/s"]
     assert not re.search("WARNING|ERROR", one.log())
     workers, for_b, for_c = before
     assert one.workers() == workers
-    assert (procs.alive(for_b), procs.alive(for_c)) == (True, False)
+    until(lambda: not procs.alive(for_c), LIMIT, "the one before to end")
+    assert procs.alive(for_b)
     assert (limits(one, "a"), limits(one, "b")) == (set(), {"70000"})

@@ -29,9 +29,11 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "lookout", "overview", "trees"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
-    "worker": frozenset({"display", "line", "names", "spare", "spares", "task", "throttle", "transfer"}),
+    "worker": frozenset(
+        {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}
+    ),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it
