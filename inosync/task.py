@@ -46,6 +46,8 @@ class Task:
         """Whether the first part, a FULL, may delete nothing: its source is empty, perhaps by a loss."""
         self._untidy = batch.tidy
         """Whether rsync may have left temporary files on the node."""
+        self.cut_off = batch.tidy
+        """Whether a transfer of it was cut off that the node may still be at work on."""
 
     @property
     def part(self) -> Part:
@@ -97,13 +99,15 @@ class Task:
         self.parts[:1] = outcome.instead
         self.attempt = 0
 
-    def failed(self, outcome: Outcome) -> None:
-        """The part has to be done again."""
+    def failed(self, outcome: Outcome, fed: bool) -> None:
+        """The part has to be done again. ``fed``: whether rsync had been told what to do."""
         self._untidy = self._untidy or outcome.untidy
+        self.cut_off = self.cut_off or (outcome.untidy and fed)
 
-    def interrupted(self) -> None:
+    def interrupted(self, fed: bool) -> None:
         """The part has to be done again through no fault of anybody's."""
         self._untidy = True
+        self.cut_off = self.cut_off or fed
 
 
 def _too_long(names: list[bytes]) -> str:
