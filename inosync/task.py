@@ -51,7 +51,9 @@ class Task:
         """
         self.look = Look()
         if not self.part.full:
-            self.look = look(settings.source, self.part.names, rules.excluded, self._untidy)
+            self.look = look(
+                settings.source, self.part.names, rules.excluded, self._untidy, settings.list_missing
+            )
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)
         return self.part.full or bool(self.look.send)

@@ -12,9 +12,10 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from inosync.deletions import Deletions
 from inosync.display import Display
 from inosync.line import Line
 from inosync.messages import (
@@ -29,12 +30,13 @@ from inosync.messages import (
     Progress,
     Reached,
     Ready,
+    Relisting,
     Report,
     Stop,
     Throttled,
     Unreached,
 )
-from inosync.policy import backoff, command
+from inosync.policy import backoff, command, diagnostics
 from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
@@ -121,6 +123,7 @@ class Worker:
         self._loop.on_readable(self._stop, self._signalled)
         self._display = Display(job.name, job.wall)
         self._throttle = Throttle(job.rspeed, clock, job.wall)
+        self._deletions = Deletions(clock)
         extra = next((tree.extra for tree in job.trees.values()), ())
         self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
@@ -261,6 +264,15 @@ class Worker:
         if news:
             self._report(Chilled(reason[:500], pause))
 
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        """Whether an rsync has failed for what the next one is not asked to do."""
+        if not self._deletions.refused(lines):
+            return False
+        self._spares.renew(0.0)
+        if self._deletions.news():
+            self._report(Relisting(diagnostics.reason(lines)[:500]))
+        return True
+
     def _come_back(self) -> None:
         if self._away:
             self._away = False
@@ -271,6 +283,8 @@ class Worker:
 
     def _begin(self, batch: Batch) -> None:
         self._spares.work()
+        if self._deletions.again():
+            self._spares.drop()  # they would pass over names that are gone without a word
         self._away = False
         self._task = Task(batch, self._clock())
         self._next(self._task)
@@ -316,7 +330,7 @@ class Worker:
         return self._start_rsync(command.batch_argv(self._settings(tree)))
 
     def _settings(self, tree: int) -> Settings:
-        return replace(self._trees[tree], rspeed=self._throttle.limit)
+        return replace(self._trees[tree], rspeed=self._throttle.limit, list_missing=self._deletions.listed)
 
     def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)
@@ -328,6 +342,9 @@ class Worker:
             return  # it was we who ended it
         if transfer.superseded and code != 0:  # and here, too, but for another one
             task.interrupted()
+            self._next(task)
+            return
+        if code != 0 and not task.part.full and self.adapts(transfer.lines):
             self._next(task)
             return
         sent = tuple(task.look.send)

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inosync.policy import misfit
+
 
 class Kind(enum.Enum):
     """What a complaint leaves undone."""
@@ -165,7 +167,8 @@ _CONSEQUENCE = re.compile(
     rb"""rsync:\ (?:\[\w+\]\ )?(?:
         connection\ unexpectedly\ closed.*
         | (?:safe_)?(?:read|write).*:\ (?:Broken\ pipe|Connection\ reset\ by\ peer)\ \(\d+\).*
-    ) | \(.*\)""",
+    ) | \(.*\)
+    | Host\ key\ verification\ failed\.  # because it has changed, or since none is known""",
     re.VERBOSE,
 )
 _SUMMARY = re.compile(rb"rsync (?:error|warning): (.*) \(code \d+\) at .*")
@@ -180,6 +183,9 @@ def reason(lines: Iterable[bytes]) -> str:
     A specific line is preferred over a consequence ("connection unexpectedly closed") and that over the
     summary that rsync ends with ("some files/attrs were not transferred").
     """
+    lines = list(lines)
+    if misfits := misfit.reason(lines):
+        return misfits
     best, rank = b"", 0
     for line in lines:
         stripped = line.strip()

@@ -31,7 +31,9 @@ LAYERS: Mapping[str, frozenset[str]] = {
 PARTS: Mapping[str, frozenset[str]] = {
     "master": frozenset({"dispatch", "lookout", "overview", "trees"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
-    "worker": frozenset({"display", "line", "names", "spare", "spares", "task", "throttle", "transfer"}),
+    "worker": frozenset(
+        {"deletions", "display", "line", "names", "spare", "spares", "task", "throttle", "transfer"}
+    ),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it
