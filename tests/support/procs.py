@@ -5,12 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.network import Network
 from support.wait import until
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,11 @@ class Server:
 
     name = "server"
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, place: Network | None = None) -> None:
         self.logfile = log
+        self.place = place
+        self.address = place.there if place else "127.0.0.1"
+        self.port = 0
         self._main: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         self._seen: dict[tuple[int, int], Process] = {}
@@ -106,12 +118,26 @@ class Server:
         """Whether it serves connections by now."""
         raise NotImplementedError
 
+    def greets(self, word: bytes) -> bool:
+        """Whether it listens on its port and, unless it is out of reach, begins to talk with this word."""
+        if self.place is not None:
+            return self.place.listens(self.pid, self.port)
+        try:
+            with socket.create_connection((self.address, self.port), timeout=5) as probe:
+                return probe.recv(len(word)) == word
+        except OSError:
+            return False
+
     def start(self) -> None:
         """Start it, and return when it accepts connections."""
         assert self._main is None, f"{self.name} runs already"
         with self.logfile.open("ab") as log:
             self._main = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*(self.place.inside if self.place else ()), *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._sessions.add(self._main.pid)
         try:
