@@ -66,9 +66,13 @@ class Task:
         self.parts[:1] = outcome.instead
         self.attempt = 0
 
-    def failed(self, outcome: Outcome) -> None:
-        """The part has to be done again."""
+    def failed(self, outcome: Outcome, code: int) -> None:
+        """The part has to be done again, or what is left of it."""
         self._untidy = self._untidy or outcome.untidy
+        if outcome.instead:
+            self.code, self.worry = code, outcome.reason
+            self.due += outcome.due
+            self.parts[:1] = outcome.instead
 
     def interrupted(self) -> None:
         """The part has to be done again through no fault of anybody's."""

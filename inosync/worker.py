@@ -351,7 +351,7 @@ class Worker:
         run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
         outcome = judge(run, self._trees[task.part.tree])
         if outcome.retry is not None:
-            task.failed(outcome)
+            task.failed(outcome, code)
             if transfer.hung or code in command.REFUSED:
                 self._line.doubt()
             if not self._tried_again_at_once(task, transfer, outcome):

@@ -81,6 +81,7 @@ _RULES = (
     _rule(Kind.OTHER, rb"(?P<sender>symlink has no referent): " + _WHERE, True),
     _rule(Kind.OTHER, rb"filename overflows max-path len by \d+: (?P<relative>.*)", True),
     _rule(Kind.OTHER, _ROLE + rb"opendir " + _WHERE + rb" failed" + _WHY),
+    _rule(Kind.OTHER, _ROLE + rb"write failed on " + _WHERE + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"readdir\(" + _WHERE + rb"\)" + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"(?P<temporary>mkstemp) " + _WHERE + rb" failed" + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"(?:recv_generator: )?(?:mkdir|mknod|mkfifo) " + _WHERE + rb" failed" + _WHY),

@@ -6,6 +6,7 @@ not notice, and when it is over the node is level without anybody's help.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -396,10 +397,22 @@ def test_a_node_without_room_is_told_of_and_level_when_it_has_some(
     filler = small / "filler"
     filler.write_bytes(bytes(ROOM * 3 // 4))
     (w.tree() / "big").write_bytes(os.urandom(ROOM // 2))
-    full = r'write failed on "/?tree/big".*: No space left on device \(28\)'
-    w.until_title("small", rf"{RETRY} {full}, 1 behind")
-    backs_off(w, "small")
+    w.until_title("small", r'\[degraded\] write failed on "/?tree/big".*: No space left on device \(28\)')
+    # What fits arrives, before and after it.
+    for name in ("after", "directory of its own"):
+        fits = w.home / "fits"
+        fits.mkdir()
+        (fits / "file").write_text(name)
+        fits.rename(w.tree() / name)
+        w.until_arrived("small", f"{name}/file", name)
+    tried_again_by_itself(w, "small", r"\d paths? in .*: No space left on device")
     others_do_not_notice(w)
+    # Now nothing does.
+    with contextlib.suppress(OSError), filler.open("ab") as rest:
+        rest.write(bytes(ROOM))
+    for name in ("another", "one more"):
+        (w.tree() / name).write_bytes(os.urandom(ROOM // 8))
+    tried_again_by_itself(w, "small", r"(\d paths? in )?.*: No space left on device")
     filler.unlink()
     until_level(w)
     assert w.fulls("small") == 1
