@@ -109,8 +109,8 @@ _WRITE_FAILED = re.compile(rb"rsync: (?:\[\w+\] )?write failed on .*")
 def unwritten(lines: Sequence[bytes], source: str, names: Iterable[bytes], target: str = "") -> set[bytes]:
     """The names for which a batch ended in exit 11: what they stand for does not fit on the node.
 
-    That ends rsync, whatever else it had to send, so that a relist goes with what was found by it. Empty if it
-    cannot be told for sure.
+    That ends rsync, whatever else it had to send, so that a relist goes with what was found by it. Empty if
+    it cannot be told for sure.
     """
     sent = set(names)
     found = after_batch([line for line in lines if _WRITE_FAILED.match(line)], source, sent, target)
