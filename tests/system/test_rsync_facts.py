@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.rsyncd import MakeRsyncd, free_port
+from support.procs import free_port
+from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
 
