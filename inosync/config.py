@@ -295,6 +295,8 @@ class _Reading:
             own=self._read(item.get("rexcludes", ()), "rnodes", f"rexcludes of {node}"),
             rtimeout=item.get("rtimeout", self.values.get("rtimeout", 0.0)),
             rwarm=item.get("rwarm", self.values.get("rwarm", True)),
+            rverify=item.get("rverify", self.values.get("rverify", 0.0)),
+            rchecksum=item.get("rchecksum", self.values.get("rchecksum", False)),
             after=after + self._read(own_extra.rules, "rnodes", f"extra of {node}"),
             wpaths=self._wpaths_of(item, [tree.wpath for tree in trees]),
         )

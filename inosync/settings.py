@@ -222,6 +222,8 @@ SETTINGS: dict[str, Setting] = {
     "rretry": Setting(checks.retry, (1, 300)),
     "rdelete": Setting(checks.delete, True),
     "rguard": Setting(checks.boolean, True),
+    "rverify": Setting(checks.seconds, 86_400),
+    "rchecksum": Setting(checks.boolean, False),
     "rwait": Setting(checks.boolean, False),
     "logfile": Setting(_logfile, None),
     "rundir": Setting(_rundir, None),
@@ -235,6 +237,8 @@ _OF_A_NODE: dict[str, Check] = {
     "rexcludes": checks.patterns,
     "rtimeout": checks.some_seconds,
     "rwarm": checks.boolean,
+    "rverify": checks.seconds,
+    "rchecksum": checks.boolean,
     "wpaths": list_of(string, '["/var/www/"], some of the wpaths'),
 }
 """What a node may have of its own."""

@@ -15,8 +15,9 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inosync.policy import differences
+from inosync.policy.extra import audible, recurses
 from inosync.policy.extra import forbidden as forbidden
-from inosync.policy.extra import recurses
 from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
 
@@ -33,8 +34,12 @@ _FULL = ("-rlptgoD", _READ_NAMES)
 _SPARE = ("--max-delete=0",)
 # Compares times in nanoseconds: two versions of the same size and second are two versions.
 _EXACT_TIMES = ("--modify-window=-1",)
+_ANEW = ("--ignore-times",)
 # A line of standard output for each entry, as it happens.
 _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
+
+# A line of standard output for each difference and for nothing else, however talkative ``extra`` is.
+_TELL_DIFFERENCES = ("--dry-run", f"--out-format={differences.FORMAT}", "--info=none")
 
 _LONGEST_NAME = 4086
 
@@ -48,7 +53,7 @@ NO_NAME = b"\0"
 """What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
 
 EVERYTHING = (b"./",)
-"""The names for ``full_argv``."""
+"""The names for ``full_argv`` and ``compare_argv``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +77,16 @@ class Settings:
     """For --rsh; empty: whatever rsync takes by itself."""
 
 
-def batch_argv(s: Settings) -> tuple[str, ...]:
+def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     """The call that reads names from its standard input (``names_input``) and makes them level.
 
-    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours.
+    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
+    ``anew`` files are not taken to be level because of their size and time.
     """
     deletes = _BATCH_DELETE if s.rdelete in (True, "running") else _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
-    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *_common(s), *s.extra)
+    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
@@ -100,6 +106,29 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         *_common(s),
         *s.extra,
         *(_SPARE if spare else ()),
+        *_NUL_SEPARATED,
+        _contents(s.source),
+        s.target,
+    )
+
+
+def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
+    """The call that tells in what the whole tree differs on the node, and changes nothing there.
+
+    It begins when it reads ``EVERYTHING`` (``names_input``); ``policy.differences`` reads what it prints.
+    With ``checksum`` the contents of all files are compared. What a node has beyond the tree is a difference
+    only if such things are deleted whenever they come up.
+    """
+    deletes = ("--delete",) if s.rdelete is True else ()
+    return (
+        s.rsync,
+        *_FULL,
+        *deletes,
+        *_EXACT_TIMES,
+        *_common(s),
+        *audible(s.extra),
+        *(("--checksum",) if checksum else ()),
+        *_TELL_DIFFERENCES,
         *_NUL_SEPARATED,
         _contents(s.source),
         s.target,
