@@ -376,7 +376,7 @@ class Worker:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)
 
     def _ended(self, transfer: Transfer) -> None:
-        task, code = self._task, transfer.code or 0
+        task, code = self._task, command.told_code(transfer.code or 0, transfer.lines)
         assert task is not None
         if self._end_by is not None and code != 0:
             return  # it was we who ended it

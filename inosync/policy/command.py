@@ -32,8 +32,10 @@ _BATCH_KEEP = ("--ignore-missing-args",)
 # It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
 _FULL = ("-rlptgoD", _READ_NAMES)
 _SPARE = ("--max-delete=0",)
-# Compares times in nanoseconds: two versions of the same size and second are two versions.
+# Compares times in nanoseconds: two versions of the same size and second are two versions. It is the node's
+# side that compares. By itself rsync would tell it "-@-1", which rrsync takes for no option at all.
 _EXACT_TIMES = ("--modify-window=-1",)
+_EXACT_TIMES_THERE = ("--remote-option=--modify-window=-1",)
 _ANEW = ("--ignore-times",)
 # A line of standard output for each entry, as it happens.
 _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
@@ -86,7 +88,7 @@ def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     deletes = _BATCH_DELETE if s.rdelete in (True, "running") else _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
-    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *_common(s), *s.extra, *(_ANEW if anew else ()))
+    middle = (*_BATCH, *deletes, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
@@ -101,7 +103,6 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         s.rsync,
         *_FULL,
         *deletes,
-        *_EXACT_TIMES,
         *_TELL_PROGRESS,
         *_common(s),
         *s.extra,
@@ -124,7 +125,6 @@ def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
         s.rsync,
         *_FULL,
         *deletes,
-        *_EXACT_TIMES,
         *_common(s),
         *audible(s.extra),
         *(("--checksum",) if checksum else ()),
@@ -136,11 +136,12 @@ def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
 
 
 def _common(s: Settings) -> tuple[str, ...]:
+    exact = _EXACT_TIMES_THERE if transport(s.target) is Transport.SSH else _EXACT_TIMES
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
     shell = (f"--rsh={s.rsh}",) if s.rsh else ()
-    return (*(rule.word for rule in s.rules), *limit, *prompt, *shell)
+    return (*exact, *(rule.word for rule in s.rules), *limit, *prompt, *shell)
 
 
 def size(rules: Iterable[Rule]) -> int:
@@ -225,6 +226,7 @@ _VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
 
 SPARED = 25
 """The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
+_SPARED_LINE = b"Deletions stopped due to --max-delete limit"
 REFUSED = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""
 
@@ -255,6 +257,16 @@ _MEANINGS = {
     127: "rsync was not found on the node",
     255: "connection failed",
 }
+
+
+def told_code(code: int, stderr: Iterable[bytes]) -> int:
+    """The exit code of a run, given what it said, too.
+
+    An rsync that talks to a daemon ends in 0 when the daemon was stopped by --max-delete, and only says so.
+    """
+    if code == 0 and any(line.strip().startswith(_SPARED_LINE) for line in stderr):
+        return SPARED
+    return code
 
 
 def verdict(code: int) -> Verdict:
