@@ -135,6 +135,10 @@ rnodes = [
 
 # The daemon itself -----------------------------------------------------------------------------------
 
+# The user, or user:group, that inosync goes on as when root has started it. It can still read everything
+# (CAP_DAC_READ_SEARCH), and write nothing but what belongs to that user.
+# ruser = None
+
 # A file for the log, in a directory that exists. None: syslog for a daemon (-d), else standard error.
 # logfile = None
 

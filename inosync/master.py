@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing.context import ForkProcess
 
 from inosync import config, worker
-from inosync.config import Config, ConfigError, NodeSpec, Tree
+from inosync.config import Config, ConfigError, Mistake, NodeSpec, Tree
 from inosync.dispatch import Dispatcher
 from inosync.guard import Guard
 from inosync.lookout import Lookout
@@ -430,6 +430,9 @@ class Master:
         before, self._refused = self._refused, ()
         try:
             new = config.load(self.config.path)
+            if new.ruser != self.config.ruser:
+                when = "another user takes effect only when inosync is started again"
+                raise ConfigError(Mistake(new.path, when, setting="ruser"))
             self._log_to(new)  # nothing of what follows can fail
         except ConfigError as error:
             self._refused = tuple(map(str, error.mistakes))

@@ -169,6 +169,7 @@ class Verification:
     def gone(self, node: Node) -> None:
         """A worker is dead."""
         if self._visit is not None and self._visit.node is node:
+            self._visit.id = 0
             self._drop()
 
     def _drop(self) -> None:

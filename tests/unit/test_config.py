@@ -40,6 +40,7 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
         rdelete=True,
         rguard=True,
         rwait=False,
+        ruser=None,
         logfile=None,
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
         pattern_files={},

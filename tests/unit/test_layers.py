@@ -29,6 +29,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
+    "cli": frozenset({"handover"}),
     "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(

@@ -209,6 +209,7 @@ def test_what_comes_to_nothing_is_left_and_tried_again(
             assert told() == ["a: could not be verified: no luck; next try in 52 s"]
         case "dies":
             world.verification.gone(cast(Node, a))
+            assert a.orders == [first]
         case "is halted":
             world.verification.stirred(2)
             assert a.orders == [first]
