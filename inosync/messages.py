@@ -130,7 +130,12 @@ class Halt:
     tree: int
 
 
-Order = Batch | Note | Stop | Go | Halt
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Nothing: that it is taken is the sign that the worker does not hang."""
+
+
+Order = Batch | Note | Stop | Go | Halt | Ping
 
 
 # From a worker to the master -------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from inosync.messages import (
     Halt,
     Note,
     Part,
+    Ping,
     Progress,
     Reached,
     Ready,
@@ -228,6 +229,8 @@ class Worker:
                 self._halt(order.tree)
             case Stop():
                 self._end(order.grace)
+            case Ping():
+                pass
 
     def _report(self, report: Report) -> None:
         try:

@@ -17,6 +17,7 @@ import termios
 from collections.abc import Callable, Container, Iterable
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
+from multiprocessing.process import _children  # type: ignore[attr-defined]
 from typing import IO
 
 import psutil
@@ -66,6 +67,11 @@ def fork(run: Callable[[], None], name: str) -> ForkProcess:
     process = get_context("fork").Process(target=run, name=name, daemon=True)
     process.start()
     return process
+
+
+def abandon(process: ForkProcess | None) -> None:
+    """Do not wait for a forked child at our own end, as multiprocessing does: it may never come."""
+    _children.discard(process)
 
 
 def close(descriptors: Iterable[int]) -> None:

@@ -29,7 +29,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "watchdog"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(
         {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}

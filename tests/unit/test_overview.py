@@ -21,6 +21,7 @@ class World:
     """Nodes whose changes take long to count."""
 
     cost: float
+    name: str = "n"
     now: float = 1_000.0
     looks: int = 0
     halted: frozenset[int] = frozenset()
