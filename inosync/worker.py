@@ -54,6 +54,8 @@ from inosync.transfer import Leftovers, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
+LINGER = 1.0
+"""Seconds in which what the worker has started, and has killed in the end, is to be gone."""
 FIRST_LULL = 0.5
 """Seconds until a worker connects to its node in advance where all may have reason to do so at the same
 time, at the start and when the limit of the speed changes; up to twice that: not all at once."""
@@ -106,6 +108,7 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
     except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
         sys.excepthook(*sys.exc_info())
     finally:
+        process.end_family(LINGER)  # one that is stopped has not heard that it is to end
         process.leave(code)
 
 

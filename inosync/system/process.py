@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Container, Iterable
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
@@ -25,6 +26,7 @@ import setproctitle
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
+_BRIEFLY = 0.002
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -82,8 +84,9 @@ def close(descriptors: Iterable[int]) -> None:
 
 
 def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    """Start a program with pipes for its three streams, to end with SIGTERM if we die.
+    """Start a program with pipes for its three streams, to be killed if we die.
 
+    With SIGKILL, since a program that is stopped would be left for ever; we end it politely while we can.
     No shell; English messages, since they are parsed; the descriptors of ours are non-blocking.
     OSError if it cannot be started.
     """
@@ -91,7 +94,7 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
 
     def prepare() -> None:  # between fork and exec; the callers are single-threaded
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        die_with_parent(signal.SIGTERM, parent)
+        die_with_parent(signal.SIGKILL, parent)
 
     child = subprocess.Popen(
         argv,
@@ -200,6 +203,14 @@ def orphans(known: Iterable[int] = ()) -> list[int]:
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
                 found += family(pid)
     return found
+
+
+def end_family(within: float) -> None:
+    """Kill all descendants and wait until they are gone, for so many seconds; after ``adopt_orphans``."""
+    until = time.monotonic() + within
+    while (left := orphans()) and time.monotonic() < until:
+        send(left, signal.SIGKILL)
+        time.sleep(_BRIEFLY)
 
 
 def leave(code: int) -> None:
