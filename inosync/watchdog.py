@@ -36,7 +36,7 @@ class Watchdog:
 
     def _look_at(self, node: Node, queue: End, known: dict[End, Silence | None]) -> Silence | None:
         now, patience = self._clock(), silence.patience(node.spec.rtimeout, node.state.silences)
-        before = known.get(queue, silence.start(now, patience, self._chance()))
+        before = known[queue] if queue in known else silence.start(now, patience, self._chance())
         if before is None or node.state.phase is Phase.KILLED:
             return None
         unread = process.unread(queue.outlet)
