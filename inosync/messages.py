@@ -202,6 +202,13 @@ class Chilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Relisting:
+    """The node's rsync cannot be told of names that are gone: it gets the listings of their directories."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
     """By the node's timetable another limit is in force, and no rsync with the old one runs for long."""
 
@@ -230,4 +237,4 @@ class Done:
     """Whether the calls of rsync were shown instead of made."""
 
 
-Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Throttled | Done
+Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Relisting | Throttled | Done

@@ -32,6 +32,7 @@ from inosync.messages import (
     Progress,
     Reached,
     Ready,
+    Relisting,
     Stop,
     Throttled,
     Unreached,
@@ -268,6 +269,8 @@ class Node:
                 self.step(lifecycle.Found())
             case Chilled():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
+            case Relisting():
+                log.warning("%s: %s: for deletions, whole directories are listed", self.name, report.reason)
             case Throttled():
                 limit = f"{report.rspeed} KB/s" if report.rspeed else "0: no limit"
                 log.info("%s: rspeed is now %s", self.name, limit)

@@ -83,6 +83,10 @@ def close(descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
+START = "/"
+"""The directory that programs are started in."""
+
+
 def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
     """Start a program with pipes for its three streams, to be killed if we die.
 
@@ -102,7 +106,7 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C"},
-        cwd="/",
+        cwd=START,
         bufsize=0,
         preexec_fn=prepare,
     )

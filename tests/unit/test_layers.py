@@ -32,7 +32,18 @@ PARTS: Mapping[str, frozenset[str]] = {
     "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "watchdog"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(
-        {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}
+        {
+            "deletions",
+            "display",
+            "line",
+            "names",
+            "spare",
+            "spares",
+            "standing",
+            "task",
+            "throttle",
+            "transfer",
+        }
     ),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
