@@ -153,7 +153,12 @@ class Leave:
     """End the comparison that runs: nobody wants to know any more."""
 
 
-Order = Batch | Note | Stop | Go | Halt | Compare | Leave
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Nothing: that it is taken is the sign that the worker does not hang."""
+
+
+Order = Batch | Note | Stop | Go | Halt | Compare | Leave | Ping
 
 
 # From a worker to the master -------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from inosync.messages import (
     Leave,
     Note,
     Part,
+    Ping,
     Progress,
     Reached,
     Ready,
@@ -58,6 +59,8 @@ from inosync.transfer import Leftovers, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
+LINGER = 1.0
+"""Seconds in which what the worker has started, and has killed in the end, is to be gone."""
 FIRST_LULL = 0.5
 """Seconds until a worker connects to its node in advance where all may have reason to do so at the same
 time, at the start and when the limit of the speed changes; up to twice that: not all at once."""
@@ -110,6 +113,7 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
     except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
         sys.excepthook(*sys.exc_info())
     finally:
+        process.end_family(LINGER)  # one that is stopped has not heard that it is to end
         process.leave(code)
 
 
@@ -250,6 +254,8 @@ class Worker:
                 self._comparer.leave()
             case Stop():
                 self._end(order.grace)
+            case Ping():
+                pass
 
     def _report(self, report: Report) -> None:
         try:
@@ -360,14 +366,14 @@ class Worker:
         return True
 
     def _is_sure(self, task: Task, transfer: Transfer) -> bool:
-        """Whether an rsync that has connected stands in the directory that the part is meant for."""
-        try:
-            # A wrapper that runs rsync, instead of becoming it, stays where it was started.
-            wrapped = os.path.samestat(transfer.source, os.stat(process.START))
-            place = self._trees[task.part.tree].source if wrapped else transfer.directory
-            found = standing(place, task.part.source, self._job.excluded[task.part.tree])
-        except OSError:
-            return False  # it is tried again, and looked at from here
+        """Whether an rsync that has connected stands in the directory that the part is meant for.
+
+        OSError if that cannot be seen.
+        """
+        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+        wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+        place = self._trees[task.part.tree].source if wrapped else transfer.directory
+        found = standing(place, task.part.source, self._job.excluded[task.part.tree])
         return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
 
     def _halt(self, tree: int) -> None:
