@@ -10,7 +10,7 @@
 
 # What is mirrored, and where to ----------------------------------------------------------------------
 
-# Directories on this machine. They exist, and none lies inside another.
+# Directories on this machine. They exist (but see rwait), and none lies inside another.
 wpaths = [
     "/var/www/",
     "/srv/downloads/",
@@ -79,8 +79,14 @@ rnodes = [
 # compared (as after the start), "running" only for what is deleted while inosync runs.
 # rdelete = True
 
-# Not yet: halt a node instead of mirroring the loss of a whole directory.
+# Halt instead of mirroring the loss of a whole directory: one of the wpaths that was moved away, unmounted,
+# replaced by an empty one, or emptied of everything at once. Nothing is deleted then; ps and the log say why.
+# It goes on when the files are back. If the loss is meant: kill -USR2 the master.
 # rguard = True
+
+# Wait for a wpath that does not exist yet; else that is a mistake, unless fstab says that something is to be
+# mounted there.
+# rwait = False
 
 # How it is transferred -------------------------------------------------------------------------------
 

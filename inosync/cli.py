@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
         prog="inosync",
         usage="%(prog)s [OPTIONS]",
         description="Mirror directories to many remote nodes in near real time, with inotify and rsync.",
-        epilog="Signals: HUP reloads the configuration, USR1 reopens the log file, TERM and INT stop. "
+        epilog="Signals: HUP reloads the configuration, USR1 reopens the log file, USR2 accepts what "
+        "the guard halted, TERM and INT stop. "
         "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration.",
         allow_abbrev=False,
     )

@@ -27,16 +27,17 @@ from inosync.policy.shown import one_line, show
 from inosync.policy.targets import check_targets
 from inosync.policy.timetable import constant
 from inosync.settings import (
+    ABSENT,
     EXAMPLES,
-    NOT_YET,
-    NOT_YET_TEXT,
     REQUIRED,
     SETTINGS,
     Setting,
+    absent,
     absolute,
     relative_to,
     unknown,
 )
+from inosync.system import mounts
 from inosync.system.fingerprint import Fingerprint
 
 __all__ = [
@@ -70,12 +71,23 @@ class Config:
     rslots: int
     rretry: tuple[float, float]
     rdelete: bool | str
+    rguard: bool
+    rwait: bool
     logfile: str | None
     rundir: str
     pattern_files: Mapping[str, Fingerprint]
     """The files that rules were read from, and what each of them was then."""
     warnings: tuple[str, ...]
     """What was taken otherwise than it is written, or looks unintended; one line each."""
+
+    @property
+    def guards(self) -> bool:
+        """Whether the loss of a whole tree is not mirrored. Where nothing is deleted, nothing is lost."""
+        return self.rguard and self.rdelete is not False
+
+    def waits_for(self, tree: Tree) -> bool:
+        """Whether a wpath that does not exist is no mistake."""
+        return self.rwait or mounts.expected(tree.wpath)
 
 
 def load(path: str) -> Config:
@@ -126,6 +138,8 @@ class _Reading:
             rslots=v["rslots"],
             rretry=v["rretry"],
             rdelete=v["rdelete"],
+            rguard=v["rguard"],
+            rwait=v["rwait"],
             logfile=v["logfile"],
             rundir=v["rundir"],
             pattern_files=self.files.read,
@@ -173,9 +187,6 @@ class _Reading:
         value = self.given.get(name, setting.default)
         if value is REQUIRED:
             self._add(Fault(_NO_VALUE, "is missing", f"write {EXAMPLES[name]}"), name)
-        elif name in NOT_YET:
-            if name in self.given:
-                self._add(Fault(value, *NOT_YET_TEXT), name)
         else:
             try:
                 self.values[name] = setting.check(value)
@@ -184,6 +195,16 @@ class _Reading:
                     self.values[name] = invalid.rest
                 for fault in invalid.faults:
                     self._add(fault, name)
+        if name == "wpaths":
+            self._check_absent()
+
+    def _check_absent(self) -> None:
+        """A wpath that does not exist is waited for, if it is one that may come later."""
+        if self.given.get("rwait") is True:
+            return
+        for wpath in self.values.get("wpaths", ()):
+            if wpath is not None and absent(absolute(wpath)) and not mounts.expected(absolute(wpath)):
+                self._add(Fault(wpath, *ABSENT), "wpaths")
 
     def _check_delays(self) -> None:
         equiet, edelay = self.values.get("equiet"), self.values.get("edelay")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from inosync.messages import Batch, Change, Kind, Part
+from inosync.messages import Batch, Change, Kind, Part, Source
 from inosync.node import Node, next_id, spool_path
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Phase
@@ -24,6 +25,10 @@ PAUSE = 5.0
 """Seconds until a batch is cut again that could not be written to the run directory."""
 
 
+class _Halted(Exception):
+    """Something of a batch must not be sent, as was found out just now."""
+
+
 @dataclass(slots=True)
 class _Cut:
     """A batch as nodes may share it."""
@@ -33,6 +38,24 @@ class _Cut:
     count: int
     full: bool
     users: int = 0
+
+
+class Gate(Protocol):
+    """Who knows whether a tree may be mirrored."""
+
+    @property
+    def halted(self) -> Mapping[int, object]:
+        """Trees of which nothing is sent."""
+
+    @property
+    def epoch(self) -> int:
+        """Another one, and what was cut before is not to be sent again."""
+
+    def check(self, tree: int) -> bool:
+        """Look at the tree, before anything of it is sent; False if it is among ``halted`` now."""
+
+    def source(self, tree: int, full: bool) -> Source | None:
+        """What its root has to be."""
 
 
 @dataclass(slots=True)
@@ -47,10 +70,9 @@ class Dispatcher:
     clock: Callable[[], float]
     at: Callable[[float, Callable[[], None]], None]
     """Calls back at a time of the clock."""
+    gate: Gate
     released: int = 0
     """The journal's position up to which changes may be sent."""
-    halted: set[int] = field(default_factory=set)
-    """Trees whose root is not what it was: nothing of them is sent."""
     _cuts: dict[object, _Cut] = field(default_factory=dict)
     _cut_at: int = -1
     _counts: dict[tuple[int, View | None], int] = field(default_factory=dict)
@@ -100,7 +122,7 @@ class Dispatcher:
         if node.state.phase is not Phase.IDLE or node.batch is not None:
             return
         now = self.clock()
-        ready = [change for change in node.ready_due(now) if change.tree not in self.halted]
+        ready = [change for change in node.ready_due(now) if change.tree not in self.gate.halted]
         if node.cursor >= self.released and not ready:
             return
         if node in self._waiting and not self._is_next(node):
@@ -111,6 +133,9 @@ class Dispatcher:
             cut = self._cut(node, ready)
         except OSError as error:
             self._cannot_write(node, error)
+            return
+        except _Halted:
+            self.offer(node)  # what is left of it
             return
         if cut is None:
             node.cursor = head
@@ -205,16 +230,21 @@ class Dispatcher:
         return False
 
     def _cut(self, node: Node, ready: list[Change]) -> _Cut | None:
-        """The batch for a node; None if nothing of what changed concerns it."""
+        """The batch for a node; None if nothing of what changed concerns it. Or _Halted."""
         if self._cut_at != self.journal.head:
             self._cuts.clear()
             self._cut_at = self.journal.head
-        key = (node.cursor, node.view, frozenset(self.halted), tuple(ready))
+        # What is halted is told by the epoch.
+        key = (node.cursor, node.view, self.gate.epoch, tuple(ready))
         cut = self._cuts.get(key)
         if cut is None or (cut.file and cut.file not in self._files):
             parts = self._parts(node, ready)
             if not parts:
                 return None
+            if not all(self.gate.check(part.tree) for part in parts):
+                raise _Halted
+            parts = [replace(part, source=self.gate.source(part.tree, part.full)) for part in parts]
+            key = (node.cursor, node.view, self.gate.epoch, tuple(ready))
             number = next_id()
             payload, file = spool.pack(tuple(parts), spool_path(self.directory, number))
             count = sum(len(part.names) for part in parts)
@@ -234,7 +264,7 @@ class Dispatcher:
             changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
         elif not node.view.everything:
             changes = list(filter(node.view.concerns, changes))
-        wanted = [tree for tree in node.trees if tree not in self.halted]
+        wanted = [tree for tree in node.trees if tree not in self.gate.halted]
         return list(_sorted_out([*changes, *ready], wanted))
 
 

@@ -17,6 +17,7 @@ from multiprocessing.context import ForkProcess
 from inosync import config, worker
 from inosync.config import Config, ConfigError, NodeSpec, Tree
 from inosync.dispatch import Dispatcher
+from inosync.guard import Guard
 from inosync.lookout import Lookout
 from inosync.messages import Change, Kind
 from inosync.node import Node
@@ -70,17 +71,20 @@ class Master:
         """When the first of them is due; asking the scheduler would sort all of them."""
         self._spool = spool
         self._journal = Journal()
-        self._dispatch = Dispatcher(self._journal, spool, settings.rslots, clock, self.at)
         self._pace = pacing.start(settings.equiet, settings.edelay)
         self._seen = 0
         """The journal's head when the pace was last told."""
         self._loop = Loop()
-        self._signals = Signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
+        self._signals = Signals(
+            (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+        )
         self._loop.on_readable(self._signals, self._signalled)
         signal.signal(signal.SIGIO, signal.SIG_IGN)  # see writers.is_being_written
         self._watcher = Watcher(self, clock)
         self._loop.on_readable(self._watcher, self._drain)
-        self._trees = Trees(self._watcher)
+        self._guard = Guard(self._watcher, settings.edelay, settings.guards, self._halted, clock)
+        self._trees = Trees(self._watcher, self._guard)
+        self._dispatch = Dispatcher(self._journal, spool, settings.rslots, clock, self.at, self._guard)
         self._nodes: dict[str, Node] = {}
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
@@ -91,10 +95,10 @@ class Master:
         self._refused: tuple[str, ...] = ()
         """Why the last reload was refused."""
         self._overview = Overview(
-            settings.path, self._nodes, self._dispatch, self._watcher, settings.edelay, clock
+            settings.path, self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
         )
         for tree in settings.trees:
-            self._trees.add(tree, settings, wait=False)
+            self._trees.add(tree, settings, wait=not os.path.isdir(tree.wpath) and settings.waits_for(tree))
         self._views = views(settings.nodes, settings.trees, self._trees.numbers)
 
     # The loop ----------------------------------------------------------------------------------------
@@ -168,6 +172,7 @@ class Master:
         self.at(self._clock() + TICK, self._tick)
         if self._nodes:
             self._journal.forget(min(node.cursor for node in self._nodes.values()))
+        self._go_on(self._guard.back())
         self._overview.refresh()
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
@@ -183,19 +188,23 @@ class Master:
     def record(self, change: Change, now: float) -> None:
         """A path may differ."""
         self._journal.record(change, now)
+        if change.tree in self._guard.halted:
+            self._guard.stirred(change.tree)
         log.debug("changed: %s", change)
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
         """What was at a path is not there any more."""
         self._journal.gone(tree, path, now)
+        if tree in self._guard.halted:
+            self._guard.stirred(tree)
         log.debug("gone: tree %d %r", tree, path)
 
     def walked(self, tree: int, now: float) -> None:
         """A tree is watched as a whole: every node is compared with it, from here on."""
         log.info("%s: %d directories are watched", self._trees.wpath(tree), len(self._watcher))
-        self._dispatch.halted.discard(tree)
         self._trees.uncompared(tree)
-        self._compare(tree, self._nodes, now)
+        if self._guard.found(tree):
+            self._compare(tree, self._nodes, now)
 
     def refiltered(self, tree: int, now: float) -> None:
         """Other rules of a tree are in force: the nodes for which that matters are compared with it."""
@@ -211,8 +220,47 @@ class Master:
     def lost(self, tree: int, why: str) -> None:
         """The root of a tree is not what it was: nothing is mirrored from it until it is back."""
         log.error("%s; nothing of it is mirrored until the directory is back", why)
-        self._dispatch.halted.add(tree)
+        self._guard.lost(tree, why)
+        self._stop_sending(tree)
+
+    # The guard ---------------------------------------------------------------------------------------
+
+    def _halted(self, tree: int, why: str) -> None:
+        """The guard has found a loss that must not be mirrored."""
+        meant = f"kill -USR2 {os.getpid()}, or rguard = False"
+        log.error("%s; nothing of it is mirrored until its files are back. If this is meant: %s", why, meant)
+        self._stop_sending(tree)
+
+    def _stop_sending(self, tree: int) -> None:
+        now = self._clock()
+        for node in self._nodes.values():
+            if tree in node.trees:
+                # What was on its way, or is recorded meanwhile, counts for nothing.
+                node.owe(Change(tree, b"", Kind.TREE), now)
+                node.halt(tree)
         self._overview.refresh()
+
+    def _go_on(self, trees: Iterable[int]) -> None:
+        for tree in trees:
+            log.info("%s: mirroring goes on, all of it is compared", self._trees.wpath(tree))
+            self._compare(tree, self._nodes, self._clock())
+        self._overview.refresh()
+
+    def accept(self) -> None:
+        """What the guard halted is meant: mirror it as it is, deletions included."""
+        accepted = self._guard.accept()
+        for tree in accepted:
+            log.warning("%s: what it is now is accepted, and mirrored", self._trees.wpath(tree))
+        for why in self._guard.halted.values():
+            log.warning("%s: that cannot be accepted: make the directory, or take it out of wpaths", why)
+        if not (accepted or self._guard.halted):
+            log.info("nothing is halted: there is nothing to accept")
+        self._go_on(accepted)
+
+    def held(self, node: Node, tree: int) -> None:
+        """A worker did not send something of a tree, since its root was not what it had to be."""
+        log.debug("%s: held back: %s", node.name, self._trees.wpath(tree))
+        self._guard.held(tree)
 
     # What the nodes ask for --------------------------------------------------------------------------
 
@@ -291,6 +339,7 @@ class Master:
             trees=trees,
             rules=self._views[spec.name].rules,
             rspeed=spec.rspeed,
+            excluded={number: self._trees.excluded[number] for number in trees},
             timeout=spec.rtimeout,
             retry=self.config.rretry,
             warm=spec.rwarm,
@@ -303,7 +352,6 @@ class Master:
     def _remove_tree(self, wpath: str) -> None:
         number = self._trees.remove(wpath)
         self._journal.forget_tree(number)
-        self._dispatch.halted.discard(number)
         for node in self._nodes.values():
             node.forget_tree(number)
 
@@ -329,6 +377,8 @@ class Master:
                 case signal.SIGUSR1:
                     logs.reopen()
                     log.info("log file reopened")
+                case signal.SIGUSR2:
+                    self.accept()
                 case _:
                     self.stop(signal.Signals(number).name)
 
@@ -407,7 +457,8 @@ class Master:
         if new.emask != old.emask:
             self._trees.retune(new)
         self._dispatch.slots = new.rslots
-        self._overview.patience = new.edelay
+        self._overview.patience = self._guard.patience = new.edelay
+        self._guard.turn(new.guards)
         self._pace = pacing.retuned(self._pace, new.equiet, new.edelay)
 
     def _let_go(self, node: Node) -> None:

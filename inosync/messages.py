@@ -50,6 +50,16 @@ def from_wire(tree: int, wire: bytes) -> Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What the root of a tree has to be for a transfer that was meant for it."""
+
+    identity: tuple[int, int]
+    """Device and inode."""
+    whole: bool
+    """Whether nothing at all in it is a loss, which must not be mirrored (``policy.guard``)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What a batch says of one tree: the names to look at, or that all of it is to be compared (FULL)."""
 
@@ -57,6 +67,8 @@ class Part:
     full: bool
     names: tuple[bytes, ...] = ()
     """In the form of ``Change.wire``; empty when ``full``."""
+    source: Source | None = None
+    """What the root has to be, or nothing is sent; None: whatever it is."""
 
 
 # From the master to a worker -------------------------------------------------------------------------
@@ -111,7 +123,14 @@ class Go:
     batch: int
 
 
-Order = Batch | Note | Stop | Go
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Send nothing of this tree any more: end what runs, and report it as ``held``."""
+
+    tree: int
+
+
+Order = Batch | Note | Stop | Go | Halt
 
 
 # From a worker to the master -------------------------------------------------------------------------
@@ -207,6 +226,8 @@ class Done:
     """The pickled parts that are still due (``Part``), when they are short ..."""
     file: str = ""
     """... else the path of a file in the run directory that holds them."""
+    held: tuple[int, ...] = ()
+    """Trees of which something was not sent since the guard is against it; all of them is due."""
     pretended: bool = False
     """Whether the calls of rsync were shown instead of made."""
 

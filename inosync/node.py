@@ -23,6 +23,7 @@ from inosync.messages import (
     Done,
     Failed,
     Go,
+    Halt,
     Kind,
     Note,
     Order,
@@ -85,6 +86,9 @@ class Work(Protocol):
 
     def again(self, node: Node) -> None:
         """The worker waits for a slot: let the node ``go`` on when there is one."""
+
+    def held(self, node: Node, tree: int) -> None:
+        """The worker did not send something of a tree, since its root is not what it has to be."""
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call back at that time of the clock."""
@@ -202,6 +206,12 @@ class Node:
         self._trying = {change: self.due.pop(change) for change in trying}
         self._put(batch)
         self.step(lifecycle.Sent(batch.count, batch.full))
+
+    def halt(self, tree: int) -> None:
+        """Have nothing sent of a tree; what is outstanding of it comes back."""
+        self.told = ""  # its title may tell of another tree
+        if self.batch is not None:
+            self._put(Halt(tree))
 
     def go(self) -> None:
         """The batch may be tried again: it has its slot."""
@@ -348,20 +358,33 @@ class Node:
             at = now + backoff.delay(attempt, *self.retry, chance)
             self.due[change] = Due(attempt, at, before.since if before else self._since)
         self.cursor = max(self.cursor, self._upto)
-        self.last_ok, self.flaw, self.untidy = now, done.reason, False
+        self.flaw, self.untidy = done.reason, False
+        if not done.held:
+            self.last_ok = now
         # What the worker has set its title to by itself.
         self.told = Verdict.DEGRADED if done.reason or batch.overdue else Verdict.OK
+        held = [tree for tree in done.held if tree in self.trees]
+        for tree in held:  # if the master does not see why, it is tried again
+            later = Due(1, now + backoff.delay(1, *self.retry, chance), self._since)
+            self.due.setdefault(Change(tree, b"", Kind.TREE), later)
         self._bound_due(now)
         self._work.finished(self, batch.file)
         self._tell(batch, done)
+        for tree in held:
+            self._work.held(self, tree)
 
     def _wait_for_due(self) -> None:
         """If nothing else keeps the worker busy until then, what is due is offered when its time comes."""
-        if self.due and self.batch is None:
-            when = min(due.at for due in self.due.values())
-            if when != self._due_timer:  # one is enough, however many batches come between
-                self._due_timer = when
-                self._work.at(when, lambda: self._work.offer(self))
+        now = self._clock()
+        # What could have been sent by now waits for something else than the time.
+        when = min((due.at for due in self.due.values() if due.at > now), default=None)
+        if when is not None and self.batch is None and when != self._due_timer:
+            self._due_timer = when  # one is enough, however many batches come between
+            self._work.at(when, self._offer_due)
+
+    def _offer_due(self) -> None:
+        self._work.offer(self)
+        self._wait_for_due()
 
     def _still_due(self, done: Done) -> set[Change]:
         try:
@@ -381,7 +404,9 @@ class Node:
 
     def _tell(self, batch: Batch, done: Done) -> None:
         what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
-        if done.pretended:
+        if done.held:
+            log.info("%s: %s held back: a directory was not what it had to be", self.name, what)
+        elif done.pretended:
             log.info("%s: %s pretended", self.name, what)
         elif done.reason:
             log.warning("%s: %s in %.2f s, but: %s", self.name, what, done.seconds, done.reason)

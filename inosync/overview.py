@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from inosync.dispatch import Dispatcher
+from inosync.guard import Guard
 from inosync.messages import Note
 from inosync.node import Node
 from inosync.policy import lifecycle, titles
@@ -35,6 +36,7 @@ class Overview:
         nodes: Mapping[str, Node],
         dispatch: Dispatcher,
         watcher: Watcher,
+        guard: Guard,
         patience: float,
         clock: Callable[[], float],
     ) -> None:
@@ -42,7 +44,8 @@ class Overview:
         self.due: float | None = 0.0
         """When the titles are to be told anew; None if nothing has changed."""
         self._name = os.path.basename(path)
-        self._nodes, self._dispatch, self._watcher, self._clock = nodes, dispatch, watcher, clock
+        self._nodes, self._dispatch, self._watcher, self._guard = nodes, dispatch, watcher, guard
+        self._clock = clock
         self._next = 0.0
         self._title = ""
 
@@ -63,7 +66,8 @@ class Overview:
             if node.wants_to_know(verdict, self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
-        title = titles.master(self._name, ordered, len(self._watcher))
+        halted = "; ".join(self._guard.reasons(self._guard.halted))
+        title = titles.master(self._name, ordered, len(self._watcher), halted)
         if title != self._title:
             self._title = title
             process.set_title(title)
@@ -78,7 +82,7 @@ class Overview:
             lag=0.0 if oldest is None else self._clock() - oldest,
             patience=self.patience,
             overdue=bool(node.overdue or self._watcher.blind[0]),
-            halted=any(tree in self._dispatch.halted for tree in node.trees),
+            halted=any(tree in self._guard.halted for tree in node.trees),
             level=node.last_ok is not None,
             known=self._watcher.walking.isdisjoint(node.trees),
         )
@@ -94,7 +98,7 @@ class Overview:
     def _why(self, node: Node, verdict: Verdict) -> str:
         match verdict:
             case Verdict.HALTED:
-                return "a directory that is mirrored is not there"
+                return "; ".join(self._guard.reasons(node.trees))
             case Verdict.LAGGING:
                 if not self._watcher.walking.isdisjoint(node.trees):
                     return "directories are being walked"

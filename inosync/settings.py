@@ -21,10 +21,6 @@ from inosync.policy.nodes import check_node, display_name
 from inosync.policy.shown import show
 from inosync.policy.targets import overlaps
 
-NOT_YET = frozenset({"rguard"})
-"""Settings without an effect so far: refused, not ignored."""
-NOT_YET_TEXT = ("not yet: this version does nothing with it", "leave it out")
-
 REQUIRED = object()
 EXAMPLES = {
     "wpaths": 'wpaths = ["/var/www/"]',
@@ -86,7 +82,7 @@ def _unlike_a_directory(path: str) -> tuple[str, str] | None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return "does not exist", "make it, or correct the path"
+        return None  # that may be no mistake: see ``absent``
     except OSError as problem:
         return f"cannot be read: {problem.strerror}", "correct the path"
     if not stat.S_ISDIR(mode):
@@ -94,6 +90,15 @@ def _unlike_a_directory(path: str) -> tuple[str, str] | None:
     if not os.access(path, os.R_OK | os.X_OK):
         return "cannot be read: Permission denied", "run inosync as a user who may"
     return None
+
+
+def absent(wpath: str) -> bool:
+    """Whether there is nothing at an absolute wpath."""
+    return not os.path.exists(wpath)
+
+
+ABSENT = ("does not exist", "make it, correct the path, or set rwait = True to wait for it")
+"""What is wrong with one that nobody waits for, and what would be right."""
 
 
 def _nested(wpaths: Sequence[str], real: Sequence[str]) -> Iterator[Fault]:
@@ -217,6 +222,7 @@ SETTINGS: dict[str, Setting] = {
     "rretry": Setting(checks.retry, (1, 300)),
     "rdelete": Setting(checks.delete, True),
     "rguard": Setting(checks.boolean, True),
+    "rwait": Setting(checks.boolean, False),
     "logfile": Setting(_logfile, None),
     "rundir": Setting(_rundir, None),
 }

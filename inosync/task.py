@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import cast
 
 from inosync.messages import Batch, Part
-from inosync.names import Look, look
-from inosync.policy.command import Settings
+from inosync.names import Excluded, Look, look
+from inosync.policy.command import EVERYTHING, Settings
 from inosync.policy.filters import Rules
 from inosync.policy.outcome import Outcome
+from inosync.standing import Standing, standing
 from inosync.system import spool
 
 
@@ -36,6 +38,12 @@ class Task:
         self.code, self.worry = 0, ""
         """The exit code that left something undone, and what that is; nothing yet."""
         self.percent: int | None = None
+        self.held: dict[int, None] = {}
+        """Trees of which something was not sent since their root was not what it had to be."""
+        self.dropped = False
+        """Whether the transfer that runs was ended for that."""
+        self.spare = False
+        """Whether the first part, a FULL, may delete nothing: its source is empty, perhaps by a loss."""
         self._untidy = batch.tidy
         """Whether rsync may have left temporary files on the node."""
 
@@ -44,16 +52,40 @@ class Task:
         """What is to be done next."""
         return self.parts[0]
 
+    @property
+    def names(self) -> Sequence[bytes]:
+        """What rsync is to be told of it."""
+        return EVERYTHING if self.part.full else self.look.send
+
+    def may_begin(self, settings: Settings, excluded: Excluded) -> bool:
+        """Look at the root, before a transfer is started; False if the part must not be sent."""
+        found = standing(settings.source, self.part.source, excluded)
+        self.spare = found is Standing.EMPTY and self.part.full
+        return found is Standing.GOOD or self.spare
+
+    def hold(self, tree: int, but: int = 0) -> None:
+        """Take what is to be sent of a tree out of the batch, except for the first ``but`` parts."""
+        left = [part for part in self.parts[but:] if part.tree != tree]
+        if len(left) < len(self.parts) - but:
+            self.held[tree] = None
+        self.parts[but:] = left
+
+    def drop(self) -> None:
+        """The first part was not sent, or not to its end."""
+        self.held[self.parts.pop(0).tree] = None
+        self.dropped, self.attempt = False, 0
+
     def has_something(self, settings: Settings, rules: Rules) -> bool:
         """Look at the part as the tree is now; False if nothing of it is left to do.
 
         OSError if the tree is not there.
         """
         self.look = Look()
-        if not self.part.full:
-            self.look = look(
-                settings.source, self.part.names, rules.excluded, self._untidy, settings.list_missing
-            )
+        if self.part.full:
+            os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
+        else:
+            names, tidy = self.part.names, self._untidy
+            self.look = look(settings.source, names, rules.excluded, tidy, settings.list_missing)
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)
         return self.part.full or bool(self.look.send)

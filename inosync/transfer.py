@@ -17,6 +17,8 @@ KILL_AFTER = 2.0
 """Seconds that a transfer has between SIGTERM and SIGKILL."""
 _LOOK_AFTER_ORPHANS = 0.02
 """Seconds between two looks whether an orphan has ended: nothing else tells."""
+_LISTEN = 0.001, 0.05
+"""Seconds between two looks whether it has connected, at least and at most: a tenth of the time so far."""
 LOOK = 2.0
 """Seconds between two looks at a transfer's progress, at most."""
 _CARRIERS = ("ssh", "dbclient")
@@ -28,7 +30,7 @@ _CHUNK = 1 << 16
 class Transfer:
     """An rsync process heard through a loop. After ``done`` is true, ``code`` and ``lines`` tell.
 
-    It is started, and waits for what it is to transfer until that is said: ``feed``. ``timeout``: seconds
+    It is started, and waits for what it is to transfer until that is said: ``begin``. ``timeout``: seconds
     without progress (bytes read or written by rsync and its children) after which it is ended from then on;
     0 is never. ``OSError`` when rsync cannot be started at all.
     """
@@ -59,6 +61,12 @@ class Transfer:
         """When it was told what to transfer, by the clock; None: not yet."""
         self.warm = False
         """Whether it was connected to its node by then."""
+        self._knocked = False
+        self.refused = False
+        """Whether it was ended because it was not to begin."""
+        self._promised: tuple[bytes, Callable[[], bool]] | None = None
+        self._begun_at = 0.0
+        self._listen_at = float("inf")
         self._io_total = 0
         self._progress_at = 0.0
         self._next_look = self._kill_at = float("inf")
@@ -70,10 +78,43 @@ class Transfer:
         loop.on_readable(self._stdout, lambda: self._on_output(self._stdout))
         loop.on_readable(self._stderr, lambda: self._on_output(self._stderr))
 
+    def begin(self, data: bytes, sure: Callable[[], bool] = lambda: True) -> None:
+        """Say what to transfer, a list of names, as soon as it has connected and stands in its source.
+
+        It may take its time to connect, and what was true of the source when it was started may not be any
+        more: so ``sure`` is asked just before. If not, it is ended, and ``refused``.
+        """
+        if not self._knocked:
+            self.knock()
+        self._promised = data, sure
+        self._begun_at = self._clock()
+        self._watch()
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._promised is None or self.done:
+            return
+        (data, sure), now = self._promised, self._clock()
+        if not self.heard:
+            shortest, longest = _LISTEN
+            self._listen_at = now + min(max((now - self._begun_at) / 10, shortest), longest)
+            return
+        self._promised, self._listen_at = None, float("inf")
+        if sure():
+            self.feed(data)
+        else:
+            self.refused = True
+            self.terminate()
+
+    def _watch(self) -> None:
+        """From now on it has to make progress."""
+        self._progress_at = self._clock()
+        self._next_look = self._progress_at + self._look_every
+
     def feed(self, data: bytes) -> None:
-        """Say what to transfer: a list of names for a batch, nothing for a FULL."""
-        self.fed_at = self._progress_at = self._clock()
-        self._next_look = self.fed_at + self._look_every
+        """Say what to transfer: a list of names."""
+        self.fed_at = self._clock()
+        self._watch()
         self._data = memoryview(data)
         if not self._stdin.closed:  # or else it has ended; its exit code tells
             self._loop.on_writable(self._stdin, self._on_room)
@@ -81,12 +122,13 @@ class Transfer:
 
     def knock(self) -> None:
         """Give it something to read that means nothing: an empty name (``command.NO_NAME``)."""
+        self._knocked = True
         with contextlib.suppress(OSError):  # it has ended already
             os.write(self._stdin.fileno(), command.NO_NAME)
 
     @property
     def heard(self) -> bool:
-        """Whether it has read what it was given so far, which it does when it is connected to its node."""
+        """After ``knock``: whether it has read that, which it does when it is connected to its node."""
         return not self._stdin.closed and process.unread(self._stdin.fileno()) == 0
 
     def peers(self) -> Peers:
@@ -96,7 +138,12 @@ class Transfer:
     @property
     def source(self) -> os.stat_result:
         """The directory that it reads from, once it has ``heard``; OSError if it has ended."""
-        return os.stat(f"/proc/{self.pid}/cwd")
+        return os.stat(self.directory)
+
+    @property
+    def directory(self) -> str:
+        """A path to it."""
+        return f"/proc/{self.pid}/cwd"
 
     @property
     def done(self) -> bool:
@@ -106,13 +153,15 @@ class Transfer:
     @property
     def deadline(self) -> float:
         """When ``tend`` has something to do."""
-        return min(self._next_look, self._kill_at)
+        return min(self._next_look, self._kill_at, self._listen_at)
 
     def tend(self) -> None:
         """Look whether it still makes progress; end it if not."""
         if self.done:
             return
         now = self._clock()
+        if now >= self._listen_at:
+            self._listen()
         if now >= self._kill_at:
             process.send(process.family(self.pid), signal.SIGKILL)
             self._kill_at = now + KILL_AFTER

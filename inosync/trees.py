@@ -6,19 +6,25 @@ import os
 from collections.abc import Callable
 
 from inosync.config import Config, Refilter, Tree
+from inosync.guard import Guard
 from inosync.policy import filters
 from inosync.policy.filters import Rules
 from inosync.policy.nodes import watched_by
 from inosync.watcher import Watcher
 
+Excluded = Callable[[bytes, bool], bool]
+"""(path, is a directory) -> bool."""
+
 
 class Trees:
     """Has the watcher follow what the configuration says of the trees. A number is never used again."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, watcher: Watcher, guard: Guard) -> None:
+        self._watcher, self._guard = watcher, guard
         self.numbers: dict[str, int] = {}
         """By wpath."""
+        self.excluded: dict[int, Excluded] = {}
+        """By number: whether nobody is sent a path."""
         self._last = 0
         self._uncompared: dict[int, set[str]] = {}
         """By number: the nodes that wait for other rules to be in force all over the tree."""
@@ -31,13 +37,17 @@ class Trees:
         """Watch a tree. OSError if its root cannot be watched, unless it is to be waited for."""
         self._last += 1
         self.numbers[tree.wpath] = self._last
-        self._watcher.add_tree(self._last, tree.wpath, config.emask, _excluded(tree, config), wait)
+        excluded = self.excluded[self._last] = _excluded(tree, config)
+        self._guard.add(self._last, tree.wpath, excluded)
+        self._watcher.add_tree(self._last, tree.wpath, config.emask, excluded, wait)
 
     def remove(self, wpath: str) -> int:
         """Watch a tree no longer; the number that it had."""
         number = self.numbers.pop(wpath)
+        del self.excluded[number]
         self._uncompared.pop(number, None)
         self._watcher.remove_tree(number)
+        self._guard.remove(number)
         return number
 
     def refilter(self, tree: Tree, config: Config, change: Refilter) -> None:
@@ -45,7 +55,9 @@ class Trees:
         number = self.numbers[tree.wpath]
         if change.places is None:
             self._uncompared.setdefault(number, set()).update(change.nodes)
-        self._watcher.refilter(number, _excluded(tree, config), change.places)
+        excluded = self.excluded[number] = _excluded(tree, config)
+        self._guard.refilter(number, excluded)
+        self._watcher.refilter(number, excluded, change.places)
 
     def uncompared(self, number: int) -> set[str]:
         """The names of the nodes that have waited until a tree is watched by its new rules."""
@@ -57,7 +69,7 @@ class Trees:
             self._watcher.retune(number, config.emask)
 
 
-def _excluded(tree: Tree, config: Config) -> Callable[[bytes, bool], bool]:
+def _excluded(tree: Tree, config: Config) -> Excluded:
     """Whether nobody needs a path of a tree to be watched."""
     root = os.fsencode(tree.wpath)
     return filters.hidden_by_all(Rules(rules, root=root) for rules in watched_by(tree, config.nodes))

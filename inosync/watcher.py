@@ -131,6 +131,14 @@ class Watcher:
     def _tune(self) -> None:
         self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())
 
+    def check(self, tree: int) -> None:
+        """Look now whether a root is what it was; it is ``lost`` if not."""
+        self._check_root(self._roots[tree])
+
+    def identity(self, tree: int) -> tuple[int, int] | None:
+        """Device and inode of the root that is watched; None if it is lost."""
+        return self._roots[tree].identity
+
     @property
     def busy(self) -> bool:
         """Whether directories wait to be walked: there may be changes that nobody has seen yet."""

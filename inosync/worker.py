@@ -25,6 +25,7 @@ from inosync.messages import (
     Done,
     Failed,
     Go,
+    Halt,
     Note,
     Part,
     Progress,
@@ -36,6 +37,7 @@ from inosync.messages import (
     Throttled,
     Unreached,
 )
+from inosync.names import Excluded
 from inosync.policy import backoff, command, diagnostics
 from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
@@ -43,6 +45,7 @@ from inosync.policy.filters import Rules
 from inosync.policy.outcome import Outcome, Run, judge
 from inosync.policy.timetable import Timetable
 from inosync.spares import LULL, Spares
+from inosync.standing import Standing, standing
 from inosync.system import process, signals, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End, QueueError
@@ -73,6 +76,8 @@ class Job:
     trees: Mapping[int, Settings]
     rules: Mapping[int, Rules]
     rspeed: Timetable
+    excluded: Mapping[int, Excluded]
+    """For each tree, what no node is sent; of an entry of its root it is asked whether it counts."""
     timeout: float
     """Seconds without progress after which a transfer is ended."""
     retry: tuple[float, float]
@@ -89,7 +94,7 @@ class Job:
 
 def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
     """The life of a worker, in its own process, forked by ``master`` (a pid). Never returns."""
-    signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1))
+    signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
     process.close(inherited)
     os.setsid()  # the group that the master ends if we do not
     process.adopt_orphans()
@@ -222,6 +227,8 @@ class Worker:
             case Go() if self._task is not None and order.batch == self._task.batch.id:
                 self._task.slotless = False
                 self._next(self._task)
+            case Halt():
+                self._halt(order.tree)
             case Stop():
                 self._end(order.grace)
 
@@ -312,19 +319,44 @@ class Worker:
         tree = task.part.tree
         settings = self._settings(tree)
         try:
+            if not task.may_begin(settings, self._job.excluded[tree]):
+                task.held[tree] = None
+                return False  # the others go on
             if not task.has_something(settings, self._job.rules[tree]):
                 return False
             if self._job.pretend is not None:
                 self._job.pretend(_line(settings, task))
                 return False
             if task.part.full:
-                self._transfer = self._start_rsync(command.full_argv(settings))
+                self._transfer = self._start_rsync(command.full_argv(settings, task.spare))
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
-            self._transfer.feed(command.names_input(task.look.send))
+            transfer = self._transfer
+            transfer.begin(command.names_input(task.names), lambda: self._is_sure(task, transfer))
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             self._failed(task, Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
+
+    def _is_sure(self, task: Task, transfer: Transfer) -> bool:
+        """Whether an rsync that has connected stands in the directory that the part is meant for."""
+        try:
+            found = standing(transfer.directory, task.part.source, self._job.excluded[task.part.tree])
+        except OSError:
+            return False  # it is tried again, and looked at from here
+        return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
+
+    def _halt(self, tree: int) -> None:
+        """Send nothing of a tree any more."""
+        task = self._task
+        if task is None:
+            return
+        if self._transfer is not None and task.part.tree == tree:
+            task.dropped = True
+            self._transfer.terminate()
+        task.hold(tree, but=0 if self._transfer is None else 1)
+        if not task.parts:
+            self._retry_at = None
+            self._next(task)
 
     def _start_batch(self, tree: int) -> Transfer:
         return self._start_rsync(command.batch_argv(self._settings(tree)))
@@ -340,6 +372,11 @@ class Worker:
         assert task is not None
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
+        if task.dropped or transfer.refused or (task.spare and code == command.SPARED):
+            task.drop()
+            if self._end_by is None or not task.parts:
+                self._next(task)
+            return
         if transfer.superseded and code != 0:  # and here, too, but for another one
             task.interrupted()
             self._next(task)
@@ -350,6 +387,8 @@ class Worker:
         sent = tuple(task.look.send)
         run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
         outcome = judge(run, self._trees[task.part.tree])
+        if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
+            outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
         if outcome.retry is not None:
             task.failed(outcome, code)
             if transfer.hung or code in command.REFUSED:
@@ -367,8 +406,7 @@ class Worker:
 
     def _tried_again_at_once(self, task: Task, transfer: Transfer, outcome: Outcome) -> bool:
         """Whether a failure may be the fault of connections that were kept, and there is a try without."""
-        assert transfer.fed_at is not None
-        if transfer.warm and self._clock() - transfer.fed_at < STALE:
+        if transfer.warm and transfer.fed_at is not None and self._clock() - transfer.fed_at < STALE:
             self._next(task)
         elif transfer.code in command.REFUSED and self._spares.kept:
             task.crowded = outcome.reason
@@ -400,7 +438,9 @@ class Worker:
         worry, pretended = task.worry[:500], self._job.pretend is not None
         self._task = None
         self._display.done(worry or batch.overdue)
-        self._report(Done(batch.id, batch.count, seconds, task.code, worry, payload, file, pretended))
+        self._report(
+            Done(batch.id, batch.count, seconds, task.code, worry, payload, file, tuple(task.held), pretended)
+        )
         self._spares.rest(LULL)
 
     def _show_progress(self, transfer: Transfer) -> None:
@@ -413,6 +453,5 @@ class Worker:
 
 
 def _line(settings: Settings, task: Task) -> str:
-    if task.part.full:
-        return command.shell_line(command.full_argv(settings), None)
-    return command.shell_line(command.batch_argv(settings), task.look.send)
+    argv = command.full_argv(settings, task.spare) if task.part.full else command.batch_argv(settings)
+    return command.shell_line(argv, task.names)

@@ -20,8 +20,9 @@ from inosync.policy.extra import recurses
 from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
 
+_READ_NAMES = "--files-from=-"
 # Not -r: with it a name would mean everything below it. -R comes with --files-from.
-_BATCH = ("-lptgoD", "--dirs", "--files-from=-")
+_BATCH = ("-lptgoD", "--dirs", _READ_NAMES)
 # Goes behind extra, which may have --no-from0.
 _NUL_SEPARATED = ("--from0",)
 # --force, or a directory that must go stays with exit 0 when it is not empty.
@@ -29,7 +30,9 @@ _BATCH_DELETE: tuple[str, ...] = ("--delete-missing-args", "--delete", "--force"
 # For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
 _BATCH_RELIST = ("--ignore-missing-args", "--delete", "--force")
 _BATCH_KEEP = ("--ignore-missing-args",)
-_FULL = ("-rlptgoD",)
+# It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
+_FULL = ("-rlptgoD", _READ_NAMES)
+_SPARE = ("--max-delete=0",)
 # Compares times in nanoseconds: two versions of the same size and second are two versions.
 _EXACT_TIMES = ("--modify-window=-1",)
 # A line of standard output for each entry, as it happens.
@@ -44,7 +47,10 @@ where that is 8 MiB as usual, and the environment is counted as well (execve(2))
 _RULE = 17 + 1 + 8
 
 NO_NAME = b"\0"
-"""What a batch's rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
+"""What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
+
+EVERYTHING = (b"./",)
+"""The names for ``full_argv``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,12 @@ def batch_argv(s: Settings) -> tuple[str, ...]:
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
-def full_argv(s: Settings) -> tuple[str, ...]:
-    """The call that compares the whole tree; it tells its progress (``percent``) on standard output."""
+def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
+    """The call that compares the whole tree when it reads ``EVERYTHING`` (``names_input``).
+
+    It tells its progress (``percent``) on standard output. With ``spare`` nothing is deleted, and if there
+    was something to delete the exit code is ``SPARED``.
+    """
     deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
     return (
         s.rsync,
@@ -96,6 +106,8 @@ def full_argv(s: Settings) -> tuple[str, ...]:
         *_TELL_PROGRESS,
         *_common(s),
         *s.extra,
+        *(_SPARE if spare else ()),
+        *_NUL_SEPARATED,
         _contents(s.source),
         s.target,
     )
@@ -131,7 +143,7 @@ def _existing(target: str) -> str:
 
 
 def names_input(names: Iterable[bytes]) -> bytes:
-    """What to write to the standard input of ``batch_argv`` for these names (``Change.wire``)."""
+    """What to write to the standard input of either call for these names (``Change.wire``)."""
     return b"".join(_protected(name) + b"\0" for name in names)
 
 
@@ -151,11 +163,9 @@ def too_long(name: bytes) -> bool:
     return len(name.removesuffix(b"/")) > _LONGEST_NAME
 
 
-def shell_line(argv: Iterable[str], names: Iterable[bytes] | None) -> str:
-    """One line of bash that makes the call: ``printf ... | rsync ...``, or without a pipe for None."""
+def shell_line(argv: Iterable[str], names: Iterable[bytes]) -> str:
+    """One line of bash that makes the call: ``printf ... | rsync ...``."""
     call = " ".join(_quoted(os.fsencode(word)) for word in argv)
-    if names is None:
-        return call
     words = " ".join(_quoted(_protected(name)) for name in names)
     # Without an operand printf would still print its format once: an empty name.
     return f"printf '%s\\0' {words} | {call}" if words else f": | {call}"
@@ -191,6 +201,8 @@ class Verdict(enum.Enum):
 _VERDICTS = {0: Verdict.OK, 23: Verdict.PARTIAL, 24: Verdict.PARTIAL, 25: Verdict.PARTIAL}
 _VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
 
+SPARED = 25
+"""The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
 REFUSED = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""
 

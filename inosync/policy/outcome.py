@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inosync.messages import Part
 from inosync.policy import command, complaints
@@ -57,7 +57,7 @@ def judge(run: Run, settings: Settings) -> Outcome:
         return _partial(run, settings, reason)
     if not run.part.full and complaints.target_missing(run.stderr):
         # A batch does not make the tree's directory on the node, and cannot know what else it lacks.
-        return Outcome(instead=(Part(run.part.tree, True),))
+        return Outcome(instead=(replace(run.part, full=True, names=()),))
     if run.code == _FILE_IO and not run.part.full:
         return _put_aside(run, settings, reason)
     if complaints.source_moved(run.stderr):
@@ -73,9 +73,8 @@ def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
     rest = tuple(name for name in run.sent if name not in aside)
     if not rest:
         return Outcome(reason=reason, due=due)
-    return Outcome(
-        Verdict.RETRY, reason, untidy=True, due=due, instead=(Part(tree, False, rest),) if due else ()
-    )
+    instead = (replace(run.part, names=rest),) if due else ()
+    return Outcome(Verdict.RETRY, reason, untidy=True, due=due, instead=instead)
 
 
 def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
@@ -90,7 +89,7 @@ def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
         return Outcome(reason=reason, due=(_all(run),))
     clouded = set(found.clouded)
     # Retried together with the name that clouds them, their deletions would be left out for ever.
-    instead = (Part(tree, False, found.clouded),) if clouded and clouded != set(run.sent) else ()
+    instead = (replace(run.part, names=found.clouded),) if clouded and clouded != set(run.sent) else ()
     due = tuple(name for name in found.due if not instead or name not in clouded)
     return Outcome(reason=reason, due=(Part(tree, False, due),) if due else (), instead=instead)
 

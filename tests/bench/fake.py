@@ -8,7 +8,8 @@ from pathlib import Path
 FAKE = """#!/bin/sh
 case "$*" in
     *--version*) exec @REAL@ --version ;;
-    *--files-from=-* | *--include-from=-*) cat >/dev/null ;;
+    *--dirs* | *--include-from=-*) cat >/dev/null ;;
+    *--files-from=-*) cat >/dev/null; echo >>@STARTED@ ;;
     *) echo >>@STARTED@ ;;
 esac
 exit 0

@@ -386,7 +386,7 @@ FAKE_RSYNC = """#!/bin/sh
 case "$1" in -V | --version) exec @REAL@ "$@" ;; esac
 kind=full
 for word; do
-    case "$word" in --files-from=-) kind=batch ;; esac
+    case "$word" in --dirs) kind=batch ;; esac
 done
 echo "$kind $word" >>@HOME@/started
 for fault in @HOME@/fault-*; do

@@ -116,6 +116,7 @@ class Rig:
             node=str(self.dst),
             trees={1: Settings(str(self.rsync), str(self.src), str(self.dst), extra=extra)},
             rules={1: Rules(())},
+            excluded={1: lambda _name, _is_directory: False},
             rspeed=check(timetable),
             timeout=300.0,
             retry=(0.1, 0.5),
@@ -191,7 +192,7 @@ class Rig:
         found = []
         for line in self.calls_file.read_text().splitlines():
             limit = re.search(r"--bwlimit=(\d+)", line)
-            kind = "batch" if "--files-from=-" in line else "full"
+            kind = "batch" if "--dirs" in line else "full"
             found.append((kind, int(limit[1]) if limit else 0))
         return found
 

@@ -27,6 +27,7 @@ from support.wait import until
 
 from inosync.policy import filters
 from inosync.policy.command import (
+    EVERYTHING,
     NO_NAME,
     REFUSED,
     Settings,
@@ -107,7 +108,7 @@ class Pair:
         return self.run(batch_argv(replace(self.settings, extra=tuple(extra))), names_input(names))
 
     def full(self, *extra: str) -> subprocess.CompletedProcess[bytes]:
-        return self.run(full_argv(replace(self.settings, extra=extra)))
+        return self.run(full_argv(replace(self.settings, extra=extra)), names_input(EVERYTHING))
 
     def due(self, *names: bytes, code: int = 23, extra: Sequence[str] = ()) -> Complaints:
         """What is due after a batch that ends in ``code``, told without and with the target the same."""
@@ -312,7 +313,25 @@ def test_a_missing_source_deletes_nothing(pair: Pair) -> None:
     pair.file("f", side="dst")
     pair.src.rmdir()
     assert verdict(pair.batch(b"./", b"f").returncode) is Verdict.SLOW
-    assert pair.due_full().whole
+    assert verdict(pair.full().returncode) is Verdict.SLOW
+    assert pair.arrived() == {"f"}
+
+
+def test_a_full_begins_with_what_is_in_the_directory_that_it_stands_in(pair: Pair) -> None:
+    pair.file("f")
+    pair.run(full_argv(pair.settings), names_input(EVERYTHING))
+    with subprocess.Popen(
+        full_argv(pair.settings), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as child:
+        assert child.stdin is not None
+        child.stdin.write(NO_NAME)
+        child.stdin.flush()
+        until(lambda: _unread(child) == 0, LIMIT, "the name to be read")
+        pair.src.rename(pair.src.with_name("away"))
+        pair.src.mkdir()
+        child.stdin.write(names_input(EVERYTHING))
+        child.stdin.close()
+        assert child.wait(LIMIT) == 0
     assert pair.arrived() == {"f"}
 
 
@@ -441,7 +460,7 @@ def test_the_line_for_a_shell_does_what_the_call_does(pair: Pair) -> None:
     done = pair.run(["bash", "-c", shell_line(batch_argv(pair.settings), NAMES)])
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(bytes(pair.dst))) == sorted(NAMES)
-    assert pair.run(["bash", "-c", shell_line(full_argv(pair.settings), None)]).returncode == 0
+    assert pair.run(["bash", "-c", shell_line(full_argv(pair.settings), EVERYTHING)]).returncode == 0
 
 
 # Excludes and extra
@@ -489,10 +508,10 @@ def test_an_option_of_the_users_would_delete_whatever_rdelete_is(pair: Pair, opt
 @pytest.mark.parametrize("word", ["--exclude=a!#:+", "--filter=- a!#:+"])
 def test_the_reader_of_options_would_put_the_source_into_a_rule(pair: Pair, word: str) -> None:
     pair.file("f")
-    argv = full_argv(pair.settings)
-    pair.run((*argv[:-2], word, *argv[-2:]))  # the only path that is left is the target: it is listed
+    argv, names = full_argv(pair.settings), names_input(EVERYTHING)
+    pair.run((*argv[:-2], word, *argv[-2:]), names)  # the only path that is left is the target: it is listed
     assert pair.arrived() == set()
-    pair.run((*argv[:-2], word.replace("!", "?"), *argv[-2:]))
+    pair.run((*argv[:-2], word.replace("!", "?"), *argv[-2:]), names)
     assert pair.arrived() == {"f"}
 
 
@@ -839,7 +858,7 @@ def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
     pair.file("z")
     for argv, data, full in (
         (batch_argv(replace(pair.settings, rspeed=2000)), names_input([b"a", b"z"]), False),
-        (full_argv(replace(pair.settings, rspeed=2000)), b"", True),
+        (full_argv(replace(pair.settings, rspeed=2000)), names_input(EVERYTHING), True),
     ):
         pair.file("z")
         (pair.dst / "a").unlink(missing_ok=True)

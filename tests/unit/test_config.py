@@ -16,7 +16,7 @@ from support.configs import config, good, mistakes, text, write
 from inosync.config import Config, ConfigError, NodeSpec, Tree, load
 from inosync.policy import filters
 from inosync.policy.timetable import constant
-from inosync.settings import NOT_YET, REQUIRED, SETTINGS
+from inosync.settings import REQUIRED, SETTINGS
 
 DEFAULT_FILE = Path(__file__).parents[2] / "conf" / "default.py"
 
@@ -38,6 +38,8 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
         rslots=2 * (os.cpu_count() or 1),
         rretry=(1, 300),
         rdelete=True,
+        rguard=True,
+        rwait=False,
         logfile=None,
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
         pattern_files={},
@@ -196,7 +198,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines() -> None:
     source = (
         "rspeed = 1\nwpaths = ['nowhere', 'file']\nrpaths = ['/', 3]\n"
         "rnodes = ['-x', {'node': 'h'}, {'node': 'i:', 'rspeed': -1}, 'i:']\n"
-        "rexclude = []\nedelay = -1\nemask = ['X']\nrguard = True\nif True:\n    rspeed = -1\n"
+        "rexclude = []\nedelay = -1\nemask = ['X']\nrguard = 1\nif True:\n    rspeed = -1\n"
         "def f():\n    rspeed = 0\n"
     )
     found = mistakes(source)
@@ -292,11 +294,11 @@ def test_arbitrary_values_end_in_a_config_or_in_mistakes(here: Path, values: dic
 
 
 def uncommented(source: str) -> str:
-    """The file with every setting that is commented out put into force, the ones without effect aside."""
+    """The file with every setting that is commented out put into force."""
     lines, inside = [], False
     for line in source.splitlines():
         match = re.match(r"# ([a-z]+) = ", line)
-        starts = match is not None and match[1] not in NOT_YET
+        starts = match is not None
         lines.append(line.removeprefix("# ") if starts or inside else line)
         inside = line.endswith("[") if starts else inside and line != "# ]"
     return "\n".join(lines)
@@ -310,7 +312,7 @@ def test_the_reference_file_shows_every_setting_with_its_default(here: Path) -> 
     assert set(re.findall(r"^([a-z]+) = ", source, re.MULTILINE)) == required
     set_in_file: dict[str, object] = {}
     exec(uncommented(source), {}, set_in_file)
-    assert set(set_in_file) == set(SETTINGS) - NOT_YET
+    assert set(set_in_file) == set(SETTINGS)
     for name in set_in_file.keys() - required - {"rsync"}:
         check = SETTINGS[name].check
         assert check(set_in_file[name]) == check(SETTINGS[name].default), name

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inosync.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
-from inosync.messages import Batch, Change, Kind, Part
+from inosync.messages import Batch, Change, Kind, Part, Source
 from inosync.node import Node
 from inosync.policy import lifecycle
 from inosync.policy.filters import Rules, excludes
@@ -138,6 +138,35 @@ class FakeNode:
         self.step(lifecycle.Found())
 
 
+class FakeGate:
+    """A guard that does what the test says."""
+
+    def __init__(self) -> None:
+        self.halted: dict[int, str] = {}
+        self.epoch = 0
+        self.lost: set[int] = set()
+        """What the next look will find to be lost."""
+        self.looks: list[int] = []
+
+    def halt(self, tree: int) -> None:
+        self.halted[tree] = "gone"
+        self.epoch += 1
+
+    def go_on(self, tree: int) -> None:
+        del self.halted[tree]
+        self.epoch += 1
+
+    def check(self, tree: int) -> bool:
+        self.looks.append(tree)
+        if tree in self.lost:
+            self.lost.discard(tree)
+            self.halt(tree)
+        return tree not in self.halted
+
+    def source(self, tree: int, full: bool) -> Source | None:
+        return Source((tree, self.epoch), full)
+
+
 @dataclass
 class World:
     """The master: its clock, its timers, a journal and some nodes."""
@@ -150,12 +179,14 @@ class World:
     granted: list[str] = field(default_factory=list)
     """The nodes that were let go on, in order."""
 
+    gate: FakeGate = field(default_factory=lambda: FakeGate())
+
     def __post_init__(self) -> None:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.timers_set = 0
         self.dispatch = Dispatcher(
-            self.journal, str(self.directory / "spool"), self.slots, lambda: self.now, self._at
+            self.journal, str(self.directory / "spool"), self.slots, lambda: self.now, self._at, self.gate
         )
         (self.directory / "spool").mkdir(exist_ok=True)
 
@@ -224,6 +255,11 @@ def world(tmp_path: Path) -> World:
 
 
 def parts(batch: Batch) -> tuple[Part, ...]:
+    """What is in a batch, whatever its sources have to be."""
+    return tuple(replace(part, source=None) for part in raw_parts(batch))
+
+
+def raw_parts(batch: Batch) -> tuple[Part, ...]:
     return cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
 
 
@@ -478,16 +514,49 @@ def test_one_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> 
     assert world.busy == ["n2", "n3"]
 
 
+def test_a_root_is_looked_at_once_before_a_batch_is_cut_for_all(world: World) -> None:
+    nodes = world.add(3, cursor=world.journal.head)
+    world.slots = world.dispatch.slots = 3
+    world.change(1)
+    world.offer()
+    assert world.gate.looks == [1]
+    assert [raw_parts(node.sent[0]) for node in nodes] == 3 * [
+        (Part(1, False, (b"f0",), Source((1, 0), False)),)
+    ]
+
+
+def test_what_is_lost_when_a_batch_is_cut_is_not_in_it_and_the_rest_is(world: World) -> None:
+    (node,) = world.add(1, cursor=world.journal.head)
+    node.view = View({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
+    node.ready = [Change(1, b"x", Kind.NAME), Change(2, b"y", Kind.NAME)]
+    world.gate.lost = {1}
+    world.dispatch.offer(node.real)
+    assert parts(node.sent[0]) == (Part(2, False, (b"y",)),)
+    assert node.ready == [Change(1, b"x", Kind.NAME)]  # it is due as before
+
+
+def test_what_was_cut_before_is_not_sent_after_another_look(world: World) -> None:
+    first, second = world.add(2, cursor=world.journal.head)
+    world.change(1)
+    world.dispatch.offer(first.real)
+    world.gate.epoch += 1
+    world.dispatch.offer(second.real)
+    assert [part.source for node in (first, second) for part in raw_parts(node.sent[0])] == [
+        Source((1, 0), False),
+        Source((1, 1), False),
+    ]
+
+
 def test_one_that_needs_no_slot_any_more_lets_the_next_one_have_it(world: World) -> None:
     nodes = world.add(4)
     world.offer()
-    world.dispatch.halted.add(1)  # all that it waited for
+    world.gate.halt(1)  # all that it waited for
     world.dispatch.offer(nodes[2].real)
     nodes[0].done()
     nodes[1].done()
     world.wait()
     assert world.busy == []
-    world.dispatch.halted.discard(1)
+    world.gate.go_on(1)
     for node in nodes[2:]:
         node.cursor = -1
         world.dispatch.offer(node.real)

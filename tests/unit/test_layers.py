@@ -29,10 +29,21 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "lookout", "overview", "trees"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(
-        {"deletions", "display", "line", "names", "spare", "spares", "task", "throttle", "transfer"}
+        {
+            "deletions",
+            "display",
+            "line",
+            "names",
+            "spare",
+            "spares",
+            "standing",
+            "task",
+            "throttle",
+            "transfer",
+        }
     ),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }

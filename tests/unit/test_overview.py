@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from inosync.dispatch import Dispatcher
+from inosync.guard import Guard
 from inosync.node import Node
 from inosync.overview import SHOW, Overview
 from inosync.policy.lifecycle import Phase, State
@@ -34,6 +35,9 @@ class World:
     def __len__(self) -> int:
         return 1
 
+    def reasons(self, _trees: object) -> list[str]:
+        return []
+
     def oldest(self, _node: Node) -> None:
         self.looks += 1
         self.now += self.cost
@@ -52,7 +56,7 @@ def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
     monkeypatch.setattr(process, "set_title", lambda _title: None)
     w = World(cost)
     node = {"n": cast(Node, w)}
-    overview = Overview("f", node, cast(Dispatcher, w), cast(Watcher, w), 10.0, lambda: w.now)
+    overview = Overview("f", node, cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w), 10.0, lambda: w.now)
     until = w.now + 100
     while w.now < until:
         overview.refresh()

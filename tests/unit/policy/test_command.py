@@ -54,10 +54,12 @@ def test_full_compares_everything_and_tells_its_progress() -> None:
     assert full_argv(PLAIN) == (
         "/usr/bin/rsync",
         "-rlptgoD",
+        "--files-from=-",
         "--delete",
         "--modify-window=-1",
         "--info=progress2",
         "--outbuf=L",
+        "--from0",
         "/srv/www/",
         "a.mirror.com:/srv/www",
     )
@@ -66,7 +68,7 @@ def test_full_compares_everything_and_tells_its_progress() -> None:
 def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
     s = replace(PLAIN, rules=filters.excludes(["*.tmp", "+ b"]), rspeed=50, extra=("-z", "-e", "ssh -p 22"))
     middle = ("--exclude=*.tmp", "--include=b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
-    assert full_argv(s)[-8:] == (*middle, "/srv/www/", s.target)
+    assert full_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target)
     assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
 
 
@@ -186,10 +188,6 @@ def test_bash_gives_rsync_exactly_these_arguments_and_names(names: list[bytes], 
     assert line.isprintable()
     done = subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
     assert done.stdout == b"--from0\0" + word + b"\0\1" + names_input(names)
-
-
-def test_without_names_there_is_no_pipe() -> None:
-    assert shell_line(("/usr/bin/rsync", "-a", "/a b/", "h:/d"), None) == "/usr/bin/rsync -a '/a b/' h:/d"
 
 
 def test_a_digit_after_an_escape_stays_a_digit() -> None:

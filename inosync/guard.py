@@ -1,0 +1,210 @@
+"""The guard: a tree whose root was lost is not mirrored until it is back, or its loss is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from inosync.messages import Source
+from inosync.policy import guard
+from inosync.policy.guard import Look, Memory
+from inosync.system import entries, mounts
+from inosync.watcher import Watcher
+
+CALM = 10
+"""A root that is filled again is compared when it was left alone for edelay, or after so many times that."""
+
+
+@dataclass(slots=True)
+class _Post:
+    """What is known of one tree."""
+
+    wpath: str
+    excluded: Callable[[bytes, bool], bool]
+    memory: Memory = field(default_factory=Memory)
+    missing: bool = False
+    """Whether the watcher has lost its root, and will tell when there is one again."""
+    back_at: float | None = None
+    """Since when there is something in it again, while it is halted ..."""
+    stirred_at: float = 0.0
+    """... and when anything last happened there."""
+
+
+class Guard:
+    """``patience`` is edelay; ``trip`` is told of a tree that is halted, and why. Times by the clock."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        patience: float,
+        on: bool,
+        trip: Callable[[int, str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.patience = patience
+        self.halted: dict[int, str] = {}
+        """The trees of which nothing is sent, and why."""
+        self.epoch = 0
+        """Changes with what ``source`` says."""
+        self._on = on
+        self._watcher, self._trip, self._clock = watcher, trip, clock
+        self._posts: dict[int, _Post] = {}
+
+    # Trees -------------------------------------------------------------------------------------------
+
+    def add(self, tree: int, wpath: str, excluded: Callable[[bytes, bool], bool]) -> None:
+        """Guard a tree."""
+        self._posts[tree] = _Post(wpath, excluded)
+
+    def remove(self, tree: int) -> None:
+        """Guard a tree no longer."""
+        del self._posts[tree]
+        self.halted.pop(tree, None)
+
+    def refilter(self, tree: int, excluded: Callable[[bytes, bool], bool]) -> None:
+        """Other entries are mirrored."""
+        post = self._posts[tree]
+        post.excluded, post.memory = excluded, guard.refiltered(post.memory)
+        self.epoch += 1
+
+    def turn(self, on: bool) -> None:
+        """Be on or off from now on."""
+        if on != self._on:
+            self._on = on
+            self.epoch += 1
+            for post in self._posts.values():  # it was not looked at while this was off
+                post.memory = guard.refiltered(post.memory)
+
+    # What is to be sent ------------------------------------------------------------------------------
+
+    def check(self, tree: int) -> bool:
+        """Look at a tree's root, before anything of it is sent; False if nothing must be."""
+        post = self._posts[tree]
+        if tree in self.halted:
+            return False
+        if not self._on:
+            return True
+        self._watcher.check(tree)
+        if tree in self.halted:
+            return False
+        look, now = self._look(post), self._clock()
+        if look is None:
+            return True  # the watcher will find out, and the worker does
+        if lost := guard.judge(post.memory, look, now, self.patience):
+            self._halt(tree, lost)
+            return False
+        memory = guard.seen(post.memory, look, now)
+        if memory != post.memory:
+            post.memory = memory
+            self.epoch += 1
+        return True
+
+    def source(self, tree: int, full: bool) -> Source | None:
+        """What the root has to be for a transfer of a tree that was just checked."""
+        identity, memory = self._watcher.identity(tree), self._posts[tree].memory
+        if not self._on or identity is None:
+            return None
+        whole = guard.is_loss(memory, self._clock(), self.patience) or (full and guard.is_doubtful(memory))
+        return Source(identity, whole)
+
+    def held(self, tree: int) -> None:
+        """A worker has not sent something of a tree, since its root was not what it had to be.
+
+        Of a root that was never seen to have anything in it, it has found out that the node has something.
+        """
+        if not self.check(tree) or not self._on:
+            return
+        post = self._posts[tree]
+        look = self._look(post)
+        if look is not None and look.entries == 0 and guard.is_doubtful(post.memory):
+            self._halt(tree, "is empty, and nodes have files")
+
+    def _look(self, post: _Post) -> Look | None:
+        """None if it cannot be looked at."""
+        try:
+            directory = entries.open_directory(post.wpath)
+        except OSError:
+            return None
+        try:
+            found = entries.count(directory, post.excluded, guard.MANY)
+        except OSError:
+            return None
+        finally:
+            os.close(directory)
+        memory = post.memory
+        if memory.entries is not None and not memory.replaced and not post.missing:
+            # It is the directory that it was, so that nothing was mounted or unmounted there.
+            return Look(found, memory.mounted)
+        return Look(found, mounts.mounted(post.wpath), mounts.expected(post.wpath))
+
+    # Halted, and back again --------------------------------------------------------------------------
+
+    def _halt(self, tree: int, lost: str) -> None:
+        post = self._posts[tree]
+        post.back_at = None
+        self.halted[tree] = f"{post.wpath} {lost}"
+        self.epoch += 1
+        self._trip(tree, self.halted[tree])
+
+    def lost(self, tree: int, why: str) -> None:
+        """The watcher has lost the root."""
+        post = self._posts[tree]
+        post.missing = True
+        post.memory = guard.lost(post.memory)
+        self.halted[tree] = why
+        self.epoch += 1
+
+    def found(self, tree: int) -> bool:
+        """All of a tree is watched (again); whether it may be compared."""
+        post = self._posts[tree]
+        if post.missing:
+            post.missing = False
+            self.halted.pop(tree, None)
+        self.epoch += 1
+        return self.check(tree)
+
+    def stirred(self, tree: int) -> None:
+        """Something happens in a tree that is halted."""
+        self._posts[tree].stirred_at = self._clock()
+
+    def back(self) -> list[int]:
+        """The halted trees that are to be mirrored again: they are not halted any more."""
+        return [tree for tree in list(self.halted) if self._is_back(tree)]
+
+    def _is_back(self, tree: int) -> bool:
+        post, now = self._posts[tree], self._clock()
+        if post.missing:
+            return False  # the watcher will tell
+        look = self._look(post)
+        if self._on and (look is None or look.entries == 0 or guard.judge(post.memory, look, now, 0.0)):
+            post.back_at = None
+            return False
+        if post.back_at is None:
+            post.back_at = post.stirred_at = now
+        # What is put back file by file is not to be compared, and deleted but for the first one, at once.
+        calm = now - post.stirred_at >= self.patience or now - post.back_at >= CALM * self.patience
+        if self._on and not calm:
+            return False
+        return self._release(tree)
+
+    def _release(self, tree: int) -> bool:
+        del self.halted[tree]
+        self.epoch += 1
+        return True
+
+    def accept(self) -> list[int]:
+        """What was found is meant: the trees that are not halted any more. Those without a root stay so."""
+        trees = [tree for tree in self.halted if not self._posts[tree].missing]
+        for tree in trees:
+            self._posts[tree].memory = guard.ACCEPTED
+            self._release(tree)
+        return trees
+
+    def reasons(self, trees: Iterable[int]) -> list[str]:
+        """Why those of these trees that are halted are halted, for titles, with what to do."""
+        return [self._told(tree) for tree in trees if tree in self.halted]
+
+    def _told(self, tree: int) -> str:
+        why = self.halted[tree]
+        return why if self._posts[tree].missing else f"{why} (meant? kill -USR2 {os.getpid()})"

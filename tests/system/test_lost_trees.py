@@ -1,0 +1,579 @@
+"""The loss of a whole tree is not mirrored: roots that are moved, removed, replaced, unmounted or emptied.
+
+Each test asks after everything that it does whether a node has lost a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support import procs
+from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support.wait import until
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+FILES = ("one", "two", "sub/three", "sub/deep/four")
+
+
+@dataclass
+class Setup:
+    """A daemon with two local nodes and two trees, not started. The second tree has no loss."""
+
+    home: Path
+    daemon: Daemon
+    rsync: FakeRsync
+    trees: tuple[str, ...] = ("tree", "other")
+    settings: dict[str, object] = field(default_factory=dict)
+    beats: int = 0
+
+    @property
+    def root(self) -> Path:
+        return self.home / "tree"
+
+    def copy(self, node: str, tree: str = "tree") -> Path:
+        return self.home / "nodes" / node / tree
+
+    def configure(self, **settings: object) -> None:
+        for node in "ab":
+            (self.home / "nodes" / node).mkdir(parents=True, exist_ok=True)
+        self.settings.update(settings)
+        self.daemon.configure(
+            {
+                "wpaths": [str(self.home / tree) for tree in self.trees],
+                "rpaths": list(self.trees),
+                "rnodes": [
+                    {"node": f"{self.home}/nodes/a/", "name": "a", "rwarm": False},
+                    {"node": f"{self.home}/nodes/b/", "name": "b"},
+                ],
+                "rsync": str(self.rsync.path),
+                **FAST,
+                **self.settings,
+            }
+        )
+
+    def reload(self, **settings: object) -> None:
+        self.configure(**settings)
+        since = len(self.daemon.log())
+        self.daemon.hup()
+        self.daemon.until_logged(r"default\.py reloaded", since=since)
+
+    def start(self) -> None:
+        self.daemon.start()
+        self.until_level()
+
+    def until_level(self) -> None:
+        pairs = [(self.home / tree, self.copy(node, tree)) for tree in self.trees for node in "ab"]
+        self.daemon.until_level(pairs, nodes=2)
+
+    def until_halted(self, why: str) -> None:
+        """Both nodes are halted, and ps and the log say why; nothing was lost, then or when others go on."""
+        for node in "ab":
+            self.daemon.until_state(node, ("halted",))
+            self.until_title(node, why)
+        until(
+            lambda: "2 halted" in self.daemon.title() and why in self.daemon.title(),
+            30,
+            f"{why!r} in the master's title",
+        )
+        self.daemon.until_logged(f"ERROR: .*{re.escape(why)}.*nothing of it is mirrored until")
+        self.nothing_is_lost()
+        self.others_go_on()
+        self.nothing_is_lost()
+
+    def until_title(self, node: str, text: str) -> None:
+        until(lambda: text in self.title(node), 30, f"{text!r} in the title of {node}: {self.title(node)}")
+
+    def title(self, node: str) -> str:
+        pid = self.daemon.workers().get(node)
+        return procs.title(pid) if pid else ""
+
+    def nothing_is_lost(self) -> None:
+        for node in "ab":
+            missing = [name for name in FILES if not (self.copy(node) / name).exists()]
+            assert not missing, f"{node} has lost {missing}\n{self.daemon.log_tail()}"
+
+    def keeps_all(self) -> bool:
+        """True, or a failure at once."""
+        self.nothing_is_lost()
+        return True
+
+    def others_go_on(self) -> None:
+        """What changes in the other tree arrives, and so is after whatever could have been sent before."""
+        for _ in range(3):
+            self.beats += 1
+            text = f"{self.beats}"
+            (self.home / "other" / "beat").write_text(text)
+            for node in "ab":
+                beat = self.copy(node, "other") / "beat"
+                until(lambda: beat.exists() and beat.read_text() == text, 30, f"beat {text} on {node}")  # noqa: B023
+
+    def until_gone(self, *nodes: str) -> None:
+        for node in nodes:
+            until(lambda: not os.listdir(self.copy(node)), 30, f"{node} to be empty")  # noqa: B023
+
+    def accept(self) -> None:
+        self.daemon.signal(signal.SIGUSR2)
+
+
+def fill(root: Path) -> None:
+    for name in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def empty(root: Path) -> None:
+    """rm -rf root/*"""
+    for name in os.listdir(root):
+        path = root / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def make_setup(home: Path, daemon: Daemon) -> Setup:
+    setup = Setup(home, daemon, FakeRsync(home / "fake"))
+    for tree in setup.trees:
+        (home / tree).mkdir()
+    fill(setup.root)
+    (home / "other" / "beat").write_text("0")
+    setup.configure()
+    return setup
+
+
+@pytest.fixture
+def setup(tmp_path: Path, daemon: MakeDaemon) -> Setup:
+    return make_setup(tmp_path, daemon({}, ("-v",)))
+
+
+# How a root is lost --------------------------------------------------------------------------------------
+
+
+def is_moved_away(s: Setup) -> Callable[[], None]:
+    s.root.rename(s.home / "away")
+
+    def put_back() -> None:
+        (s.home / "away").rename(s.root)
+
+    return put_back
+
+
+def is_replaced_by_an_empty_one(s: Setup) -> Callable[[], None]:
+    s.root.rename(s.home / "away")
+    s.root.mkdir()
+
+    def put_back() -> None:
+        s.root.rmdir()
+        (s.home / "away").rename(s.root)
+
+    return put_back
+
+
+def is_removed(s: Setup) -> Callable[[], None]:
+    shutil.rmtree(s.root)
+
+    def put_back() -> None:
+        fill(s.home / "new")
+        (s.home / "new").rename(s.root)
+
+    return put_back
+
+
+def is_removed_and_made_again(s: Setup) -> Callable[[], None]:
+    shutil.rmtree(s.root)
+    s.root.mkdir()
+    return lambda: fill(s.root)
+
+
+def becomes_a_link_to_an_empty_one(s: Setup) -> Callable[[], None]:
+    s.root.rename(s.home / "away")
+    (s.home / "nothing").mkdir()
+    s.root.symlink_to("nothing")
+
+    def put_back() -> None:
+        s.root.unlink()
+        (s.home / "away").rename(s.root)
+
+    return put_back
+
+
+def is_emptied(s: Setup) -> Callable[[], None]:
+    kept = Path(tempfile.mkdtemp(dir=s.home))
+    for name in os.listdir(
+        s.root
+    ):  # at once, or else what is gone first may be sent before the last has gone
+        (s.root / name).rename(kept / name)
+
+    def put_back() -> None:
+        for name in os.listdir(kept):
+            (kept / name).rename(s.root / name)
+
+    return put_back
+
+
+Loss = Callable[[Setup], Callable[[], None]]
+NOT_THERE = (is_moved_away, is_removed)
+EMPTY = (is_replaced_by_an_empty_one, is_removed_and_made_again, becomes_a_link_to_an_empty_one, is_emptied)
+
+
+def suspended(s: Setup, action: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+    """Do something while the master sees nothing of it: then it is one event, whatever the machine does."""
+    os.kill(s.daemon.pid, signal.SIGSTOP)
+    try:
+        until(
+            lambda: (p := procs.look(s.daemon.pid)) is not None and p.state == "T", 30, "the master to stop"
+        )
+        return action()
+    finally:
+        os.kill(s.daemon.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("loss", [*NOT_THERE, *EMPTY])
+def test_nothing_is_deleted_when_a_root(loss: Loss, setup: Setup) -> None:
+    s = setup
+    s.start()
+    put_back = suspended(s, lambda: loss(s))
+    s.until_halted(str(s.root))
+    put_back()
+    s.until_level()
+    s.nothing_is_lost()
+    assert "halted" not in s.daemon.title()
+    (s.root / "after").write_text("after")
+    (s.root / "one").unlink()  # what is deleted one by one is mirrored as ever
+    s.until_level()
+
+
+@pytest.mark.parametrize("loss", EMPTY)
+def test_the_loss_is_mirrored_when_the_operator_says_so_after_a_root(loss: Loss, setup: Setup) -> None:
+    s = setup
+    s.start()
+    suspended(s, lambda: loss(s))
+    s.until_halted(f"{s.root} is empty")
+    s.daemon.until_logged(f"If this is meant: kill -USR2 {s.daemon.pid}, or rguard = False")
+    s.accept()
+    s.until_gone("a", "b")
+    s.until_level()
+    s.daemon.until_logged(f"{re.escape(str(s.root))}: what it is now is accepted")
+    fill(s.root)
+    s.until_level()
+    suspended(s, lambda: is_emptied(s))  # it was meant once, not for ever
+    s.until_halted(f"{s.root} is empty")
+
+
+def test_a_root_that_is_not_there_cannot_be_accepted(setup: Setup) -> None:
+    s = setup
+    s.start()
+    s.accept()
+    s.daemon.until_logged("nothing is halted")
+    is_moved_away(s)
+    s.until_halted(str(s.root))
+    s.accept()
+    s.daemon.until_logged("that cannot be accepted: make the directory")
+    s.until_halted(str(s.root))
+    s.root.mkdir()
+    s.until_halted(f"{s.root} is empty")
+    s.accept()
+    s.until_gone("a", "b")
+    s.until_level()
+
+
+def test_without_the_guard_the_loss_is_mirrored(setup: Setup) -> None:
+    s = setup
+    s.configure(rguard=False)
+    s.start()
+    suspended(s, lambda: is_replaced_by_an_empty_one(s))
+    s.until_gone("a", "b")
+    fill(s.root)
+    s.until_level()
+    s.reload(rguard=True)
+    suspended(s, lambda: is_removed_and_made_again(s))
+    s.until_halted(f"{s.root} is empty")
+    s.reload(rguard=False)
+    s.until_gone("a", "b")
+    s.until_level()
+
+
+def test_the_one_entry_of_a_root_may_go(setup: Setup) -> None:
+    s = setup
+    empty(s.root)
+    (s.root / "only").mkdir()
+    (s.root / "only" / "file").write_text("")
+    s.start()
+    shutil.rmtree(s.root / "only")
+    s.until_gone("a", "b")
+    s.until_level()
+    assert "nothing of it is mirrored" not in s.daemon.log()
+
+
+def test_what_is_excluded_does_not_count(setup: Setup) -> None:
+    s = setup
+    (s.root / "lost+found").mkdir()
+    s.configure(rexcludes=["/lost+found"])
+    s.daemon.start()
+    s.daemon.until_level(
+        [(s.root, s.copy(node)) for node in "ab"], ignore=lambda name: name == b"lost+found", nodes=2
+    )
+
+    def all_but_one() -> Callable[[], None]:
+        put_back = is_emptied(s)
+        (s.root / "lost+found").mkdir()
+        return put_back
+
+    suspended(s, all_but_one)
+    s.until_halted(f"{s.root} is empty")
+    for name in ("lost+found/x", "lost+found/y"):  # nor is this a return
+        (s.root / name).write_text("")
+        s.others_go_on()
+    s.until_halted(f"{s.root} is empty")
+
+
+def test_what_is_put_back_file_by_file_deletes_nothing_meanwhile(setup: Setup) -> None:
+    s = setup
+    s.start()
+    s.reload(edelay=4)
+    suspended(s, lambda: is_emptied(s))
+    s.until_halted(f"{s.root} is empty")
+    for name in FILES:
+        (s.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (s.root / name).write_text(name)
+        over = time.monotonic() + 1.5  # longer than the master's second between two looks
+        until(lambda: s.keeps_all() and time.monotonic() > over, 30, "nothing to happen")  # noqa: B023
+    s.until_level()
+
+
+# While something runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", EMPTY)
+def test_nothing_is_deleted_when_before_a_full_mirror_has_begun_a_root(loss: Loss, setup: Setup) -> None:
+    """Its rsync is started, and has not connected; as over a slow ssh."""
+    s = setup
+    s.start()
+    s.rsync.hold("a")
+    s.rsync.hold("b")
+    full = len(s.rsync.starts("full "))
+    for node in "ab":  # its successor compares nothing, but a reload with another extra does
+        assert node in s.daemon.workers()
+    s.reload(extra="--compress")
+    until(lambda: len(s.rsync.starts("full ")) == full + 2, 30, "the full mirrors to be started")
+    put_back = suspended(s, lambda: loss(s))
+    s.rsync.mend("a")
+    s.rsync.mend("b")
+    s.until_halted(str(s.root))
+    put_back()
+    s.until_level()
+
+
+@pytest.mark.parametrize("loss", EMPTY)
+def test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root(
+    loss: Loss, setup: Setup
+) -> None:
+    """The master is stopped for that long, so that the worker is alone with it."""
+    s = setup
+    s.start()
+    s.rsync.hold("a")
+    full = len(s.rsync.starts("full "))
+    s.reload(extra="--compress")
+    until(lambda: len(s.rsync.starts("full ")) >= full + 1, 30, "a full mirror to be started")
+    [worker] = [pid for node, pid in s.daemon.workers().items() if node == "a"]
+
+    def all_of_it() -> Callable[[], None]:
+        put_back = loss(s)
+        s.rsync.mend("a")
+        until(lambda: not s.daemon.rsyncs("a"), 30, "the worker to be through")
+        s.nothing_is_lost()
+        return put_back
+
+    put_back = suspended(s, all_of_it)
+    assert procs.look(worker) is not None
+    s.until_halted(str(s.root))
+    put_back()
+    s.until_level()
+
+
+@pytest.mark.parametrize("loss", [*NOT_THERE, *EMPTY])
+def test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root(loss: Loss, setup: Setup) -> None:
+    s = setup
+    s.start()
+    s.rsync.fault("a", "exit 12")
+    (s.root / "one").write_text("other content")
+    (s.root / "sub" / "deep" / "four").unlink()
+    (s.root / "sub" / "deep" / "four").write_text("other content")
+    s.daemon.until_state("a", ("retry",))
+    put_back = suspended(s, lambda: loss(s))
+    s.daemon.until_state("b", ("halted",))
+    s.nothing_is_lost()
+    s.rsync.mend("a")
+    s.until_halted(str(s.root))
+    put_back()
+    s.until_level()
+
+
+def test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied(setup: Setup) -> None:
+    s = setup
+    s.start()
+    assert s.daemon.stop() == 0
+    slow = {"node": f"{s.home}/nodes/a/", "name": "a", "rspeed": 100}
+    fast = {"node": f"{s.home}/nodes/b/", "name": "b"}
+    for name in FILES:
+        (s.root / name).write_bytes(os.urandom(500_000))
+    s.configure(rnodes=[slow, fast])
+    s.daemon.start()
+    until(lambda: any(s.copy("a").glob("**/.*.??????")), 60, "a transfer")
+    put_back = suspended(s, lambda: is_emptied(s))
+    s.until_halted(f"{s.root} is empty")
+    s.daemon.until_logged("a: full mirror held back")
+    put_back()
+    s.reload(rnodes=[{**slow, "rspeed": 0}, fast])
+    s.until_level()
+
+
+# Starts --------------------------------------------------------------------------------------------------
+
+
+def test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_something(setup: Setup) -> None:
+    s = setup
+    s.start()
+    assert s.daemon.stop() == 0
+    put_back = is_emptied(s)
+    s.daemon.start()
+    s.until_halted(f"{s.root} is empty, and nodes have files")
+    put_back()
+    s.until_level()
+    s.nothing_is_lost()
+    assert s.daemon.stop() == 0
+    is_removed_and_made_again(s)
+    s.daemon.start()
+    s.until_halted(f"{s.root} is empty")
+    s.accept()
+    s.until_gone("a", "b")
+    s.until_level()
+
+
+def test_an_empty_root_is_none_if_no_node_has_anything(setup: Setup) -> None:
+    s = setup
+    empty(s.root)
+    s.start()
+    (s.root / "file").write_text("")
+    s.until_level()
+    (s.root / "file").unlink()
+    s.until_level()
+    assert "nothing of it is mirrored" not in s.daemon.log()
+
+
+def test_a_root_that_is_not_there_at_the_start_is_waited_for_if_that_is_wanted(setup: Setup) -> None:
+    s = setup
+    s.start()
+    assert s.daemon.stop() == 0
+    put_back = is_moved_away(s)
+    s.daemon.start(ready=False)
+    assert s.daemon.wait() == 78
+    assert re.search(r"wpaths: '.*/tree': does not exist; .* rwait = True", s.daemon.log())
+    s.configure(rwait=True)
+    s.daemon.start()
+    s.until_halted(f"{s.root}: No such file or directory")
+    put_back()
+    s.until_level()
+    s.nothing_is_lost()
+
+
+# Mounts --------------------------------------------------------------------------------------------------
+
+IN_NAMESPACE = """\
+import os, sys
+command = ["unshare", "-m", "--propagation", "private", sys.executable, {launcher!r}, *sys.argv[1:]]
+os.execvp(command[0], command)
+"""
+
+
+@dataclass
+class Mounts:
+    """A setup whose daemon lives in a mount namespace of its own, where a test can mount."""
+
+    setup: Setup
+
+    def run(self, *command: str) -> None:
+        subprocess.run(
+            ["nsenter", "-t", str(self.setup.daemon.pid), "-m", *command],
+            stdin=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    probe = ["unshare", "-m", "--propagation", "private", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or not shutil.which("nsenter") or not shutil.which("unshare"):
+        pytest.skip("only root mounts, with unshare and nsenter")
+    done = subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted in a namespace: {done.stderr.strip()}")
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(IN_NAMESPACE.format(launcher=str(LAUNCHER)))
+    env = {"LIBMOUNT_FSTAB": str(tmp_path / "fstab")}
+    s = make_setup(tmp_path, Daemon(tmp_path / "inosync", {}, ("-v",), env, launcher))
+    try:
+        yield Mounts(s)
+    finally:
+        s.daemon.close()
+
+
+@pytest.mark.parametrize("in_fstab", [True, False], ids=["in fstab", "not in fstab"])
+@pytest.mark.parametrize("below", [True, False], ids=["files below", "nothing below"])
+def test_a_root_that_is_unmounted_is_waited_for(in_fstab: bool, below: bool, mounts: Mounts) -> None:
+    s = mounts.setup
+    source = s.home / "source"
+    fill(source)
+    empty(s.root)
+    if below:
+        (s.root / "below").write_text("what the mount hides")
+    if in_fstab:
+        (s.home / "fstab").write_text(f"# comment\n{source} {s.root} none bind 0 0\n")
+    # Whoever stands in it keeps it from being unmounted.
+    s.configure(
+        rwarm=False,
+        rwait=True,
+        rnodes=[{"node": f"{s.home}/nodes/{node}/", "name": node, "rwarm": False} for node in "ab"],
+    )
+    away = s.root.rename(s.home / "away")
+    s.daemon.start()
+    s.daemon.until_logged(f"{re.escape(str(s.root))}: No such file")
+    away.rename(s.root)
+    if in_fstab:
+        s.daemon.until_logged(f"{re.escape(str(s.root))} is not mounted")
+        s.others_go_on()
+        assert not s.copy("a").exists()
+    mounts.run("mount", "--bind", str(source), str(s.root))
+    copies = [(source, s.copy(node)) for node in "ab"]
+    s.daemon.until_level(copies, nodes=2)
+    for how in ("-v", "-l"):
+        until(lambda: not s.daemon.rsyncs(), 30, "no rsync to stand in it")
+        mounts.run("umount", how, str(s.root))
+        s.until_halted(f"{s.root} is not mounted")
+        mounts.run("mount", "--bind", str(source), str(s.root))
+        s.daemon.until_level(copies, nodes=2)
+    mounts.run("umount", str(s.root))
+    s.until_halted(f"{s.root} is not mounted")
+    s.accept()
+    s.until_level()
+    assert os.listdir(s.copy("a")) == (["below"] if below else [])
+
+
+def test_a_mount_point_in_fstab_that_does_not_exist_is_waited_for(mounts: Mounts) -> None:
+    s = mounts.setup
+    s.start()
+    assert s.daemon.stop() == 0
+    put_back = is_moved_away(s)
+    (s.home / "fstab").write_text(f"tmpfs {s.root} tmpfs defaults 0 0\n")
+    s.daemon.start()
+    s.until_halted(f"{s.root}: No such file or directory")
+    put_back()
+    s.until_halted(f"{s.root} is not mounted")

@@ -1,0 +1,72 @@
+"""Mount points: in fstab, as people write it, and in the kernel's table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inosync.system import mounts
+
+FSTAB = rb"""
+# /etc/fstab: static file system information.
+UUID=0-1 / ext4 errors=remount-ro 0 1
+#/dev/sda2 /commented ext4 defaults 0 2
+  # LABEL=x /indented ext4
+/dev/sdb1	/srv/www/	ext4	defaults,noauto	0 2
+/dev/sdc1 /with\040space\011and\134tab xfs
+/dev/sdd1 none swap sw 0 0
+/dev/sde1 swap swap sw 0 0
+/dev/sdf1
+nfs:/x\040y /latin1\344 nfs
+"""
+
+
+def test_mount_points_are_read_as_getmntent_does() -> None:
+    assert list(mounts.in_fstab(FSTAB)) == [b"/", b"/srv/www", b"/with space\tand\\tab", b"/latin1\xe4"]
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"#", b"a", b"a b", b"\0\xff \\0 \\999", b"x /\\08"])
+def test_whatever_stands_in_it_it_is_read(text: bytes) -> None:
+    assert all(point.startswith(b"/") for point in mounts.in_fstab(text))
+
+
+def test_a_wpath_is_found_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    table = tmp_path / "fstab"
+    environ = {"LIBMOUNT_FSTAB": str(table)}
+    for written, asked in (("real", "link"), ("link", "real"), ("link/", "link"), ("missing", "missing")):
+        table.write_text(f"tmpfs {tmp_path}/{written} tmpfs\n")
+        assert mounts.expected(str(tmp_path / asked), environ), (written, asked)
+    assert not mounts.expected(str(tmp_path), environ)
+
+
+def test_without_a_fstab_nothing_is_expected(tmp_path: Path) -> None:
+    assert not mounts.expected("/", {"LIBMOUNT_FSTAB": str(tmp_path / "none")})
+
+
+TABLE = rb"""25 1 259:1 / / rw,relatime shared:1 - ext4 /dev/root rw
+30 25 0:26 /sub /a\040b rw - tmpfs tmpfs rw
+"""
+
+
+def test_what_is_mounted_is_told_by_the_kernel(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(TABLE)
+    assert mounts.in_mountinfo(TABLE) == {b"/", b"/a b"}
+    assert mounts.mounted("/", str(table))
+    assert mounts.mounted("/a b", str(table))
+    assert not mounts.mounted("/a", str(table))
+
+
+def test_of_this_machine_at_least_the_root_and_proc_are_known(tmp_path: Path) -> None:
+    assert mounts.mounted("/")
+    assert mounts.mounted("/proc") == os.path.ismount("/proc")
+    assert not mounts.mounted(str(tmp_path))
+
+
+def test_without_the_table_device_numbers_tell(tmp_path: Path) -> None:
+    assert mounts.mounted("/", str(tmp_path / "none"))
+    assert not mounts.mounted(str(tmp_path), str(tmp_path / "none"))
