@@ -74,7 +74,8 @@ def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
     if not rest:
         return Outcome(reason=reason, due=due)
     instead = (replace(run.part, names=rest),) if due else ()
-    return Outcome(Verdict.RETRY, reason, untidy=True, due=due, instead=instead)
+    # The receiver removes the file that did not fit before it ends.
+    return Outcome(Verdict.RETRY, reason, due=due, instead=instead)
 
 
 def _partial(run: Run, settings: Settings, reason: str) -> Outcome:

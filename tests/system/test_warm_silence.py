@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pytest
 from support import procs
-from support.daemon import CHECKOUT, Daemon, MakeDaemon
+from support.daemon import Patched
 from support.network import Network
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
@@ -15,46 +13,16 @@ from support.warm import OK, RETRY, MakeWarm, below, end, set_up_everywhere, sto
 
 # Where the kernel does not let us look ---------------------------------------------------------------------
 
-LAUNCHER = """
-import sys
-sys.path.insert(0, {checkout!r})
-from inosync.system import peers
-{patch}
-from inosync import cli
-cli.main()
-"""
-
 NOT_PERMITTED = """
+from inosync.system import peers
 def refuse(process, number):
     raise PermissionError(1, "Operation not permitted")
 peers._duplicate = refuse
 """
 
 
-@pytest.fixture
-def patched(tmp_path: Path) -> Iterator[Callable[[str], MakeDaemon]]:
-    """Inosync daemons that have something changed inside."""
-    made: list[Daemon] = []
-
-    def patch(text: str) -> MakeDaemon:
-        launcher = tmp_path / "launcher"
-        launcher.write_text(LAUNCHER.format(checkout=str(CHECKOUT), patch=text))
-
-        def make(
-            config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-        ) -> Daemon:
-            made.append(Daemon(tmp_path / f"patched-{len(made)}", config, args, env, launcher))
-            return made[-1]
-
-        return make
-
-    yield patch
-    for one in made:
-        one.close()
-
-
 def test_a_death_is_noticed_where_the_connections_of_others_may_not_be_looked_at(
-    tmp_path: Path, patched: Callable[[str], MakeDaemon], rsyncd: MakeRsyncd, own_sshd: Sshd
+    tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     everywhere = set_up_everywhere(tmp_path, patched(NOT_PERMITTED), rsyncd, own_sshd)
     w, servers = everywhere.warm, (everywhere.rsyncd, own_sshd)

@@ -127,9 +127,9 @@ def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> 
     worker.close()
     for i in range(20):
         master.put(Note("ok", i, "", ""))
-        assert until(master.get, 30, "an answer") == ("echo", Note("ok", i, "", ""))
+        assert until(master.get, 60, "an answer") == ("echo", Note("ok", i, "", ""))
     master.close()
-    child.join(30)
+    child.join(60)
     assert child.exitcode == 42
 
 
@@ -140,7 +140,7 @@ def test_the_death_of_a_worker_is_seen_at_the_queue(pair: Pair) -> None:
     assert child.pid is not None
     assert master.get() is None
     os.kill(child.pid, signal.SIGKILL)
-    child.join(30)
+    child.join(60)
     assert waiting(master)
     with pytest.raises(QueueError):
         master.get()
@@ -158,4 +158,4 @@ def test_a_stopped_worker_makes_the_master_wait_for_nothing(pair: Pair) -> None:
         assert master.get() is None
     finally:
         os.kill(child.pid, signal.SIGKILL)
-        child.join(30)
+        child.join(60)
