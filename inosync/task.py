@@ -84,8 +84,9 @@ class Task:
         if self.part.full:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
-            names, tidy = self.part.names, self._untidy
-            self.look = look(settings.source, names, rules.excluded, tidy, settings.list_missing)
+            self.look = look(
+                settings.source, self.part.names, rules.excluded, self._untidy, settings.list_missing
+            )
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)
         return self.part.full or bool(self.look.send)

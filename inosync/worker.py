@@ -340,7 +340,10 @@ class Worker:
     def _is_sure(self, task: Task, transfer: Transfer) -> bool:
         """Whether an rsync that has connected stands in the directory that the part is meant for."""
         try:
-            found = standing(transfer.directory, task.part.source, self._job.excluded[task.part.tree])
+            # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+            wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+            place = self._trees[task.part.tree].source if wrapped else transfer.directory
+            found = standing(place, task.part.source, self._job.excluded[task.part.tree])
         except OSError:
             return False  # it is tried again, and looked at from here
         return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)

@@ -75,6 +75,10 @@ def close(descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
+START = "/"
+"""The directory that programs are started in."""
+
+
 def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
     """Start a program with pipes for its three streams, to end with SIGTERM if we die.
 
@@ -93,7 +97,7 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C"},
-        cwd="/",
+        cwd=START,
         bufsize=0,
         preexec_fn=prepare,
     )
