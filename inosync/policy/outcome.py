@@ -73,9 +73,9 @@ def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
     rest = tuple(name for name in run.sent if name not in aside)
     if not rest:
         return Outcome(reason=reason, due=due)
-    return Outcome(
-        Verdict.RETRY, reason, untidy=True, due=due, instead=(Part(tree, False, rest),) if due else ()
-    )
+    instead = (replace(run.part, names=rest),) if due else ()
+    # The receiver removes the file that did not fit before it ends.
+    return Outcome(Verdict.RETRY, reason, due=due, instead=instead)
 
 
 def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
