@@ -86,7 +86,9 @@ class Task:
         if self.part.full:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
-            self.look = look(settings.source, self.part.names, rules.excluded, self._untidy)
+            self.look = look(
+                settings.source, self.part.names, rules.excluded, self._untidy, settings.list_missing
+            )
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)
         return self.part.full or bool(self.look.send)
@@ -99,10 +101,16 @@ class Task:
         self.parts[:1] = outcome.instead
         self.attempt = 0
 
-    def failed(self, outcome: Outcome, fed: bool) -> None:
-        """The part has to be done again. ``fed``: whether rsync had been told what to do."""
+    def failed(self, outcome: Outcome, code: int, fed: bool) -> None:
+        """The part, or what is left of it, has to be done again. ``fed``: rsync had been told of it."""
         self._untidy = self._untidy or outcome.untidy
         self.cut_off = self.cut_off or (outcome.untidy and fed)
+        if outcome.instead:
+            # What tidies is among what was sent. Made anew, it would find again what was put aside.
+            self._untidy = outcome.untidy
+            self.code, self.worry = code, outcome.reason
+            self.due += outcome.due
+            self.parts[:1] = outcome.instead
 
     def interrupted(self, fed: bool) -> None:
         """The part has to be done again through no fault of anybody's."""

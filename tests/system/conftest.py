@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import CHECKOUT, Daemon, MakeDaemon, Patched
+from support.network import Network, NoNetwork
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
@@ -58,6 +59,20 @@ def sshd(shared_sshd: Sshd) -> Sshd:
 def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
     """An sshd of the test's own, which it may stop, kill and start again."""
     yield from _sshd(tmp_path / "sshd")
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """A network of the test's own. Servers in it are to be ended by whoever starts them."""
+    one = Network()
+    try:
+        try:
+            one.make()
+        except NoNetwork as error:
+            pytest.skip(f"no network namespaces: {error}")
+        yield one
+    finally:
+        one.remove()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.rsyncd import free_port
+from support.procs import free_port
 from support.sshd import Sshd
 from support.wait import until
 

@@ -29,10 +29,23 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
+    "cli": frozenset({"handover"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(
-        {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}
+        {
+            "comparer",
+            "deletions",
+            "display",
+            "line",
+            "names",
+            "spare",
+            "spares",
+            "standing",
+            "task",
+            "throttle",
+            "transfer",
+        }
     ),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }

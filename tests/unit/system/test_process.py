@@ -321,7 +321,73 @@ def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[proc
     assert os.WTERMSIG(status) == signal.SIGUSR1
 
 
+def test_a_program_that_is_stopped_ends_with_whoever_started_it(started: list[procs.Process]) -> None:
+    reader, writer = os.pipe()
+
+    def start() -> None:
+        os.close(reader)
+        program = process.spawn(SLEEP)
+        os.kill(program.pid, signal.SIGSTOP)
+        os.write(writer, b"%d\n" % program.pid)
+        signal.pause()
+
+    parent = child(started, start)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        program = procs.look(int(stream.readline()))
+    assert program is not None
+    started.append(program)
+    os.kill(parent, signal.SIGKILL)
+    until(lambda: not procs.alive(program), 30, "the end of the program")
+
+
+def test_a_child_that_is_abandoned_is_not_waited_for() -> None:
+    text = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which it would be sent at the end, and waited for
+child = process.fork(signal.pause, "hangs")
+process.abandon(child)
+process.abandon(None)
+print(child.pid, flush=True)
+"""
+    with script(text) as running:
+        assert running.stdout is not None
+        left = procs.look(int(running.stdout.readline()))
+        assert left is not None
+        try:
+            assert running.wait(60) == 0
+            assert procs.alive(left)
+        finally:
+            procs.send(left, signal.SIGKILL)
+
+
 # Orphans -------------------------------------------------------------------------------------------------
+
+
+def test_a_family_is_ended_whatever_its_members_are_doing() -> None:
+    text = """
+import time
+process.adopt_orphans()
+def lead():
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    signal.pause()
+leaders = [process.fork(lead, "leader") for _ in range(3)]
+deadline = time.monotonic() + 30
+while len(family := process.family(os.getpid())) < 7 and time.monotonic() < deadline:
+    time.sleep(0.01)
+os.kill(leaders[0].pid, signal.SIGKILL)
+process.end_family(30)
+assert len(family) == 7
+assert process.family(os.getpid()) == [os.getpid()]
+print("good")
+process.leave(0)
+"""
+    with script(text) as running:
+        assert running.stdout is not None
+        assert running.stdout.read().splitlines()[-1:] == [b"good"]
+        assert running.wait(60) == 0
 
 
 def test_what_a_dead_child_left_behind_is_killed_and_collected_and_the_known_live() -> None:

@@ -108,6 +108,20 @@ def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> 
     assert worker.get() == Note("ok", 1, "", "")
 
 
+def test_what_the_other_side_has_not_taken_is_seen_without_its_help(pair: Pair) -> None:
+    master, worker = pair
+    sizes = []
+    for number in range(3):
+        before = master.written
+        master.put(Note("ok", number, "", "x" * number))
+        sizes.append(master.written - before)
+    for left in (sizes, sizes[1:], sizes[2:], []):
+        assert process.unread(master.outlet) == sum(left)
+        worker.get()
+    fill(master, b"x" * 4000)
+    assert process.unread(master.outlet) == master.written - sum(sizes)
+
+
 def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> None:
     master, worker = pair
     inherited = master.descriptors()
