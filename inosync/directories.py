@@ -140,12 +140,17 @@ class Opener:
     def _open_kid(self, kid: Directory, above: int) -> int:
         if above < 0:
             raise FileNotFoundError("cut off from its root")
-        return os.open(kid.name, _OPEN | os.O_NOFOLLOW, dir_fd=above)
+        return open_kid(kid.name, above)
 
     def close(self) -> None:
         """Close everything that is held."""
         while self._held:
             os.close(self._held.popitem()[1])
+
+
+def open_kid(name: bytes, above: int) -> int:
+    """A descriptor of a directory in an open one, following no symlink; OSError if there is none."""
+    return os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=above)
 
 
 def identity(directory: int | str) -> tuple[int, int]:

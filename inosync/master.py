@@ -97,6 +97,8 @@ class Master:
         self._overview = Overview(
             settings.path, self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
         )
+        self._dispatch.unwatched = self._overview.unwatched
+        self._watcher.look_every(_rounds(settings))
         for tree in settings.trees:
             self._trees.add(tree, settings, wait=not os.path.isdir(tree.wpath) and settings.waits_for(tree))
         self._views = views(settings.nodes, settings.trees, self._trees.numbers)
@@ -458,6 +460,7 @@ class Master:
             self._trees.retune(new)
         self._dispatch.slots = new.rslots
         self._overview.patience = self._guard.patience = new.edelay
+        self._watcher.look_every(_rounds(new))
         self._guard.turn(new.guards)
         self._pace = pacing.retuned(self._pace, new.equiet, new.edelay)
 
@@ -473,6 +476,11 @@ class Master:
         for wpath in full:
             node.owe(Change(self._trees.numbers[wpath], b"", Kind.TREE), self._clock())
         self._let_go(node)
+
+
+def _rounds(settings: Config) -> float:
+    """Seconds between two looks at what cannot be watched."""
+    return max(6 * settings.edelay, 1.0)
 
 
 def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:

@@ -63,11 +63,12 @@ class Overview:
         for node in self._nodes.values():
             verdict = self.verdict(node)
             verdicts[verdict] += 1
-            if node.wants_to_know(verdict, self._dispatch.pending):
+            if node.wants_to_know(verdict, self._why(node, verdict), self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
         halted = "; ".join(self._guard.reasons(self._guard.halted))
-        title = titles.master(self._name, ordered, len(self._watcher), halted)
+        unwatched, _ = self._watcher.unwatched()
+        title = titles.master(self._name, ordered, len(self._watcher), unwatched, halted)
         if title != self._title:
             self._title = title
             process.set_title(title)
@@ -81,7 +82,7 @@ class Overview:
             node.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             patience=self.patience,
-            overdue=bool(node.overdue or self._watcher.blind[0]),
+            overdue=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
             level=node.last_ok is not None,
             known=self._watcher.walking.isdisjoint(node.trees),
@@ -104,6 +105,10 @@ class Overview:
                     return "directories are being walked"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case Verdict.DEGRADED:
-                count, why = self._watcher.blind
-                return node.overdue or f"{count} director{'ies' if count > 1 else 'y'} not watched: {why}"
+                return node.overdue or self.unwatched(node)
         return ""
+
+    def unwatched(self, node: Node) -> str:
+        """What of a node's trees is not watched, and why; empty if all is."""
+        count, why = self._watcher.unwatched(node.trees)
+        return f"{count} director{'y' if count == 1 else 'ies'} not watched: {why}" if count else ""

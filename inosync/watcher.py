@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import stat
 import time
 from collections.abc import Callable, Collection
@@ -36,29 +37,32 @@ NEEDED = (
 MOVE_WAIT = 0.1
 """Seconds that the second half of a move may lag behind the first. The kernel queues them together, but
 events of other processors come between them, and a read may end there."""
-RETRY = 30.0
-"""Seconds between tries to watch a directory that could not be watched."""
 CHECK = 1.0
-"""Seconds between looks at the roots: renaming a parent of one sends no event."""
+"""Seconds between looks at what no event tells, such as at the roots: renaming a parent of one sends none."""
 
 _ENDS = inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_UNMOUNT | inotify.IN_IGNORED
 _MAKES = inotify.IN_CREATE | inotify.IN_MODIFY
 
 
 class Watcher:
-    """The trees and what happens in them. ``clock`` is monotonic, in seconds."""
+    """The trees and what happens in them. ``clock`` is monotonic, in seconds; ``chance`` in [0, 1)."""
 
-    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._sink = sink
         self._clock = clock
         self._inotify = Inotify()
-        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock)
+        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, chance)
         self._roots: dict[int, Root] = {}
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
         self._writers = Writers()
         self._modify_is_no_change = True
-        self._next_retry = self._next_check = clock()
+        self._next_check = clock()
         self.overflows = 0
         """How often the kernel's queue has overflowed."""
 
@@ -154,15 +158,20 @@ class Watcher:
         """Whether ``work`` has nothing to do."""
         return self._walker.idle
 
-    @property
-    def blind(self) -> tuple[int, str]:
-        """How many directories could not be watched, and why (of the first)."""
-        return len(self._walker.watches.blind), next(iter(self._walker.watches.blind.values()), "")
+    def look_every(self, seconds: float) -> None:
+        """How often to try what could not be watched, and to compare it."""
+        self._walker.patrol.every = seconds
+
+    def unwatched(self, trees: Collection[int] | None = None) -> tuple[int, str]:
+        """How many directories of these trees (None: of all) are not watched, and why most of them."""
+        watches = self._walker.watches
+        count, why = watches.unwatched.of(trees)
+        return count, watches.helped(why)
 
     def deadline(self) -> float:
         """When ``tend`` has something to do at the latest."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")
-        return min(self._next_check, moved, self._writers.deadline())
+        return min(self._next_check, moved, self._writers.deadline(), self._walker.patrol.deadline())
 
     def read(self) -> int:
         """Take what the kernel has queued, one buffer of it; how many events that were."""
@@ -190,10 +199,8 @@ class Watcher:
             self._next_check = now + CHECK
             for root in list(self._roots.values()):
                 self._check_root(root)
-        if now >= self._next_retry:
-            self._next_retry = now + RETRY
-            for directory in self._walker.watches.blind:
-                self._walker.walk(directory)
+            self._walker.watches.tell()
+        self._walker.patrol.tend(now)
 
     def close(self) -> None:
         """End all watches."""
@@ -315,8 +322,8 @@ class Watcher:
             kid = Directory(name, None)
             directory.attach(kid, name)
             self._walker.walk(kid)
-        elif kid in self._walker.watches.blind:
-            self._walker.walk(kid)  # it may be readable now
+        else:
+            self._walker.patrol.look_at(kid)  # if it could not be read, that may be otherwise now
 
     # Files -------------------------------------------------------------------------------------------
 

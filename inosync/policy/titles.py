@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def master(config: str, verdicts: Mapping[str, int], directories: int, halted: str = "") -> str:
+def master(
+    config: str, verdicts: Mapping[str, int], directories: int, unwatched: int = 0, halted: str = ""
+) -> str:
     """``inosync: master default.py [3 nodes: 2 ok, 1 retrying] 1204 dirs``; ``verdicts`` counts nodes.
 
-    ``halted``: why a tree is, and what to do about it; it stands at the end.
+    ``directories`` are watched, ``unwatched`` should be. ``halted``: why a tree is, and what to
+    do about it; it stands at the end.
     """
     total = sum(verdicts.values())
     counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
     nodes = "1 node" if total == 1 else f"{total} nodes"
-    return f"inosync: master {config} [{nodes}: {counts}] {directories} dirs" + (
-        f", {halted}" if halted else ""
-    )
+    title = f"inosync: master {config} [{nodes}: {counts}] {directories} dirs"
+    return title + (f", {unwatched} not watched" if unwatched else "") + (f", {halted}" if halted else "")
 
 
 def starting(node: str) -> str:

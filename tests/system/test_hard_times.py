@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from support import procs, trees
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.procs import Process
 from support.wait import until
 
@@ -307,65 +307,6 @@ def test_a_reload_that_cannot_open_its_log_changes_nothing_and_can_be_repeated(s
     s.change("after the correction")
     s.until_ok("a", "c")
     assert not (s.copy("b") / "after the correction").exists()
-
-
-LIMITED = """\
-import os, sys
-shell = 'echo {watches} >/proc/sys/user/max_inotify_watches && exec "$@"'
-command = ["unshare", "-Ur", "sh", "-c", shell, "sh", sys.executable, {launcher!r}, *sys.argv[1:]]
-os.execvp(command[0], command)
-"""
-
-
-@pytest.fixture
-def short_of_watches(tmp_path: Path) -> Iterator[Setup]:
-    """A setup in which no more than two directories can be watched."""
-    shell = "echo 2 >/proc/sys/user/max_inotify_watches"
-    try:
-        done = subprocess.run(
-            ["unshare", "-Ur", "sh", "-c", shell], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("no unshare")
-    if done.returncode:
-        pytest.skip(f"no user namespaces: {done.stderr.decode().strip()}")
-    launcher = tmp_path / "launcher.py"
-    launcher.write_text(LIMITED.format(watches=2, launcher=str(LAUNCHER)))
-    s = make_setup(tmp_path, lambda: Daemon(tmp_path / "inosync", {}, ("-v",), launcher=launcher))
-    try:
-        yield s
-    finally:
-        s.daemon.close()
-
-
-def test_a_wpath_that_cannot_be_watched_at_a_reload_is_told_of_and_waited_for(
-    short_of_watches: Setup,
-) -> None:
-    s = short_of_watches
-    second = s.home / "second"
-    second.mkdir()
-    (second / "file").write_text("content")
-    (s.tree / "takes a watch").mkdir()
-    s.daemon.start()
-    s.until_ok()
-    since = len(s.daemon.log())
-    s.reload(wpaths=[str(s.tree), str(second)], rpaths=["tree", "second"])
-    told = s.daemon.until_logged(f"{re.escape(str(second))}: .*", since=since)[0]
-    assert "fs.inotify.max_user_watches" in told
-    until(lambda: "halted" in s.daemon.title(), 30, "the master's title to tell")
-    # The other one is mirrored on, and whoever dies has a successor.
-    for node in "ab":
-        s.kill_worker(node)
-        s.change("file", f"after {node}")
-        s.until_arrived("a", "file", f"after {node}")
-        s.until_arrived("b", "file", f"after {node}")
-    assert not s.copy("a", "second").exists()
-    (s.tree / "takes a watch").rmdir()
-    s.until_arrived("a", "file", tree="second")
-    s.until_arrived("b", "file", tree="second")
-    (second / "another").write_text("content")
-    s.until_arrived("a", "another", tree="second")
-    s.until_ok()
 
 
 # Reloads that overlap ------------------------------------------------------------------------------------

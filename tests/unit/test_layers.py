@@ -30,7 +30,9 @@ LAYERS: Mapping[str, frozenset[str]] = {
 
 PARTS: Mapping[str, frozenset[str]] = {
     "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
-    "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
+    "watcher": frozenset(
+        {"directories", "patrol", "sink", "unwatched", "visitor", "walker", "watches", "writers"}
+    ),
     "worker": frozenset(
         {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}
     ),
