@@ -77,7 +77,8 @@ class Overview:
 
     def verdict(self, node: Node) -> Verdict:
         """The one word for a node, as of now."""
-        oldest = self._dispatch.oldest(node)
+        times = [self._dispatch.oldest(node), self._watcher.searching]
+        oldest = min((since for since in times if since is not None), default=None)
         return lifecycle.verdict(
             node.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
@@ -103,6 +104,8 @@ class Overview:
             case Verdict.LAGGING:
                 if not self._watcher.walking.isdisjoint(node.trees):
                     return "directories are being walked"
+                if self._watcher.searching is not None:
+                    return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case Verdict.DEGRADED:
                 return node.overdue or self.unwatched(node)

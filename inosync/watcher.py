@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import stat
 import time
 from collections.abc import Callable, Collection
 
 from inosync.directories import Directory, Root, identity, locate
+from inosync.links import Links, status_at
 from inosync.messages import Change, Kind
 from inosync.sink import Sink
 from inosync.system import inotify
@@ -57,6 +57,7 @@ class Watcher:
         self._clock = clock
         self._inotify = Inotify()
         self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, chance)
+        self._links = Links(sink, self._watched_roots, clock)
         self._roots: dict[int, Root] = {}
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
@@ -100,6 +101,7 @@ class Watcher:
 
     def remove_tree(self, tree: int) -> None:
         """Watch a wpath no longer."""
+        self._links.forget()
         root = self._roots.pop(tree)
         if root.identity is not None:
             self._walker.abandon(root)
@@ -123,6 +125,7 @@ class Watcher:
         """
         root = self._roots[tree]
         root.excluded = excluded
+        self._links.doubt()
         if root.identity is None:
             return  # all of it is walked when it is back
         if places is None:
@@ -131,6 +134,9 @@ class Watcher:
             if not (excluded(path, True) and excluded(path, False)):
                 self._sink.record(Change(tree, path, Kind.NAME), self._clock())
             self._walker.look_again(root, path)
+
+    def _watched_roots(self) -> list[Root]:
+        return [root for root in self._roots.values() if root.identity is not None]
 
     def _tune(self) -> None:
         self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())
@@ -156,7 +162,12 @@ class Watcher:
     @property
     def idle(self) -> bool:
         """Whether ``work`` has nothing to do."""
-        return self._walker.idle
+        return self._walker.idle and self._links.deadline() > self._clock()
+
+    @property
+    def searching(self) -> float | None:
+        """Since when files have changed of which not all names are known yet; None if there are none."""
+        return self._links.since
 
     def look_every(self, seconds: float) -> None:
         """How often to try what could not be watched, and to compare it."""
@@ -171,12 +182,14 @@ class Watcher:
     def deadline(self) -> float:
         """When ``tend`` has something to do at the latest."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")
-        return min(self._next_check, moved, self._writers.deadline(), self._walker.patrol.deadline())
+        rounds = min(self._walker.patrol.deadline(), self._links.deadline())
+        return min(self._next_check, moved, self._writers.deadline(), rounds)
 
     def read(self) -> int:
         """Take what the kernel has queued, one buffer of it; how many events that were."""
         events = inotify.decode(self._inotify.read())
         now = self._clock()
+        self._links.fresh()
         for event in events:
             self._handle(event, now)
         return len(events)
@@ -184,10 +197,13 @@ class Watcher:
     def work(self, seconds: float) -> None:
         """Walk for about that long, if there is anything to do. Meant to be called between reads."""
         self._walker.work(seconds)
+        if self._walker.idle:
+            self._links.work(seconds)
 
     def tend(self) -> None:
         """Do what has become due: moves that left the tree, files never closed, roots that came back."""
         now = self._clock()
+        self._links.fresh()
         for cookie, (directory, until) in list(self._moving.items()):
             if until > now:
                 break
@@ -225,6 +241,7 @@ class Watcher:
     def _lose(self, root: Root, why: str) -> None:
         if root.identity is not None:
             self._walker.abandon(root)
+            self._links.doubt()
             self._sink.lost(root.tree, why)
 
     # Events ------------------------------------------------------------------------------------------
@@ -235,6 +252,7 @@ class Watcher:
             self.overflows += 1
             log.warning("the kernel's event queue overflowed: all trees are walked and compared again")
             self._walker.rescan()
+            self._links.forget()
             return
         directory = self._walker.watches.by_wd.get(wd)
         if directory is None:
@@ -258,6 +276,8 @@ class Watcher:
                 self._sink.gone(root.tree, path, now)
         elif mask & inotify.IN_MOVED_TO:
             self._arrived(directory, name, cookie, is_directory)
+            if not is_directory:
+                self._links.moved(root, path, (directory, name))
             if mask & root.mask:
                 # What it replaced may have been recorded with things below it.
                 self._sink.gone(root.tree, path, now)
@@ -272,6 +292,8 @@ class Watcher:
                 mask &= root.mask
             if mask:
                 self._sink.record(Change(root.tree, path, Kind.NAME), now)
+                if not is_directory and not mask & inotify.IN_CREATE:
+                    self._links.changed(root, path, (directory, name), now)
 
     def _handle_self(self, directory: Directory, mask: int, now: float) -> None:
         if mask & inotify.IN_IGNORED:
@@ -314,6 +336,7 @@ class Watcher:
             kid = moved or Directory(name, None)
             directory.attach(kid, name)
             self._walker.walk(kid)
+            self._links.doubt()
 
     def _seen(self, directory: Directory, name: bytes) -> None:
         """There is a subdirectory of that name: a new one, or one whose attributes have changed."""
@@ -336,7 +359,10 @@ class Watcher:
             return mask & root.mask
         links = 1
         if mask & inotify.IN_CREATE:
-            links = _links(root, path)
+            status = status_at(root, path)
+            links = status.st_nlink if status and stat.S_ISREG(status.st_mode) else 0
+            if links > 1:
+                self._links.appeared(status, (directory, name))
             # Written under another name, it is also closed under that one.
             if links < 1 or (links > 1 and not self._is_being_written(directory, name)):
                 return mask & root.mask
@@ -352,22 +378,12 @@ class Watcher:
         if self._is_being_written(directory, name) and self._writers.expect(directory, name, now):
             return
         root, above = place
-        self._sink.record(Change(root.tree, above + b"/" + name if above else name, Kind.NAME), now)
+        path = above + b"/" + name if above else name
+        self._sink.record(Change(root.tree, path, Kind.NAME), now)
+        self._links.changed(root, path, (directory, name), now)
 
     def _is_being_written(self, directory: Directory, name: bytes) -> bool:
         return self._walker.is_reachable(directory, lambda fd: is_being_written(fd, name))
-
-
-def _links(root: Root, path: bytes) -> int:
-    """The number of names of a regular file, 0 for anything else.
-
-    The answer decides about time only, never about content, so the look may take the direct path.
-    """
-    try:
-        status = os.lstat(os.fsencode(root.path) + b"/" + path)
-    except OSError:
-        return 0
-    return status.st_nlink if stat.S_ISREG(status.st_mode) else 0
 
 
 def _mask(events: frozenset[str]) -> int:

@@ -31,7 +31,18 @@ LAYERS: Mapping[str, frozenset[str]] = {
 PARTS: Mapping[str, frozenset[str]] = {
     "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
     "watcher": frozenset(
-        {"directories", "patrol", "sink", "unwatched", "visitor", "walker", "watches", "writers"}
+        {
+            "directories",
+            "links",
+            "patrol",
+            "search",
+            "sink",
+            "unwatched",
+            "visitor",
+            "walker",
+            "watches",
+            "writers",
+        }
     ),
     "worker": frozenset(
         {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}

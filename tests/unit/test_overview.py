@@ -25,6 +25,7 @@ class World:
     looks: int = 0
     halted: frozenset[int] = frozenset()
     walking: frozenset[int] = frozenset()
+    searching: float | None = None
     # A node of it:
     state: State = field(default_factory=lambda: State(phase=Phase.IDLE))
     overdue: str = ""
