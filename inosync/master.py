@@ -324,7 +324,7 @@ class Master:
             self._start(node)
 
     def _descriptors(self) -> list[int]:
-        mine = [self._watcher.fileno(), *self._signals.descriptors(), *self._loop.descriptors()]
+        mine = [*self._watcher.descriptors(), *self._signals.descriptors(), *self._loop.descriptors()]
         for node in (*self._nodes.values(), *self._leaving):
             if node.queue is not None:
                 mine += node.queue.descriptors()
@@ -431,6 +431,7 @@ class Master:
             self._trees.add(trees[wpath], new, wait=True)
         for wpath, refilter in changes.refilter.items():
             self._trees.refilter(trees[wpath], new, refilter)
+        self._trees.cross(new)
         numbers = self._trees.numbers
         self._views = views(new.nodes, new.trees, numbers)
         self._retune(old, new)

@@ -81,6 +81,9 @@ class Visitor:
             self._not_opened(*place, directory, error)
             return
         try:
+            if self._is_beyond(place[0], own):
+                self._leave(directory)
+                return
             why = self._watch(directory, own, place[0])
             changed = True
             if why:
@@ -118,6 +121,14 @@ class Visitor:
         if not root.quiet:
             self._sink.record(Change(root.tree, path, Kind.LIST), self._clock())
 
+    def is_in_place(self, root: Root, directory: Directory) -> bool:
+        """Whether a directory is watched, and its path still leads to it."""
+        try:
+            fd = self.opener.open(directory)
+            return directory.wd >= 0 and self._wd_of(fd, root) == directory.wd
+        except OSError:
+            return False
+
     # The directory itself ----------------------------------------------------------------------------
 
     def _watch(self, directory: Directory, fd: int, root: Root) -> str:
@@ -149,8 +160,15 @@ class Visitor:
         if error.errno not in _GONE:
             self._watches.unwatched.add(directory, root.tree, root.path, path, explained(error))
         elif directory is not root:  # its parent is watched, and tells what became of it
-            directory.detach()
-            self._doomed.append(directory)
+            self._leave(directory)
+
+    def _is_beyond(self, root: Root, fd: int) -> bool:
+        """Whether an open directory is on another file system than its tree, which ends there."""
+        return root.stays and root.identity is not None and os.fstat(fd).st_dev != root.identity[0]
+
+    def _leave(self, directory: Directory) -> None:
+        directory.detach()
+        self._doomed.append(directory)
 
     # The directories in it ---------------------------------------------------------------------------
 
@@ -179,17 +197,26 @@ class Visitor:
             yield [kid for kid in kids if kid.wd >= 0 and self._wd_at(kid.name, fd, root) != kid.wd]
 
     def _wd_at(self, name: bytes, above: int, root: Root) -> int:
-        """The watch descriptor of the directory of that name in an open one; -1 if it can have none."""
+        """The watch descriptor of the directory of that name in an open one; -1 if it has none."""
         try:
             fd = open_kid(name, above)
         except OSError:
             return -1
         try:
-            return self._inotify.add(fd, self._events | root.mask)
-        except InotifyError:
-            return -1
+            return self._wd_of(fd, root)
         finally:
             os.close(fd)
+
+    def _wd_of(self, fd: int, root: Root) -> int:
+        """The watch descriptor of an open directory; -1 if it has none."""
+        try:
+            wd = self._inotify.add(fd, self._events | root.mask)
+        except InotifyError:
+            return -1
+        if wd in self._watches.by_wd:
+            return wd
+        self._inotify.remove(wd)  # it has one now, but perhaps it is not to be watched
+        return -1
 
     def _look_at(self, kids: list[Directory], fd: int, root: Root, path: bytes, known: bool) -> int:
         """Queue kids of an open directory, less what is excluded and what can be done at once.

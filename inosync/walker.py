@@ -73,10 +73,8 @@ class Walker:
 
     def look_again(self, root: Root, path: bytes) -> None:
         """Do so at one path only, and list what is there and below it, unless it is excluded."""
-        *above, name = path.split(b"/")
-        directory: Directory | None = root
-        for component in above:
-            directory = directory.kid(component) if directory else None
+        above, _, name = path.rpartition(b"/")
+        directory = _at(root, above)
         if directory is None:
             return  # what is above it is excluded, not there, or still to be walked
         kid = directory.kid(name)
@@ -88,6 +86,17 @@ class Walker:
             self._doomed.append(kid)
         else:
             queue(kid)
+
+    def look_whether_other(self, root: Root, path: bytes) -> bool:
+        """Do so if another directory than the one that is watched is at a path now; whether that is so."""
+        directory = _at(root, path)
+        try:
+            if directory is not None and self._visitor.is_in_place(root, directory):
+                return False
+        finally:
+            self._visitor.rest()
+        self.look_again(root, path)
+        return True
 
     def rescan(self) -> None:
         """Walk all trees: events were lost, so anything may have been missed."""
@@ -171,3 +180,11 @@ class Walker:
             return False
         finally:
             self._visitor.rest()
+
+
+def _at(root: Root, path: bytes) -> Directory | None:
+    """The known directory at a path."""
+    directory: Directory | None = root
+    for name in path.split(b"/") if path else ():
+        directory = directory.kid(name) if directory else None
+    return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import stat
 import time
@@ -12,7 +13,7 @@ from inosync.directories import Directory, Root, identity, locate
 from inosync.links import Links, status_at
 from inosync.messages import Change, Kind
 from inosync.sink import Sink
-from inosync.system import inotify
+from inosync.system import inotify, mounts
 from inosync.system.inotify import Event, Inotify
 from inosync.walker import Walker
 from inosync.watches import explained
@@ -56,6 +57,7 @@ class Watcher:
         self._sink = sink
         self._clock = clock
         self._inotify = Inotify()
+        self._mounts = mounts.Changes()
         self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, chance)
         self._links = Links(sink, self._watched_roots, clock)
         self._roots: dict[int, Root] = {}
@@ -73,6 +75,10 @@ class Watcher:
         """The descriptor that is readable when there are events."""
         return self._inotify.fd
 
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return [self._inotify.fd, *self._mounts.descriptors()]
+
     def __len__(self) -> int:
         """How many directories are watched."""
         return len(self._walker.watches.by_wd)
@@ -84,12 +90,15 @@ class Watcher:
         events: frozenset[str],
         excluded: Callable[[bytes, bool], bool],
         wait: bool = False,
+        stays: bool = False,
     ) -> None:
         """Watch a wpath from now on. ``walked`` tells when all of it is.
 
+        ``stays``: not what other file systems have below mount points.
         OSError if that is impossible; with ``wait`` it is ``lost`` then, and tried again and again.
         """
         root = Root(tree, path, _mask(events), excluded)
+        root.stays = stays
         try:
             self._walker.add(root)
         except OSError as error:
@@ -114,6 +123,14 @@ class Watcher:
         if root.identity is not None:
             # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
             self._walker.walk(root)
+
+    def cross(self, tree: int, stays: bool) -> None:
+        """Belong what is below mount points to a wpath or not, from now on."""
+        root = self._roots[tree]
+        if root.stays != stays:
+            root.stays = stays
+            if root.identity is not None:
+                self._walker.walk_tree(root)
 
     def refilter(
         self, tree: int, excluded: Callable[[bytes, bool], bool], places: Collection[bytes] | None
@@ -215,12 +232,14 @@ class Watcher:
             self._next_check = now + CHECK
             for root in list(self._roots.values()):
                 self._check_root(root)
+            self._look_at_mounts()
             self._walker.watches.tell()
         self._walker.patrol.tend(now)
 
     def close(self) -> None:
         """End all watches."""
         self._inotify.close()
+        self._mounts.close()
 
     # Roots -------------------------------------------------------------------------------------------
 
@@ -243,6 +262,15 @@ class Watcher:
             self._walker.abandon(root)
             self._links.doubt()
             self._sink.lost(root.tree, why)
+
+    def _look_at_mounts(self) -> None:
+        """Where something was mounted or unmounted another directory is now, of which no event tells."""
+        points = self._mounts.take()
+        for root in self._watched_roots() if points else ():
+            real = os.path.realpath(os.fsencode(root.path)).rstrip(b"/") + b"/"
+            for point in points:
+                if point.startswith(real) and self._walker.look_whether_other(root, point[len(real) :]):
+                    self._links.doubt()
 
     # Events ------------------------------------------------------------------------------------------
 

@@ -1404,8 +1404,9 @@ def test_whatever_happens_the_watches_are_the_directories_and_a_mirror_ends_leve
 
 @pytest.mark.parametrize("run", range(4))
 def test_whatever_happens_where_few_can_be_watched_a_mirror_ends_level_and_all_are_when_they_can_be(
-    tmp_path: Path, seed: int, run: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, seed: int, run: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("CRITICAL", "inosync.watches")  # names are in it that pytest-xdist cannot pass on
     play(tmp_path, seed + run, 150, monkeypatch, watches=8)
 
 
