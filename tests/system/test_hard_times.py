@@ -273,6 +273,41 @@ def test_a_run_directory_that_was_full_is_used_again_when_it_has_room(tiny: Path
     assert len(s.rsync.starts("full ")) == 2
 
 
+@pytest.mark.skipif(not ROOT, reason="only root mounts")
+def test_a_log_on_a_full_disk_ends_nobody_and_is_written_again_when_it_has_room(
+    tiny: Path, setup: Setup
+) -> None:
+    s = setup
+    log = tiny / "inosync.log"
+    s.configure(logfile=str(log))
+    s.daemon.start()
+    s.until_ok()
+    pids = s.daemon.workers()
+    filler = tiny / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:  # also what is left of the log's last page
+            file.write(bytes(4096))
+    for number in range(25):
+        s.change("meanwhile", f"{number}")
+        s.until_arrived("b", "meanwhile", f"{number}")
+    size = log.stat().st_size
+    # What the handler could not write is no reason to fail when it is replaced by another one.
+    s.configure(logfile=str(log), rnodes=[s.node("a", rwarm=False), s.node("b"), s.node("c")])
+    s.daemon.hup()
+    s.until_ok("a", "b", "c")
+    s.daemon.signal(signal.SIGUSR1)
+    s.change("meanwhile", "the last")
+    s.until_arrived("b", "meanwhile", "the last")
+    filler.unlink()
+    s.change("afterwards")
+    s.until_ok("a", "b", "c")
+    until(lambda: log.stat().st_size > size, 30, "the log to go on")
+    s.daemon.signal(signal.SIGUSR1)
+    until(lambda: "log file reopened" in log.read_text(), 30, "a line in the log")
+    assert {name: pid for name, pid in s.daemon.workers().items() if name != "c"} == pids
+    assert "Traceback" not in log.read_text()
+
+
 def _title_of(s: Setup, node: str) -> str:
     pid = s.daemon.workers().get(node)
     return procs.title(pid) if pid else ""
