@@ -295,9 +295,7 @@ def _have_a_long_batch_outstanding(w: Warm, node: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_churn_while_processes_of_all_kinds_are_killed_ends_level(
-    everywhere: Everywhere, seed: int
-) -> None:
+def test_churn_while_processes_of_all_kinds_are_killed_ends_level(everywhere: Everywhere, seed: int) -> None:
     w = everywhere.warm
     w.configure(locations(w), rtimeout=1)
     outside = w.home / "outside"
