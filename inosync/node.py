@@ -20,11 +20,14 @@ from inosync.messages import (
     Batch,
     Change,
     Chilled,
+    Compare,
+    Compared,
     Done,
     Failed,
     Go,
     Halt,
     Kind,
+    Leave,
     Note,
     Order,
     Part,
@@ -91,6 +94,9 @@ class Work(Protocol):
     def held(self, node: Node, tree: int) -> None:
         """The worker did not send something of a tree, since its root is not what it has to be."""
 
+    def compared(self, node: Node, report: Compared) -> None:
+        """The worker has compared a tree."""
+
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call back at that time of the clock."""
 
@@ -130,6 +136,11 @@ class Node:
         self._told_behind = 0
         self.last_ok: float | None = None
         """When a batch last came through, by the clock."""
+        self.verified_at: float | None = None
+        """When it was last compared in full, by the clock ..."""
+        self.differences = 0
+        """... and how many differences there were."""
+        self._told_verified: float | None = None
         self._upto = cursor
         """... the cursor's value once it is confirmed ..."""
         self._since = 0.0
@@ -225,6 +236,10 @@ class Node:
         self._put(batch)
         self.step(lifecycle.Sent(batch.count, batch.full))
 
+    def compare(self, order: Compare | Leave) -> None:
+        """Have a tree compared with its copy, beside the batches, or stop that."""
+        self._put(order)
+
     def halt(self, tree: int) -> None:
         """Have nothing sent of a tree; what is outstanding of it comes back."""
         self.told = ""  # its title may tell of another tree
@@ -277,6 +292,8 @@ class Node:
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
                 self.step(lifecycle.Completed())
+            case Compared():
+                self._work.compared(self, report)
         return report is not None
 
     def _warn(self, report: Failed | Unreached) -> None:
@@ -287,6 +304,7 @@ class Node:
         """Let the title of a worker that runs nothing say what the master knows."""
         if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
             self.told, self._told_behind = note.verdict, note.behind
+            self._told_verified = self.verified_at
             self._put(note)
 
     def wants_to_know(self, verdict: Verdict, behind: Callable[[Node], int]) -> bool:
@@ -297,7 +315,8 @@ class Node:
         """
         if self.state.phase in (Phase.WAITING, Phase.AWAY):
             return behind(self) > self._told_behind * 3 // 2
-        return self.state.phase is Phase.IDLE and verdict != self.told
+        is_news = verdict != self.told or self.verified_at != self._told_verified
+        return self.state.phase is Phase.IDLE and is_news
 
     def died(self) -> None:
         """The worker's process has ended."""
@@ -357,7 +376,7 @@ class Node:
         if self.queue is not None:
             self.queue.close()
         self.process = self.queue = None
-        self.told = ""
+        self.told, self._told_verified = "", None
         if self.batch is not None:
             self._work.finished(self, self.batch.file)
             self.batch = None
@@ -470,7 +489,7 @@ class Node:
 def _changes(part: Part) -> list[Change]:
     if part.full:
         return [Change(part.tree, b"", Kind.TREE)]
-    return [from_wire(part.tree, wire) for wire in part.names]
+    return [from_wire(part.tree, wire, part.anew) for wire in part.names]
 
 
 def next_id() -> int:

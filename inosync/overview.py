@@ -98,10 +98,14 @@ class Overview:
     def note(self, node: Node) -> Note:
         """What the title of a node's worker should tell while it runs nothing."""
         verdict = self.verdict(node)
-        at = ""
-        if node.last_ok is not None:
-            at = time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - node.last_ok)))
-        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at)
+        at = "" if node.last_ok is None else self._time(node.last_ok)
+        verified = ""
+        if node.verified_at is not None:
+            verified = titles.verified(self._time(node.verified_at), node.differences)
+        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at, verified)
+
+    def _time(self, at: float) -> str:
+        return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))
 
     def _why(self, node: Node, verdict: Verdict) -> str:
         match verdict:

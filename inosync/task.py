@@ -103,6 +103,8 @@ class Task:
         """The part has to be done again, or what is left of it."""
         self._untidy = self._untidy or outcome.untidy
         if outcome.instead:
+            # What tidies is among what was sent. Made anew, it would find again what was put aside.
+            self._untidy = outcome.untidy
             self.code, self.worry = code, outcome.reason
             self.due += outcome.due
             self.parts[:1] = outcome.instead

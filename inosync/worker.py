@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from inosync.comparer import Comparer
 from inosync.deletions import Deletions
 from inosync.display import Display
 from inosync.line import Line
@@ -22,10 +23,12 @@ from inosync.messages import (
     Again,
     Batch,
     Chilled,
+    Compare,
     Done,
     Failed,
     Go,
     Halt,
+    Leave,
     Note,
     Part,
     Ping,
@@ -144,6 +147,15 @@ class Worker:
         self._spares = Spares(
             sources, self._start_batch, self, job.retry, job.timeout, self._loop, clock, chance
         )
+        self._comparer = Comparer(
+            lambda tree: replace(self._settings(tree), rsh=self._line.rsh_alone),
+            job.excluded,
+            job.timeout,
+            job.spool,
+            self._report,
+            self._loop,
+            clock,
+        )
         self._leftovers = Leftovers(clock)
         self._sweep = False
         """Whether something may have been left behind while no transfer ran."""
@@ -185,12 +197,14 @@ class Worker:
             self._again()
         self._line.tend()
         if self._end_by is None:
-            self._tend_spares()
+            self._tend_others()
 
-    def _tend_spares(self) -> None:
-        before = self._spares.pids
+    def _tend_others(self) -> None:
+        """Look after the rsyncs that are no part of a batch."""
+        before = [*self._spares.pids, *self._comparer.pids]
         self._spares.tend()
-        if not set(before) <= set(self._spares.pids):
+        self._comparer.tend()
+        if not set(before) <= {*self._spares.pids, *self._comparer.pids}:
             self._sweep = True
         if self._sweep and self._transfer is None:
             self._sweep = not self._leftovers.gone(self._own_children())
@@ -199,11 +213,12 @@ class Worker:
         """Let no rsync go on with the limit that was in force before; rsync has no way to change it."""
         self._report(Throttled(self._throttle.limit))
         self._spares.renew(FIRST_LULL * (1 + self._chance()))
+        self._comparer.renew()
         if self._transfer is not None:
             self._transfer.give_way()
 
     def _own_children(self) -> list[int]:
-        return [*self._spares.pids, *self._line.pids]
+        return [*self._spares.pids, *self._comparer.pids, *self._line.pids]
 
     def _deadline(self) -> float:
         times = [self._leftovers.deadline]
@@ -211,7 +226,7 @@ class Worker:
         if self._transfer is not None:
             times.append(self._transfer.deadline)
         if self._end_by is None:
-            times += [self._spares.deadline, self._throttle.deadline]
+            times += [self._spares.deadline, self._comparer.deadline, self._throttle.deadline]
         return min(times)
 
     # Orders and reports ------------------------------------------------------------------------------
@@ -233,6 +248,10 @@ class Worker:
                 self._next(self._task)
             case Halt():
                 self._halt(order.tree)
+            case Compare() if self._end_by is None:
+                self._comparer.begin(order)
+            case Leave():
+                self._comparer.leave()
             case Stop():
                 self._end(order.grace)
             case Ping():
@@ -251,6 +270,7 @@ class Worker:
     def _end(self, grace: float) -> None:
         self._end_by = min(self._end_by or math.inf, self._clock() + grace)
         self._spares.drop()
+        self._comparer.leave()
         self._display.stopping()
 
     # The node, while there is nothing to do ----------------------------------------------------------
@@ -335,6 +355,8 @@ class Worker:
                 return False
             if task.part.full:
                 self._transfer = self._start_rsync(command.full_argv(settings, task.spare))
+            elif task.part.anew:
+                self._transfer = self._start_rsync(command.batch_argv(settings, anew=True))
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
             transfer = self._transfer
@@ -344,14 +366,14 @@ class Worker:
         return True
 
     def _is_sure(self, task: Task, transfer: Transfer) -> bool:
-        """Whether an rsync that has connected stands in the directory that the part is meant for."""
-        try:
-            # A wrapper that runs rsync, instead of becoming it, stays where it was started.
-            wrapped = os.path.samestat(transfer.source, os.stat(process.START))
-            place = self._trees[task.part.tree].source if wrapped else transfer.directory
-            found = standing(place, task.part.source, self._job.excluded[task.part.tree])
-        except OSError:
-            return False  # it is tried again, and looked at from here
+        """Whether an rsync that has connected stands in the directory that the part is meant for.
+
+        OSError if that cannot be seen.
+        """
+        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+        wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+        place = self._trees[task.part.tree].source if wrapped else transfer.directory
+        found = standing(place, task.part.source, self._job.excluded[task.part.tree])
         return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
 
     def _halt(self, tree: int) -> None:
@@ -377,7 +399,7 @@ class Worker:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)
 
     def _ended(self, transfer: Transfer) -> None:
-        task, code = self._task, transfer.code or 0
+        task, code = self._task, command.told_code(transfer.code or 0, transfer.lines)
         assert task is not None
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
@@ -421,6 +443,9 @@ class Worker:
             task.crowded = outcome.reason
             self._spares.drop()
             self._retry_at = self._clock() + YIELD
+        elif transfer.code in command.REFUSED and self._comparer.running:
+            self._comparer.fail("its connection may have stood in the way of a batch")
+            self._retry_at = self._clock() + YIELD
         else:
             task.crowded = ""
             return False
@@ -462,5 +487,6 @@ class Worker:
 
 
 def _line(settings: Settings, task: Task) -> str:
-    argv = command.full_argv(settings, task.spare) if task.part.full else command.batch_argv(settings)
+    part = task.part
+    argv = command.full_argv(settings, task.spare) if part.full else command.batch_argv(settings, part.anew)
     return command.shell_line(argv, task.names)

@@ -15,8 +15,9 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inosync.policy import differences
+from inosync.policy.extra import audible, recurses
 from inosync.policy.extra import forbidden as forbidden
-from inosync.policy.extra import recurses
 from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
 
@@ -33,10 +34,16 @@ _BATCH_KEEP = ("--ignore-missing-args",)
 # It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
 _FULL = ("-rlptgoD", _READ_NAMES)
 _SPARE = ("--max-delete=0",)
-# Compares times in nanoseconds: two versions of the same size and second are two versions.
+# Compares times in nanoseconds: two versions of the same size and second are two versions. It is the node's
+# side that compares. By itself rsync would tell it "-@-1", which rrsync takes for no option at all.
 _EXACT_TIMES = ("--modify-window=-1",)
+_EXACT_TIMES_THERE = ("--remote-option=--modify-window=-1",)
+_ANEW = ("--ignore-times",)
 # A line of standard output for each entry, as it happens.
 _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
+
+# A line of standard output for each difference and for nothing else, however talkative ``extra`` is.
+_TELL_DIFFERENCES = ("--dry-run", f"--out-format={differences.FORMAT}", "--info=none")
 
 _LONGEST_NAME = 4086
 
@@ -50,7 +57,7 @@ NO_NAME = b"\0"
 """What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
 
 EVERYTHING = (b"./",)
-"""The names for ``full_argv``."""
+"""The names for ``full_argv`` and ``compare_argv``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,11 @@ class Settings:
     """Whether names that are gone may be listed in a batch (``misfit``)."""
 
 
-def batch_argv(s: Settings) -> tuple[str, ...]:
+def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     """The call that reads names from its standard input (``names_input``) and makes them level.
 
-    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours.
+    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
+    ``anew`` files are not taken to be level because of their size and time.
     """
     if s.rdelete in (True, "running"):
         deletes = _BATCH_DELETE if s.list_missing else _BATCH_RELIST
@@ -87,7 +95,7 @@ def batch_argv(s: Settings) -> tuple[str, ...]:
         deletes = _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
-    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *_common(s), *s.extra)
+    middle = (*_BATCH, *deletes, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
@@ -102,7 +110,6 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         s.rsync,
         *_FULL,
         *deletes,
-        *_EXACT_TIMES,
         *_TELL_PROGRESS,
         *_common(s),
         *s.extra,
@@ -113,12 +120,35 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
     )
 
 
+def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
+    """The call that tells in what the whole tree differs on the node, and changes nothing there.
+
+    It begins when it reads ``EVERYTHING`` (``names_input``); ``policy.differences`` reads what it prints.
+    With ``checksum`` the contents of all files are compared. What a node has beyond the tree is a difference
+    only if such things are deleted whenever they come up.
+    """
+    deletes = ("--delete",) if s.rdelete is True else ()
+    return (
+        s.rsync,
+        *_FULL,
+        *deletes,
+        *_common(s),
+        *audible(s.extra),
+        *(("--checksum",) if checksum else ()),
+        *_TELL_DIFFERENCES,
+        *_NUL_SEPARATED,
+        _contents(s.source),
+        s.target,
+    )
+
+
 def _common(s: Settings) -> tuple[str, ...]:
+    exact = _EXACT_TIMES_THERE if transport(s.target) is Transport.SSH else _EXACT_TIMES
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
     shell = (f"--rsh={s.rsh}",) if s.rsh else ()
-    return (*(rule.word for rule in s.rules), *limit, *prompt, *shell)
+    return (*exact, *(rule.word for rule in s.rules), *limit, *prompt, *shell)
 
 
 def size(rules: Iterable[Rule]) -> int:
@@ -203,6 +233,7 @@ _VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
 
 SPARED = 25
 """The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
+_SPARED_LINE = b"Deletions stopped due to --max-delete limit"
 REFUSED = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""
 
@@ -233,6 +264,16 @@ _MEANINGS = {
     127: "rsync was not found on the node",
     255: "connection failed",
 }
+
+
+def told_code(code: int, stderr: Iterable[bytes]) -> int:
+    """The exit code of a run, given what it said, too.
+
+    An rsync that talks to a daemon ends in 0 when the daemon was stopped by --max-delete, and only says so.
+    """
+    if code == 0 and any(line.strip().startswith(_SPARED_LINE) for line in stderr):
+        return SPARED
+    return code
 
 
 def verdict(code: int) -> Verdict:

@@ -73,9 +73,9 @@ def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
     rest = tuple(name for name in run.sent if name not in aside)
     if not rest:
         return Outcome(reason=reason, due=due)
-    return Outcome(
-        Verdict.RETRY, reason, untidy=True, due=due, instead=(Part(tree, False, rest),) if due else ()
-    )
+    instead = (replace(run.part, names=rest),) if due else ()
+    # The receiver removes the file that did not fit before it ends.
+    return Outcome(Verdict.RETRY, reason, due=due, instead=instead)
 
 
 def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
@@ -92,11 +92,12 @@ def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
     # Retried together with the name that clouds them, their deletions would be left out for ever.
     instead = (replace(run.part, names=found.clouded),) if clouded and clouded != set(run.sent) else ()
     due = tuple(name for name in found.due if not instead or name not in clouded)
-    return Outcome(reason=reason, due=(Part(tree, False, due),) if due else (), instead=instead)
+    due_part = Part(tree, False, due, anew=run.part.anew)
+    return Outcome(reason=reason, due=(due_part,) if due else (), instead=instead)
 
 
 def _all(run: Run) -> Part:
-    return run.part if run.part.full else Part(run.part.tree, False, run.sent)
+    return run.part if run.part.full else Part(run.part.tree, False, run.sent, anew=run.part.anew)
 
 
 def _is_quiet(extra: Sequence[str]) -> bool:

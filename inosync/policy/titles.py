@@ -23,9 +23,22 @@ def starting(node: str) -> str:
     return f"inosync: {node} [starting]"
 
 
-def ok(node: str, at: str) -> str:
-    """A worker whose node has confirmed everything it was sent, last at ``at`` (HH:MM:SS)."""
-    return f"inosync: {node} [ok] synced {at}"
+def ok(node: str, at: str, verified: str = "") -> str:
+    """A worker whose node has confirmed everything it was sent, last at ``at`` (HH:MM:SS).
+
+    ``verified``: what came of its last comparison in full, if there was one (see below).
+    """
+    return f"inosync: {node} [ok] synced {at}" + (f", {verified}" if verified else "")
+
+
+def verified(at: str, differences: int) -> str:
+    """``verified 10:02:11 (0 differences)``: a comparison in full has ended then."""
+    return f"verified {at} ({counted(differences, 'difference')})"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 path``, ``2 paths``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def degraded(node: str, reason: str) -> str:
@@ -35,7 +48,7 @@ def degraded(node: str, reason: str) -> str:
 
 def syncing(node: str, paths: int) -> str:
     """A worker that runs a batch."""
-    return f"inosync: {node} [syncing] {paths} path{'s' * (paths != 1)}"
+    return f"inosync: {node} [syncing] {counted(paths, 'path')}"
 
 
 def full(node: str, percent: int | None) -> str:

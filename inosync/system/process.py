@@ -26,6 +26,7 @@ import setproctitle
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
+_NICEST = 19
 _BRIEFLY = 0.002
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -87,11 +88,12 @@ START = "/"
 """The directory that programs are started in."""
 
 
-def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def spawn(argv: tuple[str, ...], idle: bool = False) -> subprocess.Popen[bytes]:
     """Start a program with pipes for its three streams, to be killed if we die.
 
     With SIGKILL, since a program that is stopped would be left for ever; we end it politely while we can.
-    No shell; English messages, since they are parsed; the descriptors of ours are non-blocking.
+    No shell; English messages, since they are parsed; the descriptors of ours are non-blocking. With ``idle``
+    it, and what it starts, gets the processor and the disk when nobody else wants them.
     OSError if it cannot be started.
     """
     parent = os.getpid()
@@ -99,6 +101,8 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
     def prepare() -> None:  # between fork and exec; the callers are single-threaded
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         die_with_parent(signal.SIGKILL, parent)
+        if idle:
+            _come_last()
 
     child = subprocess.Popen(
         argv,
@@ -115,6 +119,12 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         assert stream is not None
         os.set_blocking(stream.fileno(), False)
     return child
+
+
+def _come_last() -> None:
+    os.nice(_NICEST)
+    with contextlib.suppress(psutil.Error, OSError):  # a kernel or a sandbox without it
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def unread(pipe: int) -> int:

@@ -349,6 +349,8 @@ Patched = Callable[[str], MakeDaemon]
 class FakeRsync:
     """A program for the setting ``rsync``: it notes its starts, fails when told to, and else is rsync.
 
+    A start is a ``full`` mirror, a ``batch``, or a ``verify``, which only compares.
+
     A node is known by a component ``/NODE/`` of the target.
     """
 
@@ -366,7 +368,10 @@ class FakeRsync:
         self.path.chmod(0o755)
 
     def fault(self, node: str, shell: str) -> None:
-        """Do this in a shell before each transfer to the node; ``$fault`` exists until ``mend``."""
+        """Do this in a shell before each start for the node; ``$fault`` exists until ``mend``.
+
+        ``$kind`` is the kind of the start.
+        """
         fresh = self.home / "new"
         fresh.write_text(shell + "\n")
         fresh.rename(self.home / f"fault-{node}")
@@ -380,7 +385,7 @@ class FakeRsync:
         (self.home / f"fault-{node}").unlink(missing_ok=True)
 
     def starts(self, of: str = "") -> list[str]:
-        """The starts so far, as ``full TARGET`` or ``batch TARGET``; with ``of`` those with that in them."""
+        """The starts so far, as ``KIND TARGET``; with ``of`` those with that in them."""
         return [line for line in self._started.read_text().splitlines() if of in line]
 
 
@@ -388,7 +393,7 @@ FAKE_RSYNC = """#!/bin/sh
 case "$1" in -V | --version) exec @REAL@ "$@" ;; esac
 kind=full
 for word; do
-    case "$word" in --dirs) kind=batch ;; esac
+    case "$word" in --dirs) kind=batch ;; --dry-run) kind=verify ;; esac
 done
 echo "$kind $word" >>@HOME@/started
 for fault in @HOME@/fault-*; do

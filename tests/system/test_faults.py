@@ -258,6 +258,9 @@ def failing(code: int) -> str:
     return f"echo '{INJECTED}' >&2; echo 'rsync error: some (code {code}) at main.c(1)' >&2; exit {code}"
 
 
+READ = "cat >/dev/null; "
+"""Codes for what was not transferred come after all names were read."""
+
 NO_LUCK = r"injected fault: no luck today \(5\)"
 
 
@@ -276,10 +279,13 @@ class Fault:
 DEGRADED = r"\[degraded\]"
 FAULTS: dict[str, Fault] = {
     **{f"exits with {code}": Fault(failing(code), NO_LUCK) for code in (1, 5, 12, 30, 35, 255, 99)},
-    **{f"exits with {code}": Fault(failing(code), NO_LUCK, DEGRADED, "", tries=5) for code in (23, 24, 25)},
+    **{
+        f"exits with {code}": Fault(READ + failing(code), NO_LUCK, DEGRADED, "", tries=5)
+        for code in (23, 24, 25)
+    },
     "exits with 12 and says nothing": Fault("exit 12", r"[^,]*\(exit 12\)"),
     "exits with 99 and says nothing": Fault("exit 99", r"[^,]*\(exit 99\)"),
-    "exits with 23 and says nothing": Fault("exit 23", r"[^,]*\(exit 23\)", DEGRADED, "", tries=5),
+    "exits with 23 and says nothing": Fault(READ + "exit 23", r"[^,]*\(exit 23\)", DEGRADED, "", tries=5),
     "says something else than it means": Fault(
         "echo nonsense >&2; echo 'rsync: more nonsense' >&2; exit 23", ".*nonsense", DEGRADED, "", tries=5
     ),

@@ -292,15 +292,15 @@ OF_3_4_3 = r"""
 [ "$kind" = full ] || {
     names=$(mktemp)
     trap 'rm -f "$names"' EXIT
-    cat >"$names"
     for word; do
         case "$word" in
             --delete-missing-args) deletes=yes ;;
-            */tree/) source=$word ;;
+            */tree/) cd "$word" ;; # where it is expected when it reads
         esac
     done
+    cat >"$names"
     gone=$(tr '\0' '\n' <"$names" | while IFS= read -r name; do
-        [ -e "$source$name" ] || [ -L "$source$name" ] || { echo "$name"; break; }
+        [ -e "./$name" ] || [ -L "./$name" ] || { echo "$name"; break; }
     done)
     if [ -n "$gone" ] && [ -n "$deletes" ]; then
         echo "invalid file mode 00 for $gone [Receiver]" >&2

@@ -30,6 +30,7 @@ from inosync.policy.command import (
     EVERYTHING,
     NO_NAME,
     REFUSED,
+    SPARED,
     Settings,
     Verdict,
     batch_argv,
@@ -37,6 +38,7 @@ from inosync.policy.command import (
     names_input,
     percent,
     shell_line,
+    told_code,
     too_long,
     verdict,
 )
@@ -852,6 +854,17 @@ def test_more_deletions_than_allowed_keep_everything_due(pair: Pair) -> None:
     pair.file("1", side="dst")
     pair.file("2", side="dst")
     assert pair.due(b"1", b"2", code=25, extra=["--max-delete=1"]).whole
+
+
+def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywhere: Pair) -> None:
+    anywhere.file("kept/f", side="dst")
+    done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
+    assert told_code(done.returncode, done.stderr.splitlines()) == SPARED
+    assert anywhere.arrived() == {"kept", "kept/f"}
+    (anywhere.dst / "kept/f").unlink()
+    (anywhere.dst / "kept").rmdir()
+    done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
+    assert told_code(done.returncode, done.stderr.splitlines()) == 0
 
 
 def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:

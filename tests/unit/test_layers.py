@@ -29,10 +29,12 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "watchdog"}),
+    "cli": frozenset({"handover"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(
         {
+            "comparer",
             "deletions",
             "display",
             "line",

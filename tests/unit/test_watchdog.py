@@ -11,7 +11,7 @@ import pytest
 from support import procs
 from support.wait import until
 
-from inosync.messages import Batch, Note
+from inosync.messages import Batch, Compared, Note
 from inosync.node import Node
 from inosync.policy.lifecycle import Phase
 from inosync.policy.nodes import NodeSpec
@@ -80,6 +80,9 @@ class Office:
     ended = failed = again = offer
 
     def held(self, _node: Node, _tree: int) -> None:
+        pass
+
+    def compared(self, _node: Node, _report: Compared) -> None:
         pass
 
     # What the test does

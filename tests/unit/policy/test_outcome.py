@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Part
+from inosync.messages import Part, Source
 from inosync.policy.command import Settings, Verdict
 from inosync.policy.outcome import Outcome, Run, judge
 
@@ -16,8 +16,12 @@ NO_ROOM = [
 REASON = 'write failed on "/tree/big" (in www): No space left on device (28)'
 
 
+ROOT = Source((1, 2), True)
+"""What the root has to be, also for what is left of a batch."""
+
+
 def batch(*names: bytes, stderr: list[bytes] = NO_ROOM) -> Outcome:
-    return judge(Run(Part(7, False, names), names, 11, stderr, []), SETTINGS)
+    return judge(Run(Part(7, False, names, ROOT), names, 11, stderr, []), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_what_does_not_fit_is_put_aside(
     assert outcome.due == (Part(7, False, aside),)
     # The rest with backoff: it may not fit either, and a node without any room would keep us busy.
     assert outcome.retry is (Verdict.RETRY if rest else None)
-    assert outcome.instead == ((Part(7, False, rest),) if rest else ())
+    assert outcome.instead == ((Part(7, False, rest, ROOT),) if rest else ())
 
 
 @pytest.mark.parametrize("stderr", [[], NO_ROOM[1:], [b"rsync: something else (5)"]])
