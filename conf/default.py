@@ -126,7 +126,8 @@ rnodes = [
 # An item of rnodes can have its own.
 # rwarm = True
 
-# After how many seconds without progress a transfer is ended and tried again.
+# After how many seconds without progress a transfer is ended and tried again. It is also the time, if it is
+# between 10 and 60, after which a worker process that takes no orders is replaced.
 # rtimeout = 300
 
 # After a failed transfer the first wait and the longest, in seconds. The waits double in between, and never

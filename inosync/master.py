@@ -34,6 +34,7 @@ from inosync.system.queue import End
 from inosync.system.signals import Signals
 from inosync.trees import Trees
 from inosync.verification import Verification
+from inosync.watchdog import Watchdog
 from inosync.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ REREAD = 5.0
 """Seconds between two tries to read a configuration whose files of patterns have changed."""
 STOP = 8.0
 """Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
+LEAVE = 2.0
+"""Seconds after which a killed worker is not waited for at the end: one that hangs in the kernel may stay."""
 
 
 class Master:
@@ -90,6 +93,7 @@ class Master:
         self._nodes: dict[str, Node] = {}
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
+        self._watchdog = Watchdog(clock, random.random)
         self._stop_by: float | None = None
         self._lookout = Lookout(settings.pattern_files)
         self._reread_at = float("inf")
@@ -123,8 +127,11 @@ class Master:
             self._add_node(spec)
         self._verification.plan(self.config.rdelete)
         self._tick()
-        while self._stop_by is None or self._alive():
+        while self._stop_by is None or self._waits():
             self._turn()
+        for node in self._alive():
+            log.error("%s: its worker hangs in the kernel, and ends when it wakes", node.name)
+            process.abandon(node.process)
         self._watcher.close()
 
     def _turn(self) -> None:
@@ -190,6 +197,7 @@ class Master:
             self._journal.forget(int(min(*cursors, self._verification.cursor)))
             self._verification.look()
         self._go_on(self._guard.back())
+        self._watchdog.look(self._alive())
         self._overview.refresh()
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
@@ -416,6 +424,11 @@ class Master:
             node.stop(worker.GRACE)
         self.at(self._stop_by, lambda: None)
         self._overview.refresh()
+
+    def _waits(self) -> bool:
+        """Whether there are workers that can still end before we do."""
+        too_late = self._clock() - LEAVE
+        return any(node.killed_at is None or node.killed_at > too_late for node in self._alive())
 
     def _alive(self) -> list[Node]:
         return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]

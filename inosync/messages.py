@@ -153,7 +153,12 @@ class Leave:
     """End the comparison that runs: nobody wants to know any more."""
 
 
-Order = Batch | Note | Stop | Go | Halt | Compare | Leave
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Nothing: that it is taken is the sign that the worker does not hang."""
+
+
+Order = Batch | Note | Stop | Go | Halt | Compare | Leave | Ping
 
 
 # From a worker to the master -------------------------------------------------------------------------
@@ -220,6 +225,13 @@ class Chilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Relisting:
+    """The node's rsync cannot be told of names that are gone: it gets the listings of their directories."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
     """By the node's timetable another limit is in force, and no rsync with the old one runs for long."""
 
@@ -266,4 +278,16 @@ class Compared:
     """... else the path of a file in the run directory that holds them."""
 
 
-Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Throttled | Done | Compared
+Report = (
+    Ready
+    | Progress
+    | Failed
+    | Again
+    | Unreached
+    | Reached
+    | Chilled
+    | Relisting
+    | Throttled
+    | Done
+    | Compared
+)

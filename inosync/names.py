@@ -27,11 +27,14 @@ class Look:
     hopeless: list[bytes] = field(default_factory=list)
 
 
-def look(source: str, wires: Iterable[bytes], excluded: Excluded, tidy: bool = False) -> Look:
+def look(
+    source: str, wires: Iterable[bytes], excluded: Excluded, tidy: bool = False, list_missing: bool = True
+) -> Look:
     """Look at each name in the tree ``source`` as it is now.
 
     With ``tidy`` the directories that the names are in are relisted: a transfer of theirs ended early, and
     what it was writing may lie there under a temporary name (``.NAME.XXXXXX``) that nobody else removes.
+    Without ``list_missing`` the nearest directory above is relisted for what is gone.
 
     Below what is no directory any more nothing is listed: the topmost such ancestor stands for it. What
     was to be relisted and is no directory is listed as a name. What the rules exclude is left out.
@@ -40,14 +43,15 @@ def look(source: str, wires: Iterable[bytes], excluded: Excluded, tidy: bool = F
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Looker(directory, excluded).all(wires, tidy)
+        return _Looker(directory, excluded, list_missing).all(wires, tidy)
     finally:
         os.close(directory)
 
 
 class _Looker:
-    def __init__(self, source: int, excluded: Excluded) -> None:
+    def __init__(self, source: int, excluded: Excluded, list_missing: bool) -> None:
         self._source = source
+        self._list_missing = list_missing
         self._excluded = excluded
         self._above: dict[bytes, Change | bool | None] = {b"": True}
         """For a directory: True, it is one; None, excluded; else what to list instead of anything below."""
@@ -105,7 +109,9 @@ class _Looker:
         as_file, as_directory = self._excluded(path, False), self._excluded(path, True)
         if as_file and as_directory:
             return None
-        if as_file or as_directory:  # what the node has there decides, and rsync asks it when it relists
+        if (
+            as_file or as_directory or not self._list_missing
+        ):  # what the node has there decides, and rsync asks it when it relists
             return self._relist_parent(path)
         return Change(0, path, Kind.NAME)
 

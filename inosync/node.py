@@ -31,9 +31,11 @@ from inosync.messages import (
     Note,
     Order,
     Part,
+    Ping,
     Progress,
     Reached,
     Ready,
+    Relisting,
     Stop,
     Throttled,
     Unreached,
@@ -43,7 +45,7 @@ from inosync.policy import backoff, lifecycle
 from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.policy.view import NOTHING, View
 from inosync.system import process, spool
-from inosync.system.queue import End, QueueError
+from inosync.system.queue import End, QueueError, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +124,8 @@ class Node:
         """What rsync complained of last; empty after a clean batch."""
         self.state = State()
         self.process: ForkProcess | None = None
+        self.killed_at: float | None = None
+        """When it was killed, by the clock; it may hang in the kernel, and not be gone yet."""
         self.queue: End | None = None
         self.batch: Batch | None = None
         """The one outstanding batch ..."""
@@ -177,17 +181,32 @@ class Node:
     def _put(self, order: Order) -> None:
         """Tell the worker something; one that does not take it is replaced."""
         try:
-            if self.queue is not None:
+            if self.queue is not None and self.state.phase is not Phase.KILLED:
                 self.queue.put(order)
-        except QueueError as error:
-            log.warning("%s: its worker takes no orders (%s): it is replaced", self.name, error)
+        except QueueFull:
+            self.give_up("worker takes no orders")
+        except QueueError:  # it has ended, or will soon
             self.kill()
+
+    def ask(self) -> None:
+        """Let the worker show that it takes orders."""
+        self._put(Ping())
+
+    def give_up(self, reason: str) -> None:
+        """Have another worker, as soon as this one is gone."""
+        pid = self.process.pid if self.process is not None else None
+        log.warning("%s: %s (pid %s): it is killed, and replaced when it is gone", self.name, reason, pid)
+        self.step(lifecycle.Silent(reason))
 
     def kill(self) -> None:
         """End the worker and all it started, at once."""
         if self.process is not None and self.process.pid is not None:
+            if self.killed_at is None:
+                self.killed_at = self._clock()
+            # Who has made a group of his own, as a user's remote shell may, is found as a descendant.
+            family = process.family(self.process.pid)
             process.send_group(self.process.pid, signal.SIGKILL)
-            process.send((self.process.pid,), signal.SIGKILL)  # it may not have made its group yet
+            process.send(family, signal.SIGKILL)
 
     def owe(self, change: Change, now: float) -> None:
         """Make a change due to this node alone, as of now."""
@@ -265,6 +284,8 @@ class Node:
                 self.step(lifecycle.Found())
             case Chilled():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
+            case Relisting():
+                log.warning("%s: %s: for deletions, whole directories are listed", self.name, report.reason)
             case Throttled():
                 limit = f"{report.rspeed} KB/s" if report.rspeed else "0: no limit"
                 log.info("%s: rspeed is now %s", self.name, limit)
@@ -308,9 +329,17 @@ class Node:
         self.process.join()
         code = self.process.exitcode or 0
         reason = f"worker killed by signal {-code}" if code < 0 else f"worker ended with exit code {code}"
-        if self.state.phase is not Phase.STOPPING:
-            log.warning("%s: %s (pid %d)", self.name, reason, pid)
-        self.step(lifecycle.Died(self._clock(), reason, self._chance()))
+        self._has_died(reason, f" (pid {pid})")
+
+    def _has_died(self, reason: str, which: str) -> None:
+        before, now = self.state.phase, self._clock()
+        self.step(lifecycle.Died(now, reason, self._chance()))
+        deaths, pause = self.state.deaths, self.state.wake - now
+        if before is Phase.KILLED:
+            log.info("%s: its worker is gone%s", self.name, which)
+        elif self.state.phase is Phase.DOWN and lifecycle.is_told(deaths):
+            often = f", {deaths} times in a row; the next one starts in {pause:.1f} s" if deaths > 1 else ""
+            log.warning("%s: %s%s%s", self.name, reason, which, often)
 
     def wake(self) -> None:
         """A time of its own has come."""
@@ -325,6 +354,8 @@ class Node:
             match action:
                 case Action.FORK:
                     self._fork()
+                case Action.KILL:
+                    self.kill()
                 case Action.CLEAN:
                     self._clean()
                 case Action.CONFIRM:
@@ -334,13 +365,11 @@ class Node:
                     self._wait_for_due()
 
     def _fork(self) -> None:
-        self.place = self.spec.node
+        self.place, self.killed_at = self.spec.node, None
         try:
             self.process, self.queue = self._work.fork(self)
         except OSError as error:  # no processes or descriptors left: that is a death, too
-            reason = f"no worker could be started: {error.strerror}"
-            log.error("%s: %s", self.name, reason)
-            self.step(lifecycle.Died(self._clock(), reason, self._chance()))
+            self._has_died(f"no worker could be started: {error.strerror}", "")
 
     def _clean(self) -> None:
         self._work.unhear(self)

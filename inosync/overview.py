@@ -20,6 +20,8 @@ SHOW = 0.05
 """Seconds between two looks at what the titles should say, at least."""
 
 
+TROUBLES = 3
+"""Nodes without a worker that the master's title names."""
 _COST = 20
 """That look, which takes long where many changes are counted, may take a twentieth of the time."""
 
@@ -66,8 +68,8 @@ class Overview:
             if node.wants_to_know(verdict, self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
-        halted = "; ".join(self._guard.reasons(self._guard.halted))
-        title = titles.master(self._name, ordered, len(self._watcher), halted)
+        worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
+        title = titles.master(self._name, ordered, len(self._watcher), "; ".join(worries))
         if title != self._title:
             self._title = title
             process.set_title(title)
@@ -86,6 +88,12 @@ class Overview:
             level=node.last_ok is not None,
             known=self._watcher.walking.isdisjoint(node.trees),
         )
+
+    def _troubles(self) -> list[str]:
+        """What there may be no worker's title for."""
+        found = [(node.name, lifecycle.trouble(node.state)) for node in self._nodes.values()]
+        told = [f"{name}: {trouble}" for name, trouble in found if trouble]
+        return told if len(told) <= TROUBLES else [*told[:TROUBLES], f"{len(told) - TROUBLES} more"]
 
     def note(self, node: Node) -> Note:
         """What the title of a node's worker should tell while it runs nothing."""

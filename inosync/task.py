@@ -84,7 +84,9 @@ class Task:
         if self.part.full:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
-            self.look = look(settings.source, self.part.names, rules.excluded, self._untidy)
+            self.look = look(
+                settings.source, self.part.names, rules.excluded, self._untidy, settings.list_missing
+            )
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)
         return self.part.full or bool(self.look.send)
@@ -97,9 +99,15 @@ class Task:
         self.parts[:1] = outcome.instead
         self.attempt = 0
 
-    def failed(self, outcome: Outcome) -> None:
-        """The part has to be done again."""
+    def failed(self, outcome: Outcome, code: int) -> None:
+        """The part has to be done again, or what is left of it."""
         self._untidy = self._untidy or outcome.untidy
+        if outcome.instead:
+            # What tidies is among what was sent. Made anew, it would find again what was put aside.
+            self._untidy = outcome.untidy
+            self.code, self.worry = code, outcome.reason
+            self.due += outcome.due
+            self.parts[:1] = outcome.instead
 
     def interrupted(self) -> None:
         """The part has to be done again through no fault of anybody's."""

@@ -110,11 +110,15 @@ class Transfer:
             self._listen_at = now + min(max((now - self._begun_at) / 10, shortest), longest)
             return
         self._promised, self._listen_at = None, float("inf")
-        if sure():
-            self.feed(data)
-        else:
-            self.refused = True
+        try:
+            self.refused = not sure()
+        except OSError:  # it has ended, and tells why; if not, it is tried again
             self.terminate()
+            return
+        if self.refused:
+            self.terminate()
+        else:
+            self.feed(data)
 
     def _watch(self) -> None:
         """From now on it has to make progress."""

@@ -12,10 +12,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inosync.comparer import Comparer
+from inosync.deletions import Deletions
 from inosync.display import Display
 from inosync.line import Line
 from inosync.messages import (
@@ -30,16 +31,18 @@ from inosync.messages import (
     Leave,
     Note,
     Part,
+    Ping,
     Progress,
     Reached,
     Ready,
+    Relisting,
     Report,
     Stop,
     Throttled,
     Unreached,
 )
 from inosync.names import Excluded
-from inosync.policy import backoff, command
+from inosync.policy import backoff, command, diagnostics
 from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
@@ -56,6 +59,8 @@ from inosync.transfer import Leftovers, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
+LINGER = 1.0
+"""Seconds in which what the worker has started, and has killed in the end, is to be gone."""
 FIRST_LULL = 0.5
 """Seconds until a worker connects to its node in advance where all may have reason to do so at the same
 time, at the start and when the limit of the speed changes; up to twice that: not all at once."""
@@ -108,6 +113,7 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
     except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
         sys.excepthook(*sys.exc_info())
     finally:
+        process.end_family(LINGER)  # one that is stopped has not heard that it is to end
         process.leave(code)
 
 
@@ -129,6 +135,7 @@ class Worker:
         self._loop.on_readable(self._stop, self._signalled)
         self._display = Display(job.name, job.wall)
         self._throttle = Throttle(job.rspeed, clock, job.wall)
+        self._deletions = Deletions(clock)
         extra = next((tree.extra for tree in job.trees.values()), ())
         self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
@@ -247,6 +254,8 @@ class Worker:
                 self._comparer.leave()
             case Stop():
                 self._end(order.grace)
+            case Ping():
+                pass
 
     def _report(self, report: Report) -> None:
         try:
@@ -288,6 +297,15 @@ class Worker:
         if news:
             self._report(Chilled(reason[:500], pause))
 
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        """Whether an rsync has failed for what the next one is not asked to do."""
+        if not self._deletions.refused(lines):
+            return False
+        self._spares.renew(0.0)
+        if self._deletions.news():
+            self._report(Relisting(diagnostics.reason(lines)[:500]))
+        return True
+
     def _come_back(self) -> None:
         if self._away:
             self._away = False
@@ -298,6 +316,8 @@ class Worker:
 
     def _begin(self, batch: Batch) -> None:
         self._spares.work()
+        if self._deletions.again():
+            self._spares.drop()  # they would pass over names that are gone without a word
         self._away = False
         self._task = Task(batch, self._clock())
         self._next(self._task)
@@ -346,11 +366,14 @@ class Worker:
         return True
 
     def _is_sure(self, task: Task, transfer: Transfer) -> bool:
-        """Whether an rsync that has connected stands in the directory that the part is meant for."""
-        try:
-            found = standing(transfer.directory, task.part.source, self._job.excluded[task.part.tree])
-        except OSError:
-            return False  # it is tried again, and looked at from here
+        """Whether an rsync that has connected stands in the directory that the part is meant for.
+
+        OSError if that cannot be seen.
+        """
+        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+        wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+        place = self._trees[task.part.tree].source if wrapped else transfer.directory
+        found = standing(place, task.part.source, self._job.excluded[task.part.tree])
         return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
 
     def _halt(self, tree: int) -> None:
@@ -370,7 +393,7 @@ class Worker:
         return self._start_rsync(command.batch_argv(self._settings(tree)))
 
     def _settings(self, tree: int) -> Settings:
-        return replace(self._trees[tree], rspeed=self._throttle.limit)
+        return replace(self._trees[tree], rspeed=self._throttle.limit, list_missing=self._deletions.listed)
 
     def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)
@@ -389,13 +412,16 @@ class Worker:
             task.interrupted()
             self._next(task)
             return
+        if code != 0 and not task.part.full and self.adapts(transfer.lines):
+            self._next(task)
+            return
         sent = tuple(task.look.send)
         run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
         outcome = judge(run, self._trees[task.part.tree])
         if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
             outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
         if outcome.retry is not None:
-            task.failed(outcome)
+            task.failed(outcome, code)
             if transfer.hung or code in command.REFUSED:
                 self._line.doubt()
             if not self._tried_again_at_once(task, transfer, outcome):

@@ -27,7 +27,9 @@ _BATCH = ("-lptgoD", "--dirs", _READ_NAMES)
 # Goes behind extra, which may have --no-from0.
 _NUL_SEPARATED = ("--from0",)
 # --force, or a directory that must go stays with exit 0 when it is not empty.
-_BATCH_DELETE = ("--delete-missing-args", "--delete", "--force")
+_BATCH_DELETE: tuple[str, ...] = ("--delete-missing-args", "--delete", "--force")
+# For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
+_BATCH_RELIST = ("--ignore-missing-args", "--delete", "--force")
 _BATCH_KEEP = ("--ignore-missing-args",)
 # It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
 _FULL = ("-rlptgoD", _READ_NAMES)
@@ -77,6 +79,8 @@ class Settings:
     """True, False, "startup" (FULL only) or "running" (batches only): when deletions are mirrored."""
     rsh: str = ""
     """For --rsh; empty: whatever rsync takes by itself."""
+    list_missing: bool = True
+    """Whether names that are gone may be listed in a batch (``misfit``)."""
 
 
 def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
@@ -85,7 +89,10 @@ def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
     ``anew`` files are not taken to be level because of their size and time.
     """
-    deletes = _BATCH_DELETE if s.rdelete in (True, "running") else _BATCH_KEEP
+    if s.rdelete in (True, "running"):
+        deletes = _BATCH_DELETE if s.list_missing else _BATCH_RELIST
+    else:
+        deletes = _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
     middle = (*_BATCH, *deletes, *_common(s), *s.extra, *(_ANEW if anew else ()))

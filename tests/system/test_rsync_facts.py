@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.rsyncd import MakeRsyncd, free_port
+from support.procs import free_port
+from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
 
@@ -614,18 +615,19 @@ def anywhere(request: pytest.FixtureRequest, pair: Pair, rsyncd: MakeRsyncd) -> 
 @contextlib.contextmanager
 def _knocked(pair: Pair, *extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """An rsync that was given a name of no length, and nothing else so far."""
+    reader, writer = os.pipe()
+    os.write(writer, NO_NAME)  # before the start: one that fails at once has gone by the time we are back
     child = subprocess.Popen(
         batch_argv(replace(pair.settings, extra=extra)),
-        stdin=subprocess.PIPE,
+        stdin=reader,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,
         env={**os.environ, "LC_ALL": "C"},
     )
+    os.close(reader)
+    child.stdin = os.fdopen(writer, "wb", buffering=0)
     with child:
         try:
-            assert child.stdin is not None
-            child.stdin.write(NO_NAME)
             yield child
         finally:
             child.kill()

@@ -30,11 +30,12 @@ LAYERS: Mapping[str, frozenset[str]] = {
 
 PARTS: Mapping[str, frozenset[str]] = {
     "cli": frozenset({"handover"}),
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
     "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
     "worker": frozenset(
         {
             "comparer",
+            "deletions",
             "display",
             "line",
             "names",

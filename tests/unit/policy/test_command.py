@@ -157,6 +157,11 @@ def test_rdelete_says_which_of_the_two_delete(rdelete: bool | str, full: bool, b
     assert ("--delete" in full_argv(s)) is full
     assert all((option in batch_argv(s)) is batch for option in DELETING)
     assert ("--ignore-missing-args" in batch_argv(s)) is not batch
+    if batch:
+        # For a node that cannot take names that are gone: all but those.
+        argv = batch_argv(replace(s, list_missing=False))
+        assert [word for word in DELETING if word in argv] == ["--delete", "--force"]
+        assert "--ignore-missing-args" in argv
 
 
 @pytest.mark.parametrize(
