@@ -102,11 +102,8 @@ def explained(changes: Iterable[Change], tree: int) -> Callable[[Difference], bo
             above = above.rpartition(b"/")[0]
             kind = kinds.get(above)
             # Of what is gone from here with all below it only the topmost name is known.
-            if (
-                kind is Kind.TREE
-                or (kind is Kind.LIST and is_parent)
-                or (kind is not None and difference.extra)
-            ):
+            may_be_gone = kind is not None and difference.extra and above
+            if may_be_gone or kind is Kind.TREE or (kind is Kind.LIST and is_parent):
                 return True
             is_parent = False
         return False

@@ -33,6 +33,7 @@ def make(place: bytes, kind: bytes | None) -> None:
         os.mkdir(place)
     elif kind == b"link":
         os.symlink(b"anywhere", place)
+        os.utime(place, (1, 1), follow_symlinks=False)
     elif kind is not None:
         Path(os.fsdecode(place)).write_bytes(kind)
         os.utime(place, (1, 1))

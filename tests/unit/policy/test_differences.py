@@ -116,6 +116,8 @@ MISSING, EXTRA = b">f+++++++++", b"*deleting  "
         # Of what is gone only the top is told.
         (Change(TREE, b"a", Kind.NAME), EXTRA, b"a/b/f", True),
         (Change(TREE, b"a", Kind.NAME), MISSING, b"a/f", False),
+        (Change(TREE, b"", Kind.LIST), EXTRA, b"f", True),
+        (Change(TREE, b"", Kind.LIST), EXTRA, b"a/f", False),
         (Change(TREE, b"", Kind.TREE), MISSING, b"a/b/f", True),
     ],
 )
