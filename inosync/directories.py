@@ -65,7 +65,7 @@ class Directory:
 class Root(Directory):
     """A wpath. ``identity`` is the (device, inode) that is watched; None while it is lost."""
 
-    __slots__ = ("excluded", "identity", "mask", "path", "quiet", "refilter", "tree", "walk")
+    __slots__ = ("excluded", "identity", "mask", "path", "quiet", "refilter", "stays", "tree", "walk")
 
     def __init__(self, tree: int, path: str, mask: int, excluded: Callable[[bytes, bool], bool]) -> None:
         super().__init__(b"", None)
@@ -75,6 +75,8 @@ class Root(Directory):
         """The events that are a change."""
         self.excluded = excluded
         """Whether a path, below directories that are not excluded, is: (path, is a directory) -> bool."""
+        self.stays = False
+        """Whether what other file systems have below its mount points does not belong to it."""
         self.identity: tuple[int, int] | None = None
         self.walk: list[Directory] = []
         """Directories that are to be watched and listed; the last one is next."""
@@ -140,12 +142,17 @@ class Opener:
     def _open_kid(self, kid: Directory, above: int) -> int:
         if above < 0:
             raise FileNotFoundError("cut off from its root")
-        return os.open(kid.name, _OPEN | os.O_NOFOLLOW, dir_fd=above)
+        return open_kid(kid.name, above)
 
     def close(self) -> None:
         """Close everything that is held."""
         while self._held:
             os.close(self._held.popitem()[1])
+
+
+def open_kid(name: bytes, above: int) -> int:
+    """A descriptor of a directory in an open one, following no symlink; OSError if there is none."""
+    return os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=above)
 
 
 def identity(directory: int | str) -> tuple[int, int]:

@@ -71,6 +71,8 @@ class Dispatcher:
     at: Callable[[float, Callable[[], None]], None]
     """Calls back at a time of the clock."""
     gate: Gate
+    unwatched: Callable[[Node], str] = lambda _node: ""
+    """Why a node is degraded whatever it is sent: directories of it are not watched."""
     released: int = 0
     """The journal's position up to which changes may be sent."""
     _cuts: dict[object, _Cut] = field(default_factory=dict)
@@ -150,7 +152,7 @@ class Dispatcher:
             return
         self._waiting.pop(node, None)
         cut.users += 1
-        overdue = node.overdue_beside(ready)
+        overdue = node.overdue_beside(ready) or self.unwatched(node)
         batch = Batch(
             next_id(), cut.count, cut.full, cut.payload, cut.file, node.untidy, overdue, _is_heavy(cut)
         )

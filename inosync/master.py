@@ -115,6 +115,8 @@ class Master:
             clock,
             random.random,
         )
+        self._dispatch.unwatched = self._overview.unwatched
+        self._watcher.look_every(_rounds(settings))
         for tree in settings.trees:
             self._trees.add(tree, settings, wait=not os.path.isdir(tree.wpath) and settings.waits_for(tree))
         self._views = views(settings.nodes, settings.trees, self._trees.numbers)
@@ -354,7 +356,7 @@ class Master:
             self._start(node)
 
     def _descriptors(self) -> list[int]:
-        mine = [self._watcher.fileno(), *self._signals.descriptors(), *self._loop.descriptors()]
+        mine = [*self._watcher.descriptors(), *self._signals.descriptors(), *self._loop.descriptors()]
         for node in (*self._nodes.values(), *self._leaving):
             if node.queue is not None:
                 mine += node.queue.descriptors()
@@ -469,6 +471,7 @@ class Master:
             self._trees.add(trees[wpath], new, wait=True)
         for wpath, refilter in changes.refilter.items():
             self._trees.refilter(trees[wpath], new, refilter)
+        self._trees.cross(new)
         numbers = self._trees.numbers
         self._views = views(new.nodes, new.trees, numbers)
         self._retune(old, new)
@@ -499,6 +502,7 @@ class Master:
             self._trees.retune(new)
         self._dispatch.slots = new.rslots
         self._overview.patience = self._guard.patience = new.edelay
+        self._watcher.look_every(_rounds(new))
         self._guard.turn(new.guards)
         self._pace = pacing.retuned(self._pace, new.equiet, new.edelay)
 
@@ -514,6 +518,11 @@ class Master:
         for wpath in full:
             node.owe(Change(self._trees.numbers[wpath], b"", Kind.TREE), self._clock())
         self._let_go(node)
+
+
+def _rounds(settings: Config) -> float:
+    """Seconds between two looks at what cannot be watched."""
+    return max(6 * settings.edelay, 1.0)
 
 
 def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:

@@ -28,7 +28,12 @@ class Look:
 
 
 def look(
-    source: str, wires: Iterable[bytes], excluded: Excluded, tidy: bool = False, list_missing: bool = True
+    source: str,
+    wires: Iterable[bytes],
+    excluded: Excluded,
+    tidy: bool = False,
+    list_missing: bool = True,
+    one_file_system: bool = False,
 ) -> Look:
     """Look at each name in the tree ``source`` as it is now.
 
@@ -37,21 +42,23 @@ def look(
     Without ``list_missing`` the nearest directory above is relisted for what is gone.
 
     Below what is no directory any more nothing is listed: the topmost such ancestor stands for it. What
-    was to be relisted and is no directory is listed as a name. What the rules exclude is left out.
+    was to be relisted and is no directory is listed as a name. What the rules exclude is left out. With
+    ``one_file_system`` so is what is below a mount point: rsync would send it, since it was named.
     OSError if the tree itself is not there.
     """
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Looker(directory, excluded, list_missing).all(wires, tidy)
+        return _Looker(directory, excluded, list_missing, one_file_system).all(wires, tidy)
     finally:
         os.close(directory)
 
 
 class _Looker:
-    def __init__(self, source: int, excluded: Excluded, list_missing: bool) -> None:
+    def __init__(self, source: int, excluded: Excluded, list_missing: bool, one_file_system: bool) -> None:
         self._source = source
         self._list_missing = list_missing
+        self._device = os.fstat(source).st_dev if one_file_system else None
         self._excluded = excluded
         self._above: dict[bytes, Change | bool | None] = {b"": True}
         """For a directory: True, it is one; None, excluded; else what to list instead of anything below."""
@@ -75,12 +82,12 @@ class _Looker:
         above = self._directory(change.path.rpartition(b"/")[0])
         if above is not True:
             return above or None
-        is_directory = self._is_directory(change.path)
+        is_directory, is_listed = self._is_directory(change.path)
         if is_directory is None:
             return self._missing(change.path)
         if self._excluded(change.path, is_directory):
             return self._excluded_now(change.path, is_directory)
-        return change if is_directory else Change(0, change.path, Kind.NAME)
+        return change if is_listed else Change(0, change.path, Kind.NAME)
 
     def _directory(self, path: bytes) -> Change | bool | None:
         if path not in self._above:
@@ -98,12 +105,12 @@ class _Looker:
             self._above[path] = self._verdict(path) if above is True else above
 
     def _verdict(self, path: bytes) -> Change | bool | None:
-        is_directory = self._is_directory(path)
+        is_directory, is_listed = self._is_directory(path)
         if is_directory is None:
             return self._missing(path)
         if self._excluded(path, is_directory):
             return self._excluded_now(path, is_directory)
-        return True if is_directory else Change(0, path, Kind.NAME)
+        return is_listed or Change(0, path, Kind.NAME)
 
     def _missing(self, path: bytes) -> Change | None:
         as_file, as_directory = self._excluded(path, False), self._excluded(path, True)
@@ -122,11 +129,16 @@ class _Looker:
     def _relist_parent(self, path: bytes) -> Change:
         return Change(0, path.rpartition(b"/")[0], Kind.LIST)
 
-    def _is_directory(self, path: bytes) -> bool | None:
-        """None if it is not there. No component on the way is a symlink: each was looked at before."""
+    def _is_directory(self, path: bytes) -> tuple[bool | None, bool]:
+        """Whether it is one (None: it is not there), and one that may be looked into.
+
+        No component on the way is a symlink: each was looked at before.
+        """
         try:
-            return stat.S_ISDIR(os.lstat(path, dir_fd=self._source).st_mode)
+            status = os.lstat(path, dir_fd=self._source)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return None, False
         except OSError:
-            return False  # too long, or not ours to look at: rsync will say what is wrong with it
+            return False, False  # too long, or not ours to look at: rsync will say what is wrong with it
+        is_directory = stat.S_ISDIR(status.st_mode)
+        return is_directory, is_directory and self._device in (None, status.st_dev)

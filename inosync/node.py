@@ -133,6 +133,7 @@ class Node:
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
         self.told = ""
         """The verdict that the worker's title shows, as far as it is known."""
+        self._told_why = ""
         self._told_behind = 0
         self.last_ok: float | None = None
         """When a batch last came through, by the clock."""
@@ -303,20 +304,21 @@ class Node:
     def tell(self, note: Note) -> None:
         """Let the title of a worker that runs nothing say what the master knows."""
         if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
-            self.told, self._told_behind = note.verdict, note.behind
+            self.told, self._told_why, self._told_behind = note.verdict, note.reason, note.behind
             self._told_verified = self.verified_at
             self._put(note)
 
-    def wants_to_know(self, verdict: Verdict, behind: Callable[[Node], int]) -> bool:
-        """Whether its worker's title tells something else than the truth.
+    def wants_to_know(self, verdict: Verdict, why: str, behind: Callable[[Node], int]) -> bool:
+        """Whether its worker's title tells something else than the truth, which is a verdict and why.
 
         ``behind`` counts the changes that a node lacks. While a try is waited for it may grow by a half
         before the title is told again, so that a worker which does not read is not told for ever.
         """
         if self.state.phase in (Phase.WAITING, Phase.AWAY):
             return behind(self) > self._told_behind * 3 // 2
-        is_news = verdict != self.told or self.verified_at != self._told_verified
-        return self.state.phase is Phase.IDLE and is_news
+        is_new = verdict != self.told or self.verified_at != self._told_verified
+        is_new = is_new or (verdict is Verdict.DEGRADED and why != self._told_why)
+        return self.state.phase is Phase.IDLE and is_new
 
     def died(self) -> None:
         """The worker's process has ended."""
@@ -407,7 +409,8 @@ class Node:
         if not done.held:
             self.last_ok = now
         # What the worker has set its title to by itself.
-        self.told = Verdict.DEGRADED if done.reason or batch.overdue else Verdict.OK
+        self._told_why = done.reason or batch.overdue
+        self.told = Verdict.DEGRADED if self._told_why else Verdict.OK
         held = [tree for tree in done.held if tree in self.trees]
         for tree in held:  # if the master does not see why, it is tried again
             later = Due(1, now + backoff.delay(1, *self.retry, chance), self._since)

@@ -65,11 +65,12 @@ class Overview:
         for node in self._nodes.values():
             verdict = self.verdict(node)
             verdicts[verdict] += 1
-            if node.wants_to_know(verdict, self._dispatch.pending):
+            if node.wants_to_know(verdict, self._why(node, verdict), self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
         worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
-        title = titles.master(self._name, ordered, len(self._watcher), "; ".join(worries))
+        unwatched, _ = self._watcher.unwatched()
+        title = titles.master(self._name, ordered, len(self._watcher), unwatched, "; ".join(worries))
         if title != self._title:
             self._title = title
             process.set_title(title)
@@ -78,12 +79,13 @@ class Overview:
 
     def verdict(self, node: Node) -> Verdict:
         """The one word for a node, as of now."""
-        oldest = self._dispatch.oldest(node)
+        times = [self._dispatch.oldest(node), self._watcher.searching]
+        oldest = min((since for since in times if since is not None), default=None)
         return lifecycle.verdict(
             node.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             patience=self.patience,
-            overdue=bool(node.overdue or self._watcher.blind[0]),
+            overdue=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
             level=node.last_ok is not None,
             known=self._watcher.walking.isdisjoint(node.trees),
@@ -114,8 +116,14 @@ class Overview:
             case Verdict.LAGGING:
                 if not self._watcher.walking.isdisjoint(node.trees):
                     return "directories are being walked"
+                if self._watcher.searching is not None:
+                    return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case Verdict.DEGRADED:
-                count, why = self._watcher.blind
-                return node.overdue or f"{count} director{'ies' if count > 1 else 'y'} not watched: {why}"
+                return node.overdue or self.unwatched(node)
         return ""
+
+    def unwatched(self, node: Node) -> str:
+        """What of a node's trees is not watched, and why; empty if all is."""
+        count, why = self._watcher.unwatched(node.trees)
+        return f"{count} director{'y' if count == 1 else 'ies'} not watched: {why}" if count else ""

@@ -9,6 +9,7 @@ from typing import cast
 from inosync.messages import Batch, Part
 from inosync.names import Excluded, Look, look
 from inosync.policy.command import EVERYTHING, Settings
+from inosync.policy.extra import one_file_system
 from inosync.policy.filters import Rules
 from inosync.policy.outcome import Outcome
 from inosync.standing import Standing, standing
@@ -85,7 +86,12 @@ class Task:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
             self.look = look(
-                settings.source, self.part.names, rules.excluded, self._untidy, settings.list_missing
+                settings.source,
+                self.part.names,
+                rules.excluded,
+                self._untidy,
+                settings.list_missing,
+                one_file_system(settings.extra),
             )
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from inosync.config import Config, Refilter, Tree
 from inosync.guard import Guard
 from inosync.policy import filters
+from inosync.policy.extra import one_file_system
 from inosync.policy.filters import Rules
 from inosync.policy.nodes import watched_by
 from inosync.watcher import Watcher
@@ -39,7 +40,8 @@ class Trees:
         self.numbers[tree.wpath] = self._last
         excluded = self.excluded[self._last] = _excluded(tree, config)
         self._guard.add(self._last, tree.wpath, excluded)
-        self._watcher.add_tree(self._last, tree.wpath, config.emask, excluded, wait)
+        stays = _stays(tree, config)
+        self._watcher.add_tree(self._last, tree.wpath, config.emask, excluded, wait, stays)
 
     def remove(self, wpath: str) -> int:
         """Watch a tree no longer; the number that it had."""
@@ -63,6 +65,11 @@ class Trees:
         """The names of the nodes that have waited until a tree is watched by its new rules."""
         return self._uncompared.pop(number, set())
 
+    def cross(self, config: Config) -> None:
+        """Let other trees have what is below mount points."""
+        for tree in config.trees:
+            self._watcher.cross(self.numbers[tree.wpath], _stays(tree, config))
+
     def retune(self, config: Config) -> None:
         """Let other events be a change."""
         for number in self.numbers.values():
@@ -73,3 +80,8 @@ def _excluded(tree: Tree, config: Config) -> Excluded:
     """Whether nobody needs a path of a tree to be watched."""
     root = os.fsencode(tree.wpath)
     return filters.hidden_by_all(Rules(rules, root=root) for rules in watched_by(tree, config.nodes))
+
+
+def _stays(tree: Tree, config: Config) -> bool:
+    """Whether nobody is sent what other file systems have in a tree."""
+    return all(one_file_system(node.extra) for node in config.nodes if node.gets(tree))

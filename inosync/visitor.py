@@ -7,24 +7,26 @@ its listing.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
-from inosync.directories import Directory, Opener, Replaced, Root, locate
+from inosync.directories import Directory, Opener, Replaced, Root, locate, open_kid
 from inosync.messages import Change, Kind
 from inosync.sink import Sink
+from inosync.system import entries
 from inosync.system.filesystem import counts_subdirectories
 from inosync.system.inotify import Inotify, InotifyError
 from inosync.system.standpoint import Standpoint
 from inosync.watches import Watches, explained
 
-log = logging.getLogger(__name__)
-
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO)
 _STEP = 256  # entries of one directory between two looks at the time
+_YOUNG = 2_000_000_000
+"""Nanoseconds in which a change may leave a file with the time of the change before: more than the ticks of
+any clock that file systems have."""
 
 
 class Visitor:
@@ -58,11 +60,13 @@ class Visitor:
         self._standpoint.close()
         self._counting.clear()
 
-    def visit(self, directory: Directory, known: bool = False) -> Iterator[None]:
+    def visit(self, directory: Directory, known: bool = False, alone: bool = False) -> Iterator[None]:
         """Watch a directory, record its listing, and queue the directories in it. Yields now and then.
 
         With ``known`` only what the rules make of the directories in it is of interest: those that are
-        watched already are queued to be looked at likewise (``Root.refilter``).
+        watched already are queued to be looked at likewise (``Root.refilter``). With ``alone`` it is one
+        that was not watched: of the directories in it only new ones are queued, and if it is still not
+        watched, its listing is recorded only if that may be another one than the last time.
         """
         place = locate(directory)
         if place is None:
@@ -74,37 +78,74 @@ class Visitor:
             self._replaced(place[0], str(error))
             return
         except OSError as error:
-            self._not_watched(*place, directory, error)
+            self._not_opened(*place, directory, error)
             return
         try:
-            if self._watch(directory, own, *place):
-                if not known:
-                    self._listed(*place)
-                yield from self._look_into(directory, own, known)
+            if self._is_beyond(place[0], own):
+                self._leave(directory)
+                return
+            why = self._watch(directory, own, place[0])
+            changed = True
+            if why:
+                changed = yield from self._compare(directory, own, *place, why)
+            if changed or not alone:
+                self._listed(directory, known)
+            if not alone:
+                kids = _known(directory)
+            else:
+                kids = self._strayed(directory, own, place[0]) if changed else iter(())
+            yield from self._look_into(directory, own, kids, known)
         except OSError as error:
-            self._not_watched(*place, directory, error)
+            self._not_opened(*place, directory, error)
         finally:
             os.close(own)
 
-    def _listed(self, root: Root, path: bytes) -> None:
+    def _compare(
+        self, directory: Directory, fd: int, root: Root, path: bytes, why: str
+    ) -> Generator[None, None, bool]:
+        """Look at a directory that cannot be watched; whether it may have changed since the last time."""
+        unwatched = self._watches.unwatched
+        unwatched.add(directory, root.tree, root.path, path, why)
+        prefix = path + b"/" if path else b""
+        digest = yield from entries.digest(
+            fd, lambda name, is_directory: root.excluded(prefix + name, is_directory), time.time_ns() - _YOUNG
+        )
+        return unwatched.has_changed(directory, digest)
+
+    def _listed(self, directory: Directory, known: bool = False) -> None:
+        place = None if known else locate(directory)
+        if place is not None:
+            self._list(*place)
+
+    def _list(self, root: Root, path: bytes) -> None:
         if not root.quiet:
             self._sink.record(Change(root.tree, path, Kind.LIST), self._clock())
 
+    def is_in_place(self, root: Root, directory: Directory) -> bool:
+        """Whether a directory is watched, and its path still leads to it."""
+        try:
+            fd = self.opener.open(directory)
+            return directory.wd >= 0 and self._wd_of(fd, root) == directory.wd
+        except OSError:
+            return False
+
     # The directory itself ----------------------------------------------------------------------------
 
-    def _watch(self, directory: Directory, fd: int, root: Root, path: bytes) -> bool:
-        wd = self._inotify.add(fd, self._events | root.mask)
+    def _watch(self, directory: Directory, fd: int, root: Root) -> str:
+        """Watch an open directory; why not, if that is impossible."""
+        try:
+            wd = self._inotify.add(fd, self._events | root.mask)
+        except InotifyError as error:
+            return explained(error)
         known = self._watches.by_wd.get(wd)
         if known is not None and known is not directory:
             if self._is_at(known, fd):
-                twice = OSError(errno.EDEADLK, "it is mounted in another place of the tree, too")
-                self._not_watched(root, path, directory, twice)
-                return False
+                return "mounted in another place of the tree, too"
             # It has moved here. Whatever is in the other place by now is another directory, or nothing.
             known.wd = -1
             queue(known)
         self._watches.hold(directory, wd)
-        return True
+        return ""
 
     def _is_at(self, known: Directory, fd: int) -> bool:
         """Whether the place where ``known`` hangs leads to the directory that is open."""
@@ -115,22 +156,28 @@ class Visitor:
         except OSError:
             return False
 
-    def _not_watched(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
-        if error.errno in _GONE and not isinstance(error, InotifyError):
-            if directory is not root:  # its parent is watched, and tells what became of it
-                directory.detach()
-                self._doomed.append(directory)
-            return
-        why = explained(error)
-        if directory not in self._watches.blind:
-            log.warning("%s: %s cannot be watched: %s", root.path, os.fsdecode(path) or ".", why)
-        self._watches.blind[directory] = why
+    def _not_opened(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
+        if error.errno not in _GONE:
+            self._watches.unwatched.add(directory, root.tree, root.path, path, explained(error))
+        elif directory is not root:  # its parent is watched, and tells what became of it
+            self._leave(directory)
+
+    def _is_beyond(self, root: Root, fd: int) -> bool:
+        """Whether an open directory is on another file system than its tree, which ends there."""
+        return root.stays and root.identity is not None and os.fstat(fd).st_dev != root.identity[0]
+
+    def _leave(self, directory: Directory) -> None:
+        directory.detach()
+        self._doomed.append(directory)
 
     # The directories in it ---------------------------------------------------------------------------
 
-    def _look_into(self, directory: Directory, fd: int, known: bool) -> Iterator[None]:
-        with os.scandir(fd) as entries:
-            for kids in chain(_known(directory), _found(directory, entries)):
+    def _look_into(
+        self, directory: Directory, fd: int, some: Iterator[list[Directory]], known: bool
+    ) -> Iterator[None]:
+        """Look at some of the known kids, and at all that were not."""
+        with os.scandir(fd) as found:
+            for kids in chain(some, _found(directory, found)):
                 while kids := [kid for kid in kids if kid.parent is directory]:
                     place = locate(directory)
                     # Events were handled since the last step: it may be elsewhere by now, or out of the tree.
@@ -139,6 +186,37 @@ class Visitor:
                     kids = kids[self._look_at(kids, fd, *place, known) :]
                     yield
                 yield  # there may be a million files in it, and nothing else
+
+    def _strayed(self, directory: Directory, fd: int, root: Root) -> Iterator[list[Directory]]:
+        """The kids that are watched, but not in this place any more: it is another one that is there.
+
+        Where nobody watches, directories change places unseen, and those among them that are watched with
+        all that is below them would be taken for others for ever.
+        """
+        for kids in _known(directory):
+            yield [kid for kid in kids if kid.wd >= 0 and self._wd_at(kid.name, fd, root) != kid.wd]
+
+    def _wd_at(self, name: bytes, above: int, root: Root) -> int:
+        """The watch descriptor of the directory of that name in an open one; -1 if it has none."""
+        try:
+            fd = open_kid(name, above)
+        except OSError:
+            return -1
+        try:
+            return self._wd_of(fd, root)
+        finally:
+            os.close(fd)
+
+    def _wd_of(self, fd: int, root: Root) -> int:
+        """The watch descriptor of an open directory; -1 if it has none."""
+        try:
+            wd = self._inotify.add(fd, self._events | root.mask)
+        except InotifyError:
+            return -1
+        if wd in self._watches.by_wd:
+            return wd
+        self._inotify.remove(wd)  # it has one now, but perhaps it is not to be watched
+        return -1
 
     def _look_at(self, kids: list[Directory], fd: int, root: Root, path: bytes, known: bool) -> int:
         """Queue kids of an open directory, less what is excluded and what can be done at once.
@@ -156,7 +234,7 @@ class Visitor:
                 elif known and kid.wd >= 0 and root.refilter is not None:
                     root.refilter.append(kid)
                 elif near and self._watch_leaf(kid, self._events | root.mask, device):
-                    self._listed(root, prefix + kid.name)
+                    self._list(root, prefix + kid.name)
                 else:
                     root.walk.append(kid)
                 if self._clock() >= self.until:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from inosync.directories import Directory, Root, identity, locate
+from inosync.patrol import Patrol
 from inosync.sink import Sink
 from inosync.system.inotify import Inotify
 from inosync.visitor import Visitor, queue
@@ -26,22 +27,25 @@ class Walker:
         sink: Sink,
         replaced: Callable[[Root, str], None],
         clock: Callable[[], float],
+        chance: Callable[[], float],
     ) -> None:
         self._inotify, self._events, self._sink, self._clock = inotify, events, sink, clock
         self.watches = Watches(inotify)
         self._doomed: list[Directory] = []
         self._visitor = Visitor(inotify, events, self.watches, self._doomed, sink, replaced, clock)
+        self.patrol = Patrol(self._visitor, self.watches.unwatched, clock, chance)
         self._roots: list[Root] = []
         self._scan: Iterator[None] | None = None
 
     # Roots -------------------------------------------------------------------------------------------
 
     def add(self, root: Root) -> None:
-        """Watch a root and then its tree; OSError if the root cannot be watched, which may be tried again."""
+        """Watch a root and then its tree; OSError if it cannot be opened, which may be tried again.
+
+        It is a tree as well if the root itself is not watched, since there is no watch left.
+        """
         try:
-            fd = self._visitor.opener.open(root)
-            self.watches.hold(root, self._inotify.add(fd, self._events | root.mask))
-            root.identity = identity(fd)
+            root.identity = identity(self._visitor.opener.open(root))
         finally:
             self._visitor.rest()
         self._roots.append(root)
@@ -54,9 +58,9 @@ class Walker:
         self._roots.remove(root)
         self.watches.end(root)
         self._doomed += root.release_kids()
-        blind = self.watches.blind
-        for directory in [d for d in blind if d is root or locate(d) is None]:
-            del blind[directory]
+        unwatched = self.watches.unwatched
+        for directory in [d for d in unwatched if d is root or locate(d) is None]:
+            unwatched.discard(directory)
 
     def walk_tree(self, root: Root) -> None:
         """Walk all of a tree, and tell its end instead of each directory."""
@@ -69,10 +73,8 @@ class Walker:
 
     def look_again(self, root: Root, path: bytes) -> None:
         """Do so at one path only, and list what is there and below it, unless it is excluded."""
-        *above, name = path.split(b"/")
-        directory: Directory | None = root
-        for component in above:
-            directory = directory.kid(component) if directory else None
+        above, _, name = path.rpartition(b"/")
+        directory = _at(root, above)
         if directory is None:
             return  # what is above it is excluded, not there, or still to be walked
         kid = directory.kid(name)
@@ -85,9 +87,21 @@ class Walker:
         else:
             queue(kid)
 
+    def look_whether_other(self, root: Root, path: bytes) -> bool:
+        """Do so if another directory than the one that is watched is at a path now; whether that is so."""
+        directory = _at(root, path)
+        try:
+            if directory is not None and self._visitor.is_in_place(root, directory):
+                return False
+        finally:
+            self._visitor.rest()
+        self.look_again(root, path)
+        return True
+
     def rescan(self) -> None:
         """Walk all trees: events were lost, so anything may have been missed."""
         self._scan = None
+        self.patrol.begin_anew()
         for root in self._roots:
             self.walk_tree(root)
 
@@ -115,7 +129,7 @@ class Walker:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do, neither to be watched nor to be let go."""
-        return not (self.busy or self._doomed)
+        return not (self.busy or self._doomed) and self.patrol.idle
 
     def work(self, seconds: float) -> None:
         """Walk for about that long, if there is anything to do."""
@@ -150,12 +164,12 @@ class Walker:
                 root.refilter = None
                 self._sink.refiltered(root.tree, self._clock())
                 return True
-        return False
+        return self.patrol.step()
 
     def _bury(self, directory: Directory) -> None:
         if directory.parent is None:  # or else it has come back meanwhile
             self.watches.end(directory)
-            self.watches.blind.pop(directory, None)
+            self.watches.unwatched.discard(directory)
             self._doomed += directory.release_kids()
 
     def is_reachable(self, directory: Directory, check: Callable[[int], bool]) -> bool:
@@ -166,3 +180,11 @@ class Walker:
             return False
         finally:
             self._visitor.rest()
+
+
+def _at(root: Root, path: bytes) -> Directory | None:
+    """The known directory at a path."""
+    directory: Directory | None = root
+    for name in path.split(b"/") if path else ():
+        directory = directory.kid(name) if directory else None
+    return directory

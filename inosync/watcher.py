@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import stat
 import time
 from collections.abc import Callable, Collection
 
 from inosync.directories import Directory, Root, identity, locate
+from inosync.links import Links, status_at
 from inosync.messages import Change, Kind
 from inosync.sink import Sink
-from inosync.system import inotify
+from inosync.system import inotify, mounts
 from inosync.system.inotify import Event, Inotify
 from inosync.walker import Walker
 from inosync.watches import explained
@@ -36,29 +38,34 @@ NEEDED = (
 MOVE_WAIT = 0.1
 """Seconds that the second half of a move may lag behind the first. The kernel queues them together, but
 events of other processors come between them, and a read may end there."""
-RETRY = 30.0
-"""Seconds between tries to watch a directory that could not be watched."""
 CHECK = 1.0
-"""Seconds between looks at the roots: renaming a parent of one sends no event."""
+"""Seconds between looks at what no event tells, such as at the roots: renaming a parent of one sends none."""
 
 _ENDS = inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_UNMOUNT | inotify.IN_IGNORED
 _MAKES = inotify.IN_CREATE | inotify.IN_MODIFY
 
 
 class Watcher:
-    """The trees and what happens in them. ``clock`` is monotonic, in seconds."""
+    """The trees and what happens in them. ``clock`` is monotonic, in seconds; ``chance`` in [0, 1)."""
 
-    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._sink = sink
         self._clock = clock
         self._inotify = Inotify()
-        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock)
+        self._mounts = mounts.Changes()
+        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, chance)
+        self._links = Links(sink, self._watched_roots, clock)
         self._roots: dict[int, Root] = {}
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
         self._writers = Writers()
         self._modify_is_no_change = True
-        self._next_retry = self._next_check = clock()
+        self._next_check = clock()
         self.overflows = 0
         """How often the kernel's queue has overflowed."""
 
@@ -67,6 +74,10 @@ class Watcher:
     def fileno(self) -> int:
         """The descriptor that is readable when there are events."""
         return self._inotify.fd
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return [self._inotify.fd, *self._mounts.descriptors()]
 
     def __len__(self) -> int:
         """How many directories are watched."""
@@ -79,12 +90,15 @@ class Watcher:
         events: frozenset[str],
         excluded: Callable[[bytes, bool], bool],
         wait: bool = False,
+        stays: bool = False,
     ) -> None:
         """Watch a wpath from now on. ``walked`` tells when all of it is.
 
+        ``stays``: not what other file systems have below mount points.
         OSError if that is impossible; with ``wait`` it is ``lost`` then, and tried again and again.
         """
         root = Root(tree, path, _mask(events), excluded)
+        root.stays = stays
         try:
             self._walker.add(root)
         except OSError as error:
@@ -96,6 +110,7 @@ class Watcher:
 
     def remove_tree(self, tree: int) -> None:
         """Watch a wpath no longer."""
+        self._links.forget()
         root = self._roots.pop(tree)
         if root.identity is not None:
             self._walker.abandon(root)
@@ -109,6 +124,14 @@ class Watcher:
             # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
             self._walker.walk(root)
 
+    def cross(self, tree: int, stays: bool) -> None:
+        """Belong what is below mount points to a wpath or not, from now on."""
+        root = self._roots[tree]
+        if root.stays != stays:
+            root.stays = stays
+            if root.identity is not None:
+                self._walker.walk_tree(root)
+
     def refilter(
         self, tree: int, excluded: Callable[[bytes, bool], bool], places: Collection[bytes] | None
     ) -> None:
@@ -119,6 +142,7 @@ class Watcher:
         """
         root = self._roots[tree]
         root.excluded = excluded
+        self._links.doubt()
         if root.identity is None:
             return  # all of it is walked when it is back
         if places is None:
@@ -127,6 +151,9 @@ class Watcher:
             if not (excluded(path, True) and excluded(path, False)):
                 self._sink.record(Change(tree, path, Kind.NAME), self._clock())
             self._walker.look_again(root, path)
+
+    def _watched_roots(self) -> list[Root]:
+        return [root for root in self._roots.values() if root.identity is not None]
 
     def _tune(self) -> None:
         self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())
@@ -152,22 +179,34 @@ class Watcher:
     @property
     def idle(self) -> bool:
         """Whether ``work`` has nothing to do."""
-        return self._walker.idle
+        return self._walker.idle and self._links.deadline() > self._clock()
 
     @property
-    def blind(self) -> tuple[int, str]:
-        """How many directories could not be watched, and why (of the first)."""
-        return len(self._walker.watches.blind), next(iter(self._walker.watches.blind.values()), "")
+    def searching(self) -> float | None:
+        """Since when files have changed of which not all names are known yet; None if there are none."""
+        return self._links.since
+
+    def look_every(self, seconds: float) -> None:
+        """How often to try what could not be watched, and to compare it."""
+        self._walker.patrol.every = seconds
+
+    def unwatched(self, trees: Collection[int] | None = None) -> tuple[int, str]:
+        """How many directories of these trees (None: of all) are not watched, and why most of them."""
+        watches = self._walker.watches
+        count, why = watches.unwatched.of(trees)
+        return count, watches.helped(why)
 
     def deadline(self) -> float:
         """When ``tend`` has something to do at the latest."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")
-        return min(self._next_check, moved, self._writers.deadline())
+        rounds = min(self._walker.patrol.deadline(), self._links.deadline())
+        return min(self._next_check, moved, self._writers.deadline(), rounds)
 
     def read(self) -> int:
         """Take what the kernel has queued, one buffer of it; how many events that were."""
         events = inotify.decode(self._inotify.read())
         now = self._clock()
+        self._links.fresh()
         for event in events:
             self._handle(event, now)
         return len(events)
@@ -175,10 +214,13 @@ class Watcher:
     def work(self, seconds: float) -> None:
         """Walk for about that long, if there is anything to do. Meant to be called between reads."""
         self._walker.work(seconds)
+        if self._walker.idle:
+            self._links.work(seconds)
 
     def tend(self) -> None:
         """Do what has become due: moves that left the tree, files never closed, roots that came back."""
         now = self._clock()
+        self._links.fresh()
         for cookie, (directory, until) in list(self._moving.items()):
             if until > now:
                 break
@@ -190,14 +232,14 @@ class Watcher:
             self._next_check = now + CHECK
             for root in list(self._roots.values()):
                 self._check_root(root)
-        if now >= self._next_retry:
-            self._next_retry = now + RETRY
-            for directory in self._walker.watches.blind:
-                self._walker.walk(directory)
+            self._look_at_mounts()
+            self._walker.watches.tell()
+        self._walker.patrol.tend(now)
 
     def close(self) -> None:
         """End all watches."""
         self._inotify.close()
+        self._mounts.close()
 
     # Roots -------------------------------------------------------------------------------------------
 
@@ -218,7 +260,17 @@ class Watcher:
     def _lose(self, root: Root, why: str) -> None:
         if root.identity is not None:
             self._walker.abandon(root)
+            self._links.doubt()
             self._sink.lost(root.tree, why)
+
+    def _look_at_mounts(self) -> None:
+        """Where something was mounted or unmounted another directory is now, of which no event tells."""
+        points = self._mounts.take()
+        for root in self._watched_roots() if points else ():
+            real = os.path.realpath(os.fsencode(root.path)).rstrip(b"/") + b"/"
+            for point in points:
+                if point.startswith(real) and self._walker.look_whether_other(root, point[len(real) :]):
+                    self._links.doubt()
 
     # Events ------------------------------------------------------------------------------------------
 
@@ -228,6 +280,7 @@ class Watcher:
             self.overflows += 1
             log.warning("the kernel's event queue overflowed: all trees are walked and compared again")
             self._walker.rescan()
+            self._links.forget()
             return
         directory = self._walker.watches.by_wd.get(wd)
         if directory is None:
@@ -251,6 +304,8 @@ class Watcher:
                 self._sink.gone(root.tree, path, now)
         elif mask & inotify.IN_MOVED_TO:
             self._arrived(directory, name, cookie, is_directory)
+            if not is_directory:
+                self._links.moved(root, path, (directory, name))
             if mask & root.mask:
                 # What it replaced may have been recorded with things below it.
                 self._sink.gone(root.tree, path, now)
@@ -265,6 +320,8 @@ class Watcher:
                 mask &= root.mask
             if mask:
                 self._sink.record(Change(root.tree, path, Kind.NAME), now)
+                if not is_directory and not mask & inotify.IN_CREATE:
+                    self._links.changed(root, path, (directory, name), now)
 
     def _handle_self(self, directory: Directory, mask: int, now: float) -> None:
         if mask & inotify.IN_IGNORED:
@@ -307,6 +364,7 @@ class Watcher:
             kid = moved or Directory(name, None)
             directory.attach(kid, name)
             self._walker.walk(kid)
+            self._links.doubt()
 
     def _seen(self, directory: Directory, name: bytes) -> None:
         """There is a subdirectory of that name: a new one, or one whose attributes have changed."""
@@ -315,8 +373,8 @@ class Watcher:
             kid = Directory(name, None)
             directory.attach(kid, name)
             self._walker.walk(kid)
-        elif kid in self._walker.watches.blind:
-            self._walker.walk(kid)  # it may be readable now
+        else:
+            self._walker.patrol.look_at(kid)  # if it could not be read, that may be otherwise now
 
     # Files -------------------------------------------------------------------------------------------
 
@@ -329,7 +387,10 @@ class Watcher:
             return mask & root.mask
         links = 1
         if mask & inotify.IN_CREATE:
-            links = _links(root, path)
+            status = status_at(root, path)
+            links = status.st_nlink if status and stat.S_ISREG(status.st_mode) else 0
+            if links > 1:
+                self._links.appeared(status, (directory, name))
             # Written under another name, it is also closed under that one.
             if links < 1 or (links > 1 and not self._is_being_written(directory, name)):
                 return mask & root.mask
@@ -345,22 +406,12 @@ class Watcher:
         if self._is_being_written(directory, name) and self._writers.expect(directory, name, now):
             return
         root, above = place
-        self._sink.record(Change(root.tree, above + b"/" + name if above else name, Kind.NAME), now)
+        path = above + b"/" + name if above else name
+        self._sink.record(Change(root.tree, path, Kind.NAME), now)
+        self._links.changed(root, path, (directory, name), now)
 
     def _is_being_written(self, directory: Directory, name: bytes) -> bool:
         return self._walker.is_reachable(directory, lambda fd: is_being_written(fd, name))
-
-
-def _links(root: Root, path: bytes) -> int:
-    """The number of names of a regular file, 0 for anything else.
-
-    The answer decides about time only, never about content, so the look may take the direct path.
-    """
-    try:
-        status = os.lstat(os.fsencode(root.path) + b"/" + path)
-    except OSError:
-        return 0
-    return status.st_nlink if stat.S_ISREG(status.st_mode) else 0
 
 
 def _mask(events: frozenset[str]) -> int:

@@ -158,6 +158,17 @@ def recurses(extra: Iterable[str]) -> bool:
     return any(option in ("-r", "--recursive") for option, _ in options(extra))
 
 
+def one_file_system(extra: Iterable[str]) -> bool:
+    """Whether rsync stays on the file system that a tree begins on."""
+    stays = False
+    for option, _ in options(extra):
+        if option in ("-x", "--one-file-system"):
+            stays = True
+        elif option in ("--no-x", "--no-one-file-system"):
+            stays = False
+    return stays
+
+
 def _takes_value(option: str) -> bool:
     return option in _VALUED_LONG or (len(option) == 2 and option[1] in _VALUED_SHORT)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def master(config: str, verdicts: Mapping[str, int], directories: int, worries: str = "") -> str:
+def master(
+    config: str, verdicts: Mapping[str, int], directories: int, unwatched: int = 0, worries: str = ""
+) -> str:
     """``inosync: master default.py [3 nodes: 2 ok, 1 retrying] 1204 dirs``; ``verdicts`` counts nodes.
 
-    ``worries``: why a tree is halted, and what to do about it, and who has no worker; it stands at the end.
+    ``directories`` are watched, ``unwatched`` should be. ``worries``: why a tree is halted, and what to do
+    about it, and who has no worker; it stands at the end.
     """
     total = sum(verdicts.values())
     counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
     nodes = "1 node" if total == 1 else f"{total} nodes"
-    return f"inosync: master {config} [{nodes}: {counts}] {directories} dirs" + (
-        f", {worries}" if worries else ""
-    )
+    title = f"inosync: master {config} [{nodes}: {counts}] {directories} dirs"
+    return title + (f", {unwatched} not watched" if unwatched else "") + (f", {worries}" if worries else "")
 
 
 def starting(node: str) -> str:

@@ -7,6 +7,7 @@ takes text only, and twice the time of the same call without it. See inotify(7).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -61,6 +62,20 @@ class InotifyError(OSError):
     """An inotify call failed; ``errno`` and the text say why, inotify_add_watch(2) lists the reasons."""
 
 
+def more(what: str, needed: int = 0, limits: str = "/proc/sys") -> str:
+    """The command that raises a user's limit to twice what is needed, or what it is.
+
+    ``what``: "watches" or "instances". Of the two limits that there are in a user namespace (namespaces(7)),
+    the lower one; elsewhere they are one and the same.
+    """
+    found = []
+    for name in (f"fs.inotify.max_user_{what}", f"user.max_inotify_{what}"):
+        with contextlib.suppress(OSError, ValueError), open(f"{limits}/{name.replace('.', '/')}") as file:
+            found.append((int(file.read()), name))
+    limit, name = min(found, key=lambda each: each[0], default=(0, f"fs.inotify.max_user_{what}"))
+    return f"sysctl {name}={1 << (2 * max(limit, needed, 64) - 1).bit_length()}"
+
+
 def decode(data: bytes) -> list[Event]:
     """The events in what ``read`` returned, in the kernel's order. Pure."""
     events = []
@@ -87,9 +102,7 @@ class Inotify:
         if self.fd < 0:
             error = self._error()
             if error.errno == errno.EMFILE:
-                raise InotifyError(
-                    error.errno, "no inotify left: raise fs.inotify.max_user_instances with sysctl"
-                )
+                raise InotifyError(error.errno, f"no inotify instance left: {more('instances')}")
             raise error
         os.set_inheritable(self.fd, False)
         os.set_blocking(self.fd, False)

@@ -101,7 +101,8 @@ def use(handler: logging.Handler, verbose: bool) -> None:
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
-        old.close()
+        with contextlib.suppress(OSError):  # it has lines left, and its disk is full
+            old.close()
     # A full disk under the log, or a closed stderr, is no reason to end: logging drops the line.
     logging.raiseExceptions = False
     root.addHandler(handler)

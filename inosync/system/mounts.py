@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from collections.abc import Iterator, Mapping
 
 _FSTAB = "/etc/fstab"
@@ -33,6 +34,48 @@ def mounted(path: str, file: str = _MOUNTED) -> bool:
     except OSError:
         return os.path.ismount(path)
     return os.path.realpath(os.fsencode(path)) in in_mountinfo(text)
+
+
+class Changes:
+    """Tells where something was mounted or unmounted; inotify does not, or of the latter only."""
+
+    def __init__(self, file: str = _MOUNTED) -> None:
+        self._poll = select.poll()
+        self._fd = -1
+        self._known: set[bytes] = set()
+        try:
+            self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # without /proc nobody can tell
+        # The table is always readable; when it has changed, there is an error as well: proc_pid_mounts(5).
+        self._poll.register(self._fd, select.POLLPRI | select.POLLERR)
+        self._known = self._table()
+
+    def take(self) -> set[bytes]:
+        """If anything has changed since the last call, all mount points that there were and are.
+
+        Which of them it was the table does not tell: what is mounted in the place of something else, at
+        once, gets the numbers of that.
+        """
+        if not self._poll.poll(0):
+            return set()
+        before, self._known = self._known, self._table()
+        return before | self._known
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return [self._fd] if self._fd >= 0 else []
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        for fd in self.descriptors():
+            self._poll.unregister(fd)
+            os.close(fd)
+        self._fd = -1
+
+    def _table(self) -> set[bytes]:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return in_mountinfo(b"".join(iter(lambda: os.read(self._fd, 1 << 16), b"")))
 
 
 def in_fstab(text: bytes) -> Iterator[bytes]:

@@ -33,6 +33,7 @@ EDIT = ("compare.py", "--quick", "--apart=0", "--nodes=1", "--rounds=1", "--work
 TINY = {
     "decode": ("decode.py", "--quick"),
     "filters": ("filters.py", "--quick"),
+    "hard links": ("hardlinks.py", "--quick"),
     "edit": (*EDIT, "--transports=daemon", "--tools=inosync;rsync by hand"),
     "ssh": (*EDIT, "--transports=ssh", "--tools=rsync by hand"),
     "files": ("compare.py", "--quick", "--apart=0", "--nodes=1", "--transports=daemon", "--work=files"),
@@ -88,6 +89,10 @@ def test_the_decoder_sees_as_many_events_as_pyinotify(run: Run) -> None:
 def test_the_cost_of_filter_rules_is_told_against_their_number(run: Run) -> None:
     found = re.findall(r"^ *(\d+) rules: +[\d.]+ us a path, .* ms$", run("filters"), re.MULTILINE)
     assert found == ["1", "10", "100", "1000"]
+
+
+def test_the_cost_of_files_with_several_names_is_told(run: Run) -> None:
+    assert re.search(r"^a search of 2000 entries: [\d.]+ s", run("hard links"), re.MULTILINE)
 
 
 def test_isolated_changes(run: Run) -> None:

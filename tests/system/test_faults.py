@@ -287,7 +287,11 @@ FAULTS: dict[str, Fault] = {
     "exits with 99 and says nothing": Fault("exit 99", r"[^,]*\(exit 99\)"),
     "exits with 23 and says nothing": Fault(READ + "exit 23", r"[^,]*\(exit 23\)", DEGRADED, "", tries=5),
     "says something else than it means": Fault(
-        "echo nonsense >&2; echo 'rsync: more nonsense' >&2; exit 23", ".*nonsense", DEGRADED, "", tries=5
+        READ + "echo nonsense >&2; echo 'rsync: more nonsense' >&2; exit 23",
+        ".*nonsense",
+        DEGRADED,
+        "",
+        tries=5,
     ),
     "dies by SIGKILL": Fault("kill -KILL $$", "killed by SIGKILL.*"),
     "dies by SIGSEGV": Fault("ulimit -c 0; kill -SEGV $$", "killed by SIGSEGV.*"),

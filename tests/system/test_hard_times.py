@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from support import procs, trees
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.procs import Process
 from support.wait import until
 
@@ -283,6 +283,41 @@ def test_a_run_directory_that_was_full_is_used_again_when_it_has_room(tiny: Path
     assert len(s.rsync.starts("full ")) == 2
 
 
+@pytest.mark.skipif(not ROOT, reason="only root mounts")
+def test_a_log_on_a_full_disk_ends_nobody_and_is_written_again_when_it_has_room(
+    tiny: Path, setup: Setup
+) -> None:
+    s = setup
+    log = tiny / "inosync.log"
+    s.configure(logfile=str(log))
+    s.daemon.start()
+    s.until_ok()
+    pids = s.daemon.workers()
+    filler = tiny / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:  # also what is left of the log's last page
+            file.write(bytes(4096))
+    for number in range(25):
+        s.change("meanwhile", f"{number}")
+        s.until_arrived("b", "meanwhile", f"{number}")
+    size = log.stat().st_size
+    # What the handler could not write is no reason to fail when it is replaced by another one.
+    s.configure(logfile=str(log), rnodes=[s.node("a", rwarm=False), s.node("b"), s.node("c")])
+    s.daemon.hup()
+    s.until_ok("a", "b", "c")
+    s.daemon.signal(signal.SIGUSR1)
+    s.change("meanwhile", "the last")
+    s.until_arrived("b", "meanwhile", "the last")
+    filler.unlink()
+    s.change("afterwards")
+    s.until_ok("a", "b", "c")
+    until(lambda: log.stat().st_size > size, 30, "the log to go on")
+    s.daemon.signal(signal.SIGUSR1)
+    until(lambda: "log file reopened" in log.read_text(), 30, "a line in the log")
+    assert {name: pid for name, pid in s.daemon.workers().items() if name != "c"} == pids
+    assert "Traceback" not in log.read_text()
+
+
 def _title_of(s: Setup, node: str) -> str:
     pid = s.daemon.workers().get(node)
     return procs.title(pid) if pid else ""
@@ -317,65 +352,6 @@ def test_a_reload_that_cannot_open_its_log_changes_nothing_and_can_be_repeated(s
     s.change("after the correction")
     s.until_ok("a", "c")
     assert not (s.copy("b") / "after the correction").exists()
-
-
-LIMITED = """\
-import os, sys
-shell = 'echo {watches} >/proc/sys/user/max_inotify_watches && exec "$@"'
-command = ["unshare", "-Ur", "sh", "-c", shell, "sh", sys.executable, {launcher!r}, *sys.argv[1:]]
-os.execvp(command[0], command)
-"""
-
-
-@pytest.fixture
-def short_of_watches(tmp_path: Path) -> Iterator[Setup]:
-    """A setup in which no more than two directories can be watched."""
-    shell = "echo 2 >/proc/sys/user/max_inotify_watches"
-    try:
-        done = subprocess.run(
-            ["unshare", "-Ur", "sh", "-c", shell], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("no unshare")
-    if done.returncode:
-        pytest.skip(f"no user namespaces: {done.stderr.decode().strip()}")
-    launcher = tmp_path / "launcher.py"
-    launcher.write_text(LIMITED.format(watches=2, launcher=str(LAUNCHER)))
-    s = make_setup(tmp_path, lambda: Daemon(tmp_path / "inosync", {}, ("-v",), launcher=launcher))
-    try:
-        yield s
-    finally:
-        s.daemon.close()
-
-
-def test_a_wpath_that_cannot_be_watched_at_a_reload_is_told_of_and_waited_for(
-    short_of_watches: Setup,
-) -> None:
-    s = short_of_watches
-    second = s.home / "second"
-    second.mkdir()
-    (second / "file").write_text("content")
-    (s.tree / "takes a watch").mkdir()
-    s.daemon.start()
-    s.until_ok()
-    since = len(s.daemon.log())
-    s.reload(wpaths=[str(s.tree), str(second)], rpaths=["tree", "second"])
-    told = s.daemon.until_logged(f"{re.escape(str(second))}: .*", since=since)[0]
-    assert "fs.inotify.max_user_watches" in told
-    until(lambda: "halted" in s.daemon.title(), 60, "the master's title to tell")
-    # The other one is mirrored on, and whoever dies has a successor.
-    for node in "ab":
-        s.kill_worker(node)
-        s.change("file", f"after {node}")
-        s.until_arrived("a", "file", f"after {node}")
-        s.until_arrived("b", "file", f"after {node}")
-    assert not s.copy("a", "second").exists()
-    (s.tree / "takes a watch").rmdir()
-    s.until_arrived("a", "file", tree="second")
-    s.until_arrived("b", "file", tree="second")
-    (second / "another").write_text("content")
-    s.until_arrived("a", "another", tree="second")
-    s.until_ok()
 
 
 # Reloads that overlap ------------------------------------------------------------------------------------

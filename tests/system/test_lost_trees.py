@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import procs
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support import mounting, procs
+from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
@@ -486,12 +485,6 @@ def test_a_root_that_is_not_there_at_the_start_is_waited_for_if_that_is_wanted(s
 
 # Mounts --------------------------------------------------------------------------------------------------
 
-IN_NAMESPACE = """\
-import os, sys
-command = ["unshare", "-m", "--propagation", "private", sys.executable, {launcher!r}, *sys.argv[1:]]
-os.execvp(command[0], command)
-"""
-
 
 @dataclass
 class Mounts:
@@ -500,24 +493,12 @@ class Mounts:
     setup: Setup
 
     def run(self, *command: str) -> None:
-        subprocess.run(
-            ["nsenter", "-t", str(self.setup.daemon.pid), "-m", *command],
-            stdin=subprocess.DEVNULL,
-            check=True,
-            timeout=60,
-        )
+        mounting.run(self.setup.daemon.pid, *command)
 
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Iterator[Mounts]:
-    probe = ["unshare", "-m", "--propagation", "private", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
-    if os.geteuid() != 0 or not shutil.which("nsenter") or not shutil.which("unshare"):
-        pytest.skip("only root mounts, with unshare and nsenter")
-    done = subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted in a namespace: {done.stderr.strip()}")
-    launcher = tmp_path / "launcher.py"
-    launcher.write_text(IN_NAMESPACE.format(launcher=str(LAUNCHER)))
+    launcher = mounting.launcher(tmp_path)
     env = {"LIBMOUNT_FSTAB": str(tmp_path / "fstab")}
     s = make_setup(tmp_path, Daemon(tmp_path / "inosync", {}, ("-v",), env, launcher))
     try:

@@ -31,7 +31,20 @@ LAYERS: Mapping[str, frozenset[str]] = {
 PARTS: Mapping[str, frozenset[str]] = {
     "cli": frozenset({"handover"}),
     "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
-    "watcher": frozenset({"directories", "sink", "visitor", "walker", "watches", "writers"}),
+    "watcher": frozenset(
+        {
+            "directories",
+            "links",
+            "patrol",
+            "search",
+            "sink",
+            "unwatched",
+            "visitor",
+            "walker",
+            "watches",
+            "writers",
+        }
+    ),
     "worker": frozenset(
         {
             "comparer",

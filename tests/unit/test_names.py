@@ -299,3 +299,27 @@ def test_after_a_kill_the_directory_of_every_name_is_relisted_too(tree: Path) ->
 
 def test_the_directory_of_a_name_that_is_left_out_is_not_relisted_for_it(tree: Path) -> None:
     assert look(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
+
+
+def test_below_a_mount_point_nothing_is_sent_where_rsync_stays_on_one_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnt/sub").mkdir(parents=True)
+    (tmp_path / "mnt/sub/file").touch()
+    (tmp_path / "d").mkdir()
+    lstat = os.lstat
+
+    def elsewhere(path: bytes, *, dir_fd: int) -> os.stat_result:
+        status = lstat(path, dir_fd=dir_fd)
+        if not path.startswith(b"mnt"):
+            return status
+        return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+
+    monkeypatch.setattr(os, "lstat", elsewhere)
+    wires = [b"mnt/", b"mnt/sub/", b"mnt/sub/file", b"mnt/gone", b"d/"]
+
+    def nothing(_path: bytes, _is_directory: bool) -> bool:
+        return False
+
+    assert look(str(tmp_path), wires, nothing, one_file_system=True).send == [b"mnt", b"d/"]
+    assert look(str(tmp_path), wires, nothing).send == wires

@@ -26,7 +26,7 @@ class World:
     looks: int = 0
     halted: frozenset[int] = frozenset()
     walking: frozenset[int] = frozenset()
-    blind: tuple[int, str] = (0, "")
+    searching: float | None = None
     # A node of it:
     state: State = field(default_factory=lambda: State(phase=Phase.IDLE))
     overdue: str = ""
@@ -35,6 +35,9 @@ class World:
 
     def __len__(self) -> int:
         return 1
+
+    def unwatched(self, _trees: object = None) -> tuple[int, str]:
+        return 0, ""
 
     def reasons(self, _trees: object) -> list[str]:
         return []
@@ -46,7 +49,7 @@ class World:
     def pending(self, _node: Node) -> int:
         return 0
 
-    def wants_to_know(self, _verdict: str, _behind: object) -> bool:
+    def wants_to_know(self, _verdict: str, _why: str, _behind: object) -> bool:
         return False
 
 

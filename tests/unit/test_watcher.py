@@ -20,144 +20,32 @@ from pathlib import Path
 
 import pytest
 from support.churn import Churn
+from support.field import (
+    EVENTS,
+    LOST,
+    REFILTERED,
+    TREE,
+    WALKED,
+    Clock,
+    Field,
+    gone,
+    listing,
+    name,
+    overflow,
+    write,
+)
 
 from inosync import visitor
 from inosync.messages import Change, Kind
 from inosync.names import look
+from inosync.patrol import EVERY
 from inosync.policy.journal import Journal
 from inosync.system import inotify
-from inosync.system.inotify import Event, Inotify, InotifyError
-from inosync.watcher import CHECK, MOVE_WAIT, RETRY, Watcher
+from inosync.system.inotify import Inotify, InotifyError
+from inosync.watcher import CHECK, MOVE_WAIT, Watcher
 from inosync.writers import CLOSE_WAIT
 
-TREE = 7
-EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-Call = tuple[str, int, bytes, Kind | None]
-
-
-class Clock:
-    """A clock that stands still, or takes ``tick`` seconds for every look at it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.tick = 0.0
-
-    def __call__(self) -> float:
-        self.now += self.tick
-        return self.now
-
-
-class Recorder:
-    """Lists what it is told."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-
-    def record(self, change: Change, now: float) -> None:
-        assert now >= 1000
-        self.calls.append(("record", change.tree, change.path, change.kind))
-
-    def gone(self, tree: int, path: bytes, now: float) -> None:
-        assert now >= 1000
-        self.calls.append(("gone", tree, path, None))
-
-    def walked(self, tree: int, now: float) -> None:
-        assert now >= 1000
-        self.calls.append(("walked", tree, b"", None))
-
-    def refiltered(self, tree: int, now: float) -> None:
-        assert now >= 1000
-        self.calls.append(("refiltered", tree, b"", None))
-
-    def lost(self, tree: int, why: str) -> None:
-        assert why
-        self.calls.append(("lost", tree, b"", None))
-
-    def take(self) -> list[Call]:
-        """What was told since the last call."""
-        calls, self.calls = self.calls, []
-        return calls
-
-
-def name(path: bytes) -> Call:
-    return ("record", TREE, path, Kind.NAME)
-
-
-def listing(path: bytes) -> Call:
-    return ("record", TREE, path, Kind.LIST)
-
-
-def gone(path: bytes) -> Call:
-    return ("gone", TREE, path, None)
-
-
-WALKED: Call = ("walked", TREE, b"", None)
-LOST: Call = ("lost", TREE, b"", None)
-REFILTERED: Call = ("refiltered", TREE, b"", None)
-
-
-class Field:
-    """A tree, a place outside of it, and a watcher that is driven as the master's loop does it."""
-
-    def __init__(self, home: Path) -> None:
-        self.root = home / "tree"
-        self.outside = home / "outside"
-        self.root.mkdir()
-        self.outside.mkdir()
-        self.clock = Clock()
-        self.sink = Recorder()
-        self.watcher = Watcher(self.sink, self.clock)
-
-    def add(
-        self,
-        excluded: Callable[[bytes, bool], bool] = lambda _path, _is_directory: False,
-        events: frozenset[str] = EVENTS,
-    ) -> None:
-        """Watch the tree, and wait until all of it is."""
-        self.watcher.add_tree(TREE, str(self.root), events, excluded)
-        self.settle()
-        assert self.take() == [WALKED]
-
-    def settle(self) -> None:
-        """Let the watcher do what it can do now."""
-        for _ in range(100_000):
-            if not self.watcher.read() and self.watcher.idle:
-                return
-            self.watcher.work(0.01)
-        raise AssertionError("the watcher never comes to rest")
-
-    def later(self, seconds: float) -> None:
-        """Let time pass, and the watcher do what has become due."""
-        self.settle()
-        self.clock.now += seconds
-        if self.clock.now >= self.watcher.deadline():
-            self.watcher.tend()
-        self.settle()
-
-    def calm(self) -> None:
-        """Let everything that waits for something become due."""
-        for _ in range(3):
-            self.later(max(CLOSE_WAIT, MOVE_WAIT, CHECK) + 0.1)
-
-    def take(self) -> list[Call]:
-        return self.sink.take()
-
-    def told(self) -> set[Call]:
-        """What the watcher tells of what was just done."""
-        self.settle()
-        return set(self.take())
-
-    def watched(self) -> set[int]:
-        """The inodes that the kernel has watches on."""
-        return set(self.masks())
-
-    def masks(self) -> dict[int, int]:
-        """The masks of the kernel's watches, by inode (proc(5), fdinfo)."""
-        text = Path(f"/proc/self/fdinfo/{self.watcher.fileno()}").read_text()
-        found = re.findall(r"^inotify wd:\w+ ino:(\w+) sdev:\w+ mask:(\w+)", text, re.MULTILINE)
-        return {int(inode, 16): int(mask, 16) for inode, mask in found}
 
 
 @pytest.fixture(params=[True, False], ids=["counted", "listed"])
@@ -186,11 +74,6 @@ def inodes(root: Path | bytes, left_out: Callable[[bytes], bool] = lambda _path:
                     todo.append((os.open(entry.name, DIRECTORY, dir_fd=fd), below))
         os.close(fd)
     return found
-
-
-def write(path: Path | bytes, content: bytes = b"content") -> None:
-    with open(path, "wb") as file:
-        file.write(content)
 
 
 def exchange(one: Path | bytes, two: Path | bytes) -> None:
@@ -1072,7 +955,7 @@ def test_a_root_that_is_away_when_a_new_directory_is_walked_loses_no_watch_for_g
     field.watcher.close()
 
 
-def test_a_root_that_cannot_be_watched_when_it_is_back_is_tried_again(
+def test_a_root_for_which_no_watch_is_left_when_it_is_back_is_compared_and_tried_again(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (field.root / "a").mkdir()
@@ -1086,11 +969,21 @@ def test_a_root_that_cannot_be_watched_when_it_is_back_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Inotify, "add", refused)
+        patch.setattr(Inotify, "add_near", lambda _self, _name, _mask: -1)
         field.calm()
-        assert field.take() == [LOST]
-    field.calm()
-    assert field.take() == [WALKED]
+        assert field.take() == [LOST, WALKED]
+        assert field.watched() == set()
+        field.later(EVERY)
+        field.take()
+        write(field.root / "a/f")
+        write(field.root / "f")
+        field.later(EVERY)
+        assert set(field.take()) == {listing(b"a"), listing(b"")}
+        field.later(EVERY + CHECK)
+    field.later(EVERY)
     lines_up(field)
+    field.take()
+    assert_seen_at(field, "a/g")
 
 
 def test_attributes_of_the_root_are_told_as_its_listing(field: Field) -> None:
@@ -1148,14 +1041,6 @@ def test_other_events_are_told_after_a_retune(field: Field) -> None:
 
 
 # Trouble -------------------------------------------------------------------------------------------------
-
-
-def overflow(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lose all that is queued, as the kernel does when its queue is full."""
-    field.watcher._inotify.read()
-    with monkeypatch.context() as patch:
-        patch.setattr(inotify, "decode", lambda _data: [Event(-1, inotify.IN_Q_OVERFLOW, 0, b"")])
-        field.watcher.read()
 
 
 def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1230,6 +1115,7 @@ def test_what_changes_while_a_tree_is_walked_after_an_overflow_is_covered(
 def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
     field: Field, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     field.add()
     add = Inotify.add
 
@@ -1240,17 +1126,23 @@ def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
     monkeypatch.setattr(Inotify, "add", refused)
     (field.root / "a/b").mkdir(parents=True)
     field.settle()
-    count, why = field.watcher.blind
-    assert count == 1
-    assert "max_user_watches" in why
-    assert "a cannot be watched" in caplog.text
-    field.later(RETRY + 1)
-    assert field.watcher.blind[0] == 1
+    count, why = field.watcher.unwatched()
+    assert count == 2
+    assert re.search(r"no watches left: sysctl \S+inotify\S+_watches=\d+$", why)
+    assert field.watcher.unwatched((TREE,)) == (count, why)
+    assert field.watcher.unwatched((TREE + 1,)) == (0, "")
+    field.later(CHECK)
+    assert f"2 directories are not watched, such as a: {why}" in caplog.text
+    field.later(EVERY + 1)
+    assert field.watcher.unwatched()[0] == 2
+    assert caplog.text.count("not watched") == 1
     field.take()
     monkeypatch.setattr(Inotify, "add", add)
-    field.later(RETRY + 1)
-    assert field.watcher.blind == (0, "")
+    field.later(EVERY + 1)
+    assert field.watcher.unwatched() == (0, "")
     assert {listing(b"a"), listing(b"a/b")} <= set(field.take())
+    field.later(CHECK)
+    assert "all directories are watched that were not: no watches left" in caplog.text
     lines_up(field)
 
 
@@ -1266,10 +1158,40 @@ def test_a_blind_directory_that_is_removed_is_no_trouble_any_more(
         patch.setattr(Inotify, "add", refused)
         (field.root / "a").mkdir()
         field.settle()
-    assert field.watcher.blind[0] == 1
+    assert field.watcher.unwatched()[0] == 1
     (field.root / "a").rmdir()
     field.settle()
-    assert field.watcher.blind[0] == 0
+    assert field.watcher.unwatched()[0] == 0
+
+
+def test_watched_directories_that_change_places_where_nobody_watches_are_walked(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("a", "b"):
+        (field.outside / f"top/{each}/deep").mkdir(parents=True)
+    field.add()
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        (field.outside / "top").rename(field.root / "top")
+        field.settle()
+    assert field.watcher.unwatched()[0] == 5
+    unwatched = field.watcher._walker.watches.unwatched
+    top, *below = unwatched
+    assert top.name == b"top"
+    for directory in below:
+        field.watcher._walker.patrol.look_at(directory)
+    with monkeypatch.context() as patch:
+        limit(field, 5, patch)
+        field.settle()
+        assert list(unwatched) == [top]
+        field.take()
+        exchange(field.root / "top/a", field.root / "top/b")
+        field.later(EVERY)
+        assert {listing(b"top/a/deep"), listing(b"top/b/deep")} <= set(field.take())
+    field.later(EVERY)
+    field.later(EVERY)
+    field.take()
+    assert_seen_at(field, "top/a/deep/f")
 
 
 # Depth ---------------------------------------------------------------------------------------------------
@@ -1355,8 +1277,7 @@ def test_a_deep_tree_needs_no_more_descriptors_than_a_flat_one(field: Field) -> 
         field.clock.tick = 0.001
         field.settle()
         field.clock.tick = 0
-        count, why = field.watcher.blind
-        assert (count, why) == (0, "")
+        assert field.watcher.unwatched() == (0, "")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     lines_up(field)
@@ -1481,6 +1402,39 @@ def test_whatever_happens_the_watches_are_the_directories_and_a_mirror_ends_leve
     play(tmp_path, seed + run, operations, monkeypatch)
 
 
+@pytest.mark.parametrize("run", range(4))
+def test_whatever_happens_where_few_can_be_watched_a_mirror_ends_level_and_all_are_when_they_can_be(
+    tmp_path: Path, seed: int, run: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "inosync.watches")  # names are in it that pytest-xdist cannot pass on
+    play(tmp_path, seed + run, 150, monkeypatch, watches=8)
+
+
+def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no more than so many watches."""
+    add, add_near = Inotify.add, Inotify.add_near
+
+    def is_too_many(self: Inotify, wd: int) -> bool:
+        known = field.watcher._walker.watches.by_wd
+        if wd < 0 or wd in known or len(field.watched()) <= watches:
+            return False
+        self.remove(wd)
+        return True
+
+    def limited(self: Inotify, directory: int, mask: int) -> int:
+        wd = add(self, directory, mask)
+        if is_too_many(self, wd):
+            raise InotifyError(errno.ENOSPC, "no space")
+        return wd
+
+    def limited_near(self: Inotify, name: bytes, mask: int) -> int:
+        wd = add_near(self, name, mask)
+        return -1 if is_too_many(self, wd) else wd
+
+    monkeypatch.setattr(Inotify, "add", limited)
+    monkeypatch.setattr(Inotify, "add_near", limited_near)
+
+
 def exchange_any(mirror: Mirror, churn: Churn, dice: random.Random) -> None:
     """Let two entries of the tree change places, unless one holds the other."""
     entries = sorted(mirror.all_of_source())
@@ -1492,7 +1446,7 @@ def exchange_any(mirror: Mirror, churn: Churn, dice: random.Random) -> None:
         churn.log.append(f"{len(churn.log)} exchange {one!r} and {two!r}")
 
 
-def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch, watches: int = 0) -> None:
     """Change a tree while a watcher reads, walks and waits in any order; then compare."""
     print(f"churn seed {seed}")
     dice = random.Random(seed)
@@ -1502,6 +1456,8 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
     field.watcher = Watcher(mirror, field.clock)
     churn = Churn(os.fsencode(field.root), seed, os.fsencode(field.outside))
     churn.run(40)
+    if watches:
+        limit(field, watches, monkeypatch)
     # Events come a few at a time, so that walks fall between any two of them.
     monkeypatch.setattr(inotify, "_READ_SIZE", dice.choice((300, 600, 4096)))
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
@@ -1518,16 +1474,26 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
                 case 2 | 3:
                     field.watcher.work(dice.choice((0.0005, 0.003, 0.02)))
                 case 4:
-                    field.clock.now += dice.choice((0.0, 0.05, 0.3, 2.0))
+                    field.clock.now += dice.choice((0.0, 0.05, 0.3, 2.0, 30.0 if watches else 0.0))
                     field.watcher.tend()
             field.clock.tick = 0
         if dice.random() < 0.05:
             mirror.sync()
     field.calm()
+    if watches:
+        # What is moved between places that nobody watches may be found there one round after the other.
+        for _ in range(3):
+            field.later(EVERY)
+        mirror.sync()
+        differences = mirror.differences()
+        assert differences == [], "\n".join([*differences, churn.tail(operations)])
+        monkeypatch.undo()
+        field.later(EVERY)
+        field.calm()
     mirror.sync()
     watched, existing = field.watched(), inodes(field.root)
     assert watched == existing, churn.tail(operations)
-    assert field.watcher.blind == (0, "")
+    assert field.watcher.unwatched() == (0, ""), churn.tail(operations)
     differences = mirror.differences()
     assert differences == [], "\n".join([*differences, churn.tail(operations)])
     assert len(field.watcher) == len(existing)

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from inosync.policy.extra import deletes, options, parted
+from inosync.policy.extra import deletes, one_file_system, options, parted
 from inosync.policy.filters import File, Form, Item, Rule
 
 A = Rule(b"a")
@@ -74,3 +74,19 @@ def test_an_empty_value_is_a_value() -> None:
 )
 def test_what_turns_deletions_on(extra: str, option: str) -> None:
     assert deletes(shlex.split(extra)) == option
+
+
+@pytest.mark.parametrize(
+    ("words", "stays"),
+    [
+        ((), False),
+        (("-x",), True),
+        (("-avxz",), True),
+        (("--one-file-system", "-v"), True),
+        (("--exclude", "-x"), False),
+        (("-x", "--no-x"), False),
+        (("--no-one-file-system", "-x"), True),
+    ],
+)
+def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...], stays: bool) -> None:
+    assert one_file_system(words) is stays

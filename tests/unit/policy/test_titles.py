@@ -24,6 +24,7 @@ from inosync.policy import titles
             titles.queued("a.mirror.com", 3, "connection refused", 120),
             "inosync: a.mirror.com [retry 3 waits for a slot] connection refused, 120 behind",
         ),
+        (titles.master("a.py", {"ok": 1}, 5, 2), "inosync: master a.py [1 node: 1 ok] 5 dirs, 2 not watched"),
         (titles.master("a.py", {"ok": 1}, 0), "inosync: master a.py [1 node: 1 ok] 0 dirs"),
         (
             titles.master("a.py", {"ok": 0, "full": 2, "halted": 0}, 7),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,48 @@ def test_what_is_no_directory_is_not_opened(tmp_path: Path) -> None:
     for name in ("file", "fifo", "missing"):
         with pytest.raises(OSError, match=name):
             entries.open_directory(str(tmp_path / name))
+
+
+def digest(path: Path, since: int = 1 << 62) -> int:
+    """What it comes to."""
+    fd = entries.open_directory(str(path))
+    steps = entries.digest(fd, lambda name, _is_directory: name == b"excluded", since)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return int(end.value)
+    finally:
+        os.close(fd)
+
+
+def test_the_digest_of_a_directory_is_another_one_after_every_change_of_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for number in range(300):
+        (tmp_path / f"{number}").write_text("content")
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: os.utime(tmp_path / "17", (1, 1)),
+        lambda: (tmp_path / "17").chmod(0o600),
+        lambda: os.replace(tmp_path / "17", tmp_path / "18"),
+        lambda: (tmp_path / "19").unlink(),
+        lambda: (tmp_path / "sub").chmod(0o700),
+        lambda: tmp_path.chmod(0o711),
+        lambda: os.truncate(tmp_path / "20", 3),
+        lambda: (tmp_path / "new").symlink_to("20"),
+    ]
+    seen = []
+    for change in changes:
+        change()
+        assert digest(tmp_path) == digest(tmp_path)
+        seen.append(digest(tmp_path))
+    assert len({*seen}) == len(changes)
+    (tmp_path / "sub/file").touch()  # what is in it is its own affair
+    assert digest(tmp_path) == seen[-1]
+
+
+def test_the_digest_of_a_directory_that_has_changed_just_now_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    changed = (tmp_path / "file").stat().st_ctime_ns
+    assert digest(tmp_path, changed + 1) != 0
+    assert digest(tmp_path, changed) == 0

@@ -220,3 +220,36 @@ def test_the_events_have_the_names_of_the_manual() -> None:
     for name in ("IN_MODIFY", "IN_ATTRIB", "IN_CLOSE_WRITE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_CREATE"):
         assert inotify.EVENTS[name] == getattr(inotify, name)
     assert inotify.EVENTS["IN_DELETE"] == 0x200
+
+
+@pytest.mark.parametrize(
+    ("machine", "namespace", "needed", "told"),
+    [
+        ("100000", "100000", 0, "fs.inotify.max_user_watches=262144"),
+        ("100000", "100000", 200_000, "fs.inotify.max_user_watches=524288"),
+        ("100000", "1000", 1_001, "user.max_inotify_watches=2048"),
+        ("100000", "", 0, "fs.inotify.max_user_watches=262144"),
+        ("", "", 5, "fs.inotify.max_user_watches=128"),
+    ],
+)
+def test_the_command_that_helps_names_the_limit_in_force(
+    tmp_path: Path, machine: str, namespace: str, needed: int, told: str
+) -> None:
+    for path, text in (("fs/inotify/max_user_watches", machine), ("user/max_inotify_watches", namespace)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        if text:
+            (tmp_path / path).write_text(text + "\n")
+    assert inotify.more("watches", needed, str(tmp_path)) == f"sysctl {told}"
+
+
+def test_a_user_who_has_no_instance_left_is_told_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def inotify_init(self) -> int:
+            return -1
+
+        def get_errno(self) -> int:
+            return errno.EMFILE
+
+    monkeypatch.setattr("pyinotify.INotifyWrapper.create", Refusing)
+    with pytest.raises(InotifyError, match=r"no inotify instance left: sysctl \S+inotify_?\S*instances=\d+$"):
+        Inotify()

@@ -70,3 +70,19 @@ def test_of_this_machine_at_least_the_root_and_proc_are_known(tmp_path: Path) ->
 def test_without_the_table_device_numbers_tell(tmp_path: Path) -> None:
     assert mounts.mounted("/", str(tmp_path / "none"))
     assert not mounts.mounted(str(tmp_path), str(tmp_path / "none"))
+
+
+def test_a_table_that_does_not_change_tells_of_nothing() -> None:
+    changes = mounts.Changes()
+    try:
+        assert changes.take() == set()
+        assert len(changes.descriptors()) == 1
+    finally:
+        changes.close()
+    assert changes.descriptors() == []
+
+
+def test_without_a_table_nothing_is_told(tmp_path: Path) -> None:
+    changes = mounts.Changes(str(tmp_path / "none"))
+    assert changes.take() == set()
+    changes.close()

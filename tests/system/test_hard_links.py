@@ -1,0 +1,65 @@
+"""Files with several names, black-box: every node follows under each of them, whatever name is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from support.daemon import MakeDaemon
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def test_a_file_with_several_names_is_changed_under_all_of_them_on_all_nodes(
+    tmp_path: Path, daemon: MakeDaemon
+) -> None:
+    trees = [tmp_path / "tree", tmp_path / "second"]
+    nodes = []
+    for name in "ab":
+        place = tmp_path / "nodes" / name
+        place.mkdir(parents=True)
+        nodes.append({"node": f"{place}/", "name": name})
+    for tree in trees:
+        for directory in ("a", "b/deep", "c"):
+            (tree / directory).mkdir(parents=True)
+    before = [trees[0] / "a/1", trees[0] / "b/deep/2", trees[0] / "c/3", trees[1] / "b/deep/4"]
+    before[0].write_bytes(b"content of before")
+    for path in before[1:]:
+        path.hardlink_to(before[0])
+    config = {"wpaths": [str(tree) for tree in trees], "rpaths": ["tree", "second"], "rnodes": nodes, **FAST}
+    one = daemon(config, ("-v",))
+    pairs = [(tree, tmp_path / "nodes" / node / tree.name) for tree in trees for node in "ab"]
+
+    def until_level() -> None:
+        one.until_level(pairs, nodes=2)
+
+    one.start()
+    until_level()
+    while_it_runs = [trees[0] / "b/new 1", trees[1] / "a/new 2", trees[0] / "c/new 3"]
+    while_it_runs[0].write_bytes(b"content while it runs")
+    for path in while_it_runs[1:]:
+        path.hardlink_to(while_it_runs[0])
+    until_level()
+    changes: list[Callable[[Path], object]] = [
+        lambda path: path.write_bytes(b"another content"),
+        append,
+        lambda path: os.truncate(path, 3),
+        lambda path: path.chmod(0o640),
+        lambda path: os.utime(path, (1, 1)),
+    ]
+    for number, change in enumerate(changes):
+        for names in (before, while_it_runs):
+            change(names[number % len(names)])
+        until_level()
+    # Names that have moved since they were found.
+    trees[0].joinpath("c").rename(trees[1] / "moved")
+    before[0].rename(trees[0] / "renamed")
+    append(trees[1] / "moved/3")
+    append(trees[0] / "b/new 1")
+    until_level()

@@ -1,0 +1,119 @@
+"""Mount points below a wpath: crossed, or with -x not, and what is mounted and unmounted while it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import mounting
+from support.daemon import Daemon
+from support.wait import until
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+
+
+class Setup:
+    """A daemon in a namespace of its own; below ``tree/mnt`` something can be mounted."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.tree = home / "tree"
+        (self.tree / "mnt/below").mkdir(parents=True)
+        (self.tree / "mnt/below/file").write_text("below")
+        (self.tree / "file").write_text("content")
+        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=mounting.launcher(home))
+
+    def start(self, **extra: str) -> None:
+        """Start it with these nodes, each with its ``extra``."""
+        nodes = []
+        for name, words in extra.items():
+            place = self.home / "nodes" / name
+            place.mkdir(parents=True, exist_ok=True)
+            nodes.append({"node": f"{place}/", "name": name, "extra": words})
+        self.daemon.configure({"wpaths": [str(self.tree)], "rpaths": ["tree"], "rnodes": nodes, **FAST})
+        self.daemon.start()
+        pairs = [(self.tree, self.home / "nodes" / name / "tree") for name in extra]
+        self.daemon.until_level(pairs, nodes=len(extra))
+
+    def run(self, *command: str, check: bool = True) -> int:
+        return mounting.run(self.daemon.pid, *command, check=check)
+
+    def shell(self, script: str) -> None:
+        """Run a script in the tree, as it is in there."""
+        self.run("sh", "-ec", f'cd "$0" && {script}', str(self.tree))
+
+    def files(self, node: str) -> set[str]:
+        """The files that a node has."""
+        top = self.home / "nodes" / node / "tree"
+        return {
+            os.path.relpath(os.path.join(above, name), top)
+            for above, _, names in os.walk(top)
+            for name in names
+        }
+
+    def until_has(self, node: str, *files: str) -> None:
+        try:
+            until(lambda: self.files(node) == {"file", *files}, 30, f"{files} on {node}")
+        except AssertionError as error:
+            log = self.daemon.log_tail()
+            raise AssertionError(f"{error}\nit has {self.files(node)}; the log:\n{log}") from None
+
+    def until_follows(self, node: str, content: str) -> None:
+        """Change the file in the root, and wait until the node has the change."""
+        (self.tree / "file").write_text(content)
+        copy = self.home / "nodes" / node / "tree/file"
+        until(lambda: copy.read_text() == content, 30, f"a change on {node}")
+
+    def mount(self) -> None:
+        self.run("mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(self.tree / "mnt"))
+        self.shell("mkdir -p mnt/sub && echo 1 >mnt/sub/a && echo 2 >mnt/b")
+
+    def unmount(self, *how: str) -> None:
+        # Somebody may be reading in it.
+        until(lambda: self.run("umount", *how, str(self.tree / "mnt"), check=False) == 0, 30, "the unmount")
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    s = Setup(tmp_path)
+    try:
+        yield s
+    finally:
+        s.daemon.close()
+
+
+def test_what_is_mounted_and_unmounted_is_followed_by_those_who_cross_mount_points_and_by_no_others(
+    setup: Setup,
+) -> None:
+    s = setup
+    s.start(crosses="", stays="-x")
+    for how in ((), ("-l",)):
+        s.mount()
+        s.until_has("crosses", "mnt/sub/a", "mnt/b")
+        s.shell("echo 3 >mnt/sub/c && mkdir mnt/new && echo 4 >mnt/new/d && rm mnt/b")
+        s.until_has("crosses", "mnt/sub/a", "mnt/sub/c", "mnt/new/d")
+        s.until_follows("stays", f"after {how}")
+        s.until_has("stays", "mnt/below/file")
+        s.unmount(*how)
+        s.until_has("crosses", "mnt/below/file")
+        (s.tree / "mnt/below/file").write_text(f"watched again {how}")
+        pairs = [(s.tree, s.home / "nodes" / node / "tree") for node in ("crosses", "stays")]
+        s.daemon.until_level(pairs, nodes=2)
+
+
+def test_where_nobody_crosses_them_nothing_below_mount_points_is_watched(setup: Setup) -> None:
+    s = setup
+    s.start(a="-x", b="--one-file-system -v")
+    until(lambda: " 3 dirs" in s.daemon.title(), 30, "three directories to be watched")
+    s.mount()
+    until(lambda: " 1 dirs" in s.daemon.title(), 30, "one directory to be watched")
+    s.shell("echo 3 >mnt/sub/c && mkdir mnt/new && echo 4 >mnt/new/d")
+    (s.tree / "late").write_text("content")
+    s.until_has("a", "late", "mnt/below/file")
+    s.until_has("b", "late", "mnt/below/file")
+    s.unmount()
+    until(lambda: " 3 dirs" in s.daemon.title(), 30, "three directories to be watched again")
+    (s.tree / "mnt/below/file").write_text("watched again")
+    s.daemon.until_level([(s.tree, s.home / "nodes" / node / "tree") for node in "ab"], nodes=2)

@@ -1,0 +1,120 @@
+"""Directories that cannot be watched are mirrored all the same, later, and say so until they can be."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import limited, procs
+from support.daemon import Daemon
+from support.wait import until
+
+WATCHES = 3
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+
+
+class Setup:
+    """A daemon with two nodes, a tree, and no more than ``WATCHES`` watches; not started."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.tree = home / "tree"
+        self.tree.mkdir()
+        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=limited.launcher(home, WATCHES))
+        self.configure("tree")
+
+    def configure(self, *trees: str) -> None:
+        nodes = []
+        for name in "ab":
+            place = self.home / "nodes" / name
+            place.mkdir(parents=True, exist_ok=True)
+            nodes.append({"node": f"{place}/", "name": name})
+        wpaths = [str(self.home / tree) for tree in trees]
+        self.daemon.configure({"wpaths": wpaths, "rpaths": list(trees), "rnodes": nodes, **FAST})
+
+    def until_level(self, state: str, *trees: str) -> None:
+        pairs = [(self.home / tree, self.home / "nodes" / node / tree) for tree in trees for node in "ab"]
+        self.daemon.until_level(pairs, states=(state,), nodes=2)
+
+    def until_titles(self, master: str, worker: str) -> None:
+        """Wait until the titles of the master and of a's worker match."""
+        until(lambda: re.search(master, self.daemon.title()), 30, f"a master's title with {master}")
+        until(lambda: re.search(worker, self._title_of_a()), 30, f"a worker's title with {worker}")
+
+    def _title_of_a(self) -> str:
+        pid = self.daemon.workers().get("a")
+        return procs.title(pid) if pid else ""
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    s = Setup(tmp_path)
+    try:
+        yield s
+    finally:
+        s.daemon.close()
+
+
+def test_what_cannot_be_watched_is_mirrored_degraded_and_recovers_when_there_are_more_watches(
+    setup: Setup,
+) -> None:
+    s = setup
+    for number in range(4):
+        (s.tree / f"{number}/deep/deeper").mkdir(parents=True)
+        (s.tree / f"{number}/deep/file").write_text("content")
+    s.daemon.start()
+    s.until_level("degraded", "tree")
+    sysctl = r"no watches left: sysctl user\.max_inotify_watches=\d+"
+    s.daemon.until_logged(rf"{re.escape(str(s.tree))}: 10 directories are not watched, such as .*: {sysctl}$")
+    s.until_titles(
+        "2 degraded] 3 dirs, 10 not watched$", rf"\[degraded\] 10 directories not watched: {sysctl}$"
+    )
+    # Everything that may happen, at places of which most are not watched.
+    for number in range(4):
+        place = s.tree / f"{number}/deep"
+        place.joinpath("file").write_text("CONTENT")
+        place.joinpath("new/below/it").mkdir(parents=True)
+        place.joinpath("new/below/file").write_text(f"{number}")
+        place.joinpath("deeper").rmdir()
+    s.until_level("degraded", "tree")
+    for number in range(4):
+        place = s.tree / f"{number}/deep"
+        place.joinpath("file").unlink()
+        place.joinpath("new/below/file").chmod(0o640)
+        place.joinpath("new/below").rename(place / "renamed")
+        place.rename(s.tree / f"{number}/moved")
+    s.until_level("degraded", "tree")
+    # Whoever goes gives his watches back.
+    for number in range(3):
+        shutil.rmtree(s.tree / f"{number}")
+    (s.tree / "3/moved/new").rmdir()
+    s.until_level("degraded", "tree")
+    s.until_titles(r" 3 dirs, \d not watched", r"\[degraded\] \d director")
+    limited.allow(s.daemon.pid, 1000)
+    s.until_level("ok", "tree")
+    s.daemon.until_logged("all directories are watched that were not: no watches left")
+    s.until_titles(r"2 ok\] \d dirs$", r"\[ok\]")
+    (s.tree / "3/moved/renamed/file").write_text("watched")
+    s.until_level("ok", "tree")
+
+
+def test_a_wpath_for_which_no_watch_is_left_at_a_reload_is_mirrored_degraded(setup: Setup) -> None:
+    s = setup
+    (s.tree / "takes/watches").mkdir(parents=True)
+    (s.home / "second/sub").mkdir(parents=True)
+    (s.home / "second/file").write_text("content")
+    s.daemon.start()
+    s.until_level("ok", "tree")
+    s.configure("tree", "second")
+    s.daemon.hup()
+    s.until_level("degraded", "tree", "second")
+    (s.home / "second/sub/another").write_text("content")
+    (s.home / "second/file").unlink()
+    s.until_level("degraded", "tree", "second")
+    shutil.rmtree(s.tree / "takes")
+    s.until_level("ok", "tree", "second")
+    (s.home / "second/sub/watched").write_text("content")
+    s.until_level("ok", "tree", "second")

@@ -1,0 +1,245 @@
+"""Files with several names: a change through one is told under all, and names are searched for once."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.field import EVENTS, TREE, WALKED, Field, gone, listing, name, overflow, write
+
+from inosync import links
+from inosync.messages import Kind
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    made = Field(tmp_path)
+    yield made
+    made.watcher.close()
+
+
+def link(field: Field, *paths: str) -> None:
+    """Make one file with these names; those that begin with a slash are outside of the tree."""
+    places = [field.outside / path[1:] if path[0] == "/" else field.root / path for path in paths]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    write(places[0])
+    for place in places[1:]:
+        os.link(places[0], place)
+
+
+def searches(field: Field) -> int:
+    return field.watcher._links.searches
+
+
+def append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "write": lambda path: path.write_bytes(b"other"),
+    "append": lambda path: append(path, b"more"),
+    "truncate": lambda path: os.truncate(path, 1),
+    "chmod": lambda path: path.chmod(0o600),
+    "utime": lambda path: os.utime(path, (1, 1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_through_one_name_is_told_under_all(field: Field, change: Callable[[Path], object]) -> None:
+    link(field, "one", "a/two", "a/b/three")
+    field.add()
+    for times in range(3):
+        change(field.root / "a/two")
+        field.calm()
+        assert set(field.take()) == {name(b"one"), name(b"a/two"), name(b"a/b/three")}
+        assert searches(field) == 1, times
+
+
+def test_a_file_with_one_name_is_never_searched_for(field: Field) -> None:
+    link(field, "one", "two")
+    field.add()
+    write(field.root / "new")
+    (field.root / "new").chmod(0o600)
+    (field.root / "one").unlink()
+    write(field.root / "two")
+    assert name(b"two") in field.told()
+    assert searches(field) == 0
+
+
+def test_names_that_are_made_moved_and_removed_while_it_runs_are_known_without_another_search(
+    field: Field,
+) -> None:
+    link(field, "one", "two")
+    (field.root / "d").mkdir()
+    field.add()
+    write(field.root / "one")
+    assert field.told() == {name(b"one"), name(b"two")}
+    os.link(field.root / "one", field.root / "d/three")
+    (field.root / "two").rename(field.root / "d/four")
+    field.calm()
+    field.take()
+    write(field.root / "d/three")
+    assert field.told() == {name(b"one"), name(b"d/three"), name(b"d/four")}
+    (field.root / "one").unlink()
+    (field.root / "d").rename(field.root / "e")
+    field.settle()
+    field.take()
+    write(field.root / "e/four")
+    assert field.told() == {name(b"e/three"), name(b"e/four")}
+    assert searches(field) == 1
+
+
+def test_names_that_nobody_told_of_are_searched_for(field: Field) -> None:
+    link(field, "one", "two")
+    field.add()
+    write(field.root / "one")
+    field.told()
+    # Faster than a watch can be set.
+    (field.root / "new").mkdir()
+    os.link(field.root / "one", field.root / "new/three")
+    field.settle()
+    field.take()
+    write(field.root / "two")
+    assert field.told() == {name(b"one"), name(b"two"), name(b"new/three")}
+    assert searches(field) == 2
+
+
+def test_a_file_with_names_outside_is_searched_for_again_only_if_there_may_be_others_inside(
+    field: Field,
+) -> None:
+    link(field, "one", "/outside", "two", "/there/too")
+    field.add()
+    for content in (b"1", b"22"):
+        write(field.root / "one", content)
+        assert field.told() == {name(b"one"), name(b"two")}
+    assert searches(field) == 1
+    (field.outside / "there").rename(field.root / "here")
+    field.settle()
+    field.take()
+    write(field.root / "one", b"333")
+    assert field.told() == {name(b"one"), name(b"two"), name(b"here/too")}
+    assert searches(field) == 2
+    (field.outside / "outside").rename(field.root / "in")
+    field.settle()
+    field.take()
+    write(field.root / "one", b"4444")
+    assert field.told() == {name(b"one"), name(b"two"), name(b"here/too"), name(b"in")}
+
+
+def test_names_that_are_excluded_are_not_told(field: Field) -> None:
+    link(field, "one", "hidden/two", "three.tmp", "four")
+    field.add(lambda path, _is_directory: path.startswith(b"hidden") or path.endswith(b".tmp"))
+    write(field.root / "one")
+    assert field.told() == {name(b"one"), name(b"four")}
+
+
+def test_names_in_another_tree_are_told_there(field: Field, tmp_path: Path) -> None:
+    link(field, "one", "/two")
+    field.add()
+    field.watcher.add_tree(TREE + 1, str(tmp_path / "outside"), EVENTS, lambda _path, _is_directory: False)
+    field.settle()
+    field.take()
+    write(field.root / "one")
+    assert field.told() == {name(b"one"), ("record", TREE + 1, b"two", Kind.NAME)}
+    field.watcher.remove_tree(TREE + 1)
+    write(field.root / "one", b"again")
+    assert field.told() == {name(b"one")}
+
+
+def test_an_overflow_forgets_all_names(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    link(field, "one", "two")
+    field.add()
+    write(field.root / "one")
+    field.told()
+    (field.root / "two").rename(field.root / "three")
+    overflow(field, monkeypatch)
+    field.calm()
+    assert WALKED in field.take()
+    write(field.root / "one", b"again")
+    assert field.told() == {name(b"one"), name(b"three")}
+
+
+def test_a_name_that_moves_while_it_is_searched_for_is_told(field: Field) -> None:
+    for number in range(40):
+        (field.root / f"{number}/deep").mkdir(parents=True)
+    link(field, "0/one", "1/two", "2/box/three", "3/deep/four")
+    field.add()
+    dice = random.Random(1)
+    for times in range(60):
+        write(field.root / "0/one", b"%d" % times)
+        field.clock.tick = 0.001
+        for _ in range(dice.randrange(12)):
+            field.watcher.read()
+            field.watcher.work(0.002)
+        two = next(field.root.glob("**/two"))
+        two.rename(field.root / str(dice.randrange(40)) / "two")
+        three = next(field.root.glob("**/three")).parent
+        three.rename(field.root / f"{dice.randrange(40)}/deep/{times}")
+        field.clock.tick = 0
+        field.settle()
+        field.clock.now += 100
+        field.calm()
+        told = set(field.take())
+        for each in ("one", "two", "three", "four"):
+            path = os.fsencode(next(field.root.glob(f"**/{each}")).relative_to(field.root))
+            above = path.rpartition(b"/")[0]
+            assert told & {name(path), gone(path), listing(above)}, (times, path)
+
+
+def test_a_search_that_takes_long_is_not_followed_by_another_one_at_once(field: Field) -> None:
+    for number in range(10):
+        (field.root / f"{number}").mkdir()
+    link(field, "one", "1/two", "/outside")
+    link(field, "2/three", "3/four")
+    field.add()
+    field.clock.tick = 0.05
+    write(field.root / "one")
+    while not searches(field):
+        field.watcher.read()
+        field.watcher.work(0.01)
+    took = field.watcher._links._spent
+    assert took > 0.5
+    field.clock.tick = 0
+    field.take()
+    write(field.root / "2/three")
+    assert field.told() == {name(b"2/three")}
+    since = field.watcher.searching
+    assert since == field.clock.now
+    assert field.watcher.idle
+    assert field.watcher.deadline() <= since + 10 * took
+    field.later(10 * took)
+    assert set(field.take()) == {name(b"3/four")}
+    assert field.watcher.searching is None
+
+
+def test_very_many_files_are_compared_instead_of_searched_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "MAX_WANTED", 5)
+    for number in range(8):
+        link(field, f"{number}", f"a/{number}")
+    field.add()
+    for number in range(8):
+        (field.root / f"{number}").chmod(0o600)
+    told = field.told()
+    assert ("record", TREE, b"", Kind.TREE) in told
+    assert name(b"a/7") in told
+
+
+def test_names_beyond_what_is_remembered_are_searched_for_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "MAX_NAMES", 3)
+    for number in range(4):
+        link(field, f"{number}", f"a/{number}")
+    field.add()
+    for number in (0, 1, 2, 3, 0):
+        (field.root / f"{number}").chmod(0o600)
+        assert field.told() == {name(b"%d" % number), name(b"a/%d" % number)}
+    assert searches(field) == 5
+    assert field.watcher._links._count == 2
