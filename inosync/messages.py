@@ -258,6 +258,8 @@ class Done:
     """Trees of which something was not sent since the guard is against it; all of them is due."""
     pretended: bool = False
     """Whether the calls of rsync were shown instead of made."""
+    cut_off: bool = False
+    """Whether a try of it was cut off that the node may still be at work on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -52,6 +53,11 @@ log = logging.getLogger(__name__)
 MAX_DUE = 10_000
 """Names that may be due to a node apart from the journal; more of a tree, and the tree itself is."""
 
+LATE = 10.0
+"""Seconds after a batch until all of it is looked at once more, if a try of it was cut off. Whoever received
+that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
+and deletes next to the transfer that came through: a second on a busy node, and on one that was suspended
+(or whose rsync was stopped) whenever it goes on, which is when it is reached again."""
 _ids = itertools.count(1)
 
 
@@ -64,7 +70,7 @@ class Due:
     at: float
     """When it is to be tried again."""
     since: float
-    """Since when the node lacks it."""
+    """Since when the node lacks it; infinite if it has it, as far as anybody knows."""
 
 
 class Work(Protocol):
@@ -403,7 +409,7 @@ class Node:
             before = tried.get(change) or self.due.get(change)
             attempt = before.attempt + 1 if before else 1
             at = now + backoff.delay(attempt, *self.retry, chance)
-            self.due[change] = Due(attempt, at, before.since if before else self._since)
+            self.due[change] = Due(attempt, at, min(before.since, self._since) if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.flaw, self.untidy = done.reason, False
         if not done.held:
@@ -415,11 +421,20 @@ class Node:
         for tree in held:  # if the master does not see why, it is tried again
             later = Due(1, now + backoff.delay(1, *self.retry, chance), self._since)
             self.due.setdefault(Change(tree, b"", Kind.TREE), later)
+        if done.cut_off:
+            self._look_again(batch, now + LATE)
         self._bound_due(now)
         self._work.finished(self, batch.file)
         self._tell(batch, done)
         for tree in held:
             self._work.held(self, tree)
+
+    def _look_again(self, batch: Batch, at: float) -> None:
+        changes = self._unpack(batch.payload, batch.file)
+        if len(changes) > MAX_DUE:
+            changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
+        for change in changes:
+            self.due.setdefault(change, Due(0, at, math.inf))
 
     def _wait_for_due(self) -> None:
         """If nothing else keeps the worker busy until then, what is due is offered when its time comes."""
@@ -435,12 +450,16 @@ class Node:
         self._wait_for_due()
 
     def _still_due(self, done: Done) -> set[Change]:
+        still = self._unpack(done.payload, done.file)
+        spool.discard(done.file)
+        return still
+
+    def _unpack(self, payload: bytes, file: str) -> set[Change]:
         try:
-            parts = cast(tuple[Part, ...], spool.unpack(done.payload, done.file))
+            parts = cast(tuple[Part, ...], spool.unpack(payload, file))
         except OSError as error:
             log.error("%s: what is still due was lost (%s): all is compared again", self.name, error)
             return {Change(tree, b"", Kind.TREE) for tree in self.trees}
-        spool.discard(done.file)
         return {change for part in parts if part.tree in self.trees for change in _changes(part)}
 
     def _bound_due(self, now: float) -> None:
@@ -448,7 +467,8 @@ class Node:
             at = max(now, *(due.at for due in self.due.values()))
             since = min(due.since for due in self.due.values())
             trees = {change.tree for change in self.due}
-            self.due = {Change(tree, b"", Kind.TREE): Due(1, at, since) for tree in trees}
+            attempt = min(1, max(due.attempt for due in self.due.values()))
+            self.due = {Change(tree, b"", Kind.TREE): Due(attempt, at, since) for tree in trees}
 
     def _tell(self, batch: Batch, done: Done) -> None:
         what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
@@ -478,14 +498,15 @@ class Node:
     @property
     def owed(self) -> int:
         """How much is due to it apart from the journal."""
-        return len(self.due) + len(self._trying)
+        return sum(due.since < math.inf for due in (*self.due.values(), *self._trying.values()))
 
     def oldest(self, in_journal: float | None) -> float | None:
         """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.
 
         What has been tried, and was complained of, is no lag: it is ``overdue``.
         """
-        fresh = [due.since for due in (*self.due.values(), *self._trying.values()) if not due.attempt]
+        owed = (*self.due.values(), *self._trying.values())
+        fresh = [due.since for due in owed if not due.attempt and due.since < math.inf]
         return min([*fresh, *([] if in_journal is None else [in_journal])], default=None)
 
 

@@ -409,7 +409,7 @@ class Worker:
                 self._next(task)
             return
         if transfer.superseded and code != 0:  # and here, too, but for another one
-            task.interrupted()
+            task.interrupted(transfer.fed_at is not None)
             self._next(task)
             return
         if code != 0 and not task.part.full and self.adapts(transfer.lines):
@@ -421,7 +421,7 @@ class Worker:
         if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
             outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
         if outcome.retry is not None:
-            task.failed(outcome, code)
+            task.failed(outcome, code, transfer.fed_at is not None)
             if transfer.hung or code in command.REFUSED:
                 self._line.doubt()
             if not self._tried_again_at_once(task, transfer, outcome):
@@ -472,8 +472,9 @@ class Worker:
         worry, pretended = task.worry[:500], self._job.pretend is not None
         self._task = None
         self._display.done(worry or batch.overdue)
+        held, cut_off = tuple(task.held), task.cut_off and not pretended
         self._report(
-            Done(batch.id, batch.count, seconds, task.code, worry, payload, file, tuple(task.held), pretended)
+            Done(batch.id, batch.count, seconds, task.code, worry, payload, file, held, pretended, cut_off)
         )
         self._spares.rest(LULL)
 

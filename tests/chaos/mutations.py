@@ -229,8 +229,8 @@ MUTATIONS = (
     Mutation(
         "what a worker could not transfer at all is done",
         "inosync/worker.py",
-        "        if outcome.retry is not None:\n            task.failed(outcome, code)\n",
-        "        if outcome.retry is not None and code == 0:\n            task.failed(outcome, code)\n",
+        "        if outcome.retry is not None:\n            task.failed(",
+        "        if outcome.retry is not None and code == 0:\n            task.failed(",
         (f"{FAULTS}::test_it_recovers_from_an_rsync_that",),
     ),
     # The processes

@@ -12,7 +12,7 @@ from support.procs import Process
 from support.wait import until
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
-from chaos.late import end_orphans
+from chaos.late import end_orphans, settle
 from chaos.world import LEFT, TREES, World
 
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
@@ -102,6 +102,7 @@ def kill_master(world: World, draw: Draw) -> Happened:
     if draw.how < 0.3:
         # The tree goes on changing meanwhile.
         _pause(world, draw.seconds / 4)
+    settle(world, world.nodes)
     daemon.start()
     return Once(frozenset(world.nodes), f"nothing left after {took:.1f} s")
 
@@ -113,6 +114,7 @@ def restart(world: World, _draw: Draw) -> Happened:
     assert code == 0, f"it ended with {code}"
     took = world.now() - before
     until(lambda: not world.daemon.descendants(), LEFT, "all that the ended master had to end")
+    settle(world, world.nodes)
     world.daemon.start()
     return Once(frozenset(world.nodes), f"in {took:.1f} s")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaos.faults import Draw, Happened, Kind, Lasting, Once, free
+from chaos.late import settle
 from chaos.world import World
 
 Settings = dict[str, object]
@@ -78,7 +79,12 @@ def removed(world: World, draw: Draw) -> Happened:
     resource = free(world, "configuration")
     node = draw.among(sorted(world.nodes))
     world.reload({"rnodes": [item for item in _items(world) if item["name"] != node]})
-    return Lasting(resource, world.reload, frozenset({node}), node)
+
+    def put_in() -> None:
+        settle(world, [node])
+        world.reload()
+
+    return Lasting(resource, put_in, frozenset({node}), node)
 
 
 def refused(world: World, _draw: Draw) -> Happened:

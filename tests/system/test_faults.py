@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -577,6 +578,40 @@ def test_a_node_that_hangs_is_given_up_and_level_when_it_goes_on(
     finally:
         server.resume()
     s.until_ok()
+
+
+@pytest.mark.parametrize("how", ["its worker is killed", "it is given up"])
+def test_what_a_receiver_still_does_when_its_sender_has_ended_does_not_stay(
+    setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, how: str
+) -> None:
+    server = rsyncd({"www": tmp_path / "nodes/remote"})
+    s = setup({"remote": {"node": server.url("www"), "rtimeout": 1 if "given up" in how else 300}})
+    s.daemon.start()
+    s.until_ok()
+    # The one that waits for names: what it is sent reaches no farther than its socket.
+    [late] = until(server.connections, 60, "an rsync that waits")
+    until(lambda: unread(server.port) == 0, 60, "it to have read all so far")
+    stop(late.pid)
+    (s.tree / "dir").mkdir()
+    s.change("dir/file")
+    until(lambda: unread(server.port), 60, "it to have something before it")
+    if "killed" in how:
+        os.kill(s.daemon.workers()["remote"], signal.SIGKILL)
+    else:
+        s.daemon.until_logged("remote: no progress")
+    shutil.rmtree(s.tree / "dir")
+    s.until_ok()
+    procs.send(late, signal.SIGCONT)
+    until((s.copy("remote") / "dir").exists, 60, "it to do what was right once")
+    until(lambda: not (s.copy("remote") / "dir").exists(), 60, "that to be undone")
+    s.until_ok()
+
+
+def unread(port: int) -> int:
+    """Bytes that wait in the sockets of a local port: proc_pid_net(5), rx_queue."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    queues = [words[4] for words in lines if int(words[1].rpartition(":")[2], 16) == port]
+    return sum(int(queue.rpartition(":")[2], 16) for queue in queues)
 
 
 # The master is killed ------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ The worker is played: its end of the queue is the test's own.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import cast
 import pytest
 
 from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Ready, Report
-from inosync.node import MAX_DUE, Due, Node
+from inosync.node import LATE, MAX_DUE, Due, Node
 from inosync.policy.filters import Rules
 from inosync.policy.lifecycle import Phase
 from inosync.policy.nodes import NodeSpec
@@ -243,3 +245,31 @@ def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(
     assert desk.node.oldest(None) == since
     desk.send(15, [whole(1)])
     assert desk.node.oldest(2_000.0) == since
+
+
+def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_lag(
+    desk: Desk, tmp_path: Path
+) -> None:
+    part = Part(1, False, (b"a", b"b/"))
+    changes = {name(b"a"), Change(1, b"b", Kind.LIST)}
+    payload, _ = spool.pack((part,), "")
+    desk.node.send(Batch(70, 2, False, payload), 15, desk.now, ())
+    desk.report(dataclasses.replace(desk.done(70), cut_off=True))
+    assert (desk.node.cursor, desk.owes()) == (15, changes)
+    assert {(due.attempt, due.at) for due in desk.node.due.values()} == {(0, desk.now + LATE)}
+    assert (desk.node.oldest(None), desk.node.owed, desk.node.overdue) == (None, 0, "")
+    # If it is complained of then, it has been lacking since then.
+    desk.now += LATE
+    assert set(desk.node.ready_due(desk.now)) == changes
+    desk.node.send(Batch(71, 2, False, payload), 15, desk.now, changes)
+    assert (desk.node.oldest(None), desk.node.owed) == (None, 0)
+    desk.report(desk.done(71, Part(1, False, (b"a",)), reason="no"))
+    assert desk.owes() == {name(b"a")}
+    assert desk.node.due[name(b"a")].since == desk.now
+    # Too many names are the tree itself, and still no lag.
+    desk.node.due.clear()
+    many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
+    _, file = spool.pack(many, str(tmp_path / "spool/batch"))
+    desk.node.send(Batch(72, MAX_DUE + 1, False, file=file), 20, desk.now, ())
+    desk.report(dataclasses.replace(desk.done(72), cut_off=True))
+    assert desk.node.due == {whole(2): Due(0, desk.now + LATE, math.inf)}

@@ -22,7 +22,7 @@ def test_what_was_put_aside_is_not_found_again_by_the_relists_that_tidy(tmp_path
     assert task.has_something(settings, Rules(()))
     assert sorted(task.look.send) == [b"./", b"big", b"small"]
     rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"./", b"big"))
-    task.failed(Outcome(Verdict.RETRY, "no room", due=(aside,), instead=(rest,)), 11)
+    task.failed(Outcome(Verdict.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
     assert task.has_something(settings, Rules(()))
     assert task.look.send == [b"small"]
     assert task.due == [aside]
