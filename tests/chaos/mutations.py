@@ -186,14 +186,14 @@ MUTATIONS = (
         "inosync/names.py",
         "        if self._excluded(path, is_directory):\n"
         "            return self._excluded_now(path, is_directory)\n"
-        "        return True if is_directory",
-        "        return True if is_directory",
+        "        return is_listed or",
+        "        return is_listed or",
         NAMES,
     ),
     Mutation(
         "what lies below something that is no directory any more is sent",
         "inosync/names.py",
-        "        return True if is_directory else Change(0, path, Kind.NAME)\n",
+        "        return is_listed or Change(0, path, Kind.NAME)\n",
         "        return True\n",
         NAMES,
     ),
@@ -231,7 +231,7 @@ MUTATIONS = (
         "inosync/worker.py",
         "        if outcome.retry is not None:\n            task.failed(",
         "        if outcome.retry is not None and code == 0:\n            task.failed(",
-        (f"{FAULTS}::test_it_recovers_from_an_rsync_that",),
+        (f"{FAULTS}::test_it_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
     ),
     # The processes
     Mutation(

@@ -59,7 +59,7 @@ def run(s: Settings, checksum: bool = False) -> set[bytes]:
     return {one.path for one in found if one is not None and not one.slight}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tree, nested)
 def test_rsync_tells_of_every_difference_and_of_no_other(
     top: dict[bytes, tuple[bytes | None, bytes | None]],
