@@ -15,8 +15,8 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inosync.policy.extra import confinable, recurses
 from inosync.policy.extra import forbidden as forbidden
-from inosync.policy.extra import recurses
 from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
 
@@ -44,6 +44,9 @@ where that is 8 MiB as usual, and the environment is counted as well (execve(2))
 # Beside its pattern: "--filter=-/!pxsr ", the byte at the end, and the pointer to it.
 _RULE = 17 + 1 + 8
 
+CONFINE = "--confine-root"
+"""Since 3.5.0: names that lead out of a directory, through symlinks, are refused with exit 23."""
+
 NO_NAME = b"\0"
 """What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
 
@@ -64,6 +67,8 @@ class Settings:
     """Filter rules. All of them, always: they are also what keeps the node's own files."""
     extra: tuple[str, ...] = ()
     """Words of the user's own, none of them ``forbidden()``, and without filter rules."""
+    root: str = ""
+    """The directory that the wpath leads to, without symlinks, if the rsync understands ``CONFINE``."""
     rspeed: int = 0
     """The limit in force, in KiB/s; 0 is without one."""
     rdelete: bool | str = True
@@ -80,7 +85,9 @@ def batch_argv(s: Settings) -> tuple[str, ...]:
     deletes = _BATCH_DELETE if s.rdelete in (True, "running") else _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
-    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *_common(s), *s.extra)
+    # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
+    confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
+    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *confined, *_common(s), *s.extra)
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
