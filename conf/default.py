@@ -31,9 +31,9 @@ rpaths = [
 #   "user@[2001:db8::1]:"    an IPv6 address
 #   "/mnt/copy"              a directory of this machine
 #
-# A dictionary gives a node values of its own: name, rspeed, extra, rexcludes, rtimeout, rwarm, wpaths. Its
-# extra and its rexcludes are used together with those of the file, the others instead of them; wpaths are the
-# ones that go to this node.
+# A dictionary gives a node values of its own: name, rspeed, extra, rexcludes, rtimeout, rwarm, rverify,
+# rchecksum, wpaths. Its extra and its rexcludes are used together with those of the file, the others instead
+# of them; wpaths are the ones that go to this node.
 rnodes = [
     "user1@a.mirror.com:",
     "user2@b.mirror.com:",
@@ -84,6 +84,14 @@ rnodes = [
 # It goes on when the files are back. If the loss is meant: kill -USR2 the master.
 # rguard = True
 
+# How often each node is compared in full with this machine, in seconds; 0 is never. This runs beside what is
+# sent, one node at a time, when the node is ok. What differs is told in the log, and sent again. An item of
+# rnodes can have its own.
+# rverify = 86400
+
+# Compare the contents of all files then, not only sizes, times and modes: each file is read here and there.
+# rchecksum = False
+
 # Wait for a wpath that does not exist yet; else that is a mistake, unless fstab says that something is to be
 # mounted there.
 # rwait = False
@@ -118,7 +126,8 @@ rnodes = [
 # An item of rnodes can have its own.
 # rwarm = True
 
-# After how many seconds without progress a transfer is ended and tried again.
+# After how many seconds without progress a transfer is ended and tried again. It is also the time, if it is
+# between 10 and 60, after which a worker process that takes no orders is replaced.
 # rtimeout = 300
 
 # After a failed transfer the first wait and the longest, in seconds. The waits double in between, and never
@@ -126,6 +135,10 @@ rnodes = [
 # rretry = (1, 300)
 
 # The daemon itself -----------------------------------------------------------------------------------
+
+# The user, or user:group, that inosync goes on as when root has started it. It can still read everything
+# (CAP_DAC_READ_SEARCH), and write nothing but what belongs to that user.
+# ruser = None
 
 # A file for the log, in a directory that exists. None: syslog for a daemon (-d), else standard error.
 # logfile = None

@@ -8,16 +8,18 @@ import logging
 import os
 import shutil
 import signal
-import stat
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from inosync import __version__
 from inosync import config as configs
 from inosync.config import Config, ConfigError
+from inosync.handover import StartError, become, give_log, make_rundir
 from inosync.master import Master
 from inosync.system import log as logs
+from inosync.system import privileges
 from inosync.system.pidfile import Locked, PidFile
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
@@ -32,10 +34,6 @@ CONFIG = 78
 """EX_CONFIG of sysexits(3)."""
 
 log = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """The daemon cannot start; the text says why."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,15 +103,17 @@ def _serve(config: Config, options: argparse.Namespace, ready: Callable[[], None
     """Be the daemon. ``ready`` is called when the start has succeeded; StartError text goes to stderr."""
     name = os.path.basename(config.path).removesuffix(".py")
     try:
-        make_rundir(config.rundir)
+        lacking = _hand_over(config)
         pidfile = PidFile(os.path.join(config.rundir, f"{name}.pid"), config.path)
     except Locked as held:
         other = f", for {held.content}: set another rundir" if held.content != config.path else ""
         print(f"inosync: already running with pid {held.pid}{other} ({held.path})", file=sys.stderr)
         return FAILED
-    except (OSError, StartError) as error:
+    except (OSError, LookupError, StartError) as error:
         print(f"inosync: {error}", file=sys.stderr)
         return FAILED
+    if lacking:
+        config = replace(config, warnings=(*config.warnings, lacking))
     spool = os.path.join(config.rundir, f"{name}.spool")
     try:
         code = _mirror(config, options, spool, ready)
@@ -121,6 +121,19 @@ def _serve(config: Config, options: argparse.Namespace, ready: Callable[[], None
         shutil.rmtree(spool, ignore_errors=True)
         pidfile.remove()
     return code
+
+
+def _hand_over(config: Config) -> str:
+    """Make the run directory, and be ``ruser`` from here on; what that user lacks, for the log."""
+    user = privileges.account(config.ruser) if config.ruser else None
+    if user is None or user.uid == os.geteuid():
+        make_rundir(config.rundir)
+        return ""
+    make_rundir(config.rundir, user)
+    if config.logfile:
+        give_log(config.logfile, user)
+    configs.begun_by_root()
+    return become(user)
 
 
 def _mirror(config: Config, options: argparse.Namespace, spool: str, ready: Callable[[], None]) -> int:
@@ -173,19 +186,6 @@ def _pretending(daemon: bool) -> Callable[[str], None]:
                 log.error("nobody reads the standard output any more")
 
     return show
-
-
-def make_rundir(path: str) -> None:
-    """Make the run directory, for its owner alone; StartError or OSError if that is not what it is."""
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        status = os.lstat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            raise StartError(f"rundir {path} is not a directory") from None
-        if status.st_uid != os.geteuid():
-            raise StartError(f"rundir {path} belongs to user {status.st_uid}: set another rundir") from None
-        os.chmod(path, 0o700)
 
 
 def _detached(serve: Callable[[Callable[[], None]], int]) -> int:

@@ -34,6 +34,7 @@ from inosync.settings import (
     Setting,
     absent,
     absolute,
+    begun_by_root,
     relative_to,
     unknown,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "NodeSpec",
     "Refilter",
     "Tree",
+    "begun_by_root",
     "diff",
     "load",
     "relative_to",
@@ -73,6 +75,8 @@ class Config:
     rdelete: bool | str
     rguard: bool
     rwait: bool
+    ruser: str | None
+    """``user`` or ``user:group``; None: whoever has started us."""
     logfile: str | None
     rundir: str
     pattern_files: Mapping[str, Fingerprint]
@@ -140,6 +144,7 @@ class _Reading:
             rdelete=v["rdelete"],
             rguard=v["rguard"],
             rwait=v["rwait"],
+            ruser=v["ruser"],
             logfile=v["logfile"],
             rundir=v["rundir"],
             pattern_files=self.files.read,
@@ -295,6 +300,8 @@ class _Reading:
             own=self._read(item.get("rexcludes", ()), "rnodes", f"rexcludes of {node}"),
             rtimeout=item.get("rtimeout", self.values.get("rtimeout", 0.0)),
             rwarm=item.get("rwarm", self.values.get("rwarm", True)),
+            rverify=item.get("rverify", self.values.get("rverify", 0.0)),
+            rchecksum=item.get("rchecksum", self.values.get("rchecksum", False)),
             after=after + self._read(own_extra.rules, "rnodes", f"extra of {node}"),
             wpaths=self._wpaths_of(item, [tree.wpath for tree in trees]),
         )

@@ -91,6 +91,11 @@ class Dispatcher:
         """What the journal holds by now may be sent."""
         self.released = self.journal.head
 
+    @property
+    def calm(self) -> bool:
+        """Whether there is a slot, and nobody who waits for one."""
+        return not self._waiting and self._free() > 0
+
     def pending(self, node: Node) -> int:
         """Changes that a node has not confirmed; those that only a full mirror can tell count as one."""
         known = self._behind(node) + node.owed
@@ -275,12 +280,14 @@ def _is_heavy(cut: _Cut) -> bool:
 
 
 def _sorted_out(changes: list[Change], trees: list[int]) -> Iterable[Part]:
-    names: dict[int, dict[bytes, None]] = {}
+    names: dict[tuple[int, bool], dict[bytes, None]] = {}
     full = {change.tree for change in changes if change.kind is Kind.TREE}
     for change in changes:
-        names.setdefault(change.tree, {}).setdefault(change.wire)
+        names.setdefault((change.tree, change.anew), {}).setdefault(change.wire)
     for tree in trees:
         if tree in full:
             yield Part(tree, True)
-        elif tree in names:
-            yield Part(tree, False, tuple(names[tree]))
+        elif (tree, False) in names:
+            yield Part(tree, False, tuple(names[tree, False]))
+        if (tree, True) in names:
+            yield Part(tree, False, tuple(names[tree, True]), anew=True)

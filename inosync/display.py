@@ -22,6 +22,8 @@ class Display:
         """The title, given that number, while something is waited for."""
         self._idle = False
         self._stopping = False
+        self._verified = ""
+        """When the node was last compared in full, and what came of that, as far as the master has told."""
 
     def starting(self) -> None:
         """There was no batch yet."""
@@ -48,7 +50,7 @@ class Display:
         self._idle, self._waiting = True, None
         self._behind = 0
         degraded = titles.degraded(self._name, worry)
-        self._set(degraded if worry else titles.ok(self._name, self._time(0)))
+        self._set(degraded if worry else titles.ok(self._name, self._time(0), self._verified))
 
     def idle(self) -> None:
         """Nothing is waited for any more; the master will tell what that means."""
@@ -56,7 +58,7 @@ class Display:
 
     def noted(self, note: Note) -> None:
         """The master has told what it knows."""
-        self._behind = note.behind
+        self._behind, self._verified = note.behind, note.verified
         if self._waiting is not None:
             self._set(self._waiting(note.behind))
         elif self._idle:
@@ -75,7 +77,7 @@ class Display:
     def _of(self, note: Note) -> str:
         match note.verdict:
             case Verdict.OK:
-                return titles.ok(self._name, note.at)
+                return titles.ok(self._name, note.at, note.verified)
             case Verdict.STARTING:
                 return titles.starting(self._name)
             case Verdict.DEGRADED:

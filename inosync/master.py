@@ -15,16 +15,17 @@ from collections.abc import Callable, Iterable
 from multiprocessing.context import ForkProcess
 
 from inosync import config, worker
-from inosync.config import Config, ConfigError, NodeSpec, Tree
+from inosync.config import Config, ConfigError, Mistake, NodeSpec, Tree
 from inosync.dispatch import Dispatcher
 from inosync.guard import Guard
 from inosync.lookout import Lookout
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Compared, Kind
 from inosync.node import Node
 from inosync.overview import Overview
 from inosync.policy import command, pacing
 from inosync.policy.command import Settings
 from inosync.policy.journal import Journal
+from inosync.policy.lifecycle import Verdict
 from inosync.policy.view import views
 from inosync.system import fingerprint, process, queue, rsync
 from inosync.system import log as logs
@@ -32,6 +33,8 @@ from inosync.system.loop import Loop
 from inosync.system.queue import End
 from inosync.system.signals import Signals
 from inosync.trees import Trees
+from inosync.verification import Verification
+from inosync.watchdog import Watchdog
 from inosync.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ REREAD = 5.0
 """Seconds between two tries to read a configuration whose files of patterns have changed."""
 STOP = 8.0
 """Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
+LEAVE = 2.0
+"""Seconds after which a killed worker is not waited for at the end: one that hangs in the kernel may stay."""
 
 
 class Master:
@@ -88,6 +93,7 @@ class Master:
         self._nodes: dict[str, Node] = {}
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
+        self._watchdog = Watchdog(clock, random.random)
         self._stop_by: float | None = None
         self._lookout = Lookout(settings.pattern_files)
         self._reread_at = float("inf")
@@ -97,6 +103,18 @@ class Master:
         self._understood: dict[tuple[object, ...], bool] = {}
         self._overview = Overview(
             settings.path, self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
+        )
+        self._verification = Verification(
+            self._nodes,
+            self._journal,
+            self._guard,
+            self._dispatch,
+            lambda node: pretend is None and self._overview.verdict(node) is Verdict.OK,
+            self._trees.wpath,
+            self.offer,
+            self.at,
+            clock,
+            random.random,
         )
         self._dispatch.unwatched = self._overview.unwatched
         self._watcher.look_every(_rounds(settings))
@@ -110,9 +128,13 @@ class Master:
         """Mirror until SIGTERM or SIGINT."""
         for spec in self.config.nodes:
             self._add_node(spec)
+        self._verification.plan(self.config.rdelete)
         self._tick()
-        while self._stop_by is None or self._alive():
+        while self._stop_by is None or self._waits():
             self._turn()
+        for node in self._alive():
+            log.error("%s: its worker hangs in the kernel, and ends when it wakes", node.name)
+            process.abandon(node.process)
         self._watcher.close()
 
     def _turn(self) -> None:
@@ -174,8 +196,11 @@ class Master:
         """What no event tells: time passing."""
         self.at(self._clock() + TICK, self._tick)
         if self._nodes:
-            self._journal.forget(min(node.cursor for node in self._nodes.values()))
+            cursors = [node.cursor for node in self._nodes.values()]
+            self._journal.forget(int(min(*cursors, self._verification.cursor)))
+            self._verification.look()
         self._go_on(self._guard.back())
+        self._watchdog.look(self._alive())
         self._overview.refresh()
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
@@ -219,6 +244,7 @@ class Master:
             if tree in node.trees:
                 node.owe(Change(tree, b"", Kind.TREE), now)
                 self._dispatch.offer(node)
+        self._verification.stirred(tree)
 
     def lost(self, tree: int, why: str) -> None:
         """The root of a tree is not what it was: nothing is mirrored from it until it is back."""
@@ -241,6 +267,7 @@ class Master:
                 # What was on its way, or is recorded meanwhile, counts for nothing.
                 node.owe(Change(tree, b"", Kind.TREE), now)
                 node.halt(tree)
+        self._verification.stirred(tree)
         self._overview.refresh()
 
     def _go_on(self, trees: Iterable[int]) -> None:
@@ -288,6 +315,10 @@ class Master:
         self._dispatch.again(node)
         self._overview.refresh()
 
+    def compared(self, node: Node, report: Compared) -> None:
+        """A node's worker has compared a tree."""
+        self._verification.compared(node, report)
+
     def fork(self, node: Node) -> tuple[ForkProcess, End]:
         """Start a worker, and listen to it."""
         ours, theirs = queue.pair()
@@ -304,6 +335,7 @@ class Master:
     def unhear(self, node: Node) -> None:
         """A worker is dead."""
         self._dispatch.forget(node)
+        self._verification.gone(node)
         if node.process is not None and node.queue is not None:
             self._loop.drop(node.process.sentinel)
             self._loop.drop(node.queue)
@@ -405,6 +437,11 @@ class Master:
         self.at(self._stop_by, lambda: None)
         self._overview.refresh()
 
+    def _waits(self) -> bool:
+        """Whether there are workers that can still end before we do."""
+        too_late = self._clock() - LEAVE
+        return any(node.killed_at is None or node.killed_at > too_late for node in self._alive())
+
     def _alive(self) -> list[Node]:
         return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]
 
@@ -418,6 +455,9 @@ class Master:
         before, self._refused = self._refused, ()
         try:
             new = config.load(self.config.path)
+            if new.ruser != self.config.ruser:
+                when = "another user takes effect only when inosync is started again"
+                raise ConfigError(Mistake(new.path, when, setting="ruser"))
             self._log_to(new)  # nothing of what follows can fail
         except ConfigError as error:
             self._refused = tuple(map(str, error.mistakes))
@@ -459,6 +499,7 @@ class Master:
             added = self._add_node(specs[name])
             for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
                 added.owe(Change(number, b"", Kind.TREE), self._clock())
+        self._verification.plan(new.rdelete)
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
 

@@ -31,6 +31,8 @@ class Change:
     tree: int
     path: bytes
     kind: Kind
+    anew: bool = False
+    """Whether a file is to be read on the node although its size and its time are right."""
 
     @property
     def wire(self) -> bytes:
@@ -40,13 +42,13 @@ class Change:
         return self.path if self.kind is Kind.NAME else self.path + b"/"
 
 
-def from_wire(tree: int, wire: bytes) -> Change:
+def from_wire(tree: int, wire: bytes, anew: bool = False) -> Change:
     """The change that ``Change.wire`` was made of; the root, and a trailing slash, mean a relist."""
     if wire == b"./":
         return Change(tree, b"", Kind.LIST)
     if wire.endswith(b"/"):
         return Change(tree, wire[:-1], Kind.LIST)
-    return Change(tree, wire, Kind.NAME)
+    return Change(tree, wire, Kind.NAME, anew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Part:
     """In the form of ``Change.wire``; empty when ``full``."""
     source: Source | None = None
     """What the root has to be, or nothing is sent; None: whatever it is."""
+    anew: bool = False
+    """As in ``Change``; never with ``full``."""
 
 
 # From the master to a worker -------------------------------------------------------------------------
@@ -107,6 +111,8 @@ class Note:
     """Why it is not ok; empty if it is."""
     at: str
     """When it last confirmed a batch, HH:MM:SS; empty if it never has."""
+    verified: str = ""
+    """When it was last compared in full, and what came of that; empty if it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,29 @@ class Halt:
     tree: int
 
 
-Order = Batch | Note | Stop | Go | Halt
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Compare a tree with its copy, and change nothing; beside the batches, however long that takes."""
+
+    id: int
+    tree: int
+    source: Source | None
+    """As in ``Part``."""
+    checksum: bool
+    """Whether the contents of all files are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the comparison that runs: nobody wants to know any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Nothing: that it is taken is the sign that the worker does not hang."""
+
+
+Order = Batch | Note | Stop | Go | Halt | Compare | Leave | Ping
 
 
 # From a worker to the master -------------------------------------------------------------------------
@@ -197,6 +225,13 @@ class Chilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Relisting:
+    """The node's rsync cannot be told of names that are gone: it gets the listings of their directories."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
     """By the node's timetable another limit is in force, and no rsync with the old one runs for long."""
 
@@ -223,6 +258,38 @@ class Done:
     """Trees of which something was not sent since the guard is against it; all of them is due."""
     pretended: bool = False
     """Whether the calls of rsync were shown instead of made."""
+    cut_off: bool = False
+    """Whether a try of it was cut off that the node may still be at work on."""
 
 
-Report = Ready | Progress | Failed | Again | Unreached | Reached | Chilled | Throttled | Done
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison has ended."""
+
+    id: int
+    """Of the ``Compare``."""
+    reason: str = ""
+    """Why it came to nothing; empty if all was compared."""
+    held: bool = False
+    """Whether it came to nothing since the root of the tree was not what it had to be."""
+    count: int = 0
+    """How many differences there are ..."""
+    payload: bytes = b""
+    """... and the pickled lines that tell of them, the first ``differences.MOST``, when they are short ..."""
+    file: str = ""
+    """... else the path of a file in the run directory that holds them."""
+
+
+Report = (
+    Ready
+    | Progress
+    | Failed
+    | Again
+    | Unreached
+    | Reached
+    | Chilled
+    | Relisting
+    | Throttled
+    | Done
+    | Compared
+)

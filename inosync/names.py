@@ -32,12 +32,14 @@ def look(
     wires: Iterable[bytes],
     excluded: Excluded,
     tidy: bool = False,
+    list_missing: bool = True,
     one_file_system: bool = False,
 ) -> Look:
     """Look at each name in the tree ``source`` as it is now.
 
     With ``tidy`` the directories that the names are in are relisted: a transfer of theirs ended early, and
     what it was writing may lie there under a temporary name (``.NAME.XXXXXX``) that nobody else removes.
+    Without ``list_missing`` the nearest directory above is relisted for what is gone.
 
     Below what is no directory any more nothing is listed: the topmost such ancestor stands for it. What
     was to be relisted and is no directory is listed as a name. What the rules exclude is left out. With
@@ -47,14 +49,15 @@ def look(
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Looker(directory, excluded, one_file_system).all(wires, tidy)
+        return _Looker(directory, excluded, list_missing, one_file_system).all(wires, tidy)
     finally:
         os.close(directory)
 
 
 class _Looker:
-    def __init__(self, source: int, excluded: Excluded, one_file_system: bool) -> None:
+    def __init__(self, source: int, excluded: Excluded, list_missing: bool, one_file_system: bool) -> None:
         self._source = source
+        self._list_missing = list_missing
         self._device = os.fstat(source).st_dev if one_file_system else None
         self._excluded = excluded
         self._above: dict[bytes, Change | bool | None] = {b"": True}
@@ -113,7 +116,9 @@ class _Looker:
         as_file, as_directory = self._excluded(path, False), self._excluded(path, True)
         if as_file and as_directory:
             return None
-        if as_file or as_directory:  # what the node has there decides, and rsync asks it when it relists
+        if (
+            as_file or as_directory or not self._list_missing
+        ):  # what the node has there decides, and rsync asks it when it relists
             return self._relist_parent(path)
         return Change(0, path, Kind.NAME)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -20,17 +21,22 @@ from inosync.messages import (
     Batch,
     Change,
     Chilled,
+    Compare,
+    Compared,
     Done,
     Failed,
     Go,
     Halt,
     Kind,
+    Leave,
     Note,
     Order,
     Part,
+    Ping,
     Progress,
     Reached,
     Ready,
+    Relisting,
     Stop,
     Throttled,
     Unreached,
@@ -40,13 +46,18 @@ from inosync.policy import backoff, lifecycle
 from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.policy.view import NOTHING, View
 from inosync.system import process, spool
-from inosync.system.queue import End, QueueError
+from inosync.system.queue import End, QueueError, QueueFull
 
 log = logging.getLogger(__name__)
 
 MAX_DUE = 10_000
 """Names that may be due to a node apart from the journal; more of a tree, and the tree itself is."""
 
+LATE = 10.0
+"""Seconds after a batch until all of it is looked at once more, if a try of it was cut off. Whoever received
+that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
+and deletes next to the transfer that came through: a second on a busy node, and on one that was suspended
+(or whose rsync was stopped) whenever it goes on, which is when it is reached again."""
 _ids = itertools.count(1)
 
 
@@ -59,7 +70,7 @@ class Due:
     at: float
     """When it is to be tried again."""
     since: float
-    """Since when the node lacks it."""
+    """Since when the node lacks it; infinite if it has it, as far as anybody knows."""
 
 
 class Work(Protocol):
@@ -89,6 +100,9 @@ class Work(Protocol):
     def held(self, node: Node, tree: int) -> None:
         """The worker did not send something of a tree, since its root is not what it has to be."""
 
+    def compared(self, node: Node, report: Compared) -> None:
+        """The worker has compared a tree."""
+
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call back at that time of the clock."""
 
@@ -116,6 +130,8 @@ class Node:
         """What rsync complained of last; empty after a clean batch."""
         self.state = State()
         self.process: ForkProcess | None = None
+        self.killed_at: float | None = None
+        """When it was killed, by the clock; it may hang in the kernel, and not be gone yet."""
         self.queue: End | None = None
         self.batch: Batch | None = None
         """The one outstanding batch ..."""
@@ -127,6 +143,11 @@ class Node:
         self._told_behind = 0
         self.last_ok: float | None = None
         """When a batch last came through, by the clock."""
+        self.verified_at: float | None = None
+        """When it was last compared in full, by the clock ..."""
+        self.differences = 0
+        """... and how many differences there were."""
+        self._told_verified: float | None = None
         self._upto = cursor
         """... the cursor's value once it is confirmed ..."""
         self._since = 0.0
@@ -167,17 +188,32 @@ class Node:
     def _put(self, order: Order) -> None:
         """Tell the worker something; one that does not take it is replaced."""
         try:
-            if self.queue is not None:
+            if self.queue is not None and self.state.phase is not Phase.KILLED:
                 self.queue.put(order)
-        except QueueError as error:
-            log.warning("%s: its worker takes no orders (%s): it is replaced", self.name, error)
+        except QueueFull:
+            self.give_up("worker takes no orders")
+        except QueueError:  # it has ended, or will soon
             self.kill()
+
+    def ask(self) -> None:
+        """Let the worker show that it takes orders."""
+        self._put(Ping())
+
+    def give_up(self, reason: str) -> None:
+        """Have another worker, as soon as this one is gone."""
+        pid = self.process.pid if self.process is not None else None
+        log.warning("%s: %s (pid %s): it is killed, and replaced when it is gone", self.name, reason, pid)
+        self.step(lifecycle.Silent(reason))
 
     def kill(self) -> None:
         """End the worker and all it started, at once."""
         if self.process is not None and self.process.pid is not None:
+            if self.killed_at is None:
+                self.killed_at = self._clock()
+            # Who has made a group of his own, as a user's remote shell may, is found as a descendant.
+            family = process.family(self.process.pid)
             process.send_group(self.process.pid, signal.SIGKILL)
-            process.send((self.process.pid,), signal.SIGKILL)  # it may not have made its group yet
+            process.send(family, signal.SIGKILL)
 
     def owe(self, change: Change, now: float) -> None:
         """Make a change due to this node alone, as of now."""
@@ -206,6 +242,10 @@ class Node:
         self._trying = {change: self.due.pop(change) for change in trying}
         self._put(batch)
         self.step(lifecycle.Sent(batch.count, batch.full))
+
+    def compare(self, order: Compare | Leave) -> None:
+        """Have a tree compared with its copy, beside the batches, or stop that."""
+        self._put(order)
 
     def halt(self, tree: int) -> None:
         """Have nothing sent of a tree; what is outstanding of it comes back."""
@@ -251,12 +291,16 @@ class Node:
                 self.step(lifecycle.Found())
             case Chilled():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
+            case Relisting():
+                log.warning("%s: %s: for deletions, whole directories are listed", self.name, report.reason)
             case Throttled():
                 limit = f"{report.rspeed} KB/s" if report.rspeed else "0: no limit"
                 log.info("%s: rspeed is now %s", self.name, limit)
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
                 self.step(lifecycle.Completed())
+            case Compared():
+                self._work.compared(self, report)
         return report is not None
 
     def _warn(self, report: Failed | Unreached) -> None:
@@ -267,6 +311,7 @@ class Node:
         """Let the title of a worker that runs nothing say what the master knows."""
         if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
             self.told, self._told_why, self._told_behind = note.verdict, note.reason, note.behind
+            self._told_verified = self.verified_at
             self._put(note)
 
     def wants_to_know(self, verdict: Verdict, why: str, behind: Callable[[Node], int]) -> bool:
@@ -277,7 +322,8 @@ class Node:
         """
         if self.state.phase in (Phase.WAITING, Phase.AWAY):
             return behind(self) > self._told_behind * 3 // 2
-        is_new = verdict != self.told or (verdict is Verdict.DEGRADED and why != self._told_why)
+        is_new = verdict != self.told or self.verified_at != self._told_verified
+        is_new = is_new or (verdict is Verdict.DEGRADED and why != self._told_why)
         return self.state.phase is Phase.IDLE and is_new
 
     def died(self) -> None:
@@ -291,9 +337,17 @@ class Node:
         self.process.join()
         code = self.process.exitcode or 0
         reason = f"worker killed by signal {-code}" if code < 0 else f"worker ended with exit code {code}"
-        if self.state.phase is not Phase.STOPPING:
-            log.warning("%s: %s (pid %d)", self.name, reason, pid)
-        self.step(lifecycle.Died(self._clock(), reason, self._chance()))
+        self._has_died(reason, f" (pid {pid})")
+
+    def _has_died(self, reason: str, which: str) -> None:
+        before, now = self.state.phase, self._clock()
+        self.step(lifecycle.Died(now, reason, self._chance()))
+        deaths, pause = self.state.deaths, self.state.wake - now
+        if before is Phase.KILLED:
+            log.info("%s: its worker is gone%s", self.name, which)
+        elif self.state.phase is Phase.DOWN and lifecycle.is_told(deaths):
+            often = f", {deaths} times in a row; the next one starts in {pause:.1f} s" if deaths > 1 else ""
+            log.warning("%s: %s%s%s", self.name, reason, which, often)
 
     def wake(self) -> None:
         """A time of its own has come."""
@@ -308,6 +362,8 @@ class Node:
             match action:
                 case Action.FORK:
                     self._fork()
+                case Action.KILL:
+                    self.kill()
                 case Action.CLEAN:
                     self._clean()
                 case Action.CONFIRM:
@@ -317,20 +373,18 @@ class Node:
                     self._wait_for_due()
 
     def _fork(self) -> None:
-        self.place = self.spec.node
+        self.place, self.killed_at = self.spec.node, None
         try:
             self.process, self.queue = self._work.fork(self)
         except OSError as error:  # no processes or descriptors left: that is a death, too
-            reason = f"no worker could be started: {error.strerror}"
-            log.error("%s: %s", self.name, reason)
-            self.step(lifecycle.Died(self._clock(), reason, self._chance()))
+            self._has_died(f"no worker could be started: {error.strerror}", "")
 
     def _clean(self) -> None:
         self._work.unhear(self)
         if self.queue is not None:
             self.queue.close()
         self.process = self.queue = None
-        self.told = ""
+        self.told, self._told_verified = "", None
         if self.batch is not None:
             self._work.finished(self, self.batch.file)
             self.batch = None
@@ -355,7 +409,7 @@ class Node:
             before = tried.get(change) or self.due.get(change)
             attempt = before.attempt + 1 if before else 1
             at = now + backoff.delay(attempt, *self.retry, chance)
-            self.due[change] = Due(attempt, at, before.since if before else self._since)
+            self.due[change] = Due(attempt, at, min(before.since, self._since) if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.flaw, self.untidy = done.reason, False
         if not done.held:
@@ -367,11 +421,20 @@ class Node:
         for tree in held:  # if the master does not see why, it is tried again
             later = Due(1, now + backoff.delay(1, *self.retry, chance), self._since)
             self.due.setdefault(Change(tree, b"", Kind.TREE), later)
+        if done.cut_off:
+            self._look_again(batch, now + LATE)
         self._bound_due(now)
         self._work.finished(self, batch.file)
         self._tell(batch, done)
         for tree in held:
             self._work.held(self, tree)
+
+    def _look_again(self, batch: Batch, at: float) -> None:
+        changes = self._unpack(batch.payload, batch.file)
+        if len(changes) > MAX_DUE:
+            changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
+        for change in changes:
+            self.due.setdefault(change, Due(0, at, math.inf))
 
     def _wait_for_due(self) -> None:
         """If nothing else keeps the worker busy until then, what is due is offered when its time comes."""
@@ -387,12 +450,16 @@ class Node:
         self._wait_for_due()
 
     def _still_due(self, done: Done) -> set[Change]:
+        still = self._unpack(done.payload, done.file)
+        spool.discard(done.file)
+        return still
+
+    def _unpack(self, payload: bytes, file: str) -> set[Change]:
         try:
-            parts = cast(tuple[Part, ...], spool.unpack(done.payload, done.file))
+            parts = cast(tuple[Part, ...], spool.unpack(payload, file))
         except OSError as error:
             log.error("%s: what is still due was lost (%s): all is compared again", self.name, error)
             return {Change(tree, b"", Kind.TREE) for tree in self.trees}
-        spool.discard(done.file)
         return {change for part in parts if part.tree in self.trees for change in _changes(part)}
 
     def _bound_due(self, now: float) -> None:
@@ -400,7 +467,8 @@ class Node:
             at = max(now, *(due.at for due in self.due.values()))
             since = min(due.since for due in self.due.values())
             trees = {change.tree for change in self.due}
-            self.due = {Change(tree, b"", Kind.TREE): Due(1, at, since) for tree in trees}
+            attempt = min(1, max(due.attempt for due in self.due.values()))
+            self.due = {Change(tree, b"", Kind.TREE): Due(attempt, at, since) for tree in trees}
 
     def _tell(self, batch: Batch, done: Done) -> None:
         what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
@@ -430,21 +498,22 @@ class Node:
     @property
     def owed(self) -> int:
         """How much is due to it apart from the journal."""
-        return len(self.due) + len(self._trying)
+        return sum(due.since < math.inf for due in (*self.due.values(), *self._trying.values()))
 
     def oldest(self, in_journal: float | None) -> float | None:
         """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.
 
         What has been tried, and was complained of, is no lag: it is ``overdue``.
         """
-        fresh = [due.since for due in (*self.due.values(), *self._trying.values()) if not due.attempt]
+        owed = (*self.due.values(), *self._trying.values())
+        fresh = [due.since for due in owed if not due.attempt and due.since < math.inf]
         return min([*fresh, *([] if in_journal is None else [in_journal])], default=None)
 
 
 def _changes(part: Part) -> list[Change]:
     if part.full:
         return [Change(part.tree, b"", Kind.TREE)]
-    return [from_wire(part.tree, wire) for wire in part.names]
+    return [from_wire(part.tree, wire, part.anew) for wire in part.names]
 
 
 def next_id() -> int:

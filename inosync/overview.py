@@ -20,6 +20,8 @@ SHOW = 0.05
 """Seconds between two looks at what the titles should say, at least."""
 
 
+TROUBLES = 3
+"""Nodes without a worker that the master's title names."""
 _COST = 20
 """That look, which takes long where many changes are counted, may take a twentieth of the time."""
 
@@ -66,9 +68,9 @@ class Overview:
             if node.wants_to_know(verdict, self._why(node, verdict), self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
-        halted = "; ".join(self._guard.reasons(self._guard.halted))
+        worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
         unwatched, _ = self._watcher.unwatched()
-        title = titles.master(self._name, ordered, len(self._watcher), unwatched, halted)
+        title = titles.master(self._name, ordered, len(self._watcher), unwatched, "; ".join(worries))
         if title != self._title:
             self._title = title
             process.set_title(title)
@@ -89,13 +91,23 @@ class Overview:
             known=self._watcher.walking.isdisjoint(node.trees),
         )
 
+    def _troubles(self) -> list[str]:
+        """What there may be no worker's title for."""
+        found = [(node.name, lifecycle.trouble(node.state)) for node in self._nodes.values()]
+        told = [f"{name}: {trouble}" for name, trouble in found if trouble]
+        return told if len(told) <= TROUBLES else [*told[:TROUBLES], f"{len(told) - TROUBLES} more"]
+
     def note(self, node: Node) -> Note:
         """What the title of a node's worker should tell while it runs nothing."""
         verdict = self.verdict(node)
-        at = ""
-        if node.last_ok is not None:
-            at = time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - node.last_ok)))
-        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at)
+        at = "" if node.last_ok is None else self._time(node.last_ok)
+        verified = ""
+        if node.verified_at is not None:
+            verified = titles.verified(self._time(node.verified_at), node.differences)
+        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at, verified)
+
+    def _time(self, at: float) -> str:
+        return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))
 
     def _why(self, node: Node, verdict: Verdict) -> str:
         match verdict:

@@ -20,6 +20,7 @@ from inosync.policy.mistakes import Fault, Invalid
 from inosync.policy.nodes import check_node, display_name
 from inosync.policy.shown import show
 from inosync.policy.targets import overlaps
+from inosync.system import privileges
 
 REQUIRED = object()
 EXAMPLES = {
@@ -87,8 +88,11 @@ def _unlike_a_directory(path: str) -> tuple[str, str] | None:
         return f"cannot be read: {problem.strerror}", "correct the path"
     if not stat.S_ISDIR(mode):
         return "is not a directory", "name the directory that it is in"
-    if not os.access(path, os.R_OK | os.X_OK):
-        return "cannot be read: Permission denied", "run inosync as a user who may"
+    try:
+        # Not access(2): it does not count what a user was left of root's rights (``ruser``).
+        os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as problem:
+        return f"cannot be read: {problem.strerror}", "run inosync as a user who may"
     return None
 
 
@@ -185,14 +189,37 @@ def _rundir(value: object) -> str:
     return absolute(path)
 
 
+_begun_by_root = False
+
+
+def begun_by_root() -> None:
+    """Take for default what is root's, whoever we are from now on."""
+    global _begun_by_root
+    _begun_by_root = True
+
+
 def _default_rundir() -> str:
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 or _begun_by_root:
         return "/run/inosync"
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if not os.path.isabs(session):
         right = "set rundir to the absolute path of a directory that only you can write to"
         raise Invalid(Fault(None, "is not set, and neither is XDG_RUNTIME_DIR", right))
     return os.path.join(session, "inosync")
+
+
+def _ruser(value: object) -> str | None:
+    if value is None:
+        return None
+    text = string(value)
+    try:
+        who = privileges.account(text)
+    except LookupError as problem:
+        right = "write a user of this machine, or user:group"
+        raise Invalid(Fault(value, str(problem), right)) from None
+    if os.geteuid() not in (0, who.uid):
+        raise Invalid(Fault(value, "only root can be another user", "start inosync as root, or leave it out"))
+    return text
 
 
 # All of them -------------------------------------------------------------------------------------------
@@ -222,7 +249,10 @@ SETTINGS: dict[str, Setting] = {
     "rretry": Setting(checks.retry, (1, 300)),
     "rdelete": Setting(checks.delete, True),
     "rguard": Setting(checks.boolean, True),
+    "rverify": Setting(checks.seconds, 86_400),
+    "rchecksum": Setting(checks.boolean, False),
     "rwait": Setting(checks.boolean, False),
+    "ruser": Setting(_ruser, None),
     "logfile": Setting(_logfile, None),
     "rundir": Setting(_rundir, None),
 }
@@ -235,6 +265,8 @@ _OF_A_NODE: dict[str, Check] = {
     "rexcludes": checks.patterns,
     "rtimeout": checks.some_seconds,
     "rwarm": checks.boolean,
+    "rverify": checks.seconds,
+    "rchecksum": checks.boolean,
     "wpaths": list_of(string, '["/var/www/"], some of the wpaths'),
 }
 """What a node may have of its own."""

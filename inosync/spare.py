@@ -50,7 +50,9 @@ class Spare:
         self.broken = False
         """Whether it was connected, and the node was found not to answer any more."""
         self.code = 0
-        """The exit code that came with it, if one did."""
+        """The exit code that came with it, if one did ..."""
+        self.said: list[bytes] = []
+        """... and the lines of its standard error."""
         transfer.knock()
 
     @property
@@ -85,6 +87,7 @@ class Spare:
             return
         if self._transfer.done:
             self.code = self._transfer.code or 0
+            self.said = self._transfer.lines
             self.lost = diagnostics.reason(self._transfer.lines) or command.meaning(self.code)
         elif now < self._look_at:
             return

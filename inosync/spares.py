@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from inosync.policy import backoff
@@ -45,6 +45,9 @@ class Owner(Protocol):
 
     def chilled(self, reason: str, pause: float, news: bool) -> None:
         """For ``pause`` seconds none will be kept; ``news`` if it was not so before."""
+
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        """Whether those that are started next are called in another way, for what one that failed said."""
 
 
 class Spares:
@@ -229,6 +232,8 @@ class Spares:
 
     def _refused(self, spare: Spare) -> None:
         """One that could not connect. If another one can, the node has no room for so many."""
+        if self._owner.adapts(spare.said):
+            return
         if self.kept or "max connections" in spare.lost:
             self._strike(spare, spare.lost)
         else:

@@ -47,6 +47,8 @@ class Task:
         """Whether the first part, a FULL, may delete nothing: its source is empty, perhaps by a loss."""
         self._untidy = batch.tidy
         """Whether rsync may have left temporary files on the node."""
+        self.cut_off = batch.tidy
+        """Whether a transfer of it was cut off that the node may still be at work on."""
 
     @property
     def part(self) -> Part:
@@ -85,8 +87,14 @@ class Task:
         if self.part.full:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
-            stays = one_file_system(settings.extra)
-            self.look = look(settings.source, self.part.names, rules.excluded, self._untidy, stays)
+            self.look = look(
+                settings.source,
+                self.part.names,
+                rules.excluded,
+                self._untidy,
+                settings.list_missing,
+                one_file_system(settings.extra),
+            )
             if self.look.hopeless:
                 self.worry = _too_long(self.look.hopeless)
         return self.part.full or bool(self.look.send)
@@ -99,13 +107,21 @@ class Task:
         self.parts[:1] = outcome.instead
         self.attempt = 0
 
-    def failed(self, outcome: Outcome) -> None:
-        """The part has to be done again."""
+    def failed(self, outcome: Outcome, code: int, fed: bool) -> None:
+        """The part, or what is left of it, has to be done again. ``fed``: rsync had been told of it."""
         self._untidy = self._untidy or outcome.untidy
+        self.cut_off = self.cut_off or (outcome.untidy and fed)
+        if outcome.instead:
+            # What tidies is among what was sent. Made anew, it would find again what was put aside.
+            self._untidy = outcome.untidy
+            self.code, self.worry = code, outcome.reason
+            self.due += outcome.due
+            self.parts[:1] = outcome.instead
 
-    def interrupted(self) -> None:
+    def interrupted(self, fed: bool) -> None:
         """The part has to be done again through no fault of anybody's."""
         self._untidy = True
+        self.cut_off = self.cut_off or fed
 
 
 def _too_long(names: list[bytes]) -> str:

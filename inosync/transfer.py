@@ -32,15 +32,25 @@ class Transfer:
 
     It is started, and waits for what it is to transfer until that is said: ``begin``. ``timeout``: seconds
     without progress (bytes read or written by rsync and its children) after which it is ended from then on;
-    0 is never. ``OSError`` when rsync cannot be started at all.
+    0 is never. ``listener`` takes the lines of stdout, which are not kept then; with ``idle`` it makes way
+    for everybody else. ``OSError`` when rsync cannot be started at all.
     """
 
-    def __init__(self, argv: tuple[str, ...], timeout: float, loop: Loop, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        timeout: float,
+        loop: Loop,
+        clock: Callable[[], float],
+        listener: Callable[[list[bytes]], None] | None = None,
+        idle: bool = False,
+    ) -> None:
         self._clock = clock
         self._loop = loop
         self._timeout = timeout
         self._data = memoryview(b"")
-        self._child = process.spawn(argv)
+        self._listener = listener
+        self._child = process.spawn(argv, idle)
         self._exited = os.pidfd_open(self._child.pid)
         self._rest = {True: b"", False: b""}
         """What came after the last line end, of stderr (True) and stdout (False)."""
@@ -100,11 +110,15 @@ class Transfer:
             self._listen_at = now + min(max((now - self._begun_at) / 10, shortest), longest)
             return
         self._promised, self._listen_at = None, float("inf")
-        if sure():
-            self.feed(data)
-        else:
-            self.refused = True
+        try:
+            self.refused = not sure()
+        except OSError:  # it has ended, and tells why; if not, it is tried again
             self.terminate()
+            return
+        if self.refused:
+            self.terminate()
+        else:
+            self.feed(data)
 
     def _watch(self) -> None:
         """From now on it has to make progress."""
@@ -231,6 +245,8 @@ class Transfer:
         lines = [line for line in lines if line.strip()]
         if is_error:
             self._keep(self.lines, lines)
+        elif self._listener is not None:
+            self._listener(lines)
         else:
             shares = [command.percent(line) for line in lines]
             self._keep(self.said, [line for line, share in zip(lines, shares, strict=True) if share is None])

@@ -12,31 +12,37 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from inosync.comparer import Comparer
+from inosync.deletions import Deletions
 from inosync.display import Display
 from inosync.line import Line
 from inosync.messages import (
     Again,
     Batch,
     Chilled,
+    Compare,
     Done,
     Failed,
     Go,
     Halt,
+    Leave,
     Note,
     Part,
+    Ping,
     Progress,
     Reached,
     Ready,
+    Relisting,
     Report,
     Stop,
     Throttled,
     Unreached,
 )
 from inosync.names import Excluded
-from inosync.policy import backoff, command
+from inosync.policy import backoff, command, diagnostics
 from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
@@ -53,6 +59,8 @@ from inosync.transfer import Leftovers, Transfer
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
+LINGER = 1.0
+"""Seconds in which what the worker has started, and has killed in the end, is to be gone."""
 FIRST_LULL = 0.5
 """Seconds until a worker connects to its node in advance where all may have reason to do so at the same
 time, at the start and when the limit of the speed changes; up to twice that: not all at once."""
@@ -107,6 +115,7 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
     except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
         sys.excepthook(*sys.exc_info())
     finally:
+        process.end_family(LINGER)  # one that is stopped has not heard that it is to end
         process.leave(code)
 
 
@@ -128,6 +137,7 @@ class Worker:
         self._loop.on_readable(self._stop, self._signalled)
         self._display = Display(job.name, job.wall)
         self._throttle = Throttle(job.rspeed, clock, job.wall)
+        self._deletions = Deletions(clock)
         extra = next((tree.extra for tree in job.trees.values()), ())
         self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
@@ -138,6 +148,15 @@ class Worker:
         sources = {number: tree.source for number, tree in job.trees.items() if warm}
         self._spares = Spares(
             sources, self._start_batch, self, job.retry, job.timeout, self._loop, clock, chance
+        )
+        self._comparer = Comparer(
+            lambda tree: replace(self._settings(tree), rsh=self._line.rsh_alone),
+            job.excluded,
+            job.timeout,
+            job.spool,
+            self._report,
+            self._loop,
+            clock,
         )
         self._leftovers = Leftovers(clock)
         self._sweep = False
@@ -180,12 +199,14 @@ class Worker:
             self._again()
         self._line.tend()
         if self._end_by is None:
-            self._tend_spares()
+            self._tend_others()
 
-    def _tend_spares(self) -> None:
-        before = self._spares.pids
+    def _tend_others(self) -> None:
+        """Look after the rsyncs that are no part of a batch."""
+        before = [*self._spares.pids, *self._comparer.pids]
         self._spares.tend()
-        if not set(before) <= set(self._spares.pids):
+        self._comparer.tend()
+        if not set(before) <= {*self._spares.pids, *self._comparer.pids}:
             self._sweep = True
         if self._sweep and self._transfer is None:
             self._sweep = not self._leftovers.gone(self._own_children())
@@ -194,11 +215,12 @@ class Worker:
         """Let no rsync go on with the limit that was in force before; rsync has no way to change it."""
         self._report(Throttled(self._throttle.limit))
         self._spares.renew(FIRST_LULL * (1 + self._chance()))
+        self._comparer.renew()
         if self._transfer is not None:
             self._transfer.give_way()
 
     def _own_children(self) -> list[int]:
-        return [*self._spares.pids, *self._line.pids]
+        return [*self._spares.pids, *self._comparer.pids, *self._line.pids]
 
     def _deadline(self) -> float:
         times = [self._leftovers.deadline]
@@ -206,7 +228,7 @@ class Worker:
         if self._transfer is not None:
             times.append(self._transfer.deadline)
         if self._end_by is None:
-            times += [self._spares.deadline, self._throttle.deadline]
+            times += [self._spares.deadline, self._comparer.deadline, self._throttle.deadline]
         return min(times)
 
     # Orders and reports ------------------------------------------------------------------------------
@@ -228,8 +250,14 @@ class Worker:
                 self._next(self._task)
             case Halt():
                 self._halt(order.tree)
+            case Compare() if self._end_by is None:
+                self._comparer.begin(order)
+            case Leave():
+                self._comparer.leave()
             case Stop():
                 self._end(order.grace)
+            case Ping():
+                pass
 
     def _report(self, report: Report) -> None:
         try:
@@ -244,6 +272,7 @@ class Worker:
     def _end(self, grace: float) -> None:
         self._end_by = min(self._end_by or math.inf, self._clock() + grace)
         self._spares.drop()
+        self._comparer.leave()
         self._display.stopping()
 
     # The node, while there is nothing to do ----------------------------------------------------------
@@ -270,6 +299,15 @@ class Worker:
         if news:
             self._report(Chilled(reason[:500], pause))
 
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        """Whether an rsync has failed for what the next one is not asked to do."""
+        if not self._deletions.refused(lines):
+            return False
+        self._spares.renew(0.0)
+        if self._deletions.news():
+            self._report(Relisting(diagnostics.reason(lines)[:500]))
+        return True
+
     def _come_back(self) -> None:
         if self._away:
             self._away = False
@@ -280,6 +318,8 @@ class Worker:
 
     def _begin(self, batch: Batch) -> None:
         self._spares.work()
+        if self._deletions.again():
+            self._spares.drop()  # they would pass over names that are gone without a word
         self._away = False
         self._task = Task(batch, self._clock())
         self._next(self._task)
@@ -317,6 +357,8 @@ class Worker:
                 return False
             if task.part.full:
                 self._transfer = self._start_rsync(command.full_argv(settings, task.spare))
+            elif task.part.anew:
+                self._transfer = self._start_rsync(command.batch_argv(settings, anew=True))
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
             transfer = self._transfer
@@ -326,11 +368,14 @@ class Worker:
         return True
 
     def _is_sure(self, task: Task, transfer: Transfer) -> bool:
-        """Whether an rsync that has connected stands in the directory that the part is meant for."""
-        try:
-            found = standing(transfer.directory, task.part.source, self._job.excluded[task.part.tree])
-        except OSError:
-            return False  # it is tried again, and looked at from here
+        """Whether an rsync that has connected stands in the directory that the part is meant for.
+
+        OSError if that cannot be seen.
+        """
+        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+        wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+        place = self._trees[task.part.tree].source if wrapped else transfer.directory
+        found = standing(place, task.part.source, self._job.excluded[task.part.tree])
         return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
 
     def _halt(self, tree: int) -> None:
@@ -352,13 +397,14 @@ class Worker:
     def _settings(self, tree: int) -> Settings:
         settings = self._trees[tree]
         root = os.path.realpath(settings.source) if self._job.confine else ""
-        return replace(settings, rspeed=self._throttle.limit, root=root)
+        limit, listed = self._throttle.limit, self._deletions.listed
+        return replace(settings, rspeed=limit, root=root, list_missing=listed)
 
     def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)
 
     def _ended(self, transfer: Transfer) -> None:
-        task, code = self._task, transfer.code or 0
+        task, code = self._task, command.told_code(transfer.code or 0, transfer.lines)
         assert task is not None
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
@@ -368,7 +414,10 @@ class Worker:
                 self._next(task)
             return
         if transfer.superseded and code != 0:  # and here, too, but for another one
-            task.interrupted()
+            task.interrupted(transfer.fed_at is not None)
+            self._next(task)
+            return
+        if code != 0 and not task.part.full and self.adapts(transfer.lines):
             self._next(task)
             return
         sent = tuple(task.look.send)
@@ -377,7 +426,7 @@ class Worker:
         if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
             outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
         if outcome.retry is not None:
-            task.failed(outcome)
+            task.failed(outcome, code, transfer.fed_at is not None)
             if transfer.hung or code in command.REFUSED:
                 self._line.doubt()
             if not self._tried_again_at_once(task, transfer, outcome):
@@ -398,6 +447,9 @@ class Worker:
         elif transfer.code in command.REFUSED and self._spares.kept:
             task.crowded = outcome.reason
             self._spares.drop()
+            self._retry_at = self._clock() + YIELD
+        elif transfer.code in command.REFUSED and self._comparer.running:
+            self._comparer.fail("its connection may have stood in the way of a batch")
             self._retry_at = self._clock() + YIELD
         else:
             task.crowded = ""
@@ -425,8 +477,9 @@ class Worker:
         worry, pretended = task.worry[:500], self._job.pretend is not None
         self._task = None
         self._display.done(worry or batch.overdue)
+        held, cut_off = tuple(task.held), task.cut_off and not pretended
         self._report(
-            Done(batch.id, batch.count, seconds, task.code, worry, payload, file, tuple(task.held), pretended)
+            Done(batch.id, batch.count, seconds, task.code, worry, payload, file, held, pretended, cut_off)
         )
         self._spares.rest(LULL)
 
@@ -440,5 +493,6 @@ class Worker:
 
 
 def _line(settings: Settings, task: Task) -> str:
-    argv = command.full_argv(settings, task.spare) if task.part.full else command.batch_argv(settings)
+    part = task.part
+    argv = command.full_argv(settings, task.spare) if part.full else command.batch_argv(settings, part.anew)
     return command.shell_line(argv, task.names)

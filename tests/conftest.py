@@ -4,8 +4,42 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing about us on a machine that has much else to do.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+TOGETHER = (
+    "tests/system/test_bench_smoke.py::",
+    "tests/system/test_faults.py::test_it_recovers_from_an_rsync_that[",
+    "tests/system/test_mirror.py::test_it_arrives_that[",
+)
+"""How the names of tests begin that share what costs much to make: a daemon, or a run of the benchmarks."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """For ``-n auto``. The tests mostly wait: two for each processor take half as long as one."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0))
+    return 2 * cores if cores < 8 else cores
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give tests that share something to one process; the others go, one by one, to who is free."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    made = LoadScopeScheduling(config, log)
+    made._split_scope = lambda test: next((each for each in TOGETHER if test.startswith(each)), test)
+    return made
 
 
 @pytest.fixture

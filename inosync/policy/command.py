@@ -15,7 +15,8 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inosync.policy.extra import confinable, recurses
+from inosync.policy import differences
+from inosync.policy.extra import audible, confinable, recurses
 from inosync.policy.extra import forbidden as forbidden
 from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
@@ -26,15 +27,23 @@ _BATCH = ("-lptgoD", "--dirs", _READ_NAMES)
 # Goes behind extra, which may have --no-from0.
 _NUL_SEPARATED = ("--from0",)
 # --force, or a directory that must go stays with exit 0 when it is not empty.
-_BATCH_DELETE = ("--delete-missing-args", "--delete", "--force")
+_BATCH_DELETE: tuple[str, ...] = ("--delete-missing-args", "--delete", "--force")
+# For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
+_BATCH_RELIST = ("--ignore-missing-args", "--delete", "--force")
 _BATCH_KEEP = ("--ignore-missing-args",)
 # It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
 _FULL = ("-rlptgoD", _READ_NAMES)
 _SPARE = ("--max-delete=0",)
-# Compares times in nanoseconds: two versions of the same size and second are two versions.
+# Compares times in nanoseconds: two versions of the same size and second are two versions. It is the node's
+# side that compares. By itself rsync would tell it "-@-1", which rrsync takes for no option at all.
 _EXACT_TIMES = ("--modify-window=-1",)
+_EXACT_TIMES_THERE = ("--remote-option=--modify-window=-1",)
+_ANEW = ("--ignore-times",)
 # A line of standard output for each entry, as it happens.
 _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
+
+# A line of standard output for each difference and for nothing else, however talkative ``extra`` is.
+_TELL_DIFFERENCES = ("--dry-run", f"--out-format={differences.FORMAT}", "--info=none")
 
 _LONGEST_NAME = 4086
 
@@ -51,7 +60,7 @@ NO_NAME = b"\0"
 """What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
 
 EVERYTHING = (b"./",)
-"""The names for ``full_argv``."""
+"""The names for ``full_argv`` and ``compare_argv``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +84,25 @@ class Settings:
     """True, False, "startup" (FULL only) or "running" (batches only): when deletions are mirrored."""
     rsh: str = ""
     """For --rsh; empty: whatever rsync takes by itself."""
+    list_missing: bool = True
+    """Whether names that are gone may be listed in a batch (``misfit``)."""
 
 
-def batch_argv(s: Settings) -> tuple[str, ...]:
+def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     """The call that reads names from its standard input (``names_input``) and makes them level.
 
-    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours.
+    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
+    ``anew`` files are not taken to be level because of their size and time.
     """
-    deletes = _BATCH_DELETE if s.rdelete in (True, "running") else _BATCH_KEEP
+    if s.rdelete in (True, "running"):
+        deletes = _BATCH_DELETE if s.list_missing else _BATCH_RELIST
+    else:
+        deletes = _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
     # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
     confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
-    middle = (*_BATCH, *deletes, *_EXACT_TIMES, *confined, *_common(s), *s.extra)
+    middle = (*_BATCH, *deletes, *confined, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
@@ -102,7 +117,6 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         s.rsync,
         *_FULL,
         *deletes,
-        *_EXACT_TIMES,
         *_TELL_PROGRESS,
         *_common(s),
         *s.extra,
@@ -113,12 +127,35 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
     )
 
 
+def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
+    """The call that tells in what the whole tree differs on the node, and changes nothing there.
+
+    It begins when it reads ``EVERYTHING`` (``names_input``); ``policy.differences`` reads what it prints.
+    With ``checksum`` the contents of all files are compared. What a node has beyond the tree is a difference
+    only if such things are deleted whenever they come up.
+    """
+    deletes = ("--delete",) if s.rdelete is True else ()
+    return (
+        s.rsync,
+        *_FULL,
+        *deletes,
+        *_common(s),
+        *audible(s.extra),
+        *(("--checksum",) if checksum else ()),
+        *_TELL_DIFFERENCES,
+        *_NUL_SEPARATED,
+        _contents(s.source),
+        s.target,
+    )
+
+
 def _common(s: Settings) -> tuple[str, ...]:
+    exact = _EXACT_TIMES_THERE if transport(s.target) is Transport.SSH else _EXACT_TIMES
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
     shell = (f"--rsh={s.rsh}",) if s.rsh else ()
-    return (*(rule.word for rule in s.rules), *limit, *prompt, *shell)
+    return (*exact, *(rule.word for rule in s.rules), *limit, *prompt, *shell)
 
 
 def size(rules: Iterable[Rule]) -> int:
@@ -203,6 +240,7 @@ _VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
 
 SPARED = 25
 """The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
+_SPARED_LINE = b"Deletions stopped due to --max-delete limit"
 REFUSED = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""
 
@@ -233,6 +271,16 @@ _MEANINGS = {
     127: "rsync was not found on the node",
     255: "connection failed",
 }
+
+
+def told_code(code: int, stderr: Iterable[bytes]) -> int:
+    """The exit code of a run, given what it said, too.
+
+    An rsync that talks to a daemon ends in 0 when the daemon was stopped by --max-delete, and only says so.
+    """
+    if code == 0 and any(line.strip().startswith(_SPARED_LINE) for line in stderr):
+        return SPARED
+    return code
 
 
 def verdict(code: int) -> Verdict:

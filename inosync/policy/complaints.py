@@ -103,6 +103,25 @@ def target_missing(lines: Iterable[bytes]) -> bool:
     return any(_MISSING.fullmatch(line.strip()) for line in lines)
 
 
+_WRITE_FAILED = re.compile(rb"rsync: (?:\[\w+\] )?write failed on .*")
+
+
+def unwritten(lines: Sequence[bytes], source: str, names: Iterable[bytes], target: str = "") -> set[bytes]:
+    """The names for which a batch ended in exit 11: what they stand for does not fit on the node.
+
+    That ends rsync, whatever else it had to send, so that a relist goes with what was found by it. Empty if
+    it cannot be told for sure.
+    """
+    sent = set(names)
+    found = after_batch([line for line in lines if _WRITE_FAILED.match(line)], source, sent, target)
+    stand_for = {name if name in sent else _relist_of(name) for name in found.due}
+    return set() if found.whole or not stand_for <= sent else stand_for
+
+
+def _relist_of(name: bytes) -> bytes:
+    return name.rpartition(b"/")[0] + b"/" if b"/" in name else _ROOT_WIRE
+
+
 _INVALID_PATH = b"ABORTING due to invalid path from sender: "
 
 

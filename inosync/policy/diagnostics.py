@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inosync.policy import misfit
+
 
 class Kind(enum.Enum):
     """What a complaint leaves undone."""
@@ -79,6 +81,7 @@ _RULES = (
     _rule(Kind.OTHER, rb"(?P<sender>symlink has no referent): " + _WHERE, True),
     _rule(Kind.OTHER, rb"filename overflows max-path len by \d+: (?P<relative>.*)", True),
     _rule(Kind.OTHER, _ROLE + rb"opendir " + _WHERE + rb" failed" + _WHY),
+    _rule(Kind.OTHER, _ROLE + rb"write failed on " + _WHERE + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"readdir\(" + _WHERE + rb"\)" + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"(?P<temporary>mkstemp) " + _WHERE + rb" failed" + _WHY),
     _rule(Kind.OTHER, _ROLE + rb"(?:recv_generator: )?(?:mkdir|mknod|mkfifo) " + _WHERE + rb" failed" + _WHY),
@@ -165,7 +168,8 @@ _CONSEQUENCE = re.compile(
     rb"""rsync:\ (?:\[\w+\]\ )?(?:
         connection\ unexpectedly\ closed.*
         | (?:safe_)?(?:read|write).*:\ (?:Broken\ pipe|Connection\ reset\ by\ peer)\ \(\d+\).*
-    ) | \(.*\)""",
+    ) | \(.*\)
+    | Host\ key\ verification\ failed\.  # because it has changed, or since none is known""",
     re.VERBOSE,
 )
 _SUMMARY = re.compile(rb"rsync (?:error|warning): (.*) \(code \d+\) at .*")
@@ -180,6 +184,9 @@ def reason(lines: Iterable[bytes]) -> str:
     A specific line is preferred over a consequence ("connection unexpectedly closed") and that over the
     summary that rsync ends with ("some files/attrs were not transferred").
     """
+    lines = list(lines)
+    if misfits := misfit.reason(lines):
+        return misfits
     best, rank = b"", 0
     for line in lines:
         stripped = line.strip()

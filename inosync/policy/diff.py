@@ -136,7 +136,9 @@ def _parted(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[_Keys
 
 def _used_by_worker(config: Configuration, node: NodeSpec) -> tuple[object, ...]:
     trees = tuple(filter(node.gets, config.trees))
-    return replace(node, wpaths=None), config.rsync, config.rdelete, config.rretry, trees
+    # What is left out is told to it with each order, or is none of its business.
+    node = replace(node, wpaths=None, rverify=0.0, rchecksum=False)
+    return node, config.rsync, config.rdelete, config.rretry, trees
 
 
 def _needs_full(

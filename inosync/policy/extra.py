@@ -65,6 +65,7 @@ _FORBIDDEN = {
 }
 _READS_FILE = frozenset(("--exclude-from", "--include-from", "--password-file", "--early-input"))
 _FILTERS = frozenset(("-f", "--filter", "--exclude", "--include", "--exclude-from", "--include-from"))
+_QUIET = frozenset(("-q", "--quiet"))
 _NULLS = {"-0": True, "--from0": True, "--no-from0": False}
 
 # What they name is refused outside of the root that names are confined to: rsync(1), --confine-root.
@@ -138,6 +139,18 @@ def _objection(option: str, value: str | None) -> str:
         except FilterError as error:
             return f"{error.rule!r}: {error.problem}"
     return ""
+
+
+def audible(extra: Iterable[str]) -> tuple[str, ...]:
+    """The words without what keeps rsync from telling anything."""
+    words: list[str] = []
+    for group, found in _groups(extra):
+        if any(option in _QUIET for option, _ in found):
+            kept = [(option, value) for option, value in found if option not in _QUIET]
+            words += [word for option in kept for word in option if word is not None]
+        else:
+            words += group
+    return tuple(words)
 
 
 def deletes(extra: Iterable[str]) -> str:

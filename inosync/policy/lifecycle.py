@@ -16,6 +16,8 @@ CRASH_LONGEST = 60.0
 """Seconds between the death of a worker and the start of its successor, first and longest."""
 STEADY = 60.0
 """A worker that lived this long, in seconds, was no part of a crash loop."""
+TOLD = 10
+"""Deaths in a row that are logged one by one; after that one in as many is."""
 
 
 class Phase(enum.Enum):
@@ -32,6 +34,8 @@ class Phase(enum.Enum):
     """It has a batch that failed, and tries again at ``State.wake``."""
     AWAY = "away"
     """It has nothing to do and cannot reach its node; it tries again at ``State.wake``."""
+    KILLED = "killed"
+    """Killed since it took no orders, but not gone yet: what hangs in the kernel goes when it wakes."""
     STOPPING = "stopping"
     """Told to end, for good."""
     STOPPED = "stopped"
@@ -49,6 +53,8 @@ class State:
     """When the current process was forked."""
     deaths: int = 0
     """Of this worker's processes in a row, each too young."""
+    silences: int = 0
+    """Processes in a row that were killed since they took no orders."""
     full: bool = False
     """Whether the outstanding batch holds a FULL ..."""
     percent: int | None = None
@@ -66,6 +72,8 @@ class Action(enum.Enum):
 
     FORK = "fork"
     """Start a worker."""
+    KILL = "kill"
+    """Kill the process, and all it started."""
     CLEAN = "clean"
     """The process is dead: kill what it left, throw its queue away, consider its batch unsent."""
     OFFER = "offer"
@@ -140,6 +148,13 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
+class Silent:
+    """The worker takes no orders."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """The process has ended. ``chance`` in [0, 1) is for the jitter of the respawn."""
 
@@ -155,7 +170,7 @@ class StopWanted:
 
 Retry = TryFailed | Queued | Resumed
 Reach = Missed | Found
-Event = Wake | Readied | Sent | Progressed | Retry | Reach | Completed | Died | StopWanted
+Event = Wake | Readied | Sent | Progressed | Retry | Reach | Completed | Silent | Died | StopWanted
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
@@ -167,7 +182,10 @@ def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
             if state.phase in (Phase.DOWN, Phase.STOPPED):
                 return replace(state, phase=Phase.STOPPED), ()
             return replace(state, phase=Phase.STOPPING), ()
-        case _ if state.phase in (Phase.STOPPING, Phase.STOPPED):
+        case Silent():
+            return _silent(state, event)
+        case _ if state.phase in (Phase.STOPPING, Phase.STOPPED, Phase.KILLED):
+            # What was reported before it fell silent, or was told to end, still counts.
             return state, (Action.CONFIRM,) if isinstance(event, Completed) else ()
         case _ if state.phase is Phase.DOWN and not isinstance(event, Wake):
             return state, ()
@@ -196,7 +214,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         case Found() if state.phase is Phase.AWAY:
             return replace(state, phase=Phase.IDLE, attempt=0, reason=""), (Action.OFFER,)
         case Completed():
-            idle = replace(state, phase=Phase.IDLE, deaths=0, full=False, percent=None)
+            idle = replace(state, phase=Phase.IDLE, deaths=0, silences=0, full=False, percent=None)
             return replace(idle, count=0, attempt=0, reason=""), (Action.CONFIRM, Action.OFFER)
     return state, ()
 
@@ -206,8 +224,36 @@ def _died(state: State, event: Died) -> tuple[State, tuple[Action, ...]]:
         return replace(state, phase=Phase.STOPPED), (Action.CLEAN,)
     deaths = 1 if event.now - state.born >= STEADY else state.deaths + 1
     pause = backoff.delay(deaths, CRASH_FIRST, CRASH_LONGEST, event.chance)
-    down = State(wake=event.now + pause, deaths=deaths, reason=event.reason)
+    silent = state.phase is Phase.KILLED
+    reason, silences = (state.reason, state.silences) if silent else (event.reason, 0)
+    down = State(wake=event.now + pause, deaths=deaths, silences=silences, reason=reason)
     return down, (Action.CLEAN,)
+
+
+def _silent(state: State, event: Silent) -> tuple[State, tuple[Action, ...]]:
+    if state.phase in (Phase.DOWN, Phase.STOPPED, Phase.KILLED):
+        return state, ()
+    if state.phase is Phase.STOPPING:
+        return state, (Action.KILL,)
+    silences = state.silences + 1
+    return replace(state, phase=Phase.KILLED, silences=silences, reason=event.reason), (Action.KILL,)
+
+
+def is_told(deaths: int) -> bool:
+    """Whether that many deaths in a row are a line in the log: a loop of them must not fill it."""
+    return deaths <= TOLD or deaths % TOLD == 0
+
+
+def trouble(state: State) -> str:
+    """Why there is no worker, or one that has not come through with anything yet; empty if all is well.
+
+    There may be no worker whose title could tell it.
+    """
+    if state.phase is Phase.KILLED:
+        return f"{state.reason}, and is not gone yet"
+    if not state.deaths or state.attempt or state.phase not in (Phase.DOWN, Phase.STARTING, Phase.BUSY):
+        return ""
+    return state.reason + (f", {state.deaths} times in a row" if state.deaths > 1 else "")
 
 
 class Verdict(enum.StrEnum):
@@ -235,7 +281,8 @@ def verdict(
     """
     if halted:
         return Verdict.HALTED
-    if state.phase in (Phase.WAITING, Phase.AWAY) or (state.phase is Phase.DOWN and state.deaths):
+    failing = (Phase.WAITING, Phase.AWAY, Phase.KILLED)
+    if state.phase in failing or (state.phase is Phase.DOWN and state.deaths):
         return Verdict.RETRYING
     if state.phase is Phase.BUSY:
         return Verdict.FULL if state.full else Verdict.SYNCING

@@ -55,6 +55,10 @@ class NodeSpec:
     """Seconds."""
     rwarm: bool = True
     """Whether an rsync is kept connected to it."""
+    rverify: float = 0.0
+    """Seconds between two comparisons in full; 0 is never."""
+    rchecksum: bool = False
+    """Whether the contents of all files are compared then."""
     after: tuple[Rule, ...] = ()
     """What was in ``extra``: that of the file, then the node's own."""
     wpaths: tuple[str, ...] | None = None

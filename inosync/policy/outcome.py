@@ -11,6 +11,8 @@ from inosync.policy.command import Settings, Verdict
 
 # With these rsync ends before it has written anything on the node.
 _TOO_EARLY = (1, 3, 4, 5, 35)
+# A file that could not be written ends it, too: there is no room for it, for instance.
+_FILE_IO = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ class Outcome:
     untidy: bool = False
     """Whether rsync may have left temporary files on the node."""
     due: tuple[Part, ...] = ()
-    """What stays due although the part is through."""
+    """What stays due although the part is through, or is not to be tried again with it."""
     instead: tuple[Part, ...] = ()
-    """What is to be run next, at once, in the place of the part."""
+    """What is to be run next in the place of the part: at once, or when that is to be tried again."""
 
 
 def judge(run: Run, settings: Settings) -> Outcome:
@@ -56,9 +58,24 @@ def judge(run: Run, settings: Settings) -> Outcome:
     if not run.part.full and complaints.target_missing(run.stderr):
         # A batch does not make the tree's directory on the node, and cannot know what else it lacks.
         return Outcome(instead=(replace(run.part, full=True, names=()),))
+    if run.code == _FILE_IO and not run.part.full:
+        return _put_aside(run, settings, reason)
     if complaints.source_moved(run.stderr):
         verdict = Verdict.RETRY
     return Outcome(verdict, reason, untidy=run.code not in _TOO_EARLY)
+
+
+def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
+    """Let what does not fit wait by itself; the rest is tried again with backoff: it may not fit either."""
+    tree = run.part.tree
+    aside = complaints.unwritten(run.stderr, settings.source, run.sent, settings.target)
+    due = (Part(tree, False, tuple(sorted(aside))),) if aside else ()
+    rest = tuple(name for name in run.sent if name not in aside)
+    if not rest:
+        return Outcome(reason=reason, due=due)
+    instead = (replace(run.part, names=rest),) if due else ()
+    # The receiver removes the file that did not fit before it ends.
+    return Outcome(Verdict.RETRY, reason, due=due, instead=instead)
 
 
 def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
@@ -75,11 +92,12 @@ def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
     # Retried together with the name that clouds them, their deletions would be left out for ever.
     instead = (replace(run.part, names=found.clouded),) if clouded and clouded != set(run.sent) else ()
     due = tuple(name for name in found.due if not instead or name not in clouded)
-    return Outcome(reason=reason, due=(Part(tree, False, due),) if due else (), instead=instead)
+    due_part = Part(tree, False, due, anew=run.part.anew)
+    return Outcome(reason=reason, due=(due_part,) if due else (), instead=instead)
 
 
 def _all(run: Run) -> Part:
-    return run.part if run.part.full else Part(run.part.tree, False, run.sent)
+    return run.part if run.part.full else Part(run.part.tree, False, run.sent, anew=run.part.anew)
 
 
 def _is_quiet(extra: Sequence[str]) -> bool:

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 
 def master(
-    config: str, verdicts: Mapping[str, int], directories: int, unwatched: int = 0, halted: str = ""
+    config: str, verdicts: Mapping[str, int], directories: int, unwatched: int = 0, worries: str = ""
 ) -> str:
     """``inosync: master default.py [3 nodes: 2 ok, 1 retrying] 1204 dirs``; ``verdicts`` counts nodes.
 
-    ``directories`` are watched, ``unwatched`` should be. ``halted``: why a tree is, and what to
-    do about it; it stands at the end.
+    ``directories`` are watched, ``unwatched`` should be. ``worries``: why a tree is halted, and what to do
+    about it, and who has no worker; it stands at the end.
     """
     total = sum(verdicts.values())
     counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
     nodes = "1 node" if total == 1 else f"{total} nodes"
     title = f"inosync: master {config} [{nodes}: {counts}] {directories} dirs"
-    return title + (f", {unwatched} not watched" if unwatched else "") + (f", {halted}" if halted else "")
+    return title + (f", {unwatched} not watched" if unwatched else "") + (f", {worries}" if worries else "")
 
 
 def starting(node: str) -> str:
@@ -25,9 +25,22 @@ def starting(node: str) -> str:
     return f"inosync: {node} [starting]"
 
 
-def ok(node: str, at: str) -> str:
-    """A worker whose node has confirmed everything it was sent, last at ``at`` (HH:MM:SS)."""
-    return f"inosync: {node} [ok] synced {at}"
+def ok(node: str, at: str, verified: str = "") -> str:
+    """A worker whose node has confirmed everything it was sent, last at ``at`` (HH:MM:SS).
+
+    ``verified``: what came of its last comparison in full, if there was one (see below).
+    """
+    return f"inosync: {node} [ok] synced {at}" + (f", {verified}" if verified else "")
+
+
+def verified(at: str, differences: int) -> str:
+    """``verified 10:02:11 (0 differences)``: a comparison in full has ended then."""
+    return f"verified {at} ({counted(differences, 'difference')})"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 path``, ``2 paths``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def degraded(node: str, reason: str) -> str:
@@ -37,7 +50,7 @@ def degraded(node: str, reason: str) -> str:
 
 def syncing(node: str, paths: int) -> str:
     """A worker that runs a batch."""
-    return f"inosync: {node} [syncing] {paths} path{'s' * (paths != 1)}"
+    return f"inosync: {node} [syncing] {counted(paths, 'path')}"
 
 
 def full(node: str, percent: int | None) -> str:

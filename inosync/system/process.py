@@ -14,9 +14,11 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Container, Iterable
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
+from multiprocessing.process import _children  # type: ignore[attr-defined]
 from typing import IO
 
 import psutil
@@ -24,6 +26,8 @@ import setproctitle
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
+_NICEST = 19
+_BRIEFLY = 0.002
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,6 +72,11 @@ def fork(run: Callable[[], None], name: str) -> ForkProcess:
     return process
 
 
+def abandon(process: ForkProcess | None) -> None:
+    """Do not wait for a forked child at our own end, as multiprocessing does: it may never come."""
+    _children.discard(process)
+
+
 def close(descriptors: Iterable[int]) -> None:
     """In a forked child: close what it inherited and has no business with."""
     for fd in descriptors:
@@ -75,17 +84,25 @@ def close(descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
-def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    """Start a program with pipes for its three streams, to end with SIGTERM if we die.
+START = "/"
+"""The directory that programs are started in."""
 
-    No shell; English messages, since they are parsed; the descriptors of ours are non-blocking.
+
+def spawn(argv: tuple[str, ...], idle: bool = False) -> subprocess.Popen[bytes]:
+    """Start a program with pipes for its three streams, to be killed if we die.
+
+    With SIGKILL, since a program that is stopped would be left for ever; we end it politely while we can.
+    No shell; English messages, since they are parsed; the descriptors of ours are non-blocking. With ``idle``
+    it, and what it starts, gets the processor and the disk when nobody else wants them.
     OSError if it cannot be started.
     """
     parent = os.getpid()
 
     def prepare() -> None:  # between fork and exec; the callers are single-threaded
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        die_with_parent(signal.SIGTERM, parent)
+        die_with_parent(signal.SIGKILL, parent)
+        if idle:
+            _come_last()
 
     child = subprocess.Popen(
         argv,
@@ -93,7 +110,7 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C"},
-        cwd="/",
+        cwd=START,
         bufsize=0,
         preexec_fn=prepare,
     )
@@ -102,6 +119,12 @@ def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         assert stream is not None
         os.set_blocking(stream.fileno(), False)
     return child
+
+
+def _come_last() -> None:
+    os.nice(_NICEST)
+    with contextlib.suppress(psutil.Error, OSError):  # a kernel or a sandbox without it
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def unread(pipe: int) -> int:
@@ -194,6 +217,14 @@ def orphans(known: Iterable[int] = ()) -> list[int]:
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
                 found += family(pid)
     return found
+
+
+def end_family(within: float) -> None:
+    """Kill all descendants and wait until they are gone, for so many seconds; after ``adopt_orphans``."""
+    until = time.monotonic() + within
+    while (left := orphans()) and time.monotonic() < until:
+        send(left, signal.SIGKILL)
+        time.sleep(_BRIEFLY)
 
 
 def leave(code: int) -> None:

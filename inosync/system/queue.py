@@ -13,12 +13,18 @@ import select
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-MAX_MESSAGE = select.PIPE_BUF - 4
-"""Bytes of a pickled message; ``Connection`` puts a length of four bytes before it."""
+_LENGTH = 4
+"""Bytes that ``Connection`` puts before a message, for its length."""
+MAX_MESSAGE = select.PIPE_BUF - _LENGTH
+"""Bytes of a pickled message."""
 
 
 class QueueError(Exception):
     """The other side is gone, or does not take what it is sent."""
+
+
+class QueueFull(QueueError):
+    """The other side has not taken what it was sent for long."""
 
 
 class End:
@@ -27,20 +33,25 @@ class End:
     def __init__(self, reader: Connection[object, object], writer: Connection[object, object]) -> None:
         self._reader = reader
         self._writer = writer
+        self.written = 0
+        """Bytes put so far."""
 
     def fileno(self) -> int:
         """The descriptor that becomes readable when a message, or the other side's end, has arrived."""
         return self._reader.fileno()
 
     def put(self, message: object) -> None:
-        """Send a message; ``QueueError`` if the other side is gone or its pipe is full."""
+        """Send a message; ``QueueError`` if the other side is gone, ``QueueFull`` if its pipe is full."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         if len(data) > MAX_MESSAGE:
             raise ValueError(f"a message of {len(data)} bytes: at most {MAX_MESSAGE} go in one write")
         try:
             self._writer.send_bytes(data)
-        except (BlockingIOError, BrokenPipeError) as error:
+        except BlockingIOError as error:
+            raise QueueFull(str(error)) from error
+        except BrokenPipeError as error:
             raise QueueError(str(error)) from error
+        self.written += _LENGTH + len(data)
 
     def get(self) -> object | None:
         """The next message, or None if there is none now; ``QueueError`` when the other side has ended."""
@@ -51,6 +62,11 @@ class End:
             return message
         except (EOFError, ConnectionResetError, BrokenPipeError) as error:
             raise QueueError("the other side has ended") from error
+
+    @property
+    def outlet(self) -> int:
+        """The descriptor of the pipe that it writes to."""
+        return self._writer.fileno()
 
     def descriptors(self) -> list[int]:
         """What a forked child that is not the other side has to close."""

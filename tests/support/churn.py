@@ -78,6 +78,8 @@ HOSTILE = [
     b"!",
 ]
 NOWHERE = b"/nonexistent-inosync-churn"
+RESERVED = b".reserved"
+"""What begins like this in the root belongs to somebody else: the churn does not see it."""
 
 
 class Churn:
@@ -167,10 +169,10 @@ class Churn:
             if self._random.random() < 0.35:
                 break
             with self._open(path) as handle:
-                inner = [name for name in _names(handle) if _type(handle, name) == stat.S_IFDIR]
+                inner = [name for name in listing(handle) if type_of(handle, name) == stat.S_IFDIR]
             if not inner:
                 break
-            path = _join(path, self._random.choice(inner))
+            path = join(path, self._random.choice(inner))
         return path
 
     def _name(self) -> bytes:
@@ -181,7 +183,7 @@ class Churn:
         for _ in range(8):
             directory = self._directory()
             with self._open(directory) as handle:
-                names = [name for name in _names(handle) if not types or _type(handle, name) in types]
+                names = [name for name in listing(handle) if not types or type_of(handle, name) in types]
             if names:
                 return directory, self._random.choice(names)
         raise FileNotFoundError(2, "nothing of that type found")
@@ -192,7 +194,7 @@ class Churn:
         for _ in range(8):
             directory, name = self._existing(*types)
             with self._open(directory) as handle:
-                if _count(handle, name) <= most:
+                if count_of(handle, name) <= most:
                     return directory, name
         raise FileNotFoundError(2, "nothing small enough found")
 
@@ -208,7 +210,7 @@ class Churn:
             with open(file, "wb") as stream:
                 if stat.S_ISREG(os.fstat(file).st_mode):
                     stream.write(data)
-        return f"{_join(directory, name)!r} {len(data)} bytes"
+        return f"{join(directory, name)!r} {len(data)} bytes"
 
     def _create(self) -> str:
         return self._write(os.O_CREAT | os.O_EXCL, self._directory(), self._name(), self._content())
@@ -219,7 +221,7 @@ class Churn:
         with self._open(directory) as handle:
             flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | FILE
             os.close(os.open(name, flags, 0o640, dir_fd=handle))
-        return f"{_join(directory, name)!r}"
+        return f"{join(directory, name)!r}"
 
     def _overwrite(self) -> str:
         return self._write(os.O_TRUNC, *self._existing(stat.S_IFREG), self._content())
@@ -234,7 +236,7 @@ class Churn:
             with contextlib.closing(os.fdopen(file, "wb")):
                 size = self._random.choice((0, 1, os.fstat(file).st_size // 2))
                 os.ftruncate(file, size)
-        return f"{_join(directory, name)!r} to {size}"
+        return f"{join(directory, name)!r} to {size}"
 
     def _rewrite_same_size(self) -> str:
         directory, name = self._existing(stat.S_IFREG)
@@ -246,7 +248,7 @@ class Churn:
         directory, name = self._directory(), self._name()
         with self._open(directory) as handle:
             os.mkdir(name, 0o755, dir_fd=handle)
-        return f"{_join(directory, name)!r}"
+        return f"{join(directory, name)!r}"
 
     def _mkdir_deep(self) -> str:
         """A chain of directories made at once, with a file in each: faster than any watch can be set."""
@@ -255,24 +257,24 @@ class Churn:
             name = self._name()
             with self._open(path) as handle:
                 os.mkdir(name, 0o755, dir_fd=handle)
-            path = _join(path, name)
+            path = join(path, name)
             self._write(os.O_CREAT, path, self._random.choice(PLAIN), self._content())
         return f"{path!r}"
 
     def _remove(self) -> str:
         directory, name = self._existing()
         with self._open(directory) as handle:
-            if _type(handle, name) == stat.S_IFDIR:
+            if type_of(handle, name) == stat.S_IFDIR:
                 os.rmdir(name, dir_fd=handle)
             else:
                 os.unlink(name, dir_fd=handle)
-        return f"{_join(directory, name)!r}"
+        return f"{join(directory, name)!r}"
 
     def _remove_tree(self) -> str:
         directory, name = self._victim(stat.S_IFDIR)
         with self._open(directory) as handle:
-            _remove(handle, name)
-        return f"{_join(directory, name)!r}"
+            remove(handle, name)
+        return f"{join(directory, name)!r}"
 
     def _rename(self) -> str:
         directory, name = self._existing()
@@ -281,15 +283,15 @@ class Churn:
         new = self._name()
         if self._random.random() < 0.5:
             with self._open(to) as handle:
-                new = self._random.choice(_names(handle) or [new])
+                new = self._random.choice(listing(handle) or [new])
         with self._open(directory) as here, self._open(to) as there:
             self._check_height(here, name, to)
             os.rename(name, new, src_dir_fd=here, dst_dir_fd=there)
-        return f"{_join(directory, name)!r} to {_join(to, new)!r}"
+        return f"{join(directory, name)!r} to {join(to, new)!r}"
 
     def _swap(self) -> str:
         (directory, name), (other, partner) = self._existing(), self._existing()
-        one, two = _join(directory, name), _join(other, partner)
+        one, two = join(directory, name), join(other, partner)
         if one == two or _inside(one, two) or _inside(two, one):
             return "nothing: one holds the other"
         spare = b".swap%d" % self._random.randrange(1000)
@@ -313,14 +315,14 @@ class Churn:
         if choice == 3:
             return b"."
         with self._open(directory) as handle:
-            return self._random.choice(_names(handle) or [b"dangling"])
+            return self._random.choice(listing(handle) or [b"dangling"])
 
     def _symlink(self) -> str:
         directory, name = self._directory(), self._name()
         target = self._target(directory)
         with self._open(directory) as handle:
             os.symlink(target, name, dir_fd=handle)
-        return f"{_join(directory, name)!r} -> {target!r}"
+        return f"{join(directory, name)!r} -> {target!r}"
 
     def _replace_symlink(self) -> str:
         """Retarget a symlink the way programs do it: a new one renamed over the old one."""
@@ -329,22 +331,22 @@ class Churn:
         with self._open(directory) as handle:
             os.symlink(target, b".link.new", dir_fd=handle)
             os.rename(b".link.new", name, src_dir_fd=handle, dst_dir_fd=handle)
-        return f"{_join(directory, name)!r} -> {target!r}"
+        return f"{join(directory, name)!r} -> {target!r}"
 
     def _change_type(self) -> str:
         """Put something of another type where something was."""
         directory, name = self._victim()
         with self._open(directory) as handle:
-            before = _type(handle, name)
+            before = type_of(handle, name)
             after = self._random.choice(
                 [t for t in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) if t != before]
             )
-            _remove(handle, name)
+            remove(handle, name)
             if after == stat.S_IFDIR:
                 os.mkdir(name, 0o755, dir_fd=handle)
             elif after == stat.S_IFLNK:
                 os.symlink(self._target(directory), name, dir_fd=handle)
-        path = _join(directory, name)
+        path = join(directory, name)
         if after == stat.S_IFREG:
             self._write(os.O_CREAT | os.O_EXCL, directory, name, self._content())
         elif after == stat.S_IFDIR and self._random.random() < 0.7 and path.count(b"/") < HIGHEST:
@@ -358,7 +360,7 @@ class Churn:
         with self._open(directory) as here, self._open(to) as there:
             os.link(name, new, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
             os.unlink(name, dir_fd=here)
-        return f"{_join(directory, name)!r} to {_join(to, new)!r}"
+        return f"{join(directory, name)!r} to {join(to, new)!r}"
 
     def _chmod(self) -> str:
         directory, name = self._existing(stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO)
@@ -372,46 +374,46 @@ class Churn:
                 os.fchmod(item, bits)
             finally:
                 os.close(item)
-        return f"{_join(directory, name)!r} {bits:o}"
+        return f"{join(directory, name)!r} {bits:o}"
 
     def _chown(self) -> str:
         directory, name = self._existing()
         uid, gid = self._random.randrange(5), self._random.randrange(5)
         with self._open(directory) as handle:
             os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
-        return f"{_join(directory, name)!r} {uid}:{gid}"
+        return f"{join(directory, name)!r} {uid}:{gid}"
 
     def _utime(self) -> str:
         directory, name = self._existing()
         when = self._random.randrange(2**31) * 10**9 + self._random.choice((0, self._random.randrange(10**9)))
         with self._open(directory) as handle:
             os.utime(name, ns=(when, when), dir_fd=handle, follow_symlinks=False)
-        return f"{_join(directory, name)!r} {when}"
+        return f"{join(directory, name)!r} {when}"
 
     def _fifo(self) -> str:
         directory, name = self._directory(), self._name()
         with self._open(directory) as handle:
             os.mkfifo(name, 0o600, dir_fd=handle)
-        return f"{_join(directory, name)!r}"
+        return f"{join(directory, name)!r}"
 
     def _move_out(self) -> str:
         directory, name = self._victim()
         new = b"%d" % self._random.randrange(12)
         with self._open(directory) as here, self._open(b"", self._outside) as there:
-            if new in _names(there):
-                _remove(there, new)
+            if new in listing(there):
+                remove(there, new)
             os.rename(name, new, src_dir_fd=here, dst_dir_fd=there)
-        return f"{_join(directory, name)!r} as {new!r}"
+        return f"{join(directory, name)!r} as {new!r}"
 
     def _move_in(self) -> str:
         to, new = self._directory(DEEPEST - 1), self._name()
         with self._open(b"", self._outside) as here, self._open(to) as there:
-            names = _names(here)
+            names = listing(here)
             if not names:
                 return "nothing: nobody is out"
             name = self._random.choice(names)
             # While it was out, something changed in it that no watch may still tell of.
-            if _type(here, name) == stat.S_IFDIR:
+            if type_of(here, name) == stat.S_IFDIR:
                 inner = os.open(name, DIRECTORY, dir_fd=here)
                 try:
                     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE
@@ -421,7 +423,7 @@ class Churn:
                     os.close(inner)
             self._check_height(here, name, to)
             os.rename(name, new, src_dir_fd=here, dst_dir_fd=there)
-        return f"{name!r} as {_join(to, new)!r}"
+        return f"{name!r} as {join(to, new)!r}"
 
     def _check_height(self, handle: int, name: bytes, to: bytes) -> None:
         """Refuse a move that would make the tree too high for the names of rsync."""
@@ -430,7 +432,7 @@ class Churn:
             raise OSError(36, "would become too deep")
 
 
-def _join(directory: bytes, name: bytes) -> bytes:
+def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
@@ -438,46 +440,46 @@ def _inside(path: bytes, other: bytes) -> bool:
     return other.startswith(path + b"/")
 
 
-def _names(handle: int) -> list[bytes]:
+def listing(handle: int) -> list[bytes]:
     """The names in an open directory, in an order that depends on nothing but them."""
-    return sorted(map(os.fsencode, os.listdir(handle)))
+    return sorted(name for name in map(os.fsencode, os.listdir(handle)) if not name.startswith(RESERVED))
 
 
-def _type(handle: int, name: bytes) -> int:
+def type_of(handle: int, name: bytes) -> int:
     return stat.S_IFMT(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode)
 
 
 def _height(handle: int, name: bytes) -> int:
     """How many levels there are at and below a name: 1 for all but a directory with something in it."""
-    if _type(handle, name) != stat.S_IFDIR:
+    if type_of(handle, name) != stat.S_IFDIR:
         return 1
     inner = os.open(name, DIRECTORY, dir_fd=handle)
     try:
-        return 1 + max((_height(inner, child) for child in _names(inner)), default=0)
+        return 1 + max((_height(inner, child) for child in listing(inner)), default=0)
     finally:
         os.close(inner)
 
 
-def _count(handle: int, name: bytes) -> int:
+def count_of(handle: int, name: bytes) -> int:
     """How many entries there are at and below a name."""
-    if _type(handle, name) != stat.S_IFDIR:
+    if type_of(handle, name) != stat.S_IFDIR:
         return 1
     inner = os.open(name, DIRECTORY, dir_fd=handle)
     try:
-        return 1 + sum(_count(inner, child) for child in _names(inner))
+        return 1 + sum(count_of(inner, child) for child in listing(inner))
     finally:
         os.close(inner)
 
 
-def _remove(handle: int, name: bytes) -> None:
+def remove(handle: int, name: bytes) -> None:
     """Remove a name and all below it."""
-    if _type(handle, name) != stat.S_IFDIR:
+    if type_of(handle, name) != stat.S_IFDIR:
         os.unlink(name, dir_fd=handle)
         return
     inner = os.open(name, DIRECTORY, dir_fd=handle)
     try:
-        for child in _names(inner):
-            _remove(inner, child)
+        for child in listing(inner):
+            remove(inner, child)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=handle)

@@ -24,7 +24,7 @@ LAUNCHER = CHECKOUT / "bin" / "inosync"
 MARK = "INOSYNC_TEST_MARK"
 WORKER = re.compile(r"^inosync: (?P<node>.+?) \[(?P<state>[a-z]+)(?P<more>[^]]*)\]")
 MASTER = "inosync: master "
-LEFT_AFTER = 15.0
+LEFT_AFTER = 30.0
 """Seconds after its master's end that any other process of an inosync may still be there."""
 
 
@@ -103,7 +103,7 @@ class Daemon:
             )
         self._mains.append(self._main.pid)
         if ready:
-            until(lambda: self.exit_code is not None or self.title(), 30, "the master's title")
+            until(lambda: self.exit_code is not None or self.title(), 60, "the master's title")
             assert self.exit_code is None, f"inosync ended with {self.exit_code}:\n{self.log()}"
 
     @property
@@ -118,7 +118,7 @@ class Daemon:
         assert self._main is not None, "inosync was not started"
         return self._main.poll()
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for its end, and return the exit code."""
         assert self._main is not None, "inosync was not started"
         try:
@@ -129,7 +129,7 @@ class Daemon:
         self._main = None
         return code
 
-    def stop(self, timeout: float = 15) -> int:
+    def stop(self, timeout: float = 30) -> int:
         """End it with SIGTERM and return its exit code."""
         self.descendants()
         os.kill(self.pid, signal.SIGTERM)
@@ -241,13 +241,18 @@ class Daemon:
         return [process.pid for process in procs.family(roots) if process.pid not in roots]
 
     def _worker_titles(self) -> dict[str, tuple[int, re.Match[str]]]:
-        found = {}
-        for pid in self.descendants():
-            text = procs.title(pid)
-            match = WORKER.match(text)
-            # A worker carries the master's title until it has one of its own, and its rsync the worker's.
-            if match and not text.startswith(MASTER) and not _is_about_to_exec(pid, match["node"]):
-                found[match["node"]] = (pid, match)
+        found: dict[str, tuple[int, re.Match[str]]] = {}
+        if self._main is None:
+            return found
+        self.descendants()
+        # Children of the master, and no others: what a worker has forked carries the worker's title until it
+        # is another program, and a worker of an earlier master, which may not have ended yet, is none of it.
+        for process in list(self._seen.values()):
+            if process.ppid == self._main.pid:
+                text = procs.title(process.pid)
+                # A worker carries the master's title until it has one of its own.
+                if (match := WORKER.match(text)) and not text.startswith(MASTER):
+                    found[match["node"]] = (process.pid, match)
         return found
 
     # Waiting -------------------------------------------------------------------------------------------
@@ -325,13 +330,6 @@ class Daemon:
         return f"{message}\ntitles:\n{titles}\nthe end of the log:\n{self.log_tail()}"
 
 
-def _is_about_to_exec(pid: int, node: str) -> bool:
-    """Whether a process has its title from a worker of the node that it was forked by."""
-    process = procs.look(pid)
-    above = WORKER.match(procs.title(process.ppid)) if process else None
-    return above is not None and above["node"] == node
-
-
 class MakeDaemon(Protocol):
     """The fixture ``daemon``: make an inosync, not started yet, in a directory of its own."""
 
@@ -344,8 +342,14 @@ class MakeDaemon(Protocol):
         """See ``Daemon``."""
 
 
+Patched = Callable[[str], MakeDaemon]
+"""The fixture ``patched``: make daemons that run some Python of the test's own before they begin."""
+
+
 class FakeRsync:
     """A program for the setting ``rsync``: it notes its starts, fails when told to, and else is rsync.
+
+    A start is a ``full`` mirror, a ``batch``, or a ``verify``, which only compares.
 
     A node is known by a component ``/NODE/`` of the target.
     """
@@ -364,7 +368,10 @@ class FakeRsync:
         self.path.chmod(0o755)
 
     def fault(self, node: str, shell: str) -> None:
-        """Do this in a shell before each transfer to the node; ``$fault`` exists until ``mend``."""
+        """Do this in a shell before each start for the node; ``$fault`` exists until ``mend``.
+
+        ``$kind`` is the kind of the start.
+        """
         fresh = self.home / "new"
         fresh.write_text(shell + "\n")
         fresh.rename(self.home / f"fault-{node}")
@@ -378,7 +385,7 @@ class FakeRsync:
         (self.home / f"fault-{node}").unlink(missing_ok=True)
 
     def starts(self, of: str = "") -> list[str]:
-        """The starts so far, as ``full TARGET`` or ``batch TARGET``; with ``of`` those with that in them."""
+        """The starts so far, as ``KIND TARGET``; with ``of`` those with that in them."""
         return [line for line in self._started.read_text().splitlines() if of in line]
 
 
@@ -386,7 +393,7 @@ FAKE_RSYNC = """#!/bin/sh
 case "$1" in -V | --version) exec @REAL@ "$@" ;; esac
 kind=full
 for word; do
-    case "$word" in --dirs) kind=batch ;; esac
+    case "$word" in --dirs) kind=batch ;; --dry-run) kind=verify ;; esac
 done
 echo "$kind $word" >>@HOME@/started
 for fault in @HOME@/fault-*; do

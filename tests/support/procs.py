@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
+import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.network import Network
 from support.wait import until
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on at the moment.
+
+    None of those that the kernel gives to whoever asks for any: while its server is down, a client of
+    another one, or another test, might get it.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(10_000, 1 << 16) if not first <= port <= last]
+    # Not by the random numbers of a test, which may be the same for those that run beside it.
+    for port in random.SystemRandom().sample(ports, min(len(ports), 100)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +113,11 @@ class Server:
 
     name = "server"
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, place: Network | None = None) -> None:
         self.logfile = log
+        self.place = place
+        self.address = place.there if place else "127.0.0.1"
+        self.port = 0
         self._main: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         self._seen: dict[tuple[int, int], Process] = {}
@@ -106,16 +130,30 @@ class Server:
         """Whether it serves connections by now."""
         raise NotImplementedError
 
+    def greets(self, word: bytes) -> bool:
+        """Whether it listens on its port and, unless it is out of reach, begins to talk with this word."""
+        if self.place is not None:
+            return self.place.listens(self.pid, self.port)
+        try:
+            with socket.create_connection((self.address, self.port), timeout=5) as probe:
+                return probe.recv(len(word)) == word
+        except OSError:
+            return False
+
     def start(self) -> None:
         """Start it, and return when it accepts connections."""
         assert self._main is None, f"{self.name} runs already"
         with self.logfile.open("ab") as log:
             self._main = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*(self.place.inside if self.place else ()), *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._sessions.add(self._main.pid)
         try:
-            until(lambda: not self.running or self.accepts(), 20, f"{self.name} to accept connections")
+            until(lambda: not self.running or self.accepts(), 60, f"{self.name} to accept connections")
             assert self.running, f"{self.name} ended at once:\n{self.log()}"
         except BaseException:
             self.kill()
@@ -155,7 +193,7 @@ class Server:
         cut = self.connections()
         for process in cut:
             send(process, signal.SIGKILL)
-        until(lambda: not any(map(alive, cut)), 10, f"the connections of {self.name} to end")
+        until(lambda: not any(map(alive, cut)), 30, f"the connections of {self.name} to end")
         # What they have forked since they were listed would hold them open.
         pids = {process.pid for process in self.processes()}
         for process in self.connections():
@@ -171,7 +209,7 @@ class Server:
                 send(process, signal.SIGSTOP)
             return not running
 
-        until(stopped, 10, f"{self.name} to be stopped")
+        until(stopped, 30, f"{self.name} to be stopped")
 
     def resume(self) -> None:
         """Go on after ``pause``."""
@@ -194,7 +232,7 @@ class Server:
         main = look(self.pid)
         if main is not None:
             send(main, signal.SIGSTOP)
-            until(lambda: not alive(main) or _is_stopped(main.pid), 10, f"{self.name} to be stopped")
+            until(lambda: not alive(main) or _is_stopped(main.pid), 30, f"{self.name} to be stopped")
 
     def _end(self, number: signal.Signals) -> None:
         if self._main is None:
@@ -210,7 +248,7 @@ class Server:
             self._main.wait(5)
         except subprocess.TimeoutExpired:
             self._main.kill()
-            self._main.wait(5)
+            self._main.wait(30)
         self._main = None
 
         def gone() -> bool:
@@ -219,4 +257,4 @@ class Server:
                 send(process, signal.SIGKILL)
             return not left
 
-        until(gone, 10, f"the processes of {self.name} to end")
+        until(gone, 30, f"the processes of {self.name} to end")

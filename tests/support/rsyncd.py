@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from support.procs import Server
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from support.network import Network
+from support.procs import Server, free_port
 
 
 class Rsyncd(Server):
@@ -24,7 +17,7 @@ class Rsyncd(Server):
 
     ``home`` is a directory for its configuration and log. With ``user`` and ``password`` every module asks
     for them. ``options`` are added to the global part of the configuration, and win. ``port`` stays the
-    same over stop and start, so that a node can die and come back.
+    same over stop and start, so that a node can die and come back. With ``place`` it is in that network.
     """
 
     name = "rsyncd"
@@ -36,15 +29,16 @@ class Rsyncd(Server):
         user: str = "",
         password: str = "",
         options: Mapping[str, str] | None = None,
+        place: Network | None = None,
     ) -> None:
-        super().__init__(home / "rsyncd.log")
+        super().__init__(home / "rsyncd.log", place)
         self.port = free_port()
         self.user = user
         self.config = home / "rsyncd.conf"
         home.mkdir(parents=True, exist_ok=True)
         root = os.geteuid() == 0
         settings = {
-            "address": "127.0.0.1",
+            "address": self.address,
             "port": str(self.port),
             "log file": str(self.logfile),
             "lock file": str(home / "rsyncd.lock"),
@@ -81,21 +75,17 @@ class Rsyncd(Server):
         return (rsync, "--daemon", "--no-detach", f"--config={self.config}")
 
     def accepts(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
-                return probe.recv(8) == b"@RSYNCD:"
-        except OSError:
-            return False
+        return self.greets(b"@RSYNCD:")
 
     def url(self, module: str, path: str = "") -> str:
         """The module, and a path in it, in the syntax with a port: ``rsync://[user@]host:port/module/path``."""
         login = f"{self.user}@" if self.user else ""
-        return f"rsync://{login}127.0.0.1:{self.port}/{module}/{path}"
+        return f"rsync://{login}{self.address}:{self.port}/{module}/{path}"
 
     def colons(self, module: str, path: str = "") -> str:
         """The same as ``[user@]host::module/path``, for which rsync has to be given ``port_option`` too."""
         login = f"{self.user}@" if self.user else ""
-        return f"{login}127.0.0.1::{module}/{path}"
+        return f"{login}{self.address}::{module}/{path}"
 
     @property
     def port_option(self) -> str:

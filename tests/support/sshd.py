@@ -6,13 +6,12 @@ import os
 import pwd
 import shlex
 import shutil
-import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from support.procs import Server
-from support.rsyncd import free_port
+from support.network import Network
+from support.procs import Server, free_port
 
 
 class Sshd(Server):
@@ -20,13 +19,16 @@ class Sshd(Server):
 
     Any host name ``node-...`` leads to it with ``rsh``, or with ``ssh`` in the ``PATH`` of ``env()``: the
     latter leaves rsync daemons in the same configuration alone, while with an explicit ``--rsh`` rsync
-    would try to reach those through ssh as well.
+    would try to reach those through ssh as well. With ``place`` it is in that network. ``client``: options
+    of ssh's, which win.
     """
 
     name = "sshd"
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home / "sshd.log")
+    def __init__(
+        self, home: Path, place: Network | None = None, client: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(home / "sshd.log", place)
         self.port = free_port()
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ class Sshd(Server):
         self._server_config = home / "sshd_config"
         self._keys()
         self._configure_server()
-        self._configure_client(ssh)
+        self._configure_client(ssh, client or {})
 
     @property
     def rsh(self) -> str:
@@ -60,11 +62,7 @@ class Sshd(Server):
         return (self._sshd, "-D", "-e", "-f", str(self._server_config))
 
     def accepts(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
-                return probe.recv(4) == b"SSH-"
-        except OSError:
-            return False
+        return self.greets(b"SSH-")
 
     def refusal(self) -> str:
         """Why nobody can log in, in ssh's words; empty if it works."""
@@ -97,14 +95,14 @@ class Sshd(Server):
                 subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
         shutil.copy(self.home / "user_key.pub", self.home / "authorized_keys")
         key = (self.home / "host_key.pub").read_text()
-        (self.home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}")
+        (self.home / "known_hosts").write_text(f"[{self.address}]:{self.port} {key}")
 
     def _configure_server(self) -> None:
         if os.geteuid() == 0:
             # sshd's privilege separation wants it, and on Debian only its unit makes it.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         settings = [
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self.address}",
             f"Port {self.port}",
             f'HostKey "{self.home}/host_key"',
             f'AuthorizedKeysFile "{self.home}/authorized_keys"',
@@ -136,12 +134,14 @@ class Sshd(Server):
                 return
         raise AssertionError(f"sshd refuses its configuration: {done.stderr.decode(errors='replace')}")
 
-    def _configure_client(self, ssh: str) -> None:
+    def _configure_client(self, ssh: str, own: Mapping[str, str]) -> None:
         self.ssh_config.write_text(
             "\n".join(
                 [
                     "Host node-*",
-                    "  HostName 127.0.0.1",
+                    # The first one of an option counts.
+                    *(f"  {option} {value}" for option, value in own.items()),
+                    f"  HostName {self.address}",
                     f"  Port {self.port}",
                     f"  User {pwd.getpwuid(os.geteuid()).pw_name}",
                     f'  IdentityFile "{self.home}/user_key"',

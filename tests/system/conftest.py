@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, MakeDaemon
+from support.daemon import CHECKOUT, Daemon, MakeDaemon, Patched
+from support.network import Network, NoNetwork
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
+
+LAUNCHER = """
+import sys
+sys.path.insert(0, {checkout!r})
+{patch}
+from inosync import cli
+cli.main()
+"""
 
 
 @pytest.fixture
@@ -53,6 +62,20 @@ def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
+def network() -> Iterator[Network]:
+    """A network of the test's own. Servers in it are to be ended by whoever starts them."""
+    one = Network()
+    try:
+        try:
+            one.make()
+        except NoNetwork as error:
+            pytest.skip(f"no network namespaces: {error}")
+        yield one
+    finally:
+        one.remove()
+
+
+@pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
     """Inosync daemons. The end of the test is the end of them, and checks that they leave nothing behind."""
     made: list[Daemon] = []
@@ -66,6 +89,28 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
 
     yield make
     _each([one.close for one in made])
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Iterator[Patched]:
+    """Inosync daemons that have something changed inside."""
+    made: list[Daemon] = []
+
+    def patch(text: str) -> MakeDaemon:
+        launcher = tmp_path / "launcher"
+        launcher.write_text(LAUNCHER.format(checkout=str(CHECKOUT), patch=text))
+
+        def make(
+            config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        ) -> Daemon:
+            made.append(Daemon(tmp_path / f"patched-{len(made)}", config, args, env, launcher))
+            return made[-1]
+
+        return make
+
+    yield patch
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -117,5 +117,5 @@ def test_rules_hold_under_churn(tmp_path: Path, daemon: MakeDaemon, seed: int, e
     field.daemon.start(ready=False)
     for seconds in (2, 0, 1):
         for churn in churns:
-            churn.run(150, seconds)
+            churn.run(150, seconds / len(churns))
         field.level(extra, churns)

@@ -3,8 +3,8 @@
 Rules are drawn as the words of ``extra`` that they may stand in. rsync reads these, or what is made of them
 for its command line; we read them as a configuration does.
 
-INOSYNC_FILTER_CASES is the number of rule lists tried (5,000 if it is not set). What differs is printed by
-Hypothesis as the falsifying example, with the blob that repeats it.
+INOSYNC_FILTER_CASES is the number of rule lists tried, 5,000 if it is not set; each run has others. What
+differs is printed by Hypothesis as the falsifying example, with the blob that repeats it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.rsyncd import free_port
+from support.procs import free_port
 from support.sshd import Sshd
 from support.wait import until
 
@@ -29,13 +29,18 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Clock:
-    """The real clock, set forward at will."""
+    """The real clock, set forward at will; or one that only moves when it is set."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self._stopped: float | None = None
 
     def __call__(self) -> float:
-        return time.monotonic() + self.ahead
+        return (time.monotonic() if self._stopped is None else self._stopped) + self.ahead
+
+    def stop(self) -> None:
+        """For a test in which something must not be due yet, however long the rest of it takes."""
+        self._stopped = time.monotonic()
 
 
 @dataclasses.dataclass
@@ -52,7 +57,7 @@ class Bench:
     def socket(self) -> Path:
         return self.directory / f"ssh-{os.getpid()}"
 
-    def pump(self, condition: Callable[[], object], what: str, timeout: float = 30) -> None:
+    def pump(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
         """Do what a worker's loop does until a condition holds."""
 
         def turned() -> bool:
@@ -122,6 +127,7 @@ def bench(
     """Lines to the node of an sshd; ``config`` is what the user's ssh_config has before the test's own."""
     made: list[Bench] = []
     monkeypatch.delenv("RSYNC_RSH", raising=False)
+    monkeypatch.setattr(line_module, "_ASK_LIMIT", 60.0)  # ssh may be slow to answer where much else runs
 
     def make(
         config: str = "", sshd: Sshd | None = None, node: str = "node-a:", extra: tuple[str, ...] = ()
@@ -205,12 +211,12 @@ def test_it_does_not_outlive_a_worker_that_is_killed(bench: MakeBench, directory
         child = procs.look(int(worker.stdout.readline()))
         assert child is not None
         socket = directory / f"ssh-{worker.pid}"
-        until(socket.exists, 30, "the socket")
+        until(socket.exists, 60, "the socket")
     finally:
         worker.kill()
         worker.communicate()
-    until(lambda: not procs.alive(child), 10, "the connection to end")
-    until(lambda: not socket.exists(), 10, "the socket to be removed")
+    until(lambda: not procs.alive(child), 60, "the connection to end")
+    until(lambda: not socket.exists(), 60, "the socket to be removed")
 
 
 def test_its_process_is_no_orphan_of_a_transfer(bench: MakeBench) -> None:
@@ -263,7 +269,7 @@ def test_a_socket_that_nobody_listens_on_is_a_direct_connection(bench: MakeBench
     one = bench()
     child = one.begin()
     procs.send(child, signal.SIGKILL)
-    until(lambda: not procs.alive(child), 10, "the connection to end")
+    until(lambda: not procs.alive(child), 60, "the connection to end")
     assert one.run() == (0, [f"Control socket connect({one.socket}): Connection refused"])
     one.pump(one.ended, "the end to be noticed")
     assert not one.socket.exists()
@@ -283,7 +289,7 @@ def test_a_run_that_loses_it_fails(bench: MakeBench, number: signal.Signals) -> 
 
 def test_a_node_that_answers_no_more_ends_it(bench: MakeBench, own_sshd: Sshd) -> None:
     """With nothing configured it takes 30 s; the user has it shorter here."""
-    one = bench("Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 1", sshd=own_sshd)
+    one = bench("Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 2", sshd=own_sshd)
     assert "ServerAlive" not in one.line.rsh
     one.begin()
     run = one.long_run()
@@ -327,7 +333,7 @@ def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
     (pid,) = one.line.pids
     child = procs.look(pid)
     assert child is not None
-    until(lambda: len(procs.family([pid])) > 1, 10, "the program to have begun")
+    until(lambda: len(procs.family([pid])) > 1, 60, "the program to have begun")
     one.socket.touch()
     one.line.doubt()
     assert not one.socket.exists()
@@ -343,6 +349,7 @@ def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
 
 def test_one_that_ended_young_is_begun_again_after_a_pause(bench: MakeBench) -> None:
     one = bench()
+    one.clock.stop()
     for pause in (5, 10, 20):
         procs.send(one.begin(), signal.SIGKILL)
         one.pump(one.ended, "the end to be noticed")
@@ -381,6 +388,7 @@ def test_one_that_nobody_can_use_is_ended(bench: MakeBench) -> None:
 
 def test_a_node_that_refuses_costs_a_try_now_and_then(bench: MakeBench, own_sshd: Sshd) -> None:
     one = bench(sshd=own_sshd)
+    one.clock.stop()
     own_sshd.stop()
     one.line.reached()
     one.pump(one.ended, "the connection to fail")
@@ -510,11 +518,11 @@ def test_without_an_ssh_that_answers_there_are_no_options(
 def test_an_ssh_that_does_not_come_to_an_answer_gets_the_options_only(
     bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_module, "_ASK_LIMIT", 1.0)
+    monkeypatch.setattr(line_module, "_ASK_LIMIT", 3.0)  # in which the program has to have begun
     pid = tmp_path / "pid"
     one = bench(f'Match exec "echo $$ >{pid}; exec sleep 600"')
     assert one.line.rsh == one.line.rsh_alone == remote_shell.rsh(remote_shell.options({}))
     one.line.reached()
     assert one.line.pids == ()
     asked = procs.look(int(pid.read_text()))
-    until(lambda: asked is None or not procs.alive(asked), 10, "nothing of it to be left")
+    until(lambda: asked is None or not procs.alive(asked), 60, "nothing of it to be left")

@@ -573,10 +573,12 @@ def test_a_daemon_follows_the_clock_and_only_the_rsyncs_start_anew(
     assert not trees.diff(trees.snapshot(tree), trees.snapshot(copies["a"] / "tree"))
     until(lambda: limits(one, "c") == {"80000"}, LIMIT, "the rsync that waits to be replaced")
     one.until_logged(r"a: full mirror in")
+    one.until_logged(r"c: rspeed")
     told = re.findall(r"INFO: (\w: rspeed .*)", one.log())
     assert sorted(told) == ["a: rspeed is now 0: no limit", "c: rspeed is now 80000 KB/s"]
     assert not re.search("WARNING|ERROR", one.log())
     workers, for_b, for_c = before
     assert one.workers() == workers
-    assert (procs.alive(for_b), procs.alive(for_c)) == (True, False)
+    until(lambda: not procs.alive(for_c), LIMIT, "the one before to end")
+    assert procs.alive(for_b)
     assert (limits(one, "a"), limits(one, "b")) == (set(), {"70000"})

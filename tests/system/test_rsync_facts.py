@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.rsyncd import MakeRsyncd, free_port
+from support.procs import free_port
+from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
 
@@ -30,6 +31,7 @@ from inosync.policy.command import (
     EVERYTHING,
     NO_NAME,
     REFUSED,
+    SPARED,
     Settings,
     Verdict,
     batch_argv,
@@ -37,6 +39,7 @@ from inosync.policy.command import (
     names_input,
     percent,
     shell_line,
+    told_code,
     too_long,
     verdict,
 )
@@ -628,18 +631,19 @@ def anywhere(request: pytest.FixtureRequest, pair: Pair, rsyncd: MakeRsyncd) -> 
 @contextlib.contextmanager
 def _knocked(pair: Pair, *extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """An rsync that was given a name of no length, and nothing else so far."""
+    reader, writer = os.pipe()
+    os.write(writer, NO_NAME)  # before the start: one that fails at once has gone by the time we are back
     child = subprocess.Popen(
         batch_argv(replace(pair.settings, extra=extra)),
-        stdin=subprocess.PIPE,
+        stdin=reader,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,
         env={**os.environ, "LC_ALL": "C"},
     )
+    os.close(reader)
+    child.stdin = os.fdopen(writer, "wb", buffering=0)
     with child:
         try:
-            assert child.stdin is not None
-            child.stdin.write(NO_NAME)
             yield child
         finally:
             child.kill()
@@ -866,6 +870,17 @@ def test_more_deletions_than_allowed_keep_everything_due(pair: Pair) -> None:
     pair.file("1", side="dst")
     pair.file("2", side="dst")
     assert pair.due(b"1", b"2", code=25, extra=["--max-delete=1"]).whole
+
+
+def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywhere: Pair) -> None:
+    anywhere.file("kept/f", side="dst")
+    done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
+    assert told_code(done.returncode, done.stderr.splitlines()) == SPARED
+    assert anywhere.arrived() == {"kept", "kept/f"}
+    (anywhere.dst / "kept/f").unlink()
+    (anywhere.dst / "kept").rmdir()
+    done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
+    assert told_code(done.returncode, done.stderr.splitlines()) == 0
 
 
 def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:

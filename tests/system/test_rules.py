@@ -85,7 +85,8 @@ def test_ten_thousand_changes_below_an_excluded_directory_start_nothing(warm: Ma
     until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
     if rwarm:
         w.until_warm()
-    watches = w.daemon.title()
+    # The master learns from the workers that they are ok.
+    watches = until(lambda: t if "[2 nodes: 2 ok]" in (t := w.daemon.title()) else "", 60, "its title")
     starts, since = len(w.rsync.starts()), len(w.daemon.log())
     for number in range(10_000):
         (w.tree() / f"cache/deep/{number % 100}").write_text(f"{number}")

@@ -93,7 +93,7 @@ def test_killing_a_server_cuts_its_connections(own_sshd: Sshd) -> None:
         assert client.stdout.read(1) == b"x"
         assert own_sshd.connections()
         own_sshd.kill()
-        assert client.wait(20) == 255
+        assert client.wait(60) == 255
 
 
 def test_a_paused_server_answers_again_when_resumed(tmp_path: Path, rsyncd: MakeRsyncd) -> None:
@@ -254,11 +254,11 @@ def test_until_says_what_it_waited_for() -> None:
 def test_family_finds_children_of_children() -> None:
     command = ["sh", "-c", "sh -c 'sleep 60 & wait' & wait"]
     with subprocess.Popen(command, start_new_session=True) as parent:
-        found = until(lambda: f if len(f := procs.family([parent.pid])) == 3 else [], 10, "three processes")
+        found = until(lambda: f if len(f := procs.family([parent.pid])) == 3 else [], 60, "three processes")
         assert procs.title(found[2].pid) == "sleep 60"
         for process in found:
             procs.send(process, signal.SIGKILL)
-        until(lambda: not any(procs.alive(process) for process in found), 10, "their end")
+        until(lambda: not any(procs.alive(process) for process in found), 60, "their end")
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def stand_in(home: Path, *args: str) -> Daemon:
     launcher.write_text(STAND_IN)
     daemon = Daemon(home / "daemon", {"rnodes": ["a", "b c"]}, args, launcher=launcher)
     daemon.start()
-    until(lambda: len(daemon.workers()) == 2, 20, "two workers")
+    until(lambda: len(daemon.workers()) == 2, 60, "two workers")
     return daemon
 
 
@@ -359,7 +359,7 @@ def test_level_is_waited_for_and_differences_are_told(tmp_path: Path) -> None:
     daemon = stand_in(tmp_path)
     make_tree(tmp_path / "a")
     rsync(f"{tmp_path}/a/", tmp_path / "b")
-    daemon.until_level([(tmp_path / "a", tmp_path / "b")], 10)
+    daemon.until_level([(tmp_path / "a", tmp_path / "b")], 60)
     with pytest.raises(AssertionError, match="the nodes to be level"):
         daemon.until_level([(tmp_path / "a", tmp_path / "b")], 0.1, states=("retry",))
     (tmp_path / "b" / "dir" / "file").unlink()

@@ -23,13 +23,18 @@ def test_no_more_full_mirrors_run_at_once_than_there_are_slots(warm: MakeWarm) -
     w = warm({f"n{number}": "" for number in range(20)}, rslots=3)
     for number in range(20):
         w.change(f"{number}")
-    noted = w.home / "noted"
+    noted, held = w.home / "noted", w.home / "held"
+    noted.touch()
+    held.touch()
     w.rsync.fault(
         "nodes",
         f'[ "$kind" = full ] || exec rsync "$@"\n'
-        f'echo + >>{noted}; sleep 0.1; rsync "$@"; code=$?; echo - >>{noted}; exit $code',
+        f"echo + >>{noted}; while [ -e {held} ]; do sleep 0.05; done; sleep 0.05\n"
+        f'rsync "$@"; code=$?; echo - >>{noted}; exit $code',
     )
     w.daemon.start()
+    until(lambda: noted.read_text().count("+") >= 3, 60, "as many as there are slots")
+    held.unlink()
     w.until_level()
     steps = [{"+": 1, "-": -1}[line] for line in noted.read_text().split()]
     running = list(itertools.accumulate(steps))
@@ -55,7 +60,9 @@ def test_who_is_out_of_reach_hangs_or_waits_for_its_next_try_holds_no_slot(
 ) -> None:
     server = rsyncd({"dead": tmp_path / "nodes/dead"})
     server.kill()
-    nodes: dict[str, Location] = {"dead": server.url("dead"), "hangs": {"rtimeout": 1}, "a": "", "b": ""}
+    nodes: dict[str, Location] = {"dead": server.url("dead"), "a": "", "b": ""}
+    # Not even connecting may take longer than rtimeout, and that is not what is to fail here.
+    nodes["hangs"] = {"rtimeout": 1, "rwarm": False}
     w = warm(nodes, rslots=1, rretry=(600, 600))
     w.change("file")
     w.rsync.fault("hangs", '[ "$kind" != full ] || exec sleep 1000')
@@ -71,11 +78,15 @@ def test_who_is_out_of_reach_hangs_or_waits_for_its_next_try_holds_no_slot(
 
 def test_the_next_try_of_a_full_mirror_waits_for_a_slot_again(warm: MakeWarm) -> None:
     w = warm({"fails": "", "holds": "", "third": ""}, rslots=1)
-    w.rsync.fault("fails", "echo 'rsync: no luck (5)' >&2; exit 12")
-    w.rsync.hold("holds")
+    # Whoever is ready first has the slot first; the one that fails has to have had it before it is held.
+    tried, held = w.home / "tried", w.home / "held"
+    w.rsync.fault("fails", f"touch {tried}; echo 'rsync: no luck (5)' >&2; exit 12")
+    w.rsync.fault(
+        "holds", f'[ -e {tried} ] || exit 12; touch {held}; while [ -e "$fault" ]; do sleep 0.05; done'
+    )
     w.daemon.start()
     try:
-        until(lambda: w.fulls("holds"), 60, "the one that holds the slot")
+        until(held.exists, 60, "the one that holds the slot")
         w.until_title("fails", r"\[retry [1-9]\d* waits for a slot\] no luck \(5\), 1 behind")
         tries = w.fulls("fails")
         third = w.fulls("third")  # whose worker may have been the first to be ready

@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pytest
 from support import procs
-from support.daemon import CHECKOUT, Daemon, MakeDaemon
+from support.daemon import Patched
+from support.network import Network
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.warm import OK, RETRY, MakeWarm, below, end, set_up_everywhere, stop
 
-ROOT = os.geteuid() == 0
-
-
 # Where the kernel does not let us look ---------------------------------------------------------------------
 
-LAUNCHER = """
-import sys
-sys.path.insert(0, {checkout!r})
-from inosync.system import peers
-{patch}
-from inosync import cli
-cli.main()
-"""
-
 NOT_PERMITTED = """
+from inosync.system import peers
 def refuse(process, number):
     raise PermissionError(1, "Operation not permitted")
 peers._duplicate = refuse
 """
 
 
-@pytest.fixture
-def patched(tmp_path: Path) -> Iterator[Callable[[str], MakeDaemon]]:
-    """Inosync daemons that have something changed inside."""
-    made: list[Daemon] = []
-
-    def patch(text: str) -> MakeDaemon:
-        launcher = tmp_path / "launcher"
-        launcher.write_text(LAUNCHER.format(checkout=str(CHECKOUT), patch=text))
-
-        def make(
-            config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-        ) -> Daemon:
-            made.append(Daemon(tmp_path / f"patched-{len(made)}", config, args, env, launcher))
-            return made[-1]
-
-        return make
-
-    yield patch
-    for one in made:
-        one.close()
-
-
 def test_a_death_is_noticed_where_the_connections_of_others_may_not_be_looked_at(
-    tmp_path: Path, patched: Callable[[str], MakeDaemon], rsyncd: MakeRsyncd, own_sshd: Sshd
+    tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     everywhere = set_up_everywhere(tmp_path, patched(NOT_PERMITTED), rsyncd, own_sshd)
     w, servers = everywhere.warm, (everywhere.rsyncd, own_sshd)
@@ -89,110 +51,24 @@ def test_a_death_is_noticed_where_the_connections_of_others_may_not_be_looked_at
 # A network that is gone ------------------------------------------------------------------------------------
 
 
-class Namespace:
-    """A network namespace with one link to here, and addresses of the range for benchmarks (RFC 2544)."""
-
-    def __init__(self) -> None:
-        self.name = f"inosync-{os.getpid()}"
-        # At most 15 letters.
-        self.link = f"ino{os.getpid()}"[:13]
-        third = os.getpid() % 250
-        self.here, self.there = f"198.18.{third}.1", f"198.18.{third}.2"
-
-    def make(self) -> None:
-        ip("netns", "add", self.name)
-        ip(
-            "link",
-            "add",
-            self.link + "a",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            self.link + "b",
-            "netns",
-            self.name,
-        )
-        ip("addr", "add", f"{self.here}/30", "dev", self.link + "a")
-        ip("link", "set", self.link + "a", "up")
-        ip("-n", self.name, "addr", "add", f"{self.there}/30", "dev", self.link + "b")
-        ip("-n", self.name, "link", "set", self.link + "b", "up")
-
-    def remove(self) -> None:
-        """The link goes with it."""
-        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
-
-    def swallow(self) -> None:
-        """From now on nothing comes back from there, and nobody is told."""
-        ip("-n", self.name, "route", "add", "blackhole", f"{self.here}/32")
-
-    def answer(self) -> None:
-        """As before."""
-        ip("-n", self.name, "route", "del", "blackhole", f"{self.here}/32")
-
-
-def ip(*words: str) -> None:
-    done = subprocess.run(
-        ["ip", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, (words, done.stderr)
-
-
-class FarRsyncd(Rsyncd):
-    """An rsync daemon in a network namespace."""
-
-    def __init__(self, home: Path, place: Namespace, modules: Mapping[str, Path]) -> None:
-        super().__init__(home, modules, options={"address": place.there})
-        self.place = place
-
-    def command(self) -> Sequence[str]:
-        return ("ip", "netns", "exec", self.place.name, *super().command())
-
-    def accepts(self) -> bool:
-        try:
-            with socket.create_connection((self.place.there, self.port), timeout=5) as probe:
-                return probe.recv(8) == b"@RSYNCD:"
-        except OSError:
-            return False
-
-    def url(self, module: str, path: str = "") -> str:
-        return super().url(module, path).replace("127.0.0.1", self.place.there)
-
-
-@pytest.fixture
-def namespace() -> Iterator[Namespace]:
-    """One of the test's own."""
-    if not ROOT or shutil.which("ip") is None:
-        pytest.skip("only root, with iproute2, makes network namespaces")
-    one = Namespace()
-    try:
-        try:
-            one.make()
-        except AssertionError as error:
-            pytest.skip(f"no network namespace can be made: {error}")
-        yield one
-    finally:
-        one.remove()
-
-
 def test_a_connection_that_is_dead_without_a_word_is_noticed(
-    tmp_path: Path, warm: MakeWarm, namespace: Namespace
+    tmp_path: Path, warm: MakeWarm, network: Network
 ) -> None:
-    server = FarRsyncd(tmp_path / "rsyncd", namespace, {"far": tmp_path / "nodes/far"})
+    server = Rsyncd(tmp_path / "rsyncd", {"far": tmp_path / "nodes/far"}, place=network)
     w = warm({"far": server.url("far"), "other": ""})
     server.start()
     try:
         w.daemon.start()
         before = w.until_warm()
         w.until_level()
-        namespace.swallow()
+        network.swallow()
         silent = "(no answer for .*|.*timed out.*)"
         w.until_title("far", f"{RETRY} {silent}, 0 behind")
         w.until_gone(before["far"]["tree"])
         w.change("file")
         w.until_arrived("other", "file")
         w.until_title("far", f"{RETRY} {silent}, 1 behind")
-        namespace.answer()
+        network.answer()
         w.until_level()
         w.until_warm()
     finally:

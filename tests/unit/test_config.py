@@ -28,7 +28,7 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
     assert taken == Config(
         path="conf.py",
         trees=(Tree(str(here / "a"), "/www", ()),),
-        nodes=(NodeSpec("h:", "h", constant(0), (), (), 300),),
+        nodes=(NodeSpec("h:", "h", constant(0), (), (), 300, rverify=86_400),),
         emask=frozenset(
             ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
         ),
@@ -40,6 +40,7 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
         rdelete=True,
         rguard=True,
         rwait=False,
+        ruser=None,
         logfile=None,
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
         pattern_files={},
@@ -117,10 +118,11 @@ def test_the_older_form_means_by_a_missing_slash_what_rsync_means(node: str, tar
 @pytest.mark.usefixtures("here")
 def test_a_node_overrides_the_file_or_adds_to_it() -> None:
     node = "{'node': 'h:', 'name': 'one', 'rspeed': 5, 'extra': '-z', 'rexcludes': ['x'], 'rtimeout': 7.5}"
-    taken = config(rnodes=f"[{node}, 'i:']", extra="['-v']", rspeed="9", rtimeout="8")
+    other = "{'node': 'i:', 'rverify': 60, 'rchecksum': True}"
+    taken = config(rnodes=f"[{node}, {other}]", extra="['-v']", rspeed="9", rtimeout="8")
     assert taken.nodes == (
-        NodeSpec("h:", "one", constant(5), ("-v", "-z"), filters.excludes(["x"]), 7.5),
-        NodeSpec("i:", "i", constant(9), ("-v",), (), 8),
+        NodeSpec("h:", "one", constant(5), ("-v", "-z"), filters.excludes(["x"]), 7.5, rverify=86_400),
+        NodeSpec("i:", "i", constant(9), ("-v",), (), 8, rverify=60, rchecksum=True),
     )
 
 
@@ -272,7 +274,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from([*SETTINGS, "wpath", "rpath", "zzz"]), VALUES, max_size=6))
 def test_arbitrary_values_end_in_a_config_or_in_mistakes(here: Path, values: dict[str, Any]) -> None:
     assert here.is_dir()

@@ -788,7 +788,11 @@ def happens(world: World, event: str, number: int) -> None:
             world.dispatch.offer(node.real)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     slots=st.integers(1, 4),
     cursors=st.lists(st.sampled_from([-1, 1]), min_size=NODES, max_size=NODES),

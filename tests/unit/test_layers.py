@@ -29,7 +29,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees"}),
+    "cli": frozenset({"handover"}),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
     "watcher": frozenset(
         {
             "directories",
@@ -45,7 +46,19 @@ PARTS: Mapping[str, frozenset[str]] = {
         }
     ),
     "worker": frozenset(
-        {"display", "line", "names", "spare", "spares", "standing", "task", "throttle", "transfer"}
+        {
+            "comparer",
+            "deletions",
+            "display",
+            "line",
+            "names",
+            "spare",
+            "spares",
+            "standing",
+            "task",
+            "throttle",
+            "transfer",
+        }
     ),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }

@@ -53,6 +53,23 @@ def test_a_name_that_is_still_what_it_was_goes_as_it_is(tree: Path, wire: bytes)
 @pytest.mark.parametrize(
     ("wire", "instead"),
     [
+        (b"gone", b"./"),
+        (b"d/gone", b"d/"),
+        (b"d/gone/", b"d/"),
+        (b"d/e/gone/with/all/below", b"d/e/"),
+        (b"d/e/f/file", b"d/e/f/file"),
+        (b"out/e", b"out"),
+    ],
+)
+def test_where_what_is_gone_may_not_be_listed_the_nearest_directory_is_relisted(
+    tree: Path, wire: bytes, instead: bytes
+) -> None:
+    assert look(str(tree), [wire, wire], nothing, list_missing=False).send == [instead]
+
+
+@pytest.mark.parametrize(
+    ("wire", "instead"),
+    [
         (b"out/e", b"out"),
         (b"out/e/", b"out"),
         (b"out/e/file", b"out"),

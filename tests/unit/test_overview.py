@@ -21,6 +21,7 @@ class World:
     """Nodes whose changes take long to count."""
 
     cost: float
+    name: str = "n"
     now: float = 1_000.0
     looks: int = 0
     halted: frozenset[int] = frozenset()
@@ -66,3 +67,26 @@ def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
         overview.show()
         w.now += 0.01
     assert looks * 0.6 <= w.looks <= looks * 1.2
+
+
+def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(process, "set_title", titles.append)
+    crashed = State(phase=Phase.DOWN, deaths=3, reason="worker ended with exit code 1")
+    worlds = [World(0, name=f"n{number}", state=crashed) for number in range(5)] + [World(0)]
+    w = worlds[-1]
+    nodes = {each.name: cast(Node, each) for each in worlds}
+    overview = Overview(
+        "f", nodes, cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w), 10.0, lambda: w.now
+    )
+    overview.show()
+    told = [f"n{number}: worker ended with exit code 1, 3 times in a row" for number in range(3)]
+    assert titles == [
+        f"inosync: master f [6 nodes: 5 retrying, 1 starting] 1 dirs, {'; '.join(told)}; 2 more"
+    ]
+    for each in worlds:
+        each.state = State(phase=Phase.IDLE)
+    overview.refresh()
+    w.now += 1
+    overview.show()
+    assert titles[-1] == "inosync: master f [6 nodes: 6 starting] 1 dirs"

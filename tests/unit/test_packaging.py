@@ -51,8 +51,9 @@ def test_what_the_package_imports_is_required() -> None:
 
 
 def test_what_the_tests_import_is_in_the_extra() -> None:
-    own = {"inosync", "support", "conftest", "bench"}
+    own = {"inosync", "support", "conftest", "bench", "chaos"}
     foreign = imported("tests") - set(sys.stdlib_module_names) - own
+    foreign = {{"xdist": "pytest-xdist"}.get(name, name) for name in foreign}
     options = setup()
     known = requirements(options["options"]["install_requires"])
     known |= requirements(options["options.extras_require"]["test"])

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -112,6 +112,8 @@ class World(Owner):
     told: list[tuple[Any, ...]] = field(default_factory=list)
     started: list[FakeTransfer] = field(default_factory=list)
     behave: Callable[[FakeTransfer], None] = lambda _transfer: None
+    refused: bytes = b""
+    """A line of an rsync's, if so, for which the next ones are called in another way."""
 
     def __post_init__(self) -> None:
         self._calls: dict[object, Callable[[], object]] = {}
@@ -169,6 +171,13 @@ class World(Owner):
 
     def chilled(self, reason: str, pause: float, news: bool) -> None:
         self.told.append(("chilled", reason, pause, news))
+
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        if self.refused not in lines:
+            return False
+        self.refused = b"nothing any more"
+        self.spares.renew(0.0)
+        return True
 
     def news(self) -> list[tuple[Any, ...]]:
         """What was told since the last time."""
@@ -330,6 +339,21 @@ def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
     assert world.last.far.closed
     assert not world.listens
     assert world.spares.take(1) is None
+
+
+def test_one_that_is_refused_for_how_it_was_called_is_replaced_and_the_node_is_not_away() -> None:
+    world = rested(trees=(1, 2), connected=False)
+    world.refused = b"I do not know that"
+    first = list(world.started)
+    for transfer in first:
+        transfer.fail(12, world.refused)
+    world.wait(1)
+    assert [transfer.tree for transfer in world.started[len(first) :]] == [1, 2]
+    assert world.news() == []
+    # But it is no way to begin again and again.
+    world.started[-1].fail(12, b"I do not know that")
+    world.wait(0.5)
+    assert [what[0] for what in world.news()] == ["unreached"]
 
 
 def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None:

@@ -18,6 +18,7 @@ from inosync.policy.command import (
     Settings,
     Verdict,
     batch_argv,
+    compare_argv,
     forbidden,
     full_argv,
     meaning,
@@ -25,6 +26,7 @@ from inosync.policy.command import (
     percent,
     shell_line,
     size,
+    told_code,
     too_long,
     verdict,
 )
@@ -43,7 +45,7 @@ def test_a_batch_reads_names_and_does_not_recurse() -> None:
         "--dirs",
         "--files-from=-",
         *DELETING,
-        "--modify-window=-1",
+        "--remote-option=--modify-window=-1",
         "--from0",
         "/srv/www/",
         "a.mirror.com:/srv/www/.",
@@ -56,13 +58,61 @@ def test_full_compares_everything_and_tells_its_progress() -> None:
         "-rlptgoD",
         "--files-from=-",
         "--delete",
-        "--modify-window=-1",
         "--info=progress2",
         "--outbuf=L",
+        "--remote-option=--modify-window=-1",
         "--from0",
         "/srv/www/",
         "a.mirror.com:/srv/www",
     )
+
+
+@pytest.mark.parametrize("target", ["/srv/copy", "rsync://a.mirror.com/www", "a.mirror.com::www"])
+def test_only_through_ssh_the_node_is_told_by_an_option_for_it_alone(target: str) -> None:
+    s = replace(PLAIN, target=target)
+    for argv in (batch_argv(s), full_argv(s), compare_argv(s, True)):
+        assert "--modify-window=-1" in argv
+
+
+def test_a_comparison_changes_nothing_and_tells_all() -> None:
+    s = replace(PLAIN, extra=("-zq", "--quiet", "-qe", "ssh", "-qT/tmp"))
+    assert compare_argv(s, True) == (
+        "/usr/bin/rsync",
+        "-rlptgoD",
+        "--files-from=-",
+        "--delete",
+        "--remote-option=--modify-window=-1",
+        *("-z", "-e", "ssh", "-T", "/tmp"),
+        "--checksum",
+        "--dry-run",
+        "--out-format=inosync:%i %n",
+        "--info=none",
+        "--from0",
+        "/srv/www/",
+        "a.mirror.com:/srv/www",
+    )
+    for rdelete in (False, "startup", "running"):
+        argv = compare_argv(replace(s, rdelete=rdelete), False)
+        assert not {"--delete", "--checksum"} & set(argv)
+
+
+def test_what_is_sent_anew_is_read_whatever_its_time_says() -> None:
+    argv = batch_argv(replace(PLAIN, extra=("--size-only",)), anew=True)
+    assert argv.index("--ignore-times") > argv.index("--size-only")
+    assert tuple(word for word in argv if word not in ("--ignore-times", "--size-only")) == batch_argv(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        (0, [], 0),
+        (0, [b"Deletions stopped due to --max-delete limit (2 skipped)"], 25),
+        (12, [b"Deletions stopped due to --max-delete limit (2 skipped)"], 12),
+        (0, [b"file has vanished: Deletions stopped due to --max-delete limit"], 0),
+    ],
+)
+def test_a_daemon_that_has_stopped_deletions_is_heard(code: int, said: list[bytes], expected: int) -> None:
+    assert told_code(code, said) == expected
 
 
 def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
@@ -107,6 +157,11 @@ def test_rdelete_says_which_of_the_two_delete(rdelete: bool | str, full: bool, b
     assert ("--delete" in full_argv(s)) is full
     assert all((option in batch_argv(s)) is batch for option in DELETING)
     assert ("--ignore-missing-args" in batch_argv(s)) is not batch
+    if batch:
+        # For a node that cannot take names that are gone: all but those.
+        argv = batch_argv(replace(s, list_missing=False))
+        assert [word for word in DELETING if word in argv] == ["--delete", "--force"]
+        assert "--ignore-missing-args" in argv
 
 
 @pytest.mark.parametrize(

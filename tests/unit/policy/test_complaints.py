@@ -436,6 +436,17 @@ UNEXPLAINED = b"rsync error: unexplained error (code 255) at io.c(232) [sender=3
             ],
             "failed to connect to h (1.2.3.4): Connection refused (111)",
         ),
+        (
+            [
+                b"@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r",
+                b"Host key for h has changed and you have requested strict checking.\r",
+                b"Host key verification failed.\r",
+                CLOSED,
+                UNEXPLAINED,
+            ],
+            "Host key for h has changed and you have requested strict checking.",
+        ),
+        ([b"Host key verification failed.\r", UNEXPLAINED], "Host key verification failed."),
         ([CLOSED, UNEXPLAINED], "connection unexpectedly closed (0 bytes received so far) [sender]"),
         ([UNEXPLAINED], "unexplained error"),
         (

@@ -28,6 +28,7 @@ OLD = Config(
     rdelete=True,
     rguard=True,
     rwait=False,
+    ruser=None,
     logfile=None,
     rundir="/run/inosync",
     pattern_files={},

@@ -14,6 +14,7 @@ from inosync.policy.lifecycle import (
     CRASH_FIRST,
     CRASH_LONGEST,
     STEADY,
+    TOLD,
     Action,
     Completed,
     Died,
@@ -26,16 +27,21 @@ from inosync.policy.lifecycle import (
     Readied,
     Resumed,
     Sent,
+    Silent,
     State,
     StopWanted,
     TryFailed,
     Verdict,
     Wake,
+    is_told,
     step,
+    trouble,
     verdict,
 )
 
 FORK, CLEAN, OFFER, CONFIRM = Action.FORK, Action.CLEAN, Action.OFFER, Action.CONFIRM
+KILL = Action.KILL
+SILENT = Silent("worker did not answer")
 
 
 def crash(now: float) -> Died:
@@ -197,6 +203,49 @@ def follow(history: Sequence[Then]) -> State:
             id="a worker that dies before it reports has a successor",
         ),
         pytest.param(
+            [
+                *WITH_BATCH,
+                Then(SILENT, Phase.KILLED, (KILL,)),
+                Then(SILENT, Phase.KILLED),
+                Then(Wake(10_000), Phase.KILLED),
+                Then(Readied(), Phase.KILLED),
+                Then(TryFailed(1, "no", 600), Phase.KILLED),
+                Then(Sent(1, False), Phase.KILLED),
+                Then(crash(10_000), Phase.DOWN, (CLEAN,)),
+                Then(SILENT, Phase.DOWN),
+                Then(Wake(10_060), Phase.STARTING, (FORK,)),
+            ],
+            id="one that hangs is killed once, and has a successor when it is gone, however late that is",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(SILENT, Phase.KILLED, (KILL,)),
+                Then(Completed(), Phase.KILLED, (CONFIRM,)),
+                Then(crash(101), Phase.DOWN, (CLEAN,)),
+            ],
+            id="what it had reported before it hung counts",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(StopWanted(), Phase.STOPPING),
+                Then(SILENT, Phase.STOPPING, (KILL,)),
+                Then(crash(101), Phase.STOPPED, (CLEAN,)),
+                Then(SILENT, Phase.STOPPED),
+            ],
+            id="one that hangs when it is told to end is killed",
+        ),
+        pytest.param(
+            [
+                *WITH_BATCH,
+                Then(SILENT, Phase.KILLED, (KILL,)),
+                Then(StopWanted(), Phase.STOPPING),
+                Then(crash(101), Phase.STOPPED, (CLEAN,)),
+            ],
+            id="one that is not wanted any more when it is gone has no successor",
+        ),
+        pytest.param(
             [*WITH_BATCH, Then(StopWanted(), Phase.STOPPING), Then(crash(101), Phase.STOPPED, (CLEAN,))],
             id="stopped with a batch",
         ),
@@ -275,6 +324,44 @@ def test_a_batch_that_came_through_ends_a_crash_loop() -> None:
     assert state.wake - 101 == pytest.approx(CRASH_FIRST)
 
 
+def test_why_it_was_killed_is_known_until_another_one_has_come_through() -> None:
+    state = follow([*WITH_BATCH, Then(SILENT, Phase.KILLED, (KILL,))])
+    assert trouble(state) == "worker did not answer, and is not gone yet"
+    state, _ = step(state, crash(200))
+    assert (state.silences, trouble(state)) == (1, "worker did not answer")
+    for event in (Wake(300), Readied()):
+        state, _ = step(state, event)
+    assert trouble(state) == ""  # it works, and has nothing to do
+    state, _ = step(state, Sent(1, False))
+    assert trouble(state) == "worker did not answer"
+    again, _ = step(state, SILENT)
+    assert again.silences == 2
+    failed, _ = step(state, TryFailed(1, "refused", 400))
+    failed, _ = step(failed, Wake(400))
+    assert trouble(failed) == ""  # that has another reason, which its own title tells
+    state, _ = step(state, Completed())
+    assert (state.silences, trouble(state)) == (0, "")
+
+
+def test_a_worker_that_dies_by_itself_was_not_silent() -> None:
+    state = State(phase=Phase.BUSY, silences=3)
+    state, _ = step(state, crash(100))
+    assert (state.silences, state.reason) == (0, "worker killed by signal 9")
+
+
+def test_a_crash_loop_is_named_with_its_count_and_does_not_fill_the_log() -> None:
+    state, now, told = State(), 0.0, 0
+    while now < 24 * 3600:
+        state, _ = step(state, Wake(now))
+        state, _ = step(state, crash(now))
+        told += is_told(state.deaths)
+        assert "killed by signal 9" in trouble(state)
+        now = state.wake
+    assert trouble(state) == f"worker killed by signal 9, {state.deaths} times in a row"
+    assert all(map(is_told, range(1, TOLD + 1)))
+    assert TOLD < told < 200
+
+
 # Any history ---------------------------------------------------------------------------------------------
 
 times = st.floats(0, 10_000, allow_nan=False)
@@ -289,9 +376,10 @@ events = st.one_of(
     st.builds(Missed, st.integers(1, 99), st.text(max_size=3), times),
     st.just(Found()),
     st.just(Completed()),
+    st.just(SILENT),
     st.builds(Died, times, st.text(max_size=3), st.floats(0, 1, exclude_max=True)),
 )
-LIVING = (Phase.STARTING, Phase.IDLE, Phase.BUSY, Phase.WAITING, Phase.AWAY, Phase.STOPPING)
+LIVING = (Phase.STARTING, Phase.IDLE, Phase.BUSY, Phase.WAITING, Phase.AWAY, Phase.KILLED, Phase.STOPPING)
 
 
 @given(history=st.lists(events, max_size=30))
@@ -321,6 +409,8 @@ def test_no_phase_is_a_dead_end(history: list[Event]) -> None:
         state, actions = step(state, event)
         if before is Phase.AWAY and isinstance(event, Found):
             assert (state.phase, actions) == (Phase.IDLE, (Action.OFFER,))
+        elif isinstance(event, Silent):
+            assert (KILL in actions) == (before not in (Phase.DOWN, Phase.KILLED))
         elif isinstance(event, Missed | Found | Resumed):
             assert not actions
         # From wherever it is, the event that its phase waits for leads on.
@@ -331,6 +421,7 @@ def test_no_phase_is_a_dead_end(history: list[Event]) -> None:
             Phase.BUSY: (Completed(), Phase.IDLE),
             Phase.WAITING: (Resumed(), Phase.BUSY),
             Phase.AWAY: (Found(), Phase.IDLE),
+            Phase.KILLED: (crash(0), Phase.DOWN),
         }
         following, phase = leads_on[state.phase]
         assert step(state, following)[0].phase is phase
@@ -356,6 +447,7 @@ FULL = State(phase=Phase.BUSY, full=True)
 WAITING = State(phase=Phase.WAITING, attempt=1)
 AWAY = State(phase=Phase.AWAY, attempt=1)
 CRASHED = State(phase=Phase.DOWN, deaths=1)
+KILLED = State(phase=Phase.KILLED, silences=1)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +473,8 @@ CRASHED = State(phase=Phase.DOWN, deaths=1)
         (AWAY, 100, True, False, True, Verdict.RETRYING),
         (AWAY, 0, False, True, True, Verdict.HALTED),
         (CRASHED, 0, False, False, True, Verdict.RETRYING),
+        (KILLED, 0, False, False, True, Verdict.RETRYING),
+        (KILLED, 0, False, True, False, Verdict.HALTED),
         (State(), 0, False, False, False, Verdict.STARTING),
         (State(phase=Phase.STARTING), 0, False, False, False, Verdict.STARTING),
         (State(phase=Phase.STARTING), 0, False, False, True, Verdict.STARTING),

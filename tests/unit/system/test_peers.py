@@ -18,7 +18,7 @@ from inosync.system import peers as peers_module
 from inosync.system.loop import Loop
 from inosync.system.peers import KEEPALIVE, Peers
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -31,7 +31,7 @@ def in_child(run: Callable[[], object]) -> str:
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
         told = stream.read().decode()
-    child.join(30)
+    child.join(60)
     assert child.exitcode == 0
     return told
 
@@ -84,13 +84,13 @@ def test_a_holder_that_was_killed_holds_nothing(path: str) -> None:
     child = process.fork(hold, "holder")
     assert child.pid is not None
     try:
-        until(lambda: os.path.exists(path) and "mortal" in Path(path).read_text(), 30, "the holder")
+        until(lambda: os.path.exists(path) and "mortal" in Path(path).read_text(), 60, "the holder")
         with pytest.raises(Locked) as raised:
             PidFile(path, "second")
         assert raised.value.pid == child.pid
     finally:
         os.kill(child.pid, signal.SIGKILL)
-        child.join(30)
+        child.join(60)
     assert os.path.exists(path)
     held = PidFile(path, "successor")
     assert Path(path).read_text() == f"{os.getpid()}\nsuccessor\n"
@@ -109,10 +109,10 @@ def test_a_child_that_outlives_the_holder_does_not_hold_it(path: str) -> None:
     assert pid is not None
     survivors: list[int] = []
     try:
-        survivors = until(lambda: process.children(pid), 30, "the survivor")
+        survivors = until(lambda: process.children(pid), 60, "the survivor")
         os.kill(pid, signal.SIGKILL)
         # Not join: the survivor has the other end of the pipe at which that waits.
-        until(lambda: child.exitcode is not None, 30, "the end of the holder")
+        until(lambda: child.exitcode is not None, 60, "the end of the holder")
         assert in_child(lambda: PidFile(path, "next").path) == repr(path)
     finally:
         process.send(survivors, signal.SIGKILL)

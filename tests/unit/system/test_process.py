@@ -110,7 +110,7 @@ def test_children_and_families_are_found(started: list[procs.Process]) -> None:
         fork_and_pause(2)
 
     first = child(started, two_more)
-    until(lambda: len(process.children(first)) == 2, 30, "the grandchildren")
+    until(lambda: len(process.children(first)) == 2, 60, "the grandchildren")
     found = process.family(first)
     started += [status for pid in found[1:] if (status := procs.look(pid))]
     assert found[0] == first
@@ -143,7 +143,7 @@ def test_what_processes_read_and_write_is_counted(started: list[procs.Process], 
     os.close(reader)
     before = process.io_total([pid])
     os.write(writer, b"x" * 10_000)
-    until(lambda: process.io_total([pid]) >= before + 20_000, 30, "the copy")
+    until(lambda: process.io_total([pid]) >= before + 20_000, 60, "the copy")
     os.close(writer)
     assert process.io_total([pid, os.getpid()]) > process.io_total([pid])
     assert process.io_total([]) == 0
@@ -181,13 +181,13 @@ def test_a_client_is_cut_off_when_the_other_end_of_its_connection_is_closed(
         far.sendall(b"something to read is no end")
         assert not process.is_cut_off(client.pid)
         far.close()
-        until(lambda: process.is_cut_off(client.pid), 30, "the end to be seen")
+        until(lambda: process.is_cut_off(client.pid), 60, "the end to be seen")
         client.kill()
 
 
 def test_a_client_with_neither_child_nor_connection_is_cut_off(started: list[procs.Process]) -> None:
     parent = child(started, lambda: fork_and_pause(1))
-    until(lambda: process.children(parent), 30, "the child")
+    until(lambda: process.children(parent), 60, "the child")
     started += procs.family(process.children(parent))
     assert not process.is_cut_off(parent)
     with holder(started) as alone:
@@ -210,11 +210,11 @@ def test_a_group_is_signalled_as_one(started: list[procs.Process]) -> None:
         fork_and_pause(1)
 
     leader = child(started, lead)
-    until(lambda: process.children(leader), 30, "the member")
+    until(lambda: process.children(leader), 60, "the member")
     members = [status for pid in process.family(leader) if (status := procs.look(pid))]
     started += members[1:]
     process.send_group(leader, signal.SIGKILL)
-    until(lambda: not any(procs.alive(member) for member in members), 30, "the end of the group")
+    until(lambda: not any(procs.alive(member) for member in members), 60, "the end of the group")
 
 
 def test_descriptors_are_closed_and_those_that_are_not_open_are_fine() -> None:
@@ -289,6 +289,9 @@ def test_a_program_ends_with_whoever_started_it_however_that_ends(
 
     def start() -> None:
         os.close(reader)
+        if number != signal.SIGKILL:  # whoever runs the tests may have ignored it
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         program = process.spawn(SLEEP)
         os.write(writer, b"%d\n" % program.pid)
         while True:
@@ -299,10 +302,12 @@ def test_a_program_ends_with_whoever_started_it_however_that_ends(
     with os.fdopen(reader, "rb") as stream:
         program = procs.look(int(stream.readline()))
     assert program is not None
-    started += procs.family([program.pid])
+    # With its child, which it leaves behind.
+    started += until(lambda: f[1:] if len(f := procs.family([program.pid])) == 2 else [], 60, "the program")
+    started.append(program)
     assert procs.alive(program)
     os.kill(parent, number)
-    until(lambda: not procs.alive(program), 30, "the end of the program")
+    until(lambda: not procs.alive(program), 60, "the end of the program")
 
 
 def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[procs.Process]) -> None:
@@ -316,7 +321,73 @@ def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[proc
     assert os.WTERMSIG(status) == signal.SIGUSR1
 
 
+def test_a_program_that_is_stopped_ends_with_whoever_started_it(started: list[procs.Process]) -> None:
+    reader, writer = os.pipe()
+
+    def start() -> None:
+        os.close(reader)
+        program = process.spawn(SLEEP)
+        os.kill(program.pid, signal.SIGSTOP)
+        os.write(writer, b"%d\n" % program.pid)
+        signal.pause()
+
+    parent = child(started, start)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        program = procs.look(int(stream.readline()))
+    assert program is not None
+    started.append(program)
+    os.kill(parent, signal.SIGKILL)
+    until(lambda: not procs.alive(program), 30, "the end of the program")
+
+
+def test_a_child_that_is_abandoned_is_not_waited_for() -> None:
+    text = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which it would be sent at the end, and waited for
+child = process.fork(signal.pause, "hangs")
+process.abandon(child)
+process.abandon(None)
+print(child.pid, flush=True)
+"""
+    with script(text) as running:
+        assert running.stdout is not None
+        left = procs.look(int(running.stdout.readline()))
+        assert left is not None
+        try:
+            assert running.wait(60) == 0
+            assert procs.alive(left)
+        finally:
+            procs.send(left, signal.SIGKILL)
+
+
 # Orphans -------------------------------------------------------------------------------------------------
+
+
+def test_a_family_is_ended_whatever_its_members_are_doing() -> None:
+    text = """
+import time
+process.adopt_orphans()
+def lead():
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    signal.pause()
+leaders = [process.fork(lead, "leader") for _ in range(3)]
+deadline = time.monotonic() + 30
+while len(family := process.family(os.getpid())) < 7 and time.monotonic() < deadline:
+    time.sleep(0.01)
+os.kill(leaders[0].pid, signal.SIGKILL)
+process.end_family(30)
+assert len(family) == 7
+assert process.family(os.getpid()) == [os.getpid()]
+print("good")
+process.leave(0)
+"""
+    with script(text) as running:
+        assert running.stdout is not None
+        assert running.stdout.read().splitlines()[-1:] == [b"good"]
+        assert running.wait(60) == 0
 
 
 def test_what_a_dead_child_left_behind_is_killed_and_collected_and_the_known_live() -> None:

@@ -108,6 +108,20 @@ def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> 
     assert worker.get() == Note("ok", 1, "", "")
 
 
+def test_what_the_other_side_has_not_taken_is_seen_without_its_help(pair: Pair) -> None:
+    master, worker = pair
+    sizes = []
+    for number in range(3):
+        before = master.written
+        master.put(Note("ok", number, "", "x" * number))
+        sizes.append(master.written - before)
+    for left in (sizes, sizes[1:], sizes[2:], []):
+        assert process.unread(master.outlet) == sum(left)
+        worker.get()
+    fill(master, b"x" * 4000)
+    assert process.unread(master.outlet) == master.written - sum(sizes)
+
+
 def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> None:
     master, worker = pair
     inherited = master.descriptors()
@@ -127,9 +141,9 @@ def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> 
     worker.close()
     for i in range(20):
         master.put(Note("ok", i, "", ""))
-        assert until(master.get, 30, "an answer") == ("echo", Note("ok", i, "", ""))
+        assert until(master.get, 60, "an answer") == ("echo", Note("ok", i, "", ""))
     master.close()
-    child.join(30)
+    child.join(60)
     assert child.exitcode == 42
 
 
@@ -140,7 +154,7 @@ def test_the_death_of_a_worker_is_seen_at_the_queue(pair: Pair) -> None:
     assert child.pid is not None
     assert master.get() is None
     os.kill(child.pid, signal.SIGKILL)
-    child.join(30)
+    child.join(60)
     assert waiting(master)
     with pytest.raises(QueueError):
         master.get()
@@ -158,4 +172,4 @@ def test_a_stopped_worker_makes_the_master_wait_for_nothing(pair: Pair) -> None:
         assert master.get() is None
     finally:
         os.kill(child.pid, signal.SIGKILL)
-        child.join(30)
+        child.join(60)

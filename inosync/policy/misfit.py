@@ -1,0 +1,48 @@
+"""What an rsync that is too old says, or one that is broken: which it is, and what helps.
+
+The texts are those of a node's rsync 3.2.3 without the option, and of 3.5.0 with the check of 3.4.3 put back
+(RsyncProject/rsync, issue 910). With a daemon they come in exit 2 or 4, through a shell in 2 or 12, and in
+others where the protocol is older than 31: so it is the text that counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+DELETE_MISSING = b"--delete-missing-args"
+
+_UNKNOWN = re.compile(rb"rsync: (?P<remote>on remote machine: )?(?P<option>-[\w-]+)(?:=.*)?: unknown option")
+# 3.4.3 takes the mode that means "this is gone" for none.
+_MODE_OF_MISSING = re.compile(rb"(?:rsync: )?invalid file mode 00 for .* \[\w+\]")
+_VERSION = re.compile(rb"rsync error: .* \[\w+=(\d[\w.-]*)\]")
+
+
+def reason(lines: Sequence[bytes]) -> str:
+    """What is wrong with whose rsync, for the operator; "" if it is not that."""
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        whose = "the node's rsync"
+        if unknown := _UNKNOWN.fullmatch(stripped):
+            whose = whose if unknown["remote"] else "rsync"
+            option = unknown["option"].decode("ascii", "replace")
+            return f"{whose}{_version(lines[number:])} does not know {option}: a newer one is needed"
+        if _MODE_OF_MISSING.fullmatch(stripped):
+            option = DELETE_MISSING.decode("ascii")
+            return f"{whose}{_version(lines[number:])} is broken in {option}: another one is needed"
+    return ""
+
+
+def refuses_missing(lines: Sequence[bytes]) -> bool:
+    """Whether a batch failed since no names may be listed that are gone (``Settings.list_missing``)."""
+    for line in lines:
+        unknown = _UNKNOWN.fullmatch(line.strip())
+        if (unknown and unknown["option"] == DELETE_MISSING) or _MODE_OF_MISSING.fullmatch(line.strip()):
+            return True
+    return False
+
+
+def _version(lines: Sequence[bytes]) -> str:
+    """ " 3.1.0", of the one who ended first: the other one ends for that reason."""
+    found = next((found for line in lines if (found := _VERSION.fullmatch(line.strip()))), None)
+    return f" {found[1].decode('ascii', 'replace')}" if found else ""

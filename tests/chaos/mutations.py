@@ -1,0 +1,327 @@
+"""The code is broken on purpose, in one place after the other: the suite has to turn red for each.
+
+    python tests/chaos/mutations.py [-l] [WORD ...]
+
+copies the checkout to a temporary directory for each mutation (those with a WORD in their name, by default
+all), breaks it, and runs the tests that should notice. First these tests have to be green without one. Prints
+a table; the exit code is 1 if a mutation survives, or does not apply any more. ``-l`` only lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NEEDED = ("inosync", "tests", "bin", "conf", "setup.cfg", "pyproject.toml", "README.rst", "CHANGES.rst")
+"""What the tests need of the checkout, as far as it is there."""
+FAILED = 1
+"""pytest's exit code for tests that failed; the greater ones mean that they could not be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """``old`` is in ``file`` exactly once; with ``new`` in its place, one of ``tests`` has to fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str:
+        """The broken text; ValueError if it does not apply."""
+        count = text.count(self.old)
+        if count != 1:
+            raise ValueError(f"{self.name}: in {self.file} {count} times: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+NODE = ("tests/unit/test_node.py",)
+JOURNAL = ("tests/unit/policy/test_journal.py",)
+WATCHER = ("tests/unit/test_watcher.py",)
+NAMES = ("tests/unit/test_names.py",)
+FAULTS = "tests/system/test_faults.py"
+LOST = "tests/system/test_lost_trees.py"
+
+MUTATIONS = (
+    # The books
+    Mutation(
+        "the cursor moves when a batch is sent",
+        "inosync/node.py",
+        "        self.batch, self._upto, self._since = batch, upto, since\n",
+        "        self.batch, self._upto, self._since = batch, upto, since\n        self.cursor = upto\n",
+        NODE,
+    ),
+    Mutation(
+        "what was due is not due again when its worker dies with it",
+        "inosync/node.py",
+        "                self.due.setdefault(change, due)\n            self._trying = {}\n",
+        "                pass\n            self._trying = {}\n",
+        NODE,
+    ),
+    Mutation(
+        "the report of an old batch is accepted",
+        "inosync/node.py",
+        "case Done() if self.batch is not None and report.batch == self.batch.id:",
+        "case Done() if self.batch is not None:",
+        NODE,
+    ),
+    Mutation(
+        "what was held back is not due",
+        "inosync/node.py",
+        '            self.due.setdefault(Change(tree, b"", Kind.TREE), later)\n',
+        "            pass\n",
+        NODE,
+    ),
+    Mutation(
+        "the journal forgets what the slowest node has not confirmed",
+        "inosync/master.py",
+        "self._journal.forget(int(min(*cursors, self._verification.cursor)))\n",
+        "self._journal.forget(max(cursors))\n",
+        (f"{FAULTS}::test_changes_made_while_a_node_fails_are_all_there_afterwards",),
+    ),
+    Mutation(
+        "a cursor that has fallen off the journal is taken for a good one",
+        "inosync/policy/journal.py",
+        "        self.floor = entry.position\n",
+        "",
+        JOURNAL,
+    ),
+    Mutation(
+        "a relist swallows what is recorded below subdirectories",
+        "inosync/policy/journal.py",
+        "self._swallow(key, everything=kind is Kind.TREE)",
+        "self._swallow(key, everything=True)",
+        JOURNAL,
+    ),
+    Mutation(
+        "what is gone swallows what has the same beginning, and is newer",
+        "inosync/policy/journal.py",
+        "        self._remove((tree, path))\n        self.record(Change(tree, path, Kind.NAME), now)\n",
+        "        self._remove((tree, path))\n"
+        '        self._swallow((tree, path.rpartition(b"/")[0]), everything=True)\n'
+        "        self.record(Change(tree, path, Kind.NAME), now)\n",
+        JOURNAL,
+    ),
+    # What has changed
+    Mutation(
+        "an overflow of the kernel's queue is ignored",
+        "inosync/watcher.py",
+        "            self._walker.rescan()\n",
+        "",
+        WATCHER,
+    ),
+    Mutation(
+        "after an overflow the trees are walked and no node is compared",
+        "inosync/master.py",
+        "        if self._guard.found(tree):\n            self._compare(tree, self._nodes, now)\n",
+        "        if self._guard.found(tree) and self._watcher.overflows == 0:\n"
+        "            self._compare(tree, self._nodes, now)\n",
+        ("tests/system/test_overflow.py",),
+    ),
+    Mutation(
+        "a new directory is watched and not listed",
+        "inosync/visitor.py",
+        "        if not root.quiet:\n            self._sink.record(",
+        "        if False:\n            self._sink.record(",
+        WATCHER,
+    ),
+    Mutation(
+        "a directory that was moved here is not walked",
+        "inosync/watcher.py",
+        "            kid = moved or Directory(name, None)\n            directory.attach(kid, name)\n"
+        "            self._walker.walk(kid)\n",
+        "            kid = moved or Directory(name, None)\n            directory.attach(kid, name)\n",
+        WATCHER,
+    ),
+    # What is sent
+    Mutation(
+        "a halted tree is sent",
+        "inosync/dispatch.py",
+        "        wanted = [tree for tree in node.trees if tree not in self.gate.halted]\n",
+        "        wanted = list(node.trees)\n",
+        ("tests/unit/test_dispatch.py",),
+    ),
+    Mutation(
+        "the root is not looked at before it is sent",
+        "inosync/dispatch.py",
+        "            if not all(self.gate.check(part.tree) for part in parts):\n",
+        "            if not parts:\n",
+        ("tests/unit/test_dispatch.py",),
+    ),
+    Mutation(
+        "the guard is ignored by the worker",
+        "inosync/worker.py",
+        "            if not task.may_begin(settings, self._job.excluded[tree]):\n",
+        "            if not task.may_begin(settings, self._job.excluded[tree]) and False:\n",
+        (f"{LOST}::test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root",),
+    ),
+    Mutation(
+        "a root that is not what it has to be is good",
+        "inosync/standing.py",
+        "    if source is None:\n",
+        "    if source is None or source.identity:\n",
+        ("tests/unit/test_standing.py",),
+    ),
+    Mutation(
+        "an rsync is not asked where it stands",
+        "inosync/worker.py",
+        "        return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)\n",
+        "        return True\n",
+        (
+            f"{LOST}::test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root",
+        ),
+    ),
+    Mutation(
+        "the rules are not applied to the directories above a name",
+        "inosync/names.py",
+        "        if self._excluded(path, is_directory):\n"
+        "            return self._excluded_now(path, is_directory)\n"
+        "        return is_listed or",
+        "        return is_listed or",
+        NAMES,
+    ),
+    Mutation(
+        "what lies below something that is no directory any more is sent",
+        "inosync/names.py",
+        "        return is_listed or Change(0, path, Kind.NAME)\n",
+        "        return True\n",
+        NAMES,
+    ),
+    Mutation(
+        "an rsync that waits in the old root is used for the new one",
+        "inosync/spare.py",
+        "            return os.path.samestat(self._transfer.source, os.stat(source))\n",
+        "            return True\n",
+        ("tests/system/test_spare.py",),
+    ),
+    # What came of it
+    Mutation(
+        "death by a signal is a success",
+        "inosync/policy/command.py",
+        "    return _VERDICTS.get(code, Verdict.RETRY)\n",
+        "    return _VERDICTS.get(max(code, 0), Verdict.RETRY)\n",
+        ("tests/unit/policy/test_command.py",),
+    ),
+    Mutation(
+        "exit 24 is a success",
+        "inosync/policy/command.py",
+        "24: Verdict.PARTIAL, ",
+        "24: Verdict.OK, ",
+        ("tests/unit/policy/test_command.py",),
+    ),
+    Mutation(
+        "what rsync complains of with exit 23 is done",
+        "inosync/policy/outcome.py",
+        "due=(due_part,) if due else ()",
+        "due=()",
+        ("tests/unit/policy/test_outcome.py",),
+    ),
+    Mutation(
+        "what a worker could not transfer at all is done",
+        "inosync/worker.py",
+        "        if outcome.retry is not None:\n            task.failed(",
+        "        if outcome.retry is not None and code == 0:\n            task.failed(",
+        (f"{FAULTS}::test_it_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
+    ),
+    # The processes
+    Mutation(
+        "a worker that takes no orders is left as it is",
+        "inosync/watchdog.py",
+        '                node.give_up(f"worker did not answer for {after.seconds:.0f} s")\n',
+        "                pass\n",
+        ("tests/unit/test_watchdog.py",),
+    ),
+    Mutation(
+        "workers are blamed for the time in which the master was stopped",
+        "inosync/policy/silence.py",
+        "min(max(now - before.looked, 0.0), GAP)",
+        "max(now - before.looked, 0.0)",
+        ("tests/unit/policy/test_silence.py",),
+    ),
+    Mutation(
+        "a worker that dies has no successor",
+        "inosync/node.py",
+        "            self._work.at(self.state.wake, self.wake)\n",
+        "            pass\n",
+        NODE,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the tests say of a copy."""
+
+    code: int
+    """pytest's exit code."""
+    test: str
+    """The first that failed, or the last line if none did."""
+    seconds: float
+
+
+def broken(mutation: Mutation, checkout: Path = CHECKOUT) -> str:
+    """The text of the mutation's file as it would be; ValueError or OSError if it does not apply."""
+    return mutation.applied((checkout / mutation.file).read_text())
+
+
+def run(mutation: Mutation | None, tests: Iterable[str]) -> Found:
+    """Run tests in a copy of the checkout, with the mutation if there is one."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="inosync-mutation-") as home:
+        copy = Path(home)
+        for name in NEEDED:
+            source = CHECKOUT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy2(source, copy / name)
+        if mutation is not None:
+            (copy / mutation.file).write_text(broken(mutation))
+        argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        done = subprocess.run(argv, cwd=copy, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?([^/\s]+?\.py::.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    last = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[-1]
+    return Found(done.returncode, failed[1] if failed else last, time.monotonic() - began)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("words", metavar="WORD", nargs="*", help="only mutations with this in their names")
+    parser.add_argument("-l", "--list", action="store_true", help="only list them")
+    options = parser.parse_args(arguments)
+    wanted = [one for one in MUTATIONS if all(word in one.name for word in options.words)]
+    for mutation in wanted:
+        broken(mutation)
+        if options.list:
+            print(f"{mutation.name}: {mutation.file}")
+    if options.list:
+        return 0
+    tests = sorted({test for mutation in wanted for test in mutation.tests})
+    whole = run(None, tests)
+    print(f"{'none':66} {whole.seconds:6.1f} s  {'green' if whole.code == 0 else whole.test}", flush=True)
+    if whole.code:
+        return 1
+    survivors = 0
+    for mutation in wanted:
+        found = run(mutation, mutation.tests)
+        red = found.code == FAILED
+        survivors += not red
+        told = f"red: {found.test}" if red else f"SURVIVES: {found.test} (exit {found.code})"
+        print(f"{mutation.name:66} {found.seconds:6.1f} s  {told}", flush=True)
+    print(f"{len(wanted)} mutations, {survivors} survive")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Faults of nodes: down, hung, read-only, full, and an rsync that fails on the way to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from functools import partial
+
+from support.procs import Server
+from support.rsyncd import Rsyncd
+
+from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
+from chaos.late import end_orphans
+from chaos.world import Node, World
+
+FAILURES = {
+    **{f"exits with {code}": f"exit {code}" for code in (1, 2, 5, 10, 11, 12, 23, 24, 25, 30, 35, 99, 255)},
+    "hangs": "exec sleep 1000",
+    "hangs and ignores SIGTERM": "trap '' TERM; exec sleep 1000",
+    "dies by SIGKILL": "kill -KILL $$",
+    "stops itself": "kill -STOP $$",
+    "leaves a child": "sleep 1000 & exit 12",
+    "reads its names and forgets them": "cat | head -c 10; exit 23",
+    "is slow": "sleep 1",
+    "fails half of the time": "[ $(($$ % 2)) = 0 ] || exit 12",
+}
+
+
+def _with_server(world: World, draw: Draw, kind: type[Server] = Server) -> tuple[Node, Server]:
+    node = draw.among([node for node in world.nodes.values() if isinstance(node.server, kind)])
+    assert node.server is not None
+    return node, node.server
+
+
+def down(world: World, draw: Draw) -> Happened:
+    """Nobody listens there."""
+    node, server = _with_server(world, draw)
+    resource = free(world, f"server of {node.name}")
+    way, end = draw.one_of([("politely", server.stop), ("by a power failure", server.kill)])
+    end()
+    return _of(node, resource, server.start, way)
+
+
+def hung(world: World, draw: Draw) -> Happened:
+    """The kernel there takes connections, and nothing answers."""
+    node, server = _with_server(world, draw)
+    resource = free(world, f"server of {node.name}")
+    server.pause()
+
+    def resume() -> None:
+        if not world.late_writers:
+            end_orphans(server)
+        server.resume()
+
+    return _of(node, resource, resume)
+
+
+def drop(world: World, draw: Draw) -> Happened:
+    """All connections end, and new ones are taken."""
+    node, server = _with_server(world, draw)
+    if not server.running:
+        raise Impossible(f"{node.name} is down")
+    server.drop()
+    return Once(frozenset({node.name}), node.name)
+
+
+def read_only(world: World, draw: Draw) -> Happened:
+    """An rsync daemon that lets nobody write, from the next connection on."""
+    node, server = _with_server(world, draw, Rsyncd)
+    assert isinstance(server, Rsyncd)
+    return _changed(world, node, server, "read only = no", "read only = yes")
+
+
+def crowded(world: World, draw: Draw) -> Happened:
+    """An rsync daemon that has no place for another connection."""
+    node, server = _with_server(world, draw, Rsyncd)
+    assert isinstance(server, Rsyncd)
+    return _changed(world, node, server, "max connections = 0", "max connections = 1")
+
+
+def _changed(world: World, node: Node, server: Rsyncd, before: str, after: str) -> Happened:
+    def write(text: str) -> None:
+        fresh = server.config.with_name("new")
+        fresh.write_text(text)
+        fresh.rename(server.config)
+
+    resource = free(world, f"module of {node.name}")
+    text = server.config.read_text()
+    assert before in text, text
+    write(text.replace(before, after))
+    return _of(node, resource, partial(write, text))
+
+
+def failing(world: World, draw: Draw) -> Happened:
+    """An rsync that does something else, whenever it is started for the node."""
+    node = draw.among(list(world.nodes.values()))
+    resource = free(world, f"rsync of {node.name}")
+    name, shell = draw.one_of(list(FAILURES.items()))
+    world.rsync.fault(node.name, shell)
+    return _of(node, resource, partial(world.rsync.mend, node.name), name)
+
+
+def full(world: World, _draw: Draw) -> Happened:
+    """No space left."""
+    if not world.mounted:
+        raise Impossible("nobody may mount here")
+    resource = free(world, "disk")
+    filler = world.disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        # What is left of the last piece is filled as well: a write that has no room for all takes a part.
+        while True:
+            file.write(bytes(1 << 20))
+    assert os.statvfs(world.disk).f_bavail == 0
+    return Lasting(resource, filler.unlink, frozenset({"small"}))
+
+
+def _of(node: Node, resource: str, heal: Callable[[], None], told: str = "") -> Lasting:
+    name = node.name
+    return Lasting(resource, heal, frozenset({name}), f"{name}: {told}" if told else name)
+
+
+KINDS = [
+    Kind("node down", 8, down),
+    Kind("node hung", 6, hung),
+    Kind("connections cut", 5, drop),
+    Kind("module read-only", 3, read_only),
+    Kind("module crowded", 2, crowded),
+    Kind("rsync fails", 10, failing),
+    Kind("disk full", 4, full),
+]

@@ -1,0 +1,231 @@
+"""More hostile changes than ``support.churn`` makes: those that come in bursts, take their time, or cross
+from one wpath to the other."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+
+from support.churn import DEEPEST, FILE, Churn, count_of, join, listing, remove, type_of
+
+MOST = 1500
+"""Entries that a tree may have; what is more is removed again, the largest directories first."""
+COUNTED = 40
+"""Operations between two looks at how many there are."""
+BURST = (200, 1000, 3000)
+"""Files that are made at once."""
+_RENAME_EXCHANGE = 2
+
+
+class Storm(Churn):
+    """Hostile changes of one wpath, some of which move things to ``partner``, which is another one.
+
+    What takes its time goes on by one piece with each operation, so that it depends on no clock. Files with
+    more than one name are made only with ``hard_links``.
+    """
+
+    def __init__(self, root: bytes, seed: int, outside: bytes, partner: bytes, hard_links: bool) -> None:
+        super().__init__(root, seed, outside)
+        self.done: Counter[str] = Counter()
+        """How often each operation was done; what could not be done does not count."""
+        self._partner = partner
+        self._lasting: list[Iterator[None]] = []
+        more = [
+            (6, self._write_slowly),
+            (4, self._replace_often),
+            (5, self._move_across),
+            (4, self._rewrite_again_and_again),
+            (3, self._exchange),
+            (3, self._link_temporary),
+            (2, self._truncate_path),
+            (3, self._rename_storm),
+            (1, self._burst),
+        ]
+        if hard_links:
+            more.append((4, self._second_name))
+        self._operations += [operation for _, operation in more]
+        self._weights += [weight for weight, _ in more]
+
+    def step(self) -> None:
+        """Do one operation, and go on with all that lasts."""
+        for lasting in list(self._lasting):
+            try:
+                next(lasting)
+            except (StopIteration, OSError):
+                self._lasting.remove(lasting)
+        super().step()
+        number, what, *told = self.log[-1].split(" ", 2)
+        if not told or not told[0].partition(": ")[0].endswith("Error"):
+            self.done[what] += 1
+        if int(number) % COUNTED == 0:
+            self._prune()
+
+    def finish(self) -> None:
+        """Bring what lasts to its end."""
+        for lasting in self._lasting:
+            try:
+                for _ in lasting:
+                    pass
+            except OSError as error:
+                self.log.append(f"{len(self.log)} finish {error}")
+        self._lasting.clear()
+
+    def _prune(self) -> None:
+        """Remove the largest things until there are no more than ``MOST``."""
+        with self._open(b"") as root:
+            sizes = {name: count_of(root, name) for name in listing(root)}
+            while sum(sizes.values()) > MOST:
+                largest = max(sizes, key=lambda name: (sizes[name], name))
+                del sizes[largest]
+                try:
+                    remove(root, largest)
+                except OSError as error:
+                    self.log.append(f"{len(self.log)} prune {error}")
+                else:
+                    self.log.append(f"{len(self.log)} prune {largest!r}")
+
+    # What lasts ----------------------------------------------------------------------------------------
+
+    def _write_slowly(self) -> str:
+        """A file that is open for a while, and gets longer."""
+        directory, name = self._directory(), self._name()
+        with self._open(directory) as handle:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FILE
+            file = os.open(name, flags, 0o644, dir_fd=handle)
+        pieces = [self._random.randbytes(64) * 512 for _ in range(self._random.choice((2, 5, 20)))]
+
+        def write() -> Iterator[None]:
+            try:
+                for piece in pieces if stat.S_ISREG(os.fstat(file).st_mode) else ():
+                    os.write(file, piece)
+                    yield
+            finally:
+                os.close(file)
+
+        self._lasting.append(write())
+        return f"{join(directory, name)!r}, {len(pieces)} pieces"
+
+    def _replace_often(self) -> str:
+        """A large file that is replaced by another one again and again, also while it is transferred."""
+        directory, name = self._directory(), self._name()
+        contents = [self._random.randbytes(64) * 16384 for _ in range(self._random.choice((2, 3, 5)))]
+
+        def replace() -> Iterator[None]:
+            for content in contents:
+                with self._open(directory) as handle:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | FILE
+                    with open(os.open(b".replacing", flags, 0o600, dir_fd=handle), "wb") as stream:
+                        stream.write(content)
+                    os.rename(b".replacing", name, src_dir_fd=handle, dst_dir_fd=handle)
+                for _ in range(3):
+                    yield
+
+        self._lasting.append(replace())
+        return f"{join(directory, name)!r}, {len(contents)} times"
+
+    # What is over at once --------------------------------------------------------------------------------
+
+    def _move_across(self) -> str:
+        """Something moves to the root of the other wpath, or of a directory in it."""
+        directory, name = self._victim()
+        new = self._name()
+        with self._open(directory) as here, self._open(b"", self._partner) as there:
+            inner = [other for other in listing(there) if type_of(there, other) == stat.S_IFDIR]
+            to = self._random.choice([b"", *inner])
+            self._check_height(here, name, to)
+            with self._open(to, self._partner) as place:
+                os.rename(name, new, src_dir_fd=here, dst_dir_fd=place)
+        return f"{join(directory, name)!r} to {join(to, new)!r} there"
+
+    def _rewrite_again_and_again(self) -> str:
+        """Other content of the same size, several times within a second."""
+        directory, name = self._existing(stat.S_IFREG)
+        with self._open(directory) as handle:
+            size = os.stat(name, dir_fd=handle, follow_symlinks=False).st_size
+        for _ in range(5):
+            self._write(0, directory, name, self._random.randbytes(min(size, 4096)))
+        return f"{join(directory, name)!r}"
+
+    def _exchange(self) -> str:
+        """Two things change places in one step: renameat2(2), RENAME_EXCHANGE."""
+        (directory, name), (other, partner) = self._existing(), self._existing()
+        one, two = join(directory, name), join(other, partner)
+        if one == two or two.startswith(one + b"/") or one.startswith(two + b"/"):
+            return "nothing: one holds the other"
+        with self._open(directory) as here, self._open(other) as there:
+            self._check_height(here, name, other)
+            self._check_height(there, partner, directory)
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.renameat2(here, name, there, partner, _RENAME_EXCHANGE):
+                raise OSError(ctypes.get_errno(), "renameat2")
+        return f"{one!r} with {two!r}"
+
+    def _link_temporary(self) -> str:
+        """A file that is written before it has a name: O_TMPFILE, then linkat(2)."""
+        directory, name = self._directory(), self._name()
+        with self._open(directory) as handle:
+            file = os.open(b".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o640, dir_fd=handle)
+            try:
+                os.write(file, self._content())
+                os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=handle, follow_symlinks=True)
+            finally:
+                os.close(file)
+        return f"{join(directory, name)!r}"
+
+    def _truncate_path(self) -> str:
+        """truncate(2), which opens and closes nothing."""
+        directory, name = self._existing(stat.S_IFREG)
+        size = self._random.choice((0, 1, 100))
+        with self._open(directory) as handle:
+            file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+            try:
+                if stat.S_ISREG(os.fstat(file).st_mode):
+                    os.truncate(f"/proc/self/fd/{file}", size)
+            finally:
+                os.close(file)
+        return f"{join(directory, name)!r} to {size}"
+
+    def _rename_storm(self) -> str:
+        """The entries of a directory get each other's names, many times."""
+        directory = self._directory()
+        count = self._random.choice((20, 100, 300))
+        with self._open(directory) as handle:
+            names = listing(handle)
+            if not names:
+                return "nothing: an empty directory"
+            spare = b".storm"
+            for _ in range(count):
+                one, two = self._random.choice(names), self._random.choice(names)
+                if one != two:
+                    os.rename(one, spare, src_dir_fd=handle, dst_dir_fd=handle)
+                    os.rename(two, one, src_dir_fd=handle, dst_dir_fd=handle)
+                    os.rename(spare, two, src_dir_fd=handle, dst_dir_fd=handle)
+        return f"{directory!r} {count} times"
+
+    def _burst(self) -> str:
+        """A directory with many files at once; half of the time they are gone again at once, too."""
+        directory, name = self._directory(DEEPEST - 2), self._name()
+        count, passing = self._random.choice(BURST), self._random.random() < 0.5
+        with self._open(directory) as handle:
+            os.mkdir(name, 0o755, dir_fd=handle)
+        path = join(directory, name)
+        with self._open(path) as handle:
+            for number in range(count):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE
+                with open(os.open(b"%d" % number, flags, 0o644, dir_fd=handle), "wb") as stream:
+                    stream.write(b"%d" % number)
+        if passing:
+            with self._open(directory) as handle:
+                remove(handle, name)
+        return f"{path!r} {count} files{', removed' if passing else ''}"
+
+    def _second_name(self) -> str:
+        """A file with two names, one of which may be written through later."""
+        directory, name = self._existing(stat.S_IFREG)
+        to, new = self._directory(), self._name()
+        with self._open(directory) as here, self._open(to) as there:
+            os.link(name, new, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+        return f"{join(directory, name)!r} as {join(to, new)!r}"

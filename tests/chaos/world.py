@@ -1,0 +1,293 @@
+"""What the chaos happens to: two trees, six nodes on all transports with servers of their own, one daemon."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from support import trees
+from support.daemon import Daemon, FakeRsync
+from support.procs import Server
+from support.rsyncd import Rsyncd
+from support.sshd import Sshd
+from support.wait import until
+
+TREES = ("one", "two")
+EVERYWHERE: Mapping[str, Sequence[str]] = {"one": ("*.txt", "/lib"), "two": ()}
+"""What is excluded for all nodes."""
+DISK = "96m"
+"""The size of the file system of the node ``small``."""
+LEVEL = 240.0
+"""Seconds after the last fault within which everything has to be level."""
+LEFT = 5.0
+"""Seconds after its master's death that any other process of an inosync may still be there."""
+
+Difference = tuple[str, str, str]
+"""The node, the tree, and what is not the same."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, whose copies of the trees are ``place/TREE``."""
+
+    name: str
+    place: Path
+    location: str
+    """In rsync's syntax."""
+    trees: tuple[str, ...] = TREES
+    excludes: tuple[str, ...] = ()
+    """Its own."""
+    extra: tuple[str, ...] = ()
+    server: Server | None = None
+
+    def item(self, home: Path) -> dict[str, object]:
+        """What stands for it in rnodes."""
+        given: dict[str, object] = {"node": self.location, "name": self.name}
+        if self.trees != TREES:
+            given["wpaths"] = [str(home / tree) for tree in self.trees]
+        if self.excludes:
+            given["rexcludes"] = list(self.excludes)
+        if self.extra:
+            given["extra"] = list(self.extra)
+        return given
+
+    def patterns(self, tree: str) -> tuple[str, ...]:
+        """What is not mirrored to it."""
+        return (*self.excludes, *EVERYWHERE[tree])
+
+    def excluded(self, tree: str, path: bytes) -> bool:
+        """Whether this path is none of its business, by the few patterns that are used here."""
+        parts = path.split(b"/")
+        for pattern in map(os.fsencode, self.patterns(tree)):
+            if pattern.startswith(b"/"):
+                found = parts[0] == pattern[1:]
+            elif pattern.startswith(b"*"):
+                found = any(part.endswith(pattern[1:]) for part in parts)
+            else:
+                found = pattern in parts
+            if found:
+                return True
+        return False
+
+
+class World:
+    """All of it, below ``home``. ``args`` are added to the daemon's command line.
+
+    ``late_writers``: whether a receiver that was stopped may go on when nobody sends to it any more.
+    """
+
+    def __init__(self, home: Path, args: Sequence[str] = (), late_writers: bool = False) -> None:
+        self.home = home
+        self.late_writers = late_writers
+        self.began = time.monotonic()
+        self.sources = home / "trees"
+        self.outside = self.sources / "outside"
+        for path in (*map(self.tree, TREES), self.outside):
+            path.mkdir(parents=True)
+        places = home / "nodes"
+        self.disk = places / "small"
+        self.disk.mkdir(parents=True)
+        self.mounted = False
+        self.busy: set[str] = set()
+        """What faults use that last; see ``faults.Lasting``."""
+        self.longest_left = 0.0
+        """Seconds that it took, at the longest, until nothing was left of a killed master."""
+        self.sshds = [Sshd(home / f"sshd-{letter}") for letter in "ab"]
+        self.rsyncds = {name: Rsyncd(home / name, {name: places / name}) for name in ("daemon-a", "daemon-b")}
+        ssh = shutil.which("ssh") or "ssh"
+        rsh = f"--rsh={shlex.quote(ssh)} -F {shlex.quote(str(self.sshds[1].ssh_config))}"
+        nodes = [
+            Node("local", places / "local", f"{places}/local/"),
+            Node(
+                "daemon-a",
+                places / "daemon-a",
+                self.rsyncds["daemon-a"].url("daemon-a"),
+                server=self.rsyncds["daemon-a"],
+            ),
+            Node(
+                "daemon-b",
+                places / "daemon-b",
+                self.rsyncds["daemon-b"].url("daemon-b"),
+                excludes=("/data", "c", "*.html"),
+                server=self.rsyncds["daemon-b"],
+            ),
+            Node(
+                "ssh-a",
+                places / "ssh-a",
+                self.sshds[0].node("a", f"{places}/ssh-a/"),
+                server=self.sshds[0],
+            ),
+            Node(
+                "ssh-b",
+                places / "ssh-b",
+                self.sshds[1].node("b", f"{places}/ssh-b/"),
+                trees=("two",),
+                extra=(rsh,),
+                server=self.sshds[1],
+            ),
+            Node("small", self.disk / "node", f"{self.disk}/node/"),
+        ]
+        self.nodes = {node.name: node for node in nodes}
+        self.rsync = FakeRsync(home / "fake")
+        self.settings: dict[str, object] = {
+            "wpaths": [str(self.tree(tree)) for tree in TREES],
+            "rpaths": list(TREES),
+            "rnodes": [node.item(self.sources) for node in nodes],
+            "rexcludes": {str(self.tree(tree)): list(patterns) for tree, patterns in EVERYWHERE.items()},
+            "rsync": str(self.rsync.path),
+            "edelay": 1.0,
+            "rretry": (0.2, 2.0),
+            "rtimeout": 4,
+        }
+        self.daemon = Daemon(home / "inosync", self.settings, args, self.sshds[0].env())
+
+    def tree(self, name: str) -> Path:
+        return self.sources / name
+
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.began
+
+    def reload(self, settings: Mapping[str, object] | None = None) -> None:
+        """SIGHUP with these settings beside those of the beginning; return when it is through."""
+        self.daemon.configure({**self.settings, **(settings or {})})
+        self.reload_file()
+
+    def reload_file(self) -> None:
+        """SIGHUP; return when it is through."""
+        since = len(self.daemon.log())
+        self.daemon.hup()
+        self.daemon.until_logged(r"default\.py reloaded", since=since)
+
+    # Beginning and end -------------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Start all that the daemon needs."""
+        if os.geteuid() == 0:
+            # Where mounting is not allowed the disk is never full.
+            command = [
+                "mount",
+                "-t",
+                "tmpfs",
+                "-o",
+                f"size={DISK},mode=0755",
+                "inosync-chaos",
+                str(self.disk),
+            ]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            self.mounted = done.returncode == 0
+        for node in self.nodes.values():
+            node.place.mkdir(parents=True, exist_ok=True)
+        for server in self.servers():
+            server.start()
+
+    def servers(self) -> list[Server]:
+        return [*self.rsyncds.values(), *self.sshds]
+
+    def tear_down(self) -> None:
+        """End all that is left, whatever has happened; AssertionError if the daemon leaves anything."""
+        try:
+            self.daemon.close()
+        finally:
+            for server in self.servers():
+                server.kill()
+            if self.mounted:
+                # A receiver that was killed may keep it busy for a moment.
+                def unmounted() -> bool:
+                    return (
+                        subprocess.run(["umount", self.disk], capture_output=True, check=False).returncode
+                        == 0
+                    )
+
+                until(unmounted, 30, "the small disk to be unmounted")
+                self.mounted = False
+
+    # Comparing ---------------------------------------------------------------------------------------
+
+    def differences(self, content: bool = True) -> list[Difference]:
+        """In what the nodes are not like the trees."""
+
+        @cache
+        def source(tree: str) -> trees.Tree:
+            return trees.snapshot(self.tree(tree), content)
+
+        found: list[Difference] = []
+        for node in self.nodes.values():
+            for tree in node.trees:
+                copy = node.place / tree
+                if not copy.is_dir():
+                    found.append((node.name, tree, "is not there"))
+                    continue
+                expected = {
+                    path: entry for path, entry in source(tree).items() if not node.excluded(tree, path)
+                }
+                # Nothing excluded has ever been sent: were it there, it would be a difference.
+                there = trees.snapshot(copy, content)
+                if node.patterns(tree):
+                    # Making something excluded sets the time of its directory, and is nothing to be sent.
+                    expected, there = _without_times(expected), _without_times(there)
+                found += [(node.name, tree, line) for line in trees.diff(expected, there)]
+        return found
+
+    def rsync_would_do(self) -> list[Difference]:
+        """What rsync itself would still have to do, contents compared; of the roots' own times nothing."""
+        found = []
+        for node in self.nodes.values():
+            for tree in node.trees:
+                done = subprocess.run(
+                    [
+                        shutil.which("rsync") or "rsync",
+                        *("-n", "-a", "-c", "--delete", "--itemize-changes", "--modify-window=-1"),
+                        *(f"--exclude={pattern}" for pattern in node.patterns(tree)),
+                        f"{self.tree(tree)}/",
+                        f"{node.place / tree}/",
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    check=False,
+                )
+                lines = [
+                    line
+                    for line in done.stdout.decode(errors="replace").splitlines()
+                    if not line.startswith(".d..t...... ./" if not node.patterns(tree) else ".d..t...... ")
+                ]
+                if done.returncode:
+                    lines.append(f"exit {done.returncode}: {done.stderr.decode(errors='replace')}")
+                found += [(node.name, tree, line) for line in lines]
+        return found
+
+    def is_level(self) -> bool:
+        """Whether all nodes say that they are, and are."""
+        if "Traceback" in self.daemon.log():
+            raise AssertionError("a traceback in the log")
+        if self.daemon.exit_code is not None:
+            raise AssertionError(f"the daemon has ended with {self.daemon.exit_code}")
+        states = self.daemon.states()
+        return (
+            set(states) == set(self.nodes)
+            and all(state == "ok" for state in states.values())
+            and not self.differences(content=False)
+        )
+
+    def until_level(self, timeout: float = LEVEL) -> list[Difference]:
+        """Wait until everything is level, and compare all of it; what is not the same after ``timeout`` s."""
+        try:
+            until(self.is_level, timeout, "everything to be level")
+        except AssertionError as error:
+            return [*self.differences(), ("all", "all", str(error))]
+        return self.differences()
+
+
+def _without_times(tree: trees.Tree) -> trees.Tree:
+    """The same, but as if all directories had one time."""
+    return {
+        path: replace(entry, mtime_ns=0) if entry.type == "directory" else entry
+        for path, entry in tree.items()
+    }

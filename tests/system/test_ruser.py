@@ -1,0 +1,187 @@
+"""Root starts it, and it goes on as somebody else, who can read everything and do nothing else of root's."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import procs
+from support.daemon import Daemon, MakeDaemon
+from support.rsyncd import MakeRsyncd
+from support.sshd import Sshd
+from support.wait import until
+from support.warm import FAST
+
+IS_ROOT = os.geteuid() == 0
+NOBODY = pwd.getpwnam("nobody")
+root_only = pytest.mark.skipif(not IS_ROOT, reason="only root can be another user")
+READ, LEASE = 1 << 2, 1 << 28
+"""Capabilities as bits: CAP_DAC_READ_SEARCH, CAP_LEASE."""
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A directory that everybody can reach, for a local node."""
+    home = Path(tempfile.mkdtemp(prefix="inosync-ruser-"))
+    try:
+        home.chmod(0o755)
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+def fill(tree: Path) -> None:
+    (tree / "closed/deeper").mkdir(parents=True)
+    for name in ("f", "closed/f", "closed/deeper/f"):
+        (tree / name).write_text(name)
+        (tree / name).chmod(0o600)
+    for directory in (tree / "closed/deeper", tree / "closed", tree):
+        directory.chmod(0o700)
+
+
+def status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def wrong_rights(daemon: Daemon) -> list[str]:
+    """Of the daemon's processes: what of their users and capabilities is not as it has to be."""
+    ours = {daemon.pid, *daemon.workers().values()}
+    found = []
+    for process in procs.family([daemon.pid]):
+        now = status(process.pid)
+        if not now or now["State"][0] in "ZX":
+            continue
+        own = READ | LEASE if process.pid in ours else READ
+        expected = {
+            "Uid": "\t".join([str(NOBODY.pw_uid)] * 4),
+            "Gid": "\t".join([str(NOBODY.pw_gid)] * 4),
+            "Groups": str(NOBODY.pw_gid),
+            **{f"Cap{name}": f"{own:016x}" for name in ("Prm", "Eff")},
+            **{f"Cap{name}": f"{READ:016x}" for name in ("Inh", "Amb")},
+        }
+        found += [f"{procs.title(process.pid)}: {k} {now[k]}" for k, v in expected.items() if now[k] != v]
+    return found
+
+
+@root_only
+def test_what_only_root_can_read_is_mirrored_by_nobody(
+    tmp_path: Path, outside: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd
+) -> None:
+    tree = tmp_path / "tree"
+    fill(tree)
+    copies = {name: tmp_path / "nodes" / name for name in ("daemon", "ssh")}
+    for copy in copies.values():
+        copy.mkdir(parents=True)
+    (outside / "tree").mkdir()
+    shutil.chown(outside / "tree", "nobody")
+    server = rsyncd({"daemon": copies["daemon"]})
+    log = tmp_path / "log"
+    config: dict[str, object] = {
+        "wpaths": [str(tree)],
+        "rpaths": ["tree"],
+        "rnodes": [
+            {"node": server.url("daemon"), "name": "daemon"},
+            {"node": own_sshd.node("a", f"{copies['ssh']}/"), "name": "ssh"},
+            {"node": f"{outside}/", "name": "local"},
+        ],
+        "ruser": "nobody",
+        "logfile": str(log),
+        "rverify": 1,
+        **FAST,
+    }
+    one = daemon(config, env=own_sshd.env())
+    one.start()
+    pairs = [(tree, copy / "tree") for copy in copies.values()]
+
+    def until_level() -> None:
+        one.until_level(pairs)
+        names = [path.relative_to(tree) for path in tree.rglob("*") if path.is_file()]
+        local = outside / "tree"
+        until(lambda: all((local / n).read_text() == (tree / n).read_text() for n in names), 60, "local")
+
+    until_level()
+    until(lambda: not wrong_rights(one), 60, "every process to have its rights, and no others")
+    assert set(one.workers()) == {"daemon", "ssh", "local"}
+    (tree / "closed/deeper/new").write_text("new")
+    (tree / "closed/deeper/new").chmod(0o600)
+    until_level()
+    until(lambda: re.search(r"ssh: verified in .* 0 differences", log.read_text()), 60, "a verification")
+    # Another worker has the same rights.
+    old = one.workers()["daemon"]
+    os.kill(old, signal.SIGKILL)
+    until(lambda: one.workers().get("daemon") not in (None, old), 60, "another worker")
+    (tree / "f").write_text("other")
+    until_level()
+    until(lambda: not wrong_rights(one), 60, "every process to have its rights, and no others")
+    # What belongs to it, and what it can do with that.
+    assert {path.lstat().st_uid for path in (one.rundir, *one.rundir.rglob("*"), log)} == {NOBODY.pw_uid}
+    assert stat.S_IMODE(one.rundir.stat().st_mode) == 0o700
+    reload(one, log, {**config, "edelay": 1}, "reloaded")
+    for other in ("root", None, "nobody:root"):
+        reload(one, log, {**config, "ruser": other}, "ruser: ")
+    until_level()
+    assert "Traceback" not in log.read_text()
+    assert one.stop() == 0
+    assert list(one.rundir.iterdir()) == []
+    # It can be started again, by root and over what it left.
+    one.configure(config)
+    one.start()
+    until_level()
+    assert one.stop() == 0
+
+
+def reload(one: Daemon, log: Path, config: dict[str, object], expected: str) -> None:
+    one.configure(config)
+    since = len(log.read_text())
+    one.hup()
+    until(lambda: expected in log.read_text()[since:], 60, f"{expected!r} in the log")
+
+
+@root_only
+def test_what_root_has_left_in_the_run_directory_is_handed_over(tmp_path: Path, daemon: MakeDaemon) -> None:
+    fill(tmp_path / "tree")
+    config = {
+        "wpaths": [str(tmp_path / "tree")],
+        "rpaths": [str(tmp_path / "copy")],
+        "rnodes": ["h:"],
+        **FAST,
+    }
+    one = daemon({**config, "rsync": "/bin/false"})
+    one.start()
+    one.kill9()
+    assert {path.lstat().st_uid for path in one.rundir.iterdir()} == {0}
+    one.configure({**config, "rsync": "/bin/false", "ruser": "nobody"})
+    one.start()
+    assert {path.lstat().st_uid for path in one.rundir.iterdir()} == {NOBODY.pw_uid}
+    assert one.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("ruser", "message"),
+    [
+        ("nobody here", "ruser: 'nobody here': there is no user 'nobody here'; write a user of this machine"),
+        ("nobody:nogroup here", "there is no group 'nogroup here'"),
+        (7, "ruser: 7: is not a string"),
+    ],
+)
+def test_who_is_not_there_is_told_in_one_line(
+    tmp_path: Path, daemon: MakeDaemon, ruser: object, message: str
+) -> None:
+    (tmp_path / "tree").mkdir()
+    one = daemon({"wpaths": [f"{tmp_path}/tree"], "rpaths": ["/x"], "rnodes": ["h:"], "ruser": ruser})
+    one.start(ready=False)
+    assert one.wait() == 78
+    [line] = one.stderr.read_text().splitlines()
+    assert message in line

@@ -1,0 +1,217 @@
+"""Nodes that were changed behind inosync's back are found out, and are like their source again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from support import procs
+from support.wait import until
+from support.warm import OK, TIME, Everywhere, MakeWarm, Warm, locations
+
+HOSTILE = (b"new\nline", b"\\#012", b"\xff\xfe", b"#x", b" a -> b ")
+HANG = '[ "$kind" != verify ] || while [ -e "$fault" ]; do sleep 0.05; done'
+OFTEN = 1
+"""rverify in these tests."""
+
+
+def verified(w: Warm, node: str, since: int = 0) -> list[int]:
+    """How many differences each verification of a node has found, in the log from that character on."""
+    found = re.findall(rf": {node}: verified in [\d.]+ s, (\d+) differences?\b", w.daemon.log()[since:])
+    return [int(count) for count in found]
+
+
+def until_verified(w: Warm, *nodes: str, since: int = 0) -> dict[str, int]:
+    """Wait for the next verification of each node; what it has found."""
+
+    def look() -> Mapping[str, list[int]] | None:
+        found = {node: verified(w, node, since) for node in nodes}
+        return found if all(found.values()) else None
+
+    try:
+        return {node: counts[0] for node, counts in until(look, 60, "verifications").items()}
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{w.daemon.log_tail()}") from None
+
+
+def starts(w: Warm, kind: str) -> int:
+    return len(w.rsync.starts(f"{kind} "))
+
+
+def fill(tree: Path) -> None:
+    for name in ("gone", "content", "mode", "became a directory", "directory/f", "directory/sub/g"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("content")
+    for hostile in HOSTILE:
+        Path(os.fsdecode(os.path.join(os.fsencode(tree), hostile))).write_text("content")
+    (tree / "link").symlink_to("gone")
+
+
+def spoil(copy: Path) -> int:
+    """Change a node in all ways that a look at its entries shows; in how many paths it differs then."""
+    (copy / "gone").unlink()
+    (copy / "mode").chmod(0o600 if (copy / "mode").stat().st_mode & 0o077 else 0o640)
+    shutil.rmtree(copy / "directory")
+    (copy / "directory").write_text("a file")  # in the place of a directory with f, sub and sub/g
+    (copy / "became a directory").unlink()
+    (copy / "became a directory" / "of").mkdir(parents=True)
+    (copy / "extra" / "sub").mkdir(parents=True)
+    (copy / "extra" / "sub" / "f").write_text("extra")
+    (copy / "link").unlink()
+    (copy / "link").symlink_to("elsewhere")
+    for hostile in HOSTILE:
+        os.unlink(os.path.join(os.fsencode(copy), hostile))
+    return 1 + 1 + 4 + 2 + 3 + 1 + len(HOSTILE)
+
+
+def rewrite(copy: Path) -> int:
+    """Change the content of a file, and leave its size and its times; how many differences that makes."""
+    path = copy / "content"
+    before = path.stat()
+    path.write_text("CONTENT")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return 1
+
+
+def test_what_was_changed_on_nodes_is_counted_and_repaired(everywhere: Everywhere) -> None:
+    w = everywhere.warm
+    nodes = w.nodes()
+    fill(w.tree())
+    w.configure(locations(w), rverify=0)
+    w.daemon.start()
+    w.until_level()
+    counts = {node: spoil(w.copy(node)) + rewrite(w.copy(node)) for node in nodes}
+    assert (starts(w, "verify"), starts(w, "full")) == (0, len(nodes))
+    w.reload(rverify=OFTEN, rchecksum=True)
+    assert until_verified(w, *nodes) == counts
+    w.until_level()
+    for node in nodes:
+        until(lambda node=node: verified(w, node)[1:], 60, f"{node} to be verified again")  # type: ignore[misc]
+        w.until_title(node, rf"{OK}, verified {TIME} \(0 differences\)")
+        assert set(verified(w, node)[1:]) == {0}
+    # Names were enough, and nothing but what had been changed was found.
+    assert starts(w, "full") == len(nodes)
+    assert len(w.warnings()) == len(nodes)
+    assert w.daemon.stop() == 0
+
+
+def test_a_change_does_not_wait_for_a_verification(warm: MakeWarm) -> None:
+    w = warm({"a": "", "b": ""}, rverify=0)
+    fill(w.tree())
+    w.daemon.start()
+    w.until_level()
+    w.until_warm()
+    for node in "ab":
+        w.rsync.fault(node, HANG)
+    w.reload(rverify=OFTEN)
+    until(lambda: starts(w, "verify"), 60, "a verification")
+    [line] = w.rsync.starts("verify ")
+    node = "a" if "/a/" in line else "b"
+    until(lambda: comparing(w, node), 60, "the program that hangs")
+    [pid] = comparing(w, node)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    for number in range(10):
+        w.change("changed", f"{number}")
+        for other in "ab":
+            w.until_arrived(other, "changed", f"{number}")
+    w.until_level()
+    # One at a time, and this one is still at it.
+    assert len(w.rsync.starts("verify ")) == 1
+    assert comparing(w, node) == [pid]
+    assert starts(w, "full") == 2
+    since = len(w.daemon.log())
+    for other in "ab":
+        w.rsync.mend(other)
+    # What has changed meanwhile is no difference.
+    found = until_verified(w, "a", "b", since=since)
+    assert found == {"a": 0, "b": 0}
+
+
+def comparing(w: Warm, node: str) -> list[int]:
+    """The programs that compare a node; those of the same worker that they have started are left out."""
+    worker = w.daemon.workers().get(node)
+    children = [process.pid for process in procs.family([worker] if worker else []) if process.ppid == worker]
+    return [pid for pid in children if "--dry-run" in procs.title(pid)]
+
+
+def test_a_verification_ends_with_its_worker_and_when_it_is_not_wanted_any_more(warm: MakeWarm) -> None:
+    w = warm({"a": ""}, rverify=0)
+    fill(w.tree())
+    w.daemon.start()
+    w.until_level()
+    w.rsync.fault("a", HANG)
+    w.reload(rverify=OFTEN)
+    until(lambda: comparing(w, "a"), 60, "a verification")
+    [first] = map(procs.look, comparing(w, "a"))
+    assert first is not None
+    procs.send(w.workers()["a"], signal.SIGKILL)
+    until(lambda: comparing(w, "a") not in ([], [first.pid]), 60, "another worker to try it again")
+    w.until_gone(first)
+    w.until_level()
+    w.reload(rverify=0)
+    until(lambda: not comparing(w, "a"), 60, "its end")
+    w.reload(rverify=OFTEN)
+    until(lambda: comparing(w, "a"), 60, "the next one")
+    # Of a tree that is halted nothing is compared either.
+    w.tree().rename(w.home / "away")
+    w.until_title("a", r"\[halted\] .*")
+    until(lambda: not comparing(w, "a"), 60, "its end")
+    (w.home / "away").rename(w.tree())
+    until(lambda: comparing(w, "a"), 60, "a verification of what is back")
+    assert w.daemon.stop() == 0  # and leaves nothing
+
+
+def test_one_that_fails_is_told_and_tried_again_and_the_node_is_ok(warm: MakeWarm) -> None:
+    w = warm({"a": ""}, rverify=0)
+    fill(w.tree())
+    w.daemon.start()
+    w.until_level()
+    w.rsync.fault("a", '[ "$kind" != verify ] || { echo "rsync: no luck" >&2; exit 12; }')
+    w.reload(rverify=OFTEN)
+    w.daemon.until_logged(r"a: could not be verified: no luck; next try in \d+ s\n")
+    w.change("changed")
+    w.until_arrived("a", "changed")
+    w.until_level()
+    w.until_title("a", OK)
+    w.rsync.mend("a")
+    assert until_verified(w, "a") == {"a": 0}
+
+
+def test_what_is_not_mirrored_is_no_difference(warm: MakeWarm) -> None:
+    w = warm(
+        {"a": {"node": "", "rexcludes": ["/own"]}},
+        trees=("one", "two"),
+        rverify=0,
+        rdelete="running",
+        rexcludes=["*.tmp"],
+        extra="-q",
+    )
+    w.change("f", tree="one")
+    w.change("content", tree="two")
+    w.daemon.start()
+    w.until_level()
+    for name in ("own", "x.tmp", "more"):
+        (w.copy("a", "two") / name).write_text("of the node's own")
+    (w.copy("a", "one") / "f").unlink()
+    rewrite(w.copy("a", "two"))  # which only a checksum would tell
+    w.reload(rverify=OFTEN)
+    assert until_verified(w, "a") == {"a": 1}
+    w.until_arrived("a", "f", tree="one")
+    assert sorted(os.listdir(w.copy("a", "two"))) == ["content", "more", "own", "x.tmp"]
+
+
+def test_pretending_compares_nothing(tmp_path: Path, warm: MakeWarm) -> None:
+    w = warm({"a": ""}, rverify=0.05)
+    w.daemon.args = ("-v", "-p")
+    w.daemon.start()
+    w.daemon.until_logged("pretended")
+    since = len(w.daemon.log())
+    w.change("f")
+    w.daemon.until_logged("path pretended", since=since)
+    assert w.rsync.starts() == []
+    assert "verified" not in w.daemon.log()
+    assert list(tmp_path.glob("nodes/a/*")) == []

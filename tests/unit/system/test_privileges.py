@@ -1,0 +1,113 @@
+"""To be another user, with some of root's rights. Each test is over in a child."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inosync.system import process
+from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, Account, account, become
+
+NOBODY = pwd.getpwnam("nobody")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
+
+
+def in_child(run: Callable[[], object]) -> str:
+    """What ``run`` returns in a forked child, as text, or the error that it ends with."""
+    reader, writer = os.pipe()
+
+    def report() -> None:
+        try:
+            told = str(run())
+        except OSError as error:
+            told = f"{type(error).__name__}"
+        os.write(writer, told.encode())
+        process.leave(0)
+
+    child = process.fork(report, "child")
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read().decode()
+    child.join(30)
+    assert child.exitcode == 0
+    return told
+
+
+def nobody() -> tuple[int, ...]:
+    return become(account("nobody"), (CAP_DAC_READ_SEARCH, CAP_LEASE), (CAP_DAC_READ_SEARCH,))
+
+
+def status(*words: str) -> list[str]:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return [lines[word].strip() for word in words]
+
+
+def test_an_account_is_a_user_or_a_user_and_a_group() -> None:
+    assert account("root") == Account("root", 0, 0, tuple(os.getgrouplist("root", 0)), pwd.getpwuid(0).pw_dir)
+    mixed = account("nobody:root")
+    assert (mixed.uid, mixed.gid, set(mixed.groups) >= {0}) == (NOBODY.pw_uid, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("nobody here", "there is no user 'nobody here'"),
+        ("", "there is no user ''"),
+        ("0", "there is no user '0'"),
+        ("nobody:no group", "there is no group 'no group'"),
+        ("nobody:", "there is no group ''"),
+    ],
+)
+def test_what_is_no_account_is_told(text: str, wrong: str) -> None:
+    with pytest.raises(LookupError, match=wrong):
+        account(text)
+
+
+@root_only
+def test_who_has_become_somebody_is_nobody_else_any_more() -> None:
+    def look() -> object:
+        lost = nobody()
+        found = status("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapInh", "CapAmb")
+        return (lost, *found, os.environ["HOME"], os.environ["USER"])
+
+    uid, gid = "\t".join([str(NOBODY.pw_uid)] * 4), "\t".join([str(NOBODY.pw_gid)] * 4)
+    own, passed_on = f"{1 << CAP_DAC_READ_SEARCH | 1 << CAP_LEASE:016x}", f"{1 << CAP_DAC_READ_SEARCH:016x}"
+    groups = str(NOBODY.pw_gid)
+    expected = ((), uid, gid, groups, own, own, passed_on, passed_on, NOBODY.pw_dir, "nobody")
+    assert in_child(look) == str(expected)
+
+
+@root_only
+def test_there_is_no_way_back() -> None:
+    def back() -> object:
+        nobody()
+        os.setuid(0)
+        return "root again"
+
+    assert in_child(back) == "PermissionError"
+
+
+@root_only
+def test_everything_can_be_read_and_nothing_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+
+    def read() -> object:
+        nobody()
+        child = process.spawn(("/bin/cat", str(secret)))
+        assert child.wait(30) == 0
+        assert child.stdout is not None
+        return secret.read_text() + child.stdout.read().decode()
+
+    def write() -> object:
+        nobody()
+        return secret.write_text("other")
+
+    assert in_child(read) == "secretsecret"
+    assert in_child(write) == "PermissionError"
