@@ -210,6 +210,16 @@ class Daemon:
         self._seen = {(process.pid, process.start): process for process in own}
         return [process.pid for process in own]
 
+    def children(self) -> list[Process]:
+        """The workers, whatever their titles say: the children of the master, and no others.
+
+        What a worker has forked carries the worker's title until it is another program, and a worker of an
+        earlier master, which may not have ended yet, is none of it.
+        """
+        self.descendants()
+        master = self._main and self._main.pid
+        return [process for process in self._seen.values() if process.ppid == master]
+
     def title(self) -> str:
         """The master's title; empty before it has one."""
         if self._main is None:
@@ -241,18 +251,12 @@ class Daemon:
         return [process.pid for process in procs.family(roots) if process.pid not in roots]
 
     def _worker_titles(self) -> dict[str, tuple[int, re.Match[str]]]:
-        found: dict[str, tuple[int, re.Match[str]]] = {}
-        if self._main is None:
-            return found
-        self.descendants()
-        # Children of the master, and no others: what a worker has forked carries the worker's title until it
-        # is another program, and a worker of an earlier master, which may not have ended yet, is none of it.
-        for process in list(self._seen.values()):
-            if process.ppid == self._main.pid:
-                text = procs.title(process.pid)
-                # A worker carries the master's title until it has one of its own.
-                if (match := WORKER.match(text)) and not text.startswith(MASTER):
-                    found[match["node"]] = (process.pid, match)
+        found = {}
+        for process in self.children():
+            text = procs.title(process.pid)
+            # A worker carries the master's title until it has one of its own.
+            if (match := WORKER.match(text)) and not text.startswith(MASTER):
+                found[match["node"]] = (process.pid, match)
         return found
 
     # Waiting -------------------------------------------------------------------------------------------

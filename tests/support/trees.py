@@ -1,4 +1,4 @@
-"""What is in a tree, and in what two trees differ."""
+"""What is in a tree, in what two trees differ, and a change of one that is a single event."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ TYPES = {
     stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
 }
+
+
+def replace(path: Path, content: str, fresh: Path) -> None:
+    """Let a file with this content take the place of ``path``: one event, and so one batch for each node.
+
+    ``fresh`` is where it is made before, in the same file system and no directory that is watched.
+    """
+    with open(fresh, "w") as file:
+        file.write(content)
+    os.rename(fresh, path)
 
 
 @dataclass(frozen=True, slots=True)

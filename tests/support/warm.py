@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from inosync.spare import LATE
-from support import procs
+from support import procs, trees
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.procs import Process
 from support.rsyncd import MakeRsyncd, Rsyncd
@@ -55,10 +55,7 @@ class Warm:
         return self.home / "nodes" / node / (tree or self.names[0])
 
     def change(self, name: str, content: str = "content", tree: str = "") -> None:
-        """One event: a file with this content takes its place."""
-        fresh = self.home / "fresh"
-        fresh.write_text(content)
-        fresh.rename(self.tree(tree) / name)
+        trees.replace(self.tree(tree) / name, content, self.home / "fresh")
 
     def has(self, node: str, name: str, content: str = "content", tree: str = "") -> bool:
         try:
@@ -135,8 +132,9 @@ class Warm:
 
         Less that a node takes long to answer: so it does where much else runs, and that is no failure.
         """
-        lines = [line for line in self.daemon.log().splitlines() if re.search("WARNING|ERROR", line)]
-        return [line for line in lines if f"no answer for {LATE:g} s" not in line]
+        slow = f"no answer for {LATE:g} s"
+        lines = self.daemon.log().splitlines()
+        return [line for line in lines if re.search("WARNING|ERROR", line) and slow not in line]
 
     # The rsyncs --------------------------------------------------------------------------------------
 

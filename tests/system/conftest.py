@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from support.daemon import CHECKOUT, Daemon, MakeDaemon, Patched
+from support.daemon import CHECKOUT, LAUNCHER, Daemon, MakeDaemon, Patched
 from support.network import Network, NoNetwork
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
 
-LAUNCHER = """
+PATCHED = """
 import sys
 sys.path.insert(0, {checkout!r})
 {patch}
@@ -79,15 +79,7 @@ def network() -> Iterator[Network]:
 def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
     """Inosync daemons. The end of the test is the end of them, and checks that they leave nothing behind."""
     made: list[Daemon] = []
-
-    def make(
-        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> Daemon:
-        one = Daemon(tmp_path / f"inosync-{len(made)}", config, args, env)
-        made.append(one)
-        return one
-
-    yield make
+    yield _maker(made, tmp_path / "inosync")
     _each([one.close for one in made])
 
 
@@ -98,19 +90,21 @@ def patched(tmp_path: Path) -> Iterator[Patched]:
 
     def patch(text: str) -> MakeDaemon:
         launcher = tmp_path / "launcher"
-        launcher.write_text(LAUNCHER.format(checkout=str(CHECKOUT), patch=text))
-
-        def make(
-            config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-        ) -> Daemon:
-            made.append(Daemon(tmp_path / f"patched-{len(made)}", config, args, env, launcher))
-            return made[-1]
-
-        return make
+        launcher.write_text(PATCHED.format(checkout=str(CHECKOUT), patch=text))
+        return _maker(made, tmp_path / "patched", launcher)
 
     yield patch
-    for one in made:
-        one.close()
+    _each([one.close for one in made])
+
+
+def _maker(made: list[Daemon], home: Path, launcher: Path = LAUNCHER) -> MakeDaemon:
+    def make(
+        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Daemon:
+        made.append(Daemon(home.with_name(f"{home.name}-{len(made)}"), config, args, env, launcher))
+        return made[-1]
+
+    return make
 
 
 @pytest.fixture

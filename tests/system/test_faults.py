@@ -54,10 +54,7 @@ class Setup:
             raise AssertionError(f"{error}\n{churn.tail(150) if churn else ''}") from None
 
     def change(self, name: str, content: str = "content") -> None:
-        """One event, and so one batch for each node: a file with this content takes its place."""
-        fresh = self.tree.parent / "fresh"
-        fresh.write_text(content)
-        fresh.rename(self.tree / name)
+        trees.replace(self.tree / name, content, self.tree.parent / "fresh")
 
     def until_arrived(self, node: str, name: str, content: str = "content") -> None:
         until(lambda: arrived(self.copy(node) / name, content), 60, f"{name} on {node}")

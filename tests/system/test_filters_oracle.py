@@ -343,7 +343,6 @@ def test_rules_hide_and_protect_what_they_do_in_rsync(forest: list[Trees], seed:
     @hypothesis.seed(PARTS * seed + part)
     @settings(
         max_examples=-(-CASES // PARTS // BATCH),
-        deadline=None,
         database=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from support import procs, trees
-from support.daemon import Daemon, FakeRsync, MakeDaemon
+from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
 from support.procs import Process
 from support.wait import until
 
@@ -74,10 +74,7 @@ class Setup:
         return self.hup()
 
     def change(self, name: str, content: str = "content") -> None:
-        """One event, and so one batch for each node: a file with this content takes its place."""
-        fresh = self.home / "fresh"
-        fresh.write_text(content)
-        fresh.rename(self.tree / name)
+        trees.replace(self.tree / name, content, self.home / "fresh")
 
     def until_arrived(self, node: str, name: str, content: str = "content", tree: str = "tree") -> None:
         path = self.copy(node, tree) / name
@@ -121,11 +118,6 @@ class Setup:
         victim = until(lambda: self.daemon.workers().get(node), 60, f"a worker of {node}")
         os.kill(victim, signal.SIGKILL)
         until(lambda: self.daemon.workers().get(node, victim) != victim, 60, f"another worker of {node}")
-
-    def children(self) -> list[Process]:
-        """The workers, whatever their titles say."""
-        everybody = procs.family([self.daemon.pid])
-        return [p for p in everybody if p.ppid == self.daemon.pid and procs.alive(p)]
 
 
 def make_setup(home: Path, make: Callable[[], Daemon]) -> Setup:
@@ -376,15 +368,15 @@ def test_a_node_that_changes_again_as_its_worker_ends_has_one_worker(setup: Setu
     s.daemon.until_logged(r"default\.py reloaded", since=since)
     s.change("file", "1")
     s.until_ok()
-    assert {p.pid for p in s.children()} == set(s.daemon.workers().values())
-    killed = s.children()
+    assert {p.pid for p in s.daemon.children()} == set(s.daemon.workers().values())
+    killed = s.daemon.children()
     for child in killed:
         procs.send(child, signal.SIGKILL)
     until(lambda: not any(map(procs.alive, killed)), 60, "their end")
-    until(lambda: len(s.children()) == len(s.daemon.workers()) == 2, 60, "successors")
+    until(lambda: len(s.daemon.children()) == len(s.daemon.workers()) == 2, 60, "successors")
     s.change("file", "2")
     s.until_ok()
-    assert {p.pid for p in s.children()} == set(s.daemon.workers().values())
+    assert {p.pid for p in s.daemon.children()} == set(s.daemon.workers().values())
 
 
 def test_a_hup_during_the_end_starts_nothing(setup: Setup) -> None:

@@ -79,10 +79,7 @@ class Service:
         self.hup()
 
     def change(self, name: str, content: str = "content", tree: str = "tree") -> None:
-        """One event, and so one batch for each node: a file with this content takes its place."""
-        fresh = self.home / "fresh"
-        fresh.write_text(content)
-        fresh.rename(self.tree(tree) / name)
+        trees.replace(self.tree(tree) / name, content, self.home / "fresh")
 
     def until_arrived(self, node: str, name: str, content: str = "content", tree: str = "tree") -> None:
         path = self.copy(node, tree) / name

@@ -274,7 +274,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*SETTINGS, "wpath", "rpath", "zzz"]), VALUES, max_size=6))
 def test_arbitrary_values_end_in_a_config_or_in_mistakes(here: Path, values: dict[str, Any]) -> None:
     assert here.is_dir()

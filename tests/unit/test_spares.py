@@ -1151,7 +1151,7 @@ def test_a_node_that_comes_and_goes_every_second_is_tried_with_backoff() -> None
     assert len(world.started) < 100
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=6),
     lingers=st.sampled_from([0.0, 2.0]),
@@ -1183,7 +1183,7 @@ def test_however_the_node_behaves_rsyncs_are_started_seldom_and_looks_are_few(
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=4),
     orders=st.lists(
