@@ -164,12 +164,14 @@ def test_directories_that_cannot_be_read_are_told_of_and_mirrored_when_they_can_
     s.until_level("ok", "tree")
     (s.tree / "closed/deep/file").write_text("watched")
     s.until_level("ok", "tree")
-    # One that is closed and moved, and is opened again with what is in it changed.
-    (s.tree / "later/deep").chmod(0)
+    # Not moved after it was closed: what a node's user cannot open he cannot delete.
     (s.tree / "later").rename(s.tree / "moved")
+    s.until_level("ok", "tree")
+    with (s.tree / "moved/deep/file").open("w") as file:
+        (s.tree / "moved/deep").chmod(0)
+        file.write("changed")
     for node in "ab":
         s.daemon.until_state(node, ("degraded",))
     (s.tree / "moved/deep").chmod(0o755)
-    (s.tree / "moved/deep/file").write_text("changed")
     s.until_level("ok", "tree")
     s.daemon.until_logged("all directories are watched that were not: Permission denied")
