@@ -431,6 +431,12 @@ class Node:
 
     def _look_again(self, batch: Batch, at: float) -> None:
         changes = self._unpack(batch.payload, batch.file)
+        # Those were relisted as well by a try that had to tidy up, with whatever they held then.
+        changes |= {
+            Change(change.tree, change.path.rpartition(b"/")[0], Kind.LIST)
+            for change in changes
+            if change.path
+        }
         if len(changes) > MAX_DUE:
             changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
         for change in changes:

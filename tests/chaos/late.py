@@ -23,6 +23,8 @@ from support.wait import until
 from chaos.world import World
 
 ESTABLISHED = "01"
+NOBODY = "0"
+"""The inode of a socket without a process."""
 
 
 def settle(world: World, names: Iterable[str]) -> None:
@@ -49,7 +51,7 @@ def _has_no_orphans(server: Server) -> bool:
 
 
 def _orphans(server: Server) -> list[Process]:
-    served = _established()
+    served = _served()
     connections = server.connections()
     # What sshd has started outlives it: then it is nobody's child.
     below = {process.pid for process in connections}
@@ -62,16 +64,14 @@ def _orphans(server: Server) -> list[Process]:
     return found
 
 
-def _established() -> set[str]:
-    """The inodes of all sockets with another side: proc_pid_net(5)."""
-    inodes = set()
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(FileNotFoundError):
-            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-                words = line.split()
-                if words[3] == ESTABLISHED:
-                    inodes.add(f"socket:[{words[9]}]")
-    return inodes
+def _served() -> set[str]:
+    """The sockets whose other side, on this machine as well, has a process: proc_pid_net(5).
+
+    That a sender is gone is not to be seen on the receiver's side before it has read all that was sent.
+    """
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    alive = {(words[1], words[2]) for words in lines if words[3] == ESTABLISHED and words[9] != NOBODY}
+    return {f"socket:[{words[9]}]" for words in lines if (words[2], words[1]) in alive}
 
 
 def _sockets(pid: int) -> set[str]:

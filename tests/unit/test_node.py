@@ -250,8 +250,9 @@ def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(
 def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_lag(
     desk: Desk, tmp_path: Path
 ) -> None:
-    part = Part(1, False, (b"a", b"b/"))
-    changes = {name(b"a"), Change(1, b"b", Kind.LIST)}
+    part = Part(1, False, (b"a/f", b"b/"))
+    # With the directories that the names are in: a try that had to tidy up has listed those, too.
+    changes = {name(b"a/f"), *(Change(1, path, Kind.LIST) for path in (b"a", b"b", b""))}
     payload, _ = spool.pack((part,), "")
     desk.node.send(Batch(70, 2, False, payload), 15, desk.now, ())
     desk.report(dataclasses.replace(desk.done(70), cut_off=True))
@@ -263,9 +264,9 @@ def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_l
     assert set(desk.node.ready_due(desk.now)) == changes
     desk.node.send(Batch(71, 2, False, payload), 15, desk.now, changes)
     assert (desk.node.oldest(None), desk.node.owed) == (None, 0)
-    desk.report(desk.done(71, Part(1, False, (b"a",)), reason="no"))
-    assert desk.owes() == {name(b"a")}
-    assert desk.node.due[name(b"a")].since == desk.now
+    desk.report(desk.done(71, Part(1, False, (b"a/f",)), reason="no"))
+    assert desk.owes() == {name(b"a/f")}
+    assert desk.node.due[name(b"a/f")].since == desk.now
     # Too many names are the tree itself, and still no lag.
     desk.node.due.clear()
     many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
