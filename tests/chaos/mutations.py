@@ -294,7 +294,7 @@ def run(mutation: Mutation | None, tests: Iterable[str]) -> Found:
                 shutil.copy2(source, copy / name)
         if mutation is not None:
             (copy / mutation.file).write_text(broken(mutation))
-        argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        argv = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
         done = subprocess.run(argv, cwd=copy, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     failed = re.search(r"^(?:FAILED|ERROR) \S*?([^/\s]+?\.py::.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     last = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[-1]
