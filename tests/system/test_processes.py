@@ -84,8 +84,8 @@ def test_workers_that_are_stopped_or_hang_hold_up_nobody_and_are_replaced(warm: 
         stop(before[victim])
     (sub / "file").write_text("content")
     w.until_arrived("third", "sub/file", tree="hang")
-    with hanging(sub) as mounted:
-        # It looks at the name that it was sent: that asks a file system which does not answer.
+    with hanging(sub, before["hung"].pid) as mounted:
+        # It looks at the name that it was sent: that asks a file system which does not answer it.
         cont(before["hung"])
         if not mounted:
             victims.remove("hung")
