@@ -92,6 +92,8 @@ class Job:
     """Whether to keep an rsync connected for each tree."""
     spool: str
     """The directory for what is too long for a message."""
+    confine: bool = False
+    """Whether the rsync understands ``command.CONFINE``."""
     pretend: Callable[[str], None] | None = None
     """Takes the line of each call of rsync, in place of the call."""
     wall: Callable[[], float] = time.time
@@ -393,7 +395,10 @@ class Worker:
         return self._start_rsync(command.batch_argv(self._settings(tree)))
 
     def _settings(self, tree: int) -> Settings:
-        return replace(self._trees[tree], rspeed=self._throttle.limit, list_missing=self._deletions.listed)
+        settings = self._trees[tree]
+        root = os.path.realpath(settings.source) if self._job.confine else ""
+        limit, listed = self._throttle.limit, self._deletions.listed
+        return replace(settings, rspeed=limit, root=root, list_missing=listed)
 
     def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inosync.policy import differences
-from inosync.policy.extra import audible, recurses
+from inosync.policy.extra import audible, confinable, recurses
 from inosync.policy.extra import forbidden as forbidden
 from inosync.policy.filters import Rule
 from inosync.policy.nodes import Transport, transport
@@ -53,6 +53,9 @@ where that is 8 MiB as usual, and the environment is counted as well (execve(2))
 # Beside its pattern: "--filter=-/!pxsr ", the byte at the end, and the pointer to it.
 _RULE = 17 + 1 + 8
 
+CONFINE = "--confine-root"
+"""Since 3.5.0: names that lead out of a directory, through symlinks, are refused with exit 23."""
+
 NO_NAME = b"\0"
 """What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
 
@@ -73,6 +76,8 @@ class Settings:
     """Filter rules. All of them, always: they are also what keeps the node's own files."""
     extra: tuple[str, ...] = ()
     """Words of the user's own, none of them ``forbidden()``, and without filter rules."""
+    root: str = ""
+    """The directory that the wpath leads to, without symlinks, if the rsync understands ``CONFINE``."""
     rspeed: int = 0
     """The limit in force, in KiB/s; 0 is without one."""
     rdelete: bool | str = True
@@ -95,7 +100,9 @@ def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
         deletes = _BATCH_KEEP
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
-    middle = (*_BATCH, *deletes, *_common(s), *s.extra, *(_ANEW if anew else ()))
+    # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
+    confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
+    middle = (*_BATCH, *deletes, *confined, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 

@@ -68,6 +68,13 @@ _FILTERS = frozenset(("-f", "--filter", "--exclude", "--include", "--exclude-fro
 _QUIET = frozenset(("-q", "--quiet"))
 _NULLS = {"-0": True, "--from0": True, "--no-from0": False}
 
+# What they name is refused outside of the root that names are confined to: rsync(1), --confine-root.
+_PLACES_TEXT = """
+    -T --temp-dir --partial-dir --backup-dir --log-file --password-file --early-input --compare-dest
+    --copy-dest --link-dest --config --confine-root --insecure-links
+"""
+_PLACES = frozenset(_PLACES_TEXT.split())
+
 _Option = tuple[str, str | None]
 
 
@@ -156,6 +163,11 @@ def deletes(extra: Iterable[str]) -> str:
 def recurses(extra: Iterable[str]) -> bool:
     """Whether ``extra`` turns recursion on. -a does not, where there is a list of names."""
     return any(option in ("-r", "--recursive") for option, _ in options(extra))
+
+
+def confinable(extra: Iterable[str]) -> bool:
+    """Whether rsync can be told to take nothing from outside of a tree, and still do what is wanted."""
+    return not any(option in _PLACES for option, _ in options(extra))
 
 
 def one_file_system(extra: Iterable[str]) -> bool:

@@ -27,6 +27,7 @@ from support.wait import until
 
 from inosync.policy import filters
 from inosync.policy.command import (
+    CONFINE,
     EVERYTHING,
     NO_NAME,
     REFUSED,
@@ -44,6 +45,7 @@ from inosync.policy.command import (
 )
 from inosync.policy.complaints import Complaints, after_batch, after_full, target_missing
 from inosync.system import process
+from inosync.system.rsync import understands
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -386,6 +388,20 @@ def test_a_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> Non
     (pair.src / "lnk").symlink_to("real")
     assert pair.batch(b"lnk/x").returncode == 0
     assert not (pair.dst / "lnk").is_symlink()
+
+
+def test_a_name_below_a_symlink_to_the_outside_is_refused_if_rsync_is_confined(pair: Pair) -> None:
+    if not understands(pair.settings.rsync, f"{CONFINE}=/"):
+        pytest.skip("an rsync that cannot be confined")
+    pair.file("ok")
+    (pair.src.parent / "outside").mkdir()
+    (pair.src.parent / "outside/x").write_text("from outside")
+    (pair.src / "lnk").symlink_to("../outside")
+    confined = replace(pair.settings, root=str(pair.src))
+    assert pair.run(batch_argv(confined), b"lnk/x\0lnk/\0ok\0").returncode == 23
+    assert [path.name for path in pair.dst.iterdir()] == ["ok"]
+    assert pair.run(batch_argv(confined), b"lnk\0").returncode == 0
+    assert os.readlink(pair.dst / "lnk") == "../outside"
 
 
 def test_a_name_below_a_file_stays_due_for_ever(pair: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import limited, procs
-from support.daemon import Daemon
+from support.daemon import LAUNCHER, Daemon
 from support.wait import until
 
 WATCHES = 3
@@ -17,13 +18,13 @@ FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 
 
 class Setup:
-    """A daemon with two nodes, a tree, and no more than ``WATCHES`` watches; not started."""
+    """A daemon with two nodes and a tree, not started."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, launcher: Path) -> None:
         self.home = home
         self.tree = home / "tree"
         self.tree.mkdir()
-        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=limited.launcher(home, WATCHES))
+        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=launcher)
         self.configure("tree")
 
     def configure(self, *trees: str) -> None:
@@ -51,7 +52,11 @@ class Setup:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
-    s = Setup(tmp_path)
+    """One with no more than ``WATCHES`` watches."""
+    yield from closed(Setup(tmp_path, limited.launcher(tmp_path, WATCHES)))
+
+
+def closed(s: Setup) -> Iterator[Setup]:
     try:
         yield s
     finally:
@@ -118,3 +123,53 @@ def test_a_wpath_for_which_no_watch_is_left_at_a_reload_is_mirrored_degraded(set
     s.until_level("ok", "tree", "second")
     (s.home / "second/sub/watched").write_text("content")
     s.until_level("ok", "tree", "second")
+
+
+# Directories that cannot be read -------------------------------------------------------------------------
+
+# root that may not do everything: without this it reads whatever there is.
+POWERLESS = """\
+import os, sys
+caps = "--bounding-set=-dac_override,-dac_read_search"
+os.execvp("setpriv", ["setpriv", caps, sys.executable, {launcher!r}, *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def powerless(tmp_path: Path) -> Iterator[Setup]:
+    """One that may not read everything."""
+    launcher = LAUNCHER
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("no setpriv")
+        launcher = tmp_path / "launcher.py"
+        launcher.write_text(POWERLESS.format(launcher=str(LAUNCHER)))
+    yield from closed(Setup(tmp_path, launcher))
+
+
+def test_directories_that_cannot_be_read_are_told_of_and_mirrored_when_they_can_be(powerless: Setup) -> None:
+    s = powerless
+    for name in ("closed", "open", "later"):
+        (s.tree / name / "deep").mkdir(parents=True)
+        (s.tree / name / "deep/file").write_text(name)
+    (s.tree / "closed").chmod(0)
+    s.daemon.start()
+    s.daemon.until_logged("1 directory is not watched, such as closed: Permission denied$")
+    for node in "ab":
+        s.daemon.until_state(node, ("degraded",))
+    (s.tree / "open/deep/file").write_text("changed")
+    arrived = s.home / "nodes/a/tree/open/deep/file"
+    until(lambda: arrived.exists() and arrived.read_text() == "changed", 30, "the change of another file")
+    (s.tree / "closed").chmod(0o755)
+    s.until_level("ok", "tree")
+    (s.tree / "closed/deep/file").write_text("watched")
+    s.until_level("ok", "tree")
+    # One that is closed and moved, and is opened again with what is in it changed.
+    (s.tree / "later/deep").chmod(0)
+    (s.tree / "later").rename(s.tree / "moved")
+    for node in "ab":
+        s.daemon.until_state(node, ("degraded",))
+    (s.tree / "moved/deep").chmod(0o755)
+    (s.tree / "moved/deep/file").write_text("changed")
+    s.until_level("ok", "tree")
+    s.daemon.until_logged("all directories are watched that were not: Permission denied")

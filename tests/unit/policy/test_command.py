@@ -347,3 +347,12 @@ def test_what_would_break_a_transfer_is_named(extra: list[str], offenders: list[
 )
 def test_what_files_for_0_2_3_have_is_allowed(extra: list[str]) -> None:
     assert forbidden(extra) == []
+
+
+def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
+    settings = Settings("rsync", "/wpath", "node:rpath", root="/real/path")
+    assert "--confine-root=/real/path" in batch_argv(settings)
+    assert not any("confine" in word for word in full_argv(settings))  # it follows no symlink by itself
+    assert not any("confine" in word for word in batch_argv(replace(settings, root="")))
+    elsewhere = replace(settings, extra=("--password-file=/etc/secret",))
+    assert not any("confine" in word for word in batch_argv(elsewhere))

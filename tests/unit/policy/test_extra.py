@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from inosync.policy.extra import deletes, one_file_system, options, parted
+from inosync.policy.extra import confinable, deletes, one_file_system, options, parted
 from inosync.policy.filters import File, Form, Item, Rule
 
 A = Rule(b"a")
@@ -90,3 +90,18 @@ def test_what_turns_deletions_on(extra: str, option: str) -> None:
 )
 def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...], stays: bool) -> None:
     assert one_file_system(words) is stays
+
+
+@pytest.mark.parametrize(
+    ("words", "may_be"),
+    [
+        ((), True),
+        (("-az", "--exclude", "--temp-dir"), True),
+        (("--password-file=/etc/secret",), False),
+        (("-zT", "/var/tmp"), False),
+        (("--insecure-links",), False),
+        (("--confine-root=/srv",), False),
+    ],
+)
+def test_where_extra_names_places_elsewhere_nothing_is_confined(words: tuple[str, ...], may_be: bool) -> None:
+    assert confinable(words) is may_be
