@@ -262,6 +262,13 @@ def test_after_a_killed_master_a_new_one_works_at_once_and_clears_what_was_left(
     w.daemon.start()
     w.until_level()
     assert not stale & {path.name for path in spool.iterdir()}
+    # A worker alone: the master removes what it has left.
+    until_connected()
+    victim = w.workers()["ssh"]
+    end([victim])
+    until(lambda: not (spool / f"ssh-{victim.pid}").exists(), 30, "its socket to be removed")
+    w.change("before")
+    w.until_level()
     # Now the master alone: all that it had goes by itself.
     until_connected()
     old = _everything(w)
