@@ -125,7 +125,7 @@ class Line:
         self._started = now
         self._remove_socket()  # where one is, ssh connects without sharing
         try:
-            child = process.spawn(self._argv)
+            child = process.spawn(self._argv, farewell=signal.SIGTERM)  # on which it removes its socket
             self._exited = os.pidfd_open(child.pid)
         except OSError:  # we are short of processes or descriptors
             self._rest(now)

@@ -27,7 +27,7 @@ from inosync.policy.command import Settings
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Verdict
 from inosync.policy.view import views
-from inosync.system import fingerprint, process, queue, rsync
+from inosync.system import fingerprint, process, queue, rsync, spool
 from inosync.system import log as logs
 from inosync.system.loop import Loop
 from inosync.system.queue import End
@@ -339,6 +339,7 @@ class Master:
         if node.process is not None and node.queue is not None:
             self._loop.drop(node.process.sentinel)
             self._loop.drop(node.queue)
+            spool.sweep(self._spool, node.process.pid or 0)
         self._overview.refresh()
 
     def ended(self, node: Node) -> None:

@@ -88,10 +88,12 @@ START = "/"
 """The directory that programs are started in."""
 
 
-def spawn(argv: tuple[str, ...], idle: bool = False) -> subprocess.Popen[bytes]:
-    """Start a program with pipes for its three streams, to be killed if we die.
+def spawn(
+    argv: tuple[str, ...], idle: bool = False, farewell: signal.Signals = signal.SIGKILL
+) -> subprocess.Popen[bytes]:
+    """Start a program with pipes for its three streams, to be sent ``farewell`` if we die.
 
-    With SIGKILL, since a program that is stopped would be left for ever; we end it politely while we can.
+    Another signal than SIGKILL would leave one that is stopped for ever; we end it politely while we can.
     No shell; English messages, since they are parsed; the descriptors of ours are non-blocking. With ``idle``
     it, and what it starts, gets the processor and the disk when nobody else wants them.
     OSError if it cannot be started.
@@ -100,7 +102,7 @@ def spawn(argv: tuple[str, ...], idle: bool = False) -> subprocess.Popen[bytes]:
 
     def prepare() -> None:  # between fork and exec; the callers are single-threaded
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        die_with_parent(signal.SIGKILL, parent)
+        die_with_parent(farewell, parent)
         if idle:
             _come_last()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 
 INLINE = 2_800
 """Bytes that travel in a message; a message as a whole must stay below PIPE_BUF."""
@@ -49,3 +50,11 @@ def discard(path: str) -> None:
     if path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def sweep(directory: str, pid: int) -> None:
+    """Remove what a killed process has left there: the socket of its ssh, and what nobody was told of."""
+    left = re.compile(rf"ssh-{pid}(\..*)?|due-{pid}-.*")
+    with contextlib.suppress(OSError):
+        for name in filter(left.fullmatch, os.listdir(directory)):
+            discard(os.path.join(directory, name))

@@ -159,11 +159,11 @@ MUTATIONS = (
         ("tests/unit/test_dispatch.py",),
     ),
     Mutation(
-        "the guard is ignored by the worker",
+        "a full mirror of an empty root deletes what nodes have",
         "inosync/worker.py",
-        "            if not task.may_begin(settings, self._job.excluded[tree]):\n",
-        "            if not task.may_begin(settings, self._job.excluded[tree]) and False:\n",
-        (f"{LOST}::test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root",),
+        "self._start_rsync(command.full_argv(settings, task.spare))",
+        "self._start_rsync(command.full_argv(settings, False))",
+        (f"{LOST}::test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_something",),
     ),
     Mutation(
         "a root that is not what it has to be is good",
@@ -223,6 +223,13 @@ MUTATIONS = (
         "what rsync complains of with exit 23 is done",
         "inosync/policy/outcome.py",
         "due=(due_part,) if due else ()",
+        "due=()",
+        ("tests/unit/policy/test_outcome.py",),
+    ),
+    Mutation(
+        "what rsync complains of with exit 23, and is not understood, is done",
+        "inosync/policy/outcome.py",
+        "due=(_all(run),)",
         "due=()",
         ("tests/unit/policy/test_outcome.py",),
     ),
@@ -287,7 +294,7 @@ def run(mutation: Mutation | None, tests: Iterable[str]) -> Found:
                 shutil.copy2(source, copy / name)
         if mutation is not None:
             (copy / mutation.file).write_text(broken(mutation))
-        argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        argv = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
         done = subprocess.run(argv, cwd=copy, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     failed = re.search(r"^(?:FAILED|ERROR) \S*?([^/\s]+?\.py::.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     last = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[-1]

@@ -1,15 +1,17 @@
-"""A file system that never answers, as one over a network whose server is gone; for root only.
+"""A file system that does not answer one process, as one over a network whose server is gone; for root only.
 
-    python hanging.py DIRECTORY
+    python hanging.py DIRECTORY PID
 
-mounts it (fuse(4)) and prints a line. Whoever looks at anything in it waits, and once it was asked for that
-cannot even be killed. All of them go on, with an error, when this process ends.
+mounts it (fuse(4)) and prints a line. It is empty. Process PID, when it looks at it, waits, and then cannot
+even be killed, until this process ends; all others get an answer.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -17,31 +19,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_INIT, _VERSION = 26, (7, 12)
 _LAZILY = 2  # MNT_DETACH, umount(2)
-_HEADER = struct.Struct("<IIQ")
+_REQUEST = struct.Struct("<IIQQIII4x")  # length, opcode, unique, node, uid, gid, pid
+_ANSWER = struct.Struct("<IiQ")
+_LOOKUP, _GETATTR, _INIT, _OPENDIR, _READDIR, _RELEASEDIR = 1, 3, 26, 27, 28, 29
+_UNANSWERED = (2, 36, 42)  # FORGET, INTERRUPT, BATCH_FORGET
+_ROOT = struct.pack("<QI4x6Q3I5I2I", 0, 0, 1, *[0] * 5, *[0] * 3, stat.S_IFDIR | 0o755, 2, *[0] * 3, 4096, 0)
+_ANSWERS = {
+    _INIT: struct.pack("<IIIIHHI", 7, 12, 0, 0, 0, 0, 4096),
+    _GETATTR: _ROOT,
+    _OPENDIR: bytes(16),
+    _READDIR: b"",
+    _RELEASEDIR: b"",
+}
 
 
-def main(path: str) -> None:
+def main(path: str, victim: int) -> None:
     """Be the file system."""
     device = os.open("/dev/fuse", os.O_RDWR)
     libc = ctypes.CDLL(None, use_errno=True)
-    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
     if libc.mount(b"hanging", os.fsencode(path), b"fuse", 0, options) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     while True:
-        request = os.read(device, 1 << 17)
-        _, opcode, unique = _HEADER.unpack_from(request)
+        _, opcode, unique, _, _, _, pid = _REQUEST.unpack_from(os.read(device, 1 << 17))
+        if opcode not in _UNANSWERED and pid != victim:
+            answer = _ANSWERS.get(opcode)
+            error = 0 if answer is not None else errno.ENOENT if opcode == _LOOKUP else errno.ENOSYS
+            answer = answer or b""
+            os.write(device, _ANSWER.pack(_ANSWER.size + len(answer), -error, unique) + answer)
         if opcode == _INIT:
-            answer = struct.pack("<IIIIHHI", *_VERSION, 0, 0, 0, 0, 4096)
-            os.write(device, struct.pack("<IiQ", 16 + len(answer), 0, unique) + answer)
             print("mounted", flush=True)
 
 
 @contextmanager
-def hanging(path: Path) -> Iterator[bool]:
+def hanging(path: Path, victim: int) -> Iterator[bool]:
     """Let it be mounted on a directory, if that can be; at the end everybody goes on."""
-    argv = [sys.executable, __file__, str(path)]
+    argv = [sys.executable, __file__, str(path), str(victim)]
     server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert server.stdout is not None
     assert server.stderr is not None
@@ -56,4 +70,4 @@ def hanging(path: Path) -> Iterator[bool]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

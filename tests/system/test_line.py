@@ -410,7 +410,7 @@ def test_a_socket_of_an_earlier_process_is_removed(bench: MakeBench, directory: 
 def test_without_a_process_to_spare_the_runs_go_on(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     one = bench()
 
-    def no_more(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    def no_more(argv: tuple[str, ...], **_how: object) -> subprocess.Popen[bytes]:
         raise BlockingIOError(11, "Resource temporarily unavailable", argv[0])
 
     with monkeypatch.context() as patched:

@@ -54,3 +54,35 @@ def test_where_it_is_not_known_what_does_not_fit_all_is_tried_again(stderr: list
 def test_a_full_mirror_that_does_not_fit_is_tried_again() -> None:
     outcome = judge(Run(Part(7, True), (), 11, NO_ROOM, []), SETTINGS)
     assert (outcome.retry, outcome.reason, outcome.due) == (Verdict.RETRY, REASON, ())
+
+
+VANISHED = b'file has vanished: "/src/b"'
+DENIED = b'rsync: [receiver] mkstemp "/tree/.b.hQv3Zx" (in www) failed: Permission denied (13)'
+
+
+def partial(stderr: list[bytes], cut: bool = False, full: bool = False, code: int = 23) -> Outcome:
+    names = () if full else (b"a", b"b", b"c")
+    return judge(Run(Part(7, full, names, ROOT), names, code, stderr, [], cut), SETTINGS)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
+@pytest.mark.parametrize("code", [23, 24, 25])
+def test_what_is_complained_of_is_due_and_the_rest_is_through(code: int, full: bool) -> None:
+    # Where a node refuses something of a full mirror, its deletions may have been left out as well.
+    outcome = partial([VANISHED if full else DENIED], full=full, code=code)
+    assert (outcome.retry, outcome.instead) == (None, ())
+    assert ("vanished" if full else "Permission denied") in outcome.reason
+    assert outcome.due == (Part(7, False, (b"b",)),)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cut"), [([], False), ([b"rsync: something else (5)"], False), ([DENIED], True)]
+)
+@pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
+def test_where_it_is_not_known_what_is_complained_of_all_is_due(
+    stderr: list[bytes], cut: bool, full: bool
+) -> None:
+    outcome = partial(stderr, cut, full)
+    assert (outcome.retry, outcome.instead) == (None, ())
+    [due] = outcome.due
+    assert (due.full, due.names) == (full, () if full else (b"a", b"b", b"c"))

@@ -95,3 +95,13 @@ def test_discarding_what_is_gone_or_never_was_is_fine(tmp_path: Path) -> None:
     spool.discard(file)
     spool.discard("")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_has_left_is_swept_out_and_nothing_else(tmp_path: Path) -> None:
+    left = ["ssh-12", "ssh-12.XwZ", "due-12-1", "due-12-1.part"]
+    others = ["ssh-123", "ssh-1", "due-123-12", "due-1-12", "batch-12", "batch-12.part", "ssh-12x"]
+    for name in left + others:
+        (tmp_path / name).touch()
+    spool.sweep(str(tmp_path), 12)
+    assert sorted(os.listdir(tmp_path)) == sorted(others)
+    spool.sweep(str(tmp_path / "gone"), 12)
