@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 from support import procs, trees
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
-from support.procs import Process
+from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
 ROOT = os.geteuid() == 0
