@@ -30,7 +30,7 @@ class _File:
     """What is known of a file with several names."""
 
     names: dict[Name, None] = field(default_factory=dict)
-    """Those in the trees that are known."""
+    """Those in watched directories that are known: excluded ones, too, once they were changed through."""
     elsewhere: int = -1
     """How many more it had when all directories had been searched: excluded, or outside; -1: not searched."""
     doubts: int = 0
@@ -69,7 +69,10 @@ class Links:
         self._looked.clear()
 
     def changed(self, root: Root, path: bytes, name: Name, now: float) -> None:
-        """A file has changed: record its other names, those that are known now and the others later."""
+        """A file has changed: record its other names, those that are known now and the others later.
+
+        Excluded names are never recorded; a change through one is told here like any other.
+        """
         if name in self._looked:
             return  # that look, a moment ago, was after all that is told now
         self._looked.add(name)
@@ -192,7 +195,9 @@ class Links:
         place = locate(name[0])
         if place is not None:
             root, above = place
-            self._sink.record(Change(root.tree, _join(above, name[1]), Kind.NAME), now)
+            path = _join(above, name[1])
+            if not root.excluded(path, False):
+                self._sink.record(Change(root.tree, path, Kind.NAME), now)
 
 
 def _join(above: bytes, name: bytes) -> bytes:

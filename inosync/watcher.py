@@ -297,6 +297,8 @@ class Watcher:
         path = above + b"/" + name if above else name
         is_directory = bool(mask & inotify.IN_ISDIR)
         if root.excluded(path, is_directory):
+            if not is_directory:
+                self._excluded_changed(root, directory, name, path, mask, now)
             return
         if mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
             self._left(directory, name, cookie if mask & inotify.IN_MOVED_FROM else 0, is_directory, now)
@@ -397,6 +399,17 @@ class Watcher:
         expected = self._writers.expect(directory, name, now)
         return mask if links > 1 or not expected else mask & root.mask & inotify.IN_MODIFY
 
+    def _excluded_changed(
+        self, root: Root, directory: Directory, name: bytes, path: bytes, mask: int, now: float
+    ) -> None:
+        """A file of an excluded name: it may have names that are not."""
+        if mask & inotify.IN_MODIFY:
+            mask = self._made(root, directory, name, path, inotify.IN_MODIFY, now)
+        else:
+            self._writers.forget(directory, name)
+        if mask & root.mask & (inotify.IN_CLOSE_WRITE | inotify.IN_ATTRIB | inotify.IN_MODIFY):
+            self._links.changed(root, path, (directory, name), now)
+
     def _not_closed(self, directory: Directory, name: bytes, now: float) -> None:
         """A file was not closed for a while: if nobody has it open, nobody will."""
         place = locate(directory)
@@ -407,7 +420,8 @@ class Watcher:
             return
         root, above = place
         path = above + b"/" + name if above else name
-        self._sink.record(Change(root.tree, path, Kind.NAME), now)
+        if not root.excluded(path, False):
+            self._sink.record(Change(root.tree, path, Kind.NAME), now)
         self._links.changed(root, path, (directory, name), now)
 
     def _is_being_written(self, directory: Directory, name: bytes) -> bool:

@@ -138,6 +138,22 @@ def test_names_that_are_excluded_are_not_told(field: Field) -> None:
     assert field.told() == {name(b"one"), name(b"four")}
 
 
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_through_an_excluded_name_is_told_under_the_others(
+    field: Field, change: Callable[[Path], object]
+) -> None:
+    link(field, "one", "a/two.tmp", "a/three", "four.tmp", "hidden/five")
+    write(field.root / "alone.tmp")
+    field.add(lambda path, _is_directory: path.startswith(b"hidden") or path.endswith(b".tmp"))
+    for _ in range(3):
+        change(field.root / "a/two.tmp")
+        change(field.root / "four.tmp")
+        change(field.root / "alone.tmp")
+        field.calm()
+        assert set(field.take()) == {name(b"one"), name(b"a/three")}
+    assert searches(field) <= 2, "once, and once more for an excluded name that was not known before"
+
+
 def test_names_in_another_tree_are_told_there(field: Field, tmp_path: Path) -> None:
     link(field, "one", "/two")
     field.add()
