@@ -12,8 +12,9 @@ from inosync.policy.guard import Look, Memory
 from inosync.system import entries, mounts
 from inosync.watcher import Watcher
 
-CALM = 10
-"""A root that is filled again is compared when it was left alone for edelay, or after so many times that."""
+CALM = 360
+"""A root that is filled again is compared when it was left alone for edelay, or after so many times that: an
+hour by default, since what a restore has not reached by then is deleted on the nodes."""
 
 
 @dataclass(slots=True)
@@ -25,10 +26,14 @@ class _Post:
     memory: Memory = field(default_factory=Memory)
     missing: bool = False
     """Whether the watcher has lost its root, and will tell when there is one again."""
+    settles: bool = False
+    """Whether it was found again, and is no loss: it waits until nothing changes in it."""
     back_at: float | None = None
     """Since when there is something in it again, while it is halted ..."""
     stirred_at: float = 0.0
     """... and when anything last happened there."""
+    top: tuple[int, int, int] | None = None
+    """The root itself, when it was good: device, inode, and time in nanoseconds."""
 
 
 class Guard:
@@ -76,6 +81,12 @@ class Guard:
             for post in self._posts.values():  # it was not looked at while this was off
                 post.memory = guard.refiltered(post.memory)
 
+    def look_again(self) -> None:
+        """Look at roots of which it is not known what is mirrored: what is lost next may be all of it."""
+        for tree, post in self._posts.items():
+            if post.memory.entries is None and not post.missing:
+                self.check(tree)
+
     # What is to be sent ------------------------------------------------------------------------------
 
     def check(self, tree: int) -> bool:
@@ -94,6 +105,7 @@ class Guard:
         if lost := guard.judge(post.memory, look, now, self.patience):
             self._halt(tree, lost)
             return False
+        post.top = _top(post.wpath)
         memory = guard.seen(post.memory, look, now)
         if memory != post.memory:
             post.memory = memory
@@ -150,7 +162,7 @@ class Guard:
     def lost(self, tree: int, why: str) -> None:
         """The watcher has lost the root."""
         post = self._posts[tree]
-        post.missing = True
+        post.missing, post.settles = True, False
         post.memory = guard.lost(post.memory)
         self.halted[tree] = why
         self.epoch += 1
@@ -158,11 +170,24 @@ class Guard:
     def found(self, tree: int) -> bool:
         """All of a tree is watched (again); whether it may be compared."""
         post = self._posts[tree]
-        if post.missing:
+        was_missing, top = post.missing, post.top
+        if was_missing:
             post.missing = False
             self.halted.pop(tree, None)
         self.epoch += 1
-        return self.check(tree)
+        if not self.check(tree):
+            return False
+        if was_missing and self._on and (top is None or top != post.top):
+            post.settles = True  # it may be on its way back, file by file
+            self._wait(tree)
+            return False
+        return True
+
+    def _wait(self, tree: int) -> None:
+        post = self._posts[tree]
+        post.back_at = post.stirred_at = self._clock()
+        why = f"is back, and compared when nothing has changed in it for {self.patience:g} s"
+        self.halted[tree] = f"{post.wpath} {why}"
 
     def stirred(self, tree: int) -> None:
         """Something happens in a tree that is halted."""
@@ -176,20 +201,33 @@ class Guard:
         post, now = self._posts[tree], self._clock()
         if post.missing:
             return False  # the watcher will tell
-        look = self._look(post)
-        if self._on and (look is None or look.entries == 0 or guard.judge(post.memory, look, now, 0.0)):
-            post.back_at = None
+        if not self._on:
+            return self._release(tree)
+        if lost := self._still_lost(post, now):
+            if post.back_at is not None:
+                post.settles, post.back_at = False, None
+                self.halted[tree] = f"{post.wpath} {lost}"
             return False
         if post.back_at is None:
-            post.back_at = post.stirred_at = now
-        # What is put back file by file is not to be compared, and deleted but for the first one, at once.
-        calm = now - post.stirred_at >= self.patience or now - post.back_at >= CALM * self.patience
-        if self._on and not calm:
+            self._wait(tree)
             return False
-        return self._release(tree)
+        # What is put back file by file is not to be compared, and deleted but for the first one, at once.
+        if now - post.stirred_at < self.patience and now - post.back_at < CALM * self.patience:
+            return False
+        self._release(tree)
+        return self.check(tree)
+
+    def _still_lost(self, post: _Post, now: float) -> str:
+        look = self._look(post)
+        if look is None:
+            return "cannot be read"
+        if lost := guard.judge(post.memory, look, now, 0.0):
+            return lost
+        return "" if look.entries or post.settles else "is empty"
 
     def _release(self, tree: int) -> bool:
         del self.halted[tree]
+        self._posts[tree].settles, self._posts[tree].back_at = False, None
         self.epoch += 1
         return True
 
@@ -206,5 +244,15 @@ class Guard:
         return [self._told(tree) for tree in trees if tree in self.halted]
 
     def _told(self, tree: int) -> str:
-        why = self.halted[tree]
-        return why if self._posts[tree].missing else f"{why} (meant? kill -USR2 {os.getpid()})"
+        post, why = self._posts[tree], self.halted[tree]
+        if post.missing:
+            return why
+        return f"{why} ({'meant' if post.back_at is None else 'at once'}? kill -USR2 {os.getpid()})"
+
+
+def _top(wpath: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(wpath)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -96,6 +96,8 @@ class Master:
         self._watchdog = Watchdog(clock, random.random)
         self._stop_by: float | None = None
         self._lookout = Lookout(settings.pattern_files)
+        self._tops: set[int] = set()
+        """Trees in whose roots something has gone."""
         self._reread_at = float("inf")
         """When a reload that was refused, and that nobody had asked for, is tried again."""
         self._refused: tuple[str, ...] = ()
@@ -175,6 +177,11 @@ class Master:
         until = self._clock() + DRAIN
         while self._watcher.read() and self._clock() < until:
             pass
+        for tree in self._tops:
+            # A full mirror that runs deletes what it finds to be gone; the next batch may be long in coming.
+            if any(node.is_mirroring(tree) for node in self._nodes.values()):
+                self._guard.check(tree)
+        self._tops.clear()
 
     def _release(self) -> None:
         """Hand out what has been quiet for long enough."""
@@ -223,6 +230,8 @@ class Master:
     def gone(self, tree: int, path: bytes, now: float) -> None:
         """What was at a path is not there any more."""
         self._journal.gone(tree, path, now)
+        if b"/" not in path:
+            self._tops.add(tree)
         if tree in self._guard.halted:
             self._guard.stirred(tree)
         log.debug("gone: tree %d %r", tree, path)
@@ -500,6 +509,7 @@ class Master:
             added = self._add_node(specs[name])
             for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
                 added.owe(Change(number, b"", Kind.TREE), self._clock())
+        self._guard.look_again()
         self._verification.plan(new.rdelete)
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)

@@ -247,6 +247,10 @@ class Node:
         """Have a tree compared with its copy, beside the batches, or stop that."""
         self._put(order)
 
+    def is_mirroring(self, tree: int) -> bool:
+        """Whether a full mirror is under way that may be of this tree."""
+        return self.batch is not None and self.batch.full and tree in self.trees
+
     def halt(self, tree: int) -> None:
         """Have nothing sent of a tree; what is outstanding of it comes back."""
         self.told = ""  # its title may tell of another tree

@@ -333,18 +333,35 @@ def test_what_is_excluded_does_not_count(setup: Setup) -> None:
     s.until_halted(f"{s.root} is empty")
 
 
-def test_what_is_put_back_file_by_file_deletes_nothing_meanwhile(setup: Setup) -> None:
+@pytest.mark.parametrize("loss", [is_emptied, is_removed])
+def test_what_is_put_back_file_by_file_deletes_nothing_meanwhile(loss: Loss, setup: Setup) -> None:
     s = setup
     s.start()
     s.reload(edelay=4)
-    suspended(s, lambda: is_emptied(s))
-    s.until_halted(f"{s.root} is empty")
+    suspended(s, lambda: loss(s))
+    s.until_halted(f"{s.root}")
     for name in FILES:
         (s.root / name).parent.mkdir(parents=True, exist_ok=True)
         (s.root / name).write_text(name)
         over = time.monotonic() + 1.5  # longer than the master's second between two looks
         until(lambda: s.keeps_all() and time.monotonic() > over, 30, "nothing to happen")  # noqa: B023
     s.until_level()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, {"rexcludes": ["/cache"]}), ({"rguard": False}, {"rguard": True})],
+    ids=["other excludes", "the guard on"],
+)
+def test_a_loss_is_noticed_after_a_reload_that_brings(
+    before: dict[str, object], after: dict[str, object], setup: Setup
+) -> None:
+    s = setup
+    s.configure(**before)
+    s.start()
+    s.reload(**after)
+    suspended(s, lambda: is_emptied(s))
+    s.until_halted(f"{s.root} is empty")
 
 
 # While something runs ------------------------------------------------------------------------------------
@@ -415,22 +432,28 @@ def test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root(loss: Los
     s.until_level()
 
 
-def test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied(setup: Setup) -> None:
+@pytest.mark.parametrize("slow", ["a", "ab"])
+def test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup: Setup) -> None:
     s = setup
+    for number in range(2_000):  # which are not listed at once
+        (s.root / f"sub/{number}").mkdir(parents=True)
+        (s.root / f"sub/{number}/file").touch()
     s.start()
     assert s.daemon.stop() == 0
-    slow = {"node": f"{s.home}/nodes/a/", "name": "a", "rspeed": 100}
-    fast = {"node": f"{s.home}/nodes/b/", "name": "b"}
+    nodes = [{"node": f"{s.home}/nodes/{name}/", "name": name} for name in "ab"]
     for name in FILES:
         (s.root / name).write_bytes(os.urandom(500_000))
-    s.configure(rnodes=[slow, fast])
+    s.configure(rnodes=[{**node, "rspeed": 100} if node["name"] in slow else node for node in nodes])
     s.daemon.start()
-    until(lambda: any(s.copy("a").glob("**/.*.??????")), 60, "a transfer")
+    for name in slow:
+        until(lambda: any(s.copy(name).glob("**/.*.??????")), 60, f"a transfer to {name}")  # noqa: B023
     put_back = suspended(s, lambda: is_emptied(s))
     s.until_halted(f"{s.root} is empty")
-    s.daemon.until_logged("a: full mirror held back")
+    for name in slow:
+        s.daemon.until_logged(f"{name}: full mirror held back")
+        assert len(list(s.copy(name).glob("sub/*/file"))) == 2_000
     put_back()
-    s.reload(rnodes=[{**slow, "rspeed": 0}, fast])
+    s.reload(rnodes=nodes)
     s.until_level()
 
 

@@ -135,10 +135,83 @@ def test_a_root_that_is_another_one_is_left_to_the_watcher_and_looked_at_when_it
     post.watcher.find()
     assert not post.guard.found(TREE)
     assert post.tripped == [f"{post.root} is empty"]
-    post.fill()
+
+
+def test_a_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
+    post.root.rename(post.root.with_name("away"))
     post.guard.lost(TREE, "gone")
+    post.root.with_name("away").rename(post.root)
     assert post.guard.found(TREE)
     assert post.guard.halted == {}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["seen before", "waited for from the start"])
+@pytest.mark.parametrize("made", [True, False], ids=["something in it", "nothing in it yet"])
+def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alone(
+    known: bool, made: bool, post: Post
+) -> None:
+    if not known:
+        post.guard.add(TREE, str(post.root), lambda _name, _is_directory: False)
+    shutil.rmtree(post.root)
+    post.guard.lost(TREE, "gone")
+    post.root.mkdir()
+    if made:
+        post.fill()
+    post.watcher.find()
+    assert not post.guard.found(TREE)
+    why = (
+        f"{post.root} is empty"
+        if known and not made
+        else f"{post.root} is back, and compared when nothing has"
+    )
+    assert post.guard.reasons([TREE])[0].startswith(why)
+    for number in range(5):
+        (post.root / f"{number}").touch()
+        post.guard.stirred(TREE)
+        assert post.guard.back() == []
+        assert not post.guard.check(TREE)
+        post.now += PATIENCE - 1
+    assert "(at once? kill -USR2 " in post.guard.reasons([TREE])[0]
+    post.now += 1
+    assert post.guard.back() == [TREE]
+    assert post.guard.check(TREE)
+
+
+def test_what_waits_is_sent_at_once_if_that_is_wanted(post: Post) -> None:
+    shutil.rmtree(post.root)
+    post.guard.lost(TREE, "gone")
+    post.root.mkdir()
+    post.fill()
+    post.watcher.find()
+    assert not post.guard.found(TREE)
+    assert post.guard.accept() == [TREE]
+    assert post.guard.check(TREE)
+    post.trip()
+
+
+def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
+    shutil.rmtree(post.root)
+    post.guard.lost(TREE, "gone")
+    post.root.mkdir()
+    post.fill()
+    post.watcher.find()
+    assert not post.guard.found(TREE)
+    post.empty()
+    post.now += PATIENCE
+    assert post.guard.back() == []
+    assert post.guard.halted == {TREE: f"{post.root} is empty"}
+
+
+def test_after_other_rules_a_loss_is_noticed_if_it_was_looked_at_before(post: Post) -> None:
+    post.guard.refilter(TREE, lambda name, _is_directory: name == b"lost+found")
+    post.guard.look_again()
+    post.trip()
+    assert post.guard.accept() == [TREE]
+    post.fill()
+    post.guard.turn(False)
+    post.guard.turn(True)
+    post.guard.look_again()
+    post.trip()
 
 
 def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> None:
