@@ -9,12 +9,12 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 
-from support.churn import DEEPEST, FILE, Churn, count_of, join, listing, remove, type_of
+from support.churn import DEEPEST, FILE, Churn, join, listing, remove, type_of, weight_of
 
 MOST = 1500
-"""Entries that a tree may have; what is more is removed again, the largest directories first."""
+"""Weight that a tree may have; what is more is removed again, the heaviest directories first."""
 COUNTED = 40
-"""Operations between two looks at how many there are."""
+"""Operations between two looks at how much there is."""
 BURST = (200, 1000, 3000)
 """Files that are made at once."""
 _RENAME_EXCHANGE = 2
@@ -74,9 +74,9 @@ class Storm(Churn):
         self._lasting.clear()
 
     def _prune(self) -> None:
-        """Remove the largest things until there are no more than ``MOST``."""
+        """Remove the heaviest things until there is no more than ``MOST``."""
         with self._open(b"") as root:
-            sizes = {name: count_of(root, name) for name in listing(root)}
+            sizes = {name: weight_of(root, name) for name in listing(root)}
             while sum(sizes.values()) > MOST:
                 largest = max(sizes, key=lambda name: (sizes[name], name))
                 del sizes[largest]
