@@ -44,8 +44,8 @@ def told(home: str, **changes: object) -> set[bytes]:
     return run(s)
 
 
-def run(s: Settings, checksum: bool = False) -> set[bytes]:
-    done = subprocess.run(
+def output_of(s: Settings, checksum: bool) -> bytes:
+    return subprocess.run(
         compare_argv(s, checksum),
         input=names_input(EVERYTHING),
         capture_output=True,
@@ -53,9 +53,13 @@ def run(s: Settings, checksum: bool = False) -> set[bytes]:
         check=True,
         env={**os.environ, "LC_ALL": "C"},
         cwd="/",
-    )
-    found = [differences.parse(line) for line in done.stdout.split(b"\n") if line]
-    assert None not in found, done.stdout
+    ).stdout
+
+
+def run(s: Settings, checksum: bool = False) -> set[bytes]:
+    output = output_of(s, checksum)
+    found = [differences.parse(line) for line in output.split(b"\n") if line]
+    assert None not in found, output
     return {one.path for one in found if one is not None and not one.slight}
 
 
@@ -128,14 +132,5 @@ def test_whatever_extra_prints_the_differences_can_be_read(
 
 def run_loosely(s: Settings, checksum: bool = False) -> set[bytes]:
     """As ``run``, but other lines may stand between."""
-    done = subprocess.run(
-        compare_argv(s, checksum),
-        input=names_input(EVERYTHING),
-        capture_output=True,
-        timeout=60,
-        check=True,
-        env={**os.environ, "LC_ALL": "C"},
-        cwd="/",
-    )
-    found = map(differences.parse, done.stdout.replace(b"\r", b"\n").split(b"\n"))
+    found = map(differences.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
     return {one.path for one in found if one is not None and not one.slight}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import forked
 from support.wait import until
 
 from inosync.system import process
@@ -16,24 +17,10 @@ from inosync.system.pidfile import Locked, PidFile
 
 
 def in_child(run: Callable[[], object]) -> str:
-    """What ``run`` returns or raises in a forked child, as text."""
-    reader, writer = os.pipe()
-
-    def report() -> None:
-        try:
-            told = repr(run())
-        except (OSError, Locked) as error:
-            told = f"{type(error).__name__} {getattr(error, 'pid', '')} {getattr(error, 'content', '')}"
-        os.write(writer, told.encode())
-        process.leave(0)
-
-    child = process.fork(report, "child")
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        told = stream.read().decode()
-    child.join(60)
-    assert child.exitcode == 0
-    return told
+    return forked.in_child(
+        run,
+        lambda error: f"{type(error).__name__} {getattr(error, 'pid', '')} {getattr(error, 'content', '')}",
+    )
 
 
 @pytest.fixture
@@ -72,7 +59,7 @@ def test_it_says_which_pid_in_words(path: str) -> None:
 
 def test_after_its_removal_anybody_may_have_it(path: str) -> None:
     PidFile(path, "one").remove()
-    assert in_child(lambda: PidFile(path, "two").path) == repr(path)
+    assert in_child(lambda: PidFile(path, "two").path) == path
 
 
 def test_a_holder_that_was_killed_holds_nothing(path: str) -> None:
@@ -113,7 +100,7 @@ def test_a_child_that_outlives_the_holder_does_not_hold_it(path: str) -> None:
         os.kill(pid, signal.SIGKILL)
         # Not join: the survivor has the other end of the pipe at which that waits.
         until(lambda: child.exitcode is not None, 60, "the end of the holder")
-        assert in_child(lambda: PidFile(path, "next").path) == repr(path)
+        assert in_child(lambda: PidFile(path, "next").path) == path
     finally:
         process.send(survivors, signal.SIGKILL)
         if child.exitcode is None:
@@ -132,7 +119,7 @@ def test_a_file_that_was_removed_meanwhile_is_made_anew(path: str) -> None:
     held = PidFile(path, "one")
     os.unlink(path)
     try:
-        assert in_child(lambda: PidFile(path, "two").path) == repr(path)
+        assert in_child(lambda: PidFile(path, "two").path) == path
         assert "two" in Path(path).read_text()
     finally:
         os.close(held.fd)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import forked
 
 from inosync.system import process
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, Account, account, become
@@ -17,24 +18,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become s
 
 
 def in_child(run: Callable[[], object]) -> str:
-    """What ``run`` returns in a forked child, as text, or the error that it ends with."""
-    reader, writer = os.pipe()
-
-    def report() -> None:
-        try:
-            told = str(run())
-        except OSError as error:
-            told = f"{type(error).__name__}"
-        os.write(writer, told.encode())
-        process.leave(0)
-
-    child = process.fork(report, "child")
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        told = stream.read().decode()
-    child.join(30)
-    assert child.exitcode == 0
-    return told
+    return forked.in_child(run, lambda error: type(error).__name__)
 
 
 def nobody() -> tuple[int, ...]:

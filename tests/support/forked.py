@@ -1,0 +1,29 @@
+"""What becomes of something that must not happen to the test itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from inosync.system import process
+
+
+def in_child(run: Callable[[], object], describe: Callable[[Exception], str] = repr) -> str:
+    """What ``run`` returns in a forked child, as text, or ``describe`` of what it raises there."""
+    reader, writer = os.pipe()
+
+    def report() -> None:
+        try:
+            told = str(run())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test is told
+            told = describe(error)
+        os.write(writer, told.encode())
+        process.leave(0)
+
+    child = process.fork(report, "child")
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read().decode()
+    child.join(60)
+    assert child.exitcode == 0
+    return told
