@@ -10,7 +10,9 @@ import posixpath
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from typing import Any
 
 from inosync import trusted
@@ -25,6 +27,8 @@ def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
     with _imports_from(os.path.dirname(os.path.abspath(path))):
         try:
             exec(code, namespace)
+        except Invalid as invalid:
+            raise _untrusted(invalid) from None
         except BaseException as problem:  # noqa: BLE001 - whatever it is, SystemExit too, the file raised it
             raise ConfigError(Mistake(path, _told(problem), "", _line_of(problem, path))) from None
     return _assignments(tree), namespace
@@ -34,11 +38,12 @@ def _read(path: str) -> str:
     try:
         content, _ = trusted.read(path, "name a configuration file with -c")
     except Invalid as invalid:
-        faults = invalid.faults
-        raise ConfigError(
-            *(Mistake(str(fault.value), fault.wrong, fault.right) for fault in faults)
-        ) from None
+        raise _untrusted(invalid) from None
     return _decoded(path, content)
+
+
+def _untrusted(invalid: Invalid) -> ConfigError:
+    return ConfigError(*(Mistake(str(fault.value), fault.wrong, fault.right) for fault in invalid.faults))
 
 
 def _decoded(path: str, data: bytes) -> str:
@@ -66,25 +71,62 @@ def _compiled(path: str, source: str) -> tuple[ast.Module, types.CodeType]:
 @contextlib.contextmanager
 def _imports_from(directory: str) -> Iterator[None]:
     """For a while, modules can be imported from a directory; they leave no bytecode and no trace."""
-    path, writes_none, known = sys.path, sys.dont_write_bytecode, set(sys.modules)
+    path, finders, writes_none = sys.path, sys.meta_path, sys.dont_write_bytecode
     importlib.invalidate_caches()
-    # At the end, as in 0.2.3: a file beside the configuration hides nothing from us.
-    sys.path, sys.dont_write_bytecode = [*path, directory], True
+    beside = _Beside(directory, finders)
+    sys.path, sys.meta_path, sys.dont_write_bytecode = [*path], [beside, *finders], True
     try:
         yield
     finally:
-        sys.path, sys.dont_write_bytecode = path, writes_none
+        sys.path, sys.meta_path, sys.dont_write_bytecode = path, finders, writes_none
         # Or else SIGHUP would find the modules as they were.
-        for name in [name for name in sys.modules if name not in known and _comes_from(directory, name)]:
+        for name in [name for name in sys.modules if _top(name) in beside.found]:
             del sys.modules[name]
 
 
-def _comes_from(directory: str, name: str) -> bool:
-    """Whether a module, or the package that it is in, lies in a directory."""
-    file = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
-    if not isinstance(file, str):
-        return False
-    return os.path.dirname(file.removesuffix("/__init__.py")) == directory
+class _Beside(MetaPathFinder):
+    """Finds modules beside the configuration file that nobody else (``finders``) finds.
+
+    As in 0.2.3: what lies there hides nothing from us.
+    """
+
+    def __init__(self, directory: str, finders: Sequence[Any]) -> None:
+        self._directory, self._finders = directory, finders
+        self.found: set[str] = set()
+        """Of a package its name; what is in it is found here, too."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is None:
+            for finder in self._finders:
+                if finder.find_spec(name, None, target) is not None:
+                    return None  # it is asked next
+            path = [self._directory]
+        elif _top(name) not in self.found:
+            return None
+        for place in path:
+            spec = FileFinder(place, (_Trusted, SOURCE_SUFFIXES)).find_spec(name, target)
+            if spec is not None:
+                self.found.add(_top(name))
+                return spec
+        return None
+
+
+class _Trusted(SourceFileLoader):
+    """Runs a module if it can be trusted, from its source: bytecode beside it could say something else."""
+
+    def get_data(self, path: str) -> bytes:
+        content, _ = trusted.read(path, "import a module that only its owner can write")
+        return content
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _told(problem: BaseException) -> str:

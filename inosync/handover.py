@@ -10,6 +10,9 @@ import stat
 from inosync.system import privileges
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
 
+_OURS = (".pid", ".spool")
+"""How the names end of what any configuration has in its run directory."""
+
 
 class StartError(Exception):
     """The daemon cannot start; the text says why."""
@@ -18,7 +21,8 @@ class StartError(Exception):
 def make_rundir(path: str, user: Account | None = None) -> None:
     """Make the run directory, for its owner alone; StartError or OSError if that is not what it is.
 
-    Its owner is ``user``, or who we are.
+    Its owner is ``user``, or who we are. A directory that is there already is made so only if nobody else
+    has any use for it: "/tmp" and "/etc" have to stay what they are.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -31,15 +35,25 @@ def make_rundir(path: str, user: Account | None = None) -> None:
             raise StartError(f"rundir {path} belongs to others: set another rundir") from None
         raise
     try:
-        owner = os.fstat(directory).st_uid
+        status = os.fstat(directory)
+        owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
         if owner not in (os.geteuid(), os.geteuid() if user is None else user.uid):
             raise StartError(f"rundir {path} belongs to user {owner}: set another rundir")
+        own = f"set it to a directory for inosync alone, such as {os.path.join(path, 'inosync')}"
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise StartError(f"rundir {path} is writable by others: {own}")
+        heir = user if user is not None and owner != user.uid else None
+        if mode == 0o700 and heir is None:
+            return
+        names = os.listdir(directory)
+        if others := sorted(name for name in names if not name.endswith(_OURS)):
+            raise StartError(f"rundir {path} has {others[0]!r}, which is not inosync's: {own}")
         os.fchmod(directory, 0o700)
-        if user is not None and owner != user.uid:
-            # Nobody else could put anything there: all of it is of an earlier process of ours.
-            for name in os.listdir(directory):
-                os.chown(name, user.uid, user.gid, dir_fd=directory, follow_symlinks=False)
-            os.fchown(directory, user.uid, user.gid)
+        if heir is not None:
+            # Nobody else could put anything there: all of it is of earlier processes of ours.
+            for name in names:
+                os.chown(name, heir.uid, heir.gid, dir_fd=directory, follow_symlinks=False)
+            os.fchown(directory, heir.uid, heir.gid)
     finally:
         os.close(directory)
 

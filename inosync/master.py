@@ -22,13 +22,13 @@ from inosync.lookout import Lookout
 from inosync.messages import Change, Compared, Kind
 from inosync.node import Node
 from inosync.overview import Overview
-from inosync.policy import command, pacing
+from inosync.policy import pacing
 from inosync.policy.command import Settings
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Verdict
 from inosync.policy.view import views
-from inosync.system import fingerprint, process, queue, rsync, spool
 from inosync.system import log as logs
+from inosync.system import process, queue, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End
 from inosync.system.signals import Signals
@@ -102,7 +102,6 @@ class Master:
         """When a reload that was refused, and that nobody had asked for, is tried again."""
         self._refused: tuple[str, ...] = ()
         """Why the last reload was refused."""
-        self._understood: dict[tuple[object, ...], bool] = {}
         self._overview = Overview(
             settings.path, self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
         )
@@ -389,17 +388,8 @@ class Master:
             retry=self.config.rretry,
             warm=spec.rwarm,
             spool=self._spool,
-            confine=self._understands(command.CONFINE),
             pretend=self._pretend,
         )
-
-    def _understands(self, option: str) -> bool:
-        """Whether the rsync takes an option with the name of a directory. It is asked once."""
-        binary = self.config.rsync
-        key = binary, fingerprint.at(binary), option
-        if key not in self._understood:
-            self._understood = {key: rsync.understands(binary, f"{option}=/")}
-        return self._understood[key]
 
     # Trees and nodes ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -11,6 +12,9 @@ from inosync.policy.mistakes import Fault, Invalid
 
 MAX_SIZE = 4 << 20
 """Bytes; what is larger was not meant. While it is read, nothing else happens."""
+_MOST_LINKS = 40
+"""As many as the kernel follows: path_resolution(7)."""
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def read(path: str, right: str) -> tuple[bytes, os.stat_result]:
@@ -32,7 +36,7 @@ def read(path: str, right: str) -> tuple[bytes, os.stat_result]:
             raise Invalid(Fault(path, wrong, right))
         if status.st_size > MAX_SIZE:
             raise Invalid(Fault(path, f"is larger than {MAX_SIZE >> 20} MiB", right))
-        if faults := [*_distrusted(path, status), *_distrusted_directories(path)]:
+        if faults := [*_distrusted(path, status), *_distrusted_way(path)]:
             raise Invalid(*faults)
         with open(fd, "rb", closefd=False) as file:
             return file.read(), status
@@ -42,15 +46,54 @@ def read(path: str, right: str) -> tuple[bytes, os.stat_result]:
         os.close(fd)
 
 
-def _distrusted_directories(path: str) -> Iterator[Fault]:
-    # Whoever can write there can put another file, or another link, in place of this one.
-    for directory in {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}:
-        yield from _distrusted(directory, os.stat(directory))
+def _distrusted_way(path: str) -> Iterator[Fault]:
+    """Whoever can write to a directory on the way can put something else in place of what comes next.
+
+    In a sticky one they cannot, unless the next one is theirs: unlink(2), EPERM.
+    """
+    way = dict(_way(path))
+    for place, status in way.items():
+        if stat.S_ISDIR(status.st_mode):
+            yield from _distrusted(place, status)
+        elif stat.S_ISLNK(status.st_mode) and way[os.path.dirname(place)].st_mode & _OTHERS_WRITE:
+            yield from _foreign(place, status)
+
+
+def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """All that is passed from "/" to a file, also by way of links, and what lstat(2) says of it."""
+    place, links = "/", 0
+    yield place, os.lstat(place)
+    todo = os.path.join(os.getcwd(), path).split("/")[::-1]
+    while todo:
+        match todo.pop():
+            case "" | ".":
+                continue
+            case "..":
+                place = os.path.dirname(place)  # no link is in it
+                continue
+            case name:
+                entry = os.path.join(place, name)
+        status = os.lstat(entry)
+        yield entry, status
+        if not stat.S_ISLNK(status.st_mode):
+            place = entry
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = os.readlink(entry)
+        place = "/" if target.startswith("/") else place
+        todo += target.split("/")[::-1]
 
 
 def _distrusted(path: str, status: os.stat_result) -> Iterator[Fault]:
-    if status.st_uid not in (0, os.geteuid()):
-        yield Fault(path, f"belongs to user {status.st_uid}", f"chown root {shlex.quote(path)}")
+    yield from _foreign(path, status)
     sticky_directory = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky_directory:
+    if status.st_mode & _OTHERS_WRITE and not sticky_directory:
         yield Fault(path, "is writable by others", f"chmod go-w {shlex.quote(path)}")
+
+
+def _foreign(path: str, status: os.stat_result) -> Iterator[Fault]:
+    if status.st_uid not in (0, os.geteuid()):
+        chown = "chown -h" if stat.S_ISLNK(status.st_mode) else "chown"
+        yield Fault(path, f"belongs to user {status.st_uid}", f"{chown} root {shlex.quote(path)}")

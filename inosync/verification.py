@@ -122,7 +122,10 @@ class Verification:
         visit.id = 0
         while visit.todo:
             tree = visit.todo.pop(0)
-            if tree in visit.node.trees and self._guard.check(tree):
+            good = tree in visit.node.trees and self._guard.check(tree)
+            if visit is not self._visit:
+                return  # the guard has halted a tree: all is compared another time
+            if good:
                 visit.tree, visit.id = tree, next_id()
                 source = self._guard.source(tree, full=True)
                 visit.node.compare(Compare(visit.id, tree, source, visit.node.spec.rchecksum))
@@ -202,6 +205,8 @@ class Verification:
         if visit.found:
             self._owe(visit, now)
             self._repair(node)
+            if visit is not self._visit:
+                return  # what is to be sent was looked at, and the guard has halted a tree
         if not visit.compared:
             self._drop()
         elif changes is None:

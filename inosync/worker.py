@@ -50,7 +50,7 @@ from inosync.policy.outcome import Outcome, Run, judge
 from inosync.policy.timetable import Timetable
 from inosync.spares import LULL, Spares
 from inosync.standing import Standing, standing
-from inosync.system import process, signals, spool
+from inosync.system import fingerprint, process, rsync, signals, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End, QueueError
 from inosync.task import Task
@@ -92,8 +92,6 @@ class Job:
     """Whether to keep an rsync connected for each tree."""
     spool: str
     """The directory for what is too long for a message."""
-    confine: bool = False
-    """Whether the rsync understands ``command.CONFINE``."""
     pretend: Callable[[str], None] | None = None
     """Takes the line of each call of rsync, in place of the call."""
     wall: Callable[[], float] = time.time
@@ -161,6 +159,8 @@ class Worker:
         self._leftovers = Leftovers(clock)
         self._sweep = False
         """Whether something may have been left behind while no transfer ran."""
+        self._confines: dict[tuple[object, ...], bool] = {}
+        """Whether the rsync, as it is now, understands ``command.CONFINE``."""
         self._task: Task | None = None
         self._transfer: Transfer | None = None
         self._retry_at: float | None = None
@@ -353,12 +353,12 @@ class Worker:
             if not task.has_something(settings, self._job.rules[tree]):
                 return False
             if self._job.pretend is not None:
-                self._job.pretend(_line(settings, task))
+                self._job.pretend(_line(self._confined(settings), task))
                 return False
             if task.part.full:
                 self._transfer = self._start_rsync(command.full_argv(settings, task.spare))
             elif task.part.anew:
-                self._transfer = self._start_rsync(command.batch_argv(settings, anew=True))
+                self._transfer = self._start_batch(tree, anew=True)
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
             transfer = self._transfer
@@ -391,14 +391,23 @@ class Worker:
             self._retry_at = None
             self._next(task)
 
-    def _start_batch(self, tree: int) -> Transfer:
-        return self._start_rsync(command.batch_argv(self._settings(tree)))
+    def _start_batch(self, tree: int, anew: bool = False) -> Transfer:
+        return self._start_rsync(command.batch_argv(self._confined(self._settings(tree)), anew))
 
     def _settings(self, tree: int) -> Settings:
-        settings = self._trees[tree]
-        root = os.path.realpath(settings.source) if self._job.confine else ""
         limit, listed = self._throttle.limit, self._deletions.listed
-        return replace(settings, rspeed=limit, root=root, list_missing=listed)
+        return replace(self._trees[tree], rspeed=limit, list_missing=listed)
+
+    def _confined(self, settings: Settings) -> Settings:
+        """These for a batch. The rsync is asked here, since it may hang; the master would with it.
+
+        OSError if it gives no answer: then it is not known whether names would lead it out of the tree.
+        """
+        key = settings.rsync, fingerprint.at(settings.rsync)
+        if key not in self._confines:
+            self._sweep = True  # a script may leave behind what it has started
+            self._confines = {key: rsync.understands(settings.rsync, f"{command.CONFINE}=/")}
+        return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings
 
     def _start_rsync(self, argv: tuple[str, ...]) -> Transfer:
         return Transfer(argv, self._job.timeout, self._loop, self._clock)

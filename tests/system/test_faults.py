@@ -23,6 +23,8 @@ from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
 
+from inosync.system.rsync import understands
+
 ROOT = os.geteuid() == 0
 FIRST, LONGEST = 0.1, 0.5
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (FIRST, LONGEST)}
@@ -383,6 +385,36 @@ def test_it_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
     s.until_ok()
     assert s.daemon.workers() == pids
     assert (s.copy("faulty") / name).exists()
+
+
+SILENT = """#!/bin/sh
+if [ "$1" = --version ]; then
+    echo $PPID >>@HOME@/asked
+    [ ! -e @HOME@/silent ] || exec sleep 1000
+fi
+case "$*" in *--dirs*--confine-root=*) echo "$*" >>@HOME@/confined ;; esac
+exec @REAL@ "$@"
+"""
+
+
+def test_an_rsync_that_does_not_say_what_it_understands_stops_one_worker_only(setup: Make) -> None:
+    s = setup({"a": {"node": "", "rwarm": False}})
+    real, home = shutil.which("rsync"), s.rsync.home
+    s.rsync.path.write_text(SILENT.replace("@HOME@", str(home)).replace("@REAL@", str(real)))
+    can_be_confined = understands(str(real), "--confine-root=/")
+    (home / "silent").touch()
+    s.daemon.start()
+    s.until_ok()
+    s.change("one")
+    s.daemon.until_logged(r" a: .*: no answer to --version for 5 s; try 2 in ")
+    assert set((home / "asked").read_text().split()) == {str(s.daemon.workers()["a"])}
+    assert not (home / "confined").exists()
+    assert not (s.copy("a") / "one").exists(), "it was sent without what keeps names in the tree"
+    # That it gave no answer is not taken for one, though it is the same file.
+    (home / "silent").unlink()
+    s.until_arrived("a", "one")
+    s.until_ok()
+    assert (home / "confined").exists() is can_be_confined
 
 
 def test_an_rsync_that_complains_without_end_is_read_and_disturbs_nobody(table: Setup) -> None:

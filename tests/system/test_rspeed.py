@@ -57,6 +57,7 @@ NAP = Note("ok", 0, "", "")
 """An order that wakes a worker, and makes it do nothing."""
 
 RECORDING = """#!/bin/sh
+case "$1" in --version) exec @RSYNC@ "$@" ;; esac
 number=$(($(wc -l <@HOME@/calls) + 1))
 @BEFORE@
 echo "$*" >>@HOME@/calls

@@ -1019,6 +1019,18 @@ def test_a_configuration_that_others_can_write_is_refused(service: Service, what
     path.chmod(0o700)
 
 
+def test_a_module_of_a_configuration_that_others_can_write_is_refused(service: Service) -> None:
+    file = service.daemon.file
+    module = file.parent / "common.py"
+    module.write_text(f"open({str(service.home / 'ran')!r}, 'w').close()\n")
+    module.chmod(0o666)
+    service.daemon.configure("import common as _common\n" + file.read_text())
+    done = call(service.daemon)
+    assert (done.returncode, done.stdout) == (CONFIG, "")
+    assert done.stderr == f"{module}: is writable by others; chmod go-w {module}\n"
+    assert not (service.home / "ran").exists()
+
+
 # Pretending ----------------------------------------------------------------------------------------------
 
 

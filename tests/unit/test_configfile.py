@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import stat
 import sys
 from pathlib import Path
@@ -81,6 +82,54 @@ def test_the_directory_that_a_link_leads_to_counts_as_well(here: Path) -> None:
     assert "etc: is writable by others" in refused("link.py")
 
 
+def test_every_directory_on_the_way_counts(here: Path) -> None:
+    (here / "loose/etc").mkdir(parents=True)
+    for directory in (here / "loose", here / "loose/etc"):
+        directory.chmod(0o755)
+    write(text(), "loose/etc/conf.py")
+    (here / "direct").symlink_to("loose/../loose/etc")
+    (here / "second").symlink_to(here / "loose/hop")
+    (here / "loose/hop").symlink_to("../file.py")
+    write(text(), "file.py")
+    ways = ("loose/etc/conf.py", "direct/conf.py", "direct/../../file.py", "second", "./loose/hop")
+    for way in ways:
+        assert load(way)
+    (here / "loose").chmod(0o777)
+    for way in ways:
+        assert refused(way) == f"{here}/loose: is writable by others; chmod go-w {here}/loose"
+    (here / "loose").chmod(0o1777)
+    for way in ways:
+        assert load(way)
+    assert load("file.py")
+
+
+def test_links_that_go_in_a_circle_are_a_mistake(here: Path) -> None:
+    (here / "conf.py").symlink_to("conf.py")
+    assert refused("conf.py").startswith("conf.py: cannot be read: Too many levels of symbolic links")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives anything away")
+def test_what_belongs_to_somebody_else_in_a_sticky_directory_is_not_followed(here: Path) -> None:
+    write(text(), "file.py")
+    (here / "sticky").mkdir()
+    (here / "sticky").chmod(0o1777)
+    link = here / "sticky/conf.py"
+    link.symlink_to("../file.py")
+    assert load("sticky/conf.py")
+    os.lchown(link, 1, 1)
+    assert refused("sticky/conf.py") == f"{link}: belongs to user 1; chown -h root {link}"
+    (here / "sticky").chmod(0o755)
+    assert load("sticky/conf.py")
+    (here / "sticky").chmod(0o1777)
+    (here / "sticky/theirs/etc").mkdir(parents=True)
+    (here / "sticky/theirs/etc").chmod(0o755)
+    write(text(), "sticky/theirs/etc/conf.py")
+    (here / "sticky/theirs").chmod(0o755)
+    assert load("sticky/theirs/etc/conf.py")
+    os.chown(here / "sticky/theirs", 1, 1)
+    assert f"{here}/sticky/theirs: belongs to user 1" in refused("sticky/theirs/etc/conf.py")
+
+
 @pytest.mark.usefixtures("here")
 def test_a_file_of_another_user_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     write("raise SystemExit")
@@ -144,3 +193,62 @@ def test_modules_beside_the_file_are_read_anew_and_leave_nothing(here: Path) -> 
     assert sys.path == path_before
     assert "inosync_test_common" not in set(sys.modules) - modules_before
     assert not list(here.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("name", ["inosync_test_beside.py", "inosync_test_beside/__init__.py"])
+@pytest.mark.parametrize("loose", ["the module", "where it lies", "where its link leads through"])
+def test_a_module_that_others_can_write_is_not_run(here: Path, name: str, loose: str) -> None:
+    (here / "etc").mkdir(mode=0o755)
+    module = here / "etc" / name
+    module.parent.mkdir(mode=0o755, exist_ok=True)
+    write(f"open({str(here / 'ran')!r}, 'w').close()\n", str(module))
+    write("try:\n    import inosync_test_beside\nexcept ImportError:\n    pass\n" + text(), "etc/conf.py")
+    assert load("etc/conf.py")
+    (here / "ran").unlink()
+    at = module
+    if loose == "the module":
+        module.chmod(0o666)
+    else:
+        (here / "loose").mkdir()
+        (here / "loose").chmod(0o777)
+        at = here / "loose"
+        module.rename(at / "code.py")
+        module.symlink_to(at / "code.py")
+    if loose == "where its link leads through":
+        module.unlink()
+        module.symlink_to(at / "link.py")
+        (at / "link.py").symlink_to(here / "code.py")
+        (at / "code.py").rename(here / "code.py")
+    assert refused("etc/conf.py") == f"{at}: is writable by others; chmod go-w {at}"
+    assert not (here / "ran").exists()
+
+
+def test_what_is_in_a_package_is_not_run_either(here: Path) -> None:
+    package = here / "inosync_test_package"
+    (package / "deep").mkdir(parents=True)
+    for directory in (package, package / "deep"):
+        directory.chmod(0o755)
+    write("from .deep import last\n", str(package / "__init__.py"))
+    write("rspeed = 7\n", str(package / "deep/last.py"))
+    source = "import inosync_test_package.deep.last as _last\nrspeed = _last.rspeed\n" + text()
+    assert load(write(source)).nodes[0].rspeed == constant(7)
+    assert not [name for name in sys.modules if name.startswith("inosync_test_package")]
+    (package / "deep/last.py").chmod(0o666)
+    assert refused("conf.py").startswith(f"{package}/deep/last.py: is writable by others; ")
+
+
+def test_bytecode_beside_the_source_is_not_run(here: Path) -> None:
+    module = Path(write("rspeed = 1\n", str(here / "inosync_test_cached.py")))
+    cached = Path(py_compile.compile(str(module)) or "")
+    module.write_text("rspeed = 2\n")  # of the same size, and made to be of the same time
+    when = int.from_bytes(cached.read_bytes()[8:12], "little")
+    os.utime(module, (when, when))
+    source = "from inosync_test_cached import rspeed\n" + text()
+    assert load(write(source)).nodes[0].rspeed == constant(2)
+
+
+def test_a_module_beside_the_file_hides_no_other(here: Path) -> None:
+    write("1 / 0\n", str(here / "json.py"))
+    write("1 / 0\n", str(here / "colorsys.py"))
+    sys.modules.pop("colorsys", None)
+    assert load(write("import json, colorsys\nassert colorsys.rgb_to_hsv\n" + text()))

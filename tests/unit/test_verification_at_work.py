@@ -55,6 +55,8 @@ class World:
     halted: set[int] = field(default_factory=set)
     timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
+    stirs: set[int] = field(default_factory=set)
+    """Trees that the guard halts as soon as it looks at them."""
 
     def __post_init__(self) -> None:
         self.nodes: dict[str, FakeNode] = {}
@@ -65,13 +67,21 @@ class World:
             cast(Dispatcher, self),
             lambda node: cast(FakeNode, node).ok,
             lambda tree: f"/tree{tree}",
-            lambda node: self.repaired.append(node.name),
+            self.repair,
             lambda when, call: self.timers.append((when, call)),
             lambda: self.now,
             lambda: 0.5,
         )
 
+    def repair(self, node: Node) -> None:
+        self.repaired.append(node.name)
+        for tree in node.trees:
+            self.check(tree)  # as the dispatcher does before it hands out a batch
+
     def check(self, tree: int) -> bool:
+        if tree in self.stirs - self.halted:
+            self.halted.add(tree)
+            self.verification.stirred(tree)
         return tree not in self.halted
 
     def source(self, _tree: int, full: bool) -> Source:
@@ -236,3 +246,32 @@ def test_what_comes_to_nothing_is_left_and_tried_again(
     assert node.last.id != first.id
     world.compared(node)
     assert node.verified_at == world.now
+
+
+@pytest.mark.parametrize("overflow", [False, True])
+def test_a_tree_that_is_halted_as_it_is_repaired(world: World, overflow: bool) -> None:
+    world.journal = world.verification._journal = Journal(limit=2)
+    a = FakeNode("a")
+    world.add(a)
+    world.wait(EVERY)
+    world.compared(a, missing(b"lost"))
+    for number in range(10 if overflow else 1):
+        world.journal.record(Change(1, b"%d" % number, Kind.NAME), world.now)
+    world.stirs = {1}
+    world.wait(SETTLE)
+    assert (world.repaired, a.verified_at) == (["a"], None)
+    assert set(a.due) == {Change(1, b"lost", Kind.NAME)}
+    world.stirs, world.halted, a.cursor = set(), set(), world.journal.head
+    world.wait(EVERY)
+    world.compared(a)
+    assert a.verified_at == world.now
+
+
+def test_a_tree_that_is_halted_as_it_is_looked_at(world: World) -> None:
+    a = FakeNode("a", (1, 2))
+    world.add(a)
+    world.stirs = {1}
+    world.wait(EVERY)
+    assert not a.orders, "a comparison that nobody waits for, or ends"
+    world.wait(EVERY)
+    assert a.last.tree == 2
