@@ -298,7 +298,6 @@ KNOWN = {
     "its directory moved out of the tree": "echo more >>one/a; mv one ../outside",
     "its directory replaced": "echo more >>one/a; mv one uno; mv other one",
     "changed on the move": "mkdir new; mv one new; echo more >>new/one/a",
-    "truncated on the move": "mkdir new; mv one new; truncate -s 1 new/one/a",
     "excluded and removed while it is open": "exec 3>>one/b.tmp; echo more >&3; rm one/b.tmp",
 }
 """It is not, but it was known which file had that name."""
@@ -330,6 +329,71 @@ def test_a_change_is_told_under_the_other_name_though_the_changed_one_has_gone(
     field.calm()
     assert {name(b"two/b"), listing(b"dos")} & set(field.take())
     assert not field.watcher._links._missed, "it would be looked for again and again"
+
+
+def test_what_nobody_closes_is_told_though_its_directory_has_gone(field: Field) -> None:
+    link(field, "one/a", "two/b")
+    field.add()
+    append(field.root / "one/a", b"more")
+    field.told()
+    os.truncate(field.root / "one/a", 1)
+    (field.root / "one").rename(field.outside / "one")
+    field.calm()
+    assert name(b"two/b") in field.take()
+
+
+def test_a_directory_that_is_on_the_move_between_two_reads_is_waited_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inotify, "_READ_SIZE", 32)
+    link(field, "one/a", "two/b")
+    field.add()
+    append(field.root / "one/a", b"more")
+    (field.root / "one").rename(field.root / "uno")
+    while not field.watcher._moving:
+        field.watcher.read()
+    with monkeypatch.context() as patch:
+        patch.setattr(field.watcher._inotify, "read", lambda: b"")
+        field.watcher.read()
+    while field.watcher.read():
+        pass
+    assert name(b"two/b") in field.told()
+
+
+def test_a_change_is_told_though_its_name_had_gone_when_a_search_ended(field: Field) -> None:
+    for number in range(10):
+        (field.root / f"d/{number}").mkdir(parents=True)
+    link(field, "one", "two")
+    field.add()
+    append(field.root / "one", b"more")
+    field.clock.tick = 0.01
+    while name(b"two") not in field.take():
+        field.watcher.read()
+        field.watcher.work(0.001)
+    append(field.root / "one", b"more")
+    (field.root / "one").unlink()
+    assert not searches(field)
+    while not searches(field):
+        field.watcher.work(0.001)
+    field.clock.tick = 0
+    assert name(b"two") in field.told()
+
+
+def test_a_name_that_another_file_has_got_is_that_ones(field: Field) -> None:
+    link(field, "a", "b", "/outside")
+    link(field, "c", "d")
+    field.add()
+    for each in "ac":
+        append(field.root / each, b"more")
+    field.told()
+    (field.root / "a").unlink()
+    os.link(field.root / "c", field.root / "a")
+    field.told()
+    append(field.root / "d", b"more")
+    assert field.told() == {name(b"a"), name(b"c"), name(b"d")}
+    append(field.root / "b", b"more")
+    assert field.told() == {name(b"b")}
+    assert searches(field) == 1
 
 
 def test_when_none_of_the_known_names_is_left_others_are_searched_for(field: Field) -> None:
