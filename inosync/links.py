@@ -17,10 +17,12 @@ from inosync.search import Inode, Name, Search, inode_of
 from inosync.sink import Sink
 
 MAX_NAMES = 100_000
-"""Names that are remembered, about 200 bytes each. When there are more, files are forgotten, and searched for
+"""Names that are remembered, about 300 bytes each. When there are more, files are forgotten, and searched for
 when they change again."""
 MAX_WANTED = 100_000
 """Files that may wait to be searched for. When there are more, all trees are compared instead."""
+MAX_MISSED = 10_000
+"""Names that may wait to be looked at again, which may happen for each directory that is renamed."""
 SHARE = 10
 """Searches may take a tenth of the time: after one that took long, the next begins later."""
 
@@ -29,6 +31,7 @@ SHARE = 10
 class _File:
     """What is known of a file with several names."""
 
+    inode: Inode
     names: dict[Name, None] = field(default_factory=dict)
     """Those in watched directories that are known: excluded ones, too, once they were changed through."""
     elsewhere: int = -1
@@ -47,11 +50,15 @@ class Links:
     def __init__(self, sink: Sink, roots: Callable[[], Iterable[Root]], clock: Callable[[], float]) -> None:
         self._sink, self._clock = sink, clock
         self._files: dict[Inode, _File] = {}
-        self._count = 0
-        """Names in all of them."""
+        self._names: dict[Name, _File] = {}
+        """All of theirs: what was changed under a name may have left it by the time of the look."""
         self._doubts = 0
         self._looked: set[Name] = set()
         """What was looked at since ``fresh``."""
+        self._missed: dict[Name, None] = {}
+        """What was not there: the event that tells where its directory is now may be still to come."""
+        self._renamed = False
+        """Whether one was since ``look_again``."""
         self._wanted: dict[Inode, float] = {}
         """What is to be searched for, and since when."""
         self._search = Search(roots, self._found)
@@ -73,30 +80,35 @@ class Links:
 
         Excluded names are never recorded; a change through one is told here like any other.
         """
-        if name in self._looked:
-            return  # that look, a moment ago, was after all that is told now
-        self._looked.add(name)
-        status = status_at(root, path)
-        if status is None or status.st_nlink < 2 or not stat.S_ISREG(status.st_mode):
-            return
-        inode = inode_of(status)
-        file = self._remember(inode, name)
-        for other in self._verified(inode, file):
-            if other != name:
-                self._record(other, now)
-        unknown = status.st_nlink - len(file.names)
-        if unknown > 0 and (unknown != file.elsewhere or file.doubts != self._doubts):
-            self._want(inode, now)
+        if name not in self._looked:
+            self._look(name, status_at(root, path), now)
+
+    def changed_out_of_sight(self, name: Name, now: float) -> None:
+        """A file has changed in a directory that is on the move, or has left the trees."""
+        if name not in self._looked:
+            self._look(name, None, now)
 
     def appeared(self, status: os.stat_result | None, name: Name) -> None:
         """There is a file of that name which was not there before, new or not."""
         if status is not None and inode_of(status) in self._files:
             self._remember(inode_of(status), name)
 
-    def moved(self, root: Root, path: bytes, name: Name) -> None:
-        """A file has come to this name from another one."""
-        if self._files:
-            self.appeared(status_at(root, path), name)
+    def renamed(self) -> None:
+        """A directory is in another place now: ``look_again`` there."""
+        self._renamed = True
+
+    def look_again(self, now: float) -> None:
+        """All events that were read have been told: what was not where it had changed may be found now."""
+        if not self._renamed:
+            return
+        self._renamed = False
+        missed, self._missed = self._missed, {}
+        for name in missed:
+            self._look(name, _status_of(name), now)
+
+    def caught_up(self) -> None:
+        """All that has happened was told: what was not found has not gone anywhere with its directory."""
+        self._missed.clear()
 
     def doubt(self) -> None:
         """Directories have come or gone with names in them, and nobody tells of each name."""
@@ -105,9 +117,10 @@ class Links:
     def forget(self) -> None:
         """Events were lost, and all trees are compared: nothing is known any more."""
         self._files.clear()
+        self._names.clear()
+        self._missed.clear()
         self._wanted.clear()
         self._search.end()
-        self._count = 0
 
     # Searching ---------------------------------------------------------------------------------------
 
@@ -155,12 +168,14 @@ class Links:
         for inode in self._search.end():
             file = self._files.get(inode)
             if file is not None:
-                links = self._verified(inode, file)
+                # None is forgotten here: that one has changed, and is gone, may be among the events to come.
+                links = _verified(file)
                 file.doubts = self._began_with
-                file.elsewhere = max(links.values(), default=0) - len(file.names)
-        while self._count > MAX_NAMES:
+                file.elsewhere = max(links.values(), default=0) - len(links)
+        while len(self._names) > MAX_NAMES:
             oldest = next(iter(self._files))
-            self._count -= len(self._files.pop(oldest).names)
+            for name in self._files.pop(oldest).names:
+                del self._names[name]
 
     def _want(self, inode: Inode, now: float) -> None:
         if len(self._wanted) < MAX_WANTED:
@@ -172,24 +187,47 @@ class Links:
 
     # Names -------------------------------------------------------------------------------------------
 
+    def _look(self, name: Name, status: os.stat_result | None, now: float) -> None:
+        """``status``: of what has the name now, which need not be what has changed under it."""
+        self._looked.add(name)
+        known = self._names.get(name)
+        if known is not None and (status is None or inode_of(status) != known.inode):
+            self._tell(known, name, now)
+        if status is None:
+            if len(self._missed) < MAX_MISSED:
+                self._missed[name] = None
+        elif status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+            self._tell(self._remember(inode_of(status), name), name, now)
+
+    def _tell(self, file: _File, name: Name, now: float) -> None:
+        """Record the names of a file that has changed under this one, and search for those not known."""
+        links = _verified(file)
+        for gone in file.names.keys() - links.keys():
+            self._forget(gone)
+        for other in links:
+            if other != name:
+                self._record(other, now)
+        searched = file.elsewhere if file.doubts == self._doubts else -1
+        # If none is left that could be asked, there may be others, unless a search would have found them.
+        unknown = max(links.values()) - len(links) if links else int(searched < 0)
+        if unknown > 0 and unknown != searched:
+            self._want(file.inode, now)
+
     def _remember(self, inode: Inode, name: Name) -> _File:
-        file = self._files.setdefault(inode, _File())
-        if name not in file.names:
+        file = self._files.get(inode)
+        if file is None or name not in file.names:
+            if name in self._names:
+                self._forget(name)
+            file = self._files.setdefault(inode, _File(inode))
             file.names[name] = None
-            self._count += 1
+            self._names[name] = file
         return file
 
-    def _verified(self, inode: Inode, file: _File) -> dict[Name, int]:
-        """The names that are still the file's, with the number of its links; all others are forgotten."""
-        links: dict[Name, int] = {}
-        for name in file.names:
-            place = locate(name[0])
-            status = status_at(place[0], _join(place[1], name[1])) if place else None
-            if status is not None and inode_of(status) == inode:
-                links[name] = status.st_nlink
-        self._count -= len(file.names) - len(links)
-        file.names = dict.fromkeys(links)
-        return links
+    def _forget(self, name: Name) -> None:
+        file = self._names.pop(name)
+        del file.names[name]
+        if not file.names:
+            del self._files[file.inode]
 
     def _record(self, name: Name, now: float) -> None:
         place = locate(name[0])
@@ -198,6 +236,21 @@ class Links:
             path = _join(above, name[1])
             if not root.excluded(path, False):
                 self._sink.record(Change(root.tree, path, Kind.NAME), now)
+
+
+def _verified(file: _File) -> dict[Name, int]:
+    """The names that are still the file's, with the number of its links."""
+    links: dict[Name, int] = {}
+    for name in file.names:
+        status = _status_of(name)
+        if status is not None and inode_of(status) == file.inode:
+            links[name] = status.st_nlink
+    return links
+
+
+def _status_of(name: Name) -> os.stat_result | None:
+    place = locate(name[0])
+    return status_at(place[0], _join(place[1], name[1])) if place else None
 
 
 def _join(above: bytes, name: bytes) -> bytes:

@@ -43,6 +43,8 @@ CHECK = 1.0
 
 _ENDS = inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_UNMOUNT | inotify.IN_IGNORED
 _MAKES = inotify.IN_CREATE | inotify.IN_MODIFY
+_CHANGES = inotify.IN_CLOSE_WRITE | inotify.IN_ATTRIB | inotify.IN_MODIFY
+"""What is done to a file, whatever it is called."""
 
 
 class Watcher:
@@ -209,6 +211,9 @@ class Watcher:
         self._links.fresh()
         for event in events:
             self._handle(event, now)
+        self._links.look_again(now)
+        if not events and not self._moving:
+            self._links.caught_up()
         return len(events)
 
     def work(self, seconds: float) -> None:
@@ -292,7 +297,10 @@ class Watcher:
             return  # the one event of which there may be a hundred thousand in a second
         place = locate(directory)
         if place is None:
-            return  # it is on the move, or out of the tree: wherever it turns up, it is listed again
+            # It is on the move, or out of the tree: wherever it turns up, it is listed again.
+            if mask & _CHANGES and not mask & inotify.IN_ISDIR:
+                self._links.changed_out_of_sight((directory, name), now)
+            return
         root, above = place
         path = above + b"/" + name if above else name
         is_directory = bool(mask & inotify.IN_ISDIR)
@@ -301,13 +309,16 @@ class Watcher:
                 self._excluded_changed(root, directory, name, path, mask, now)
             return
         if mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
+            if self._writers.forget(directory, name):
+                self._links.changed(root, path, (directory, name), now)  # not to be closed under this name
             self._left(directory, name, cookie if mask & inotify.IN_MOVED_FROM else 0, is_directory, now)
             if mask & root.mask:
                 self._sink.gone(root.tree, path, now)
         elif mask & inotify.IN_MOVED_TO:
             self._arrived(directory, name, cookie, is_directory)
             if not is_directory:
-                self._links.moved(root, path, (directory, name))
+                # Changed under its former name, it is not found there any more.
+                self._links.changed(root, path, (directory, name), now)
             if mask & root.mask:
                 # What it replaced may have been recorded with things below it.
                 self._sink.gone(root.tree, path, now)
@@ -339,7 +350,6 @@ class Watcher:
 
     def _left(self, directory: Directory, name: bytes, cookie: int, is_directory: bool, now: float) -> None:
         """An entry was removed, or moved away (``cookie`` is not 0)."""
-        self._writers.forget(directory, name)
         kid = directory.kid(name)
         if kid is None:
             return
@@ -367,6 +377,8 @@ class Watcher:
             directory.attach(kid, name)
             self._walker.walk(kid)
             self._links.doubt()
+            if moved is not None:
+                self._links.renamed()
 
     def _seen(self, directory: Directory, name: bytes) -> None:
         """There is a subdirectory of that name: a new one, or one whose attributes have changed."""
@@ -375,6 +387,7 @@ class Watcher:
             kid = Directory(name, None)
             directory.attach(kid, name)
             self._walker.walk(kid)
+            self._links.doubt()
         else:
             self._walker.patrol.look_at(kid)  # if it could not be read, that may be otherwise now
 
@@ -403,17 +416,19 @@ class Watcher:
         self, root: Root, directory: Directory, name: bytes, path: bytes, mask: int, now: float
     ) -> None:
         """A file of an excluded name: it may have names that are not."""
+        expected = False
         if mask & inotify.IN_MODIFY:
             mask = self._made(root, directory, name, path, inotify.IN_MODIFY, now)
         else:
-            self._writers.forget(directory, name)
-        if mask & root.mask & (inotify.IN_CLOSE_WRITE | inotify.IN_ATTRIB | inotify.IN_MODIFY):
+            expected = self._writers.forget(directory, name)
+        if expected or mask & (root.mask & _CHANGES | inotify.IN_MOVED_TO):
             self._links.changed(root, path, (directory, name), now)
 
     def _not_closed(self, directory: Directory, name: bytes, now: float) -> None:
         """A file was not closed for a while: if nobody has it open, nobody will."""
         place = locate(directory)
         if place is None:
+            self._links.changed_out_of_sight((directory, name), now)
             return
         # Asked again and again: the close may be told of a name that is not in the tree, or is gone.
         if self._is_being_written(directory, name) and self._writers.expect(directory, name, now):

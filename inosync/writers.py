@@ -34,10 +34,9 @@ class Writers:
         self._until.setdefault((directory, name), now + CLOSE_WAIT)
         return True
 
-    def forget(self, directory: Directory, name: bytes) -> None:
-        """It was closed, or is gone."""
-        if self._until:
-            self._until.pop((directory, name), None)
+    def forget(self, directory: Directory, name: bytes) -> bool:
+        """It was closed, or is gone; whether it was waited for."""
+        return bool(self._until) and self._until.pop((directory, name), None) is not None
 
     def deadline(self) -> float:
         """When the first of them has waited long enough."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,3 +65,33 @@ def test_a_file_with_several_names_is_changed_under_all_of_them_on_all_nodes(
     append(trees[1] / "moved/3")
     append(trees[0] / "b/new 1")
     until_level()
+
+
+def test_a_change_under_a_name_that_is_moved_or_removed_at_once_reaches_all_names(
+    tmp_path: Path, daemon: MakeDaemon
+) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "node" / "tree"
+    for directory in ("one", "two", "three"):
+        (tree / directory).mkdir(parents=True)
+    copy.parent.mkdir()
+    for number in range(20):
+        (tree / f"one/{number}").write_bytes(b"before")
+        (tree / f"two/{number}").hardlink_to(tree / f"one/{number}")
+    one = daemon({"wpaths": [str(tree)], "rpaths": ["tree"], "rnodes": [f"{copy.parent}/"], **FAST})
+    one.start()
+    one.until_level([(tree, copy)], nodes=1)
+    for number in range(10, 20):
+        append(tree / f"one/{number}")
+    one.until_level([(tree, copy)], nodes=1)
+    # It looks at nothing before all of this is done.
+    one.signal(signal.SIGSTOP)
+    changes = """
+        for n in 0 1 2 3 4; do echo more >>one/$n; mv one/$n one/new$n; done
+        for n in 5 6 7 8 9; do echo more >>one/$n; done
+        for n in 10 11 12; do echo more >>one/$n; rm one/$n; done
+        for n in 13 14 15; do echo more >>one/$n; echo other >three/$n; mv three/$n one/$n; done
+        mv one uno
+    """
+    subprocess.run(["sh", "-ec", changes], cwd=tree, check=True)
+    one.signal(signal.SIGCONT)
+    one.until_level([(tree, copy)], nodes=1)

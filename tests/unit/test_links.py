@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from support.field import EVENTS, TREE, WALKED, Field, gone, listing, name, over
 
 from inosync import links
 from inosync.messages import Kind
+from inosync.system import inotify
 
 
 @pytest.fixture
@@ -19,6 +21,9 @@ def field(tmp_path: Path) -> Iterator[Field]:
     made = Field(tmp_path)
     yield made
     made.watcher.close()
+    known = made.watcher._links
+    assert known._names == {name: file for file in known._files.values() for name in file.names}
+    assert all(file.names for file in known._files.values()), "what has no names could never be forgotten"
 
 
 def link(field: Field, *paths: str) -> None:
@@ -258,4 +263,222 @@ def test_names_beyond_what_is_remembered_are_searched_for_again(
         (field.root / f"{number}").chmod(0o600)
         assert field.told() == {name(b"%d" % number), name(b"a/%d" % number)}
     assert searches(field) == 5
-    assert field.watcher._links._count == 2
+    assert len(field.watcher._links._names) == 2
+
+
+def below(*names: str) -> Callable[[bytes, bool], bool]:
+    """The rule that excludes these directories, and all files that end in .tmp."""
+    return lambda path, is_directory: (
+        path.split(b"/")[0].decode() in names or (path.endswith(b".tmp") and not is_directory)
+    )
+
+
+FOUND = {
+    "moved": "echo more >>one/a; mv one/a c",
+    "moved twice": "echo more >>one/a; mv one/a c; mv c two/d",
+    "moved back": "echo more >>one/a; mv one/a c; mv c one/a",
+    "moved to an excluded name": "echo more >>one/a; mv one/a one/a.tmp",
+    "moved, and another one made": "echo more >>one/a; mv one/a c; echo >one/a",
+    "moved while it is open": "exec 3>>one/a; echo more >&3; mv one/a c",
+    "its directory renamed": "echo more >>one/a; mv one uno",
+    "its directory renamed twice": "echo more >>one/a; mv one uno; mv uno two/eins",
+    "directories renamed": "echo more >>one/a; mv one two/one; mv two dos",
+}
+"""A file has two names, and is changed through one of them, which is gone when that is looked at; but the
+file is found under its new name."""
+KNOWN = {
+    "removed": "echo more >>one/a; rm one/a",
+    "removed while it is open": "exec 3>>one/a; echo more >&3; rm one/a",
+    "removed with its directory": "echo more >>one/a; rm -r one",
+    "removed and made again": "echo more >>one/a; rm one/a; echo >one/a",
+    "replaced": "echo more >>one/a; mv one/x one/a",
+    "moved out of the tree": "echo more >>one/a; mv one/a ../outside",
+    "moved into an excluded directory": "echo more >>one/a; mv one/a hidden",
+    "moved into a new directory": "echo more >>one/a; mkdir new; mv one/a new",
+    "its directory moved out of the tree": "echo more >>one/a; mv one ../outside",
+    "its directory replaced": "echo more >>one/a; mv one uno; mv other one",
+    "changed on the move": "mkdir new; mv one new; echo more >>new/one/a",
+    "excluded and removed while it is open": "exec 3>>one/b.tmp; echo more >&3; rm one/b.tmp",
+}
+"""It is not, but it was known which file had that name."""
+
+
+@pytest.mark.parametrize(
+    ("how", "known"),
+    [
+        *(pytest.param(how, False, id=f"unknown, {each}") for each, how in FOUND.items()),
+        *(pytest.param(how, True, id=f"known, {each}") for each, how in {**FOUND, **KNOWN}.items()),
+    ],
+)
+@pytest.mark.parametrize("size", [32, 65536], ids=["event by event", "at once"])
+def test_a_change_is_told_under_the_other_name_though_the_changed_one_has_gone(
+    field: Field, monkeypatch: pytest.MonkeyPatch, how: str, known: bool, size: int
+) -> None:
+    monkeypatch.setattr(inotify, "_READ_SIZE", size)
+    link(field, "one/a", "two/b", "one/b.tmp")
+    link(field, "other/a")
+    link(field, "one/x")
+    (field.root / "hidden").mkdir()
+    field.add(below("hidden"))
+    for each in ("one/a", "one/b.tmp") if known else ():
+        append(field.root / each, b"more")
+        field.told()
+    subprocess.run(["sh", "-ec", how], cwd=field.root, check=True)
+    while field.watcher.read():
+        pass  # as the master does before it walks
+    field.calm()
+    assert {name(b"two/b"), listing(b"dos")} & set(field.take())
+    assert not field.watcher._links._missed, "it would be looked for again and again"
+
+
+def test_what_nobody_closes_is_told_though_its_directory_has_gone(field: Field) -> None:
+    link(field, "one/a", "two/b")
+    field.add()
+    append(field.root / "one/a", b"more")
+    field.told()
+    os.truncate(field.root / "one/a", 1)
+    (field.root / "one").rename(field.outside / "one")
+    field.calm()
+    assert name(b"two/b") in field.take()
+
+
+def test_a_directory_that_is_on_the_move_between_two_reads_is_waited_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inotify, "_READ_SIZE", 32)
+    link(field, "one/a", "two/b")
+    field.add()
+    append(field.root / "one/a", b"more")
+    (field.root / "one").rename(field.root / "uno")
+    while not field.watcher._moving:
+        field.watcher.read()
+    with monkeypatch.context() as patch:
+        patch.setattr(field.watcher._inotify, "read", lambda: b"")
+        field.watcher.read()
+    while field.watcher.read():
+        pass
+    assert name(b"two/b") in field.told()
+
+
+def test_a_change_is_told_though_its_name_had_gone_when_a_search_ended(field: Field) -> None:
+    for number in range(10):
+        (field.root / f"d/{number}").mkdir(parents=True)
+    link(field, "one", "two")
+    field.add()
+    append(field.root / "one", b"more")
+    field.clock.tick = 0.01
+    while name(b"two") not in field.take():
+        field.watcher.read()
+        field.watcher.work(0.001)
+    append(field.root / "one", b"more")
+    (field.root / "one").unlink()
+    assert not searches(field)
+    while not searches(field):
+        field.watcher.work(0.001)
+    field.clock.tick = 0
+    assert name(b"two") in field.told()
+
+
+def test_a_name_that_another_file_has_got_is_that_ones(field: Field) -> None:
+    link(field, "a", "b", "/outside")
+    link(field, "c", "d")
+    field.add()
+    for each in "ac":
+        append(field.root / each, b"more")
+    field.told()
+    (field.root / "a").unlink()
+    os.link(field.root / "c", field.root / "a")
+    field.told()
+    append(field.root / "d", b"more")
+    assert field.told() == {name(b"a"), name(b"c"), name(b"d")}
+    append(field.root / "b", b"more")
+    assert field.told() == {name(b"b")}
+    assert searches(field) == 1
+
+
+def test_when_none_of_the_known_names_is_left_others_are_searched_for(field: Field) -> None:
+    link(field, "one", "two")
+    field.add()
+    append(field.root / "one", b"more")
+    assert field.told() == {name(b"one"), name(b"two")}
+    # Faster than a watch can be set.
+    (field.root / "new").mkdir()
+    (field.root / "two").rename(field.root / "new/three")
+    field.settle()
+    field.take()
+    append(field.root / "one", b"more")
+    (field.root / "one").unlink()
+    assert name(b"new/three") in field.told()
+
+
+def test_a_file_that_nobody_has_is_not_searched_for(field: Field) -> None:
+    link(field, "one", "two")
+    field.add()
+    append(field.root / "one", b"more")
+    field.told()
+    append(field.root / "one", b"more")
+    (field.root / "one").unlink()
+    (field.root / "two").unlink()
+    field.told()
+    assert searches(field) == 1
+
+
+def test_files_that_come_and_go_are_not_looked_for_where_directories_go(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "MAX_MISSED", 5)
+    (field.root / "d").mkdir()
+    field.add()
+    for number in range(20):
+        write(field.root / f"{number}")
+        (field.root / f"{number}").unlink()
+        write(field.root / f"d/{number}")
+    (field.root / "d").rename(field.root / "e")
+    field.watcher.read()
+    assert len(field.watcher._links._missed) <= 5
+    field.settle()
+    assert not field.watcher._links._missed
+
+
+def test_a_name_that_enters_through_a_new_directory_is_searched_for_though_as_many_are_unknown(
+    field: Field,
+) -> None:
+    link(field, "one", "stage/two")
+    field.add(below("stage"))
+    write(field.root / "one")
+    assert field.told() == {name(b"one")}
+    # Faster than a watch can be set.
+    (field.root / "new").mkdir()
+    (field.root / "stage/two").rename(field.root / "new/two")
+    field.settle()
+    field.take()
+    write(field.root / "one", b"again")
+    assert field.told() == {name(b"one"), name(b"new/two")}
+
+
+def test_new_directories_without_an_end_do_not_mean_searches_without_an_end(field: Field) -> None:
+    link(field, "one", "/outside")
+    for number in range(30):
+        (field.root / f"{number}").mkdir()
+    field.add()
+    field.clock.tick = 0.001
+    began = field.clock.now
+    spent: list[float] = []
+    for number in range(300):
+        (field.root / f"{number % 30}/{number}").mkdir()
+        write(field.root / "one", b"%d" % number)
+        before = searches(field)
+        field.watcher.read()
+        field.watcher.work(0.1)
+        if searches(field) > before:
+            spent.append(field.watcher._links._spent)
+        field.clock.now += 0.05
+    assert len(spent) > 1
+    assert sum(spent[:-1]) <= (field.clock.now - began) / links.SHARE
+    field.clock.tick = 0
+    field.calm()
+    field.later(links.SHARE * max(spent) + 1)
+    done = searches(field)
+    write(field.root / "one", b"the last one")
+    field.calm()
+    assert searches(field) == done
