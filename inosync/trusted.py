@@ -63,7 +63,9 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
     """All that is passed from "/" to a file, also by way of links, and what lstat(2) says of it."""
     place, links = "/", 0
     yield place, os.lstat(place)
-    todo = os.path.join(os.getcwd(), path).split("/")[::-1]
+    if not path.startswith("/"):  # or else it does not matter if where we stand was removed
+        path = os.path.join(os.getcwd(), path)
+    todo = path.split("/")[::-1]
     while todo:
         match todo.pop():
             case "" | ".":
