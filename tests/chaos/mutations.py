@@ -182,6 +182,35 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "a root that is emptied while all nodes are mirrored in full is not looked at",
+        "inosync/master.py",
+        "        for tree in self._tops:\n",
+        "        for tree in ():\n",
+        (f"{LOST}::test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied",),
+    ),
+    Mutation(
+        "a root that comes back is compared while it is filled",
+        "inosync/guard.py",
+        "        if was_missing and self._on and (",
+        "        if was_missing and not self._on and (",
+        ("tests/unit/test_guard_at_work.py",),
+    ),
+    Mutation(
+        "after other rules the next loss is none",
+        "inosync/master.py",
+        "        self._guard.look_again()\n",
+        "",
+        (f"{LOST}::test_a_loss_is_noticed_after_a_reload_that_brings",),
+    ),
+    Mutation(
+        "what was changed and moved at once is not sent under its other names",
+        "inosync/watcher.py",
+        "                # Changed under its former name, it is not found there any more.\n"
+        "                self._links.changed(root, path, (directory, name), now)\n",
+        "                pass\n",
+        ("tests/unit/test_links.py",),
+    ),
+    Mutation(
         "the rules are not applied to the directories above a name",
         "inosync/names.py",
         "        if self._excluded(path, is_directory):\n"
