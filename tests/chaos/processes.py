@@ -96,7 +96,7 @@ def kill_master(world: World, draw: Draw) -> Happened:
     daemon = world.daemon
     daemon.kill9()
     before = world.now()
-    until(lambda: not daemon.descendants(), LEFT, "all that the killed master had to end")
+    _until_nothing_is_left(world, "killed")
     took = world.now() - before
     world.longest_left = max(world.longest_left, took)
     if draw.how < 0.3:
@@ -107,13 +107,21 @@ def kill_master(world: World, draw: Draw) -> Happened:
     return Once(frozenset(world.nodes), f"nothing left after {took:.1f} s")
 
 
+def _until_nothing_is_left(world: World, how: str) -> None:
+    try:
+        until(lambda: not world.daemon.descendants(), LEFT, f"all that the {how} master had to end")
+    except AssertionError as error:
+        left = [f"{pid} {procs.title(pid)}" for pid in world.daemon.descendants()]
+        raise AssertionError(f"{error}: {'; '.join(left)}") from None
+
+
 def restart(world: World, _draw: Draw) -> Happened:
     """End it politely and start it again."""
     before = world.now()
     code = world.daemon.stop()
     assert code == 0, f"it ended with {code}"
     took = world.now() - before
-    until(lambda: not world.daemon.descendants(), LEFT, "all that the ended master had to end")
+    _until_nothing_is_left(world, "ended")
     settle(world, world.nodes)
     world.daemon.start()
     return Once(frozenset(world.nodes), f"in {took:.1f} s")
