@@ -208,6 +208,9 @@ class Daemon:
                 roots.add(process.pid)
         own = [process for process in procs.family(sorted(roots), found) if procs.alive(process)]
         self._seen = {(process.pid, process.start): process for process in own}
+        # A session without processes is over, and somebody else's may get its number.
+        sessions = {process.session for process in found.values()}
+        self._mains = [pid for pid in self._mains if pid in sessions]
         return [process.pid for process in own]
 
     def children(self) -> list[Process]:
