@@ -16,16 +16,23 @@ def until(condition: Callable[[], T | None], timeout: float, what: str) -> T:
 
     After ``timeout`` seconds an ``AssertionError`` says ``what`` was waited for, and the last value. The
     condition is asked at least twice, the last time after the deadline, so that a test process that was not
-    given the processor for a while does not fail for it.
+    given the processor for a while does not fail for it. What is not there, or is gone while the condition
+    looks at it, is not true yet.
     """
     deadline = time.monotonic() + timeout
     pause = 0.005
     while True:
         late = time.monotonic() >= deadline
-        value = condition()
-        if value:
-            return value
+        last: object
+        try:
+            value = condition()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            last = error
+        else:
+            if value:
+                return value
+            last = value
         if late:
-            raise AssertionError(f"waited {timeout:g} s for {what}; the last value was {value!r}")
+            raise AssertionError(f"waited {timeout:g} s for {what}; the last value was {last!r}")
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
