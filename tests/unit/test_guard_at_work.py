@@ -72,6 +72,16 @@ class Post:
         for name in ("a", "b"):
             (self.root / name).unlink()
 
+    def come_back(self, filled: bool = True) -> None:
+        """Be another directory, that may be on its way back."""
+        shutil.rmtree(self.root)
+        self.guard.lost(TREE, "gone")
+        self.root.mkdir()
+        if filled:
+            self.fill()
+        self.watcher.find()
+        assert not self.guard.found(TREE)
+
     def trip(self) -> None:
         self.empty()
         assert not self.guard.check(TREE)
@@ -152,13 +162,7 @@ def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alo
 ) -> None:
     if not known:
         post.guard.add(TREE, str(post.root), lambda _name, _is_directory: False)
-    shutil.rmtree(post.root)
-    post.guard.lost(TREE, "gone")
-    post.root.mkdir()
-    if made:
-        post.fill()
-    post.watcher.find()
-    assert not post.guard.found(TREE)
+    post.come_back(filled=made)
     why = (
         f"{post.root} is empty"
         if known and not made
@@ -178,24 +182,14 @@ def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alo
 
 
 def test_what_waits_is_sent_at_once_if_that_is_wanted(post: Post) -> None:
-    shutil.rmtree(post.root)
-    post.guard.lost(TREE, "gone")
-    post.root.mkdir()
-    post.fill()
-    post.watcher.find()
-    assert not post.guard.found(TREE)
+    post.come_back()
     assert post.guard.accept() == [TREE]
     assert post.guard.check(TREE)
     post.trip()
 
 
 def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
-    shutil.rmtree(post.root)
-    post.guard.lost(TREE, "gone")
-    post.root.mkdir()
-    post.fill()
-    post.watcher.find()
-    assert not post.guard.found(TREE)
+    post.come_back()
     post.empty()
     post.now += PATIENCE
     assert post.guard.back() == []
