@@ -86,6 +86,11 @@ class Root(Directory):
         """While other rules are applied: the directories in which that is still to be done."""
 
 
+def join(above: bytes, name: bytes) -> bytes:
+    """The path of an entry of a directory; that of a root is empty."""
+    return above + b"/" + name if above else name
+
+
 def locate(directory: Directory) -> tuple[Root, bytes] | None:
     """The root it hangs under and its path from there (``b""`` for the root); None if it was cut off."""
     names: list[bytes] = []

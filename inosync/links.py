@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from inosync.directories import Root, locate
+from inosync.directories import Root, join, locate
 from inosync.messages import Change, Kind
 from inosync.search import Inode, Name, Search, inode_of
 from inosync.sink import Sink
@@ -233,7 +233,7 @@ class Links:
         place = locate(name[0])
         if place is not None:
             root, above = place
-            path = _join(above, name[1])
+            path = join(above, name[1])
             if not root.excluded(path, False):
                 self._sink.record(Change(root.tree, path, Kind.NAME), now)
 
@@ -250,11 +250,7 @@ def _verified(file: _File) -> dict[Name, int]:
 
 def _status_of(name: Name) -> os.stat_result | None:
     place = locate(name[0])
-    return status_at(place[0], _join(place[1], name[1])) if place else None
-
-
-def _join(above: bytes, name: bytes) -> bytes:
-    return above + b"/" + name if above else name
+    return status_at(place[0], join(place[1], name[1])) if place else None
 
 
 def status_at(root: Root, path: bytes) -> os.stat_result | None:

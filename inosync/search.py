@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from inosync.directories import Directory, Opener, Root, locate
+from inosync.directories import Directory, Opener, Root, join, locate
 
 Inode = tuple[int, int]
 """Device and number."""
@@ -90,7 +90,7 @@ class Search:
             return
         root, above = place
         name = os.fsencode(entry.name)
-        if not root.excluded(above + b"/" + name if above else name, False):
+        if not root.excluded(join(above, name), False):
             self._found(inode_of(status), (directory, name))
 
 

@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Collection
 
-from inosync.directories import Directory, Root, identity, locate
+from inosync.directories import Directory, Root, identity, join, locate
 from inosync.links import Links, status_at
 from inosync.messages import Change, Kind
 from inosync.sink import Sink
@@ -302,7 +302,7 @@ class Watcher:
                 self._links.changed_out_of_sight((directory, name), now)
             return
         root, above = place
-        path = above + b"/" + name if above else name
+        path = join(above, name)
         is_directory = bool(mask & inotify.IN_ISDIR)
         if root.excluded(path, is_directory):
             if not is_directory:
@@ -434,7 +434,7 @@ class Watcher:
         if self._is_being_written(directory, name) and self._writers.expect(directory, name, now):
             return
         root, above = place
-        path = above + b"/" + name if above else name
+        path = join(above, name)
         if not root.excluded(path, False):
             self._sink.record(Change(root.tree, path, Kind.NAME), now)
         self._links.changed(root, path, (directory, name), now)
