@@ -243,7 +243,7 @@ def test_nothing_is_deleted_when_a_root(loss: Loss, setup: Setup) -> None:
     put_back()
     s.until_level()
     s.nothing_is_lost()
-    assert "halted" not in s.daemon.title()
+    until(lambda: "halted" not in s.daemon.title(), 30, "the master's title to say so")
     (s.root / "after").write_text("after")
     (s.root / "one").unlink()  # what is deleted one by one is mirrored as ever
     s.until_level()
@@ -395,9 +395,12 @@ def test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed
     s = setup
     s.start()
     s.rsync.hold("a")
-    full = len(s.rsync.starts("full "))
+    since = len(s.daemon.log())
     s.reload(extra="--compress")
-    until(lambda: len(s.rsync.starts("full ")) >= full + 1, 30, "a full mirror to be started")
+    # A root that is emptied while b still lists it is a case for the master, which is about to be stopped.
+    s.daemon.until_logged(r"b: full mirror in", since=since)
+    s.daemon.until_state("b", ("ok",))
+    until(lambda: s.daemon.rsyncs("a"), 30, "a full mirror to be started")
     [worker] = [pid for node, pid in s.daemon.workers().items() if node == "a"]
 
     def all_of_it() -> Callable[[], None]:
