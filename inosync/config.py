@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inosync import configfile
+from inosync import configfile, settings
 from inosync.patterns import PatternFiles
 from inosync.policy.command import MAX_RULES, size
 from inosync.policy.diff import Diff, Refilter, diff
@@ -97,6 +97,21 @@ class Config:
 def load(path: str) -> Config:
     """The configuration in a file, or ConfigError with every mistake that it has."""
     return _Reading(path, *configfile.run(path)).config()
+
+
+def rundirs(path: str) -> tuple[list[str], str]:
+    """Where a daemon for this file may have its run directory, and why that is not sure; empty if it is.
+
+    For this the file may be as wrong as it likes, as it may have become while the daemon runs.
+    """
+    doubt, given = "", None
+    try:
+        given = configfile.run(path)[1].get("rundir")
+    except ConfigError as error:
+        doubt = str(error)
+    if isinstance(given, str) and given:
+        return [settings.absolute(given)], doubt
+    return settings.default_rundirs(), doubt
 
 
 class _Reading:

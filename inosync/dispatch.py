@@ -126,7 +126,7 @@ class Dispatcher:
 
     def offer(self, node: Node) -> None:
         """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
-        if node.state.phase is not Phase.IDLE or node.batch is not None:
+        if node.state.phase is not Phase.IDLE or node.batch is not None or node.paused:
             return
         now = self.clock()
         ready = [change for change in node.ready_due(now) if change.tree not in self.gate.halted]

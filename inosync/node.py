@@ -135,6 +135,8 @@ class Node:
         self.queue: End | None = None
         self.batch: Batch | None = None
         """The one outstanding batch ..."""
+        self.paused = False
+        """Whether the operator wants it to be sent nothing."""
         self.untidy = False
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
         self.told = ""
@@ -321,10 +323,11 @@ class Node:
     def wants_to_know(self, verdict: Verdict, why: str, behind: Callable[[Node], int]) -> bool:
         """Whether its worker's title tells something else than the truth, which is a verdict and why.
 
-        ``behind`` counts the changes that a node lacks. While a try is waited for it may grow by a half
+        ``behind`` counts the changes that a node lacks. While that is waited for it may grow by a half
         before the title is told again, so that a worker which does not read is not told for ever.
         """
-        if self.state.phase in (Phase.WAITING, Phase.AWAY):
+        counting = self.told == verdict == Verdict.PAUSED
+        if self.state.phase in (Phase.WAITING, Phase.AWAY) or (self.state.phase is Phase.IDLE and counting):
             return behind(self) > self._told_behind * 3 // 2
         is_new = verdict != self.told or self.verified_at != self._told_verified
         is_new = is_new or (verdict is Verdict.DEGRADED and why != self._told_why)
@@ -509,6 +512,10 @@ class Node:
     def owed(self) -> int:
         """How much is due to it apart from the journal."""
         return sum(due.since < math.inf for due in (*self.due.values(), *self._trying.values()))
+
+    def lacks(self, since: float) -> bool:
+        """Whether it is owed anything, apart from the journal, that was so by then, tried or not."""
+        return any(due.since <= since for due in (*self.due.values(), *self._trying.values()))
 
     def oldest(self, in_journal: float | None) -> float | None:
         """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.

@@ -198,9 +198,20 @@ def begun_by_root() -> None:
     _begun_by_root = True
 
 
+ROOTS_RUNDIR = "/run/inosync"
+
+
+def default_rundirs() -> list[str]:
+    """Where a daemon may have its run directory if nothing else is set: ours, and root's."""
+    try:
+        return list(dict.fromkeys((_default_rundir(), ROOTS_RUNDIR)))
+    except Invalid:
+        return [ROOTS_RUNDIR]
+
+
 def _default_rundir() -> str:
     if os.geteuid() == 0 or _begun_by_root:
-        return "/run/inosync"
+        return ROOTS_RUNDIR
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if not os.path.isabs(session):
         right = "set rundir to the absolute path of a directory that only you can write to"

@@ -39,6 +39,7 @@ class FakeNode:
         self.state = IDLE
         self.batch: Batch | None = None
         self.untidy = False
+        self.paused = False
         self.owed = 0
         self.ready: list[Change] = []
         self.sent: list[Batch] = []

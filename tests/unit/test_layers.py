@@ -30,7 +30,20 @@ LAYERS: Mapping[str, frozenset[str]] = {
 
 PARTS: Mapping[str, frozenset[str]] = {
     "cli": frozenset({"handover"}),
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
+    "master": frozenset(
+        {
+            "desk",
+            "dispatch",
+            "flush",
+            "guard",
+            "lookout",
+            "overview",
+            "report",
+            "trees",
+            "verification",
+            "watchdog",
+        }
+    ),
     "watcher": frozenset(
         {
             "directories",
