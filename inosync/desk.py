@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from inosync.flush import Flush, Flushes
 from inosync.node import Node
 from inosync.policy.nodes import display_name
 from inosync.report import Report
+
+log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
@@ -134,6 +137,7 @@ class Desk:
             told = [self._report.behind(node) for node in behind]
             reply({"behind": told, "nodes": len(nodes), "seconds": round(self._clock() - began, 3)})
 
+        log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))
         until = math.inf if timeout is None else began + timeout
         flush: Flush = self._flushes.begin(nodes, until, done)
         reply.later(lambda: self._flushes.forget(flush))
