@@ -1,13 +1,16 @@
-"""How the page looks, and what its script does. Both are constant: the policy of the page has their hashes."""
+"""How the page looks, and what its script does. Both are constant: the page's policy has their hashes."""
 
 from __future__ import annotations
 
 STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#59636e;--line:#d1d9e0;--head:#f3f5f7;--link:#0b57a4;
+:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#59636e;--line:#d1d9e0;--head:#f3f5f7;
+--link:#0b57a4;
 --red:#b3141f;--redbg:#ffe5e5;--amber:#7a4b00;--amberbg:#fff1cf;--green:#14682f;--greenbg:#e0f5e5;
 --blue:#0b57a4;--bluebg:#e1efff;--purple:#6a35b0;--purplebg:#f0e6ff;--grey:#4d5661;--greybg:#e9ecef}
-@media (prefers-color-scheme:dark){:root{--bg:#0f1318;--fg:#e4e9ee;--dim:#9aa5b1;--line:#2c343d;--head:#171d24;
---link:#7ab8ff;--red:#ff9a93;--redbg:#4a1619;--amber:#ffcf70;--amberbg:#402d05;--green:#7fdc97;--greenbg:#12351d;
+@media (prefers-color-scheme:dark){:root{--bg:#0f1318;--fg:#e4e9ee;--dim:#9aa5b1;--line:#2c343d;
+--head:#171d24;
+--link:#7ab8ff;--red:#ff9a93;--redbg:#4a1619;--amber:#ffcf70;--amberbg:#402d05;--green:#7fdc97;
+--greenbg:#12351d;
 --blue:#8cc4ff;--bluebg:#10304f;--purple:#cfaeff;--purplebg:#33214f;--grey:#b6c0ca;--greybg:#2a313a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--fg);font:14px/1.4 system-ui,"DejaVu Sans",sans-serif}
@@ -19,7 +22,8 @@ a{color:var(--link)}
 .verdict.good{color:var(--green)}.verdict.soso{color:var(--amber)}.verdict.bad{color:var(--red)}
 ul{list-style:none;margin:0 0 8px;padding:0}
 .chips{display:flex;flex-wrap:wrap;gap:6px}
-.badge{display:inline-block;padding:1px 8px;border-radius:4px;font-weight:600;white-space:nowrap;font-size:13px;
+.badge{display:inline-block;padding:1px 8px;border-radius:4px;font-weight:600;white-space:nowrap;
+font-size:13px;
 color:var(--grey);background:var(--greybg)}
 .halted .badge,.retrying .badge,.badge.halted,.badge.retrying{color:var(--red);background:var(--redbg)}
 .lagging .badge,.badge.lagging{color:var(--amber);background:var(--amberbg)}
@@ -30,7 +34,8 @@ color:var(--grey);background:var(--greybg)}
 margin-bottom:4px;overflow-wrap:anywhere}
 .facts{display:flex;flex-wrap:wrap;gap:2px 18px;margin:0 0 8px;color:var(--dim);font-size:13px}
 .facts div{display:flex;gap:5px}.facts dt::after{content:":"}.facts dd{margin:0;color:var(--fg)}
-#tools{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;margin:0 0 8px;color:var(--dim);font-size:13px}
+#tools{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;margin:0 0 8px;color:var(--dim);
+font-size:13px}
 #tools:empty{display:none}
 #tools input{font:inherit;color:var(--fg);background:var(--bg);border:1px solid var(--dim);border-radius:4px;
 padding:3px 8px;width:220px}
@@ -44,7 +49,8 @@ white-space:nowrap;z-index:1}
 thead button{all:unset;cursor:pointer}
 thead button:focus-visible,#tools input:focus-visible,a:focus-visible{outline:2px solid var(--link);
 outline-offset:2px}
-th[aria-sort=ascending] button::after{content:" \\25b2"}th[aria-sort=descending] button::after{content:" \\25bc"}
+th[aria-sort=ascending] button::after{content:" \\25b2"}
+th[aria-sort=descending] button::after{content:" \\25bc"}
 tbody th{font-weight:600;overflow-wrap:anywhere;min-width:9em;max-width:26em}
 tbody tr:hover{background:var(--head)}
 tr.halted td:first-child,tr.retrying td:first-child{box-shadow:inset 4px 0 var(--red)}
@@ -81,7 +87,8 @@ tr.degraded{box-shadow:inset 4px 0 var(--purple)}
 tbody .why,tbody .hour{grid-column:1/-1}
 tbody .hour svg{width:calc(100% - 80px)}
 tbody .wait,tbody .last,tbody .next{font-size:13px;color:var(--dim);text-align:left}
-tbody .wait::before{content:"waiting "}tbody .last::before{content:"last "}tbody .next::before{content:"next "}
+tbody .wait::before{content:"waiting "}tbody .last::before{content:"last "}
+tbody .next::before{content:"next "}
 tbody td:empty,.ok .wait,.ok .last{display:none}
 }
 """
@@ -89,7 +96,8 @@ tbody td:empty,.ok .wait,.ok .last{display:none}
 SCRIPT = """
 (() => {
 "use strict";
-const EVERY = 5000, one = (s, d = document) => d.querySelector(s), all = (s, d = document) => [...d.querySelectorAll(s)];
+const EVERY = 5000, one = (s, d = document) => d.querySelector(s),
+  all = (s, d = document) => [...d.querySelectorAll(s)];
 const tools = one("#tools"), filter = document.createElement("input"), count = document.createElement("span"),
   said = document.createElement("span");
 let column = -1, down = true, busy = false;

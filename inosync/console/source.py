@@ -1,4 +1,4 @@
-"""What the page and the metrics show: the daemon's own word, seldom asked for, and the lags of the last hour."""
+"""What the page and the metrics show: the word of the daemon, and the lags of the last hour."""
 
 from __future__ import annotations
 
