@@ -51,7 +51,8 @@ thead button:focus-visible,#tools input:focus-visible,a:focus-visible{outline:2p
 outline-offset:2px}
 th[aria-sort=ascending] button::after{content:" \\25b2"}
 th[aria-sort=descending] button::after{content:" \\25bc"}
-tbody th{font-weight:600;overflow-wrap:anywhere;min-width:9em;max-width:26em}
+tbody th{font-weight:600;overflow-wrap:break-word}
+tbody th.long{overflow-wrap:anywhere;min-width:18em;max-width:26em}
 tbody tr:hover{background:var(--head)}
 tr.halted td:first-child,tr.retrying td:first-child{box-shadow:inset 4px 0 var(--red)}
 tr.lagging td:first-child{box-shadow:inset 4px 0 var(--amber)}

@@ -20,6 +20,7 @@ TYPE = "text/html; charset=utf-8"
 REFRESH = 10
 """Seconds until a page without scripts is loaded anew."""
 
+_LONG = 40  # letters of a name that is broken anywhere
 _BAD = ("halted", "retrying", "degraded")
 _GOOD = ("ok", "syncing")
 _HEAD = (
@@ -96,7 +97,7 @@ def _verdict(told: Told) -> tuple[str, str]:
     bad = sum(node["state"] in _BAD for node in told.nodes)
     behind = sum(node["state"] not in (*_BAD, *_GOOD) for node in told.nodes)
     if told.master.get("halted"):
-        return "bad", f"halted: {bad} of {nodes} in trouble"
+        return "bad", f"mirroring is halted, {bad} of {nodes} in trouble"
     if bad:
         more = f", {behind} more behind" if behind else ""
         return "bad", f"{bad} of {nodes} in trouble{more}"
@@ -157,9 +158,10 @@ def _row(number: int, node: Mapping[str, Any], history: History, now: float) -> 
     failures = sum(node.get("failures", {}).values())
     codes = ", ".join(f"exit code {code}: {times}" for code, times in node.get("failures", {}).items())
     title = f' title="{_text(node["node"])}"' if node.get("node") not in (None, node["name"]) else ""
+    long = _class("long" if len(node["name"]) > _LONG else "")
     cells = [
         f'<td data-v="{number}"><span class="badge">{_text(table.state(node))}</span></td>',
-        f'<th scope="row"{title}>{_text(node["name"])}</th>',
+        f'<th scope="row"{long}{title}>{_text(node["name"])}</th>',
         f'<td class="n lag" data-v="{float(node["lag"])}">{duration(node["lag"])}</td>',
         _hour(history.of(node["name"])),
         _number("wait", node["pending"]),
