@@ -86,6 +86,7 @@ tr.halted td:first-child,tr.retrying td:first-child,tr.lagging td:first-child,tr
 tr.halted,tr.retrying{box-shadow:inset 4px 0 var(--red)}tr.lagging{box-shadow:inset 4px 0 var(--amber)}
 tr.degraded{box-shadow:inset 4px 0 var(--purple)}
 tbody .why,tbody .hour{grid-column:1/-1}
+tbody .hour,tbody .wait,tbody .last,tbody .next{order:1}
 tbody .hour svg{width:calc(100% - 80px)}
 tbody .wait,tbody .last,tbody .next{font-size:13px;color:var(--dim);text-align:left}
 tbody .wait::before{content:"waiting "}tbody .last::before{content:"last "}
