@@ -60,7 +60,7 @@ tr.degraded td:first-child{box-shadow:inset 4px 0 var(--purple)}
 .n{text-align:right;white-space:nowrap}
 .lag{font-weight:600}
 .ok .lag,.zero{color:var(--dim);font-weight:400}
-.why{min-width:14em;max-width:44em;overflow-wrap:anywhere}
+.why{width:34%;min-width:16em;max-width:44em;overflow-wrap:anywhere}
 .w{white-space:nowrap}
 svg{display:inline-block;vertical-align:middle;width:120px;height:22px;fill:var(--blue);fill-opacity:.18;
 stroke:var(--blue);stroke-width:1}

@@ -305,6 +305,8 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     left.close()
     bench = Bench(path)
     assert bench.ask(bench.connect(), b"{}\n")
+    bench.clients[0].close()
+    bench.turn()
     bench.control.close()
 
 
