@@ -71,7 +71,8 @@ stroke:var(--blue);stroke-width:1}
 footer{color:var(--dim);font-size:13px;margin:10px 0 24px}
 .stale{opacity:.45}
 .off{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
-@media (max-width:1180px){.wide{display:none}}
+@media (max-width:1560px){.wider{display:none}}
+@media (max-width:1280px){.wide{display:none}}
 @media (max-width:760px){
 header,main,footer{padding:0 10px}
 .verdict{font-size:19px}

@@ -36,7 +36,7 @@ _HEAD = (
     ("Batches", "n wide"),
     ("Data", "n wide"),
     ("Failures", "n wide"),
-    ("Memory", "n wide"),
+    ("Memory", "n wider"),
 )
 
 
@@ -171,7 +171,7 @@ def _row(number: int, node: Mapping[str, Any], history: History, now: float) -> 
         _number("wide", node.get("batches", 0)),
         _number("wide", node.get("bytes", 0), table.size),
         _number("wide", failures, title=codes),
-        _number("wide", node.get("rss") or 0, table.size),
+        _number("wider", node.get("rss") or 0, table.size),
     ]
     return f'<tr class="{state}" data-n="{number}">{"".join(cells)}</tr>\n'
 
@@ -186,7 +186,7 @@ def _hour(points: Any) -> str:
     peak = max((point for point in points if not math.isnan(point)), default=0.0)
     most = f"at most {duration(peak)}" if peak else "none"
     label = f"Lag in the last hour: {most}" if len(points) else "Lag in the last hour: not known yet"
-    shown = f'<span class="peak" aria-hidden="true">{duration(peak)}</span>' if peak >= 0.1 else ""
+    shown = f'<span class="peak" aria-hidden="true">{_coarse(peak)}</span>' if peak >= 0.1 else ""
     size = f"0 0 {spark.WIDTH} {spark.HEIGHT}"
     picture = f'<svg viewBox="{size}" preserveAspectRatio="none" role="img" aria-label="{label}">'
     return (
@@ -209,6 +209,11 @@ def duration(value: float) -> str:
     if 0.05 <= value < 10:
         return f"{value:.1f} s"
     return table.seconds(value)
+
+
+def _coarse(value: float) -> str:
+    """A lag in one unit."""
+    return " ".join(duration(value).split()[:2])
 
 
 def _foot(told: Told) -> str:
