@@ -36,6 +36,7 @@ PARTS: Mapping[str, frozenset[str]] = {
             "dispatch",
             "flush",
             "guard",
+            "listener",
             "lookout",
             "overview",
             "report",
@@ -90,6 +91,7 @@ ONLY_IN = {
     "pyinotify": "inosync.system.inotify",
     "setproctitle": "inosync.system.process",
     "psutil": "inosync.system.process",
+    "prometheus_client": "inosync.console.metrics",
 }
 NO_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 
