@@ -190,8 +190,6 @@ class Failed:
     reason: str
     retry_in: float
     """Seconds until the next try."""
-    rsyncs: int = 0
-    """Starts of rsync since the last report that tells of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +209,6 @@ class Unreached:
     reason: str
     retry_in: float
     """Seconds until the next try."""
-    rsyncs: int = 0
-    """Starts of rsync since the last report that tells of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +260,6 @@ class Done:
     """Whether the calls of rsync were shown instead of made."""
     cut_off: bool = False
     """Whether a try of it was cut off that the node may still be at work on."""
-    bytes: int = 0
-    """What rsync said that it had sent and received."""
-    rsyncs: int = 0
-    """Starts of rsync since the last report that tells of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,21 +30,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 
 PARTS: Mapping[str, frozenset[str]] = {
     "cli": frozenset({"handover"}),
-    "master": frozenset(
-        {
-            "desk",
-            "dispatch",
-            "flush",
-            "guard",
-            "listener",
-            "lookout",
-            "overview",
-            "report",
-            "trees",
-            "verification",
-            "watchdog",
-        }
-    ),
+    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
     "watcher": frozenset(
         {
             "directories",
@@ -74,7 +60,6 @@ PARTS: Mapping[str, frozenset[str]] = {
             "transfer",
         }
     ),
-    "node": frozenset({"tally"}),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it
@@ -91,7 +76,6 @@ ONLY_IN = {
     "pyinotify": "inosync.system.inotify",
     "setproctitle": "inosync.system.process",
     "psutil": "inosync.system.process",
-    "prometheus_client": "inosync.console.metrics",
 }
 NO_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 

@@ -29,7 +29,6 @@ OLD = Config(
     rguard=True,
     rwait=False,
     ruser=None,
-    rlisten=None,
     logfile=None,
     rundir="/run/inosync",
     pattern_files={},
