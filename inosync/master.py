@@ -22,6 +22,7 @@ from inosync.desk import Desk
 from inosync.dispatch import Dispatcher
 from inosync.flush import Flushes
 from inosync.guard import Guard
+from inosync.listener import Listener
 from inosync.lookout import Lookout
 from inosync.messages import Change, Compared, Kind
 from inosync.node import Node
@@ -133,6 +134,7 @@ class Master:
         desk = Desk(self, self._nodes, self._report, self._flushes, clock)
         path = protocol.socket_path(settings.rundir, settings.path)
         self._control = Control(path, self._loop, clock, desk.handle)
+        self._listener = Listener(path, self._loop, self.at, self._descriptors, clock, random.random)
         self._watcher.look_every(_rounds(settings))
         for tree in settings.trees:
             self._trees.add(tree, settings, wait=not os.path.isdir(tree.wpath) and settings.waits_for(tree))
@@ -145,6 +147,8 @@ class Master:
         for spec in self.config.nodes:
             self._add_node(spec)
         self._verification.plan(self.config.rdelete)
+        if self._pretend is None:
+            self._listener.serve(self.config.rlisten)
         self._tick()
         while self._stop_by is None or self._waits():
             self._turn()
@@ -152,6 +156,7 @@ class Master:
             log.error("%s: its worker hangs in the kernel, and ends when it wakes", node.name)
             process.abandon(node.process)
         self._watcher.close()
+        self._listener.end()
         self._control.close()
         self._manager.close()
 
@@ -401,7 +406,7 @@ class Master:
 
     def _descriptors(self) -> list[int]:
         mine = [*self._watcher.descriptors(), *self._signals.descriptors(), *self._loop.descriptors()]
-        mine += [*self._control.descriptors(), *self._manager.descriptors()]
+        mine += [*self._control.descriptors(), *self._listener.descriptors(), *self._manager.descriptors()]
         for node in (*self._nodes.values(), *self._leaving):
             if node.queue is not None:
                 mine += node.queue.descriptors()
@@ -598,6 +603,8 @@ class Master:
             log.warning("rundir: %s takes effect when inosync is started again", new.rundir)
         if new.emask != old.emask:
             self._trees.retune(new)
+        if self._pretend is None:
+            self._listener.serve(new.rlisten)
         self._dispatch.slots = new.rslots
         self._overview.patience = self._guard.patience = new.edelay
         self._watcher.look_every(_rounds(new))

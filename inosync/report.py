@@ -99,7 +99,7 @@ class Report:
         }
 
     def _node(self, node: Node) -> dict[str, Any]:
-        verdict, state = self._overview.verdict(node), node.state
+        verdict, state, tally = self._overview.verdict(node), node.state, node.tally
         oldest = self._dispatch.oldest(node)
         failing = verdict is Verdict.RETRYING
         waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake < float("inf")
@@ -120,6 +120,18 @@ class Report:
             "last_ok": self._wall(node.last_ok),
             "verified_at": self._wall(node.verified_at),
             "differences": node.differences if node.verified_at is not None else None,
+            "batches": tally.batches,
+            "fulls": tally.fulls,
+            "paths": tally.paths,
+            "bytes": tally.bytes,
+            "rsyncs": tally.rsyncs,
+            "deaths": tally.deaths,
+            "failures": dict(sorted(tally.failures.items())),
+            "latency": {
+                "buckets": tally.latency.cumulative(),
+                "sum": round(tally.latency.sum, 6),
+                "count": tally.latency.count,
+            },
         }
 
     def _wall(self, at: float | None) -> float | None:

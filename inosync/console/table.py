@@ -59,8 +59,8 @@ def _row(node: Told, now: float) -> tuple[str, ...]:
         str(node["pending"]),
         clock_time(node["last_ok"], now),
         clock_time(node["retry_at"], now),
-        str(node.get("batches", 0)),
-        size(node.get("bytes", 0)),
+        str(node["batches"]),
+        size(node["bytes"]),
         one_line(str(node["reason"])),
     )
 

@@ -73,6 +73,13 @@ class Bench:
             assert time.monotonic() < deadline
             self.turn(1)
 
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.now += 10 * control.PATIENCE
+        self.until(lambda: len(self.control.descriptors()) == 1)
+        self.control.close()
+
     def ask(self, client: socket.socket, line: bytes) -> dict[str, Any]:
         client.send(line)
         data = self.read(client)
@@ -85,12 +92,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "x.sock")
     yield made
-    for client in made.clients:
-        client.close()
-    made.now += 10 * control.PATIENCE
-    while len(made.control.descriptors()) > 1:
-        made.turn()
-    made.control.close()
+    made.close()
 
 
 def test_it_is_for_its_owner_alone_and_goes_when_it_is_closed(bench: Bench) -> None:
@@ -99,6 +101,7 @@ def test_it_is_for_its_owner_alone_and_goes_when_it_is_closed(bench: Bench) -> N
     assert stat.S_IMODE(status.st_mode) == 0o600
     bench.control.close()
     assert not bench.path.exists()
+    bench.control = Control(str(bench.path), bench.loop, lambda: bench.now, bench.handle)
 
 
 def test_the_umask_is_as_before(tmp_path: Path) -> None:
@@ -305,7 +308,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     left.close()
     bench = Bench(path)
     assert bench.ask(bench.connect(), b"{}\n")
-    bench.control.close()
+    bench.close()
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
@@ -320,9 +323,10 @@ def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     made = Control(str(deep / "x.sock"), Loop(), time.monotonic, lambda _request, _reply: None)
-    with protocol.address(str(deep / "x.sock")) as name:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with (
+        protocol.address(str(deep / "x.sock")) as name,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
+    ):
         client.connect(name)
-        client.close()
     made.close()
     assert not (deep / "x.sock").exists()
