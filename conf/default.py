@@ -140,6 +140,11 @@ rnodes = [
 # (CAP_DAC_READ_SEARCH), and write nothing but what belongs to that user.
 # ruser = None
 
+# An address and a port where metrics for Prometheus (/metrics) and a page for a browser (/) are served, such
+# as "127.0.0.1:9187" or "[::1]:9187". Whoever can connect to it sees names and states of the nodes: there is
+# no password. It needs prometheus_client (pip install 'inosync[metrics]').
+# rlisten = None
+
 # A file for the log, in a directory that exists. None: syslog for a daemon (-d), else standard error.
 # logfile = None
 

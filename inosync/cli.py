@@ -16,6 +16,7 @@ from typing import NoReturn
 from inosync import __version__
 from inosync import config as configs
 from inosync.config import Config, ConfigError
+from inosync.console import protocol, steer
 from inosync.handover import StartError, become, give_log, make_rundir
 from inosync.master import Master
 from inosync.system import log as logs
@@ -45,11 +46,12 @@ def parser() -> argparse.ArgumentParser:
     """The options of inosync 0.2.3."""
     made = _Parser(
         prog="inosync",
-        usage="%(prog)s [OPTIONS]",
+        usage="%(prog)s [OPTIONS]\n       %(prog)s [-c FILE] -s COMMAND [NODE] [OPTIONS]",
         description="Mirror directories to many remote nodes in near real time, with inotify and rsync.",
         epilog="Signals: HUP reloads the configuration, USR1 reopens the log file, USR2 accepts what "
         "the guard halted, TERM and INT stop. "
-        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration.",
+        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration; of -s: 0 done, or "
+        "all nodes are level, 1 some are behind, 2 some have an error, 3 not running, 77 not allowed.",
         allow_abbrev=False,
     )
     made.add_argument(
@@ -67,14 +69,48 @@ def parser() -> argparse.ArgumentParser:
         help="show each rsync call, as a line for a shell, and make none",
     )
     made.add_argument("-v", dest="verbose", action="store_true", help="print debugging information")
+    steering = made.add_argument_group(
+        "asking and steering the daemon that runs for FILE",
+        "NODE is a node as written in rnodes, or its name. "
+        + " ".join(f"{name}: {what}." for name, what in protocol.COMMANDS.items()),
+    )
+    steering.add_argument(
+        "-s", dest="command", metavar="COMMAND", help=f"one of: {', '.join(protocol.COMMANDS)}"
+    )
+    steering.add_argument(
+        "node", metavar="NODE", nargs="?", help="one node, instead of all (status, top, flush); else needed"
+    )
+    steering.add_argument("--json", action="store_true", help="print what the daemon says as JSON")
+    steering.add_argument(
+        "--timeout", metavar="S", type=_seconds, help="of flush: give up after S seconds (default: never)"
+    )
+    steering.add_argument(
+        "--lag",
+        metavar="S",
+        type=_seconds,
+        default=0.0,
+        help="of status: who is up to S seconds behind counts as level (default: 0)",
+    )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return made
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+_seconds.__name__ = "number of seconds"  # what argparse calls a text that is none
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run inosync; returns the exit code."""
     _occupy_standard_streams()
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    if wrong := _wrong_usage(options):
+        parser().error(wrong)
     # Held back until the master can take them: a reload that is asked for too early must not be our end.
     signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY)
     try:
@@ -82,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError:
         print("inosync: the current directory is gone: name the configuration from /", file=sys.stderr)
         return CONFIG
+    if options.command is not None:
+        return _steer(options, path)
     try:
         config = configs.load(path)
     except ConfigError as error:
@@ -90,6 +128,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.daemon:
         return _detached(lambda ready: _serve(config, options, ready))
     return _serve(config, options, lambda: None)
+
+
+def _wrong_usage(options: argparse.Namespace) -> str:
+    """What options say that goes not together; empty if all is well."""
+    command, node = options.command, options.node
+    if command is None:
+        steering = {"--json": options.json, "--timeout": options.timeout is not None, "--lag": options.lag}
+        if node is not None:
+            return f"{node!r} is no option, and there is no -s COMMAND before it"
+        return next((f"{name} belongs to -s COMMAND" for name, given in steering.items() if given), "")
+    if command not in protocol.COMMANDS:
+        return protocol.unknown_command(command)
+    if options.daemon or options.pretend:
+        return "-s asks a daemon that runs, and -d and -p start one"
+    if node is None and command in protocol.NEED_A_NODE:
+        return f"-s {command} of which node? Say its name, or {protocol.ALL}"
+    if node is not None and command not in protocol.TAKE_A_NODE:
+        return f"-s {command} takes no node"
+    if options.timeout is not None and command != "flush":
+        return "--timeout belongs to -s flush"
+    if options.lag and command != "status":
+        return "--lag belongs to -s status"
+    return ""
+
+
+def _steer(options: argparse.Namespace, path: str) -> int:
+    """Have the daemon for that configuration do something."""
+    rundirs, doubt = configs.rundirs(path)
+    if doubt:
+        print(f"{doubt}\ninosync: looking in {' and '.join(rundirs)}", file=sys.stderr)
+    order = steer.Order(options.command, options.node, options.json, options.timeout, options.lag)
+    return steer.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
 
 
 def _occupy_standard_streams() -> None:

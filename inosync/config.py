@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inosync import configfile
+from inosync import configfile, settings
 from inosync.patterns import PatternFiles
+from inosync.policy.address import Address
 from inosync.policy.command import MAX_RULES, size
 from inosync.policy.diff import Diff, Refilter, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
@@ -77,6 +78,8 @@ class Config:
     rwait: bool
     ruser: str | None
     """``user`` or ``user:group``; None: whoever has started us."""
+    rlisten: Address | None
+    """Where metrics and the page are served."""
     logfile: str | None
     rundir: str
     pattern_files: Mapping[str, Fingerprint]
@@ -97,6 +100,21 @@ class Config:
 def load(path: str) -> Config:
     """The configuration in a file, or ConfigError with every mistake that it has."""
     return _Reading(path, *configfile.run(path)).config()
+
+
+def rundirs(path: str) -> tuple[list[str], str]:
+    """Where a daemon for this file may have its run directory, and why that is not sure; empty if it is.
+
+    For this the file may be as wrong as it likes, as it may have become while the daemon runs.
+    """
+    doubt, given = "", None
+    try:
+        given = configfile.run(path)[1].get("rundir")
+    except ConfigError as error:
+        doubt = str(error)
+    if isinstance(given, str) and given:
+        return [settings.absolute(given)], doubt
+    return settings.default_rundirs(), doubt
 
 
 class _Reading:
@@ -130,6 +148,7 @@ class _Reading:
         if self.mistakes:
             raise ConfigError(*self.mistakes)
         self._warn_of_loops(trees)
+        self._warn_of_listening()
         v = self.values
         return Config(
             path=self.path,
@@ -145,6 +164,7 @@ class _Reading:
             rguard=v["rguard"],
             rwait=v["rwait"],
             ruser=v["ruser"],
+            rlisten=v["rlisten"],
             logfile=v["logfile"],
             rundir=v["rundir"],
             pattern_files=self.files.read,
@@ -357,6 +377,12 @@ class _Reading:
             single.setdefault(node, item)
             named.setdefault(name, node)
         return list(single.values())
+
+    def _warn_of_listening(self) -> None:
+        address = self.values["rlisten"]
+        if address is not None and not address.is_loopback:
+            text = "whoever can connect to it sees names and states of the nodes; there is no password"
+            self._warn("rlisten", str(address), text)
 
     def _warn_of_loops(self, trees: Sequence[Tree]) -> None:
         for event in sorted(self.values["emask"] & BY_READING):

@@ -77,7 +77,7 @@ class Dispatcher:
     """The journal's position up to which changes may be sent."""
     _cuts: dict[object, _Cut] = field(default_factory=dict)
     _cut_at: int = -1
-    _counts: dict[tuple[int, View | None], int] = field(default_factory=dict)
+    _counts: dict[tuple[int, View | None], tuple[int, float | None]] = field(default_factory=dict)
     _counted_at: int = -1
     _files: dict[str, _Cut] = field(default_factory=dict)
     _running: dict[Node, float] = field(default_factory=dict)
@@ -98,25 +98,31 @@ class Dispatcher:
 
     def pending(self, node: Node) -> int:
         """Changes that a node has not confirmed; those that only a full mirror can tell count as one."""
-        known = self._behind(node) + node.owed
+        known = self._behind(node)[0] + node.owed
         return max(known, 1) if node.batch is not None else known
 
     def oldest(self, node: Node) -> float | None:
         """Since when a node lags, by the clock; None if it does not."""
-        behind = node.view.everything or self._behind(node)
-        return node.oldest(self.journal.oldest_since(node.cursor) if behind else None)
+        return node.oldest(self._oldest(node))
 
-    def _behind(self, node: Node) -> int:
-        """Changes in the journal that a node has not confirmed. Long to count: done once for all like it."""
+    def _oldest(self, node: Node) -> float | None:
+        """When the oldest change in the journal was recorded that a node has not confirmed."""
+        return self.journal.oldest_since(node.cursor) if node.view.everything else self._behind(node)[1]
+
+    def _behind(self, node: Node) -> tuple[int, float | None]:
+        """Changes in the journal that a node has not confirmed, and since when the oldest of them is there.
+
+        Long to count: done once for all like it.
+        """
         if self._counted_at != self.journal.head:
             self._counts.clear()
             self._counted_at = self.journal.head
         view = None if node.view.everything else node.view
-        count = self._counts.get((node.cursor, view))
-        if count is None:
-            count = self.journal.count_since(node.cursor, view.concerns if view else None)
-            self._counts[node.cursor, view] = count
-        return count
+        known = self._counts.get((node.cursor, view))
+        if known is None:
+            known = self.journal.behind(node.cursor, view.concerns if view else None)
+            self._counts[node.cursor, view] = known
+        return known
 
     def waits_for(self, node: Node) -> str:
         """What a node that can take a batch waits for; empty if that is nothing in particular."""
@@ -126,7 +132,7 @@ class Dispatcher:
 
     def offer(self, node: Node) -> None:
         """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
-        if node.state.phase is not Phase.IDLE or node.batch is not None:
+        if node.state.phase is not Phase.IDLE or node.batch is not None or node.paused:
             return
         now = self.clock()
         ready = [change for change in node.ready_due(now) if change.tree not in self.gate.halted]
@@ -135,7 +141,7 @@ class Dispatcher:
         if node in self._waiting and not self._is_next(node):
             return
         head = self.journal.head
-        since = self.journal.oldest_since(node.cursor)
+        since = self._oldest(node)
         try:
             cut = self._cut(node, ready)
         except OSError as error:

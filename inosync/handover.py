@@ -10,7 +10,7 @@ import stat
 from inosync.system import privileges
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
 
-_OURS = (".pid", ".spool")
+_OURS = (".pid", ".spool", ".sock")
 """How the names end of what any configuration has in its run directory."""
 
 

@@ -11,13 +11,18 @@ import random
 import sched
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import ForkProcess
 
 from inosync import config, worker
 from inosync.config import Config, ConfigError, Mistake, NodeSpec, Tree
+from inosync.console import protocol
+from inosync.console.control import Control
+from inosync.desk import Desk
 from inosync.dispatch import Dispatcher
+from inosync.flush import Flushes
 from inosync.guard import Guard
+from inosync.listener import Listener
 from inosync.lookout import Lookout
 from inosync.messages import Change, Compared, Kind
 from inosync.node import Node
@@ -25,8 +30,9 @@ from inosync.overview import Overview
 from inosync.policy import pacing
 from inosync.policy.command import Settings
 from inosync.policy.journal import Journal
-from inosync.policy.lifecycle import Verdict
+from inosync.policy.lifecycle import Phase, Verdict
 from inosync.policy.view import views
+from inosync.report import Report
 from inosync.system import log as logs
 from inosync.system import process, queue, spool
 from inosync.system.loop import Loop
@@ -100,8 +106,6 @@ class Master:
         """Trees in whose roots something has gone."""
         self._reread_at = float("inf")
         """When a reload that was refused, and that nobody had asked for, is tried again."""
-        self._refused: tuple[str, ...] = ()
-        """Why the last reload was refused."""
         self._overview = Overview(
             settings.path, self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
         )
@@ -118,6 +122,15 @@ class Master:
             random.random,
         )
         self._dispatch.unwatched = self._overview.unwatched
+        self._report = Report(self._nodes, self._overview, self._dispatch, self._watcher, self._guard, clock)
+        self._report.config = settings.path
+        self._flushes = Flushes(
+            os.path.join(spool, "marks"), self._nodes, self._watcher, self._dispatch, self._hasten, clock
+        )
+        desk = Desk(self, self._nodes, self._report, self._flushes, clock)
+        path = protocol.socket_path(settings.rundir, settings.path)
+        self._control = Control(path, self._loop, clock, desk.handle)
+        self._listener = Listener(path, self._loop, self.at, self._descriptors, clock, random.random)
         self._watcher.look_every(_rounds(settings))
         for tree in settings.trees:
             self._trees.add(tree, settings, wait=not os.path.isdir(tree.wpath) and settings.waits_for(tree))
@@ -130,6 +143,8 @@ class Master:
         for spec in self.config.nodes:
             self._add_node(spec)
         self._verification.plan(self.config.rdelete)
+        if self._pretend is None:
+            self._listener.serve(self.config.rlisten)
         self._tick()
         while self._stop_by is None or self._waits():
             self._turn()
@@ -137,6 +152,8 @@ class Master:
             log.error("%s: its worker hangs in the kernel, and ends when it wakes", node.name)
             process.abandon(node.process)
         self._watcher.close()
+        self._listener.end()
+        self._control.close()
 
     def _turn(self) -> None:
         self._loop.turn(self._timeout())
@@ -148,7 +165,10 @@ class Master:
         self._release()
         pause = self._timers.run(blocking=False)
         self._timer_due = float("inf") if pause is None else self._clock() + pause
+        self._flushes.look()
         self._overview.show()
+        if now >= self._control.deadline:
+            self._control.tend()
         if self._stop_by is not None and now >= self._stop_by:
             for node in self._alive():
                 node.kill()
@@ -163,7 +183,7 @@ class Master:
             times.append(due)
         if self._overview.due is not None:
             times.append(self._overview.due)
-        times.append(self._timer_due)
+        times += [self._timer_due, self._control.deadline, self._flushes.deadline]
         return max(min(times) - now, 0.0)
 
     def at(self, when: float, call: Callable[[], None]) -> None:
@@ -193,7 +213,12 @@ class Master:
             return
         if self._watcher.busy and self._pace.first is not None and now < self._pace.first + self._pace.delay:
             return  # what is being walked belongs to the same change
-        self._pace = pacing.release(self._pace, now)
+        self._hasten()
+
+    def _hasten(self) -> None:
+        """Hand out what there is."""
+        self._seen = self._journal.head
+        self._pace = pacing.release(self._pace, self._clock())
         self._dispatch.release()
         for node in self._nodes.values():
             self._dispatch.offer(node)
@@ -211,7 +236,7 @@ class Master:
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
             self.reload()
-            self._reread_at = self._clock() + REREAD if self._refused else float("inf")
+            self._reread_at = self._clock() + REREAD if self._report.refused else float("inf")
         elif self._clock() >= self._reread_at:
             # What kept the change from taking effect may lie elsewhere, and be over.
             self._reread_at = self._clock() + REREAD
@@ -284,9 +309,9 @@ class Master:
             self._compare(tree, self._nodes, self._clock())
         self._overview.refresh()
 
-    def accept(self) -> None:
-        """What the guard halted is meant: mirror it as it is, deletions included."""
-        accepted = self._guard.accept()
+    def accept(self) -> list[str]:
+        """What the guard halted is meant: mirror it as it is, deletions included; the wpaths."""
+        accepted = list(self._guard.accept())
         for tree in accepted:
             log.warning("%s: what it is now is accepted, and mirrored", self._trees.wpath(tree))
         for why in self._guard.halted.values():
@@ -294,6 +319,7 @@ class Master:
         if not (accepted or self._guard.halted):
             log.info("nothing is halted: there is nothing to accept")
         self._go_on(accepted)
+        return [self._trees.wpath(tree) for tree in accepted]
 
     def held(self, node: Node, tree: int) -> None:
         """A worker did not send something of a tree, since its root was not what it had to be."""
@@ -330,7 +356,7 @@ class Master:
     def fork(self, node: Node) -> tuple[ForkProcess, End]:
         """Start a worker, and listen to it."""
         ours, theirs = queue.pair()
-        job = self._job(node.spec)
+        job = self._job(node)
         inherited = self._descriptors() + ours.descriptors()
         master = os.getpid()
         child = process.fork(lambda: worker.run(job, theirs, master, inherited), node.name)
@@ -367,12 +393,14 @@ class Master:
 
     def _descriptors(self) -> list[int]:
         mine = [*self._watcher.descriptors(), *self._signals.descriptors(), *self._loop.descriptors()]
+        mine += [*self._control.descriptors(), *self._listener.descriptors()]
         for node in (*self._nodes.values(), *self._leaving):
             if node.queue is not None:
                 mine += node.queue.descriptors()
         return mine
 
-    def _job(self, spec: NodeSpec) -> worker.Job:
+    def _job(self, node: Node) -> worker.Job:
+        spec = node.spec
         trees = {
             self._trees.numbers[tree.wpath]: _settings(self.config, spec, tree)
             for tree in filter(spec.gets, self.config.trees)
@@ -386,7 +414,7 @@ class Master:
             excluded={number: self._trees.excluded[number] for number in trees},
             timeout=spec.rtimeout,
             retry=self.config.rretry,
-            warm=spec.rwarm,
+            warm=spec.rwarm and not node.paused,
             spool=self._spool,
             pretend=self._pretend,
         )
@@ -419,12 +447,16 @@ class Master:
                 case signal.SIGHUP:
                     self.reload()
                 case signal.SIGUSR1:
-                    logs.reopen()
-                    log.info("log file reopened")
+                    self.reopen()
                 case signal.SIGUSR2:
                     self.accept()
                 case _:
                     self.stop(signal.Signals(number).name)
+
+    def reopen(self) -> None:
+        """Open the log file anew: it was rotated away."""
+        logs.reopen()
+        log.info("log file reopened")
 
     def stop(self, why: str) -> None:
         """End: running transfers get a moment, then everything is gone."""
@@ -445,14 +477,51 @@ class Master:
     def _alive(self) -> list[Node]:
         return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]
 
-    def reload(self, quiet: bool = False) -> None:
+    # One node ----------------------------------------------------------------------------------------
+
+    def resync(self, node: Node) -> None:
+        """Compare a node in full, at once, and send it what differs."""
+        log.info("%s: all of it is compared, as was asked for", node.name)
+        now = self._clock()
+        for tree in node.trees:
+            node.owe(Change(tree, b"", Kind.TREE), now)
+        if node.state.phase in (Phase.WAITING, Phase.AWAY) and self._stop_by is None:
+            self._let_go(node)  # another worker does not wait for the time of the next try
+        else:
+            self.offer(node)
+
+    def verify(self, node: Node) -> None:
+        """Compare a node in full when it is ok, beside what it is sent."""
+        log.info("%s: is verified, as was asked for", node.name)
+        self._verification.ask(node.name)
+
+    def pause(self, node: Node) -> None:
+        """Send a node nothing, and connect to it no more. What runs has a moment to finish."""
+        if not node.paused and self._stop_by is None:
+            log.info("%s: paused", node.name)
+            node.paused = True
+            self._let_go(node)
+
+    def resume(self, node: Node) -> None:
+        """Send it again what it lacks."""
+        if node.paused and self._stop_by is None:
+            log.info("%s: resumed", node.name)
+            node.paused = False
+            self._let_go(node)
+
+    # The configuration -------------------------------------------------------------------------------
+
+    def reload(self, quiet: bool = False) -> Sequence[str]:
         """Read the configuration file again, and follow what is different; a bad one changes nothing.
+
+        Returns why it was refused; nothing if it was not.
 
         ``quiet``: do not tell again what was wrong with it the last time.
         """
         if self._stop_by is not None:
-            return
-        before, self._refused = self._refused, ()
+            return ("inosync is stopping",)
+        before = self._report.refused
+        refused: Sequence[str] = ()
         try:
             new = config.load(self.config.path)
             if new.ruser != self.config.ruser:
@@ -460,15 +529,18 @@ class Master:
                 raise ConfigError(Mistake(new.path, when, setting="ruser"))
             self._log_to(new)  # nothing of what follows can fail
         except ConfigError as error:
-            self._refused = tuple(map(str, error.mistakes))
+            refused = tuple(map(str, error.mistakes))
         except OSError as error:
-            self._refused = (f"logfile: {error}",)
-        if not self._refused:
+            refused = (f"logfile: {error}",)
+        self._report.refused = refused
+        if not refused:
             self._follow(new)
-        elif not quiet or self._refused != before:
-            for mistake in self._refused:
+            self._report.reloaded_at = self._clock()
+        elif not quiet or refused != before:
+            for mistake in refused:
                 log.error("%s", mistake)
             log.error("%s was not reloaded: the old configuration stays in force", self.config.path)
+        return refused
 
     def _follow(self, new: Config) -> None:
         old, changes = self.config, config.diff(self.config, new)
@@ -511,6 +583,8 @@ class Master:
             log.warning("rundir: %s takes effect when inosync is started again", new.rundir)
         if new.emask != old.emask:
             self._trees.retune(new)
+        if self._pretend is None:
+            self._listener.serve(new.rlisten)
         self._dispatch.slots = new.rslots
         self._overview.patience = self._guard.patience = new.edelay
         self._watcher.look_every(_rounds(new))

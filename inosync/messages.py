@@ -190,6 +190,8 @@ class Failed:
     reason: str
     retry_in: float
     """Seconds until the next try."""
+    rsyncs: int = 0
+    """Starts of rsync since the last report that tells of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,8 @@ class Unreached:
     reason: str
     retry_in: float
     """Seconds until the next try."""
+    rsyncs: int = 0
+    """Starts of rsync since the last report that tells of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +264,10 @@ class Done:
     """Whether the calls of rsync were shown instead of made."""
     cut_off: bool = False
     """Whether a try of it was cut off that the node may still be at work on."""
+    bytes: int = 0
+    """What rsync said that it had sent and received."""
+    rsyncs: int = 0
+    """Starts of rsync since the last report that tells of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.policy.view import NOTHING, View
 from inosync.system import process, spool
 from inosync.system.queue import End, QueueError, QueueFull
+from inosync.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,9 @@ class Node:
         self.queue: End | None = None
         self.batch: Batch | None = None
         """The one outstanding batch ..."""
+        self.paused = False
+        """Whether the operator wants it to be sent nothing."""
+        self.tally = Tally()
         self.untidy = False
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
         self.told = ""
@@ -278,6 +282,7 @@ class Node:
             case Progress():
                 self.step(lifecycle.Progressed(report.percent))
             case Failed():
+                self._count(report)
                 self._warn(report)
                 self.step(lifecycle.TryFailed(report.attempt, report.reason, now + report.retry_in))
                 self._work.at(now + report.retry_in, self.wake)
@@ -286,6 +291,7 @@ class Node:
                 self.step(lifecycle.Queued())
                 self._work.again(self)
             case Unreached() if self.batch is None:
+                self._count(report)
                 self._warn(report)
                 self.step(lifecycle.Missed(report.attempt, report.reason, now + report.retry_in))
                 self._work.failed(self)
@@ -307,6 +313,11 @@ class Node:
                 self._work.compared(self, report)
         return report is not None
 
+    def _count(self, report: Done | Failed | Unreached) -> None:
+        self.tally.rsyncs += report.rsyncs
+        if not isinstance(report, Done) or report.code:
+            self.tally.failures[str(report.code)] += 1
+
     def _warn(self, report: Failed | Unreached) -> None:
         why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
         log.warning("%s: %s; try %d in %.1f s", self.name, why, report.attempt + 1, report.retry_in)
@@ -321,10 +332,11 @@ class Node:
     def wants_to_know(self, verdict: Verdict, why: str, behind: Callable[[Node], int]) -> bool:
         """Whether its worker's title tells something else than the truth, which is a verdict and why.
 
-        ``behind`` counts the changes that a node lacks. While a try is waited for it may grow by a half
+        ``behind`` counts the changes that a node lacks. While that is waited for it may grow by a half
         before the title is told again, so that a worker which does not read is not told for ever.
         """
-        if self.state.phase in (Phase.WAITING, Phase.AWAY):
+        counting = self.told == verdict == Verdict.PAUSED
+        if self.state.phase in (Phase.WAITING, Phase.AWAY) or (self.state.phase is Phase.IDLE and counting):
             return behind(self) > self._told_behind * 3 // 2
         is_new = verdict != self.told or self.verified_at != self._told_verified
         is_new = is_new or (verdict is Verdict.DEGRADED and why != self._told_why)
@@ -345,6 +357,8 @@ class Node:
 
     def _has_died(self, reason: str, which: str) -> None:
         before, now = self.state.phase, self._clock()
+        if before is not Phase.STOPPING:
+            self.tally.deaths += 1
         self.step(lifecycle.Died(now, reason, self._chance()))
         deaths, pause = self.state.deaths, self.state.wake - now
         if before is Phase.KILLED:
@@ -427,11 +441,24 @@ class Node:
             self.due.setdefault(Change(tree, b"", Kind.TREE), later)
         if done.cut_off:
             self._look_again(batch, now + LATE)
+        self._add_up(batch, done, now)
         self._bound_due(now)
         self._work.finished(self, batch.file)
         self._tell(batch, done)
         for tree in held:
             self._work.held(self, tree)
+
+    def _add_up(self, batch: Batch, done: Done, now: float) -> None:
+        self._count(done)
+        self.tally.bytes += done.bytes
+        if done.held:
+            return
+        self.tally.batches += 1
+        self.tally.paths += batch.count
+        if batch.full:
+            self.tally.fulls += 1
+        else:
+            self.tally.latency.add(max(now - self._since, 0.0))
 
     def _look_again(self, batch: Batch, at: float) -> None:
         changes = self._unpack(batch.payload, batch.file)
@@ -509,6 +536,10 @@ class Node:
     def owed(self) -> int:
         """How much is due to it apart from the journal."""
         return sum(due.since < math.inf for due in (*self.due.values(), *self._trying.values()))
+
+    def lacks(self, since: float) -> bool:
+        """Whether it is owed anything, apart from the journal, that was so by then, tried or not."""
+        return any(due.since <= since for due in (*self.due.values(), *self._trying.values()))
 
     def oldest(self, in_journal: float | None) -> float | None:
         """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.

@@ -50,6 +50,8 @@ class Overview:
         self._clock = clock
         self._next = 0.0
         self._title = ""
+        self.summary = ""
+        """How many nodes are worth what."""
 
     def refresh(self) -> None:
         """Have the titles told anew, soon: a hundred nodes that change together are one look at them."""
@@ -65,9 +67,10 @@ class Overview:
         for node in self._nodes.values():
             verdict = self.verdict(node)
             verdicts[verdict] += 1
-            if node.wants_to_know(verdict, self._why(node, verdict), self._dispatch.pending):
+            if node.wants_to_know(verdict, self.why(node, verdict), self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
+        self.summary = titles.summary(ordered)
         worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
         unwatched, _ = self._watcher.unwatched()
         title = titles.master(self._name, ordered, len(self._watcher), unwatched, "; ".join(worries))
@@ -89,6 +92,7 @@ class Overview:
             halted=any(tree in self._guard.halted for tree in node.trees),
             level=node.last_ok is not None,
             known=self._watcher.walking.isdisjoint(node.trees),
+            paused=node.paused,
         )
 
     def _troubles(self) -> list[str]:
@@ -104,13 +108,16 @@ class Overview:
         verified = ""
         if node.verified_at is not None:
             verified = titles.verified(self._time(node.verified_at), node.differences)
-        return Note(verdict, self._dispatch.pending(node), self._why(node, verdict), at, verified)
+        return Note(verdict, self._dispatch.pending(node), self.why(node, verdict), at, verified)
 
     def _time(self, at: float) -> str:
         return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))
 
-    def _why(self, node: Node, verdict: Verdict) -> str:
+    def why(self, node: Node, verdict: Verdict) -> str:
+        """Why a node is worth that, as far as the master knows it better than its worker; else empty."""
         match verdict:
+            case Verdict.PAUSED:
+                return "by the operator"
             case Verdict.HALTED:
                 return "; ".join(self._guard.reasons(node.trees))
             case Verdict.LAGGING:

@@ -7,6 +7,7 @@ this machine here, and what depends on several settings by ``config``.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inosync.policy import checks, timetable
+from inosync.policy.address import Address, BadAddress, parse
 from inosync.policy.checks import Check, list_of, string
 from inosync.policy.events import DEFAULT_EVENTS, events
 from inosync.policy.mistakes import Fault, Invalid
@@ -198,14 +200,38 @@ def begun_by_root() -> None:
     _begun_by_root = True
 
 
+ROOTS_RUNDIR = "/run/inosync"
+
+
+def default_rundirs() -> list[str]:
+    """Where a daemon may have its run directory if nothing else is set: ours, and root's."""
+    try:
+        return list(dict.fromkeys((_default_rundir(), ROOTS_RUNDIR)))
+    except Invalid:
+        return [ROOTS_RUNDIR]
+
+
 def _default_rundir() -> str:
     if os.geteuid() == 0 or _begun_by_root:
-        return "/run/inosync"
+        return ROOTS_RUNDIR
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if not os.path.isabs(session):
         right = "set rundir to the absolute path of a directory that only you can write to"
         raise Invalid(Fault(None, "is not set, and neither is XDG_RUNTIME_DIR", right))
     return os.path.join(session, "inosync")
+
+
+def _listen(value: object) -> Address | None:
+    if value is None or value == "":
+        return None
+    try:
+        address = parse(string(value))
+    except BadAddress as problem:
+        raise Invalid(Fault(value, str(problem), problem.right)) from None
+    if importlib.util.find_spec("prometheus_client") is None:
+        right = "install it (pip install 'inosync[metrics]', or apt install python3-prometheus-client)"
+        raise Invalid(Fault(value, "needs prometheus_client, which is not installed", right))
+    return address
 
 
 def _ruser(value: object) -> str | None:
@@ -253,6 +279,7 @@ SETTINGS: dict[str, Setting] = {
     "rchecksum": Setting(checks.boolean, False),
     "rwait": Setting(checks.boolean, False),
     "ruser": Setting(_ruser, None),
+    "rlisten": Setting(_listen, None),
     "logfile": Setting(_logfile, None),
     "rundir": Setting(_rundir, None),
 }

@@ -36,6 +36,8 @@ class Task:
         """Whether the next try needs a slot."""
         self.crowded = ""
         """Why a connection was refused while others to the same node were kept."""
+        self.bytes = 0
+        """What rsync said that it had sent and received."""
         self.code, self.worry = 0, ""
         """The exit code that left something undone, and what that is; nothing yet."""
         self.percent: int | None = None

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
-from typing import IO
+from typing import IO, ClassVar
 
 from inosync.policy import command
 from inosync.system import process
@@ -36,6 +36,9 @@ class Transfer:
     for everybody else. ``OSError`` when rsync cannot be started at all.
     """
 
+    started: ClassVar[int] = 0
+    """How many there have been in this process."""
+
     def __init__(
         self,
         argv: tuple[str, ...],
@@ -45,6 +48,7 @@ class Transfer:
         listener: Callable[[list[bytes]], None] | None = None,
         idle: bool = False,
     ) -> None:
+        Transfer.started += 1
         self._clock = clock
         self._loop = loop
         self._timeout = timeout

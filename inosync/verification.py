@@ -100,7 +100,8 @@ class Verification:
         self._plans = plans
         visit = self._visit
         if visit is not None and (
-            self._nodes.get(visit.node.name) is not visit.node or not visit.node.spec.rverify
+            self._nodes.get(visit.node.name) is not visit.node
+            or not (visit.node.spec.rverify or self._plans[visit.node.name].asked)
         ):
             self._drop()
 
@@ -116,6 +117,11 @@ class Verification:
                 log.debug("%s: is verified", name)
                 self._next(self._visit)
                 return
+
+    def ask(self, name: str) -> None:
+        """Compare a node as soon as it can be, whatever its turn is."""
+        if self._visit is None or self._visit.node.name != name:
+            self._plans[name] = rounds.now(self._plans[name], self._clock())
 
     def _next(self, visit: _Visit) -> None:
         """Compare the next tree that may be mirrored."""

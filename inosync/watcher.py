@@ -68,8 +68,12 @@ class Watcher:
         self._writers = Writers()
         self._modify_is_no_change = True
         self._next_check = clock()
+        self._marks: tuple[int, Callable[[bytes], None]] | None = None
+        """The watch of the directory for marks, and who is told of one."""
         self.overflows = 0
         """How often the kernel's queue has overflowed."""
+        self.events = 0
+        """How many events were read."""
 
     # What the master asks for ------------------------------------------------------------------------
 
@@ -154,6 +158,25 @@ class Watcher:
                 self._sink.record(Change(tree, path, Kind.NAME), self._clock())
             self._walker.look_again(root, path)
 
+    def watch_marks(self, path: str, seen: Callable[[bytes], None]) -> None:
+        """Tell of each name that comes to be in a directory, which is in no tree.
+
+        What has happened in the trees before was told, or is being walked: the kernel queues the events of
+        an instance in their order (inotify(7)), unless it drops some. OSError if it cannot be watched.
+        """
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._marks = self._inotify.add(directory, inotify.IN_CREATE), seen
+        finally:
+            os.close(directory)
+
+    def settle(self) -> None:
+        """Wait no longer for the close of files that nobody has open any more."""
+        now = self._clock()
+        self._links.fresh()
+        for directory, name in self._writers.overdue(float("inf")):
+            self._not_closed(directory, name, now)
+
     def _watched_roots(self) -> list[Root]:
         return [root for root in self._roots.values() if root.identity is not None]
 
@@ -207,6 +230,7 @@ class Watcher:
     def read(self) -> int:
         """Take what the kernel has queued, one buffer of it; how many events that were."""
         events = inotify.decode(self._inotify.read())
+        self.events += len(events)
         now = self._clock()
         self._links.fresh()
         for event in events:
@@ -289,7 +313,9 @@ class Watcher:
             return
         directory = self._walker.watches.by_wd.get(wd)
         if directory is None:
-            return  # of a watch that has ended since
+            if self._marks is not None and wd == self._marks[0] and name:
+                self._marks[1](name)
+            return  # or of a watch that has ended since
         if not name:
             self._handle_self(directory, mask, now)
             return

@@ -140,6 +140,8 @@ class Worker:
         self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
         self._trees = {number: replace(tree, rsh=rsh) for number, tree in job.trees.items()}
+        self._told_started = Transfer.started
+        """How many rsyncs the master knows of."""
         self._away = False
         """Whether the master was told that the node is out of reach."""
         warm = job.warm and job.pretend is None
@@ -260,6 +262,9 @@ class Worker:
                 pass
 
     def _report(self, report: Report) -> None:
+        if isinstance(report, Done | Failed | Unreached):
+            report = replace(report, rsyncs=Transfer.started - self._told_started)
+            self._told_started = Transfer.started
         try:
             self._queue.put(report)
         except QueueError:
@@ -415,6 +420,7 @@ class Worker:
     def _ended(self, transfer: Transfer) -> None:
         task, code = self._task, command.told_code(transfer.code or 0, transfer.lines)
         assert task is not None
+        task.bytes += command.transferred(transfer.said)
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
         if task.dropped or transfer.refused or (task.spare and code == command.SPARED):
@@ -488,7 +494,19 @@ class Worker:
         self._display.done(worry or batch.overdue)
         held, cut_off = tuple(task.held), task.cut_off and not pretended
         self._report(
-            Done(batch.id, batch.count, seconds, task.code, worry, payload, file, held, pretended, cut_off)
+            Done(
+                batch.id,
+                batch.count,
+                seconds,
+                task.code,
+                worry,
+                payload,
+                file,
+                held,
+                pretended,
+                cut_off,
+                task.bytes,
+            )
         )
         self._spares.rest(LULL)
 

@@ -41,6 +41,9 @@ _EXACT_TIMES_THERE = ("--remote-option=--modify-window=-1",)
 _ANEW = ("--ignore-times",)
 # A line of standard output for each entry, as it happens.
 _TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
+# What was sent and received, at the end (``transferred``). Not --info=stats1: that goes to the node as
+# --info=STATS, which rsync before 3.1 does not know.
+_TELL_BYTES = ("--stats",)
 
 # A line of standard output for each difference and for nothing else, however talkative ``extra`` is.
 _TELL_DIFFERENCES = ("--dry-run", f"--out-format={differences.FORMAT}", "--info=none")
@@ -102,7 +105,8 @@ def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     flat = ("--no-recursive",) if recurses(s.extra) else ()
     # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
     confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
-    middle = (*_BATCH, *deletes, *confined, *_common(s), *s.extra, *(_ANEW if anew else ()))
+    told = (*confined, *_TELL_BYTES)
+    middle = (*_BATCH, *deletes, *told, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
@@ -118,6 +122,7 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         *_FULL,
         *deletes,
         *_TELL_PROGRESS,
+        *_TELL_BYTES,
         *_common(s),
         *s.extra,
         *(_SPARE if spare else ()),
@@ -306,6 +311,28 @@ def _signal_name(number: int) -> str:
 
 
 _TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
+
+
+_TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
+_UNITS = b" KMGTP"
+
+
+def transferred(lines: Iterable[bytes]) -> int:
+    """The bytes that rsync says it has sent and received, 0 if it does not; -h in ``extra`` rounds them."""
+    for line in lines:
+        if found := _TRANSFERRED.match(line):
+            sent, unit, received, other = found.groups()
+            return _bytes(sent, unit) + _bytes(received, other)
+    return 0
+
+
+def _bytes(number: bytes, unit: bytes) -> int:
+    if not unit:
+        return int(re.sub(rb"\D", b"", number))
+    try:
+        return int(float(number.replace(b",", b".")) * 1000 ** _UNITS.index(unit))
+    except ValueError:
+        return 0
 
 
 def percent(line: bytes) -> int | None:

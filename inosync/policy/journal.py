@@ -22,6 +22,8 @@ _ASKED = 5_000
 class _Entry:
     position: int
     kind: Kind
+    first: float
+    """When the path was recorded first, of those times that not all nodes have confirmed."""
 
 
 class Journal:
@@ -46,25 +48,30 @@ class Journal:
 
     def record(self, change: Change, now: float) -> None:
         """Note that a path may differ. ``now`` is when its event was read, in seconds."""
-        key = (change.tree, change.path)
-        kind = change.kind
-        if kind is not Kind.NAME:
-            self._swallow(key, everything=kind is Kind.TREE)
+        first = now
+        if change.kind is not Kind.NAME:
+            first = self._swallow((change.tree, change.path), now, everything=change.kind is Kind.TREE)
+        self._add(change, now, first)
+
+    def _add(self, change: Change, now: float, first: float) -> None:
+        key, kind = (change.tree, change.path), change.kind
         known = self._entries.pop(key, None)
         if known is None:
             self._link(key)
+        else:
+            first = min(first, known.first)
         self.head += 1
         # The older record may not have reached every node: the newer has to cover it.
-        self._entries[key] = _Entry(self.head, max(kind, known.kind) if known else kind)
+        self._entries[key] = _Entry(self.head, max(kind, known.kind) if known else kind, first)
         self._marks.add(self.head, now)
         if len(self._entries) > self._limit:
             self._drop_oldest()
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
         """Note that what was at ``path``, with all below it, is not there any more."""
-        self._swallow((tree, path), everything=True)
-        self._remove((tree, path))
-        self.record(Change(tree, path, Kind.NAME), now)
+        first = self._swallow((tree, path), now, everything=True)
+        first = min(first, self._remove((tree, path), now))
+        self._add(Change(tree, path, Kind.NAME), now, first)
 
     def since(self, cursor: int) -> list[Change] | None:
         """The changes after ``cursor``, oldest first; None when it has fallen off: FULL."""
@@ -78,18 +85,26 @@ class Journal:
         found.reverse()
         return found
 
-    def count_since(self, cursor: int, concerns: Callable[[Change], bool] | None = None) -> int:
-        """How many changes follow ``cursor``, or those of them that concern somebody.
+    def behind(
+        self, cursor: int, concerns: Callable[[Change], bool] | None = None
+    ) -> tuple[int, float | None]:
+        """How many changes follow ``cursor``, and when the oldest of them was recorded; None: there is none.
 
-        Of those that were dropped, none is counted. ``concerns`` may take its time: of very many changes it
-        is asked about the newest, and the others count.
+        With ``concerns`` those of them that concern somebody. That may take its time: of very many changes it
+        is asked about the newest, and the others count. Of changes that were dropped, none is counted. The
+        time is never too late; too early at most for a path of which a node has confirmed an older record.
         """
-        count = 0
+        count, first = 0, float("inf")
         for number, ((tree, path), entry) in enumerate(reversed(self._entries.items())):
             if entry.position <= cursor:
                 break
-            count += concerns is None or number >= _ASKED or concerns(Change(tree, path, entry.kind))
-        return count
+            if concerns is None or number >= _ASKED or concerns(Change(tree, path, entry.kind)):
+                count += 1
+                first = min(first, entry.first)
+        oldest = self.oldest_since(cursor)
+        if concerns is None or oldest is None or cursor < self.floor:
+            return count, oldest
+        return (count, max(first, oldest)) if count else (0, None)
 
     def oldest_since(self, cursor: int) -> float | None:
         """When the oldest change after ``cursor`` was recorded; None if there is none. Never too late."""
@@ -101,21 +116,21 @@ class Journal:
             key, entry = next(iter(self._entries.items()))
             if entry.position > confirmed:
                 break
-            self._remove(key)
+            self._remove(key, entry.first)
         self._marks.forget(confirmed)
 
     def forget_tree(self, tree: int) -> None:
         """Drop all changes of a tree that is not mirrored any more."""
-        self._swallow((tree, b""), everything=True)
-        self._remove((tree, b""))
+        self._swallow((tree, b""), 0.0, everything=True)
+        self._remove((tree, b""), 0.0)
 
     def _drop_oldest(self) -> None:
         key, entry = next(iter(self._entries.items()))
         self.floor = entry.position
-        self._remove(key)
+        self._remove(key, entry.first)
 
-    def _swallow(self, key: Key, everything: bool) -> None:
-        """Remove the entries below ``key`` that its new entry covers.
+    def _swallow(self, key: Key, now: float, everything: bool) -> float:
+        """Remove the entries below ``key`` that its new entry covers; when the first of them was recorded.
 
         ``everything`` is right for what is gone or compared whole. A relist covers only the names in it,
         not what lies below a subdirectory, nor the listing of one.
@@ -128,16 +143,22 @@ class Journal:
                     found.append(child)
             if not everything:
                 break
+        first = now
         for child in reversed(found[1:]):  # the deepest first, or their index entries would be orphans
-            self._remove(child)
+            first = min(first, self._remove(child, now))
+        return first
 
     def _is_name(self, key: Key) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry.kind is Kind.NAME
 
-    def _remove(self, key: Key) -> None:
-        if self._entries.pop(key, None) is not None:
-            self._unlink(key)
+    def _remove(self, key: Key, now: float) -> float:
+        """Drop an entry, if there is one; when it was recorded first, or else ``now``."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return now
+        self._unlink(key)
+        return entry.first
 
     def _link(self, key: Key) -> None:
         tree, path = key

@@ -265,20 +265,31 @@ class Verdict(enum.StrEnum):
     SYNCING = "syncing"
     LAGGING = "lagging"
     RETRYING = "retrying"
+    PAUSED = "paused"
     HALTED = "halted"
     DEGRADED = "degraded"
 
 
 def verdict(
-    state: State, lag: float, patience: float, *, overdue: bool, halted: bool, level: bool, known: bool = True
+    state: State,
+    lag: float,
+    patience: float,
+    *,
+    overdue: bool,
+    halted: bool,
+    level: bool,
+    known: bool = True,
+    paused: bool = False,
 ) -> Verdict:
     """The one word for a node.
 
     ``lag``: seconds since its oldest unconfirmed change; ``patience``: how many of them are normal
     (edelay); ``overdue``: names that rsync complained of are still due, or something under the trees is
     not watched; ``halted``: a tree of it has lost its root; ``level``: it was level once; ``known``: all of
-    its trees are, and none is being walked as a whole.
+    its trees are, and none is being walked as a whole; ``paused``: the operator wants it to be sent nothing.
     """
+    if paused:
+        return Verdict.PAUSED
     if halted:
         return Verdict.HALTED
     failing = (Phase.WAITING, Phase.AWAY, Phase.KILLED)

@@ -20,6 +20,8 @@ class Round:
     due: float
     failures: int = 0
     """In a row."""
+    asked: bool = False
+    """Whether the next one is due since somebody has asked for it; that is so until it is done."""
 
 
 def first(every: float, now: float, chance: float) -> Round:
@@ -30,6 +32,11 @@ def first(every: float, now: float, chance: float) -> Round:
     return Round(every, now + every * (1 + 3 * chance) / 4 if every else float("inf"))
 
 
+def now(plan: Round, at: float) -> Round:
+    """The plan when somebody wants it compared at once, even if it never is by itself."""
+    return replace(plan, due=at, failures=0, asked=True)
+
+
 def done(plan: Round, now: float, chance: float) -> Round:
     """What comes after a comparison: another one in about ``every`` seconds, a tenth less or more."""
     return Round(plan.every, now + plan.every * (0.9 + chance / 5) if plan.every else float("inf"))
@@ -38,14 +45,17 @@ def done(plan: Round, now: float, chance: float) -> Round:
 def failed(plan: Round, now: float, chance: float) -> Round:
     """What comes after one that came to nothing: another try soon, and less and less soon."""
     failures = plan.failures + 1
-    pause = backoff.delay(failures, min(FIRST_PAUSE, plan.every), plan.every, chance)
-    return replace(plan, due=now + pause if plan.every else float("inf"), failures=failures)
+    every = plan.every or (FIRST_PAUSE if plan.asked else 0.0)
+    pause = backoff.delay(failures, min(FIRST_PAUSE, every), every, chance)
+    return replace(plan, due=now + pause if every else float("inf"), failures=failures)
 
 
 def retuned(plan: Round, every: float, last: float | None, now: float, chance: float) -> Round:
     """The plan when ``every`` becomes another one; ``last`` is when the node was last compared."""
     if every == plan.every:
         return plan
+    if plan.asked:
+        return replace(plan, every=every)
     return first(every, now, chance) if last is None else done(Round(every, 0.0), last, chance)
 
 

@@ -13,11 +13,14 @@ def master(
     ``directories`` are watched, ``unwatched`` should be. ``worries``: why a tree is halted, and what to do
     about it, and who has no worker; it stands at the end.
     """
-    total = sum(verdicts.values())
-    counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
-    nodes = "1 node" if total == 1 else f"{total} nodes"
-    title = f"inosync: master {config} [{nodes}: {counts}] {directories} dirs"
+    title = f"inosync: master {config} [{summary(verdicts)}] {directories} dirs"
     return title + (f", {unwatched} not watched" if unwatched else "") + (f", {worries}" if worries else "")
+
+
+def summary(verdicts: Mapping[str, int]) -> str:
+    """``3 nodes: 2 ok, 1 retrying``; ``verdicts`` counts nodes."""
+    counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
+    return f"{counted(sum(verdicts.values()), 'node')}: {counts}"
 
 
 def starting(node: str) -> str:

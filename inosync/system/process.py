@@ -84,6 +84,18 @@ def close(descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def rss(pid: int) -> int | None:
+    """Bytes of memory that a process has, those included that it shares; None if it is gone. proc(5)."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return None
+
+
 START = "/"
 """The directory that programs are started in."""
 

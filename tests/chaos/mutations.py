@@ -99,17 +99,16 @@ MUTATIONS = (
     Mutation(
         "a relist swallows what is recorded below subdirectories",
         "inosync/policy/journal.py",
-        "self._swallow(key, everything=kind is Kind.TREE)",
-        "self._swallow(key, everything=True)",
+        "now, everything=change.kind is Kind.TREE)",
+        "now, everything=True)",
         JOURNAL,
     ),
     Mutation(
         "what is gone swallows what has the same beginning, and is newer",
         "inosync/policy/journal.py",
-        "        self._remove((tree, path))\n        self.record(Change(tree, path, Kind.NAME), now)\n",
-        "        self._remove((tree, path))\n"
-        '        self._swallow((tree, path.rpartition(b"/")[0]), everything=True)\n'
-        "        self.record(Change(tree, path, Kind.NAME), now)\n",
+        "        self._add(Change(tree, path, Kind.NAME), now, first)\n",
+        '        self._swallow((tree, path.rpartition(b"/")[0]), now, everything=True)\n'
+        "        self._add(Change(tree, path, Kind.NAME), now, first)\n",
         JOURNAL,
     ),
     # What has changed

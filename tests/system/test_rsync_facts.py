@@ -41,6 +41,7 @@ from inosync.policy.command import (
     shell_line,
     told_code,
     too_long,
+    transferred,
     verdict,
 )
 from inosync.policy.complaints import Complaints, after_batch, after_full, target_missing
@@ -660,7 +661,8 @@ def test_a_name_of_no_length_is_skipped(anywhere: Pair) -> None:
     anywhere.file("kept", side="dst")
     for data in (NO_NAME + names_input([b"f"]), names_input([b"f"]) + NO_NAME, NO_NAME, NO_NAME * 3):
         done = anywhere.run(batch_argv(anywhere.settings), data)
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), data
+        assert (done.returncode, done.stderr) == (0, b""), data
+        assert transferred(done.stdout.splitlines()) > 0
     assert anywhere.arrived() == {"f", "kept"}
 
 
@@ -881,6 +883,37 @@ def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywher
     (anywhere.dst / "kept").rmdir()
     done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
     assert told_code(done.returncode, done.stderr.splitlines()) == 0
+
+
+def test_what_was_sent_and_received_is_told_and_nothing_of_that_is_asked_of_the_node(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """An rsync before 3.1 knows no --info, but --stats."""
+    shell = tmp_path / "shell"
+    shell.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\nshift\nexec "$@"\n')
+    shell.chmod(0o755)
+    remote = replace(pair.settings, target=f"node:{pair.dst}", rsh=str(shell))
+    pair.file("a", "x" * 5_000)
+    for argv, names in ((batch_argv(remote), (b"a",)), (full_argv(remote), EVERYTHING)):
+        (pair.dst / "a").unlink(missing_ok=True)
+        done = pair.run(argv, names_input(names))
+        assert done.returncode == 0
+        assert 5_000 < transferred(done.stdout.splitlines()) < 10_000
+    asked = (tmp_path / "asked").read_text()
+    assert "--stats" in asked
+    assert "--info" not in asked
+
+
+@pytest.mark.parametrize("extra", ["-v", "-h", "-hh", "--info=none", "--info=all2", "--progress", "--no-h"])
+def test_what_was_sent_is_told_however_talkative_rsync_is_wanted(pair: Pair, extra: str) -> None:
+    pair.file("a", "x" * 50_000)
+    done = pair.batch(b"a", extra=[extra])
+    assert done.returncode == 0
+    told = transferred(done.stdout.replace(b"\r", b"\n").splitlines())
+    assert 45_000 < told < 60_000 or (told == 0 and extra == "--info=none")
+    pair.file("b", "x" * 50_000)
+    done = pair.batch(b"b", extra=[extra, "-q"])
+    assert (done.returncode, transferred(done.stdout.splitlines())) == (0, 0)
 
 
 def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:

@@ -41,6 +41,7 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
         rguard=True,
         rwait=False,
         ruser=None,
+        rlisten=None,
         logfile=None,
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
         pattern_files={},

@@ -39,6 +39,7 @@ class FakeNode:
         self.state = IDLE
         self.batch: Batch | None = None
         self.untidy = False
+        self.paused = False
         self.owed = 0
         self.ready: list[Change] = []
         self.sent: list[Batch] = []
@@ -810,7 +811,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
         happens(world, event, number)
         assert len(world.holding) <= slots
         for node in world.nodes:
-            changes = world.journal.count_since(node.cursor)
+            changes = world.journal.behind(node.cursor)[0]
             if node.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
                 # Nothing light waits for anything but its release.
                 assert not 0 < changes < HEAVY or node.cursor < world.journal.floor

@@ -30,7 +30,21 @@ LAYERS: Mapping[str, frozenset[str]] = {
 
 PARTS: Mapping[str, frozenset[str]] = {
     "cli": frozenset({"handover"}),
-    "master": frozenset({"dispatch", "guard", "lookout", "overview", "trees", "verification", "watchdog"}),
+    "master": frozenset(
+        {
+            "desk",
+            "dispatch",
+            "flush",
+            "guard",
+            "listener",
+            "lookout",
+            "overview",
+            "report",
+            "trees",
+            "verification",
+            "watchdog",
+        }
+    ),
     "watcher": frozenset(
         {
             "directories",
@@ -60,6 +74,7 @@ PARTS: Mapping[str, frozenset[str]] = {
             "transfer",
         }
     ),
+    "node": frozenset({"tally"}),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it
@@ -76,6 +91,7 @@ ONLY_IN = {
     "pyinotify": "inosync.system.inotify",
     "setproctitle": "inosync.system.process",
     "psutil": "inosync.system.process",
+    "prometheus_client": "inosync.console.metrics",
 }
 NO_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 

@@ -32,6 +32,7 @@ class World:
     overdue: str = ""
     trees: tuple[int, ...] = (1,)
     last_ok: float | None = None
+    paused: bool = False
 
     def __len__(self) -> int:
         return 1

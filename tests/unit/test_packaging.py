@@ -45,7 +45,8 @@ def test_the_version_comes_from_the_package() -> None:
 def test_what_the_package_imports_is_required() -> None:
     foreign = imported("inosync") - set(sys.stdlib_module_names) - {"inosync"}
     required = requirements(setup()["options"]["install_requires"])
-    assert foreign <= required
+    extra = requirements(setup()["options.extras_require"]["metrics"])
+    assert foreign <= required | extra
     # pyinotify is what needs it.
     assert required - foreign == {"pyasyncore"}
 

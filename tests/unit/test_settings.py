@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support.configs import config, mistakes, refused, text, write
 
 from inosync.config import load
+from inosync.policy.address import Address
 from inosync.policy.timetable import Timetable, constant
 
 
@@ -23,6 +26,8 @@ from inosync.policy.timetable import Timetable, constant
         ("rdelete", "False", "rdelete", False),
         ("rdelete", "'startup'", "rdelete", "startup"),
         ("rdelete", "'running'", "rdelete", "running"),
+        ("rlisten", "'127.0.0.1:9187'", "rlisten", Address("127.0.0.1", 9187)),
+        ("rlisten", "''", "rlisten", None),
         ("logfile", "''", "logfile", None),
         ("rundir", "'/tmp/x/'", "rundir", "/tmp/x"),
         ("edelay", "0.01", "equiet", 0.01),
@@ -211,6 +216,8 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rwait": "'yes'"}, "rwait: 'yes': is neither True nor False"),
     ({"rwarm": "1"}, "rwarm: 1: is neither True nor False; write one of them"),
     ({"rwarm": "None"}, "rwarm: None: is neither True nor False"),
+    ({"rlisten": "'localhost:80'"}, "rlisten: 'localhost:80': names no numeric address"),
+    ({"rlisten": "9187"}, "rlisten: 9187: is not a string"),
     ({"logfile": "'x.log'"}, "logfile: 'x.log': is not an absolute path"),
     ({"logfile": "'/no/where.log'"}, "logfile: '/no/where.log': its directory does not exist"),
     ({"logfile": "'/tmp'"}, "logfile: '/tmp': is a directory"),
@@ -258,3 +265,23 @@ def test_without_any_run_directory_the_file_has_to_set_one(monkeypatch: pytest.M
     assert "rundir: None: is not set, and neither is XDG_RUNTIME_DIR; set rundir" in refused("conf.py")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert load("conf.py").rundir == "/run/user/7/inosync"
+
+
+@pytest.mark.usefixtures("here")
+def test_metrics_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inosync.settings.importlib.util.find_spec", lambda _name: None)
+    [mistake] = mistakes(text(rlisten="'127.0.0.1:9187'"))
+    assert "needs prometheus_client, which is not installed; install it (pip install" in mistake
+    assert config().rlisten is None
+
+
+@pytest.mark.usefixtures("here")
+def test_metrics_for_everybody_are_warned_of() -> None:
+    assert "there is no password" in config(rlisten="'0.0.0.0:9187'").warnings[0]
+    assert config(rlisten="'[::1]:9187'").warnings == ()
+
+
+def test_the_master_does_without_what_serves_metrics() -> None:
+    script = "import sys, inosync.cli; print({'prometheus_client', 'asyncio', 'http'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

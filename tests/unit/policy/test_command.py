@@ -28,6 +28,7 @@ from inosync.policy.command import (
     size,
     told_code,
     too_long,
+    transferred,
     verdict,
 )
 
@@ -45,6 +46,7 @@ def test_a_batch_reads_names_and_does_not_recurse() -> None:
         "--dirs",
         "--files-from=-",
         *DELETING,
+        "--stats",
         "--remote-option=--modify-window=-1",
         "--from0",
         "/srv/www/",
@@ -60,6 +62,7 @@ def test_full_compares_everything_and_tells_its_progress() -> None:
         "--delete",
         "--info=progress2",
         "--outbuf=L",
+        "--stats",
         "--remote-option=--modify-window=-1",
         "--from0",
         "/srv/www/",
@@ -356,3 +359,20 @@ def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
     assert not any("confine" in word for word in batch_argv(replace(settings, root="")))
     elsewhere = replace(settings, extra=("--password-file=/etc/secret",))
     assert not any("confine" in word for word in batch_argv(elsewhere))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"sent 97 bytes  received 35 bytes  264.00 bytes/sec", 132),
+        (b"sent 1,234,567 bytes  received 12 bytes  1.00 bytes/sec", 1_234_579),
+        (b"sent 1.20K bytes  received 12 bytes  1.00 bytes/sec", 1_212),
+        (b"sent 1.50G bytes  received 2.00M bytes  1.00K bytes/sec", 1_502_000_000),
+        (b"sent 1.2.3K bytes  received 12 bytes  1.00 bytes/sec", 12),
+        (b"sent a file of 3 bytes  received by 4 bytes  x", 0),
+        (b"Total bytes sent: 97", 0),
+    ],
+)
+def test_the_bytes_of_a_run_are_read(line: bytes, expected: int) -> None:
+    assert transferred([b"Number of files: 1 (reg: 1)", line, b"total size is 3"]) == expected
+    assert transferred([]) == 0

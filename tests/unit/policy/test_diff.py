@@ -29,6 +29,7 @@ OLD = Config(
     rguard=True,
     rwait=False,
     ruser=None,
+    rlisten=None,
     logfile=None,
     rundir="/run/inosync",
     pattern_files={},

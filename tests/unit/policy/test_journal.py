@@ -148,11 +148,11 @@ def test_a_node_in_the_middle_gets_only_what_is_newer() -> None:
     assert content(journal, 2) == [(b"c", NAME), (b"a", NAME)]
     assert content(journal, 3) == [(b"a", NAME)]
     assert content(journal, 4) == []
-    assert [journal.count_since(cursor) for cursor in range(5)] == [3, 3, 2, 1, 0]
-    assert journal.count_since(0, lambda _change: False) == 0
+    assert [journal.behind(cursor)[0] for cursor in range(5)] == [3, 3, 2, 1, 0]
+    assert journal.behind(0, lambda _change: False) == (0, None)
     newest = journal.since(3)
     assert newest is not None
-    assert [journal.count_since(cursor, newest.__contains__) for cursor in range(5)] == [1, 1, 1, 1, 0]
+    assert [journal.behind(cursor, newest.__contains__)[0] for cursor in range(5)] == [1, 1, 1, 1, 0]
 
 
 def test_a_listing_that_one_node_confirmed_is_still_due_to_another_after_a_name() -> None:
@@ -291,6 +291,65 @@ def test_with_room_for_all_marks_the_age_is_exact(gaps: list[float], data: st.Da
         journal.record(Change(1, b"f", NAME), times[-1])
     cursor = data.draw(st.integers(0, len(times)))
     assert journal.oldest_since(cursor) == (times[cursor] if cursor < len(times) else None)
+
+
+def concerns_f(change: Change) -> bool:
+    return change.path.startswith(b"f")
+
+
+def test_who_sees_a_part_lags_since_the_oldest_change_of_that_part() -> None:
+    journal = Journal()
+    journal.record(Change(1, b"other", NAME), 10.0)
+    journal.record(Change(1, b"f/1", NAME), 20.0)
+    journal.record(Change(1, b"other", NAME), 30.0)
+    journal.record(Change(1, b"f/1", NAME), 40.0)
+    assert journal.behind(0) == (2, 10.0)
+    assert journal.behind(0, concerns_f) == (1, 20.0)
+    assert journal.behind(2, concerns_f) == (1, 30.0)  # never too late, but it may be too early
+    assert journal.behind(4, concerns_f) == (0, None)
+
+
+@pytest.mark.parametrize("by", ["gone", "a listing", "a tree"])
+def test_what_covers_older_changes_is_as_old_as_they_are(by: str) -> None:
+    journal = Journal()
+    journal.record(Change(1, b"x", NAME), 5.0)
+    journal.record(Change(1, b"f/1", NAME), 10.0)
+    if by == "gone":
+        journal.gone(1, b"f", 20.0)
+    else:
+        kind, path = (Kind.LIST, b"f") if by == "a listing" else (Kind.TREE, b"")
+        journal.record(Change(1, path, kind), 20.0)
+    assert journal.behind(0, lambda change: change.path != b"x") == (1, 5.0 if by == "a tree" else 10.0)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from([b"f", b"f/1", b"f/2", b"o", b"o/1"]),
+            st.sampled_from(["name", "list", "gone"]),
+            st.sampled_from([0.0, 0.5, 2.0]),
+        ),
+        max_size=60,
+    ),
+    data=st.data(),
+)
+def test_the_lag_of_a_part_is_never_understated_and_never_more_than_that_of_all(
+    steps: list[tuple[bytes, str, float]], data: st.DataObject
+) -> None:
+    journal, now, recorded = Journal(), 0.0, []
+    for path, how, gap in steps:
+        now += gap
+        if how == "gone":
+            journal.gone(1, path, now)
+        else:
+            journal.record(Change(1, path, NAME if how == "name" else Kind.LIST), now)
+        recorded.append((path, now))
+    cursor = data.draw(st.integers(0, len(steps)))
+    true = min((at for path, at in recorded[cursor:] if path.startswith(b"f")), default=None)
+    count, told = journal.behind(cursor, concerns_f)
+    assert (true is None) == (told is None) == (count == 0)
+    if true is not None and told is not None:
+        assert recorded[cursor][1] <= told <= true
 
 
 # The index -----------------------------------------------------------------------------------------------

@@ -510,5 +510,5 @@ def test_no_node_is_ok_unless_all_is_well(
 
 
 def test_the_words_are_those_that_are_shown() -> None:
-    words = "starting full ok syncing lagging retrying halted degraded"
+    words = "starting full ok syncing lagging retrying paused halted degraded"
     assert {str(word) for word in Verdict} == set(words.split())

@@ -1,0 +1,224 @@
+"""``/``: the page for people. One table, the worst node first; it is whole without a script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from inosync.console import spark, table
+from inosync.console.look import SCRIPT, STYLE
+from inosync.console.source import History, Told
+from inosync.policy.shown import one_line
+
+TYPE = "text/html; charset=utf-8"
+REFRESH = 10
+"""Seconds until a page without scripts is loaded anew."""
+
+_LONG = 40  # letters of a name that is broken anywhere
+_BAD = ("halted", "retrying", "degraded")
+_GOOD = ("ok", "syncing")
+_HEAD = (
+    # What stands in the head of a column, and its classes.
+    ("State", ""),
+    ("Node", ""),
+    ("Lag", "n"),
+    ("Lag, last hour", ""),
+    ("Waiting", "n"),
+    ("Why", ""),
+    ("Next try", ""),
+    ("Last success", ""),
+    ("Batches", "n wide"),
+    ("Data", "n wide"),
+    ("Failures", "n wide"),
+    ("Memory", "n wider"),
+)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        f"script-src {_hash(SCRIPT)}",
+        f"style-src {_hash(STYLE)}",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""The Content-Security-Policy: nothing but what stands here is run or loaded."""
+
+
+def render(told: Told, history: History) -> str:
+    """The page."""
+    name = os.path.basename(str(told.master.get("config", ""))) if told.up else ""
+    kind, verdict = _verdict(told)
+    live = "".join(_live(told, kind, verdict, name))
+    rows = "".join(_row(number, node, history, told.at) for number, node in enumerate(told.nodes))
+    head = "".join(f'<th scope="col"{_class(classes)}>{_text(text)}</th>' for text, classes in _HEAD)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{_text(verdict)} - inosync {_text(name)}</title>"
+        '<link rel="icon" href="data:,">'
+        f'<noscript><meta http-equiv="refresh" content="{REFRESH}"></noscript>'
+        f"<style>{STYLE}</style></head>\n<body>"
+        f'<header id="live" data-up="{int(told.up)}">{live}</header>\n<main><div id="tools"></div>'
+        f'<table><caption class="off">The nodes, worst first</caption><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></main>\n<footer>{_foot(told)}</footer>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(one_line(str(value)), quote=True)
+
+
+def _class(names: str) -> str:
+    return f' class="{names}"' if names else ""
+
+
+def _verdict(told: Told) -> tuple[str, str]:
+    """The first thing to be read: a class, and a sentence."""
+    if not told.up:
+        return "bad", "inosync does not answer"
+    count = len(told.nodes)
+    nodes = table_count(count, "node")
+    bad = sum(node["state"] in _BAD for node in told.nodes)
+    behind = sum(node["state"] not in (*_BAD, *_GOOD) for node in told.nodes)
+    if told.master.get("halted"):
+        return "bad", f"mirroring is halted, {bad} of {nodes} in trouble"
+    if bad:
+        more = f", {behind} more behind" if behind else ""
+        return "bad", f"{bad} of {nodes} in trouble{more}"
+    if behind:
+        return "soso", f"{behind} of {nodes} behind"
+    return "good", "the node is level" if count == 1 else f"all {nodes} are level" if count else "no nodes"
+
+
+def table_count(count: int, noun: str) -> str:
+    """``1 node``, ``3 nodes``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _live(told: Told, kind: str, verdict: str, name: str) -> Iterator[str]:
+    at = time.localtime(told.at)
+    when = f"as of {time.strftime('%H:%M:%S %Z', at)}"
+    host = os.uname().nodename
+    yield f"<h1>inosync {_text(name)}<small>on {_text(host)}, {_text(when)}</small></h1>"
+    yield f'<p class="verdict {kind}">{_text(verdict[:1].upper() + verdict[1:])}</p>'
+    if not told.up:
+        yield f'<ul class="worries" role="alert"><li>{_text(told.why)}</li></ul>'
+        return
+    master = told.master
+    if worries := list(_worries(master)):
+        yield '<ul class="worries">' + "".join(f"<li>{_text(worry)}</li>" for worry in worries) + "</ul>"
+    chips = (
+        f'<li class="badge {_text(state)}">{int(count)} {_text(state)}</li>'
+        for state, count in master.get("states", {}).items()
+    )
+    yield f'<ul class="chips" aria-label="Nodes by state">{"".join(chips)}</ul>'
+    facts = (f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>" for key, value in _facts(master))
+    yield f'<dl class="facts">{"".join(facts)}</dl>'
+
+
+def _worries(master: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"Halted: {why}" for why in master.get("halted", ()))
+    yield from (f"The configuration was not reloaded: {why}" for why in master.get("refused", ()))
+    if unwatched := master.get("unwatched"):
+        many = "directory is" if unwatched == 1 else "directories are"
+        yield f"{unwatched} {many} not watched: {master.get('unwatched_reason', '')}"
+    yield from map(str, master.get("worries", ()))
+
+
+def _facts(master: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "up", table.seconds(master["uptime"])
+    yield "directories", f"{master['directories']:,}"
+    yield "events", f"{master['events']:,}"
+    yield "overflows", f"{master['overflows']:,}"
+    yield "journal", table_count(master["journal"], "change")
+    if master.get("rss"):
+        yield "memory", table.size(master["rss"])
+    yield "pid", str(master["pid"])
+    yield "version", str(master["version"])
+
+
+def _row(number: int, node: Mapping[str, Any], history: History, now: float) -> str:
+    state = _text(node["state"])
+    failures = sum(node.get("failures", {}).values())
+    codes = ", ".join(f"exit code {code}: {times}" for code, times in node.get("failures", {}).items())
+    title = f' title="{_text(node["node"])}"' if node.get("node") not in (None, node["name"]) else ""
+    long = _class("long" if len(node["name"]) > _LONG else "")
+    cells = [
+        f'<td data-v="{number}"><span class="badge">{_text(table.state(node))}</span></td>',
+        f'<th scope="row"{long}{title}>{_text(node["name"])}</th>',
+        f'<td class="n lag" data-v="{float(node["lag"])}">{duration(node["lag"])}</td>',
+        _hour(history.of(node["name"])),
+        _number("wait", node["pending"]),
+        f'<td class="why">{_text(node["reason"])}</td>',
+        f'<td class="w next" data-v="{node["retry_at"] or ""}">{_when(node["retry_at"], now)}</td>',
+        f'<td class="w last" data-v="{node["last_ok"] or ""}">{_when(node["last_ok"], now)}</td>',
+        _number("wide", node.get("batches", 0)),
+        _number("wide", node.get("bytes", 0), table.size),
+        _number("wide", failures, title=codes),
+        _number("wider", node.get("rss") or 0, table.size),
+    ]
+    return f'<tr class="{state}" data-n="{number}">{"".join(cells)}</tr>\n'
+
+
+def _number(classes: str, value: float, shown: Any = "{:,}".format, title: str = "") -> str:
+    zero = "" if value else " zero"
+    more = f' title="{_text(title)}"' if title else ""
+    return f'<td class="n {classes}{zero}" data-v="{value}"{more}>{_text(shown(value))}</td>'
+
+
+def _hour(points: Any) -> str:
+    peak = max((point for point in points if not math.isnan(point)), default=0.0)
+    most = f"at most {duration(peak)}" if peak else "none"
+    label = f"Lag in the last hour: {most}" if len(points) else "Lag in the last hour: not known yet"
+    shown = f'<span class="peak" aria-hidden="true">{_coarse(peak)}</span>' if peak >= 0.1 else ""
+    size = f"0 0 {spark.WIDTH} {spark.HEIGHT}"
+    picture = f'<svg viewBox="{size}" preserveAspectRatio="none" role="img" aria-label="{label}">'
+    return (
+        f'<td class="w hour" data-v="{peak:.1f}">{picture}<path d="{spark.path(points)}"/></svg>{shown}</td>'
+    )
+
+
+def _when(at: float | None, now: float) -> str:
+    """How long ago, or in how long; the time of day on pointing at it."""
+    if at is None:
+        return ""
+    away = at - now
+    text = f"in {table.seconds(away)}" if away >= 1 else "now" if away > -1 else f"{table.seconds(-away)} ago"
+    exact = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return f'<time datetime="{exact}" title="{exact}">{text}</time>'
+
+
+def duration(value: float) -> str:
+    """A lag: ``0 s``, ``0.4 s``, ``43 s``, ``12 min 3 s``."""
+    if 0.05 <= value < 10:
+        return f"{value:.1f} s"
+    return table.seconds(value)
+
+
+def _coarse(value: float) -> str:
+    """A lag in one unit."""
+    return " ".join(duration(value).split()[:2])
+
+
+def _foot(told: Told) -> str:
+    if not told.up:
+        return ""
+    links = '<a href="/metrics">metrics</a>, <a href="/status.json">status.json</a>'
+    scale = "The line is logarithmic, the same for all: its top is an hour."
+    return f"Lag: the age of the oldest change that a node has not confirmed. {scale} For machines: {links}"

@@ -1,0 +1,637 @@
+"""A running daemon is asked and steered, from the command line, as an operator does it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import procs, trees
+from support.churn import Churn
+from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support.forked import in_child
+from support.wait import until
+
+from inosync.console.client import ask
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+ROOT = os.geteuid() == 0
+
+
+@dataclass
+class Office:
+    """A daemon with three local nodes, and what an operator types."""
+
+    home: Path
+    daemon: Daemon
+    rsync: FakeRsync
+    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def tree(self) -> Path:
+        return self.home / "tree"
+
+    @property
+    def socket(self) -> str:
+        return str(self.daemon.rundir / "default.sock")
+
+    def copy(self, node: str) -> Path:
+        return self.home / "nodes" / node / "tree"
+
+    def configure(self, **settings: object) -> None:
+        for node in "abc":
+            (self.home / "nodes" / node).mkdir(parents=True, exist_ok=True)
+        self.settings.update(settings)
+        self.daemon.configure(
+            {
+                "wpaths": [str(self.tree)],
+                "rpaths": ["tree"],
+                "rnodes": [{"node": f"{self.home}/nodes/{node}/", "name": node} for node in "abc"],
+                "rsync": str(self.rsync.path),
+                "rwarm": False,
+                **FAST,
+                **self.settings,
+            }
+        )
+
+    def start(self, **settings: object) -> None:
+        self.configure(**settings)
+        self.daemon.start()
+        self.until_level()
+
+    def until_level(self) -> None:
+        until(lambda: self.say("status").returncode == 0, 60, "all nodes to be level")
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, str(LAUNCHER), "-c", str(self.daemon.file), "-s", *words]
+
+    def say(self, *words: str, timeout: float = 120, **more: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=timeout, check=False, **more
+        )
+
+    def told(self, *words: str) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.say("status", *words, "--json").stdout)
+        return told
+
+    def node(self, name: str) -> dict[str, Any]:
+        [found] = ask(self.socket, {"command": "status", "node": name})["nodes"]
+        assert isinstance(found, dict)
+        return found
+
+    def until_state(self, name: str, *states: str) -> dict[str, Any]:
+        return until(
+            lambda: node if (node := self.node(name))["state"] in states else None, 60, f"{name}: {states}"
+        )
+
+
+@pytest.fixture
+def office(tmp_path: Path, daemon: MakeDaemon) -> Office:
+    made = Office(tmp_path, daemon({}, ("-v",)), FakeRsync(tmp_path / "fake"))
+    made.tree.mkdir()
+    (made.tree / "file").write_text("content")
+    made.configure()
+    return made
+
+
+@pytest.fixture
+def running(office: Office) -> Iterator[Office]:
+    office.start()
+    yield office
+    for node in "abc":
+        office.rsync.mend(node)
+
+
+# status ------------------------------------------------------------------------------------------------
+
+
+def test_status_when_all_is_well(running: Office) -> None:
+    done = running.say("status")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *nodes, last = done.stdout.splitlines()
+    assert head.split()[:4] == ["NODE", "STATE", "LAG", "WAITING"]
+    assert [line.split()[:2] for line in nodes] == [["a", "ok"], ["b", "ok"], ["c", "ok"]]
+    assert last.startswith("3 nodes: 3 ok; 1 directories watched; up ")
+
+
+def test_status_for_machines(running: Office) -> None:
+    (running.tree / "new").write_text("new")
+    assert running.say("flush").returncode == 0
+    told = running.told()
+    assert told["master"]["pid"] == running.daemon.pid
+    assert told["master"]["config"] == str(running.daemon.file)
+    assert told["master"]["states"] == {"ok": 3}
+    assert told["master"]["directories"] == 1
+    assert told["master"]["events"] > 0
+    assert {node["name"]: node["pid"] for node in told["nodes"]} == running.daemon.workers()
+    for node in told["nodes"]:
+        assert node["node"] == f"{running.home}/nodes/{node['name']}/"
+        assert node["lag"] == node["pending"] == node["attempts"] == 0
+        assert node["last_ok"] <= time.time() + 1
+        assert node["rss"] > 1_000_000
+        assert (node["reason"], node["retry_at"], node["percent"]) == ("", None, None)
+    assert running.told("b")["nodes"][0]["name"] == "b"
+    assert len(running.told("b")["nodes"]) == 1
+
+
+def test_the_worst_node_comes_first_and_decides_the_exit_code(running: Office) -> None:
+    running.rsync.hold("b")
+    (running.tree / "file").write_text("more")
+    node = running.until_state("b", "syncing", "lagging")
+    assert node["pending"] == 1
+    until(lambda: running.node("a")["pending"] == running.node("c")["pending"] == 0, 60, "the others")
+    assert running.say("status").returncode == 1
+    assert [node["name"] for node in running.told()["nodes"]] == ["b", "a", "c"]
+    running.rsync.fault("c", "echo 'rsync: [Receiver] it is broken (5)' >&2; exit 12")
+    (running.tree / "file").write_text("even more")
+    node = running.until_state("c", "retrying")
+    assert node["retry_at"] > time.time() - 60
+    assert node["attempts"] >= 1
+    done = running.say("status")
+    assert done.returncode == 2
+    first, second = done.stdout.splitlines()[1:3]
+    assert re.match(r"c +retrying \d+ +\d+\.\d s +\d+ ", first)
+    assert "broken" in first
+    assert second.startswith("b ")
+    assert running.say("status", "a").returncode == 0
+    assert running.say("status", "b").returncode == 1
+    assert running.say("status", "--lag", "3600", "b").returncode == 0
+    running.rsync.mend("b")
+    running.rsync.mend("c")
+    running.until_level()
+
+
+def test_the_lag_is_the_truth(running: Office) -> None:
+    """Between the time since somebody could see that the event was read, and that since before the change."""
+    running.rsync.hold("b")
+    since = len(running.daemon.log())
+    before = time.monotonic()
+    (running.tree / "late").write_text("late")
+    running.daemon.until_logged("changed: .*late", since=since)
+    read = time.monotonic()
+    until(lambda: running.node("b")["lag"] > 0.5, 60, "some lag")
+    for _ in range(20):
+        (running.tree / "late").write_text("later and later")  # which makes the change no younger
+        asked = time.monotonic()
+        lag = running.node("b")["lag"]
+        replied = time.monotonic()
+        assert asked - read - 0.001 <= lag <= replied - before + 0.001
+    until(lambda: running.node("a")["lag"] == 0.0 == running.node("c")["lag"], 60, "the others to be level")
+    running.rsync.mend("b")
+    running.until_level()
+    assert running.node("b")["lag"] == 0.0
+
+
+def test_who_does_not_get_a_change_does_not_lag(office: Office) -> None:
+    nodes: list[dict[str, object]] = [
+        {"node": f"{office.home}/nodes/{name}/", "name": name} for name in "abc"
+    ]
+    nodes[0]["rexcludes"] = ["/mine"]
+    office.start(rnodes=nodes)
+    (office.tree / "mine").mkdir()
+    office.rsync.hold("b")
+    (office.tree / "mine" / "x").write_text("x")
+    (office.tree / "other").write_text("x")
+    office.until_state("b", "syncing", "lagging")
+    until(lambda: office.node("a")["pending"] == 0, 60, "a to be level")
+    before = time.monotonic()
+    office.rsync.hold("a")
+    (office.tree / "mine" / "x").write_text("y")
+    (office.tree / "other").write_text("y")
+    until(lambda: office.node("a")["pending"] == 1, 60, "a to be behind")
+    a, b = office.node("a")["lag"], office.node("b")["lag"]
+    assert 0 < a <= time.monotonic() - before < b
+    office.rsync.mend("a")
+    office.rsync.mend("b")
+    office.until_level()
+
+
+def test_status_when_nothing_runs(office: Office) -> None:
+    done = office.say("status")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr == f"inosync: not running: nobody listens at {office.socket}\n"
+    office.start()
+    office.daemon.kill9()
+    assert Path(office.socket).is_socket()  # a stale one
+    assert office.say("status").returncode == 3
+    office.daemon.start()
+    office.until_level()
+    assert office.daemon.stop() == 0
+    assert not Path(office.socket).exists()
+
+
+def test_status_of_a_daemon_whose_file_has_gone_bad(running: Office) -> None:
+    good = running.daemon.file.read_text()
+    running.daemon.file.write_text(f"{good}\nwpaths = (((\n")
+    done = running.say("status")
+    assert "SyntaxError" in done.stderr
+    assert "/run/inosync" in done.stderr  # for lack of anything better
+    running.daemon.file.write_text(f"{good}\nwpaths = 7\nno_such = 1\n")
+    assert running.say("status").returncode == 0
+    reply = running.say("reload")
+    assert reply.returncode == 78
+    assert "wpaths" in reply.stderr
+    assert "the old configuration stays in force" in reply.stderr
+    done = running.say("status")
+    assert "not reloaded: " in done.stdout
+    running.daemon.file.write_text(good)
+    assert running.say("reload").returncode == 0
+    assert "not reloaded" not in running.say("status").stdout
+
+
+# flush -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_changed_before_a_flush_is_there_after_it(running: Office) -> None:
+    for number in range(15):
+        deep = running.tree / f"d{number}" / "x" / "y"
+        deep.mkdir(parents=True)
+        (deep / "new").write_text(str(number))
+        (running.tree / "file").write_text(str(number))
+        os.truncate(running.tree / "file", 1)  # which sends no IN_CLOSE_WRITE
+        if number:
+            (running.tree / f"d{number - 1}").rename(running.tree / f"moved{number - 1}")
+        assert ask(running.socket, {"command": "flush"}, 60)["behind"] == []
+        for node in "abc":
+            assert trees.diff(trees.snapshot(running.tree), trees.snapshot(running.copy(node))) == []
+
+
+def test_a_flush_does_not_wait_for_the_tree_to_be_quiet(office: Office) -> None:
+    office.start(edelay=3600, equiet=1800)
+    (office.tree / "file").write_text("now")
+    assert office.say("flush").returncode == 0
+    assert [(office.copy(node) / "file").read_text() for node in "abc"] == ["now"] * 3
+
+
+def test_a_flush_under_churn_comes_to_an_end(running: Office) -> None:
+    churn = Churn(os.fsencode(running.tree), 11)
+    script = f"import sys; from pathlib import Path\nimport itertools\nroot = Path({str(running.tree)!r})\n"
+    script += "for n in itertools.count():\n d = root / f'c{n % 50}'\n d.mkdir(exist_ok=True)\n"
+    script += " (d / 'f').write_text(str(n))\n"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        for number in range(5):
+            churn.step()
+            mark = running.tree / f"mark{number}"
+            mark.write_text("here")
+            done = running.say("flush", "--timeout", "60")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert [(running.copy(node) / mark.name).read_text() for node in "abc"] == ["here"] * 3
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_flush_of_one_node_does_not_wait_for_the_others(running: Office) -> None:
+    running.rsync.hold("b")
+    (running.tree / "file").write_text("x")
+    assert running.say("flush", "a").returncode == 0
+    assert (running.copy("a") / "file").read_text() == "x"
+    done = running.say("flush", "--timeout", "0.3")
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"inosync: b is behind by \d+\.\d s, \d+ changes, (syncing|lagging)(: .*)?\n", done.stderr
+    )
+    told = json.loads(running.say("flush", "--timeout", "0", "--json").stdout)
+    assert [node["name"] for node in told["behind"]][-1] == "b" or told["behind"][0]["name"] in "abc"
+    waiting = subprocess.Popen(running.command("flush", "b"))
+    assert running.say("status", "a").returncode == 0
+    assert waiting.poll() is None
+    running.rsync.mend("b")
+    assert waiting.wait(60) == 0
+    assert (running.copy("b") / "file").read_text() == "x"
+
+
+def test_a_name_that_cannot_be_sent_is_no_flush(running: Office) -> None:
+    running.rsync.fault("c", "[ $kind = full ] || exit 12")
+    (running.tree / "file").write_text("x")
+    done = running.say("flush", "--timeout", "1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("inosync: c is behind by ")
+    running.rsync.mend("c")
+    assert running.say("flush").returncode == 0
+
+
+def test_a_flush_ends_with_its_client_and_the_daemon_with_its_clients(running: Office) -> None:
+    running.rsync.hold("a")
+    (running.tree / "file").write_text("x")
+    waiting = subprocess.Popen(running.command("flush"), stderr=subprocess.PIPE)
+    running.daemon.until_logged("flush was asked for: a, b, c")
+    again = subprocess.Popen(running.command("flush"), stderr=subprocess.PIPE)
+    again.kill()
+    again.communicate()
+    running.daemon.kill9()
+    _, stderr = waiting.communicate(timeout=60)
+    assert waiting.returncode == 3
+    assert b"has ended before it replied" in stderr
+
+
+def test_marks_are_sent_to_nobody_and_leave_nothing(running: Office) -> None:
+    starts = len(running.rsync.starts())
+    head = running.told()["master"]["journal"]
+    for _ in range(5):
+        assert running.say("flush").returncode == 0
+    assert len(running.rsync.starts()) == starts
+    assert running.told()["master"]["journal"] == head
+    assert os.listdir(running.daemon.rundir / "default.spool" / "marks") == []
+
+
+# pause, resume, resync, verify ---------------------------------------------------------------------------
+
+
+def test_a_paused_node_is_sent_nothing_until_it_is_resumed(running: Office) -> None:
+    assert running.say("pause", "b").returncode == 0
+    running.until_state("b", "paused")
+    starts = len(running.rsync.starts("/b/"))
+    (running.tree / "file").write_text("while paused")
+    assert running.say("flush", "a").returncode == 0
+    since = len(running.daemon.log())
+    running.daemon.hup()
+    running.daemon.until_logged("reloaded", since=since)
+    worker = until(lambda: running.daemon.workers().get("b"), 60, "its worker")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: running.daemon.workers().get("b") not in (None, worker), 60, "another worker")
+    until(
+        lambda: " [paused] by the operator, 1 behind" in "\n".join(running.daemon.titles()), 60, "the title"
+    )
+    assert running.node("b")["lag"] > 0
+    assert running.node("b")["paused"]
+    assert len(running.rsync.starts("/b/")) == starts
+    assert (running.copy("b") / "file").read_text() == "content"
+    done = running.say("status")
+    assert done.returncode == 1
+    assert re.search(r"^b +paused .*by the operator$", done.stdout, re.MULTILINE)
+    done = running.say("flush")  # which would last for ever
+    assert done.returncode == 1
+    assert re.fullmatch(r"inosync: b is behind by .*, 1 changes, paused: by the operator\n", done.stderr)
+    assert running.say("resume", "b").returncode == 0
+    assert running.say("flush").returncode == 0
+    assert (running.copy("b") / "file").read_text() == "while paused"
+
+
+def test_a_transfer_that_runs_is_ended_by_a_pause_and_nothing_is_lost(running: Office) -> None:
+    running.rsync.hold("a")
+    (running.tree / "file").write_text("x")
+    until(lambda: running.daemon.rsyncs("a"), 60, "a transfer")
+    assert running.say("pause", "all").returncode == 0
+    until(lambda: not running.daemon.rsyncs("a"), 60, "its end")
+    assert {running.node(node)["state"] for node in "abc"} == {"paused"}
+    running.rsync.mend("a")
+    assert running.say("resume", "all").returncode == 0
+    assert running.say("flush").returncode == 0
+    assert (running.copy("a") / "file").read_text() == "x"
+
+
+def test_resync_makes_level_what_somebody_has_changed_on_a_node(running: Office) -> None:
+    (running.copy("a") / "file").write_text("tampered")
+    (running.copy("b") / "file").write_text("tampered")
+    assert running.say("resync", "a").returncode == 0
+    until(lambda: (running.copy("a") / "file").read_text() == "content", 60, "a to be mended")
+    assert (running.copy("b") / "file").read_text() == "tampered"
+    assert running.say("resync", "all").returncode == 0
+    until(lambda: (running.copy("b") / "file").read_text() == "content", 60, "b to be mended")
+
+
+def test_resync_does_not_wait_for_the_next_try(office: Office) -> None:
+    office.start(rretry=(3600, 3600))
+    office.rsync.fault("c", "exit 12")
+    (office.tree / "file").write_text("x")
+    office.until_state("c", "retrying")
+    office.rsync.mend("c")
+    assert office.say("resync", "c").returncode == 0
+    office.until_level()
+    assert (office.copy("c") / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("every", [0, 86_400])
+def test_verify_finds_what_somebody_has_changed_on_a_node(office: Office, every: float) -> None:
+    office.start(rverify=every)
+    assert office.node("b")["verified_at"] is None
+    (office.copy("b") / "file").write_text("tampered")
+    os.utime(office.copy("b") / "file", (1, 1))
+    assert office.say("verify", "b").returncode == 0
+    until(lambda: office.node("b")["verified_at"], 60, "b to be verified")
+    assert office.node("b")["differences"] == 1
+    assert office.node("a")["verified_at"] is None
+    until(lambda: (office.copy("b") / "file").read_text() == "content", 60, "b to be mended")
+
+
+# The daemon ---------------------------------------------------------------------------------------------
+
+
+def test_accept(running: Office) -> None:
+    (running.tree / "second").write_text("second")
+    assert running.say("flush").returncode == 0
+    done = running.say("accept")
+    assert (done.returncode, done.stdout) == (0, "nothing is halted that could be accepted\n")
+    os.kill(running.daemon.pid, signal.SIGSTOP)  # so that it is one event
+    for name in ("file", "second"):
+        (running.tree / name).unlink()
+    os.kill(running.daemon.pid, signal.SIGCONT)
+    running.until_state("a", "halted")
+    done = running.say("status")
+    assert done.returncode == 2
+    assert f"halted: {running.tree} is empty" in done.stdout
+    done = running.say("accept")
+    assert (done.returncode, done.stdout) == (0, f"{running.tree}: is mirrored as it is\n")
+    until(lambda: not any(os.listdir(running.copy(node)) for node in "abc"), 60, "the nodes to be empty")
+
+
+def test_reload(running: Office) -> None:
+    running.configure(rnodes=[{"node": f"{running.home}/nodes/a/", "name": "z"}])
+    assert running.say("reload").returncode == 0
+    assert [node["name"] for node in running.told()["nodes"]] == ["z"]
+    assert running.told()["master"]["reloaded_at"] is not None
+
+
+def test_reopen(office: Office) -> None:
+    log = office.home / "the.log"
+    office.start(logfile=str(log))
+    log.rename(office.home / "old.log")
+    assert office.say("reopen").returncode == 0
+    until(lambda: "log file reopened" in log.read_text(), 60, "a new file")
+
+
+def test_stop_returns_when_it_has_ended(office: Office) -> None:
+    for _ in range(3):
+        office.daemon.start()
+        office.until_level()
+        master = office.daemon.pid
+        assert office.say("stop").returncode == 0
+        process = procs.look(master)
+        assert process is None or process.state == "Z"
+        assert office.daemon.wait() == 0
+        assert not (office.daemon.rundir / "default.pid").exists()
+
+
+# Bad input ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["statsu"], "there is no command 'statsu'; did you mean status?"),
+        (["x\x1b[2J"], r"there is no command 'x\x1b[2J'"),
+        (["status", "aa"], "there is no node 'aa'; did you mean a?"),
+        (["pause", "zzz"], "there is no node 'zzz'; there are a, b, c"),
+        (["pause"], "-s pause of which node? Say its name, or all"),
+        (["reload", "a"], "-s reload takes no node"),
+        (["status", "--timeout", "3"], "--timeout belongs to -s flush"),
+        (["flush", "--timeout", "soon"], "invalid number of seconds value: 'soon'"),
+        (["flush", "--timeout", "-1"], "argument"),
+        (["flush", "--lag", "1"], "--lag belongs to -s status"),
+        (["status", "-d"], "-s asks a daemon that runs"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(shared: Office, words: list[str], expected: str) -> None:
+    done = shared.say(*words)
+    assert done.returncode == 64
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--timeout", "1"], ["a"], ["--lag", "2"]])
+def test_what_belongs_to_a_command_needs_one(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(LAUNCHER), *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 64
+    assert "-s COMMAND" in done.stderr
+
+
+def test_a_node_is_known_as_it_is_written_or_named(shared: Office) -> None:
+    for text in ("a", f"{shared.home}/nodes/a/", f"{shared.home}/nodes/a"):
+        assert [node["name"] for node in shared.told(text)["nodes"]] == ["a"]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """A running daemon for tests that change nothing."""
+    home = tmp_path_factory.mktemp("shared")
+    daemon = Daemon(home / "daemon", {})
+    made = Office(home, daemon, FakeRsync(home / "fake"))
+    made.tree.mkdir()
+    (made.tree / "file").write_text("content")
+    try:
+        made.start()
+        yield made
+    finally:
+        daemon.close()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can be another user")
+def test_another_user_is_refused_clearly(shared: Office) -> None:
+    for path in (shared.daemon.rundir, Path(shared.socket)):
+        assert path.stat().st_mode & 0o077 == 0
+
+    def asked() -> object:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        return ask(shared.socket, {"command": "status"})
+
+    told = in_child(asked, lambda problem: f"{getattr(problem, 'code', repr(problem))} {problem}")
+    # Whose it is cannot be seen from outside of a directory that is closed as well.
+    assert re.fullmatch(rf"77 {shared.socket}: only (root|its owner) may ask this daemon", told)
+
+
+def test_silence_garbage_and_a_thousand_clients_hold_up_nothing(shared: Office) -> None:
+    silent = []
+    with contextlib.ExitStack() as stack:
+        for number in range(200):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # the backlog is full
+                client.connect(shared.socket)
+                silent.append(client)
+                if number % 2:
+                    client.send(b"\xff{{{\n" * 3)
+        assert len(silent) > 100
+        (shared.tree / "file").write_text("through all of it")
+        for node in "abc":
+            path = shared.copy(node) / "file"
+            until(lambda: path.read_text() == "through all of it", 60, node)  # noqa: B023
+        # It asks when those in front of it have been let go.
+        assert shared.say("status").returncode == 0
+    script = "import sys; from inosync.console import client\n"
+    script += "for _ in range(250): client.ask(sys.argv[1], {'command': 'status'}, 60)\n"
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, shared.socket],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for _ in range(4)
+    ]
+    (shared.tree / "file").write_text("and that")
+    assert shared.say("flush", "--timeout", "60").returncode == 0
+    assert [process.wait(120) for process in many] == [0] * 4
+    assert shared.say("status").returncode == 0
+
+
+# top ------------------------------------------------------------------------------------------------------
+
+
+def test_top_shows_the_nodes_live_and_leaves_the_terminal_as_it_was(running: Office) -> None:
+    ours, theirs = pty.openpty()
+    with open(ours, "r+b", buffering=0) as screen:
+        process = subprocess.Popen(
+            running.command("top"),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "COLUMNS": "150", "LINES": "20", "PYTHONIOENCODING": "utf-8"},
+        )
+        os.close(theirs)
+        shown = b""
+
+        def has(*texts: str) -> bool:
+            nonlocal shown
+            while select.select([screen], [], [], 0.05)[0]:
+                try:
+                    shown += os.read(screen.fileno(), 1 << 16)
+                except OSError:  # EIO: the other side has ended
+                    break
+            return all(text.encode() in shown for text in texts)
+
+        until(lambda: has("3 nodes: 3 ok", "NODE", "▁", "q: leave"), 60, "the first screen")
+        running.rsync.hold("b")
+        (running.tree / "file").write_text("x")
+        until(lambda: has("█"), 60, "lag as a mark")
+        screen.write(b"x")
+        screen.write(b"q")
+        assert process.wait(60) == 0
+        has()
+        assert shown.count(b"\x1b[?1049h") == shown.count(b"\x1b[?1049l") == 1
+    running.rsync.mend("b")
+
+
+def test_top_without_a_terminal_says_so(shared: Office) -> None:
+    done = shared.say("top", stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (64, "inosync: top needs a terminal; use status\n")
+
+
+def test_who_stops_reading_ends_it_without_a_word(shared: Office) -> None:
+    process = subprocess.Popen(
+        shared.command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    process.wait(60)
