@@ -20,7 +20,7 @@ from inosync.console import protocol, steer
 from inosync.handover import StartError, become, give_log, make_rundir
 from inosync.master import Master
 from inosync.system import log as logs
-from inosync.system import privileges
+from inosync.system import privileges, systemd
 from inosync.system.pidfile import Locked, PidFile
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
@@ -108,6 +108,7 @@ _seconds.__name__ = "number of seconds"  # what argparse calls a text that is no
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run inosync; returns the exit code."""
     _occupy_standard_streams()
+    manager = systemd.take(os.environ)
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     if wrong := _wrong_usage(options):
         parser().error(wrong)
@@ -126,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return CONFIG
     if options.daemon:
-        return _detached(lambda ready: _serve(config, options, ready))
-    return _serve(config, options, lambda: None)
+        return _detached(lambda ready: _serve(config, options, ready, manager))
+    return _serve(config, options, lambda: None, manager)
 
 
 def _wrong_usage(options: argparse.Namespace) -> str:
@@ -169,7 +170,9 @@ def _occupy_standard_streams() -> None:
     os.close(fd)
 
 
-def _serve(config: Config, options: argparse.Namespace, ready: Callable[[], None]) -> int:
+def _serve(
+    config: Config, options: argparse.Namespace, ready: Callable[[], None], manager: systemd.Manager
+) -> int:
     """Be the daemon. ``ready`` is called when the start has succeeded; StartError text goes to stderr."""
     name = os.path.basename(config.path).removesuffix(".py")
     try:
@@ -186,7 +189,7 @@ def _serve(config: Config, options: argparse.Namespace, ready: Callable[[], None
         config = replace(config, warnings=(*config.warnings, lacking))
     spool = os.path.join(config.rundir, f"{name}.spool")
     try:
-        code = _mirror(config, options, spool, ready)
+        code = _mirror(config, options, spool, ready, manager)
     finally:
         shutil.rmtree(spool, ignore_errors=True)
         pidfile.remove()
@@ -206,7 +209,13 @@ def _hand_over(config: Config) -> str:
     return become(user)
 
 
-def _mirror(config: Config, options: argparse.Namespace, spool: str, ready: Callable[[], None]) -> int:
+def _mirror(
+    config: Config,
+    options: argparse.Namespace,
+    spool: str,
+    ready: Callable[[], None],
+    manager: systemd.Manager,
+) -> int:
     def log_to(wanted: Config) -> None:
         logs.use(_handler(wanted, options.daemon), options.verbose)
 
@@ -215,7 +224,7 @@ def _mirror(config: Config, options: argparse.Namespace, spool: str, ready: Call
         os.mkdir(spool, 0o700)
         log_to(config)
         pretend = _pretending(options.daemon) if options.pretend else None
-        master = Master(config, spool, log_to, pretend)
+        master = Master(config, spool, log_to, pretend, manager=manager)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

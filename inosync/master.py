@@ -38,6 +38,7 @@ from inosync.system import process, queue, spool
 from inosync.system.loop import Loop
 from inosync.system.queue import End
 from inosync.system.signals import Signals
+from inosync.system.systemd import Manager
 from inosync.trees import Trees
 from inosync.verification import Verification
 from inosync.watchdog import Watchdog
@@ -63,6 +64,7 @@ class Master:
     """A configuration at work. OSError if something cannot be watched.
 
     ``log_to`` directs the log as a configuration wants; ``pretend`` takes the lines of calls not made.
+    ``manager`` is who has started us as a service.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Master:
         log_to: Callable[[Config], None],
         pretend: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        manager: Manager | None = None,
     ) -> None:
         self.config = settings
+        self._manager = Manager() if manager is None else manager
         self._log_to = log_to
         self._pretend = pretend
         self._clock = clock
@@ -154,6 +158,7 @@ class Master:
         self._watcher.close()
         self._listener.end()
         self._control.close()
+        self._manager.close()
 
     def _turn(self) -> None:
         self._loop.turn(self._timeout())
@@ -169,9 +174,17 @@ class Master:
         self._overview.show()
         if now >= self._control.deadline:
             self._control.tend()
+        self._tell_manager()
         if self._stop_by is not None and now >= self._stop_by:
             for node in self._alive():
                 node.kill()
+
+    def _tell_manager(self) -> None:
+        if not self._watcher.walking:
+            self._manager.ready()
+        self._manager.status(self._overview.summary)
+        if self._clock() >= self._manager.deadline:
+            self._manager.tend()
 
     def _timeout(self) -> float:
         if not self._watcher.idle:
@@ -183,7 +196,7 @@ class Master:
             times.append(due)
         if self._overview.due is not None:
             times.append(self._overview.due)
-        times += [self._timer_due, self._control.deadline, self._flushes.deadline]
+        times += [self._timer_due, self._control.deadline, self._flushes.deadline, self._manager.deadline]
         return max(min(times) - now, 0.0)
 
     def at(self, when: float, call: Callable[[], None]) -> None:
@@ -393,7 +406,7 @@ class Master:
 
     def _descriptors(self) -> list[int]:
         mine = [*self._watcher.descriptors(), *self._signals.descriptors(), *self._loop.descriptors()]
-        mine += [*self._control.descriptors(), *self._listener.descriptors()]
+        mine += [*self._control.descriptors(), *self._listener.descriptors(), *self._manager.descriptors()]
         for node in (*self._nodes.values(), *self._leaving):
             if node.queue is not None:
                 mine += node.queue.descriptors()
@@ -464,6 +477,7 @@ class Master:
             return
         log.info("%s: stopping", why)
         self._stop_by = self._clock() + STOP
+        self._manager.stopping(STOP + 2 * LEAVE)
         for node in self._alive():
             node.stop(worker.GRACE)
         self.at(self._stop_by, lambda: None)
@@ -520,6 +534,12 @@ class Master:
         """
         if self._stop_by is not None:
             return ("inosync is stopping",)
+        if quiet:  # nobody has asked for it
+            return self._reload(quiet)
+        with self._manager.reloading():
+            return self._reload(quiet)
+
+    def _reload(self, quiet: bool) -> Sequence[str]:
         before = self._report.refused
         refused: Sequence[str] = ()
         try:
