@@ -145,8 +145,20 @@ rnodes = [
 # no password. It needs prometheus_client (pip install 'inosync[metrics]').
 # rlisten = None
 
+# What is run after each batch that has come through, such as to purge a cache: a program with its arguments,
+# which no shell takes apart, a function, or either with a limit, {"command": ..., "timeout": 60}. It is
+# told of the batch by INOSYNC_NODE, INOSYNC_WPATH ... in its environment. conf/purge-cache is an example.
+# on_sync = None
+
+# The same for changes of state of a node. {"command": [...], "after": 300} tells only of nodes that have been
+# behind for five minutes, and when that is over. conf/mail-when-behind is an example.
+# on_state = None
+
 # A file for the log, in a directory that exists. None: syslog for a daemon (-d), else standard error.
 # logfile = None
+
+# How its lines look: "text", or "json" for programs that read them.
+# logformat = "text"
 
 # A directory for the pid file, the control socket and long lists of names. None: /run/inosync for root,
 # for other users inosync in $XDG_RUNTIME_DIR.

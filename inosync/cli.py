@@ -242,15 +242,16 @@ def _mirror(
 
 
 def _handler(config: Config, daemon: bool) -> logging.Handler:
+    as_json = config.logformat == "json"
     if config.logfile:
-        return logs.to_file(config.logfile)
+        return logs.to_file(config.logfile, as_json)
     if daemon:
         try:
-            return logs.to_syslog()
+            return logs.to_syslog(as_json=as_json)
         except OSError as error:
             print(f"inosync: no syslog ({error}): set logfile to have a log", file=sys.stderr)
             return logging.NullHandler()
-    return logs.to_stderr()
+    return logs.to_stderr(as_json)
 
 
 def _pretending(daemon: bool) -> Callable[[str], None]:

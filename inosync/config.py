@@ -22,6 +22,7 @@ from inosync.policy.diff import Diff, Refilter, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
 from inosync.policy.extra import Parted, deletes, parted
 from inosync.policy.filters import File, Item, Rule
+from inosync.policy.hook import Hook
 from inosync.policy.mistakes import ConfigError, Fault, Invalid, Mistake
 from inosync.policy.nodes import NodeSpec, Tree
 from inosync.policy.shown import one_line, show
@@ -80,7 +81,13 @@ class Config:
     """``user`` or ``user:group``; None: whoever has started us."""
     rlisten: Address | None
     """Where metrics and the page are served."""
+    on_sync: Hook | None
+    """What is run after a batch ..."""
+    on_state: Hook | None
+    """... and when the state of a node has changed."""
     logfile: str | None
+    logformat: str
+    """``text`` or ``json``."""
     rundir: str
     pattern_files: Mapping[str, Fingerprint]
     """The files that rules were read from, and what each of them was then."""
@@ -165,7 +172,10 @@ class _Reading:
             rwait=v["rwait"],
             ruser=v["ruser"],
             rlisten=v["rlisten"],
+            on_sync=v["on_sync"],
+            on_state=v["on_state"],
             logfile=v["logfile"],
+            logformat=v["logformat"],
             rundir=v["rundir"],
             pattern_files=self.files.read,
             warnings=tuple(self.warnings),

@@ -57,8 +57,11 @@ class Flushes:
         self._hasten, self._clock = hasten, clock
         self._waiting: dict[Flush, None] = {}
         self._by_mark: dict[bytes, Flush] = {}
-        os.mkdir(directory, 0o700)
-        watcher.watch_marks(directory, self._seen)
+        self._open()
+
+    def _open(self) -> None:
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        self._watcher.watch_marks(self._directory, self._seen)
 
     def begin(self, nodes: Sequence[Node], deadline: float, done: Callable[[Sequence[Node]], None]) -> Flush:
         """Wait for these nodes. OSError if no mark can be made."""
@@ -97,7 +100,11 @@ class Flushes:
         name = f"mark-{next(_marks)}"
         self._by_mark[os.fsencode(name)] = flush
         path = os.path.join(self._directory, name)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            _make(path)
+        except FileNotFoundError:  # somebody has cleared the run directory
+            self._open()
+            _make(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -151,3 +158,7 @@ class Flushes:
         behind = self._behind(flush)
         self.forget(flush)
         flush.done(behind)
+
+
+def _make(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import ForkProcess
 
 from inosync import config, worker
+from inosync.chronicle import Chronicle
 from inosync.config import Config, ConfigError, Mistake, NodeSpec, Tree
 from inosync.console import protocol
 from inosync.console.control import Control
@@ -29,6 +30,7 @@ from inosync.node import Node
 from inosync.overview import Overview
 from inosync.policy import pacing
 from inosync.policy.command import Settings
+from inosync.policy.hook import Place
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Phase, Verdict
 from inosync.policy.view import views
@@ -126,6 +128,8 @@ class Master:
             random.random,
         )
         self._dispatch.unwatched = self._overview.unwatched
+        self._chronicle = Chronicle(settings.on_state if pretend is None else None, clock)
+        self._overview.told = self._note_state
         self._report = Report(self._nodes, self._overview, self._dispatch, self._watcher, self._guard, clock)
         self._report.config = settings.path
         self._flushes = Flushes(
@@ -244,7 +248,10 @@ class Master:
             self._journal.forget(int(min(*cursors, self._verification.cursor)))
             self._verification.look()
         self._go_on(self._guard.back())
+        if self._clock() >= self._chronicle.due:
+            self._overview.refresh()
         self._watchdog.look(self._alive())
+        self._control.look()
         self._overview.refresh()
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
@@ -262,7 +269,9 @@ class Master:
         self._journal.record(change, now)
         if change.tree in self._guard.halted:
             self._guard.stirred(change.tree)
-        log.debug("changed: %s", change)
+        if log.isEnabledFor(logging.DEBUG):
+            path = os.path.join(os.fsencode(self._trees.wpath(change.tree)), change.path)
+            log.debug("changed (%s): %s", change.kind.name.lower(), os.fsdecode(path))
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
         """What was at a path is not there any more."""
@@ -414,10 +423,8 @@ class Master:
 
     def _job(self, node: Node) -> worker.Job:
         spec = node.spec
-        trees = {
-            self._trees.numbers[tree.wpath]: _settings(self.config, spec, tree)
-            for tree in filter(spec.gets, self.config.trees)
-        }
+        places = [(self._trees.numbers[tree.wpath], tree) for tree in filter(spec.gets, self.config.trees)]
+        trees = {number: _settings(self.config, spec, tree) for number, tree in places}
         return worker.Job(
             name=spec.name,
             node=spec.node,
@@ -429,8 +436,17 @@ class Master:
             retry=self.config.rretry,
             warm=spec.rwarm and not node.paused,
             spool=self._spool,
+            places={number: Place(tree.wpath, tree.rpath) for number, tree in places},
+            on_sync=self.config.on_sync,
+            on_state=self.config.on_state,
+            hooks_lost=node.hooks_lost,
             pretend=self._pretend,
         )
+
+    def _note_state(self, node: Node, verdict: Verdict, reason: str) -> None:
+        oldest = self._dispatch.oldest(node)
+        lag = 0.0 if oldest is None else max(self._clock() - oldest, 0.0)
+        self._chronicle.look(node, verdict, reason, lag)
 
     # Trees and nodes ---------------------------------------------------------------------------------
 
@@ -591,6 +607,8 @@ class Master:
             added = self._add_node(specs[name])
             for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
                 added.owe(Change(number, b"", Kind.TREE), self._clock())
+        self._chronicle.use(new.on_state if self._pretend is None else None)
+        self._chronicle.keep(self._nodes.values())
         self._guard.look_again()
         self._verification.plan(new.rdelete)
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))

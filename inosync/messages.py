@@ -154,11 +154,26 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """The state of the node has changed, or stayed as bad as it is for long: for the hook."""
+
+    state: str
+    """A ``lifecycle.Verdict``."""
+    before: str
+    """What was told last; empty if nothing was."""
+    seconds: float
+    """How long that took which this is the end of, or tells of."""
+    reason: str
+    lag: float
+    """Seconds, as of now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Nothing: that it is taken is the sign that the worker does not hang."""
 
 
-Order = Batch | Note | Stop | Go | Halt | Compare | Leave | Ping
+Order = Batch | Note | Stop | Go | Halt | Compare | Leave | Stated | Ping
 
 
 # From a worker to the master -------------------------------------------------------------------------
@@ -288,6 +303,16 @@ class Compared:
     """... else the path of a file in the run directory that holds them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """A hook has ended."""
+
+    kind: str
+    """The setting: ``on_sync`` or ``on_state``."""
+    reason: str = ""
+    """Why it was no success; empty if it was."""
+
+
 Report = (
     Ready
     | Progress
@@ -300,4 +325,5 @@ Report = (
     | Throttled
     | Done
     | Compared
+    | Hooked
 )

@@ -11,7 +11,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from typing import Protocol, cast
 
@@ -27,6 +27,7 @@ from inosync.messages import (
     Failed,
     Go,
     Halt,
+    Hooked,
     Kind,
     Leave,
     Note,
@@ -37,6 +38,7 @@ from inosync.messages import (
     Reached,
     Ready,
     Relisting,
+    Stated,
     Stop,
     Throttled,
     Unreached,
@@ -45,6 +47,7 @@ from inosync.messages import (
 from inosync.policy import backoff, lifecycle
 from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.policy.view import NOTHING, View
+from inosync.system import log as logs
 from inosync.system import process, spool
 from inosync.system.queue import End, QueueError, QueueFull
 from inosync.tally import Tally
@@ -54,6 +57,8 @@ log = logging.getLogger(__name__)
 MAX_DUE = 10_000
 """Names that may be due to a node apart from the journal; more of a tree, and the tree itself is."""
 
+MAX_TOLD = 100
+"""Names of one batch that are told to who wants to know it all."""
 LATE = 10.0
 """Seconds after a batch until all of it is looked at once more, if a try of it was cut off. Whoever received
 that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
@@ -152,6 +157,12 @@ class Node:
         self.differences = 0
         """... and how many differences there were."""
         self._told_verified: float | None = None
+        self.hooks_lost = False
+        """Whether a worker may have died before it had run all hooks for what it had done."""
+        self._telling: Stated | None = None
+        """What its hook is being told ..."""
+        self._to_tell: Stated | None = None
+        """... and what it is to be told then."""
         self._upto = cursor
         """... the cursor's value once it is confirmed ..."""
         self._since = 0.0
@@ -247,6 +258,32 @@ class Node:
         self._put(batch)
         self.step(lifecycle.Sent(batch.count, batch.full))
 
+    def tell_hook(self, order: Stated) -> None:
+        """Have the hook told of a change of state; of several, while it is busy, as of one."""
+        if self._to_tell is not None:
+            order = replace(order, before=self._to_tell.before)
+        self._to_tell = None if order.state == order.before else order
+        self._tell_next()
+
+    def _tell_next(self) -> None:
+        deaf = (Phase.DOWN, Phase.STARTING, Phase.KILLED, Phase.STOPPING, Phase.STOPPED)
+        if self._to_tell is not None and self._telling is None and self.state.phase not in deaf:
+            self._telling, self._to_tell = self._to_tell, None
+            self._put(self._telling)
+
+    def _hooked(self, report: Hooked) -> None:
+        self.tally.hooks += 1
+        if report.reason:
+            self.tally.hook_failures += 1
+            # One that is told to end with its worker may have been cut off.
+            self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING
+            same = ("hook", self.name, report.kind, report.reason)
+            facts = logs.about(same, event="hook", node=self.name, hook=report.kind, reason=report.reason)
+            log.warning("%s: %s %s", self.name, report.kind, report.reason, extra=facts)
+        if report.kind == "on_state":
+            self._telling = None
+            self._tell_next()
+
     def compare(self, order: Compare | Leave) -> None:
         """Have a tree compared with its copy, beside the batches, or stop that."""
         self._put(order)
@@ -279,6 +316,8 @@ class Node:
         match report:
             case Ready():
                 self.step(lifecycle.Readied())
+                self.hooks_lost = False
+                self._tell_next()
             case Progress():
                 self.step(lifecycle.Progressed(report.percent))
             case Failed():
@@ -309,6 +348,8 @@ class Node:
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
                 self.step(lifecycle.Completed())
+            case Hooked():
+                self._hooked(report)
             case Compared():
                 self._work.compared(self, report)
         return report is not None
@@ -320,7 +361,17 @@ class Node:
 
     def _warn(self, report: Failed | Unreached) -> None:
         why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
-        log.warning("%s: %s; try %d in %.1f s", self.name, why, report.attempt + 1, report.retry_in)
+        facts = logs.about(
+            ("try", self.name, why),
+            event="failed",
+            node=self.name,
+            reason=report.reason,
+            code=report.code,
+            attempt=report.attempt,
+            retry_in=round(report.retry_in, 3),
+        )
+        text = "%s: %s; try %d in %.1f s"
+        log.warning(text, self.name, why, report.attempt + 1, report.retry_in, extra=facts)
 
     def tell(self, note: Note) -> None:
         """Let the title of a worker that runs nothing say what the master knows."""
@@ -359,6 +410,7 @@ class Node:
         before, now = self.state.phase, self._clock()
         if before is not Phase.STOPPING:
             self.tally.deaths += 1
+            self.hooks_lost = True
         self.step(lifecycle.Died(now, reason, self._chance()))
         deaths, pause = self.state.deaths, self.state.wake - now
         if before is Phase.KILLED:
@@ -403,6 +455,7 @@ class Node:
             self.queue.close()
         self.process = self.queue = None
         self.told, self._told_verified = "", None
+        self._to_tell, self._telling = self._to_tell or self._telling, None
         if self.batch is not None:
             self._work.finished(self, self.batch.file)
             self.batch = None
@@ -443,8 +496,8 @@ class Node:
             self._look_again(batch, now + LATE)
         self._add_up(batch, done, now)
         self._bound_due(now)
-        self._work.finished(self, batch.file)
         self._tell(batch, done)
+        self._work.finished(self, batch.file)
         for tree in held:
             self._work.held(self, tree)
 
@@ -509,14 +562,37 @@ class Node:
 
     def _tell(self, batch: Batch, done: Done) -> None:
         what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
+        facts = logs.about(
+            event="batch",
+            node=self.name,
+            full=batch.full,
+            paths=batch.count,
+            bytes=done.bytes,
+            seconds=round(done.seconds, 3),
+            code=done.code,
+            reason=done.reason,
+            held=bool(done.held),
+        )
+        took = f"{done.seconds:.2f} s, {done.bytes} bytes"
         if done.held:
-            log.info("%s: %s held back: a directory was not what it had to be", self.name, what)
+            why = "a directory was not what it had to be"
+            log.info("%s: %s held back: %s", self.name, what, why, extra=facts)
         elif done.pretended:
-            log.info("%s: %s pretended", self.name, what)
+            log.info("%s: %s pretended", self.name, what, extra=facts)
         elif done.reason:
-            log.warning("%s: %s in %.2f s, but: %s", self.name, what, done.seconds, done.reason)
+            log.warning("%s: %s in %s, but: %s", self.name, what, took, done.reason, extra=facts)
         else:
-            log.info("%s: %s in %.2f s", self.name, what, done.seconds)
+            log.info("%s: %s in %s", self.name, what, took, extra=facts)
+        if log.isEnabledFor(logging.DEBUG):
+            self._tell_paths(batch)
+
+    def _tell_paths(self, batch: Batch) -> None:
+        """Which they were, for who wants to know it all. Of many the first: the line would have no end."""
+        found = self._unpack(batch.payload, batch.file)
+        changes = sorted(found, key=lambda change: (change.tree, change.path))
+        shown = [os.fsdecode(change.wire) if change.kind < Kind.TREE else "all" for change in changes]
+        more = f" and {len(shown) - MAX_TOLD} more" if len(shown) > MAX_TOLD else ""
+        log.debug("%s: sent: %s%s", self.name, ", ".join(shown[:MAX_TOLD]), more)
 
     def ready_due(self, now: float) -> list[Change]:
         """What of ``due`` is to be tried by now."""

@@ -43,6 +43,8 @@ class Overview:
         clock: Callable[[], float],
     ) -> None:
         self.patience = patience
+        self.told: Callable[[Node, Verdict, str], None] = lambda _node, _verdict, _reason: None
+        """Is told of each node what it is worth, and why, whenever the titles are."""
         self.due: float | None = 0.0
         """When the titles are to be told anew; None if nothing has changed."""
         self._name = os.path.basename(path)
@@ -67,6 +69,7 @@ class Overview:
         for node in self._nodes.values():
             verdict = self.verdict(node)
             verdicts[verdict] += 1
+            self.told(node, verdict, self.reason(node, verdict))
             if node.wants_to_know(verdict, self.why(node, verdict), self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
@@ -129,6 +132,10 @@ class Overview:
             case Verdict.DEGRADED:
                 return node.overdue or self.unwatched(node)
         return ""
+
+    def reason(self, node: Node, verdict: Verdict) -> str:
+        """Why a node is worth that, as far as anybody knows; empty if there is nothing to say."""
+        return node.state.reason if verdict is Verdict.RETRYING else self.why(node, verdict)
 
     def unwatched(self, node: Node) -> str:
         """What of a node's trees is not watched, and why; empty if all is."""

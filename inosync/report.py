@@ -110,7 +110,7 @@ class Report:
             "state": verdict.value,
             "lag": 0.0 if oldest is None else round(max(self._clock() - oldest, 0.0), 3),
             "pending": self._dispatch.pending(node),
-            "reason": state.reason if failing else self._overview.why(node, verdict),
+            "reason": self._overview.reason(node, verdict),
             "retry_at": self._wall(state.wake) if failing and waits else None,
             "attempts": (state.attempt or state.deaths) if failing else 0,
             "percent": state.percent if verdict is Verdict.FULL else None,
@@ -126,6 +126,8 @@ class Report:
             "bytes": tally.bytes,
             "rsyncs": tally.rsyncs,
             "deaths": tally.deaths,
+            "hooks": tally.hooks,
+            "hook_failures": tally.hook_failures,
             "failures": dict(sorted(tally.failures.items())),
             "latency": {
                 "buckets": tally.latency.cumulative(),

@@ -9,12 +9,15 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import shlex
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inosync.policy import checks, timetable
+from inosync import trusted
+from inosync.policy import checks, hook, timetable
 from inosync.policy.address import Address, BadAddress, parse
 from inosync.policy.checks import Check, list_of, string
 from inosync.policy.events import DEFAULT_EVENTS, events
@@ -234,6 +237,29 @@ def _listen(value: object) -> Address | None:
     return address
 
 
+def _hook(check: Check) -> Check:
+    """A check of a hook, whose program has to be one that nobody else can write."""
+
+    def checked(value: object) -> hook.Hook | None:
+        made: hook.Hook | None = check(value)
+        if made is not None and made.command:
+            _runnable(made.command[0])
+        return made
+
+    return checked
+
+
+def _runnable(program: str) -> None:
+    if not os.path.isabs(program):
+        found = shutil.which(program) or f"/usr/bin/{program}"
+        raise Invalid(Fault(program, "is not an absolute path", f"write {show(found)}"))
+    if not os.path.isfile(program):
+        raise Invalid(Fault(program, "is not found", "install it, or write the path where it is"))
+    if not os.access(program, os.X_OK):
+        raise Invalid(Fault(program, "cannot be executed", f"chmod +x {shlex.quote(program)}"))
+    trusted.check(program)
+
+
 def _ruser(value: object) -> str | None:
     if value is None:
         return None
@@ -280,7 +306,10 @@ SETTINGS: dict[str, Setting] = {
     "rwait": Setting(checks.boolean, False),
     "ruser": Setting(_ruser, None),
     "rlisten": Setting(_listen, None),
+    "on_sync": Setting(_hook(hook.on_sync), None),
+    "on_state": Setting(_hook(hook.on_state), None),
     "logfile": Setting(_logfile, None),
+    "logformat": Setting(checks.one_of("text", "json"), "text"),
     "rundir": Setting(_rundir, None),
 }
 """Every setting of a file (design.md section 6)."""

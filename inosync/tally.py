@@ -54,6 +54,10 @@ class Tally:
     """Starts of rsync, for whatever."""
     deaths: int = 0
     """Workers that have ended without being told to."""
+    hooks: int = 0
+    """Hooks that have ended ..."""
+    hook_failures: int = 0
+    """... and those of them that were no success."""
     failures: Counter[str] = field(default_factory=Counter)
     """Tries that failed, and batches that left something undone, by the exit code of rsync: a number,
     negative for a signal, 0 if it did not even start."""

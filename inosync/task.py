@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from inosync.messages import Batch, Part
@@ -26,6 +27,8 @@ class Task:
         """What has not come through yet; the first is at work."""
         self.due: list[Part] = []
         """What rsync complained of, to be reported with the batch's end."""
+        self.arrived: list[Part] = []
+        """What has come through, for hooks."""
         self.look = Look()
         """What the names of the first part have become; nothing for FULL."""
         self.attempt = 0
@@ -106,8 +109,18 @@ class Task:
         if outcome.due or outcome.reason:
             self.code, self.worry = code, outcome.reason
         self.due += outcome.due
+        self._note_arrived(outcome)
         self.parts[:1] = outcome.instead
         self.attempt = 0
+
+    def _note_arrived(self, outcome: Outcome) -> None:
+        if outcome.instead:
+            return
+        lacking = {name for part in outcome.due for name in part.names}
+        names = tuple(name for name in self.part.names if name not in lacking)
+        none = any(part.full for part in outcome.due)
+        if self.part.full or (names and not none):
+            self.arrived.append(replace(self.part, names=names))
 
     def failed(self, outcome: Outcome, code: int, fed: bool) -> None:
         """The part, or what is left of it, has to be done again. ``fed``: rsync had been told of it."""

@@ -46,6 +46,15 @@ def read(path: str, right: str) -> tuple[bytes, os.stat_result]:
         os.close(fd)
 
 
+def check(path: str) -> None:
+    """Invalid if others can have written a file that is there, or can put another one in its place."""
+    try:
+        if faults := [*_distrusted(path, os.stat(path)), *_distrusted_way(path)]:
+            raise Invalid(*faults)
+    except OSError as problem:
+        raise Invalid(Fault(path, f"cannot be read: {problem.strerror}")) from None
+
+
 def _distrusted_way(path: str) -> Iterator[Fault]:
     """Whoever can write to a directory on the way can put something else in place of what comes next.
 

@@ -13,11 +13,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from inosync.comparer import Comparer
 from inosync.deletions import Deletions
 from inosync.display import Display
+from inosync.hooks import Hooks
 from inosync.line import Line
 from inosync.messages import (
     Again,
@@ -28,6 +29,7 @@ from inosync.messages import (
     Failed,
     Go,
     Halt,
+    Hooked,
     Leave,
     Note,
     Part,
@@ -37,15 +39,17 @@ from inosync.messages import (
     Ready,
     Relisting,
     Report,
+    Stated,
     Stop,
     Throttled,
     Unreached,
 )
 from inosync.names import Excluded
-from inosync.policy import backoff, command, diagnostics
+from inosync.policy import backoff, command, diagnostics, misfit, shown
 from inosync.policy.command import Settings
 from inosync.policy.command import Verdict as Ending
 from inosync.policy.filters import Rules
+from inosync.policy.hook import Hook, Place
 from inosync.policy.outcome import Outcome, Run, judge
 from inosync.policy.timetable import Timetable
 from inosync.spares import LULL, Spares
@@ -92,6 +96,12 @@ class Job:
     """Whether to keep an rsync connected for each tree."""
     spool: str
     """The directory for what is too long for a message."""
+    places: Mapping[int, Place] = field(default_factory=dict)
+    """The trees as the operator knows them, for hooks."""
+    on_sync: Hook | None = None
+    on_state: Hook | None = None
+    hooks_lost: bool = False
+    """Whether an earlier worker may have left a hook out."""
     pretend: Callable[[str], None] | None = None
     """Takes the line of each call of rsync, in place of the call."""
     wall: Callable[[], float] = time.time
@@ -140,6 +150,8 @@ class Worker:
         self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
         self._trees = {number: replace(tree, rsh=rsh) for number, tree in job.trees.items()}
+        self._stats = True
+        """Whether rsync may be asked what it has sent: a node may refuse that."""
         self._told_started = Transfer.started
         """How many rsyncs the master knows of."""
         self._away = False
@@ -157,6 +169,18 @@ class Worker:
             self._report,
             self._loop,
             clock,
+        )
+        self._hooks = Hooks(
+            shown.redacted(job.node),
+            job.name,
+            job.on_sync,
+            job.on_state,
+            job.places,
+            job.spool,
+            self._hooked,
+            self._loop,
+            clock,
+            job.hooks_lost,
         )
         self._leftovers = Leftovers(clock)
         self._sweep = False
@@ -176,7 +200,7 @@ class Worker:
         self._report(Ready(os.getpid()))
         self._spares.rest(FIRST_LULL * (1 + self._chance()))
         try:
-            while self._end_by is None or self._transfer is not None:
+            while self._end_by is None or self._transfer is not None or self._hooks.busy:
                 self._turn()
         finally:
             self._line.close()
@@ -200,8 +224,11 @@ class Worker:
             self._retry_at = None
             self._again()
         self._line.tend()
+        self._hooks.tend()
         if self._end_by is None:
             self._tend_others()
+        elif now >= self._end_by:
+            self._hooks.leave()
 
     def _tend_others(self) -> None:
         """Look after the rsyncs that are no part of a batch."""
@@ -222,10 +249,10 @@ class Worker:
             self._transfer.give_way()
 
     def _own_children(self) -> list[int]:
-        return [*self._spares.pids, *self._comparer.pids, *self._line.pids]
+        return [*self._spares.pids, *self._comparer.pids, *self._line.pids, *self._hooks.pids]
 
     def _deadline(self) -> float:
-        times = [self._leftovers.deadline]
+        times = [self._leftovers.deadline, self._hooks.deadline]
         times += [at for at in (self._retry_at, self._end_by, self._line.deadline) if at is not None]
         if self._transfer is not None:
             times.append(self._transfer.deadline)
@@ -256,6 +283,8 @@ class Worker:
                 self._comparer.begin(order)
             case Leave():
                 self._comparer.leave()
+            case Stated():
+                self._hooks.stated(order)
             case Stop():
                 self._end(order.grace)
             case Ping():
@@ -269,6 +298,10 @@ class Worker:
             self._queue.put(report)
         except QueueError:
             self._end(0.0)
+
+    def _hooked(self, report: Hooked) -> None:
+        self._sweep = True  # it may have left behind what it had started
+        self._report(report)
 
     def _signalled(self) -> None:
         if self._stop.caught():
@@ -306,6 +339,10 @@ class Worker:
 
     def adapts(self, lines: Sequence[bytes]) -> bool:
         """Whether an rsync has failed for what the next one is not asked to do."""
+        if self._stats and misfit.refuses_stats(lines):
+            self._stats = False
+            self._spares.renew(0.0)
+            return True
         if not self._deletions.refused(lines):
             return False
         self._spares.renew(0.0)
@@ -401,7 +438,7 @@ class Worker:
 
     def _settings(self, tree: int) -> Settings:
         limit, listed = self._throttle.limit, self._deletions.listed
-        return replace(self._trees[tree], rspeed=limit, list_missing=listed)
+        return replace(self._trees[tree], rspeed=limit, list_missing=listed, stats=self._stats)
 
     def _confined(self, settings: Settings) -> Settings:
         """These for a batch. The rsync is asked here, since it may hang; the master would with it.
@@ -432,7 +469,7 @@ class Worker:
             task.interrupted(transfer.fed_at is not None)
             self._next(task)
             return
-        if code != 0 and not task.part.full and self.adapts(transfer.lines):
+        if code != 0 and self.adapts(transfer.lines):
             self._next(task)
             return
         sent = tuple(task.look.send)
@@ -490,6 +527,8 @@ class Worker:
             trees = {part.tree for part in task.due}
             payload, file = spool.pack(tuple(Part(tree, True) for tree in trees), path)
         worry, pretended = task.worry[:500], self._job.pretend is not None
+        if not pretended:
+            self._hooks.synced(task.arrived)
         self._task = None
         self._display.done(worry or batch.overdue)
         held, cut_off = tuple(task.held), task.cut_off and not pretended

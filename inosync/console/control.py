@@ -110,6 +110,20 @@ class Control:
         if now >= self._listen_at:
             self._listen(True)
 
+    def look(self) -> None:
+        """Listen anew if the socket has gone: somebody has cleared the run directory."""
+        if os.path.lexists(self.path):
+            return
+        try:
+            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+            made = _listening(self.path)
+        except OSError:
+            return  # there is no room, for instance: at the next look, perhaps
+        self._listen(False)
+        self._socket.close()
+        self._socket = made
+        self._listen(True)
+
     def close(self) -> None:
         """Listen no more. Who is connected sees our end when it has come."""
         self._listen(False)

@@ -72,6 +72,15 @@ def boolean(value: object) -> bool:
     return value
 
 
+def one_of(*words: str) -> Check:
+    def checked(value: object) -> str:
+        if value not in words:
+            raise Invalid(Fault(value, "is not known", f"write {' or '.join(map(show, words))}"))
+        return str(value)
+
+    return checked
+
+
 def number(highest: float, unit: str = "", *, whole: bool = False, positive: bool = False) -> Check:
     """From 0, or if ``positive`` from just above."""
     kind = "whole number" if whole else "number"

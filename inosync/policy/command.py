@@ -89,6 +89,8 @@ class Settings:
     """For --rsh; empty: whatever rsync takes by itself."""
     list_missing: bool = True
     """Whether names that are gone may be listed in a batch (``misfit``)."""
+    stats: bool = True
+    """Whether the node lets itself be asked what was sent (``misfit``)."""
 
 
 def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
@@ -105,7 +107,7 @@ def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     flat = ("--no-recursive",) if recurses(s.extra) else ()
     # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
     confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
-    told = (*confined, *_TELL_BYTES)
+    told = (*confined, *_told_bytes(s))
     middle = (*_BATCH, *deletes, *told, *_common(s), *s.extra, *(_ANEW if anew else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
@@ -122,7 +124,7 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         *_FULL,
         *deletes,
         *_TELL_PROGRESS,
-        *_TELL_BYTES,
+        *_told_bytes(s),
         *_common(s),
         *s.extra,
         *(_SPARE if spare else ()),
@@ -130,6 +132,10 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         _contents(s.source),
         s.target,
     )
+
+
+def _told_bytes(s: Settings) -> tuple[str, ...]:
+    return _TELL_BYTES if s.stats else ()
 
 
 def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:

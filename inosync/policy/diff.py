@@ -9,6 +9,7 @@ from typing import Protocol
 from inosync.policy.affected import affected, listings, merged
 from inosync.policy.extra import options
 from inosync.policy.filters import Rule
+from inosync.policy.hook import Hook
 from inosync.policy.nodes import NodeSpec, Tree, watched_by
 
 
@@ -25,6 +26,10 @@ class Configuration(Protocol):
     def rretry(self) -> tuple[float, float]: ...
     @property
     def rdelete(self) -> bool | str: ...
+    @property
+    def on_sync(self) -> Hook | None: ...
+    @property
+    def on_state(self) -> Hook | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ def _used_by_worker(config: Configuration, node: NodeSpec) -> tuple[object, ...]
     trees = tuple(filter(node.gets, config.trees))
     # What is left out is told to it with each order, or is none of its business.
     node = replace(node, wpaths=None, rverify=0.0, rchecksum=False)
-    return node, config.rsync, config.rdelete, config.rretry, trees
+    return node, config.rsync, config.rdelete, config.rretry, config.on_sync, config.on_state, trees
 
 
 def _needs_full(

@@ -15,6 +15,8 @@ DELETE_MISSING = b"--delete-missing-args"
 _UNKNOWN = re.compile(rb"rsync: (?P<remote>on remote machine: )?(?P<option>-[\w-]+)(?:=.*)?: unknown option")
 # 3.4.3 takes the mode that means "this is gone" for none.
 _MODE_OF_MISSING = re.compile(rb"(?:rsync: )?invalid file mode 00 for .* \[\w+\]")
+# rsyncd.conf(5), refuse options; 3.1.0 and later give the long name, and the short one if that is refused.
+_REFUSES_STATS = re.compile(rb"configured to refuse --stats\b")
 _VERSION = re.compile(rb"rsync error: .* \[\w+=(\d[\w.-]*)\]")
 
 
@@ -40,6 +42,11 @@ def refuses_missing(lines: Sequence[bytes]) -> bool:
         if (unknown and unknown["option"] == DELETE_MISSING) or _MODE_OF_MISSING.fullmatch(line.strip()):
             return True
     return False
+
+
+def refuses_stats(lines: Sequence[bytes]) -> bool:
+    """Whether a daemon's ``refuse options`` forbids to ask what was sent (``Settings.stats``)."""
+    return any(_REFUSES_STATS.search(line) for line in lines)
 
 
 def _version(lines: Sequence[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Where log lines go: syslog, stderr, or a file that can be reopened.
+"""Where log lines go, and how they look: syslog, stderr, the journal, or a file that can be reopened.
 
 Names of files and words of rsync stand in log lines. Control characters in them are escaped, so that a
 file name can neither forge a line nor drive the terminal of whoever reads the log.
@@ -7,13 +7,22 @@ file name can neither forge a line nor drive the terminal of whoever reads the l
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import logging.handlers
 import os
 import re
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable
+from datetime import datetime
+from typing import Any
 
+SAME = 60.0
+"""Seconds in which a line that says the same once more is only counted."""
+_MANY = 1_000
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+"""Those of syslog(3), as sd-daemon(3) wants them before a line."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -28,15 +37,97 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def about(same: Hashable = None, **facts: object) -> dict[str, Any]:
+    """What a line is about, for the ``extra`` of a logging call: facts are kept apart as JSON.
+
+    Of lines with an equal ``same`` one is let through in ``SAME`` seconds, and tells how many were not.
+    """
+    return {"facts": facts, "same": same}
+
+
+class Repeats(logging.Filter):
+    """Lets a line that repeats another through once in ``SAME`` seconds; all of them if one debugs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[Hashable, tuple[float, int]] = {}
+        """When a line was let through, and how many like it were not since then."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is let through."""
+        same = getattr(record, "same", None)
+        if same is None or logging.getLogger().isEnabledFor(logging.DEBUG):
+            return True
+        now = self._clock()
+        at, held = self._told.get(same, (float("-inf"), 0))
+        if now - at < SAME:
+            self._told[same] = at, held + 1
+            return False
+        if len(self._told) >= _MANY:
+            self._told = {key: value for key, value in self._told.items() if now - value[0] < SAME}
+        self._told[same] = now, 0
+        record.__dict__["repeated"] = held
+        return True
+
+
+_repeats = Repeats()
+"""Of this process: a log that is opened anew does not begin from the start."""
+
+
 class _OneLine(logging.Formatter):
     """A record is one line. Tracebacks, which only a fault of our own makes, keep theirs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(_copy_without_exception(record))
-        line = printable(line)
+        line = printable(super().format(_copy_without_exception(record)) + _how_often(record))
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+class _Json(logging.Formatter):
+    """A record is one line, an object of JSON (RFC 8259), its time in the form of RFC 3339."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone()
+        told = {
+            "time": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "pid": record.process,
+            "message": printable(record.getMessage()),
+            **{name: _plain(fact) for name, fact in getattr(record, "facts", {}).items()},
+        }
+        if count := getattr(record, "repeated", 0):
+            told["repeated"] = count
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        # Not as UTF-8: a name that is none would make a line that no reader of JSON takes.
+        return json.dumps(told, default=str)
+
+
+class _Prioritised(logging.Formatter):
+    """Lines for the journal, each with its priority in front of it (sd-daemon(3)); it knows the rest."""
+
+    def __init__(self, form: logging.Formatter) -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = _PRIORITIES.get(record.levelno, 6)
+        return "\n".join(f"<{priority}>{line}" for line in self._form.format(record).splitlines())
+
+
+def _plain(fact: object) -> object:
+    return printable(fact) if isinstance(fact, str) else fact
+
+
+def _how_often(record: logging.LogRecord) -> str:
+    count = getattr(record, "repeated", 0)
+    return f" ({count} more like this since it was last told)" if count else ""
+
+
+def _form(text: str, as_json: bool) -> logging.Formatter:
+    return _Json() if as_json else _OneLine(text)
 
 
 def _copy_without_exception(record: logging.LogRecord) -> logging.LogRecord:
@@ -72,27 +163,40 @@ class _File(logging.handlers.WatchedFileHandler):
             self.reopenIfNeeded()
 
 
-def to_syslog(address: str = "/dev/log") -> logging.Handler:
+def to_syslog(address: str = "/dev/log", as_json: bool = False) -> logging.Handler:
     """A handler for the local syslog daemon, facility daemon; OSError if nobody listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         probe.connect(address)
     handler = _Syslog(address, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
-    handler.setFormatter(_OneLine(f"inosync[{os.getpid()}]: %(message)s"))
+    handler.ident = f"inosync[{os.getpid()}]: "
+    handler.setFormatter(_form("%(message)s", as_json))
     return handler
 
 
-def to_stderr() -> logging.Handler:
-    """A handler for a terminal or a service manager."""
+def to_stderr(as_json: bool = False) -> logging.Handler:
+    """A handler for a terminal, or for the journal if that is what stderr is."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)s inosync: %(levelname)s: %(message)s"))
+    if _is_journal():
+        handler.setFormatter(_Prioritised(_form("%(message)s", as_json)))
+    else:
+        handler.setFormatter(_form("%(asctime)s inosync: %(levelname)s: %(message)s", as_json))
     return handler
 
 
-def to_file(path: str) -> logging.Handler:
+def _is_journal() -> bool:
+    """Whether stderr leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def to_file(path: str, as_json: bool = False) -> logging.Handler:
     """A handler that appends to ``path``, created with mode 0640; OSError if that cannot be done."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640))
     handler = _File(path, encoding="utf-8", errors="surrogateescape")
-    handler.setFormatter(_OneLine("%(asctime)s inosync[%(process)d]: %(levelname)s: %(message)s"))
+    handler.setFormatter(_form("%(asctime)s inosync[%(process)d]: %(levelname)s: %(message)s", as_json))
     return handler
 
 
@@ -105,6 +209,7 @@ def use(handler: logging.Handler, verbose: bool) -> None:
             old.close()
     # A full disk under the log, or a closed stderr, is no reason to end: logging drops the line.
     logging.raiseExceptions = False
+    handler.addFilter(_repeats)
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
 

@@ -54,7 +54,7 @@ def discard(path: str) -> None:
 
 def sweep(directory: str, pid: int) -> None:
     """Remove what a killed process has left there: the socket of its ssh, and what nobody was told of."""
-    left = re.compile(rf"ssh-{pid}(\..*)?|due-{pid}-.*")
+    left = re.compile(rf"ssh-{pid}(\..*)?|(due|hook)-{pid}-.*")
     with contextlib.suppress(OSError):
         for name in filter(left.fullmatch, os.listdir(directory)):
             discard(os.path.join(directory, name))

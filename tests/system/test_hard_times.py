@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ import pytest
 from support import procs, trees
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
+
+from inosync.console.client import ask
 
 ROOT = os.geteuid() == 0
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
@@ -226,13 +229,24 @@ def test_a_run_directory_that_is_removed_is_made_again_and_does_not_disturb_the_
         assert s.daemon.rundir.stat().st_mode & 0o777 == 0o700
         s.until_ok()
     remove_run_directory(s)
+    socket = s.daemon.rundir / "default.sock"
+    until(socket.is_socket, 60, "the control socket to be made again")
+    assert ask(str(socket), {"command": "flush", "timeout": 60}, 90)["behind"] == []
+    assert stat.S_IMODE(s.daemon.rundir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    remove_run_directory(s)
     assert s.daemon.stop(IN_TIME) == 0
     assert "Traceback" not in s.daemon.log()
 
 
+def lists(rundir: Path) -> list[Path]:
+    """The long lists in a run directory."""
+    return [path for path in rundir.glob("*.spool/*") if path.name != "marks"]
+
+
 def remove_run_directory(s: Setup) -> None:
     # What b was sent may not have been removed yet, and rmtree does not like what goes by itself.
-    until(lambda: not any(s.daemon.rundir.glob("*.spool/*")), 60, "long lists to be removed")
+    until(lambda: not lists(s.daemon.rundir), 60, "long lists to be removed")
     shutil.rmtree(s.daemon.rundir)
 
 
@@ -263,7 +277,7 @@ def test_a_run_directory_that_was_full_is_used_again_when_it_has_room(tiny: Path
     filler = tiny / "filler"
     # It fits into the whole, but neither beside the filler nor beside a first try that was left there.
     with s.big_batch("many", 800) as names:
-        until(lambda: not any(tiny.glob("*.spool/*")), 60, "what b was sent to be removed")
+        until(lambda: not lists(tiny), 60, "what b was sent to be removed")
         filler.write_bytes(bytes(FILLED))
     s.daemon.until_logged("No space left on device: batches cannot be written: they wait")
     until(lambda: re.search(r"\[lagging\] no room in ", _title_of(s, "a")), 60, "the title to say why")

@@ -52,8 +52,8 @@ class Setup:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
-    """One with no more than ``WATCHES`` watches."""
-    yield from closed(Setup(tmp_path, limited.launcher(tmp_path, WATCHES)))
+    """One with no more than ``WATCHES`` watches, and the one for what flush marks."""
+    yield from closed(Setup(tmp_path, limited.launcher(tmp_path, WATCHES + 1)))
 
 
 def closed(s: Setup) -> Iterator[Setup]:

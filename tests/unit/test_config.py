@@ -42,7 +42,10 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
         rwait=False,
         ruser=None,
         rlisten=None,
+        on_sync=None,
+        on_state=None,
         logfile=None,
+        logformat="text",
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
         pattern_files={},
         warnings=(),
@@ -300,7 +303,7 @@ def uncommented(source: str) -> str:
     """The file with every setting that is commented out put into force."""
     lines, inside = [], False
     for line in source.splitlines():
-        match = re.match(r"# ([a-z]+) = ", line)
+        match = re.match(r"# ([a-z_]+) = ", line)
         starts = match is not None
         lines.append(line.removeprefix("# ") if starts or inside else line)
         inside = line.endswith("[") if starts else inside and line != "# ]"
@@ -309,10 +312,10 @@ def uncommented(source: str) -> str:
 
 def test_the_reference_file_shows_every_setting_with_its_default(here: Path) -> None:
     source = DEFAULT_FILE.read_text()
-    shown = set(re.findall(r"^(?:# )?([a-z]+) = ", source, re.MULTILINE))
+    shown = set(re.findall(r"^(?:# )?([a-z_]+) = ", source, re.MULTILINE))
     assert shown == set(SETTINGS)
     required = {name for name, setting in SETTINGS.items() if setting.default is REQUIRED}
-    assert set(re.findall(r"^([a-z]+) = ", source, re.MULTILINE)) == required
+    assert set(re.findall(r"^([a-z_]+) = ", source, re.MULTILINE)) == required
     set_in_file: dict[str, object] = {}
     exec(uncommented(source), {}, set_in_file)
     assert set(set_in_file) == set(SETTINGS)

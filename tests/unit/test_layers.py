@@ -32,6 +32,7 @@ PARTS: Mapping[str, frozenset[str]] = {
     "cli": frozenset({"handover"}),
     "master": frozenset(
         {
+            "chronicle",
             "desk",
             "dispatch",
             "flush",
@@ -64,6 +65,7 @@ PARTS: Mapping[str, frozenset[str]] = {
             "comparer",
             "deletions",
             "display",
+            "hooks",
             "line",
             "names",
             "spare",

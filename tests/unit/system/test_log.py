@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,107 @@ def test_lines_for_syslog_arrive_there_and_nobody_waits_for_a_syslogd_that_is_st
 def test_a_syslog_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         logs.to_syslog(str(tmp_path / "none"))
+
+
+def test_lines_of_json_keep_the_facts_apart(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.use(logs.to_file(str(path), as_json=True), verbose=False)
+    name = os.fsdecode(b"caf\xe9 \xff\n")
+    log.warning("%s: is behind", name, extra=logs.about(node=name, lag=1.5, held=False))
+    log.info("plain %d", 7)
+    first, second = (json.loads(line) for line in lines(path))
+    assert first["message"] == r"caf\xe9 \xff\x0a: is behind"
+    assert (first["node"], first["lag"], first["held"]) == (r"caf\xe9 \xff\x0a", 1.5, False)
+    assert (first["level"], first["pid"]) == ("warning", os.getpid())
+    assert datetime.fromisoformat(first["time"]).tzinfo is not None
+    assert (second["message"], second["level"]) == ("plain 7", "info")
+    try:
+        raise OSError("some fault")
+    except OSError:
+        log.exception("fault")
+    assert "OSError: some fault" in json.loads(lines(path)[-1])["traceback"]
+
+
+def test_repeats_are_counted_and_told_once_in_a_while() -> None:
+    now = 0.0
+    repeats = logs.Repeats(lambda: now)
+
+    def told(same: object) -> int | None:
+        record = logging.makeLogRecord({"msg": "x", "same": same})
+        return record.__dict__.get("repeated", 0) if repeats.filter(record) else None
+
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    assert [told("a"), told("a"), told("b"), told("a")] == [0, None, 0, None]
+    now = logs.SAME - 1
+    assert told("a") is None
+    now = logs.SAME
+    assert [told("a"), told("a"), told("b")] == [3, None, 0]
+    assert [told(None), told(None)] == [0, 0]
+    root.setLevel(logging.DEBUG)
+    assert [told("a"), told("a")] == [0, 0]
+
+
+def test_what_is_remembered_of_repeats_is_bounded() -> None:
+    now = 0.0
+    repeats = logs.Repeats(lambda: now)
+    logging.getLogger().setLevel(logging.INFO)
+    for number in range(5_000):
+        now += 1.0
+        assert repeats.filter(logging.makeLogRecord({"msg": "x", "same": number}))
+    assert len(repeats._told) <= 1_000
+
+
+def test_the_count_of_repeats_stands_in_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "log", 0.0
+    monkeypatch.setattr(logs, "_repeats", logs.Repeats(lambda: now))
+    logs.use(logs.to_file(str(path)), verbose=False)
+    for _ in range(3):
+        log.warning("again", extra=logs.about("again"))
+    now = logs.SAME
+    log.warning("again", extra=logs.about("again"))
+    assert [line.partition("WARNING: ")[2] for line in lines(path)] == [
+        "again",
+        "again (2 more like this since it was last told)",
+    ]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_for_the_journal_each_line_has_its_priority(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    reader, writer = os.pipe()
+    saved = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        found = os.fstat(2)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        handler = logs.to_stderr(as_json)
+        handler.setStream(os.fdopen(os.dup(2), "w"))  # type: ignore[attr-defined]
+        logs.use(handler, verbose=True)
+        for call in (log.debug, log.info, log.warning, log.error, log.critical):
+            call("a\nb")
+        try:
+            raise OSError("some fault")
+        except OSError:
+            log.exception("fault")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(writer)
+        handler.stream.close()  # type: ignore[attr-defined]
+    with open(reader) as pipe:
+        told = pipe.read().splitlines()
+    assert [line[:3] for line in told[:5]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert all(line.startswith("<3>") for line in told[5:])
+    if as_json:
+        assert json.loads(told[1][3:])["message"] == r"a\x0ab"
+    else:
+        assert told[1] == r"<6>a\x0ab"
+
+
+def test_without_the_journal_there_are_no_priorities(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+    logs.use(logs.to_stderr(), verbose=False)
+    log.error("x")
+    assert "inosync: ERROR: x" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""How the states of the nodes change: a line in the log for each change, and what is told to hooks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from inosync.messages import Stated
+from inosync.node import Node
+from inosync.policy import alarm
+from inosync.policy.alarm import Alarm
+from inosync.policy.hook import Hook
+from inosync.policy.lifecycle import Verdict
+from inosync.system import log as logs
+
+log = logging.getLogger(__name__)
+
+_PASSING = (Verdict.STARTING, Verdict.SYNCING)
+"""What says nothing new of a node: it is worth what it was before, until that is over."""
+_LEVELS = {Verdict.OK: logging.INFO, Verdict.FULL: logging.INFO, Verdict.PAUSED: logging.INFO}
+
+
+@dataclass(slots=True)
+class _Known:
+    state: Verdict
+    since: float
+    """Since when it is, by the clock."""
+    alarm: Alarm = field(default_factory=Alarm)
+
+
+class Chronicle:
+    """Remembers the last state of each node. ``hook`` is what a change is told to, if anybody."""
+
+    def __init__(self, hook: Hook | None, clock: Callable[[], float]) -> None:
+        self.hook = hook
+        self._clock = clock
+        self._known: dict[Node, _Known] = {}
+
+    def keep(self, nodes: Collection[Node]) -> None:
+        """Forget all but these."""
+        self._known = {node: known for node, known in self._known.items() if node in nodes}
+
+    def use(self, hook: Hook | None) -> None:
+        """Tell another hook from now on, of what changes from now on."""
+        if hook != self.hook:
+            self.hook = hook
+            for known in self._known.values():
+                known.alarm = Alarm(told=known.state)
+
+    def look(self, node: Node, state: Verdict, reason: str, lag: float) -> None:
+        """A node is in a state, for a reason, and so many seconds behind."""
+        known, now = self._known.get(node), self._clock()
+        if state in _PASSING:
+            if known is None:
+                return
+            state = known.state
+        if known is None:
+            known = self._known[node] = _Known(state, now)
+            self._log(node, None, state, 0.0, reason, lag)
+        elif state is not known.state:
+            self._log(node, known.state, state, now - known.since, reason, lag)
+        if self.hook is not None:
+            self._tell(node, known, self.hook, Stated(state, "", 0.0, reason[:500], lag))
+        if state is not known.state:
+            known.state, known.since = state, now
+
+    @property
+    def due(self) -> float:
+        """When the nodes are to be looked at though nothing has happened; infinite if never."""
+        if self.hook is None or not self.hook.after:
+            return float("inf")
+        alarms = [known.alarm for known in self._known.values()]
+        return min((alarm.due(one, self.hook) for one in alarms), default=float("inf"))
+
+    def _tell(self, node: Node, known: _Known, hook: Hook, order: Stated) -> None:
+        before = known.alarm
+        known.alarm, tells = alarm.step(before, hook, Verdict(order.state), self._clock())
+        if tells:
+            told = "" if before.told is None else before.told.value
+            began = before.since if before.since is not None else known.alarm.since
+            seconds = self._clock() - (known.since if began is None else began)
+            node.tell_hook(Stated(order.state, told, seconds, order.reason, order.lag))
+
+    def _log(
+        self, node: Node, before: Verdict | None, state: Verdict, seconds: float, reason: str, lag: float
+    ) -> None:
+        since = f" after {before} for {seconds:.1f} s" if before is not None else ""
+        why = f": {reason}" if reason else ""
+        facts = logs.about(
+            event="state",
+            node=node.name,
+            state=state.value,
+            before=None if before is None else before.value,
+            seconds=round(seconds, 3),
+            lag=round(lag, 3),
+            reason=reason,
+        )
+        level = _LEVELS.get(state, logging.WARNING)
+        log.log(level, "%s: is %s%s%s", node.name, state, since, why, extra=facts)

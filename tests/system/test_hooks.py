@@ -1,0 +1,440 @@
+"""Hooks, black-box: what is run after a batch, and when the state of a node has changed."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import procs
+from support.daemon import Daemon, FakeRsync, MakeDaemon
+from support.wait import until
+
+from inosync.console.client import ask
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+
+RECORDER = """#!{python}
+import json, os, sys, time
+told = {{key[8:].lower(): value for key, value in os.environ.items() if key.startswith("INOSYNC_")}}
+if told.get("names"):
+    told["listed"] = [name.decode("latin-1") for name in open(told["names"], "rb").read().split(b"\\0")[:-1]]
+told["words"] = sys.argv[1:]
+told["cwd"], told["pid"] = os.getcwd(), os.getpid()
+with open({told!r}, "a") as file:
+    file.write(json.dumps(told) + "\\n")
+while os.path.exists({wait!r}):
+    time.sleep(0.01)
+print("last words \\x1b[31m")
+sys.exit(int(open({code!r}).read()) if os.path.exists({code!r}) else 0)
+"""
+
+
+@dataclass
+class Setup:
+    """A daemon with two local nodes, not started, and a hook that writes down what it is told."""
+
+    home: Path
+    daemon: Daemon
+    rsync: FakeRsync
+    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def tree(self) -> Path:
+        return self.home / "tree"
+
+    @property
+    def hook(self) -> str:
+        return str(self.home / "hook")
+
+    def copy(self, node: str) -> Path:
+        return self.home / "nodes" / node / "tree"
+
+    def configure(self, text: str = "", **settings: object) -> None:
+        for node in "ab":
+            (self.home / "nodes" / node).mkdir(parents=True, exist_ok=True)
+        self.settings.update(settings)
+        config: dict[str, object] = {
+            "wpaths": [str(self.tree)],
+            "rpaths": ["tree"],
+            "rnodes": [{"node": f"{self.home}/nodes/{node}/", "name": node} for node in "ab"],
+            "rsync": str(self.rsync.path),
+            "rwarm": False,
+            **FAST,
+            **self.settings,
+        }
+        lines = [f"{name} = {value!r}" for name, value in config.items()]
+        self.daemon.configure("\n".join([*lines, text, ""]))
+
+    def told(self, **wanted: object) -> list[dict[str, Any]]:
+        """What the hook was told, with these values."""
+        path = self.home / "told"
+        lines = path.read_text().splitlines() if path.exists() else []
+        found = [json.loads(line) for line in lines]
+        return [one for one in found if all(one.get(key) == value for key, value in wanted.items())]
+
+    def until_told(self, **wanted: object) -> dict[str, Any]:
+        return until(lambda: next(iter(self.told(**wanted)), None), 60, f"the hook to be told {wanted}")
+
+    def wait(self, wanted: bool) -> None:
+        """Have the hook not end, or let it."""
+        path = self.home / "wait"
+        if wanted:
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+    def node(self, name: str) -> dict[str, Any]:
+        told = ask(str(self.daemon.rundir / "default.sock"), {"command": "status", "node": name}, 60)
+        node: dict[str, Any] = told["nodes"][0]
+        return node
+
+    def fails(self) -> subprocess.CompletedProcess[str]:
+        """What a start says that comes to nothing."""
+        return subprocess.run(self.daemon.command, capture_output=True, text=True, timeout=60, check=False)
+
+    def flush(self) -> None:
+        request = {"command": "flush", "timeout": 60}
+        assert ask(str(self.daemon.rundir / "default.sock"), request, 90)["behind"] == []
+
+
+@pytest.fixture
+def setup(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Setup]:
+    tmp_path.chmod(0o755)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "first").write_text("first")
+    s = Setup(tmp_path, daemon(""), FakeRsync(tmp_path))
+    told, wait, code = (str(tmp_path / name) for name in ("told", "wait", "code"))
+    Path(s.hook).write_text(RECORDER.format(python=sys.executable, told=told, wait=wait, code=code))
+    Path(s.hook).chmod(0o755)
+    yield s
+    s.wait(False)
+
+
+# on_sync ---------------------------------------------------------------------------------------------------
+
+
+def test_after_a_batch_the_names_are_told_and_after_a_full_mirror_that_it_was_one(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync=[s.hook, "some word", "$(false) *"])
+    s.daemon.start()
+    for name in "ab":
+        full = s.until_told(event="sync", name=name)
+        assert (full["full"], full["names"], full["count"]) == ("1", "", "0")
+        assert full["node"] == f"{s.home}/nodes/{name}/"
+        assert (full["wpath"], full["rpath"], full["cwd"]) == (str(s.tree), "tree", "/")
+        assert full["words"] == ["some word", "$(false) *"]
+    hostile = os.fsdecode(b"new\nline \xff$(touch x)")
+    (s.tree / hostile).write_text("x")
+    (s.tree / "dir").mkdir()
+    for name in "ab":
+        found: set[str] = set()
+        until(
+            lambda name=name, found=found: (
+                found.update(  # type: ignore[misc]
+                    *(one["listed"] for one in s.told(name=name, full="0"))
+                )
+                or {"new\nline \xff$(touch x)", "dir/"} <= found
+            ),
+            60,
+            "the names to be told",
+        )
+    some = s.told(full="0")[0]
+    assert int(some["count"]) == len(some["listed"])
+    until(lambda: not any(Path(one["names"]).exists() for one in s.told(full="0")), 60, "the lists to go")
+
+
+def test_what_happens_while_a_hook_runs_is_one_run_after_it_and_mirroring_goes_on(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync={"command": [s.hook], "timeout": 1000})
+    s.wait(True)
+    s.daemon.start()
+    s.until_told(name="a")
+    for number in range(5):
+        (s.tree / f"file {number}").write_text("x")
+        s.flush()
+    assert len(s.told(name="a")) == 1
+    s.wait(False)
+    second = until(lambda: s.told(name="a", full="0"), 60, "the second run")[0]
+    assert {f"file {number}" for number in range(5)} <= set(second["listed"])
+
+
+def test_a_batch_that_failed_is_told_when_it_has_come_through(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync=[s.hook])
+    s.daemon.start()
+    s.until_told(name="a")
+    s.flush()
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "later").write_text("x")
+    until(lambda: s.node("a")["attempts"] >= 2, 60, "two tries")
+    assert not [one for one in s.told(name="a") if "later" in one.get("listed", [])]
+    s.rsync.mend("a")
+    until(lambda: [one for one in s.told(name="a") if "later" in one.get("listed", [])], 60, "it to be told")
+
+
+def test_a_hook_that_hangs_is_ended_with_all_it_has_started_and_reported(setup: Setup) -> None:
+    s = setup
+    script = s.home / "hangs"
+    script.write_text(
+        f"#!/bin/sh\ntrap '' TERM\nsleep 1000 & echo $! >> {shlex.quote(str(s.home / 'pids'))}\nwait\nwait\n"
+    )
+    script.chmod(0o755)
+    s.configure(on_sync={"command": [str(script)], "timeout": 0.3})
+    s.daemon.start()
+    s.daemon.until_logged(r"WARNING: a: on_sync was ended after 0\.3 s")
+    pids = [int(pid) for pid in (s.home / "pids").read_text().split()]
+    assert pids
+    until(lambda: not any(procs.look(pid) for pid in pids), 60, "what it had started to be gone")
+    (s.tree / "goes on").write_text("x")
+    s.flush()
+    node = until(lambda: s.node("a") if s.node("a")["hook_failures"] else None, 60, "the count")
+    assert node["state"] in ("ok", "syncing")
+    assert node["hooks"] >= node["hook_failures"]
+
+
+def test_a_hook_that_fails_is_reported_with_its_last_words_once_for_all_repeats(setup: Setup) -> None:
+    s = setup
+    (s.home / "code").write_text("3")
+    s.configure(on_sync=[s.hook])
+    s.daemon.start()
+    s.daemon.until_logged(r"WARNING: a: on_sync ended with exit code 3: last words \\x1b\[31m")
+    (s.tree / "again").write_text("x")
+    until(lambda: s.node("a")["hook_failures"] >= 2, 60, "a second failure")
+    assert s.daemon.stop() == 0
+
+
+def test_a_function_is_run_apart_from_the_worker_and_told_the_same(setup: Setup) -> None:
+    s = setup
+    text = f"""
+def on_sync(told):
+    import json, os, time
+    told = dict(told, pid=os.getpid(), parent=os.getppid())
+    if told["names"]:
+        told["listed"] = [n.decode() for n in open(told["names"], "rb").read().split(b"\\0")[:-1]]
+    with open({str(s.home / "told")!r}, "a") as file:
+        file.write(json.dumps(told) + "\\n")
+    if "fails" in told.get("listed", ()):
+        raise ValueError("this cannot be")
+    while os.path.exists({str(s.home / "wait")!r}):
+        time.sleep(0.01)
+"""
+    s.configure(text)
+    s.daemon.start()
+    full = s.until_told(name="a", full=1)
+    assert full["parent"] == s.daemon.workers()["a"]
+    assert full["count"] == 0
+    (s.tree / "fails").write_text("x")
+    s.daemon.until_logged(r"a: on_sync ended with exit code 1: ValueError: this cannot be")
+    s.flush()
+    s.wait(True)
+    (s.tree / "waits").write_text("x")
+    until(lambda: [one for one in s.told(name="a") if "waits" in one.get("listed", [])], 60, "the call")
+    (s.tree / "beside").write_text("x")
+    s.flush()
+    s.wait(False)
+
+
+def test_after_the_death_of_a_worker_that_may_have_left_one_out_everything_is_told(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync={"command": [s.hook], "timeout": 1000})
+    s.daemon.start()
+    s.until_told(name="a")
+    s.flush()
+    s.wait(True)
+    (s.tree / "one").write_text("x")
+    until(lambda: s.told(name="a", full="0"), 60, "the hook to run")
+    (s.tree / "two").write_text("x")
+    s.flush()
+    before = len(s.told(name="a", full="1"))
+    os.kill(s.daemon.workers()["a"], signal.SIGKILL)
+    s.wait(False)
+    until(
+        lambda: len(s.told(name="a", full="1")) > before,
+        60,
+        "the next worker to tell that anything has changed",
+    )
+
+
+def test_a_reload_has_another_hook_run_and_keeps_workers_whose_hook_is_the_same(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync=[s.hook, "old"])
+    s.daemon.start()
+    s.until_told(name="a")
+    s.flush()
+    before = s.daemon.workers()
+    s.configure(edelay=0.3)
+    s.daemon.hup()
+    s.daemon.until_logged("reloaded: nodes: 0 added, 0 removed, 0 changed")
+    assert s.daemon.workers() == before
+    s.configure(on_sync=[s.hook, "new"])
+    s.daemon.hup()
+    s.daemon.until_logged("reloaded: nodes: 0 added, 0 removed, 2 changed")
+    (s.tree / "after").write_text("x")
+    until(
+        lambda: [one for one in s.told(name="a", words=["new"]) if "after" in one.get("listed", [])], 60, "it"
+    )
+
+
+# on_state --------------------------------------------------------------------------------------------------
+
+
+def test_every_change_of_state_is_told(setup: Setup) -> None:
+    s = setup
+    s.configure(on_state=[s.hook])
+    s.daemon.start()
+    s.until_told(event="state", name="a", state="ok")
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "change").write_text("x")
+    bad = s.until_told(event="state", name="a", state="retrying", before="ok")
+    assert "exit 12" in bad["reason"]
+    assert float(bad["lag"]) >= 0
+    assert float(bad["seconds"]) > 0
+    s.rsync.mend("a")
+    s.until_told(event="state", name="a", state="ok", before="retrying")
+    assert not s.told(name="b", state="retrying")
+
+
+def test_a_node_that_is_behind_for_long_is_told_once_and_when_that_is_over(setup: Setup) -> None:
+    s = setup
+    s.configure(on_state={"command": [s.hook], "after": 1.5})
+    s.daemon.start()
+    s.flush()
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "change").write_text("x")
+    bad = s.until_told(name="a", state="retrying")
+    assert float(bad["seconds"]) >= 1.5
+    tries = s.node("a")["attempts"]
+    until(lambda: s.node("a")["attempts"] >= tries + 5, 60, "more tries")
+    s.rsync.mend("a")
+    s.until_told(name="a", state="ok", before="retrying")
+    assert [one["state"] for one in s.told(name="a")] == ["retrying", "ok"]
+    assert s.told(name="b") == []
+    # For less than that, nobody is told.
+    s.rsync.fault("b", "exit 12")
+    (s.tree / "another").write_text("x")
+    until(lambda: s.node("b")["state"] == "retrying", 60, "b to retry")
+    s.rsync.mend("b")
+    s.flush()
+    assert s.told(name="b") == []
+
+
+def test_a_state_is_told_though_the_worker_was_dead_when_it_came(setup: Setup) -> None:
+    s = setup
+    s.configure(on_state={"command": [s.hook], "states": ["retrying"]})
+    s.daemon.start()
+    s.flush()
+    os.kill(s.daemon.workers()["a"], signal.SIGKILL)
+    bad = s.until_told(name="a", state="retrying")
+    assert "killed by signal 9" in bad["reason"]
+    s.until_told(name="a", state="ok", before="retrying")
+
+
+# Mistakes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/bin/true x", "is a string, which nothing takes apart; write ['/bin/true', 'x']"),
+        (["true"], "is not an absolute path; write '/"),
+        (["/nowhere/at/all"], "is not found"),
+        ([], "is empty"),
+        (7, "is not a list"),
+        ({"timeout": 3}, "has no 'command'"),
+        ({"command": ["/bin/true"], "timeout": 0}, "is out of range"),
+        ({"command": ["/bin/true"], "after": 3}, "is not known"),
+        ({"command": ["/bin/true"], "colour": 3}, "is not known"),
+    ],
+)
+def test_a_hook_that_cannot_be_is_one_clear_line(setup: Setup, value: object, expected: str) -> None:
+    s = setup
+    s.configure(on_sync=value)
+    done = s.fails()
+    assert done.returncode == 78
+    [line] = done.stderr.splitlines()
+    assert "on_sync" in line
+    assert expected in line
+
+
+def test_a_program_that_others_can_write_is_refused(setup: Setup) -> None:
+    s = setup
+    Path(s.hook).chmod(0o777)
+    s.configure(on_state={"command": [s.hook], "states": ["cheerful"]})
+    done = s.fails()
+    assert "'cheerful'" in done.stderr
+    assert "is no state that is told" in done.stderr
+    s.configure(on_state=[s.hook])
+    done = s.fails()
+    assert done.returncode == 78
+    assert f"'{s.hook}': is writable by others; chmod go-w {s.hook}" in done.stderr
+
+
+# The examples ----------------------------------------------------------------------------------------------
+
+
+def test_the_example_that_purges_a_cache(setup: Setup) -> None:
+    purged: list[str] = []
+
+    class Cache(http.server.BaseHTTPRequestHandler):
+        def do_PURGE(self) -> None:
+            purged.append(self.path)
+            self.send_response(404 if self.path.endswith("unknown") else 200)
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Cache)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        s = setup
+        script = s.home / "purge-cache"
+        script.write_text((CONF / "purge-cache").read_text().replace("/usr/bin/env python3", sys.executable))
+        script.chmod(0o755)
+        s.configure(on_sync=[str(script), f"http://127.0.0.1:{server.server_port}/pub"])
+        s.daemon.start()
+        until(lambda: purged.count("/pub/") == 2, 60, "all of it to be purged")
+        (s.tree / "a b?#").write_text("x")
+        (s.tree / "unknown").write_text("x")
+        until(lambda: {"/pub/a%20b%3F%23", "/pub/unknown"} <= set(purged), 60, "the files to be purged")
+        s.flush()
+        assert s.daemon.stop() == 0
+        assert "on_sync" not in s.daemon.log()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_example_that_sends_a_mail(setup: Setup) -> None:
+    s = setup
+    sendmail, mails = s.home / "sendmail", s.home / "mails"
+    sendmail.write_text(f"#!/bin/sh\ncat >> {shlex.quote(str(mails))}\n")
+    sendmail.chmod(0o755)
+    script = s.home / "mail-when-behind"
+    text = (CONF / "mail-when-behind").read_text()
+    assert "${SENDMAIL:-/usr/sbin/sendmail}" in text
+    script.write_text(text.replace("${SENDMAIL:-/usr/sbin/sendmail}", str(sendmail)))
+    script.chmod(0o755)
+    s.configure(on_state={"command": [str(script), "root"], "after": 0.5})
+    s.daemon.start()
+    s.flush()
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "change").write_text("x")
+    until(lambda: ": a is retrying\n" in mails.read_text(), 60, "the mail")
+    s.rsync.mend("a")
+    until(lambda: ": a is ok\n" in mails.read_text(), 60, "the other mail")
+    assert mails.read_text().startswith("To: root\nSubject: inosync on ")
