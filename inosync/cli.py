@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from inosync import __version__
+from inosync import __version__, check
 from inosync import config as configs
 from inosync.config import Config, ConfigError
 from inosync.console import protocol, steer
@@ -43,14 +43,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of inosync 0.2.3."""
+    """The options: those of inosync 0.2.3, and more."""
     made = _Parser(
         prog="inosync",
         usage="%(prog)s [OPTIONS]\n       %(prog)s [-c FILE] -s COMMAND [NODE] [OPTIONS]",
         description="Mirror directories to many remote nodes in near real time, with inotify and rsync.",
         epilog="Signals: HUP reloads the configuration, USR1 reopens the log file, USR2 accepts what "
         "the guard halted, TERM and INT stop. "
-        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration; of -s: 0 done, or "
+        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration, or for -t a node "
+        "that cannot be mirrored to; of -s and --once: 0 done, or "
         "all nodes are level, 1 some are behind, 2 some have an error, 3 not running, 77 not allowed.",
         allow_abbrev=False,
     )
@@ -67,6 +68,17 @@ def parser() -> argparse.ArgumentParser:
         dest="pretend",
         action="store_true",
         help="show each rsync call, as a line for a shell, and make none",
+    )
+    made.add_argument(
+        "-t",
+        dest="test",
+        action="store_true",
+        help="check the configuration, show what it comes to, and try each node with a dry run",
+    )
+    made.add_argument(
+        "--once",
+        action="store_true",
+        help="mirror everything in full, print a summary, and exit (0: all nodes are level)",
     )
     made.add_argument("-v", dest="verbose", action="store_true", help="print debugging information")
     steering = made.add_argument_group(
@@ -126,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return CONFIG
+    if options.test:
+        return _test(config)
     if options.daemon:
         return _detached(lambda ready: _serve(config, options, ready, manager))
     return _serve(config, options, lambda: None, manager)
@@ -138,11 +152,16 @@ def _wrong_usage(options: argparse.Namespace) -> str:
         steering = {"--json": options.json, "--timeout": options.timeout is not None, "--lag": options.lag}
         if node is not None:
             return f"{node!r} is no option, and there is no -s COMMAND before it"
-        return next((f"{name} belongs to -s COMMAND" for name, given in steering.items() if given), "")
+        if wrong := next((f"{name} belongs to -s COMMAND" for name, given in steering.items() if given), ""):
+            return wrong
+        ways = {"-t": options.test, "-d": options.daemon, "-p": options.pretend, "--once": options.once}
+        chosen = [way for way, given in ways.items() if given]
+        together = chosen in ([], ["-d", "-p"])
+        return "" if together or len(chosen) == 1 else f"{' and '.join(chosen)} do not go together"
     if command not in protocol.COMMANDS:
         return protocol.unknown_command(command)
-    if options.daemon or options.pretend:
-        return "-s asks a daemon that runs, and -d and -p start one"
+    if options.daemon or options.pretend or options.test or options.once:
+        return "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not"
     if node is None and command in protocol.NEED_A_NODE:
         return f"-s {command} of which node? Say its name, or {protocol.ALL}"
     if node is not None and command not in protocol.TAKE_A_NODE:
@@ -161,6 +180,19 @@ def _steer(options: argparse.Namespace, path: str) -> int:
         print(f"{doubt}\ninosync: looking in {' and '.join(rundirs)}", file=sys.stderr)
     order = steer.Order(options.command, options.node, options.json, options.timeout, options.lag)
     return steer.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
+
+
+def _test(config: Config) -> int:
+    """Show what the configuration comes to, and try the nodes, as the user who mirrors."""
+    try:
+        check.show_config(config)
+        user = privileges.account(config.ruser) if config.ruser else None
+        if user is not None and user.uid != os.geteuid() and (lacking := become(user)):
+            print(f"warning: {lacking}")
+        return OK if check.try_nodes(config) else CONFIG
+    except (OSError, LookupError) as error:
+        print(f"inosync: {error}", file=sys.stderr)
+        return FAILED
 
 
 def _occupy_standard_streams() -> None:
@@ -217,14 +249,14 @@ def _mirror(
     manager: systemd.Manager,
 ) -> int:
     def log_to(wanted: Config) -> None:
-        logs.use(_handler(wanted, options.daemon), options.verbose)
+        logs.use(_handler(wanted, options.daemon), options.verbose, quiet=options.once and not wanted.logfile)
 
     try:
         shutil.rmtree(spool, ignore_errors=True)  # of an earlier process, which had the lock and was killed
         os.mkdir(spool, 0o700)
         log_to(config)
         pretend = _pretending(options.daemon) if options.pretend else None
-        master = Master(config, spool, log_to, pretend, manager=manager)
+        master = Master(config, spool, log_to, pretend, manager=manager, once=options.once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -238,7 +270,7 @@ def _mirror(
     ready()
     master.run()
     log.info("stopped")
-    return OK
+    return steer.summarised(master.outcome) if options.once else OK
 
 
 def _handler(config: Config, daemon: bool) -> logging.Handler:

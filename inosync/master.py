@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import ForkProcess
+from typing import Any
 
 from inosync import config, worker
 from inosync.chronicle import Chronicle
@@ -27,6 +28,7 @@ from inosync.listener import Listener
 from inosync.lookout import Lookout
 from inosync.messages import Change, Compared, Kind
 from inosync.node import Node
+from inosync.once import Once
 from inosync.overview import Overview
 from inosync.policy import pacing
 from inosync.policy.command import Settings
@@ -56,8 +58,8 @@ TICK = 1.0
 """Seconds between looks at what no event tells."""
 REREAD = 5.0
 """Seconds between two tries to read a configuration whose files of patterns have changed."""
-STOP = 8.0
-"""Seconds after which workers that do not end are killed; they give their rsyncs ``worker.GRACE``."""
+STOP = 3.0
+"""Seconds, beyond those that they give to what they run, after which workers that do not end are killed."""
 LEAVE = 2.0
 """Seconds after which a killed worker is not waited for at the end: one that hangs in the kernel may stay."""
 
@@ -66,7 +68,7 @@ class Master:
     """A configuration at work. OSError if something cannot be watched.
 
     ``log_to`` directs the log as a configuration wants; ``pretend`` takes the lines of calls not made.
-    ``manager`` is who has started us as a service.
+    ``manager`` is who has started us as a service. ``once``: end when everything was mirrored.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Master:
         pretend: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         manager: Manager | None = None,
+        once: bool = False,
     ) -> None:
         self.config = settings
         self._manager = Manager() if manager is None else manager
@@ -135,6 +138,10 @@ class Master:
         self._flushes = Flushes(
             os.path.join(spool, "marks"), self._nodes, self._watcher, self._dispatch, self._hasten, clock
         )
+        self._once: Once | None = None
+        if once:
+            parts = self._watcher, self._flushes, self._overview, self._report
+            self._once = Once(self._nodes, *parts, clock)
         desk = Desk(self, self._nodes, self._report, self._flushes, clock)
         path = protocol.socket_path(settings.rundir, settings.path)
         self._control = Control(path, self._loop, clock, desk.handle)
@@ -150,8 +157,9 @@ class Master:
         """Mirror until SIGTERM or SIGINT."""
         for spec in self.config.nodes:
             self._add_node(spec)
-        self._verification.plan(self.config.rdelete)
-        if self._pretend is None:
+        if self._once is None:
+            self._verification.plan(self.config.rdelete)
+        if self._pretend is None and self._once is None:
             self._listener.serve(self.config.rlisten)
         self._tick()
         while self._stop_by is None or self._waits():
@@ -164,6 +172,11 @@ class Master:
         self._control.close()
         self._manager.close()
 
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """With ``once``, what is told of the nodes at the end."""
+        return {} if self._once is None else self._once.outcome
+
     def _turn(self) -> None:
         self._loop.turn(self._timeout())
         now = self._clock()
@@ -175,6 +188,9 @@ class Master:
         pause = self._timers.run(blocking=False)
         self._timer_due = float("inf") if pause is None else self._clock() + pause
         self._flushes.look()
+        if self._once is not None and self._stop_by is None and self._once.look():
+            hook = self.config.on_sync
+            self.stop("everything was mirrored, once", worker.GRACE if hook is None else hook.timeout)
         self._overview.show()
         if now >= self._control.deadline:
             self._control.tend()
@@ -434,7 +450,7 @@ class Master:
             excluded={number: self._trees.excluded[number] for number in trees},
             timeout=spec.rtimeout,
             retry=self.config.rretry,
-            warm=spec.rwarm and not node.paused,
+            warm=spec.rwarm and not node.paused and self._once is None,
             spool=self._spool,
             places={number: Place(tree.wpath, tree.rpath) for number, tree in places},
             on_sync=self.config.on_sync,
@@ -487,15 +503,17 @@ class Master:
         logs.reopen()
         log.info("log file reopened")
 
-    def stop(self, why: str) -> None:
-        """End: running transfers get a moment, then everything is gone."""
+    def stop(self, why: str, grace: float = worker.GRACE) -> None:
+        """End: what runs gets ``grace`` seconds, then everything is gone."""
         if self._stop_by is not None:
             return
         log.info("%s: stopping", why)
-        self._stop_by = self._clock() + STOP
-        self._manager.stopping(STOP + 2 * LEAVE)
+        if self._once is not None:
+            self._once.conclude()
+        self._stop_by = self._clock() + grace + STOP
+        self._manager.stopping(grace + STOP + 2 * LEAVE)
         for node in self._alive():
-            node.stop(worker.GRACE)
+            node.stop(grace)
         self.at(self._stop_by, lambda: None)
         self._overview.refresh()
 

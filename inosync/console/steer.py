@@ -85,14 +85,25 @@ def _done(order: Order, client: Client) -> int:
 def _status(order: Order, told: dict[str, Any]) -> int:
     if order.as_json:
         print(json.dumps(told, indent=1))
+        sys.stdout.flush()
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        for line in table.lines(told["nodes"], time.time(), width):
-            print(_printable(line))
-        for line in [*table.worries(told["master"]), table.summary(told["master"])]:
-            print(_printable(line))
-    sys.stdout.flush()
+        _print_status(told)
     return verdict(told["nodes"], order.tolerance)
+
+
+def _print_status(told: dict[str, Any]) -> None:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in table.lines(told["nodes"], time.time(), width):
+        print(_printable(line))
+    for line in [*table.worries(told["master"]), table.summary(told["master"])]:
+        print(_printable(line))
+    sys.stdout.flush()
+
+
+def summarised(told: dict[str, Any]) -> int:
+    """Print what has become of the nodes, and return the exit code for that, as of ``status``."""
+    _print_status(told)
+    return verdict(told["nodes"])
 
 
 def verdict(nodes: Sequence[table.Told], tolerance: float = 0.0) -> int:

@@ -200,8 +200,8 @@ def to_file(path: str, as_json: bool = False) -> logging.Handler:
     return handler
 
 
-def use(handler: logging.Handler, verbose: bool) -> None:
-    """Make ``handler`` the only one; ``verbose`` lets debugging lines through."""
+def use(handler: logging.Handler, verbose: bool, quiet: bool = False) -> None:
+    """Make ``handler`` the only one; ``verbose`` lets debugging lines through, ``quiet`` warnings only."""
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -211,7 +211,7 @@ def use(handler: logging.Handler, verbose: bool) -> None:
     logging.raiseExceptions = False
     handler.addFilter(_repeats)
     root.addHandler(handler)
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 def reopen() -> None:

@@ -29,7 +29,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What the layers of the design may import."""
 
 PARTS: Mapping[str, frozenset[str]] = {
-    "cli": frozenset({"handover"}),
+    "cli": frozenset({"check", "handover"}),
     "master": frozenset(
         {
             "chronicle",
@@ -39,6 +39,7 @@ PARTS: Mapping[str, frozenset[str]] = {
             "guard",
             "listener",
             "lookout",
+            "once",
             "overview",
             "report",
             "trees",

@@ -1,0 +1,73 @@
+"""``inosync --once``: when everything has been mirrored, as far as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from inosync.flush import Flushes
+from inosync.node import Node
+from inosync.overview import Overview
+from inosync.policy.lifecycle import Verdict
+from inosync.report import Report
+from inosync.watcher import Watcher
+
+TRIES = 3
+"""Failed tries in a row after which a node is given up."""
+
+
+class Once:
+    """Looks at the nodes, the master's own by name, until each is level or will not be. ``clock``: seconds."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        watcher: Watcher,
+        flushes: Flushes,
+        overview: Overview,
+        report: Report,
+        clock: Callable[[], float],
+    ) -> None:
+        self._nodes, self._watcher, self._flushes = nodes, watcher, flushes
+        self._overview, self._report, self._clock = overview, report, clock
+        self._asked = False
+        self._level: set[str] = set()
+        """The names of nodes that have all that was there when it was asked for."""
+        self.outcome: dict[str, Any] = {}
+        """What is told of the master and the nodes at the end (``Report.all``)."""
+
+    def look(self) -> bool:
+        """Whether there is nothing to be waited for any more."""
+        if not self._asked:
+            if self._watcher.walking or self._watcher.busy:
+                return False
+            self._asked = True
+            for node in self._nodes.values():  # each by itself: one that is never level keeps no other
+                self._flushes.begin(
+                    [node], float("inf"), lambda behind, node=node: self._flushed(node, behind)
+                )
+        if all(self._is_settled(node) for node in self._nodes.values()):
+            self.conclude()
+            return True
+        return False
+
+    def conclude(self) -> None:
+        """Keep what is to be told at the end: workers that are ending say nothing of their nodes."""
+        if not self.outcome:
+            self.outcome = self._report.of(self._nodes.values())
+
+    def _flushed(self, node: Node, behind: object) -> None:
+        if not behind:
+            self._level.add(node.name)
+
+    def _is_settled(self, node: Node) -> bool:
+        if node.name in self._level:
+            return True
+        match self._overview.verdict(node):
+            case Verdict.RETRYING:
+                return max(node.state.attempt, node.state.deaths) >= TRIES
+            case Verdict.HALTED | Verdict.PAUSED:
+                return True
+            case Verdict.DEGRADED:
+                return not self._watcher.walking
+        return False
