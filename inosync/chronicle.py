@@ -51,7 +51,9 @@ class Chronicle:
     def look(self, node: Node, state: Verdict, reason: str, lag: float) -> None:
         """A node is in a state, for a reason, and so many seconds behind."""
         known, now = self._known.get(node), self._clock()
-        if state in _PASSING:
+        # A try to mirror all of it is no better than what made it necessary.
+        trying = state is Verdict.FULL and known is not None and known.state is Verdict.RETRYING
+        if state in _PASSING or trying:
             if known is None:
                 return
             state = known.state

@@ -141,7 +141,7 @@ class Master:
         self._once: Once | None = None
         if once:
             parts = self._watcher, self._flushes, self._overview, self._report
-            self._once = Once(self._nodes, *parts, clock)
+            self._once = Once(self._nodes, *parts)
         desk = Desk(self, self._nodes, self._report, self._flushes, clock)
         path = protocol.socket_path(settings.rundir, settings.path)
         self._control = Control(path, self._loop, clock, desk.handle)

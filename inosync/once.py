@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from inosync.flush import Flushes
@@ -17,7 +18,7 @@ TRIES = 3
 
 
 class Once:
-    """Looks at the nodes, the master's own by name, until each is level or will not be. ``clock``: seconds."""
+    """Looks at the nodes, the master's own by name, until each is level or will not be."""
 
     def __init__(
         self,
@@ -26,10 +27,9 @@ class Once:
         flushes: Flushes,
         overview: Overview,
         report: Report,
-        clock: Callable[[], float],
     ) -> None:
         self._nodes, self._watcher, self._flushes = nodes, watcher, flushes
-        self._overview, self._report, self._clock = overview, report, clock
+        self._overview, self._report = overview, report
         self._asked = False
         self._level: set[str] = set()
         """The names of nodes that have all that was there when it was asked for."""
@@ -43,9 +43,7 @@ class Once:
                 return False
             self._asked = True
             for node in self._nodes.values():  # each by itself: one that is never level keeps no other
-                self._flushes.begin(
-                    [node], float("inf"), lambda behind, node=node: self._flushed(node, behind)
-                )
+                self._flushes.begin([node], float("inf"), partial(self._flushed, node))
         if all(self._is_settled(node) for node in self._nodes.values()):
             self.conclude()
             return True
@@ -56,7 +54,7 @@ class Once:
         if not self.outcome:
             self.outcome = self._report.of(self._nodes.values())
 
-    def _flushed(self, node: Node, behind: object) -> None:
+    def _flushed(self, node: Node, behind: Sequence[Node]) -> None:
         if not behind:
             self._level.add(node.name)
 

@@ -13,6 +13,7 @@ from inosync.dispatch import Dispatcher
 from inosync.guard import Guard
 from inosync.node import Node
 from inosync.overview import Overview
+from inosync.policy import titles
 from inosync.policy.lifecycle import Phase, Verdict
 from inosync.policy.shown import redacted
 from inosync.system import process
@@ -76,7 +77,9 @@ class Report:
         return {key: told[key] for key in ("name", "state", "lag", "pending", "reason")}
 
     def _master(self) -> dict[str, Any]:
-        states = Counter(self._overview.verdict(node) for node in self._nodes.values())
+        found = Counter(self._overview.verdict(node) for node in self._nodes.values())
+        # The good ones first, as in the titles; what is wrong stands in the table.
+        states = {word.value: found[word] for word in reversed(WORST_FIRST) if found[word]}
         unwatched, why = self._watcher.unwatched()
         return {
             "version": __version__,
@@ -84,8 +87,8 @@ class Report:
             "config": self.config,
             "started_at": self._wall(self._started),
             "uptime": round(self._clock() - self._started, 3),
-            "states": {word.value: states[word] for word in WORST_FIRST if states[word]},
-            "summary": self._overview.summary,
+            "states": dict(reversed(states.items())),
+            "summary": titles.summary(states),
             "directories": len(self._watcher),
             "unwatched": unwatched,
             "unwatched_reason": why if unwatched else "",

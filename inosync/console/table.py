@@ -34,7 +34,8 @@ def lines(nodes: Sequence[Told], now: float, width: int = 0) -> list[str]:
 
 def summary(told: Told) -> str:
     """One line on the daemon as a whole."""
-    text = f"{told['summary']}; {told['directories']} directories watched"
+    count = told["directories"]
+    text = f"{told['summary']}; {count} director{'y' if count == 1 else 'ies'} watched"
     if told["unwatched"]:
         text += f", {told['unwatched']} not: {told['unwatched_reason']}"
     text += f"; up {seconds(told['uptime'])}"
