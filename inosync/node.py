@@ -362,7 +362,7 @@ class Node:
     def _warn(self, report: Failed | Unreached) -> None:
         why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
         facts = logs.about(
-            ("try", self.name, why),
+            ("try", self.name, report.reason),
             event="failed",
             node=self.name,
             reason=report.reason,

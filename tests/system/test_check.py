@@ -1,0 +1,274 @@
+"""``-t`` and ``--once``, black-box: what an operator runs before there is a daemon, or instead of one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from support import trees
+from support.daemon import FakeRsync, MakeDaemon
+from support.rsyncd import MakeRsyncd
+from support.sshd import Sshd
+
+ROOT = os.geteuid() == 0
+OK, BEHIND, TROUBLE, USAGE, CONFIG = 0, 1, 2, 64, 78
+
+
+def run(
+    daemon: MakeDaemon,
+    config: Mapping[str, object] | str,
+    *words: str,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """inosync with these options, and what it said."""
+    made = daemon(config)
+    return subprocess.run(
+        [*made.command, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    path = tmp_path / "tree"
+    (path / "sub").mkdir(parents=True)
+    (path / "sub" / "file").write_text("content")
+    return path
+
+
+def found(done: subprocess.CompletedProcess[str], node: str) -> str:
+    """What was found about a node."""
+    [line] = [line for line in done.stdout.splitlines() if line.startswith(f"node {node}: ")]
+    return line
+
+
+# -t --------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_of_every_kind_are_tried_and_nothing_is_changed(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
+) -> None:
+    places = {name: tmp_path / "nodes" / name for name in ("local", "ssh", "module")}
+    for place in places.values():
+        (place / "www").mkdir(parents=True)
+        (place / "www" / "own").write_text("of the node")
+    server = rsyncd({"m": places["module"]})
+    config = {
+        "wpaths": [f"{tree}/"],
+        "rpaths": ["/www"],
+        "rnodes": [
+            {"node": str(places["local"]), "name": "local"},
+            {"node": sshd.node("a", places["ssh"]), "name": "ssh"},
+            {"node": server.url("m").rstrip("/"), "name": "module"},
+            {"node": str(tmp_path / "nodes"), "name": "new"},
+        ],
+        "rexcludes": ["*.tmp"],
+    }
+    before = trees.snapshot(tmp_path / "nodes", content=True)
+    done = run(daemon, config, "-t", env=sshd.env())
+    assert (done.returncode, done.stderr) == (OK, "")
+    for name in ("local", "ssh", "module"):
+        assert "reachable; writable; rsync " in found(done, name)
+    assert "the first mirror makes the directory" in found(done, "new")
+    version = subprocess.run(
+        ["rsync", "--version"], capture_output=True, text=True, check=True
+    ).stdout.split()[2]
+    assert found(done, "ssh").endswith(f"rsync {version}")
+    assert "of protocol 3" in found(done, "module")
+    assert f"tree {tree} -> /www" in done.stdout
+    assert "  --exclude=*.tmp" in done.stdout
+    assert "edelay = 10" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "4 nodes: all can be mirrored to"
+    assert trees.snapshot(tmp_path / "nodes", content=True) == before
+
+
+def test_each_that_fails_says_why(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
+) -> None:
+    server = rsyncd({"m": tmp_path / "m"}, options={"read only": "yes"})
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "good").mkdir()
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["/tree"],
+        "rnodes": [
+            {"node": server.url("m").rstrip("/"), "name": "read only"},
+            {"node": server.url("other").rstrip("/"), "name": "unknown"},
+            {"node": "rsync://127.0.0.1:9/m", "name": "nobody"},
+            {"node": str(tmp_path / "not" / "there"), "name": "lost"},
+            {"node": str(tmp_path / "file"), "name": "file"},
+            {"node": sshd.node("a", tmp_path / "neither" / "there"), "name": "ssh"},
+            {"node": str(tmp_path / "good"), "name": "good"},
+        ],
+    }
+    done = run(daemon, config, "-t", env=sshd.env())
+    assert (done.returncode, done.stderr) == (CONFIG, "")
+    for name, why in {
+        "read only": "read.only",
+        "unknown": "Unknown module 'other'",
+        "nobody": "Connection refused",
+        "lost": "is no directory",
+        "file": "is no directory",
+        "ssh": "does not exist, and cannot be made",
+    }.items():
+        assert "FAILED: " in found(done, name)
+        assert why.replace(".", " ") in found(done, name).replace("-", " ")
+    assert "reachable" in found(done, "good")
+    assert done.stdout.splitlines()[-1] == "7 nodes: NOT all can be mirrored to"
+
+
+def test_a_forced_command_is_not_asked_what_it_does_not_know(
+    tmp_path: Path, tree: Path, own_sshd: Sshd, daemon: MakeDaemon
+) -> None:
+    rrsync = shutil.which("rrsync")
+    if rrsync is None:
+        pytest.skip("rrsync is not installed")
+    (tmp_path / "mirror" / "tree").mkdir(parents=True)
+    keys = own_sshd.home / "authorized_keys"
+    key = " ".join((own_sshd.home / "user_key.pub").read_text().split()[:2])
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["tree"],
+        "rnodes": [{"node": own_sshd.node("a"), "name": "a"}],
+    }
+    for option, code, expected in (
+        ("-wo", OK, "reachable; whether it can be written is not known: no shell there to be asked"),
+        ("-ro", CONFIG, "FAILED: "),
+    ):
+        keys.write_text(f'restrict,command="{rrsync} {option} {tmp_path}/mirror" {key}\n')
+        done = run(daemon, config, "-t", env=own_sshd.env())
+        assert (done.returncode, done.stderr) == (code, ""), done.stdout
+        assert expected in found(done, "a")
+
+
+@pytest.mark.parametrize("path", ['it\'s a $(touch oops) `touch oops` "place";', "plain", "-n", "a b\\c*"])
+def test_a_path_means_itself_to_the_shell_on_the_node(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, sshd: Sshd, path: str
+) -> None:
+    place = tmp_path / "node" / path
+    place.mkdir(parents=True)
+    config = {"wpaths": [f"{tree}/"], "rpaths": [f"/{path}"], "rnodes": [sshd.node("a", tmp_path / "node")]}
+    done = run(daemon, config, "-t", env=sshd.env())
+    assert done.returncode == OK, done.stdout
+    assert "reachable; writable; rsync 3" in done.stdout
+    assert list(tmp_path.rglob("oops")) == []
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can become another user")
+def test_the_nodes_are_tried_as_the_user_who_mirrors(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_mode & 0o5 != 0o5:
+            parent.chmod(parent.stat().st_mode | 0o5)
+    node = tmp_path / "node"
+    (node / "tree").mkdir(parents=True)
+    config = {"wpaths": [str(tree)], "rpaths": ["/tree"], "rnodes": [str(node)], "ruser": "nobody"}
+    done = run(daemon, config, "-t")
+    assert done.returncode == CONFIG
+    assert "tree: cannot be written" in done.stdout
+    shutil.chown(node / "tree", "nobody")
+    done = run(daemon, config, "-t")
+    assert done.returncode == OK, done.stdout
+
+
+def test_a_configuration_with_a_mistake_is_told_and_no_node_is_tried(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon
+) -> None:
+    config = {"wpaths": [str(tree)], "rpaths": ["/x"], "rnodes": [str(tmp_path)], "edelay": -1}
+    done = run(daemon, config, "-t")
+    assert (done.returncode, done.stdout) == (CONFIG, "")
+    assert "edelay: -1: is negative" in done.stderr
+
+
+# --once ----------------------------------------------------------------------------------------------------
+
+
+def test_once_mirrors_everything_and_leaves_nothing_running(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, sshd: Sshd
+) -> None:
+    nodes = [tmp_path / "nodes" / name for name in "ab"]
+    for node in nodes:
+        node.mkdir(parents=True)
+    told = tmp_path / "told"
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\necho $INOSYNC_NAME $INOSYNC_FULL >> '{told}'\n")
+    hook.chmod(0o755)
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["/tree"],
+        "rnodes": [{"node": str(nodes[0]), "name": "a"}, {"node": sshd.node("b", nodes[1]), "name": "b"}],
+        "on_sync": [str(hook)],
+    }
+    done = run(daemon, config, "--once", env=sshd.env())
+    assert (done.returncode, done.stderr) == (OK, "")
+    for node in nodes:
+        assert trees.diff(trees.snapshot(tree, True), trees.snapshot(node / "tree", True)) == []
+    assert done.stdout.splitlines()[-1].startswith("2 nodes: 2 ok; 2 directories watched; up ")
+    assert sorted(told.read_text().splitlines()) == ["a 1", "b 1"]
+
+
+def test_once_gives_up_who_cannot_be_reached_and_the_others_get_all(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon
+) -> None:
+    (tmp_path / "node").mkdir()
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["/tree"],
+        "rnodes": [
+            {"node": "rsync://127.0.0.1:9/m", "name": "dead"},
+            {"node": f"{tmp_path}/node", "name": "good"},
+        ],
+        "rretry": (0.1, 0.2),
+    }
+    done = run(daemon, config, "--once")
+    assert done.returncode == TROUBLE
+    assert "WARNING: dead: failed to connect" in done.stderr
+    rows = done.stdout.splitlines()
+    assert rows[1].startswith("dead  retrying 3")
+    assert rows[2].startswith("good  ok")
+    assert (tmp_path / "node/tree/sub/file").read_text() == "content"
+
+
+def test_once_tells_of_names_that_could_not_be_sent(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
+    (tmp_path / "node").mkdir()
+    rsync = FakeRsync(tmp_path)
+    complaint = f'rsync: [sender] send_files failed to open "{tree}/sub/file": Permission denied (13)'
+    rsync.fault("node", f"echo {shlex.quote(complaint)} >&2; exit 23")
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["/tree"],
+        "rnodes": [{"node": f"{tmp_path}/node", "name": "node"}],
+        "rsync": str(rsync.path),
+    }
+    done = run(daemon, config, "--once")
+    assert done.returncode == TROUBLE
+    assert done.stdout.splitlines()[1].startswith("node  degraded")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-t", "--once"], "-t and --once do not go together"),
+        (["-d", "--once"], "-d and --once do not go together"),
+        (["-p", "-t"], "-t and -p do not go together"),
+        (
+            ["-s", "status", "-t"],
+            "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_one_clear_line(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, words: list[str], expected: str
+) -> None:
+    done = run(daemon, {"wpaths": [str(tree)], "rpaths": ["x"], "rnodes": [str(tmp_path)]}, *words)
+    assert done.returncode == USAGE
+    assert done.stderr == f"inosync: {expected}; try inosync --help\n"
