@@ -118,7 +118,7 @@ def test_each_that_fails_says_why(
         "unknown": "Unknown module 'other'",
         "nobody": "Connection refused",
         "lost": "is no directory",
-        "file": "is no directory",
+        "file": "Not a directory",
         "ssh": "does not exist, and cannot be made",
     }.items():
         assert "FAILED: " in found(done, name)
@@ -242,7 +242,7 @@ def test_once_tells_of_names_that_could_not_be_sent(tmp_path: Path, tree: Path, 
     (tmp_path / "node").mkdir()
     rsync = FakeRsync(tmp_path)
     complaint = f'rsync: [sender] send_files failed to open "{tree}/sub/file": Permission denied (13)'
-    rsync.fault("node", f"echo {shlex.quote(complaint)} >&2; exit 23")
+    rsync.fault("node", f'rsync "$@"; echo {shlex.quote(complaint)} >&2; exit 23')
     config = {
         "wpaths": [str(tree)],
         "rpaths": ["/tree"],
