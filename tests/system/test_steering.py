@@ -180,7 +180,7 @@ def test_the_lag_is_the_truth(running: Office) -> None:
     since = len(running.daemon.log())
     before = time.monotonic()
     (running.tree / "late").write_text("late")
-    running.daemon.until_logged("changed: .*late", since=since)
+    running.daemon.until_logged(r"changed \(.*late", since=since)
     read = time.monotonic()
     until(lambda: running.node("b")["lag"] > 0.5, 60, "some lag")
     for _ in range(20):
