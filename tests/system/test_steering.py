@@ -124,7 +124,7 @@ def test_status_when_all_is_well(running: Office) -> None:
     head, *nodes, last = done.stdout.splitlines()
     assert head.split()[:4] == ["NODE", "STATE", "LAG", "WAITING"]
     assert [line.split()[:2] for line in nodes] == [["a", "ok"], ["b", "ok"], ["c", "ok"]]
-    assert last.startswith("3 nodes: 3 ok; 1 directories watched; up ")
+    assert last.startswith("3 nodes: 3 ok; 1 directory watched; up ")
 
 
 def test_status_for_machines(running: Office) -> None:
