@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Hashable
 from datetime import datetime
+from io import TextIOWrapper
 from typing import Any
 
 SAME = 60.0
@@ -150,17 +151,30 @@ class _Syslog(logging.handlers.SysLogHandler):
 
 
 class _File(logging.handlers.WatchedFileHandler):
-    """A file that may be rotated away, its directory with it: then lines are dropped until it is back."""
+    """A file that may be rotated away, its directory with it; until it is back the old one is used."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:  # from opening it anew, which the handler does not guard
-            self.handleError(record)
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_private)
 
-    def reopen(self) -> None:
+    def reopenIfNeeded(self) -> None:
+        """Open the path anew if another file, or none, is there by now."""
         with contextlib.suppress(OSError):
-            self.reopenIfNeeded()
+            found = os.stat(self.baseFilename)
+            if (found.st_dev, found.st_ino) == (self.dev, self.ino):
+                return
+        try:
+            fresh = self._open()
+        except OSError:  # no directory, or no room: the old file is better than none
+            return
+        old, self.stream = self.stream, fresh
+        self._statstream()
+        if old is not None:
+            with contextlib.suppress(OSError):  # it has lines left, and its disk is full
+                old.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o640)
 
 
 def to_syslog(address: str = "/dev/log", as_json: bool = False) -> logging.Handler:
@@ -194,7 +208,6 @@ def _is_journal() -> bool:
 
 def to_file(path: str, as_json: bool = False) -> logging.Handler:
     """A handler that appends to ``path``, created with mode 0640; OSError if that cannot be done."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640))
     handler = _File(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(_form("%(asctime)s inosync[%(process)d]: %(levelname)s: %(message)s", as_json))
     return handler
@@ -218,4 +231,4 @@ def reopen() -> None:
     """After a log file was rotated away: close it and open its path anew."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _File):
-            handler.reopen()
+            handler.reopenIfNeeded()

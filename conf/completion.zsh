@@ -1,0 +1,35 @@
+#compdef inosync
+# Completion of inosync in zsh: a file _inosync in a directory of fpath. Debian's package has it in place.
+
+_inosync_nodes() {
+    local -a config names
+    [[ -n ${opt_args[-c]} ]] && config=(-c ${(Q)opt_args[-c]})
+    names=(${(f)"$(command inosync $config -s status --json 2>/dev/null </dev/null |
+        sed -n 's/^ *"name": "\(.*\)",*$/\1/p' | sed 's/\\\(["\\]\)/\1/g')"})
+    case ${opt_args[-s]} in
+        (status|top|flush) ;;
+        (resync|verify|pause|resume) names+=(all) ;;
+        (*) return 1 ;;
+    esac
+    compadd -a names
+}
+
+_inosync() {
+    local -A opt_args
+    _arguments -S \
+        '-c[load configuration from FILE]:configuration:_files -g "*.py"' \
+        '-d[daemonize]' \
+        '-p[show each rsync call, and make none]' \
+        '-t[check the configuration, and try each node]' \
+        '--once[mirror everything in full, and exit]' \
+        '-v[print debugging information]' \
+        '-s[ask or steer the daemon that runs]:command:(status top flush resync verify pause resume accept reload reopen stop)' \
+        '--json[print what the daemon says as JSON]' \
+        '--timeout[of flush\: give up after so many seconds]:seconds' \
+        '--lag[of status\: so many seconds behind count as level]:seconds' \
+        '--version[show the version and exit]' \
+        '(-h --help)'{-h,--help}'[show the options and exit]' \
+        '1:node:_inosync_nodes'
+}
+
+_inosync "$@"
