@@ -1,0 +1,124 @@
+"""The Debian package: made by its command, with everything where it belongs, and able to run."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inosync import __version__
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PLACES = (
+    "etc/inosync/",
+    "etc/logrotate.d/inosync",
+    "usr/lib/python3/dist-packages/inosync/",
+    "usr/lib/systemd/system/",
+    "usr/sbin/inosync",
+    "usr/share/bash-completion/completions/inosync",
+    "usr/share/doc/inosync/",
+    "usr/share/man/man5/inosync.conf.5.gz",
+    "usr/share/man/man8/inosync.8.gz",
+    "usr/share/zsh/vendor-completions/_inosync",
+)
+
+pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("deb")
+    for script in ("man.py", "deb.py"):  # what bin/man and bin/deb call
+        words = [home / "man"] if script == "man.py" else [home / "man", home]
+        done = subprocess.run(
+            [sys.executable, CHECKOUT / "bin" / script, *words], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    return home / f"inosync_{__version__}_all.deb"
+
+
+def told(*words: str | Path) -> str:
+    return subprocess.run(["dpkg-deb", *words], capture_output=True, text=True, check=True).stdout
+
+
+def test_it_says_what_setup_cfg_says(package: Path) -> None:
+    read = configparser.ConfigParser()
+    read.read(CHECKOUT / "setup.cfg")
+    assert told("--field", package, "Package").strip() == read["metadata"]["name"]
+    assert told("--field", package, "Version").strip() == __version__
+    assert told("--field", package, "Architecture").strip() == "all"
+    needs = told("--field", package, "Depends")
+    assert needs.startswith(f"python3 (>= {read['options']['python_requires'].lstrip('>= ')}), ")
+    for name in ("pyinotify", "setproctitle", "psutil"):
+        assert name in read["options"]["install_requires"]
+        assert f"python3-{name}" in needs
+    assert "rsync" in needs
+
+
+def test_everything_is_where_it_belongs_and_the_operators_is_left_alone(
+    package: Path, tmp_path: Path
+) -> None:
+    listed = told("--contents", package).splitlines()
+    files = {line.split(None, 5)[5].removeprefix("./") for line in listed if not line.startswith("d")}
+    assert [name for name in files if not name.startswith(PLACES)] == []
+    assert all(line.split()[1] == "root/root" for line in listed)
+    assert [line for line in listed if line[5] == "w" or line[8] == "w"] == []
+    sources = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "inosync").rglob("*.py")}
+    installed = {
+        name.removeprefix("usr/lib/python3/dist-packages/") for name in files if name.endswith(".py")
+    }
+    assert installed - {"usr/share/doc/inosync/examples/default.py"} == sources
+    for conf in ("inosync.service", "inosync@.service"):
+        assert f"usr/lib/systemd/system/{conf}" in files
+    told("--extract", package, tmp_path)
+    assert list((tmp_path / "etc" / "inosync").iterdir()) == [], "a configuration is the operator's"
+    told("--control", package, tmp_path / "DEBIAN")
+    for script in ("postinst", "prerm", "postrm"):
+        done = subprocess.run(
+            ["sh", "-n", tmp_path / "DEBIAN" / script], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    check = subprocess.run(
+        ["md5sum", "--quiet", "-c", tmp_path / "DEBIAN" / "md5sums"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (check.returncode, check.stdout) == (0, "")
+
+
+def test_what_it_installs_runs(package: Path, tmp_path: Path) -> None:
+    told("--extract", package, tmp_path / "root")
+    for name in ("src", "node", "run"):
+        (tmp_path / name).mkdir(mode=0o700)
+    (tmp_path / "src" / "file").write_text("content")
+    config = tmp_path / "conf.py"
+    config.write_text(
+        f"wpaths = [{str(tmp_path / 'src')!r}]\nrpaths = ['/']\nrnodes = [{str(tmp_path / 'node')!r}]\n"
+        f"rundir = {str(tmp_path / 'run')!r}\nrsync = {shutil.which('rsync')!r}\n"
+    )
+    config.chmod(0o600)
+    program = tmp_path / "root" / "usr" / "sbin" / "inosync"
+    library = tmp_path / "root" / "usr" / "lib" / "python3" / "dist-packages"
+    for words, expected in (
+        (["--version"], f"inosync {__version__}"),
+        (["-c", config, "--once"], "1 node: 1 ok"),
+    ):
+        done = subprocess.run(
+            [sys.executable, program, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(library)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+    assert (tmp_path / "node" / "file").read_text() == "content"
