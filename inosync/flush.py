@@ -151,8 +151,8 @@ class Flushes:
         ]
 
     def _hopeless(self, flush: Flush) -> bool:
-        """Whether nodes that lack something will go on doing so until the operator wants otherwise."""
-        return flush.seen and any(node.paused for node in self._behind(flush))
+        """Whether all nodes that lack something will go on doing so until the operator wants otherwise."""
+        return flush.seen and all(node.paused for node in self._behind(flush))
 
     def _end(self, flush: Flush) -> None:
         behind = self._behind(flush)

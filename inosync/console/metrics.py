@@ -59,6 +59,8 @@ _COUNTED_OF_NODE = (
     ("bytes", "bytes", "Bytes sent to the node and received from it, as rsync counts them."),
     ("rsync_starts", "rsyncs", "rsyncs started for the node."),
     ("worker_deaths", "deaths", "Workers of the node that have died."),
+    ("hooks", "hooks", "Hooks that have ended."),
+    ("hook_failures", "hook_failures", "Hooks that have failed or took too long."),
 )
 
 
