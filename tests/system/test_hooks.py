@@ -204,6 +204,40 @@ def test_a_hook_that_hangs_is_ended_with_all_it_has_started_and_reported(setup: 
     assert node["hooks"] >= node["hook_failures"]
 
 
+def test_what_a_hook_leaves_running_is_ended(setup: Setup) -> None:
+    s = setup
+    script = s.home / "leaves"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"file={shlex.quote(str(s.home))}/left-$$\n"
+        'setsid sh -c \'echo $$ > "$0"; exec sleep 1000\' "$file" </dev/null >/dev/null 2>&1 &\n'
+        'while [ ! -s "$file" ]; do sleep 0.01; done\n'
+    )
+    script.chmod(0o755)
+    s.configure(on_sync=[str(script)])
+    s.daemon.start()
+    until(lambda: s.node("a")["hooks"] and s.node("b")["hooks"], 60, "the hooks to have ended")
+    left = [int(path.read_text()) for path in s.home.glob("left-*")]
+    assert len(left) >= 2
+    until(lambda: not any(procs.look(pid) for pid in left), 60, "all of it to be gone")
+    (s.tree / "more").write_text("x")
+    s.flush()
+
+
+def test_a_hook_that_talks_without_an_end_disturbs_nobody(setup: Setup) -> None:
+    s = setup
+    script = s.home / "talks"
+    script.write_text("#!/bin/sh\nyes 'much to say'\n")
+    script.chmod(0o755)
+    s.configure(on_sync={"command": [str(script)], "timeout": 3})
+    s.daemon.start()
+    for number in range(3):
+        (s.tree / f"file {number}").write_text("x")
+        s.flush()
+    s.daemon.until_logged(r"WARNING: a: on_sync was ended after 3 s: much to say\n")
+    assert s.node("a")["rss"] < 500_000_000
+
+
 def test_a_hook_that_fails_is_reported_with_its_last_words_once_for_all_repeats(setup: Setup) -> None:
     s = setup
     (s.home / "code").write_text("3")
