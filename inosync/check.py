@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from inosync.config import Config, NodeSpec, Tree
 from inosync.policy import probe, remote_shell
@@ -105,15 +106,7 @@ def _told(found: Finding) -> Iterator[str]:
 
 
 def _try(config: Config, node: NodeSpec, tree: Tree) -> Finding:
-    settings = Settings(
-        rsync=config.rsync,
-        source=tree.wpath,
-        target=node.target(tree),
-        rules=node.rules(tree),
-        extra=node.extra,
-        rdelete=config.rdelete,
-        rsh=_shell(node),
-    )
+    settings = replace(config.of_rsync(node, tree), rsh=_shell(node))
     asking = probe.can_ask(settings)
     found, was_asked = _run(settings, asking)
     if asking and found.reason and not was_asked:  # by a forced command, perhaps

@@ -51,6 +51,8 @@ class Chronicle:
     def look(self, node: Node, state: Verdict, reason: str, lag: float) -> None:
         """A node is in a state, for a reason, and so many seconds behind."""
         known, now = self._known.get(node), self._clock()
+        if state is Verdict.SYNCING and known is not None and known.state is Verdict.FULL:
+            state = Verdict.OK  # which it was for a moment
         # A try to mirror all of it is no better than what made it necessary.
         trying = state is Verdict.FULL and known is not None and known.state is Verdict.RETRYING
         if state in _PASSING or trying:

@@ -17,7 +17,7 @@ from typing import Any
 from inosync import configfile, settings
 from inosync.patterns import PatternFiles
 from inosync.policy.address import Address
-from inosync.policy.command import MAX_RULES, size
+from inosync.policy.command import MAX_RULES, Settings, size
 from inosync.policy.diff import Diff, Refilter, diff
 from inosync.policy.events import BY_READING, DEFAULT_EVENTS
 from inosync.policy.extra import Parted, deletes, parted
@@ -98,6 +98,17 @@ class Config:
     def guards(self) -> bool:
         """Whether the loss of a whole tree is not mirrored. Where nothing is deleted, nothing is lost."""
         return self.rguard and self.rdelete is not False
+
+    def of_rsync(self, node: NodeSpec, tree: Tree) -> Settings:
+        """What the rsyncs that mirror a tree to a node have in common."""
+        return Settings(
+            rsync=self.rsync,
+            source=tree.wpath,
+            target=node.target(tree),
+            rules=node.rules(tree),
+            extra=node.extra,
+            rdelete=self.rdelete,
+        )
 
     def waits_for(self, tree: Tree) -> bool:
         """Whether a wpath that does not exist is no mistake."""

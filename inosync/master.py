@@ -17,7 +17,7 @@ from typing import Any
 
 from inosync import config, worker
 from inosync.chronicle import Chronicle
-from inosync.config import Config, ConfigError, Mistake, NodeSpec, Tree
+from inosync.config import Config, ConfigError, Mistake, NodeSpec
 from inosync.console import protocol
 from inosync.console.control import Control
 from inosync.desk import Desk
@@ -31,7 +31,6 @@ from inosync.node import Node
 from inosync.once import Once
 from inosync.overview import Overview
 from inosync.policy import pacing
-from inosync.policy.command import Settings
 from inosync.policy.hook import Place
 from inosync.policy.journal import Journal
 from inosync.policy.lifecycle import Phase, Verdict
@@ -440,7 +439,7 @@ class Master:
     def _job(self, node: Node) -> worker.Job:
         spec = node.spec
         places = [(self._trees.numbers[tree.wpath], tree) for tree in filter(spec.gets, self.config.trees)]
-        trees = {number: _settings(self.config, spec, tree) for number, tree in places}
+        trees = {number: self.config.of_rsync(spec, tree) for number, tree in places}
         return worker.Job(
             name=spec.name,
             node=spec.node,
@@ -664,14 +663,3 @@ class Master:
 def _rounds(settings: Config) -> float:
     """Seconds between two looks at what cannot be watched."""
     return max(6 * settings.edelay, 1.0)
-
-
-def _settings(settings: Config, spec: NodeSpec, tree: Tree) -> Settings:
-    return Settings(
-        rsync=settings.rsync,
-        source=tree.wpath,
-        target=spec.target(tree),
-        rules=spec.rules(tree),
-        extra=spec.extra,
-        rdelete=settings.rdelete,
-    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from typing import Protocol, cast
 
+from inosync import told
 from inosync.config import NodeSpec
 from inosync.messages import (
     Again,
@@ -47,7 +48,6 @@ from inosync.messages import (
 from inosync.policy import backoff, lifecycle
 from inosync.policy.lifecycle import Action, Phase, State, Verdict
 from inosync.policy.view import NOTHING, View
-from inosync.system import log as logs
 from inosync.system import process, spool
 from inosync.system.queue import End, QueueError, QueueFull
 from inosync.tally import Tally
@@ -57,8 +57,6 @@ log = logging.getLogger(__name__)
 MAX_DUE = 10_000
 """Names that may be due to a node apart from the journal; more of a tree, and the tree itself is."""
 
-MAX_TOLD = 100
-"""Names of one batch that are told to who wants to know it all."""
 LATE = 10.0
 """Seconds after a batch until all of it is looked at once more, if a try of it was cut off. Whoever received
 that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
@@ -277,9 +275,7 @@ class Node:
             self.tally.hook_failures += 1
             # One that is told to end with its worker may have been cut off.
             self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING
-            same = ("hook", self.name, report.kind, report.reason)
-            facts = logs.about(same, event="hook", node=self.name, hook=report.kind, reason=report.reason)
-            log.warning("%s: %s %s", self.name, report.kind, report.reason, extra=facts)
+            told.hook_failed(self.name, report)
         if report.kind == "on_state":
             self._telling = None
             self._tell_next()
@@ -322,7 +318,7 @@ class Node:
                 self.step(lifecycle.Progressed(report.percent))
             case Failed():
                 self._count(report)
-                self._warn(report)
+                told.tried(self.name, report)
                 self.step(lifecycle.TryFailed(report.attempt, report.reason, now + report.retry_in))
                 self._work.at(now + report.retry_in, self.wake)
                 self._work.failed(self)
@@ -331,7 +327,7 @@ class Node:
                 self._work.again(self)
             case Unreached() if self.batch is None:
                 self._count(report)
-                self._warn(report)
+                told.tried(self.name, report)
                 self.step(lifecycle.Missed(report.attempt, report.reason, now + report.retry_in))
                 self._work.failed(self)
             case Reached():
@@ -358,20 +354,6 @@ class Node:
         self.tally.rsyncs += report.rsyncs
         if not isinstance(report, Done) or report.code:
             self.tally.failures[str(report.code)] += 1
-
-    def _warn(self, report: Failed | Unreached) -> None:
-        why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
-        facts = logs.about(
-            ("try", self.name, report.reason),
-            event="failed",
-            node=self.name,
-            reason=report.reason,
-            code=report.code,
-            attempt=report.attempt,
-            retry_in=round(report.retry_in, 3),
-        )
-        text = "%s: %s; try %d in %.1f s"
-        log.warning(text, self.name, why, report.attempt + 1, report.retry_in, extra=facts)
 
     def tell(self, note: Note) -> None:
         """Let the title of a worker that runs nothing say what the master knows."""
@@ -496,7 +478,9 @@ class Node:
             self._look_again(batch, now + LATE)
         self._add_up(batch, done, now)
         self._bound_due(now)
-        self._tell(batch, done)
+        told.done(self.name, batch, done)
+        if log.isEnabledFor(logging.DEBUG):
+            told.paths(self.name, self._unpack(batch.payload, batch.file))
         self._work.finished(self, batch.file)
         for tree in held:
             self._work.held(self, tree)
@@ -559,40 +543,6 @@ class Node:
             trees = {change.tree for change in self.due}
             attempt = min(1, max(due.attempt for due in self.due.values()))
             self.due = {Change(tree, b"", Kind.TREE): Due(attempt, at, since) for tree in trees}
-
-    def _tell(self, batch: Batch, done: Done) -> None:
-        what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
-        facts = logs.about(
-            event="batch",
-            node=self.name,
-            full=batch.full,
-            paths=batch.count,
-            bytes=done.bytes,
-            seconds=round(done.seconds, 3),
-            code=done.code,
-            reason=done.reason,
-            held=bool(done.held),
-        )
-        took = f"{done.seconds:.2f} s, {done.bytes} bytes"
-        if done.held:
-            why = "a directory was not what it had to be"
-            log.info("%s: %s held back: %s", self.name, what, why, extra=facts)
-        elif done.pretended:
-            log.info("%s: %s pretended", self.name, what, extra=facts)
-        elif done.reason:
-            log.warning("%s: %s in %s, but: %s", self.name, what, took, done.reason, extra=facts)
-        else:
-            log.info("%s: %s in %s", self.name, what, took, extra=facts)
-        if log.isEnabledFor(logging.DEBUG):
-            self._tell_paths(batch)
-
-    def _tell_paths(self, batch: Batch) -> None:
-        """Which they were, for who wants to know it all. Of many the first: the line would have no end."""
-        found = self._unpack(batch.payload, batch.file)
-        changes = sorted(found, key=lambda change: (change.tree, change.path))
-        shown = [os.fsdecode(change.wire) if change.kind < Kind.TREE else "all" for change in changes]
-        more = f" and {len(shown) - MAX_TOLD} more" if len(shown) > MAX_TOLD else ""
-        log.debug("%s: sent: %s%s", self.name, ", ".join(shown[:MAX_TOLD]), more)
 
     def ready_due(self, now: float) -> list[Change]:
         """What of ``due`` is to be tried by now."""

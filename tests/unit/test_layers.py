@@ -77,7 +77,7 @@ PARTS: Mapping[str, frozenset[str]] = {
             "transfer",
         }
     ),
-    "node": frozenset({"tally"}),
+    "node": frozenset({"tally", "told"}),
     "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
 }
 """Modules that one layer has put out into files of their own. They belong to it: they may import what it

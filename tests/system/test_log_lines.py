@@ -1,0 +1,160 @@
+"""What stands in the log of a running daemon, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, FakeRsync, MakeDaemon
+from support.wait import until
+
+from inosync.console.client import ask
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.05, 0.1)}
+
+
+@dataclass
+class Setup:
+    """A daemon with two local nodes, not started."""
+
+    home: Path
+    make: MakeDaemon
+    rsync: FakeRsync
+    settings: dict[str, object] = field(default_factory=dict)
+    made: Daemon | None = None
+
+    @property
+    def tree(self) -> Path:
+        return self.home / "tree"
+
+    @property
+    def daemon(self) -> Daemon:
+        assert self.made is not None
+        return self.made
+
+    def config(self, **settings: object) -> dict[str, object]:
+        self.settings.update(settings)
+        return {
+            "wpaths": [str(self.tree)],
+            "rpaths": ["tree"],
+            "rnodes": [{"node": f"{self.home}/nodes/{node}/", "name": node} for node in "ab"],
+            "rsync": str(self.rsync.path),
+            "rwarm": False,
+            **FAST,
+            **self.settings,
+        }
+
+    def start(self, *words: str, **settings: object) -> None:
+        for node in "ab":
+            (self.home / "nodes" / node).mkdir(parents=True, exist_ok=True)
+        self.made = self.make(self.config(**settings), words)
+        self.daemon.start()
+        self.flush()
+
+    def ask(self, command: str, **more: object) -> dict[str, Any]:
+        return ask(str(self.daemon.rundir / "default.sock"), {"command": command, **more}, 90)
+
+    def flush(self, node: str | None = None) -> None:
+        assert self.ask("flush", node=node, timeout=60)["behind"] == []
+
+    def until_tries(self, node: str, count: int) -> None:
+        until(lambda: self.ask("status", node=node)["nodes"][0]["attempts"] >= count, 60, f"{count} tries")
+
+    def objects(self, **wanted: object) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.daemon.log().splitlines()]
+        return [line for line in lines if all(line.get(key) == value for key, value in wanted.items())]
+
+
+@pytest.fixture
+def setup(tmp_path: Path, daemon: MakeDaemon) -> Setup:
+    (tmp_path / "tree").mkdir()
+    return Setup(tmp_path, daemon, FakeRsync(tmp_path))
+
+
+def test_one_line_for_each_batch_and_node_and_for_each_change_of_state(setup: Setup) -> None:
+    s = setup
+    s.start()
+    since = len(s.daemon.log())
+    (s.tree / "file").write_text("x" * 1000)
+    s.flush()
+    for node in "ab":
+        found = s.daemon.until_logged(rf"INFO: {node}: \d paths? in \d+\.\d\d s, (\d+) bytes$", since=since)
+        assert int(found[1]) > 1000
+    counts = [node["batches"] for node in s.ask("status")["nodes"]]
+    for node in "ab":
+        s.daemon.until_logged(rf"INFO: {node}: is ok")
+    log = s.daemon.log()
+    assert len(re.findall(r"INFO: [ab]: (?:\d paths?|full mirror) in ", log)) == sum(counts)
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "more").write_text("x")
+    s.daemon.until_logged(r"WARNING: a: is retrying after ok for \d+\.\d s: .*exit 12")
+    s.until_tries("a", 8)
+    s.rsync.mend("a")
+    s.flush()
+    s.daemon.until_logged(r"INFO: a: is ok after retrying for \d+\.\d s$")
+    log = s.daemon.log()
+    assert len(re.findall(r": a: is retrying", log)) == 1
+    # The same failure is told once in a minute.
+    assert len(re.findall(r"WARNING: a: .*; try \d+ in", log)) == 1
+    assert not re.search(r": b: is (retrying|lagging)", log)
+    assert "changed (" not in log
+
+
+def test_who_wants_to_know_it_all_gets_paths_and_every_try(setup: Setup) -> None:
+    s = setup
+    s.start("-v")
+    name = os.fsdecode(b"new\nline \xff")
+    (s.tree / name).write_text("x")
+    s.flush()
+    s.daemon.until_logged(rf"DEBUG: changed \(name\): {re.escape(str(s.tree))}/new\\x0aline \\xff$")
+    s.daemon.until_logged(r"DEBUG: a: sent: .*new\\x0aline \\xff")
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "more").write_text("x")
+    s.until_tries("a", 4)
+    assert len(re.findall(r"WARNING: a: .*; try \d+ in", s.daemon.log())) >= 3
+
+
+def test_as_json_every_line_is_an_object_with_the_facts_apart(setup: Setup) -> None:
+    s = setup
+    s.start("-v", logformat="json", on_sync=["/bin/false"])
+    name = os.fsdecode(b"new\nline \xff")
+    (s.tree / name).write_text("x" * 1000)
+    s.flush()
+    s.rsync.fault("a", "exit 12")
+    (s.tree / "more").write_text("x")
+    s.until_tries("a", 3)
+    s.rsync.mend("a")
+    s.flush()
+    until(lambda: s.objects(event="state", node="a", state="ok", before="retrying"), 60, "the line")
+    until(lambda: s.objects(event="hook", node="a"), 60, "the hook's line")
+    assert s.objects(event="hook", node="a")[0]["reason"] == "ended with exit code 1"
+    failed = s.objects(event="failed", node="a")[0]
+    assert (failed["code"], failed["attempt"], failed["level"]) == (12, 1, "warning")
+    assert "exit 12" in failed["reason"]
+    assert failed["retry_in"] > 0
+    batches = s.objects(event="batch", node="b")
+    assert len(batches) == s.ask("status", node="b")["nodes"][0]["batches"]
+    assert batches[0]["full"] is True
+    assert sum(line["bytes"] for line in batches) > 1000
+    every = s.objects()
+    assert all({"time", "level", "pid", "message"} <= set(line) for line in every)
+    assert any("new\\x0aline \\xff" in line["message"] for line in every)
+
+
+def test_another_format_takes_effect_at_a_reload(setup: Setup) -> None:
+    s = setup
+    s.start()
+    s.daemon.configure(s.config(logformat="json"))
+    assert s.ask("reload") == {}
+    (s.tree / "file").write_text("x")
+    s.flush()
+    s.daemon.until_logged(r'^\{.*"event": "batch".*\}$')
+    s.daemon.configure(s.config(logformat="xml"))
+    answer = s.daemon.log()
+    s.daemon.hup()
+    s.daemon.until_logged(r"logformat: 'xml': is not known; write 'text' or 'json'", since=len(answer))
