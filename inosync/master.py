@@ -379,6 +379,7 @@ class Master:
         """A node's worker waits for its next try."""
         self._dispatch.rest(node)
         node.tell(self._overview.note(node))
+        self._overview.look(node)
         self._overview.refresh()
 
     def again(self, node: Node) -> None:
@@ -411,6 +412,8 @@ class Master:
             self._loop.drop(node.process.sentinel)
             self._loop.drop(node.queue)
             spool.sweep(self._spool, node.process.pid or 0)
+        if self._nodes.get(node.name) is node:
+            self._overview.look(node)
         self._overview.refresh()
 
     def ended(self, node: Node) -> None:

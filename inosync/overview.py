@@ -67,9 +67,8 @@ class Overview:
         self.due = None
         verdicts: Counter[str] = Counter()
         for node in self._nodes.values():
-            verdict = self.verdict(node)
+            verdict = self.look(node)
             verdicts[verdict] += 1
-            self.told(node, verdict, self.reason(node, verdict))
             if node.wants_to_know(verdict, self.why(node, verdict), self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
@@ -82,6 +81,12 @@ class Overview:
             process.set_title(title)
         took = self._clock() - now
         self._next = now + max(SHOW, _COST * took)
+
+    def look(self, node: Node) -> Verdict:
+        """What a node is worth, which is told; to be called where that may be so for a moment only."""
+        verdict = self.verdict(node)
+        self.told(node, verdict, self.reason(node, verdict))
+        return verdict
 
     def verdict(self, node: Node) -> Verdict:
         """The one word for a node, as of now."""

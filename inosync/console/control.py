@@ -237,16 +237,20 @@ def _listening(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
             raise FileExistsError(errno.EEXIST, "is there, and is no socket: remove it", path)
-        os.unlink(path)
+    # Under another name at first: whoever sees it can connect to it.
+    hidden = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(hidden)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        with protocol.address(path) as name:
+        with protocol.address(hidden) as name:
             before = os.umask(0o177)
             try:
                 made.bind(name)
             finally:
                 os.umask(before)
         made.listen(_BACKLOG)
+        os.rename(hidden, path)
     except OSError:
         made.close()
         raise
