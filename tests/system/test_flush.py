@@ -105,7 +105,8 @@ class Fire:
             self.files[name] = self.files.pop(some)
 
     def _remove(self, _name: str) -> None:
-        if some := self._some():
+        # An empty tree is a matter of the guard's.
+        if len(self.files) > 2 and (some := self._some()):
             (self.tree / some).unlink()
             del self.files[some]
 
