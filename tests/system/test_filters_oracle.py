@@ -3,7 +3,7 @@
 Rules are drawn as the words of ``extra`` that they may stand in. rsync reads these, or what is made of them
 for its command line; we read them as a configuration does.
 
-INOSYNC_FILTER_CASES is the number of rule lists tried, 5,000 if it is not set; each run has others. What
+INOSYNC_FILTER_CASES is the number of rule lists tried, 3,000 if it is not set; each run has others. What
 differs is printed by Hypothesis as the falsifying example, with the blob that repeats it.
 """
 
@@ -31,7 +31,7 @@ from inosync.policy.mistakes import Invalid
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 
-CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "5000"))
+CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "3000"))
 PARTS = 4
 """Tests that share the cases: they may run side by side."""
 BATCH = 8
