@@ -35,7 +35,11 @@ def settle(world: World, names: Iterable[str]) -> None:
             continue
         if world.busy & {f"server of {name}", f"transfer of {name}"}:
             end_orphans(server)  # they do not end by themselves
-        until(partial(_has_no_orphans, server), 60, f"what was received on {name} to be through")
+        try:
+            until(partial(_has_no_orphans, server), 60, f"what was received on {name} to be through")
+        except AssertionError as error:
+            left = [f"{process.pid} {procs.title(process.pid)}" for process in _orphans(server)]
+            raise AssertionError(f"{error}; there is {', '.join(left)}") from None
 
 
 def end_orphans(server: Server) -> int:
