@@ -19,7 +19,8 @@ import pytest
 from support import procs, trees
 from support.churn import Churn
 from support.daemon import Daemon, FakeRsync, MakeDaemon
-from support.rsyncd import MakeRsyncd
+from support.procs import Process
+from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
 
@@ -618,7 +619,7 @@ def test_what_a_receiver_still_does_when_its_sender_has_ended_does_not_stay(
     s.daemon.start()
     s.until_ok()
     # The one that waits for names: what it is sent reaches no farther than its socket.
-    [late] = until(server.connections, 60, "an rsync that waits")
+    late = until(lambda: waiting(s, server), 60, "an rsync that waits")
     until(lambda: unread(server.port) == 0, 60, "it to have read all so far")
     stop(late.pid)
     (s.tree / "dir").mkdir()
@@ -634,6 +635,15 @@ def test_what_a_receiver_still_does_when_its_sender_has_ended_does_not_stay(
     until((s.copy("remote") / "dir").exists, 60, "it to do what was right once")
     until(lambda: not (s.copy("remote") / "dir").exists(), 60, "that to be undone")
     s.until_ok()
+
+
+def waiting(s: Setup, server: Rsyncd) -> Process | None:
+    """The side of the node of the rsync that waits; that of the full mirror may not be gone yet."""
+    ours = [found for pid in s.daemon.rsyncs("remote") if (found := procs.look(pid)) is not None]
+    theirs = server.connections()
+    if len(ours) == len(theirs) == 1 and theirs[0].start >= ours[0].start:
+        return theirs[0]
+    return None
 
 
 def unread(port: int) -> int:
