@@ -105,6 +105,11 @@ class Dispatcher:
         """Since when a node lags, by the clock; None if it does not."""
         return node.oldest(self._oldest(node))
 
+    def lag(self, node: Node) -> float:
+        """How many seconds a node lags; 0 if it does not."""
+        oldest = self.oldest(node)
+        return 0.0 if oldest is None else max(self.clock() - oldest, 0.0)
+
     def _oldest(self, node: Node) -> float | None:
         """When the oldest change in the journal was recorded that a node has not confirmed."""
         return self.journal.oldest_since(node.cursor) if node.view.everything else self._behind(node)[1]

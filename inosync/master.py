@@ -139,7 +139,7 @@ class Master:
         )
         self._once: Once | None = None
         if once:
-            parts = self._watcher, self._flushes, self._overview, self._report
+            parts = self._watcher, self._dispatch, self._flushes, self._overview, self._report
             self._once = Once(self._nodes, *parts)
         desk = Desk(self, self._nodes, self._report, self._flushes, clock)
         path = protocol.socket_path(settings.rundir, settings.path)
@@ -455,16 +455,14 @@ class Master:
             warm=spec.rwarm and not node.paused and self._once is None,
             spool=self._spool,
             places={number: Place(tree.wpath, tree.rpath) for number, tree in places},
-            on_sync=self.config.on_sync,
+            on_sync=self.config.on_sync if self._pretend is None else None,
             on_state=self.config.on_state,
             hooks_lost=node.hooks_lost,
             pretend=self._pretend,
         )
 
     def _note_state(self, node: Node, verdict: Verdict, reason: str) -> None:
-        oldest = self._dispatch.oldest(node)
-        lag = 0.0 if oldest is None else max(self._clock() - oldest, 0.0)
-        self._chronicle.look(node, verdict, reason, lag)
+        self._chronicle.look(node, verdict, reason, self._dispatch.lag(node))
 
     # Trees and nodes ---------------------------------------------------------------------------------
 

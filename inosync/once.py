@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from inosync.dispatch import Dispatcher
 from inosync.flush import Flushes
 from inosync.node import Node
 from inosync.overview import Overview
@@ -24,11 +25,12 @@ class Once:
         self,
         nodes: Mapping[str, Node],
         watcher: Watcher,
+        dispatch: Dispatcher,
         flushes: Flushes,
         overview: Overview,
         report: Report,
     ) -> None:
-        self._nodes, self._watcher, self._flushes = nodes, watcher, flushes
+        self._nodes, self._watcher, self._dispatch, self._flushes = nodes, watcher, dispatch, flushes
         self._overview, self._report = overview, report
         self._asked = False
         self._level: set[str] = set()
@@ -67,5 +69,6 @@ class Once:
             case Verdict.HALTED | Verdict.PAUSED:
                 return True
             case Verdict.DEGRADED:
-                return not self._watcher.walking
+                # What it was complained of has been tried; what has not may be another tree.
+                return not self._watcher.walking and self._dispatch.oldest(node) is None
         return False

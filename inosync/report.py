@@ -103,7 +103,6 @@ class Report:
 
     def _node(self, node: Node) -> dict[str, Any]:
         verdict, state, tally = self._overview.verdict(node), node.state, node.tally
-        oldest = self._dispatch.oldest(node)
         failing = verdict is Verdict.RETRYING
         waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake < float("inf")
         pid = node.process.pid if node.process is not None else None
@@ -111,7 +110,7 @@ class Report:
             "node": redacted(node.spec.node),
             "name": node.name,
             "state": verdict.value,
-            "lag": 0.0 if oldest is None else round(max(self._clock() - oldest, 0.0), 3),
+            "lag": round(self._dispatch.lag(node), 3),
             "pending": self._dispatch.pending(node),
             "reason": self._overview.reason(node, verdict),
             "retry_at": self._wall(state.wake) if failing and waits else None,

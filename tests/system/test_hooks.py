@@ -301,6 +301,23 @@ def test_after_the_death_of_a_worker_that_may_have_left_one_out_everything_is_to
     )
 
 
+def test_where_calls_are_only_shown_no_hook_is_run_whatever_dies(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync=[s.hook], on_state=[s.hook])
+    s.daemon.args = ("-p",)
+    s.daemon.start()
+    s.flush()
+    before = s.daemon.workers()["a"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: s.daemon.workers().get("a", before) != before, 60, "another worker")
+    for name in ("one", "two"):
+        (s.tree / name).write_text("x")
+        s.flush()
+    until(lambda: s.node("a")["state"] == "ok", 60, "it to be idle")
+    assert s.daemon.stop() == 0
+    assert s.told() == []
+
+
 def test_a_reload_has_another_hook_run_and_keeps_workers_whose_hook_is_the_same(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook, "old"])
