@@ -51,23 +51,18 @@ class Chronicle:
     def look(self, node: Node, state: Verdict, reason: str, lag: float) -> None:
         """A node is in a state, for a reason, and so many seconds behind."""
         known, now = self._known.get(node), self._clock()
-        if state is Verdict.SYNCING and known is not None and known.state is Verdict.FULL:
-            state = Verdict.OK  # which it was for a moment
-        # A try to mirror all of it is no better than what made it necessary.
-        trying = state is Verdict.FULL and known is not None and known.state is Verdict.RETRYING
-        if state in _PASSING or trying:
-            if known is None:
-                return
-            state = known.state
+        worth = _worth(None if known is None else known.state, state)
+        if worth is None:
+            return
         if known is None:
-            known = self._known[node] = _Known(state, now)
-            self._log(node, None, state, 0.0, reason, lag)
-        elif state is not known.state:
-            self._log(node, known.state, state, now - known.since, reason, lag)
+            known = self._known[node] = _Known(worth, now)
+            self._log(node, None, worth, 0.0, reason, lag)
+        elif worth is not known.state:
+            self._log(node, known.state, worth, now - known.since, reason, lag)
         if self.hook is not None:
-            self._tell(node, known, self.hook, Stated(state, "", 0.0, reason[:500], lag))
-        if state is not known.state:
-            known.state, known.since = state, now
+            self._tell(node, known, self.hook, worth, reason, lag)
+        if worth is not known.state:
+            known.state, known.since = worth, now
 
     @property
     def due(self) -> float:
@@ -77,14 +72,14 @@ class Chronicle:
         alarms = [known.alarm for known in self._known.values()]
         return min((alarm.due(one, self.hook) for one in alarms), default=float("inf"))
 
-    def _tell(self, node: Node, known: _Known, hook: Hook, order: Stated) -> None:
-        before = known.alarm
-        known.alarm, tells = alarm.step(before, hook, Verdict(order.state), self._clock())
+    def _tell(self, node: Node, known: _Known, hook: Hook, state: Verdict, reason: str, lag: float) -> None:
+        before, now = known.alarm, self._clock()
+        known.alarm, tells = alarm.step(before, hook, state, now)
         if tells:
             told = "" if before.told is None else before.told.value
             began = before.since if before.since is not None else known.alarm.since
-            seconds = self._clock() - (known.since if began is None else began)
-            node.tell_hook(Stated(order.state, told, seconds, order.reason, order.lag))
+            seconds = now - (known.since if began is None else began)
+            node.tell_hook(Stated(state, told, seconds, reason[:500], lag))
 
     def _log(
         self, node: Node, before: Verdict | None, state: Verdict, seconds: float, reason: str, lag: float
@@ -102,3 +97,13 @@ class Chronicle:
         )
         level = _LEVELS.get(state, logging.WARNING)
         log.log(level, "%s: is %s%s%s", node.name, state, since, why, extra=facts)
+
+
+def _worth(before: Verdict | None, state: Verdict) -> Verdict | None:
+    """What a state says of a node that was worth ``before``; None: nothing yet."""
+    if state is Verdict.SYNCING and before is Verdict.FULL:
+        return Verdict.OK  # which it was for a moment
+    # A try to mirror all of it is no better than what made it necessary.
+    if state in _PASSING or (state is Verdict.FULL and before is Verdict.RETRYING):
+        return before
+    return state

@@ -67,9 +67,9 @@ class Overview:
         self.due = None
         verdicts: Counter[str] = Counter()
         for node in self._nodes.values():
-            verdict = self.look(node)
+            verdict, why = self.look(node)
             verdicts[verdict] += 1
-            if node.wants_to_know(verdict, self.why(node, verdict), self._dispatch.pending):
+            if node.wants_to_know(verdict, why, self._dispatch.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
         self.summary = titles.summary(ordered)
@@ -82,11 +82,12 @@ class Overview:
         took = self._clock() - now
         self._next = now + max(SHOW, _COST * took)
 
-    def look(self, node: Node) -> Verdict:
-        """What a node is worth, which is told; to be called where that may be so for a moment only."""
+    def look(self, node: Node) -> tuple[Verdict, str]:
+        """What a node is worth, and ``why``, which is told; to be called where that may be so for moments."""
         verdict = self.verdict(node)
-        self.told(node, verdict, self.reason(node, verdict))
-        return verdict
+        why = self.why(node, verdict)
+        self.told(node, verdict, why or _of_its_own(node, verdict))
+        return verdict, why
 
     def verdict(self, node: Node) -> Verdict:
         """The one word for a node, as of now."""
@@ -140,9 +141,14 @@ class Overview:
 
     def reason(self, node: Node, verdict: Verdict) -> str:
         """Why a node is worth that, as far as anybody knows; empty if there is nothing to say."""
-        return node.state.reason if verdict is Verdict.RETRYING else self.why(node, verdict)
+        return self.why(node, verdict) or _of_its_own(node, verdict)
 
     def unwatched(self, node: Node) -> str:
         """What of a node's trees is not watched, and why; empty if all is."""
         count, why = self._watcher.unwatched(node.trees)
         return f"{count} director{'y' if count == 1 else 'ies'} not watched: {why}" if count else ""
+
+
+def _of_its_own(node: Node, verdict: Verdict) -> str:
+    """Why a node is worth that, as its worker has reported, or as that has ended."""
+    return node.state.reason if verdict is Verdict.RETRYING else ""

@@ -116,6 +116,9 @@ class Task:
     def _note_arrived(self, outcome: Outcome) -> None:
         if outcome.instead:
             return
+        if not outcome.due:  # nearly always: nothing is copied
+            self.arrived.append(self.part)
+            return
         lacking = {name for part in outcome.due for name in part.names}
         names = tuple(name for name in self.part.names if name not in lacking)
         none = any(part.full for part in outcome.due)

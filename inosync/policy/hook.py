@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inosync.policy import checks
@@ -70,7 +70,7 @@ def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:
         states=frozenset(items.get("states", ())),
     )
     if made.after and not made.states:
-        return Hook(made.command, made.call, made.timeout, made.after, BEHIND)
+        return replace(made, states=BEHIND)
     return made
 
 

@@ -22,6 +22,7 @@ from typing import Any
 SAME = 60.0
 """Seconds in which a line that says the same once more is only counted."""
 _MANY = 1_000
+"""Such lines that are remembered."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """Those of syslog(3), as sd-daemon(3) wants them before a line."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -65,8 +66,9 @@ class Repeats(logging.Filter):
         if now - at < SAME:
             self._told[same] = at, held + 1
             return False
+        self._told.pop(same, None)  # so that the one that was told longest ago stands first
         if len(self._told) >= _MANY:
-            self._told = {key: value for key, value in self._told.items() if now - value[0] < SAME}
+            del self._told[next(iter(self._told))]
         self._told[same] = now, 0
         record.__dict__["repeated"] = held
         return True
