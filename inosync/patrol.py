@@ -42,8 +42,8 @@ class Patrol:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to look at."""
-        return not self._beat and self._visit is None
+        """Whether ``step`` has nothing to do: a round ends in the step after its last visit."""
+        return not self._beat and self._began is None and self._visit is None
 
     def deadline(self) -> float:
         """When the next round begins; never if there is nothing to be looked at, or one is on its way."""

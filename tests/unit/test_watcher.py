@@ -1194,6 +1194,31 @@ def test_watched_directories_that_change_places_where_nobody_watches_are_walked(
     assert_seen_at(field, "top/a/deep/f")
 
 
+@pytest.mark.parametrize("overflows", [False, True])
+def test_round_follows_round_however_small_the_slices_of_time_are(
+    field: Field, monkeypatch: pytest.MonkeyPatch, overflows: bool
+) -> None:
+    # Each slice ends after one step: the last visit of a round is the last step of a slice, too.
+    def work() -> None:
+        while not field.watcher.idle:
+            field.watcher.work(0.0)
+
+    (field.root / "a").mkdir()
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        field.add()
+        field.take()
+        for each in range(3):
+            write(field.root / f"a/{each}")
+            field.clock.now += EVERY
+            field.watcher.tend()
+            if overflows and not each:
+                field.watcher.work(0.0)
+                field.watcher._walker.rescan()
+            work()
+            assert (WALKED if overflows and not each else listing(b"a")) in field.take(), each
+
+
 # Depth ---------------------------------------------------------------------------------------------------
 
 
