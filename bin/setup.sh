@@ -38,7 +38,6 @@ default_python() {
 
 missing_packages() { # INTERPRETER...: what is not there of the system, by its names on Debian
     local python
-    has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v "$1" >/dev/null; }
     has rsync || echo rsync
     has sshd || echo openssh-server
     { has ssh && has ssh-keygen; } || echo openssh-client
@@ -49,6 +48,22 @@ missing_packages() { # INTERPRETER...: what is not there of the system, by its n
             'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
     done
 }
+
+small_packages() { # what single tests need besides, and is soon installed
+    has ip || echo iproute2
+    has logrotate || echo logrotate
+    has zsh || echo zsh
+    has groff || echo groff-base
+    { has setpriv && has unshare && has nsenter; } || echo util-linux
+}
+
+large_packages() { # what single tests need besides, and takes long, or starts a service of its own
+    { has chromium || has chromium-browser || has google-chrome; } || echo chromium
+    has promtool || echo prometheus
+    has systemd-analyze || echo systemd
+}
+
+has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v "$1" >/dev/null; }
 
 install_packages() { # PACKAGE...: by apt-get if root calls, else say how
     [ $# -eq 0 ] && return
