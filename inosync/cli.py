@@ -19,6 +19,7 @@ from inosync.config import Config, ConfigError
 from inosync.console import protocol, steer
 from inosync.handover import StartError, become, give_log, make_rundir
 from inosync.master import Master
+from inosync.policy.shown import one_line
 from inosync.system import log as logs
 from inosync.system import privileges, systemd
 from inosync.system.pidfile import Locked, PidFile
@@ -177,9 +178,13 @@ def _steer(options: argparse.Namespace, path: str) -> int:
     """Have the daemon for that configuration do something."""
     rundirs, doubt = configs.rundirs(path)
     if doubt:
-        print(f"{doubt}\ninosync: looking in {' and '.join(rundirs)}", file=sys.stderr)
+        print(f"{doubt}\ninosync: looking in {' and '.join(map(one_line, rundirs))}", file=sys.stderr)
     order = steer.Order(options.command, options.node, options.json, options.timeout, options.lag)
-    return steer.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
+    code = steer.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
+    if code == protocol.NOT_RUNNING and doubt:
+        print("inosync: it may run with a run directory that cannot be told from that file", file=sys.stderr)
+        return CONFIG
+    return code
 
 
 def _test(config: Config) -> int:

@@ -129,10 +129,9 @@ def rundirs(path: str) -> tuple[list[str], str]:
     try:
         given = configfile.run(path)[1].get("rundir")
     except ConfigError as error:
-        doubt = str(error)
-    if isinstance(given, str) and given:
-        return [settings.absolute(given)], doubt
-    return settings.default_rundirs(), doubt
+        doubt, given = str(error), configfile.literal(path, "rundir")
+    named = [settings.absolute(given)] if isinstance(given, str) and given else []
+    return named if named and not doubt else [*named, *settings.default_rundirs()], doubt
 
 
 class _Reading:

@@ -34,6 +34,21 @@ def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
     return _assignments(tree), namespace
 
 
+def literal(path: str, name: str) -> Any:
+    """What a file that cannot be run sets ``name`` to, in a line of its own; None if none is seen."""
+    try:
+        lines = _read(path).splitlines()
+    except ConfigError:
+        return None
+    found = None
+    for line in (line for line in lines if name in line):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            match ast.parse(line).body:
+                case [ast.Assign(targets=[ast.Name(id=given)], value=value)] if given == name:
+                    found = ast.literal_eval(value)
+    return found
+
+
 def _read(path: str) -> str:
     try:
         content, _ = trusted.read(path, "name a configuration file with -c")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.configs import mistakes, refused, text, write
 
+from inosync import configfile
 from inosync.config import load
 from inosync.policy.timetable import constant
 
@@ -165,6 +166,36 @@ def test_a_file_of_another_user_is_not_run(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_file_that_cannot_be_run_gets_one_line(source: str, mistake: str) -> None:
     (line,) = mistakes(source)
     assert mistake in line
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('rundir = "/run/mine"\nx = (', "/run/mine"),
+        ("rundir='/a'  # the first\nrundir = '''/b'''\n1/0\n", "/b"),
+        ('x = 1\n    rundir = "/indented"\n', None),
+        ('# rundir = "/comment"\n)', None),
+        ('rundir = "/begun\n', None),
+        ('rundir = here + "/run"\n', None),
+        ('rundir = os.getenv("X")\nx = (', None),
+        ('rundirs = "/other"\n)', None),
+        ("rundir == '/a'\n)", None),
+        (f"rundir = {'(' * 5000}\n", None),
+        ("", None),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_what_a_broken_file_says_in_a_line_of_its_own(source: str, found: str | None) -> None:
+    Path("conf.py").write_text(source)
+    assert configfile.literal("conf.py", "rundir") == found
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_file_says_that_others_can_write_counts_for_nothing() -> None:
+    Path("conf.py").write_text('rundir = "/run/theirs"\n')
+    assert configfile.literal("conf.py", "rundir") == "/run/theirs"
+    Path("conf.py").chmod(0o666)
+    assert configfile.literal("conf.py", "rundir") is None
 
 
 @pytest.mark.usefixtures("here")
