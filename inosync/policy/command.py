@@ -320,6 +320,7 @@ _TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
 
 
 _TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
+_NO_DIGIT = re.compile(rb"\D")  # here, since compiling is costly for the memory of a forked process
 _UNITS = b" KMGTP"
 
 
@@ -334,7 +335,7 @@ def transferred(lines: Iterable[bytes]) -> int:
 
 def _bytes(number: bytes, unit: bytes) -> int:
     if not unit:
-        return int(re.sub(rb"\D", b"", number))
+        return int(_NO_DIGIT.sub(b"", number))
     try:
         return int(float(number.replace(b",", b".")) * 1000 ** _UNITS.index(unit))
     except ValueError:
