@@ -107,8 +107,8 @@ def _verdict(told: Told) -> tuple[str, str]:
 
 
 def table_count(count: int, noun: str) -> str:
-    """``1 node``, ``3 nodes``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    """``1 node``, ``1,200 nodes``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _live(told: Told, kind: str, verdict: str, name: str) -> Iterator[str]:
