@@ -121,21 +121,22 @@ class Flushes:
 
     def _settle(self, flush: Flush) -> bool:
         """Whether all that was told by the mark is in the journal, or owed to the nodes; hand it out then."""
-        searching = self._watcher.searching
-        if (
-            self._watcher.busy
-            or self._watcher.walking
-            or (searching is not None and searching <= flush.since)
-        ):
+        if self._watcher.busy or self._watcher.walking or self._is_searching(flush):
+            return False
+        trees = {tree for node in flush.nodes for tree in node.trees}
+        if not self._watcher.has_compared(trees, flush.since):
             return False
         self._watcher.settle()
-        searching = self._watcher.searching
-        if searching is not None and searching <= flush.since:
+        if self._is_searching(flush):
             return False
         flush.since = self._clock()
         flush.position = self._dispatch.journal.head
         self._hasten()
         return True
+
+    def _is_searching(self, flush: Flush) -> bool:
+        since = self._watcher.searching
+        return since is not None and since <= flush.since
 
     def _behind(self, flush: Flush) -> list[Node]:
         # One that is not mirrored to any more lacks nothing.
@@ -145,9 +146,7 @@ class Flushes:
         return [
             node
             for node in there
-            if node.cursor < flush.position
-            or node.lacks(flush.since)
-            or self._watcher.unwatched(node.trees)[0]
+            if node.cursor < flush.position or node.lacks(flush.since) or self._watcher.unseen(node.trees)
         ]
 
     def _hopeless(self, flush: Flush) -> bool:

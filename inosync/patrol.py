@@ -39,6 +39,10 @@ class Patrol:
         self._spent = 0.0
         """... and how long it has taken, without what was more urgent."""
         self._next = 0.0
+        self._wanted = float("-inf")
+        """A round that begins no earlier is wanted at once."""
+        self.covered = float("-inf")
+        """When the last round began that has come to its end: what lacked a watch was compared since then."""
 
     @property
     def idle(self) -> bool:
@@ -57,6 +61,12 @@ class Patrol:
             self._began, self._spent = now, 0.0
             self._beat = list(self._unwatched)
             self._beat.reverse()  # in the order in which they were found, so that neighbours come together
+
+    def hurry(self, since: float, now: float) -> None:
+        """Have a round that begins at ``since`` or later, as soon as possible."""
+        self._wanted = max(self._wanted, since)
+        if self._began is None and self.covered < since:
+            self._next = min(self._next, now)
 
     def look_at(self, directory: Directory) -> None:
         """Look at one that may have become what can be watched, soon."""
@@ -80,8 +90,11 @@ class Patrol:
                 self._visit = self._visitor.visit(directory, alone=True)
                 return True
         if self._began is not None:
-            self._next = max(self._began + self._pause(), self._clock() + (SHARE - 1) * self._spent)
-            self._began = None
+            now = self._clock()
+            self._next = max(self._began + self._pause(), now + (SHARE - 1) * self._spent)
+            if self._began < self._wanted:
+                self._next = now
+            self.covered, self._began = self._began, None
         return False
 
     def _pause(self) -> float:

@@ -15,6 +15,7 @@ NO_WATCHES = "no watches left"
 class _Group:
     """Those of one tree that are not watched for one reason."""
 
+    why: str
     wpath: str
     example: bytes
     count: int = 0
@@ -22,9 +23,13 @@ class _Group:
     """What ``news`` has said last."""
 
 
+_Key = tuple[int, str, bool]
+"""The tree, the reason, and whether those of that group are compared."""
+
+
 @dataclass(slots=True)
 class _Record:
-    group: tuple[int, str]
+    group: _Key
     digest: int = 0
     """What it was like (``entries.digest``)."""
 
@@ -34,7 +39,7 @@ class Unwatched:
 
     def __init__(self) -> None:
         self._records: dict[Directory, _Record] = {}
-        self._groups: dict[tuple[int, str], _Group] = {}
+        self._groups: dict[_Key, _Group] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -48,14 +53,16 @@ class Unwatched:
     def __iter__(self) -> Iterator[Directory]:
         return iter(self._records)
 
-    def add(self, directory: Directory, tree: int, wpath: str, path: bytes, why: str) -> None:
-        """A directory, with the path that it has in the tree, cannot be watched."""
-        key = tree, why
+    def add(
+        self, directory: Directory, tree: int, wpath: str, path: bytes, why: str, compared: bool = True
+    ) -> None:
+        """A directory, with the path that it has in the tree, cannot be watched; ``compared``: but read."""
+        key = tree, why, compared
         record = self._records.get(directory)
         if record is not None and record.group == key:
             return
         self.discard(directory)
-        group = self._groups.setdefault(key, _Group(wpath, path))
+        group = self._groups.setdefault(key, _Group(why, wpath, path))
         if not group.count:
             group.example = path
         group.count += 1
@@ -80,16 +87,24 @@ class Unwatched:
 
     def because(self, why: str) -> int:
         """How many are not watched for this reason."""
-        return sum(group.count for (_, reason), group in self._groups.items() if reason == why)
+        return sum(group.count for group in self._groups.values() if group.why == why)
 
     def of(self, trees: Collection[int] | None) -> tuple[int, str]:
         """How many of these trees are not watched (None: of all), and why most of them are not."""
         groups = [
-            (group.count, why)
-            for (tree, why), group in self._groups.items()
+            (group.count, group.why)
+            for (tree, *_), group in self._groups.items()
             if group.count and (trees is None or tree in trees)
         ]
         return sum(count for count, _ in groups), max(groups, default=(0, ""))[1]
+
+    def unseen(self, trees: Collection[int]) -> int:
+        """How many of these trees are not even compared, as they cannot be read."""
+        return sum(
+            group.count
+            for (tree, _, compared), group in self._groups.items()
+            if not compared and tree in trees
+        )
 
     def news(self) -> Iterator[tuple[str, int, bytes, str]]:
         """(wpath, how many, the path of one of them, why), where that is not what was told before.
@@ -102,4 +117,4 @@ class Unwatched:
                 group.told = count
                 if not count:
                     del self._groups[key]
-                yield group.wpath, count, group.example, key[1]
+                yield group.wpath, count, group.example, group.why

@@ -158,7 +158,8 @@ class Visitor:
 
     def _not_opened(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
         if error.errno not in _GONE:
-            self._watches.unwatched.add(directory, root.tree, root.path, path, explained(error))
+            why = explained(error)
+            self._watches.unwatched.add(directory, root.tree, root.path, path, why, compared=False)
         elif directory is not root:  # its parent is watched, and tells what became of it
             self._leave(directory)
 

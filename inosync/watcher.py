@@ -221,6 +221,21 @@ class Watcher:
         count, why = watches.unwatched.of(trees)
         return count, watches.helped(why)
 
+    def unseen(self, trees: Collection[int]) -> int:
+        """How many directories of these trees are not watched, and cannot be compared instead."""
+        return self._walker.watches.unwatched.unseen(trees)
+
+    def has_compared(self, trees: Collection[int], since: float) -> bool:
+        """Whether the directories of these trees that are not watched were compared since then.
+
+        If not, they soon will be.
+        """
+        patrol = self._walker.patrol
+        if patrol.covered >= since or not self._walker.watches.unwatched.of(trees)[0]:
+            return True
+        patrol.hurry(since, self._clock())
+        return False
+
     def deadline(self) -> float:
         """When ``tend`` has something to do at the latest."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")

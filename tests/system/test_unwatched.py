@@ -13,6 +13,8 @@ from support import limited, procs
 from support.daemon import LAUNCHER, Daemon
 from support.wait import until
 
+from inosync.console.client import ask
+
 WATCHES = 3
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 
@@ -35,6 +37,12 @@ class Setup:
             nodes.append({"node": f"{place}/", "name": name})
         wpaths = [str(self.home / tree) for tree in trees]
         self.daemon.configure({"wpaths": wpaths, "rpaths": list(trees), "rnodes": nodes, **FAST})
+
+    def flush(self, timeout: float = 60) -> list[str]:
+        """The names of the nodes that lack something at the end."""
+        request = {"command": "flush", "timeout": timeout}
+        told = ask(str(self.daemon.rundir / "default.sock"), request, timeout + 60)
+        return [node["name"] for node in told["behind"]]
 
     def until_level(self, state: str, *trees: str) -> None:
         pairs = [(self.home / tree, self.home / "nodes" / node / tree) for tree in trees for node in "ab"]
@@ -125,6 +133,25 @@ def test_a_wpath_for_which_no_watch_is_left_at_a_reload_is_mirrored_degraded(set
     s.until_level("ok", "tree", "second")
 
 
+def test_a_flush_waits_for_a_look_at_what_is_not_watched(setup: Setup) -> None:
+    s = setup
+    for number in range(4):
+        (s.tree / f"{number}/deep").mkdir(parents=True)
+    s.daemon.start()
+    s.until_level("degraded", "tree")
+    for number in range(12):
+        place = s.tree / f"{number % 4}/deep"
+        place.joinpath(f"file{number}").write_text(f"{number}")
+        place.joinpath(f"new{number}/below").mkdir(parents=True)
+        place.joinpath(f"new{number}/below/file").write_text(f"{number}")
+        behind = s.flush()
+        assert behind == []
+        for node in "ab":
+            there = s.home / "nodes" / node / "tree" / f"{number % 4}/deep"
+            assert (there / f"file{number}").read_text() == f"{number}"
+            assert (there / f"new{number}/below/file").read_text() == f"{number}"
+
+
 # Directories that cannot be read -------------------------------------------------------------------------
 
 # root that may not do everything: without this it reads whatever there is.
@@ -160,8 +187,10 @@ def test_directories_that_cannot_be_read_are_told_of_and_mirrored_when_they_can_
     (s.tree / "open/deep/file").write_text("changed")
     arrived = s.home / "nodes/a/tree/open/deep/file"
     until(lambda: arrived.exists() and arrived.read_text() == "changed", 30, "the change of another file")
+    assert sorted(s.flush(0.5)) == ["a", "b"], "what is in it cannot be known"
     (s.tree / "closed").chmod(0o755)
     s.until_level("ok", "tree")
+    assert s.flush() == []
     (s.tree / "closed/deep/file").write_text("watched")
     s.until_level("ok", "tree")
     # Not moved after it was closed: what a node's user cannot open he cannot delete.

@@ -1219,6 +1219,41 @@ def test_round_follows_round_however_small_the_slices_of_time_are(
             assert (WALKED if overflows and not each else listing(b"a")) in field.take(), each
 
 
+def test_what_is_not_watched_is_compared_when_somebody_wants_to_know(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees, watcher, clock = (TREE,), field.watcher, field.clock
+    (field.root / "a").mkdir()
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        field.add()
+        field.take()
+        assert watcher.has_compared((TREE + 1,), clock.now)
+        for each in range(3):
+            write(field.root / f"a/{each}")
+            clock.now += 0.1
+            since = clock.now
+            assert not watcher.has_compared(trees, since)
+            assert watcher.deadline() <= since, "at once"
+            watcher.tend()
+            # What is written now may lie behind the round that is under way, for who asks now.
+            clock.now += 0.1
+            assert not watcher.has_compared(trees, clock.now)
+            while not watcher.has_compared(trees, since):
+                watcher.work(0.0)
+            assert field.take() == [listing(b"a")]
+            assert not watcher.has_compared(trees, clock.now)
+            assert watcher.deadline() <= clock.now, "the next round follows at once"
+            watcher.tend()
+            while not watcher.has_compared(trees, clock.now):
+                watcher.work(0.0)
+            field.take()
+            assert watcher.deadline() > clock.now
+    field.later(EVERY)
+    assert watcher.unwatched() == (0, "")
+    assert watcher.has_compared(trees, clock.now + 1)
+
+
 # Depth ---------------------------------------------------------------------------------------------------
 
 
