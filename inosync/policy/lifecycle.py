@@ -197,8 +197,8 @@ def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         case Readied():
             return replace(state, phase=Phase.IDLE), (Action.OFFER,)
         case Sent():
-            busy = replace(state, phase=Phase.BUSY, count=event.count, full=event.full)
-            return replace(busy, percent=None, attempt=0), ()
+            count, full = event.count, event.full
+            return replace(state, phase=Phase.BUSY, count=count, full=full, percent=None, attempt=0), ()
         case Progressed():
             return replace(state, phase=Phase.BUSY, percent=event.percent), ()
         case TryFailed():
@@ -214,8 +214,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         case Found() if state.phase is Phase.AWAY:
             return replace(state, phase=Phase.IDLE, attempt=0, reason=""), (Action.OFFER,)
         case Completed():
-            idle = replace(state, phase=Phase.IDLE, deaths=0, silences=0, full=False, percent=None)
-            return replace(idle, count=0, attempt=0, reason=""), (Action.CONFIRM, Action.OFFER)
+            return State(Phase.IDLE, state.wake, state.born), (Action.CONFIRM, Action.OFFER)
     return state, ()
 
 

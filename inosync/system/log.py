@@ -82,7 +82,8 @@ class _OneLine(logging.Formatter):
     """A record is one line. Tracebacks, which only a fault of our own makes, keep theirs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = printable(super().format(_copy_without_exception(record)) + _how_often(record))
+        plain = _copy_without_exception(record) if record.exc_info or record.exc_text else record
+        line = printable(super().format(plain) + _how_often(record))
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

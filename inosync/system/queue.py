@@ -33,6 +33,8 @@ class End:
     def __init__(self, reader: Connection[object, object], writer: Connection[object, object]) -> None:
         self._reader = reader
         self._writer = writer
+        self._readable = select.poll()  # Connection.poll makes a selector for each call
+        self._readable.register(reader.fileno(), select.POLLIN)
         self.written = 0
         """Bytes put so far."""
 
@@ -56,7 +58,7 @@ class End:
     def get(self) -> object | None:
         """The next message, or None if there is none now; ``QueueError`` when the other side has ended."""
         try:
-            if not self._reader.poll(0):
+            if not self._readable.poll(0):
                 return None
             message: object = pickle.loads(self._reader.recv_bytes())
             return message

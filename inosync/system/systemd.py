@@ -47,7 +47,7 @@ class Manager:
         self._beat_every = None if watchdog is None else watchdog / 2
         self._kept: deque[bytes] = deque(maxlen=_KEPT)
         self._ready = False
-        self._status = self._told_status = ""
+        self._given = self._status = self._told_status = ""
         self._status_at = self._beat_at = self._prolong_at = self._again_at = float("inf")
         """When each of these is due."""
         self._socket: socket.socket | None = None
@@ -109,7 +109,9 @@ class Manager:
 
     def status(self, text: str) -> None:
         """What we are at, in one line. It is told soon, if it is something else than before."""
-        self._status = "".join(c if c.isprintable() else "?" for c in text)[:_MAX_STATUS]
+        if text != self._given:
+            self._given = text
+            self._status = "".join(c if c.isprintable() else "?" for c in text)[:_MAX_STATUS]
 
     def tend(self) -> None:
         """Tell what is due. The loop calls it, so that a loop that hangs gives no sign of life."""
