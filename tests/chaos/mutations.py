@@ -51,6 +51,9 @@ WATCHER = ("tests/unit/test_watcher.py",)
 NAMES = ("tests/unit/test_names.py",)
 FAULTS = "tests/system/test_faults.py"
 LOST = "tests/system/test_lost_trees.py"
+HOOKS = "tests/system/test_hooks.py"
+STEERING = "tests/system/test_steering.py"
+UNWATCHED = "tests/system/test_unwatched.py"
 
 MUTATIONS = (
     # The books
@@ -267,6 +270,58 @@ MUTATIONS = (
         "        if outcome.retry is not None:\n            task.failed(",
         "        if outcome.retry is not None and code == 0:\n            task.failed(",
         (f"{FAULTS}::test_it_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
+    ),
+    # The operator's seat
+    Mutation(
+        "a flush takes what is being walked for known",
+        "inosync/flush.py",
+        "if self._watcher.busy or self._watcher.walking or self._is_searching(flush):",
+        "if self._is_searching(flush):",
+        (f"{STEERING}::test_a_flush_waits_for_directories_that_are_walked",),
+    ),
+    Mutation(
+        "a flush does not look at what is not watched",
+        "inosync/flush.py",
+        "if not self._watcher.has_compared(trees, flush.since):",
+        "if False:",
+        (f"{UNWATCHED}::test_a_flush_waits_for_a_look_at_what_is_not_watched",),
+    ),
+    Mutation(
+        "a flush does not count what is owed to a node apart from the journal",
+        "inosync/flush.py",
+        "node.cursor < flush.position or node.lacks(flush.since) or",
+        "node.cursor < flush.position or",
+        (f"{STEERING}::test_a_flush_waits_for_a_full_mirror",),
+    ),
+    Mutation(
+        "a round over what is not watched never ends if a slice ends with its last visit",
+        "inosync/patrol.py",
+        "return not self._beat and self._began is None and self._visit is None",
+        "return not self._beat and self._visit is None",
+        WATCHER,
+    ),
+    Mutation(
+        "a paused node is sent what changes",
+        "inosync/dispatch.py",
+        "node.batch is not None or node.paused:",
+        "node.batch is not None:",
+        (f"{STEERING}::test_a_paused_node_is_sent_nothing_until_it_is_resumed",),
+    ),
+    Mutation(
+        "the control socket is for everybody",
+        "inosync/console/control.py",
+        "os.umask(0o177)",
+        "os.umask(0o000)",
+        ("tests/unit/console/test_control.py",),
+    ),
+    Mutation(
+        "a hook that ends with its worker is forgotten",
+        "inosync/node.py",
+        'self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING',
+        "pass",
+        (
+            f"{HOOKS}::test_a_hook_that_a_worker_cannot_wait_for_when_it_is_to_end_is_made_up_for_by_the_next_one",
+        ),
     ),
     # The processes
     Mutation(

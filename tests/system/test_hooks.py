@@ -301,6 +301,27 @@ def test_after_the_death_of_a_worker_that_may_have_left_one_out_everything_is_to
     )
 
 
+def test_a_hook_that_a_worker_cannot_wait_for_when_it_is_to_end_is_made_up_for_by_the_next_one(
+    setup: Setup,
+) -> None:
+    s = setup
+    s.configure(on_sync={"command": [s.hook], "timeout": 1000})
+    s.daemon.start()
+    s.until_told(name="a")
+    s.flush()
+    s.wait(True)
+    (s.tree / "one").write_text("x")
+    until(lambda: s.told(name="a", full="0"), 60, "the hook to run")
+    before = len(s.told(name="a", full="1"))
+    s.daemon.configure(s.daemon.file.read_text().replace("'name': 'a'", "'name': 'a', 'rspeed': 9999"))
+    s.daemon.hup()
+    s.daemon.until_logged("WARNING: a: on_sync was ")  # the worker has some seconds to end
+    s.wait(False)
+    until(
+        lambda: len(s.told(name="a", full="1")) > before, 60, "the next worker to tell that anything changed"
+    )
+
+
 def test_where_calls_are_only_shown_no_hook_is_run_whatever_dies(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook], on_state=[s.hook])

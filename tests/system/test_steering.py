@@ -276,6 +276,28 @@ def test_what_was_changed_before_a_flush_is_there_after_it(running: Office) -> N
             assert trees.diff(trees.snapshot(running.tree), trees.snapshot(running.copy(node))) == []
 
 
+def test_a_flush_waits_for_directories_that_are_walked(running: Office) -> None:
+    away = running.home / "away"
+    for number in range(60):
+        for below in range(60):
+            (away / f"{number}/{below}").mkdir(parents=True)
+        (away / f"{number}/59/last").write_text("x")
+    away.rename(running.tree / "here")
+    assert ask(running.socket, {"command": "flush", "timeout": 60}, 90)["behind"] == []
+    for node in "abc":
+        assert trees.diff(trees.snapshot(running.tree), trees.snapshot(running.copy(node))) == []
+
+
+def test_a_flush_waits_for_a_full_mirror(running: Office) -> None:
+    running.rsync.hold("b")
+    assert running.say("resync", "b").returncode == 0
+    running.until_state("b", "full")
+    assert running.say("flush", "a").returncode == 0
+    assert running.say("flush", "b", "--timeout", "0.5").returncode == 1
+    running.rsync.mend("b")
+    assert running.say("flush", "b").returncode == 0
+
+
 def test_a_flush_does_not_wait_for_the_tree_to_be_quiet(office: Office) -> None:
     office.start(edelay=3600, equiet=1800)
     (office.tree / "file").write_text("now")
