@@ -411,6 +411,24 @@ def test_a_paused_node_is_sent_nothing_until_it_is_resumed(running: Office) -> N
     assert (running.copy("b") / "file").read_text() == "while paused"
 
 
+def test_no_connection_is_kept_to_a_paused_node(office: Office) -> None:
+    office.start(rwarm=True)
+    until(lambda: all(office.daemon.rsyncs(node) for node in "ab"), 60, "an rsync that waits, for each")
+    assert office.say("pause", "a").returncode == 0
+    office.until_state("a", "paused")
+    until(lambda: not office.daemon.rsyncs("a"), 60, "none for the paused one")
+    for _ in range(
+        2
+    ):  # a new worker has one after a second or two: in this time the paused one has, or never
+        worker = office.daemon.workers()["b"]
+        os.kill(worker, signal.SIGKILL)
+        until(lambda old=worker: office.daemon.workers().get("b") not in (None, old), 60, "another worker")
+        until(lambda: office.daemon.rsyncs("b"), 60, "an rsync of its own that waits")
+    assert not office.daemon.rsyncs("a")
+    assert office.say("resume", "a").returncode == 0
+    until(lambda: office.daemon.rsyncs("a"), 60, "one for it again")
+
+
 def test_a_transfer_that_runs_is_ended_by_a_pause_and_nothing_is_lost(running: Office) -> None:
     running.rsync.hold("a")
     (running.tree / "file").write_text("x")

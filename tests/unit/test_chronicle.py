@@ -97,6 +97,8 @@ def test_when_it_is_to_look_again_and_what_another_hook_is_told() -> None:
     assert chronicle.due == float("inf")
     chronicle.look(cast(Node, node), V.RETRYING, "", 0.0)
     assert chronicle.due == 10.0
+    chronicle.use(Hook(after=10, states=BEHIND))
+    assert chronicle.due == 10.0, "a reload changes nothing"
     chronicle.use(Hook())
     assert chronicle.due == float("inf")
     chronicle.look(cast(Node, node), V.RETRYING, "", 0.0)

@@ -212,6 +212,22 @@ def test_what_is_held_back_is_due_as_a_whole(desk: Desk) -> None:
     assert desk.node.last_ok is None
 
 
+def test_what_is_counted_of_batches(desk: Desk) -> None:
+    number = desk.send(15)
+    desk.now += 2.0
+    desk.report(Failed(number, 1, 12, "no", 1.0, rsyncs=1))
+    desk.report(Failed(number, 2, 12, "no", 1.0, rsyncs=1))
+    desk.report(dataclasses.replace(desk.done(number), bytes=70, rsyncs=2))
+    number = desk.send(16)
+    desk.report(dataclasses.replace(desk.done(number, Part(1, False, (b"x",))), bytes=7))
+    desk.report(desk.done(desk.send(17), held=(1,)))
+    counted = desk.node.tally
+    assert (counted.batches, counted.paths, counted.fulls) == (2, 2, 0), "what was held back is none"
+    assert (counted.bytes, counted.rsyncs) == (77, 4)
+    assert counted.failures == {"12": 2, "23": 1}
+    assert (counted.latency.count, counted.latency.sum) == (2, 2.0)
+
+
 def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: Desk, tmp_path: Path) -> None:
     number = desk.send(15)
     desk.report(Done(number, 1, 0.1, 23, "no", b"", str(tmp_path / "gone")))
