@@ -60,7 +60,8 @@ class Daemon:
         self._mark = uuid.uuid4().hex
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", MARK: self._mark, **(env or {})}
         self._main: subprocess.Popen[bytes] | None = None
-        self._mains: list[int] = []
+        self._mains: dict[int, int] = {}
+        """The sessions that masters were started in, and when."""
         self._seen: dict[tuple[int, int], Process] = {}
         self.configure(config)
 
@@ -101,7 +102,9 @@ class Daemon:
                 cwd=self.home,
                 start_new_session=True,
             )
-        self._mains.append(self._main.pid)
+        leader = procs.look(self._main.pid)
+        assert leader is not None
+        self._mains[leader.pid] = leader.start
         if ready:
             until(lambda: self.exit_code is not None or self.title(), 60, "the master's title")
             assert self.exit_code is None, f"inosync ended with {self.exit_code}:\n{self.log()}"
@@ -201,6 +204,7 @@ class Daemon:
         title. What was found once is followed for good.
         """
         found = procs.table()
+        self._mains = procs.still(self._mains, found)
         mark = f"{MARK}={self._mark}".encode()
         roots = {process.pid for process in self._seen.values() if procs.alive(process)}
         for process in found.values():
@@ -208,9 +212,6 @@ class Daemon:
                 roots.add(process.pid)
         own = [process for process in procs.family(sorted(roots), found) if procs.alive(process)]
         self._seen = {(process.pid, process.start): process for process in own}
-        # A session without processes is over, and somebody else's may get its number.
-        sessions = {process.session for process in found.values()}
-        self._mains = [pid for pid in self._mains if pid in sessions]
         return [process.pid for process in own]
 
     def children(self) -> list[Process]:

@@ -108,6 +108,19 @@ def title(pid: int) -> str:
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").rstrip()
 
 
+def still(sessions: Mapping[int, int], found: Mapping[int, Process]) -> dict[int, int]:
+    """Those of the sessions, each with the start of its leader, that there are still.
+
+    One without processes is over, and somebody else's may get its number.
+    """
+    numbers = {process.session for process in found.values()}
+    return {
+        number: start
+        for number, start in sessions.items()
+        if number in numbers and (number not in found or found[number].start == start)
+    }
+
+
 class Server:
     """A server in the foreground, with all the processes that it makes for its connections."""
 
@@ -119,7 +132,8 @@ class Server:
         self.address = place.there if place else "127.0.0.1"
         self.port = 0
         self._main: subprocess.Popen[bytes] | None = None
-        self._sessions: set[int] = set()
+        self._sessions: dict[int, int] = {}
+        """By number, when its leader began."""
         self._seen: dict[tuple[int, int], Process] = {}
 
     def command(self) -> Sequence[str]:
@@ -151,7 +165,9 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        self._sessions.add(self._main.pid)
+        leader = look(self._main.pid)
+        assert leader is not None
+        self._sessions[leader.pid] = leader.start
         try:
             until(lambda: not self.running or self.accepts(), 60, f"{self.name} to accept connections")
             assert self.running, f"{self.name} ended at once:\n{self.log()}"
@@ -175,6 +191,7 @@ class Server:
         found = table()
         roots = [self._main.pid] if self._main is not None else []
         roots += [process.pid for process in self._seen.values() if alive(process)]
+        self._sessions = still(self._sessions, found)
         # What was forked by one that ended just then is nobody's child.
         roots += [process.pid for process in found.values() if process.session in self._sessions]
         for process in family(roots, found):

@@ -318,6 +318,15 @@ def stand_in(home: Path, *args: str) -> Daemon:
     return daemon
 
 
+def test_a_session_is_over_without_processes_or_when_another_one_has_its_number() -> None:
+    def process(pid: int, session: int, start: int) -> procs.Process:
+        return procs.Process(pid, "S", 1, session, session, start)
+
+    found = [process(5, 5, 100), process(60, 6, 150), process(7, 7, 200), process(70, 7, 210)]
+    known = {5: 100, 6: 100, 7: 100, 8: 100}
+    assert procs.still(known, {one.pid: one for one in found}) == {5: 100, 6: 100}
+
+
 def test_a_daemon_is_seen_with_its_workers(tmp_path: Path) -> None:
     daemon = stand_in(tmp_path)
     assert daemon.states() == {"a": "ok", "b c": "ok"}
