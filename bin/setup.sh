@@ -72,7 +72,8 @@ install_packages() { # PACKAGE...: by apt-get if root calls, else say how
     [ "$(id -u)" -eq 0 ] || fail "these are missing; run: sudo $install"
     say "installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    if ! { apt-get update -q && $install; } </dev/null >"$scratch/apt" 2>&1; then
+    # shellcheck disable=SC2086 # words
+    if ! { apt-get update -q ${apt_options:-} && $install ${apt_options:-}; } </dev/null >"$scratch/apt" 2>&1; then
         no_network "$scratch/apt" && fail "no network: apt-get could not fetch $*"
         tail -n 20 "$scratch/apt" >&2
         fail "this failed: $install"
@@ -80,7 +81,7 @@ install_packages() { # PACKAGE...: by apt-get if root calls, else say how
 }
 
 no_network() { # LOG: whether it reads like that
-    grep -qiE 'temporary failure (in name resolution|resolving)|name or service not known|could not resolve|unreachable|NewConnectionError|failed to establish a new connection|could not connect|connection refused|connect ?timeout|max retries exceeded' "$1"
+    grep -qiE 'temporary failure (in name resolution|resolving)|name or service not known|could not resolve|unreachable|NewConnectionError|failed to establish a new connection|could not connect|connection (refused|failed)|connect ?timeout|max retries exceeded' "$1"
 }
 
 set_up() { # INTERPRETER VERSION [EXTRA]: the virtual environment .venv-VERSION, with inosync and what it needs
