@@ -42,8 +42,8 @@ def literal(path: str, name: str) -> Any:
         return None
     found = None
     for line in (line for line in lines if name in line):
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            match ast.parse(line).body:
+        with contextlib.suppress(ConfigError, ValueError, TypeError):  # it is no line, or no literal
+            match _compiled(path, line)[0].body:
                 case [ast.Assign(targets=[ast.Name(id=given)], value=value)] if given == name:
                     found = ast.literal_eval(value)
     return found

@@ -51,7 +51,9 @@ class Patrol:
 
     def deadline(self) -> float:
         """When the next round begins; never if there is nothing to be looked at, or one is on its way."""
-        return self._next if self._unwatched and self._began is None else float("inf")
+        if not self._unwatched or self._began is not None:
+            return float("inf")
+        return self._next if self.covered >= self._wanted else self._wanted
 
     def tend(self, now: float) -> None:
         """Begin a round if it is time. Meant to be called every second or so."""
@@ -62,11 +64,9 @@ class Patrol:
             self._beat = list(self._unwatched)
             self._beat.reverse()  # in the order in which they were found, so that neighbours come together
 
-    def hurry(self, since: float, now: float) -> None:
+    def hurry(self, since: float) -> None:
         """Have a round that begins at ``since`` or later, as soon as possible."""
         self._wanted = max(self._wanted, since)
-        if self._began is None and self.covered < since:
-            self._next = min(self._next, now)
 
     def look_at(self, directory: Directory) -> None:
         """Look at one that may have become what can be watched, soon."""
@@ -90,10 +90,7 @@ class Patrol:
                 self._visit = self._visitor.visit(directory, alone=True)
                 return True
         if self._began is not None:
-            now = self._clock()
-            self._next = max(self._began + self._pause(), now + (SHARE - 1) * self._spent)
-            if self._began < self._wanted:
-                self._next = now
+            self._next = max(self._began + self._pause(), self._clock() + (SHARE - 1) * self._spent)
             self.covered, self._began = self._began, None
         return False
 

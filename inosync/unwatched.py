@@ -15,7 +15,6 @@ NO_WATCHES = "no watches left"
 class _Group:
     """Those of one tree that are not watched for one reason."""
 
-    why: str
     wpath: str
     example: bytes
     count: int = 0
@@ -62,7 +61,7 @@ class Unwatched:
         if record is not None and record.group == key:
             return
         self.discard(directory)
-        group = self._groups.setdefault(key, _Group(why, wpath, path))
+        group = self._groups.setdefault(key, _Group(wpath, path))
         if not group.count:
             group.example = path
         group.count += 1
@@ -87,13 +86,13 @@ class Unwatched:
 
     def because(self, why: str) -> int:
         """How many are not watched for this reason."""
-        return sum(group.count for group in self._groups.values() if group.why == why)
+        return sum(group.count for (_, reason, _), group in self._groups.items() if reason == why)
 
     def of(self, trees: Collection[int] | None) -> tuple[int, str]:
         """How many of these trees are not watched (None: of all), and why most of them are not."""
         groups = [
-            (group.count, group.why)
-            for (tree, *_), group in self._groups.items()
+            (group.count, why)
+            for (tree, why, _), group in self._groups.items()
             if group.count and (trees is None or tree in trees)
         ]
         return sum(count for count, _ in groups), max(groups, default=(0, ""))[1]
@@ -117,4 +116,4 @@ class Unwatched:
                 group.told = count
                 if not count:
                     del self._groups[key]
-                yield group.wpath, count, group.example, group.why
+                yield group.wpath, count, group.example, key[1]

@@ -233,7 +233,7 @@ class Watcher:
         patrol = self._walker.patrol
         if patrol.covered >= since or not self._walker.watches.unwatched.of(trees)[0]:
             return True
-        patrol.hurry(since, self._clock())
+        patrol.hurry(since)
         return False
 
     def deadline(self) -> float:

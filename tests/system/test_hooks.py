@@ -100,6 +100,16 @@ class Setup:
         node: dict[str, Any] = told["nodes"][0]
         return node
 
+    def begin_and_hang(self) -> None:
+        """Start; then have a's hook run for a change, and not end."""
+        self.configure(on_sync={"command": [self.hook], "timeout": 1000})
+        self.daemon.start()
+        self.until_told(name="a")
+        self.flush()
+        self.wait(True)
+        (self.tree / "one").write_text("x")
+        until(lambda: self.told(name="a", full="0"), 60, "the hook to run")
+
     def fails(self) -> subprocess.CompletedProcess[str]:
         """What a start says that comes to nothing."""
         return subprocess.run(self.daemon.command, capture_output=True, text=True, timeout=60, check=False)
@@ -282,13 +292,7 @@ def on_sync(told):
 
 def test_after_the_death_of_a_worker_that_may_have_left_one_out_everything_is_told(setup: Setup) -> None:
     s = setup
-    s.configure(on_sync={"command": [s.hook], "timeout": 1000})
-    s.daemon.start()
-    s.until_told(name="a")
-    s.flush()
-    s.wait(True)
-    (s.tree / "one").write_text("x")
-    until(lambda: s.told(name="a", full="0"), 60, "the hook to run")
+    s.begin_and_hang()
     (s.tree / "two").write_text("x")
     s.flush()
     before = len(s.told(name="a", full="1"))
@@ -305,13 +309,7 @@ def test_a_hook_that_a_worker_cannot_wait_for_when_it_is_to_end_is_made_up_for_b
     setup: Setup,
 ) -> None:
     s = setup
-    s.configure(on_sync={"command": [s.hook], "timeout": 1000})
-    s.daemon.start()
-    s.until_told(name="a")
-    s.flush()
-    s.wait(True)
-    (s.tree / "one").write_text("x")
-    until(lambda: s.told(name="a", full="0"), 60, "the hook to run")
+    s.begin_and_hang()
     before = len(s.told(name="a", full="1"))
     s.daemon.configure(s.daemon.file.read_text().replace("'name': 'a'", "'name': 'a', 'rspeed': 9999"))
     s.daemon.hup()

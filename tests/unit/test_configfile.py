@@ -180,6 +180,8 @@ def test_a_file_that_cannot_be_run_gets_one_line(source: str, mistake: str) -> N
         ('rundir = os.getenv("X")\nx = (', None),
         ('rundirs = "/other"\n)', None),
         ("rundir == '/a'\n)", None),
+        ("rundir = {[]: 1}\n)", None),
+        ('rundir = "/\\d"\n)', "/\\d"),
         (f"rundir = {'(' * 5000}\n", None),
         ("", None),
     ],

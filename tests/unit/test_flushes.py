@@ -24,8 +24,6 @@ class World:
         self.directory = directory
         self.now = 100.0
         self.events: list[str] = []
-        self.unread: list[bytes] = []
-        """Names of marks whose events are in the kernel's queue."""
         self.busy = False
         self.walking: set[int] = set()
         self.searching: float | None = None
@@ -287,7 +285,6 @@ def test_a_paused_node_that_lacks_nothing_is_no_trouble(world: World) -> None:
 def test_a_node_with_directories_that_cannot_be_read_lacks_something(world: World) -> None:
     world.blind = {2}
     said = world.begin("a", deadline=101.0)
-    world.nodes["a"].trees = (1, 2)
     world.read()
     world.look()
     world.confirm()
