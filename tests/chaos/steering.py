@@ -6,14 +6,13 @@ import contextlib
 import socket
 from typing import Any
 
+from support.daemon import ANSWER
+
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
 from chaos.markers import DIRECTORY
 from chaos.world import World
 from inosync.console.client import Refused
-from inosync.console.client import ask as ask_at
 
-PATIENCE = 120.0
-"""Seconds within which the daemon answers, whatever else there is."""
 LONGEST = 3.0
 """Seconds that a flush is waited for: nothing else is begun or healed meanwhile."""
 CLIENTS = 60
@@ -28,19 +27,11 @@ NONSENSE = [
 ]
 
 
-def _path(world: World) -> str:
-    return str(world.daemon.rundir / "default.sock")
-
-
-def _ask(world: World, command: str, **more: object) -> dict[str, Any]:
-    return ask_at(_path(world), {"command": command, **more}, PATIENCE)
-
-
 def _of_a_node(world: World, command: str, draw: Draw, **more: object) -> tuple[str, dict[str, Any]]:
     """Say a command of some node; its name and the reply. One that was taken out is not known."""
     node = draw.among(sorted(world.nodes))
     try:
-        return node, _ask(world, command, node=node, **more)
+        return node, world.daemon.ask(command, node=node, **more)
     except Refused as why:
         raise Impossible(str(why)) from None
 
@@ -52,7 +43,7 @@ def paused(world: World, draw: Draw) -> Happened:
 
     def resume() -> None:
         with contextlib.suppress(Refused):  # it may have been taken out
-            _ask(world, "resume", node=node)
+            world.daemon.ask("resume", node=node)
 
     return Lasting(resource, resume, frozenset({node}), node)
 
@@ -86,7 +77,7 @@ def asked(world: World, draw: Draw) -> Happened:
     command = draw.one_of(["status", "reopen", "accept", "reload"])
     if command == "reload":
         free(world, "configuration")
-    _ask(world, command)
+    world.daemon.ask(command)
     return Once(frozenset(), command)
 
 
@@ -96,16 +87,16 @@ def strangers(world: World, draw: Draw) -> Happened:
     held: list[socket.socket] = []
     for number in range(CLIENTS):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        client.settimeout(PATIENCE)
+        client.settimeout(ANSWER)
         held.append(client)
         with contextlib.suppress(BlockingIOError, ConnectionError):  # there are too many, or it was nonsense
-            client.connect(_path(world))
+            client.connect(world.daemon.socket)
             client.sendall(NONSENSE[(number + int(draw.how * CLIENTS)) % len(NONSENSE)])
 
     def leave() -> None:
         for client in held:
             client.close()
-        told = _ask(world, "status")
+        told = world.daemon.ask("status")
         assert told["master"]["pid"] == world.daemon.pid
 
     return Lasting(resource, leave, told=f"{CLIENTS} of them")

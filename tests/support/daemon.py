@@ -12,8 +12,9 @@ import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from inosync.console.client import ask
 from support import procs, trees
 from support.procs import Process
 from support.wait import until
@@ -24,6 +25,8 @@ LAUNCHER = CHECKOUT / "bin" / "inosync"
 MARK = "INOSYNC_TEST_MARK"
 WORKER = re.compile(r"^inosync: (?P<node>.+?) \[(?P<state>[a-z]+)(?P<more>[^]]*)\]")
 MASTER = "inosync: master "
+ANSWER = 120.0
+"""Seconds within which it answers over its control socket."""
 LEFT_AFTER = 30.0
 """Seconds after its master's end that any other process of an inosync may still be there."""
 
@@ -102,9 +105,7 @@ class Daemon:
                 cwd=self.home,
                 start_new_session=True,
             )
-        leader = procs.look(self._main.pid)
-        assert leader is not None
-        self._mains[leader.pid] = leader.start
+        self._mains |= procs.session_of(self._main.pid)
         if ready:
             until(lambda: self.exit_code is not None or self.title(), 60, "the master's title")
             assert self.exit_code is None, f"inosync ended with {self.exit_code}:\n{self.log()}"
@@ -195,6 +196,15 @@ class Daemon:
     def output(self) -> str:
         """All that it has written to stdout so far."""
         return self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
+
+    @property
+    def socket(self) -> str:
+        """Where it is asked and steered."""
+        return str(self.rundir / f"{self.file.stem}.sock")
+
+    def ask(self, command: str, **more: object) -> dict[str, Any]:
+        """What it replies, in time whatever else there is; NotRunning or Refused."""
+        return ask(self.socket, {"command": command, **more}, ANSWER)
 
     def descendants(self) -> list[int]:
         """The pids of all processes that come from this daemon, the master and orphans included.

@@ -108,6 +108,13 @@ def title(pid: int) -> str:
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").rstrip()
 
 
+def session_of(leader: int) -> dict[int, int]:
+    """A session that was begun just now, as ``still`` takes it."""
+    process = look(leader)
+    assert process is not None
+    return {leader: process.start}
+
+
 def still(sessions: Mapping[int, int], found: Mapping[int, Process]) -> dict[int, int]:
     """Those of the sessions, each with the start of its leader, that there are still.
 
@@ -165,9 +172,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        leader = look(self._main.pid)
-        assert leader is not None
-        self._sessions[leader.pid] = leader.start
+        self._sessions |= session_of(self._main.pid)
         try:
             until(lambda: not self.running or self.accepts(), 60, f"{self.name} to accept connections")
             assert self.running, f"{self.name} ended at once:\n{self.log()}"

@@ -17,7 +17,7 @@ from support import procs
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
-from inosync.console.client import NotRunning, ask
+from inosync.console.client import NotRunning
 
 NODES = "abc"
 ROUNDS = 40
@@ -60,7 +60,7 @@ class Fire:
         )
 
     def ask(self, command: str, **more: object) -> dict[str, Any]:
-        return ask(str(self.daemon.rundir / "default.sock"), {"command": command, **more}, 120)
+        return self.daemon.ask(command, **more)
 
     # What happens to the trees ---------------------------------------------------------------------------
 
@@ -228,4 +228,4 @@ def test_the_socket_is_there_until_the_end(fire: Fire) -> None:
     assert fire.daemon.wait() == 0
     with pytest.raises(NotRunning):
         fire.ask("status")
-    until(lambda: not (fire.daemon.rundir / "default.sock").exists(), 30, "the socket to be gone")
+    until(lambda: not os.path.exists(fire.daemon.socket), 30, "the socket to be gone")

@@ -20,8 +20,6 @@ from support import procs
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
-from inosync.console.client import ask
-
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 
@@ -96,8 +94,7 @@ class Setup:
             path.unlink(missing_ok=True)
 
     def node(self, name: str) -> dict[str, Any]:
-        told = ask(str(self.daemon.rundir / "default.sock"), {"command": "status", "node": name}, 60)
-        node: dict[str, Any] = told["nodes"][0]
+        node: dict[str, Any] = self.daemon.ask("status", node=name)["nodes"][0]
         return node
 
     def begin_and_hang(self) -> None:
@@ -115,8 +112,7 @@ class Setup:
         return subprocess.run(self.daemon.command, capture_output=True, text=True, timeout=60, check=False)
 
     def flush(self) -> None:
-        request = {"command": "flush", "timeout": 60}
-        assert ask(str(self.daemon.rundir / "default.sock"), request, 90)["behind"] == []
+        assert self.daemon.ask("flush", timeout=60)["behind"] == []
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ import pytest
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
-from inosync.console.client import ask
-
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.05, 0.1)}
 
 
@@ -57,7 +55,7 @@ class Setup:
         self.flush()
 
     def ask(self, command: str, **more: object) -> dict[str, Any]:
-        return ask(str(self.daemon.rundir / "default.sock"), {"command": command, **more}, 90)
+        return self.daemon.ask(command, **more)
 
     def flush(self, node: str | None = None) -> None:
         assert self.ask("flush", node=node, timeout=60)["behind"] == []

@@ -20,8 +20,6 @@ from support import mounting, procs
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
-from inosync.console.client import ask
-
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 FILES = ("one", "two", "sub/three", "sub/deep/four")
 
@@ -429,7 +427,7 @@ def test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root(loss: Los
     (s.root / "sub" / "deep" / "four").write_text("other content")
     s.daemon.until_state("a", ("retry",))
     # What is on its way when everything is removed is what rsync finds then: that is another test.
-    flushed = ask(str(s.daemon.rundir / "default.sock"), {"command": "flush", "node": "b", "timeout": 60}, 90)
+    flushed = s.daemon.ask("flush", node="b", timeout=60)
     assert not flushed["behind"]
     put_back = suspended(s, lambda: loss(s))
     s.daemon.until_state("b", ("halted",))

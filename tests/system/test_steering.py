@@ -46,7 +46,7 @@ class Office:
 
     @property
     def socket(self) -> str:
-        return str(self.daemon.rundir / "default.sock")
+        return self.daemon.socket
 
     def copy(self, node: str) -> Path:
         return self.home / "nodes" / node / "tree"

@@ -13,8 +13,6 @@ from support import limited, procs
 from support.daemon import LAUNCHER, Daemon
 from support.wait import until
 
-from inosync.console.client import ask
-
 WATCHES = 3
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 
@@ -40,9 +38,7 @@ class Setup:
 
     def flush(self, timeout: float = 60) -> list[str]:
         """The names of the nodes that lack something at the end."""
-        request = {"command": "flush", "timeout": timeout}
-        told = ask(str(self.daemon.rundir / "default.sock"), request, timeout + 60)
-        return [node["name"] for node in told["behind"]]
+        return [node["name"] for node in self.daemon.ask("flush", timeout=timeout)["behind"]]
 
     def until_level(self, state: str, *trees: str) -> None:
         pairs = [(self.home / tree, self.home / "nodes" / node / tree) for tree in trees for node in "ab"]
