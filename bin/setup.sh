@@ -36,6 +36,8 @@ default_python() {
     fail "Python 3.11 or later is needed, and there is none on the PATH"
 }
 
+has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v "$1" >/dev/null; }
+
 missing_packages() { # INTERPRETER...: what is not there of the system, by its names on Debian
     local python
     has rsync || echo rsync
@@ -62,8 +64,6 @@ large_packages() { # what single tests need besides, and takes long, or starts a
     has promtool || echo prometheus
     has systemd-analyze || echo systemd
 }
-
-has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v "$1" >/dev/null; }
 
 install_packages() { # PACKAGE...: by apt-get if root calls, else say how
     [ $# -eq 0 ] && return
