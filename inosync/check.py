@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from inosync.config import Config, NodeSpec, Tree
-from inosync.policy import probe, remote_shell
-from inosync.policy.command import Settings, names_input
-from inosync.policy.hook import Hook
-from inosync.policy.nodes import Transport, transport
-from inosync.policy.probe import Finding
-from inosync.policy.shown import one_line, redacted, show
+from inosync.config.hook import Hook
+from inosync.config.load import Config, NodeSpec, Tree
+from inosync.rsync import probe, ssh
+from inosync.rsync.argv import Settings, names_input
+from inosync.rsync.probe import Finding
+from inosync.rsync.target import Transport, transport
+from inosync.text import one_line, redacted, show
 
 PATIENCE = 60.0
 """Seconds that a node has to answer."""
@@ -117,9 +117,9 @@ def _try(config: Config, node: NodeSpec, tree: Tree) -> Finding:
 
 
 def _shell(node: NodeSpec) -> str:
-    if transport(node.node) is not Transport.SSH or remote_shell.chosen(node.extra, os.environ):
+    if transport(node.node) is not Transport.SSH or ssh.chosen(node.extra, os.environ):
         return ""
-    return remote_shell.rsh(remote_shell.options({}))
+    return ssh.rsh(ssh.options({}))
 
 
 def _run(settings: Settings, asking: bool) -> tuple[Finding, bool]:

@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import NoReturn
 
 from inosync import __version__, check
-from inosync import config as configs
-from inosync.config import Config, ConfigError
-from inosync.console import protocol, steer
-from inosync.handover import StartError, become, give_log, make_rundir
-from inosync.master import Master
-from inosync.policy.shown import one_line
+from inosync.config import load as configs
+from inosync.config.load import Config, ConfigError
+from inosync.console import commands, protocol
+from inosync.master.master import Master
+from inosync.startup import StartError, become, give_log, make_rundir
 from inosync.system import log as logs
 from inosync.system import privileges, systemd
 from inosync.system.pidfile import Locked, PidFile
+from inosync.text import one_line
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
 
@@ -179,8 +179,8 @@ def _steer(options: argparse.Namespace, path: str) -> int:
     rundirs, doubt = configs.rundirs(path)
     if doubt:
         print(f"{doubt}\ninosync: looking in {' and '.join(map(one_line, rundirs))}", file=sys.stderr)
-    order = steer.Order(options.command, options.node, options.json, options.timeout, options.lag)
-    code = steer.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
+    order = commands.Order(options.command, options.node, options.json, options.timeout, options.lag)
+    code = commands.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
     if code == protocol.NOT_RUNNING and doubt:
         print("inosync: it may run with a run directory that cannot be told from that file", file=sys.stderr)
         return CONFIG
@@ -275,7 +275,7 @@ def _mirror(
     ready()
     master.run()
     log.info("stopped")
-    return steer.summarised(master.outcome) if options.once else OK
+    return commands.summarised(master.outcome) if options.once else OK
 
 
 def _handler(config: Config, daemon: bool) -> logging.Handler:

@@ -75,6 +75,20 @@ class Part:
     """As in ``Change``; never with ``full``."""
 
 
+class Verdict(enum.StrEnum):
+    """What the mirror on a node is worth, in the words that ``ps`` and status show."""
+
+    STARTING = "starting"
+    FULL = "full"
+    OK = "ok"
+    SYNCING = "syncing"
+    LAGGING = "lagging"
+    RETRYING = "retrying"
+    PAUSED = "paused"
+    HALTED = "halted"
+    DEGRADED = "degraded"
+
+
 # From the master to a worker -------------------------------------------------------------------------
 
 

@@ -19,9 +19,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from inosync.console.source import Told
-from inosync.policy.lifecycle import Verdict
-from inosync.policy.shown import one_line
+from inosync.console.history import Told
+from inosync.messages import Verdict
+from inosync.text import one_line
 
 STATES = tuple(verdict.value for verdict in Verdict)
 

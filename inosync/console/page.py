@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from inosync.console import spark, table
-from inosync.console.look import SCRIPT, STYLE
-from inosync.console.source import History, Told
-from inosync.policy.shown import one_line
+from inosync.console import sparkline, table
+from inosync.console.assets import SCRIPT, STYLE
+from inosync.console.history import History, Told
+from inosync.text import one_line
 
 TYPE = "text/html; charset=utf-8"
 REFRESH = 10
@@ -187,11 +187,10 @@ def _hour(points: Any) -> str:
     most = f"at most {duration(peak)}" if peak else "none"
     label = f"Lag in the last hour: {most}" if len(points) else "Lag in the last hour: not known yet"
     shown = f'<span class="peak" aria-hidden="true">{_coarse(peak)}</span>' if peak >= 0.1 else ""
-    size = f"0 0 {spark.WIDTH} {spark.HEIGHT}"
-    picture = f'<svg viewBox="{size}" preserveAspectRatio="none" role="img" aria-label="{label}">'
-    return (
-        f'<td class="w hour" data-v="{peak:.1f}">{picture}<path d="{spark.path(points)}"/></svg>{shown}</td>'
-    )
+    size = f"0 0 {sparkline.WIDTH} {sparkline.HEIGHT}"
+    line = f'<path d="{sparkline.path(points)}"/>'
+    picture = f'<svg viewBox="{size}" preserveAspectRatio="none" role="img" aria-label="{label}">{line}</svg>'
+    return f'<td class="w hour" data-v="{peak:.1f}">{picture}{shown}</td>'
 
 
 def _when(at: float | None, now: float) -> str:

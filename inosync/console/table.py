@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from inosync.policy.shown import one_line
+from inosync.text import one_line
 
 Told = Mapping[str, Any]
 """What the daemon tells of a node, or of itself (``status --json``)."""

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+from inosync.config.listen import Address, is_local
 from inosync.console import metrics, page
 from inosync.console.client import ask
-from inosync.console.source import EVERY, Source, Told
-from inosync.policy.address import Address, is_local
+from inosync.console.history import EVERY, Source, Told
 
 MAX_CLIENTS = 256
 """Connections at once; the next ones are told to come later."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from inosync.system.inotify import IN_MOVED_TO, Inotify, decode
+from inosync.watch.inotify import IN_MOVED_TO, Inotify, decode
 
 POLL = 0.02
 """Seconds between two looks for many files; how exact the result is does not depend on it."""

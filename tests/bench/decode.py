@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pyinotify
 
-from inosync.system.inotify import IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, Inotify, decode
+from inosync.watch.inotify import IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, Inotify, decode
 
 MASK = IN_CREATE | IN_CLOSE_WRITE | IN_DELETE
 FILES = 2500

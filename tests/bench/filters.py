@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from inosync.policy.filters import Rules, excludes
+from inosync.filters.rules import Rules, excludes
 
 KINDS = ("*.ext%d", "/dir%d/cache/", "name%d", "/a/*/b%d/*.o", "[abc]%d*", "**/x%d/**", "/top%d", "d%d/*~")
 

@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
 from inosync.messages import Change  # noqa: E402
-from inosync.watcher import Watcher  # noqa: E402
+from inosync.watch.watcher import Watcher  # noqa: E402
 
 EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))
 ROUNDS = 5

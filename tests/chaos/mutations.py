@@ -45,10 +45,10 @@ class Mutation:
         return text.replace(self.old, self.new)
 
 
-NODE = ("tests/unit/test_node.py",)
-JOURNAL = ("tests/unit/policy/test_journal.py",)
-WATCHER = ("tests/unit/test_watcher.py",)
-NAMES = ("tests/unit/test_names.py",)
+NODE = ("tests/unit/nodes/test_node.py",)
+JOURNAL = ("tests/unit/journal/test_journal.py",)
+WATCHER = ("tests/unit/watch/test_watcher.py",)
+NAMES = ("tests/unit/rsync/test_names.py",)
 FAULTS = "tests/system/test_faults.py"
 LOST = "tests/system/test_lost_trees.py"
 HOOKS = "tests/system/test_hooks.py"
@@ -59,56 +59,56 @@ MUTATIONS = (
     # The books
     Mutation(
         "the cursor moves when a batch is sent",
-        "inosync/node.py",
+        "inosync/nodes/node.py",
         "        self.batch, self._upto, self._since = batch, upto, since\n",
         "        self.batch, self._upto, self._since = batch, upto, since\n        self.cursor = upto\n",
         NODE,
     ),
     Mutation(
         "what was due is not due again when its worker dies with it",
-        "inosync/node.py",
+        "inosync/nodes/node.py",
         "                self.due.setdefault(change, due)\n            self._trying = {}\n",
         "                pass\n            self._trying = {}\n",
         NODE,
     ),
     Mutation(
         "the report of an old batch is accepted",
-        "inosync/node.py",
+        "inosync/nodes/node.py",
         "case Done() if self.batch is not None and report.batch == self.batch.id:",
         "case Done() if self.batch is not None:",
         NODE,
     ),
     Mutation(
         "what was held back is not due",
-        "inosync/node.py",
+        "inosync/nodes/node.py",
         '            self.due.setdefault(Change(tree, b"", Kind.TREE), later)\n',
         "            pass\n",
         NODE,
     ),
     Mutation(
         "the journal forgets what the slowest node has not confirmed",
-        "inosync/master.py",
+        "inosync/master/master.py",
         "self._journal.forget(int(min(*cursors, self._verification.cursor)))\n",
         "self._journal.forget(max(cursors))\n",
         (f"{FAULTS}::test_changes_made_while_a_node_fails_are_all_there_afterwards",),
     ),
     Mutation(
         "a cursor that has fallen off the journal is taken for a good one",
-        "inosync/policy/journal.py",
+        "inosync/journal/journal.py",
         "        self.floor = entry.position\n",
         "",
         JOURNAL,
     ),
     Mutation(
         "a relist swallows what is recorded below subdirectories",
-        "inosync/policy/journal.py",
+        "inosync/journal/journal.py",
         "now, everything=change.kind is Kind.TREE)",
         "now, everything=True)",
         JOURNAL,
     ),
     Mutation(
         "what is gone swallows what has the same beginning, and is newer",
-        "inosync/policy/journal.py",
+        "inosync/journal/journal.py",
         "        self._add(Change(tree, path, Kind.NAME), now, first)\n",
         '        self._swallow((tree, path.rpartition(b"/")[0]), now, everything=True)\n'
         "        self._add(Change(tree, path, Kind.NAME), now, first)\n",
@@ -117,14 +117,14 @@ MUTATIONS = (
     # What has changed
     Mutation(
         "an overflow of the kernel's queue is ignored",
-        "inosync/watcher.py",
+        "inosync/watch/watcher.py",
         "            self._walker.rescan()\n",
         "",
         WATCHER,
     ),
     Mutation(
         "after an overflow the trees are walked and no node is compared",
-        "inosync/master.py",
+        "inosync/master/master.py",
         "        if self._guard.found(tree):\n            self._compare(tree, self._nodes, now)\n",
         "        if self._guard.found(tree) and self._watcher.overflows == 0:\n"
         "            self._compare(tree, self._nodes, now)\n",
@@ -132,14 +132,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a new directory is watched and not listed",
-        "inosync/visitor.py",
+        "inosync/watch/scan.py",
         "        if not root.quiet:\n            self._sink.record(",
         "        if False:\n            self._sink.record(",
         WATCHER,
     ),
     Mutation(
         "a directory that was moved here is not walked",
-        "inosync/watcher.py",
+        "inosync/watch/watcher.py",
         "            kid = moved or Directory(name, None)\n            directory.attach(kid, name)\n"
         "            self._walker.walk(kid)\n",
         "            kid = moved or Directory(name, None)\n            directory.attach(kid, name)\n",
@@ -148,35 +148,35 @@ MUTATIONS = (
     # What is sent
     Mutation(
         "a halted tree is sent",
-        "inosync/dispatch.py",
+        "inosync/nodes/dispatch.py",
         "        wanted = [tree for tree in node.trees if tree not in self.gate.halted]\n",
         "        wanted = list(node.trees)\n",
-        ("tests/unit/test_dispatch.py",),
+        ("tests/unit/nodes/test_dispatch.py",),
     ),
     Mutation(
         "the root is not looked at before it is sent",
-        "inosync/dispatch.py",
+        "inosync/nodes/dispatch.py",
         "            if not all(self.gate.check(part.tree) for part in parts):\n",
         "            if not parts:\n",
-        ("tests/unit/test_dispatch.py",),
+        ("tests/unit/nodes/test_dispatch.py",),
     ),
     Mutation(
         "a full mirror of an empty root deletes what nodes have",
-        "inosync/worker.py",
-        "self._start_rsync(command.full_argv(settings, task.spare))",
-        "self._start_rsync(command.full_argv(settings, False))",
+        "inosync/worker/worker.py",
+        "self._start_rsync(argv.full_argv(settings, task.spare))",
+        "self._start_rsync(argv.full_argv(settings, False))",
         (f"{LOST}::test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_something",),
     ),
     Mutation(
         "a root that is not what it has to be is good",
-        "inosync/standing.py",
+        "inosync/rsync/source.py",
         "    if source is None:\n",
         "    if source is None or source.identity:\n",
-        ("tests/unit/test_standing.py",),
+        ("tests/unit/rsync/test_source.py",),
     ),
     Mutation(
         "an rsync is not asked where it stands",
-        "inosync/worker.py",
+        "inosync/worker/worker.py",
         "        return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)\n",
         "        return True\n",
         (
@@ -185,36 +185,36 @@ MUTATIONS = (
     ),
     Mutation(
         "a root that is emptied while all nodes are mirrored in full is not looked at",
-        "inosync/master.py",
+        "inosync/master/master.py",
         "        for tree in self._tops:\n",
         "        for tree in ():\n",
         (f"{LOST}::test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied",),
     ),
     Mutation(
         "a root that comes back is compared while it is filled",
-        "inosync/guard.py",
+        "inosync/guard/guard.py",
         "        if was_missing and self._on and (",
         "        if was_missing and not self._on and (",
-        ("tests/unit/test_guard_at_work.py",),
+        ("tests/unit/guard/test_guard.py",),
     ),
     Mutation(
         "after other rules the next loss is none",
-        "inosync/master.py",
+        "inosync/master/master.py",
         "        self._guard.look_again()\n",
         "",
         (f"{LOST}::test_a_loss_is_noticed_after_a_reload_that_brings",),
     ),
     Mutation(
         "what was changed and moved at once is not sent under its other names",
-        "inosync/watcher.py",
+        "inosync/watch/watcher.py",
         "                # Changed under its former name, it is not found there any more.\n"
         "                self._links.changed(root, path, (directory, name), now)\n",
         "                pass\n",
-        ("tests/unit/test_links.py",),
+        ("tests/unit/watch/test_hardlinks.py",),
     ),
     Mutation(
         "the rules are not applied to the directories above a name",
-        "inosync/names.py",
+        "inosync/rsync/names.py",
         "        if self._excluded(path, is_directory):\n"
         "            return self._excluded_now(path, is_directory)\n"
         "        return is_listed or",
@@ -223,14 +223,14 @@ MUTATIONS = (
     ),
     Mutation(
         "what lies below something that is no directory any more is sent",
-        "inosync/names.py",
+        "inosync/rsync/names.py",
         "        return is_listed or Change(0, path, Kind.NAME)\n",
         "        return True\n",
         NAMES,
     ),
     Mutation(
         "an rsync that waits in the old root is used for the new one",
-        "inosync/spare.py",
+        "inosync/worker/warm.py",
         "            return os.path.samestat(self._transfer.source, os.stat(source))\n",
         "            return True\n",
         ("tests/system/test_spare.py",),
@@ -238,35 +238,35 @@ MUTATIONS = (
     # What came of it
     Mutation(
         "death by a signal is a success",
-        "inosync/policy/command.py",
+        "inosync/rsync/argv.py",
         "    return _VERDICTS.get(code, Verdict.RETRY)\n",
         "    return _VERDICTS.get(max(code, 0), Verdict.RETRY)\n",
-        ("tests/unit/policy/test_command.py",),
+        ("tests/unit/rsync/test_argv.py",),
     ),
     Mutation(
         "exit 24 is a success",
-        "inosync/policy/command.py",
+        "inosync/rsync/argv.py",
         "24: Verdict.PARTIAL, ",
         "24: Verdict.OK, ",
-        ("tests/unit/policy/test_command.py",),
+        ("tests/unit/rsync/test_argv.py",),
     ),
     Mutation(
         "what rsync complains of with exit 23 is done",
-        "inosync/policy/outcome.py",
+        "inosync/rsync/outcome.py",
         "due=(due_part,) if due else ()",
         "due=()",
-        ("tests/unit/policy/test_outcome.py",),
+        ("tests/unit/rsync/test_outcome.py",),
     ),
     Mutation(
         "what rsync complains of with exit 23, and is not understood, is done",
-        "inosync/policy/outcome.py",
+        "inosync/rsync/outcome.py",
         "due=(_all(run),)",
         "due=()",
-        ("tests/unit/policy/test_outcome.py",),
+        ("tests/unit/rsync/test_outcome.py",),
     ),
     Mutation(
         "what a worker could not transfer at all is done",
-        "inosync/worker.py",
+        "inosync/worker/worker.py",
         "        if outcome.retry is not None:\n            task.failed(",
         "        if outcome.retry is not None and code == 0:\n            task.failed(",
         (f"{FAULTS}::test_it_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
@@ -274,35 +274,35 @@ MUTATIONS = (
     # The operator's seat
     Mutation(
         "a flush takes what is being walked for known",
-        "inosync/flush.py",
+        "inosync/master/flush.py",
         "if self._watcher.busy or self._watcher.walking or self._is_searching(flush):",
         "if self._is_searching(flush):",
         (f"{STEERING}::test_a_flush_waits_for_directories_that_are_walked",),
     ),
     Mutation(
         "a flush does not look at what is not watched",
-        "inosync/flush.py",
+        "inosync/master/flush.py",
         "if not self._watcher.has_compared(trees, flush.since):",
         "if False:",
         (f"{UNWATCHED}::test_a_flush_waits_for_a_look_at_what_is_not_watched",),
     ),
     Mutation(
         "a flush does not count what is owed to a node apart from the journal",
-        "inosync/flush.py",
+        "inosync/master/flush.py",
         "node.cursor < flush.position or node.lacks(flush.since) or",
         "node.cursor < flush.position or",
         (f"{STEERING}::test_a_flush_waits_for_a_full_mirror",),
     ),
     Mutation(
         "a round over what is not watched never ends if a slice ends with its last visit",
-        "inosync/patrol.py",
+        "inosync/watch/poller.py",
         "return not self._beat and self._began is None and self._visit is None",
         "return not self._beat and self._visit is None",
         WATCHER,
     ),
     Mutation(
         "a paused node is sent what changes",
-        "inosync/dispatch.py",
+        "inosync/nodes/dispatch.py",
         "node.batch is not None or node.paused:",
         "node.batch is not None:",
         (f"{STEERING}::test_a_paused_node_is_sent_nothing_until_it_is_resumed",),
@@ -316,7 +316,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a hook that ends with its worker is forgotten",
-        "inosync/node.py",
+        "inosync/nodes/node.py",
         'self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING',
         "pass",
         (
@@ -326,21 +326,21 @@ MUTATIONS = (
     # The processes
     Mutation(
         "a worker that takes no orders is left as it is",
-        "inosync/watchdog.py",
+        "inosync/nodes/watchdog.py",
         '                node.give_up(f"worker did not answer for {after.seconds:.0f} s")\n',
         "                pass\n",
-        ("tests/unit/test_watchdog.py",),
+        ("tests/unit/nodes/test_watchdog.py",),
     ),
     Mutation(
         "workers are blamed for the time in which the master was stopped",
-        "inosync/policy/silence.py",
+        "inosync/nodes/silence.py",
         "min(max(now - before.looked, 0.0), GAP)",
         "max(now - before.looked, 0.0)",
-        ("tests/unit/policy/test_silence.py",),
+        ("tests/unit/nodes/test_silence.py",),
     ),
     Mutation(
         "a worker that dies has no successor",
-        "inosync/node.py",
+        "inosync/nodes/node.py",
         "            self._work.at(self.state.wake, self.wake)\n",
         "            pass\n",
         NODE,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.config import Config, ConfigError, load
+from inosync.config.load import Config, ConfigError, load
 
 
 def good() -> dict[str, str]:

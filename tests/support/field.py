@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from inosync.messages import Change, Kind
-from inosync.system import inotify
-from inosync.system.inotify import Event
-from inosync.watcher import CHECK, MOVE_WAIT, Watcher
-from inosync.writers import CLOSE_WAIT
+from inosync.watch import inotify
+from inosync.watch.inotify import Event
+from inosync.watch.open_files import CLOSE_WAIT
+from inosync.watch.watcher import CHECK, MOVE_WAIT, Watcher
 
 TREE = 7
 EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from inosync.console.source import History, Told
+from inosync.console.history import History, Told
 
 BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, None)
 REASONS = {

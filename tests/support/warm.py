@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from inosync.spare import LATE
+from inosync.worker.warm import LATE
 from support import procs, trees
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.procs import Process

@@ -24,7 +24,7 @@ from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.system.rsync import understands
+from inosync.rsync.understands import understands
 
 ROOT = os.geteuid() == 0
 FIRST, LONGEST = 0.1, 0.5

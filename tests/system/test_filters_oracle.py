@@ -23,10 +23,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inosync.patterns import PatternFiles
-from inosync.policy import filters
-from inosync.policy.extra import forbidden, parted
-from inosync.policy.mistakes import Invalid
+from inosync.config.errors import Invalid
+from inosync.config.pattern_files import PatternFiles
+from inosync.filters import rules as filter_rules
+from inosync.rsync.options import forbidden, parted
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -171,7 +171,7 @@ def said(process: subprocess.Popen[bytes]) -> Outcome | str:
 # What we say
 
 
-def expected(trees: Trees, rules: filters.Rules) -> Outcome:
+def expected(trees: Trees, rules: filter_rules.Rules) -> Outcome:
     sent = frozenset(path for path, is_dir in trees.source.items() if not rules.excluded_below(path, is_dir))
     deleted: set[bytes] = set()
     for directory in (b"", *sent):
@@ -181,7 +181,7 @@ def expected(trees: Trees, rules: filters.Rules) -> Outcome:
     return Outcome(sent, frozenset(deleted))
 
 
-def remove(trees: Trees, path: bytes, rules: filters.Rules, deleted: set[bytes]) -> bool:
+def remove(trees: Trees, path: bytes, rules: filter_rules.Rules, deleted: set[bytes]) -> bool:
     """Delete a path with what is in it; a directory that keeps something stays. Whether it is gone."""
     gone = True
     for child in trees.target_children.get(path, ()):
@@ -192,7 +192,7 @@ def remove(trees: Trees, path: bytes, rules: filters.Rules, deleted: set[bytes])
     return gone
 
 
-def read(trees: Trees, arguments: list[bytes]) -> filters.Rules | str:
+def read(trees: Trees, arguments: list[bytes]) -> filter_rules.Rules | str:
     """The rules in some words, or why they are refused."""
     extra = [os.fsdecode(word) for word in arguments]
     if refused := forbidden(extra):
@@ -201,7 +201,7 @@ def read(trees: Trees, arguments: list[bytes]) -> filters.Rules | str:
         rules = PatternFiles().rules(parted(extra).rules)
     except Invalid as invalid:
         return "; ".join(fault.wrong for fault in invalid.faults)
-    return filters.Rules(rules, root=trees.root + b"/src", target=trees.root + b"/dst")
+    return filter_rules.Rules(rules, root=trees.root + b"/src", target=trees.root + b"/dst")
 
 
 # Rule lists

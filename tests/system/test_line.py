@@ -19,11 +19,11 @@ from support.procs import free_port
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync import line as line_module
-from inosync.line import Line
-from inosync.policy import remote_shell
+from inosync.rsync import ssh as rsync_ssh
 from inosync.system import process
 from inosync.system.loop import Loop
+from inosync.worker import ssh_master as line_module
+from inosync.worker.ssh_master import Line
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -521,7 +521,7 @@ def test_an_ssh_that_does_not_come_to_an_answer_gets_the_options_only(
     monkeypatch.setattr(line_module, "_ASK_LIMIT", 3.0)  # in which the program has to have begun
     pid = tmp_path / "pid"
     one = bench(f'Match exec "echo $$ >{pid}; exec sleep 600"')
-    assert one.line.rsh == one.line.rsh_alone == remote_shell.rsh(remote_shell.options({}))
+    assert one.line.rsh == one.line.rsh_alone == rsync_ssh.rsh(rsync_ssh.options({}))
     one.line.reached()
     assert one.line.pids == ()
     asked = procs.look(int(pid.read_text()))

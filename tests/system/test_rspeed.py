@@ -26,26 +26,16 @@ from support.daemon import Daemon, MakeDaemon
 from support.procs import Process
 from support.wait import until
 
-from inosync import transfer, worker
-from inosync.messages import (
-    Batch,
-    Done,
-    Failed,
-    Note,
-    Part,
-    Progress,
-    Ready,
-    Report,
-    Stop,
-    Throttled,
-)
-from inosync.policy.command import Settings
-from inosync.policy.filters import Rules
-from inosync.policy.timetable import check
-from inosync.system import process, queue, spool
+from inosync.config.timetable import check
+from inosync.filters.rules import Rules
+from inosync.messages import Batch, Done, Failed, Note, Part, Progress, Ready, Report, Stop, Throttled
+from inosync.rsync import transfer
+from inosync.rsync.argv import Settings
+from inosync.rsync.transfer import Transfer
+from inosync.system import channel, process, spool
+from inosync.system.channel import End, QueueError
 from inosync.system.loop import Loop
-from inosync.system.queue import End, QueueError
-from inosync.transfer import Transfer
+from inosync.worker import worker
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -111,7 +101,7 @@ class Rig:
         pretend: Callable[[str], None] | None = None,
     ) -> Process:
         """Fork the worker; return when it is ready."""
-        ours, theirs = queue.pair()
+        ours, theirs = channel.pair()
         job = worker.Job(
             name="node",
             node=str(self.dst),

@@ -25,8 +25,8 @@ from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.policy import filters
-from inosync.policy.command import (
+from inosync.filters import rules as filter_rules
+from inosync.rsync.argv import (
     CONFINE,
     EVERYTHING,
     NO_NAME,
@@ -44,9 +44,9 @@ from inosync.policy.command import (
     transferred,
     verdict,
 )
-from inosync.policy.complaints import Complaints, after_batch, after_full, target_missing
+from inosync.rsync.errors import Complaints, after_batch, after_full, target_missing
+from inosync.rsync.understands import understands
 from inosync.system import process
-from inosync.system.rsync import understands
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -486,7 +486,7 @@ def test_the_line_for_a_shell_does_what_the_call_does(pair: Pair) -> None:
 
 
 def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair: Pair) -> None:
-    pair.settings = replace(pair.settings, rules=filters.excludes(["/a/ex", "*.o"]))
+    pair.settings = replace(pair.settings, rules=filter_rules.excludes(["/a/ex", "*.o"]))
     pair.file("a/ex/n")
     pair.file("a/f.o")
     pair.file("a/kept.o", side="dst")
@@ -498,7 +498,11 @@ def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair:
 
 
 def test_with_delete_excluded_a_relist_deletes_what_is_excluded_and_full_all_of_it(pair: Pair) -> None:
-    rules = (*filters.excludes(["ex/", "*.o"]), *filters.from_filter("P own"), *filters.from_filter("-r *.k"))
+    rules = (
+        *filter_rules.excludes(["ex/", "*.o"]),
+        *filter_rules.from_filter("P own"),
+        *filter_rules.from_filter("-r *.k"),
+    )
     pair.settings = replace(pair.settings, rules=rules)
     pair.file("a/f")
     pair.file("a/ex/n")

@@ -21,11 +21,11 @@ from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.policy.command import Settings, batch_argv, names_input
-from inosync.spare import LOOK, Spare
+from inosync.rsync.argv import Settings, batch_argv, names_input
+from inosync.rsync.transfer import Transfer
 from inosync.system import peers, process
 from inosync.system.loop import Loop
-from inosync.transfer import Transfer
+from inosync.worker.warm import LOOK, Spare
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 
-from inosync.policy import differences
-from inosync.policy.command import EVERYTHING, Settings, compare_argv, names_input
+from inosync.rsync import itemize
+from inosync.rsync.argv import EVERYTHING, Settings, compare_argv, names_input
 
 names = st.one_of(
     st.sampled_from([b"new\nline", b"\\#012", b"\\#", b"#x", b" ", b"-rf", b"\xff", b"a -> b", b"inosync:"]),
@@ -58,7 +58,7 @@ def output_of(s: Settings, checksum: bool) -> bytes:
 
 def run(s: Settings, checksum: bool = False) -> set[bytes]:
     output = output_of(s, checksum)
-    found = [differences.parse(line) for line in output.split(b"\n") if line]
+    found = [itemize.parse(line) for line in output.split(b"\n") if line]
     assert None not in found, output
     return {one.path for one in found if one is not None and not one.slight}
 
@@ -132,5 +132,5 @@ def test_whatever_extra_prints_the_differences_can_be_read(
 
 def run_loosely(s: Settings, checksum: bool = False) -> set[bytes]:
     """As ``run``, but other lines may stand between."""
-    found = map(differences.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
+    found = map(itemize.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
     return {one.path for one in found if one is not None and not one.slight}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.settings import SETTINGS
+from inosync.config.settings import SETTINGS
 
 
 @pytest.fixture

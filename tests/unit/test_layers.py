@@ -1,4 +1,7 @@
-"""Imports go downward only (design.md section 4), read off the syntax trees."""
+"""Imports go down one list of rooms, without a cycle; pure modules stay pure (docs/architecture.rst).
+
+All of it is read from the syntax trees; nothing is imported.
+"""
 
 from __future__ import annotations
 
@@ -10,88 +13,104 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-LOW = frozenset({"inosync", "messages", "policy", "system"})
-"""What every module but those of these layers may use; "inosync" is the package itself, for its version."""
+ROOMS = (
+    "cli",
+    "check",
+    "startup",
+    "master",
+    "status",
+    "console",
+    "worker",
+    "nodes",
+    "guard",
+    "journal",
+    "config",
+    "watch",
+    "rsync",
+    "filters",
+    "messages",
+    "text",
+    "system",
+    "inosync",
+)
+"""The packages, and the modules beside them, from the top down. A room imports itself and the rooms below it.
+"inosync" is the package itself, for its version."""
 
-LAYERS: Mapping[str, frozenset[str]] = {
-    "cli": LOW | {"master", "config", "console"},
-    "master": LOW | {"node", "watcher", "worker", "config", "console"},
-    "node": LOW | {"config"},
-    "watcher": LOW,
-    "worker": LOW | {"config"},
-    "config": LOW,
-    "console": frozenset({"inosync", "console", "policy", "messages"}),
-    "policy": frozenset({"policy", "messages"}),
-    "system": frozenset(),
-    "messages": frozenset(),
-    "inosync": frozenset(),
-}
-"""What the layers of the design may import."""
+PURE = frozenset(
+    {
+        "inosync.config.checks",
+        "inosync.config.diff",
+        "inosync.config.errors",
+        "inosync.config.events",
+        "inosync.config.hook",
+        "inosync.config.listen",
+        "inosync.config.nodes",
+        "inosync.config.targets",
+        "inosync.config.timetable",
+        "inosync.filters.affected",
+        "inosync.filters.rule",
+        "inosync.filters.rules",
+        "inosync.filters.wildmatch",
+        "inosync.guard.loss",
+        "inosync.journal.debounce",
+        "inosync.journal.journal",
+        "inosync.journal.subscription",
+        "inosync.master.rounds",
+        "inosync.messages",
+        "inosync.nodes.backoff",
+        "inosync.nodes.lifecycle",
+        "inosync.nodes.silence",
+        "inosync.rsync.argv",
+        "inosync.rsync.compat",
+        "inosync.rsync.errors",
+        "inosync.rsync.itemize",
+        "inosync.rsync.options",
+        "inosync.rsync.outcome",
+        "inosync.rsync.probe",
+        "inosync.rsync.ssh",
+        "inosync.rsync.stderr",
+        "inosync.rsync.target",
+        "inosync.status.alarm",
+        "inosync.text",
+        "inosync.worker.titles",
+    }
+)
+"""Modules that decide without I/O, clock or randomness. They import pure modules only."""
 
-PARTS: Mapping[str, frozenset[str]] = {
-    "cli": frozenset({"check", "handover"}),
-    "master": frozenset(
-        {
-            "chronicle",
-            "desk",
-            "dispatch",
-            "flush",
-            "guard",
-            "listener",
-            "lookout",
-            "once",
-            "overview",
-            "report",
-            "trees",
-            "verification",
-            "watchdog",
-        }
-    ),
-    "watcher": frozenset(
-        {
-            "directories",
-            "links",
-            "patrol",
-            "search",
-            "sink",
-            "unwatched",
-            "visitor",
-            "walker",
-            "watches",
-            "writers",
-        }
-    ),
-    "worker": frozenset(
-        {
-            "comparer",
-            "deletions",
-            "display",
-            "hooks",
-            "line",
-            "names",
-            "spare",
-            "spares",
-            "standing",
-            "task",
-            "throttle",
-            "transfer",
-        }
-    ),
-    "node": frozenset({"tally", "told"}),
-    "config": frozenset({"configfile", "patterns", "settings", "trusted"}),
+IMPURE = {
+    "asyncio",
+    "ctypes",
+    "fcntl",
+    "io",
+    "logging",
+    "mmap",
+    "multiprocessing",
+    "pathlib",
+    "random",
+    "resource",
+    "sched",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "socket",
+    "ssl",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
 }
-"""Modules that one layer has put out into files of their own. They belong to it: they may import what it
-may, and each other, but not it; and nobody else may import them."""
-
-ALLOWED: Mapping[str, frozenset[str]] = {
-    member: allowed | PARTS.get(owner, frozenset())
-    for owner, allowed in LAYERS.items()
-    for member in (owner, *sorted(PARTS.get(owner, ())))
-}
-"""What may be imported, by layer; the layer of a module is the first part of its name below inosync."""
+"""Standard modules with I/O, a clock or randomness in them."""
+PURE_OS = frozenset({"fsdecode", "fsencode", "fspath", "path", "PathLike", "sep"})
+"""What a pure module may use of ``os``."""
+PURE_PATH = frozenset({"basename", "commonpath", "dirname", "isabs", "join", "normpath", "relpath", "split"})
+"""What a pure module may use of ``os.path``."""
+IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval"})
 
 ONLY_IN = {
-    "pyinotify": "inosync.system.inotify",
+    "pyinotify": "inosync.watch.inotify",
     "setproctitle": "inosync.system.process",
     "psutil": "inosync.system.process",
     "prometheus_client": "inosync.console.metrics",
@@ -110,15 +129,15 @@ def sources() -> dict[str, str]:
     return found
 
 
-def layer(module: str) -> str:
-    """``inosync.policy.journal`` -> ``policy``; the package itself is ``inosync``."""
+def room(module: str) -> str:
+    """``inosync.journal.debounce`` -> ``journal``; the package itself is ``inosync``."""
     return module.split(".")[1] if "." in module else module
 
 
 def imports(module: str, tree: ast.AST, packages: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Give line and full name of everything imported, wherever it stands; ``from a import b`` gives a.b too.
+    """Yield line and full name of each import, wherever it stands; ``from a import b`` yields a.b as well.
 
-    Imports below ``if TYPE_CHECKING`` count: what the types know of each other, the reader has to.
+    Imports below ``if TYPE_CHECKING`` count: a reader has to know them.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -135,25 +154,23 @@ def imports(module: str, tree: ast.AST, packages: Iterable[str]) -> Iterator[tup
 
 
 def resolved(name: str, modules: Iterable[str]) -> str:
-    """The module that an imported name is in: ``inosync.config.Config`` -> ``inosync.config``."""
+    """The module that an imported name is in: ``inosync.config.load.Config`` -> ``inosync.config.load``."""
     while "." in name and name not in modules:
         name = name.rpartition(".")[0]
     return name
 
 
-def violations(texts: Sources) -> list[str]:
-    """Everything in these sources that the layer rule, or the rules about shells and argv, forbid."""
+def violations(texts: Sources, pure: Iterable[str] = ()) -> list[str]:
+    """Everything in these sources that the rules forbid."""
     found: list[str] = []
     edges: dict[str, set[str]] = {module: set() for module in texts}
     packages = {module for module in texts if any(other.startswith(f"{module}.") for other in texts)}
     packages.add("inosync")
     for module, text in sorted(texts.items()):
         tree = ast.parse(text, module)
-        own = layer(module)
-        if own not in ALLOWED:
-            found.append(
-                f"{module}: what it may import is not said; add it to LAYERS, or to the PARTS of one"
-            )
+        own = room(module)
+        if own not in ROOMS:
+            found.append(f"{module}: its place is not known; add it to ROOMS")
             continue
         for line, name in imports(module, tree, packages):
             where = f"{module}:{line}"
@@ -165,9 +182,13 @@ def violations(texts: Sources) -> list[str]:
             target = resolved(name, texts)
             if target != module:
                 edges[module].add(target)
-            if layer(target) not in ALLOWED[own]:
+            if room(target) not in ROOMS[ROOMS.index(own) :]:
                 found.append(f"{where}: {own} must not import {target}")
+            if module in pure and target not in pure:
+                found.append(f"{where}: a pure module must not import {target}")
         found += [f"{module}:{line}: {what}" for line, what in habits(module, tree)]
+        if module in pure:
+            found += [f"{module}:{line}: {what}" for line, what in impurities(tree)]
     return found + [f"cycle: {' -> '.join(cycle)}" for cycle in cycles(edges)]
 
 
@@ -194,8 +215,29 @@ def habits(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
                     yield node.lineno, "sys.argv is for inosync.cli only"
 
 
+def impurities(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """What a pure module must not use."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = getattr(node, "module", None)
+            names = [base] if base else [alias.name for alias in node.names]
+            for name in names:
+                if name.split(".")[0] in IMPURE:
+                    yield node.lineno, f"a pure module must not import {name}"
+            if base == "os":
+                yield node.lineno, "a pure module must not import from os"
+        name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        first, _, rest = name.partition(".")
+        if first == "os" and rest and "." not in rest and rest not in PURE_OS:
+            yield getattr(node, "lineno", 0), f"a pure module must not use {name}"
+        if name.startswith("os.path.") and rest.split(".")[1] not in PURE_PATH:
+            yield getattr(node, "lineno", 0), f"a pure module must not use {name}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+            yield node.lineno, f"a pure module must not call {node.func.id}"
+
+
 def cycles(edges: Mapping[str, set[str]]) -> list[list[str]]:
-    """Every cycle that a walk along the imports comes upon, each once, as the modules on its way."""
+    """Every cycle that a walk along the imports meets, each once, as the modules on its way."""
     found: list[list[str]] = []
     done: set[str] = set()
 
@@ -214,104 +256,112 @@ def cycles(edges: Mapping[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def test_imports_go_downward_only() -> None:
+def test_imports_go_down_only() -> None:
     texts = sources()
     assert "inosync.messages" in texts
-    assert violations(texts) == []
+    assert violations(texts, PURE) == []
+
+
+def test_pure_modules_exist() -> None:
+    assert sources().keys() >= PURE
+
+
+def test_package_top_level_holds_at_most_six_modules() -> None:
+    modules = sorted(path.name for path in (CHECKOUT / "inosync").glob("*.py"))
+    assert len(modules) <= 6, modules
 
 
 CLEAN = {
     "inosync": "__version__ = '1'",
-    "inosync.cli": "import sys\nfrom inosync import __version__, master\nprint(sys.argv)",
-    "inosync.master": "from inosync import node, watcher, worker\nfrom inosync.config import Config",
-    "inosync.node": "from inosync.config import Config\nfrom inosync.system import process",
-    "inosync.watcher": "from inosync.system.inotify import Inotify\nfrom . import walker",
-    "inosync.walker": "from inosync.directories import Root\nfrom .policy import journal",
-    "inosync.directories": "import os",
-    "inosync.worker": "from inosync.messages import Batch\nsubprocess.run([], shell=False)",
-    "inosync.config": "from inosync.policy import filters",
+    "inosync.cli": "import sys\nfrom inosync import __version__\nfrom .master import master\nprint(sys.argv)",
+    "inosync.master": "",
+    "inosync.master.master": "from inosync.nodes.node import Node\nfrom inosync.watch import watcher",
+    "inosync.worker": "",
+    "inosync.worker.worker": "from inosync.messages import Batch\nsubprocess.run([], shell=False)",
+    "inosync.nodes": "",
+    "inosync.nodes.node": "from inosync.config.load import Config\nfrom inosync.system import process",
+    "inosync.nodes.backoff": "from inosync.journal import journal",
+    "inosync.config": "",
+    "inosync.config.load": "from inosync.filters import rules\nimport os\nos.stat('/')",
+    "inosync.watch": "",
+    "inosync.watch.watcher": "from inosync.watch.inotify import Inotify\nfrom . import walker",
+    "inosync.watch.walker": "from .tree import Root",
+    "inosync.watch.tree": "import os",
+    "inosync.watch.inotify": "import pyinotify",
+    "inosync.journal": "",
+    "inosync.journal.journal": "from inosync.messages import Change\nimport os\nos.path.join('', os.sep)",
+    "inosync.filters": "",
+    "inosync.filters.rules": "import re",
     "inosync.messages": "import enum",
-    "inosync.policy": "",
-    "inosync.policy.journal": "from inosync.messages import Change\nfrom inosync.policy import filters",
-    "inosync.policy.filters": "import re",
     "inosync.system": "",
-    "inosync.system.inotify": "import pyinotify",
     "inosync.system.process": "import psutil, setproctitle",
     "inosync.console": "",
-    "inosync.console.status": "from inosync.policy import journal",
+    "inosync.console.page": "from inosync.messages import NodeState",
 }
+CLEAN_PURE = frozenset({"inosync.journal.journal", "inosync.filters.rules", "inosync.messages"})
 
 
 def test_clean_sources_pass() -> None:
-    assert violations(CLEAN) == []
+    assert violations(CLEAN, CLEAN_PURE) == []
 
 
 @pytest.mark.parametrize(
     ("module", "text", "expected"),
     [
-        ("inosync.watcher", "from inosync import worker", "watcher must not import inosync.worker"),
-        ("inosync.worker", "import inosync.watcher", "worker must not import inosync.watcher"),
-        ("inosync.worker", "from inosync.watcher import Watcher", "worker must not import inosync.watcher"),
-        ("inosync.worker", "from . import watcher", "worker must not import inosync.watcher"),
-        ("inosync.worker", "from inosync import walker", "worker must not import inosync.walker"),
-        ("inosync.walker", "from inosync import worker", "walker must not import inosync.worker"),
+        ("watch.watcher", "from inosync import worker", "watch must not import inosync.worker"),
+        ("watch.watcher", "import inosync.worker.worker", "watch must not import inosync.worker.worker"),
         (
-            "inosync.directories",
-            "import inosync.watcher",
-            "directories must not import inosync.watcher",
+            "watch.watcher",
+            "from inosync.config.load import Config",
+            "must not import inosync.config.load",
         ),
-        ("inosync.node", "from inosync import master", "node must not import inosync.master"),
+        ("watch.watcher", "from ..nodes import node", "watch must not import inosync.nodes.node"),
+        ("nodes.node", "from inosync import master", "nodes must not import inosync.master"),
+        ("nodes.node", "def f():\n    from ..worker.worker import W", "nodes.node:2: nodes must not import"),
+        ("system.process", "from inosync.messages import Batch", "must not import inosync.messages"),
         (
-            "inosync.node",
-            "def f():\n    from .watcher import W",
-            "inosync.node:2: node must not import inosync.watcher",
+            "system.process",
+            "from inosync.watch import inotify",
+            "must not import inosync.watch.inotify",
         ),
-        ("inosync.worker", "from inosync import console", "worker must not import inosync.console"),
-        ("inosync.watcher", "from inosync.config import Config", "watcher must not import inosync.config"),
+        ("messages", "import inosync.filters.rules", "messages must not import inosync.filters.rules"),
         (
-            "inosync.policy.journal",
-            "from inosync.system import inotify",
-            "policy must not import inosync.system",
-        ),
-        ("inosync.policy.journal", "from ..config import Config", "policy must not import inosync.config"),
-        (
-            "inosync.system.process",
-            "from inosync.system import inotify",
-            "system must not import inosync.system",
-        ),
-        ("inosync.system.process", "from . import inotify", "system must not import inosync.system.inotify"),
-        (
-            "inosync.system.process",
-            "from inosync.messages import Batch",
-            "system must not import inosync.messages",
-        ),
-        (
-            "inosync.messages",
-            "import inosync.policy.filters",
-            "messages must not import inosync.policy.filters",
-        ),
-        (
-            "inosync.console.status",
-            "from inosync.master import Master",
+            "console.page",
+            "from inosync.master.master import M",
             "console must not import inosync.master",
         ),
-        ("inosync.watcher", "import pyinotify", "pyinotify is for inosync.system.inotify only"),
+        ("watch.watcher", "import pyinotify", "pyinotify is for inosync.watch.inotify only"),
         (
-            "inosync.worker",
+            "worker.worker",
             "from setproctitle import setproctitle",
-            "setproctitle is for inosync.system.process",
+            "setproctitle is for inosync.system",
         ),
-        ("inosync.worker", "import psutil._common", "psutil is for inosync.system.process only"),
-        ("inosync.policy.filters", "from inosync.policy import journal", "cycle: inosync.policy.filters -> "),
-        ("inosync.worker", "import subprocess\nsubprocess.run('x', shell=True)", "no shell=True"),
-        ("inosync.worker", "import subprocess\nsubprocess.run('x', shell=yes)", "no shell=True"),
-        ("inosync.worker", "import os\nos.system('x')", "no os.system"),
-        ("inosync.worker", "from os import popen", "no os.popen"),
-        ("inosync.master", "import sys\nprint(sys.argv)", "sys.argv is for inosync.cli only"),
-        ("inosync.master", "from sys import argv", "sys.argv is for inosync.cli only"),
-        ("inosync.helpers", "", "inosync.helpers: what it may import is not said"),
+        ("worker.worker", "import psutil._common", "psutil is for inosync.system.process only"),
+        (
+            "watch.walker",
+            "from .watcher import W",
+            "cycle: inosync.watch.wa",
+        ),
+        ("worker.worker", "import subprocess\nsubprocess.run('x', shell=True)", "no shell=True"),
+        ("worker.worker", "import subprocess\nsubprocess.run('x', shell=yes)", "no shell=True"),
+        ("worker.worker", "import os\nos.system('x')", "no os.system"),
+        ("worker.worker", "from os import popen", "no os.popen"),
+        ("master.master", "import sys\nprint(sys.argv)", "sys.argv is for inosync.cli only"),
+        ("master.master", "from sys import argv", "sys.argv is for inosync.cli only"),
+        ("helpers", "", "inosync.helpers: its place is not known"),
+        ("filters.rules", "import time", "a pure module must not import time"),
+        ("filters.rules", "from random import random", "a pure module must not import random"),
+        ("filters.rules", "from os import stat", "a pure module must not import from os"),
+        ("filters.rules", "import os\nos.stat('/')", "a pure module must not use os.stat"),
+        ("filters.rules", "import os\nos.path.exists('/')", "a pure module must not use os.path.exists"),
+        ("filters.rules", "open('/')", "a pure module must not call open"),
+        (
+            "journal.journal",
+            "from inosync.system import process",
+            "a pure module must not import",
+        ),
     ],
 )
-def test_a_violation_is_found(module: str, text: str, expected: str) -> None:
-    found = violations(CLEAN | {module: text})
+def test_violation_is_found(module: str, text: str, expected: str) -> None:
+    found = violations(CLEAN | {f"inosync.{module}": text}, CLEAN_PURE)
     assert any(expected in line for line in found), found

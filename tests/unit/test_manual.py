@@ -15,10 +15,10 @@ from types import ModuleType
 import pytest
 
 from inosync import cli
+from inosync.config.settings import _OF_A_NODE, REQUIRED, SETTINGS
 from inosync.console import protocol
-from inosync.policy.lifecycle import Verdict
-from inosync.report import Report
-from inosync.settings import _OF_A_NODE, REQUIRED, SETTINGS
+from inosync.messages import Verdict
+from inosync.status.snapshot import Report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.rst").read_text()
@@ -139,7 +139,7 @@ def test_every_state_is_in_the_manual() -> None:
 
 def test_every_key_of_the_status_is_in_the_manual() -> None:
     text = section("Asking and steering")
-    source = (CHECKOUT / "inosync" / "report.py").read_text()
+    source = (CHECKOUT / "inosync" / "status" / "snapshot.py").read_text()
     assert Report is not None
     keys = re.findall(r'^            "(\w+)":', source, re.MULTILINE)
     assert len(keys) > 30

@@ -32,4 +32,4 @@ def test_they_have_names_of_their_own_and_are_listed() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) >= 10
     argv = [sys.executable, str(CHECKOUT / "tests/chaos/mutations.py"), "--list", "cursor"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    assert "the cursor moves when a batch is sent: inosync/node.py\n" in done.stdout
+    assert "the cursor moves when a batch is sent: inosync/nodes/node.py\n" in done.stdout

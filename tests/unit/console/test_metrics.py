@@ -14,8 +14,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from support import seat
 
+from inosync.console.history import Told
 from inosync.console.metrics import STATES, expose
-from inosync.console.source import Told
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"

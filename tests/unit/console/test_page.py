@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 import pytest
 from support import seat
 
-from inosync.console import page, spark
+from inosync.console import page, sparkline
 from inosync.console.client import NotRunning
-from inosync.console.source import POINTS, History, Source, Told
+from inosync.console.history import POINTS, History, Source, Told
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\n\x1b[31m\u202e</td></table><script>alert(2)</script>\udcff"
 
@@ -138,19 +138,19 @@ def test_what_is_gone_is_forgotten_and_what_is_not_known_is_a_gap() -> None:
 
 
 def test_a_line_of_the_last_hour() -> None:
-    assert spark.path([]) == ""
-    assert spark.path([0.0] * POINTS) == "M0 21H120"
-    assert spark.path([0.0] * 3) == "M119 21H120"
-    assert spark.path([0.0] * 6 + [1e9] * 3) == "M117 21H119V1H120V21"
-    assert spark.path(
+    assert sparkline.path([]) == ""
+    assert sparkline.path([0.0] * POINTS) == "M0 21H120"
+    assert sparkline.path([0.0] * 3) == "M119 21H120"
+    assert sparkline.path([0.0] * 6 + [1e9] * 3) == "M117 21H119V1H120V21"
+    assert sparkline.path(
         [1e9, math.nan, 1e9, *[math.nan] * 3, 0, 0, 0]
     ) == "M117 21V1H118V21M119 21H120".replace("M117 21V1", "M117 21H117V1")
 
 
 def test_a_greater_lag_is_drawn_higher() -> None:
-    heights = [spark.height(lag) for lag in (0, 1, 5, 60, 600, 3600, 1e9)]
+    heights = [sparkline.height(lag) for lag in (0, 1, 5, 60, 600, 3600, 1e9)]
     assert heights == sorted(heights, reverse=True)
-    assert heights[0] == spark.HEIGHT - 1
+    assert heights[0] == sparkline.HEIGHT - 1
     assert len(set(heights)) == 6
 
 

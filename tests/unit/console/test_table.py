@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.console import steer, table
+from inosync.console import commands, table
 from inosync.console.top import Top
 
 NOW = 1_750_000_000.0
@@ -162,4 +162,4 @@ def test_top_does_not_mind_a_tiny_screen(width: int, height: int) -> None:
     ],
 )
 def test_the_exit_code_of_status(nodes: list[dict[str, Any]], tolerance: float, code: int) -> None:
-    assert steer.verdict(nodes, tolerance) == code
+    assert commands.verdict(nodes, tolerance) == code

@@ -12,7 +12,7 @@ import pytest
 
 from inosync.messages import Batch, Part
 from inosync.system import spool
-from inosync.system.queue import MAX_MESSAGE
+from inosync.system.channel import MAX_MESSAGE
 
 SHORT = (Part(1, False, (b"a", b"d/", b"\xff\n")),)
 LONG = (Part(1, True), Part(2, False, tuple(b"%06d" % i for i in range(5000))))

@@ -1,0 +1,1 @@
+"""From the text of a configuration file to a Config."""

@@ -1,0 +1,201 @@
+"""Checks of single values: each takes what a file has set and gives the value to use, or raises Invalid."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from inosync.config.errors import Fault, Invalid
+from inosync.filters.rules import File, FilterError, Item, from_pattern
+from inosync.rsync.options import forbidden
+from inosync.text import show
+
+Check = Callable[[Any], Any]
+
+# For all kinds -----------------------------------------------------------------------------------------
+
+
+def each(values: Iterable[object], check: Check) -> tuple[Any, ...]:
+    """What a check makes of several values; Invalid with the faults of all of them."""
+    made: list[Any] = []
+    faults: list[Fault] = []
+    for value in values:
+        try:
+            made.append(check(value))
+        except Invalid as invalid:
+            made.append(invalid.rest)
+            faults += invalid.faults
+    if faults:
+        raise Invalid(*faults, rest=tuple(made))
+    return tuple(made)
+
+
+def inside(where: str, check: Check, value: object) -> Any:
+    """A check of something inside a setting, whose faults tell where."""
+    try:
+        return check(value)
+    except Invalid as invalid:
+        raise Invalid(*(replace(fault, where=where) for fault in invalid.faults)) from None
+
+
+def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
+    def checked(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise Invalid(Fault(value, "is not a list", f"write {example}"))
+        if not value and not empty:
+            raise Invalid(Fault(value, "is empty", f"write {example}"))
+        return each(value, check)
+
+    return checked
+
+
+def string(value: object) -> str:
+    """A str that the system can take: for a path, or an argument of a program."""
+    if not isinstance(value, str):
+        raise Invalid(Fault(value, "is not a string", "write it in quotes"))
+    try:
+        whole = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise Invalid(Fault(value, "has a character in it that no file name can have", "leave it out"))
+    return value
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid(Fault(value, "is neither True nor False", "write one of them"))
+    return value
+
+
+def one_of(*words: str) -> Check:
+    def checked(value: object) -> str:
+        if value not in words:
+            raise Invalid(Fault(value, "is not known", f"write {' or '.join(map(show, words))}"))
+        return str(value)
+
+    return checked
+
+
+def number(highest: float, unit: str = "", *, whole: bool = False, positive: bool = False) -> Check:
+    """From 0, or if ``positive`` from just above."""
+    kind = "whole number" if whole else "number"
+    right = f"write a {kind}{unit}, {'more than 0' if positive else '0 or more'}"
+
+    def checked(value: object) -> float | int:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Invalid(Fault(value, "is not a number", right))
+        if value < 0:
+            raise Invalid(Fault(value, "is negative", right))
+        # Written so that nan, of which every comparison is false, is refused as well.
+        if not value <= highest or (positive and value == 0):
+            raise Invalid(Fault(value, "is out of range", f"{right}, at most {highest}"))
+        if whole and value != int(value):
+            raise Invalid(Fault(value, "is not a whole number", right))
+        return int(value) if whole else value
+
+    return checked
+
+
+# For single settings -----------------------------------------------------------------------------------
+
+# 11 days; epoll takes no more than 2**31 milliseconds.
+_LONGEST = 1_000_000
+seconds = number(_LONGEST, " of seconds")
+some_seconds = number(_LONGEST, " of seconds", positive=True)
+FASTEST = 2**31 - 1
+"""KB/s."""
+speed = number(FASTEST, " of KB/s", whole=True)
+
+
+def retry(value: object) -> tuple[float, float]:
+    right = "write the first and the longest delay in seconds, such as (1, 300)"
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise Invalid(Fault(value, "is not a pair", right))
+    first, longest = each(value, some_seconds)
+    if first > longest:
+        raise Invalid(Fault(value, "the first delay is longer than the longest", right))
+    return first, longest
+
+
+def delete(value: object) -> bool | str:
+    if isinstance(value, bool) or (isinstance(value, str) and value in ("startup", "running")):
+        return value
+    raise Invalid(Fault(value, "is not known", 'write True, False, "startup" or "running"'))
+
+
+def name(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not value.strip() or value != value.strip():
+        raise Invalid(Fault(value, "is not a name", "write a string of printable characters"))
+    return value
+
+
+def extra(value: object) -> tuple[str, ...]:
+    right = 'write a string such as "--rsh=ssh -a", or a list of strings'
+    if isinstance(value, str):
+        try:
+            words: tuple[str, ...] = tuple(shlex.split(value))
+        except ValueError as problem:
+            raise Invalid(Fault(value, f"cannot be split as a shell would: {problem}", right)) from None
+    elif isinstance(value, list | tuple):
+        words = tuple(value)
+    else:
+        raise Invalid(Fault(value, "is not a string", right))
+    words = each(words, string)
+    if refused := forbidden(words):
+        raise Invalid(*(Fault(value, complaint) for complaint in refused))
+    return words
+
+
+_FILE = '{"from": "/etc/inosync/www.exclude"}'
+
+
+def _pattern(value: object) -> tuple[Item, ...]:
+    if isinstance(value, dict):
+        return (_pattern_file(value),)
+    right = 'write an rsync pattern such as "*.tmp"'
+    if not isinstance(value, str) or not value:
+        raise Invalid(Fault(value, "is not a pattern", right))
+    if "\n" in value:
+        raise Invalid(Fault(value, "has a newline in it", right))
+    try:
+        return from_pattern(string(value))
+    except FilterError as error:
+        raise Invalid(Fault(value, error.problem, right)) from None
+
+
+_patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
+
+
+def _pattern_file(value: dict[object, object]) -> File:
+    path = value.get("from")
+    if set(value) != {"from"}:
+        raise Invalid(Fault(value, "is neither a pattern nor a file", f'write "*.tmp", or {_FILE}'))
+    if not string(path).startswith("/"):
+        raise Invalid(Fault(path, "is not an absolute path", f"write {_FILE}"))
+    return File(string(path))
+
+
+def patterns(value: object) -> tuple[Item, ...]:
+    """The rules of a list of exclude patterns, and the files of patterns in it; or of one such file."""
+    if isinstance(value, dict):
+        return _pattern(value)
+    return tuple(itertools.chain.from_iterable(_patterns(value)))
+
+
+def excludes(value: object) -> dict[str, tuple[Item, ...]]:
+    """The rules for each wpath as written; those for all of them under ``*``."""
+    if not isinstance(value, dict) or not isinstance(value.get("from", []), list | tuple | dict):
+        return {"*": patterns(value)}
+    return dict(each(value.items(), _excludes_of))
+
+
+def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[Item, ...]]:
+    wpath, rules = item
+    if not isinstance(wpath, str):
+        raise Invalid(Fault(wpath, "is not a wpath", 'write a directory from wpaths, or "*"'))
+    return wpath, inside(f"for {show(wpath)}", patterns, rules)

@@ -1,0 +1,46 @@
+"""The inotify events that may stand in ``emask`` (inotify(7))."""
+
+from __future__ import annotations
+
+import difflib
+
+from inosync.config.checks import list_of
+from inosync.config.errors import Fault, Invalid
+
+BY_READING = frozenset({"IN_ACCESS", "IN_OPEN", "IN_CLOSE_NOWRITE"})
+"""Caused by every reader of a file, so by rsync itself."""
+
+DEFAULT_EVENTS = (
+    "IN_CLOSE_WRITE",
+    "IN_CREATE",
+    "IN_DELETE",
+    "IN_MOVED_FROM",
+    "IN_MOVED_TO",
+    "IN_ATTRIB",
+)
+
+_SINGLE = BY_READING | {*DEFAULT_EVENTS, "IN_MODIFY", "IN_DELETE_SELF", "IN_MOVE_SELF"}
+_MEANING = {event: frozenset({event}) for event in _SINGLE} | {
+    "IN_ALL_EVENTS": _SINGLE,
+    "IN_CLOSE": frozenset({"IN_CLOSE_WRITE", "IN_CLOSE_NOWRITE"}),
+    "IN_MOVE": frozenset({"IN_MOVED_FROM", "IN_MOVED_TO"}),
+}
+
+
+def events(value: object) -> frozenset[str]:
+    """The events as they are written, sets of events resolved."""
+    some = list(value) if isinstance(value, set | frozenset) else value
+    found = frozenset[str]().union(*list_of(_event, 'emask = ["IN_CLOSE_WRITE", ...]')(some))
+    if found <= BY_READING:
+        right = "write events that change something, such as IN_CLOSE_WRITE"
+        raise Invalid(Fault(value, "has only events that rsync's own reading causes", right))
+    return found
+
+
+def _event(value: object) -> frozenset[str]:
+    name = value if isinstance(value, str) else ""
+    if name in _MEANING:
+        return _MEANING[name]
+    close = difflib.get_close_matches(name.upper(), _MEANING, 1)
+    right = f"did you mean {close[0]}?" if close else f"write one of {' '.join(sorted(_SINGLE))}"
+    raise Invalid(Fault(value, "is not an event", right))

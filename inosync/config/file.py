@@ -1,0 +1,176 @@
+"""A configuration file on disk: read if it can be trusted, and run as the Python that it is."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import os
+import posixpath
+import sys
+import types
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from typing import Any
+
+from inosync.config import trust
+from inosync.config.errors import ConfigError, Invalid, Mistake
+from inosync.text import redacted
+
+
+def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
+    """The lines that settings stand in, and what the file has set. ConfigError if it cannot be run."""
+    tree, code = _compiled(path, _read(path))
+    namespace: dict[str, Any] = {"__file__": path, "__name__": posixpath.basename(path).removesuffix(".py")}
+    with _imports_from(os.path.dirname(os.path.abspath(path))):
+        try:
+            exec(code, namespace)
+        except Invalid as invalid:
+            raise _untrusted(invalid) from None
+        except BaseException as problem:  # noqa: BLE001 - whatever it is, SystemExit too, the file raised it
+            raise ConfigError(Mistake(path, _told(problem), "", _line_of(problem, path))) from None
+    return _assignments(tree), namespace
+
+
+def literal(path: str, name: str) -> Any:
+    """What a file that cannot be run sets ``name`` to, in a line of its own; None if none is seen."""
+    try:
+        lines = _read(path).splitlines()
+    except ConfigError:
+        return None
+    found = None
+    for line in (line for line in lines if name in line):
+        with contextlib.suppress(ConfigError, ValueError, TypeError):  # it is no line, or no literal
+            match _compiled(path, line)[0].body:
+                case [ast.Assign(targets=[ast.Name(id=given)], value=value)] if given == name:
+                    found = ast.literal_eval(value)
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        content, _ = trust.read(path, "name a configuration file with -c")
+    except Invalid as invalid:
+        raise _untrusted(invalid) from None
+    return _decoded(path, content)
+
+
+def _untrusted(invalid: Invalid) -> ConfigError:
+    return ConfigError(*(Mistake(str(fault.value), fault.wrong, fault.right) for fault in invalid.faults))
+
+
+def _decoded(path: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise ConfigError(Mistake(path, "is not UTF-8", "convert it with iconv -t UTF-8", line)) from None
+
+
+def _compiled(path: str, source: str) -> tuple[ast.Module, types.CodeType]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\." in a pattern works
+            tree = ast.parse(source, path)
+            return tree, compile(tree, path, "exec", dont_inherit=True)
+    except SyntaxError as problem:
+        raise ConfigError(
+            Mistake(path, f"{type(problem).__name__}: {problem.msg}", "", problem.lineno)
+        ) from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as problem:
+        raise ConfigError(Mistake(path, _told(problem))) from None
+
+
+@contextlib.contextmanager
+def _imports_from(directory: str) -> Iterator[None]:
+    """For a while, modules can be imported from a directory; they leave no bytecode and no trace."""
+    path, finders, writes_none = sys.path, sys.meta_path, sys.dont_write_bytecode
+    importlib.invalidate_caches()
+    beside = _Beside(directory, finders)
+    sys.path, sys.meta_path, sys.dont_write_bytecode = [*path], [beside, *finders], True
+    try:
+        yield
+    finally:
+        sys.path, sys.meta_path, sys.dont_write_bytecode = path, finders, writes_none
+        # Or else SIGHUP would find the modules as they were.
+        for name in [name for name in sys.modules if _top(name) in beside.found]:
+            del sys.modules[name]
+
+
+class _Beside(MetaPathFinder):
+    """Finds modules beside the configuration file that nobody else (``finders``) finds.
+
+    As in 0.2.3: what lies there hides nothing from us.
+    """
+
+    def __init__(self, directory: str, finders: Sequence[Any]) -> None:
+        self._directory, self._finders = directory, finders
+        self.found: set[str] = set()
+        """Of a package its name; what is in it is found here, too."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is None:
+            for finder in self._finders:
+                if finder.find_spec(name, None, target) is not None:
+                    return None  # it is asked next
+            path = [self._directory]
+        elif _top(name) not in self.found:
+            return None
+        for place in path:
+            spec = FileFinder(place, (_Trusted, SOURCE_SUFFIXES)).find_spec(name, target)
+            if spec is not None:
+                self.found.add(_top(name))
+                return spec
+        return None
+
+
+class _Trusted(SourceFileLoader):
+    """Runs a module if it can be trusted, from its source: bytecode beside it could say something else."""
+
+    def get_data(self, path: str) -> bytes:
+        content, _ = trust.read(path, "import a module that only its owner can write")
+        return content
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _told(problem: BaseException) -> str:
+    try:
+        text = redacted(str(problem))
+    except Exception:  # noqa: BLE001 - a class of the file's own
+        text = ""
+    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
+
+
+def _line_of(problem: BaseException, path: str) -> int | None:
+    """The innermost line of the file that an exception came through."""
+    line, trace = None, problem.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _assignments(tree: ast.Module) -> dict[str, int]:
+    """For each name that is set outside of functions and classes the last line that does it."""
+    lines: dict[str, int] = {}
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            lines[node.id] = max(node.lineno, lines.get(node.id, 0))
+        todo.extend(ast.iter_child_nodes(node))
+    return lines

@@ -1,0 +1,150 @@
+"""How nodes are written in a configuration file, and which way leads to them.
+
+rsync(1): a target is remote if a colon comes before any slash; ``host:path`` is reached through a shell,
+``host::module/path`` and ``rsync://host[:port]/module/path`` through a daemon; an IPv6 address stands in
+brackets. Whatever is refused here is something that rsync would take for another place than was meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inosync.config.errors import Fault, Invalid
+from inosync.config.timetable import Timetable
+from inosync.filters import rules as filter_rules
+from inosync.filters.rules import Rule
+from inosync.rsync import target
+from inosync.rsync.target import Transport, remote_parts
+from inosync.text import bare
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One wpath and where it goes."""
+
+    wpath: str
+    """Absolute and normalised; symbolic links in it are kept."""
+    rpath: str
+    """As configured; the target of a transfer is the node followed by it."""
+    rules: tuple[Rule, ...]
+    """Those for this wpath before those for every wpath: rsync takes the first that matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node, with the values that are in force for it: its own, or else those of the file."""
+
+    node: str
+    """As written in ``rnodes``."""
+    name: str
+    """How it is called everywhere; unique, printable, without a password."""
+    rspeed: Timetable
+    """The limit of its speed; a plain number is one for all day."""
+    extra: tuple[str, ...]
+    """Those of the file, then the node's own; without the filter rules in them."""
+    own: tuple[Rule, ...]
+    """What is in the node's own ``rexcludes``; see ``rules``."""
+    rtimeout: float
+    """Seconds."""
+    rwarm: bool = True
+    """Whether an rsync is kept connected to it."""
+    rverify: float = 0.0
+    """Seconds between two comparisons in full; 0 is never."""
+    rchecksum: bool = False
+    """Whether the contents of all files are compared then."""
+    after: tuple[Rule, ...] = ()
+    """What was in ``extra``: that of the file, then the node's own."""
+    wpaths: tuple[str, ...] | None = None
+    """The trees that it gets, by their ``Tree.wpath``; None: all of them."""
+
+    def gets(self, tree: Tree) -> bool:
+        """Whether a tree is mirrored to it."""
+        return self.wpaths is None or tree.wpath in self.wpaths
+
+    def target(self, tree: Tree) -> str:
+        """Where rsync is to put a tree."""
+        return self.node + tree.rpath
+
+    def rules(self, tree: Tree) -> tuple[Rule, ...]:
+        """All filter rules for a transfer of a tree to this node, the most specific first.
+
+        ``!`` has been obeyed, and of equal rules the first is there: no other decides anything.
+        """
+        return tuple(dict.fromkeys(filter_rules.standing(self.own + tree.rules + self.after)))
+
+    @property
+    def transport(self) -> Transport:
+        return target.transport(self.node)
+
+
+def watched_by(tree: Tree, nodes: Iterable[NodeSpec]) -> frozenset[tuple[Rule, ...]]:
+    """Lists of rules; what each of them excludes is of no interest to any node of these, and needs no watch.
+
+    A list that only excludes more than another one is left out: the other has the say.
+    """
+    lists = {_excluding(node.rules(tree)) for node in nodes if node.gets(tree)}
+    return frozenset(one for one in lists if not any(_narrows(one, other) for other in lists))
+
+
+def _excluding(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """What of a list of rules decides what is excluded from transfers."""
+    kept = [rule for rule in rules if rule.sides != "r" and not rule.xattr]
+    while kept and kept[-1].include:  # what no rule matches is included anyway
+        kept.pop()
+    return tuple(kept)
+
+
+def _narrows(one: tuple[Rule, ...], other: tuple[Rule, ...]) -> bool:
+    more = len(one) - len(other)
+    return more > 0 and one[more:] == other and not any(rule.include for rule in one[:more])
+
+
+_SYNTAX = "user@host:/directory, host::module, rsync://host/module, or an absolute path"
+_NO_PASSWORD = "leave it out, and name a file with it in extra: --password-file=FILE"
+
+_OTHER_URL = re.compile(r"(?!rsync:)([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_BARE_IPV6 = re.compile(r"(?:[^/:@]*@)?[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,}(?:/|$)", re.IGNORECASE)
+
+
+def display_name(node: str) -> str:
+    """How a node without a ``name`` is named everywhere (design.md section 7)."""
+    return bare(node).rstrip(":/") or node
+
+
+def check_node(node: object) -> str:
+    """A node as it is written in ``rnodes``, or Invalid. Where it leads, ``check_target`` in targets says."""
+    if not isinstance(node, str):
+        raise Invalid(Fault(node, "is not a string", f"write {_SYNTAX}"))
+    if wrong := _unlike_a_node(node):
+        raise Invalid(Fault(node, *wrong))
+    return node
+
+
+def _unlike_a_node(node: str) -> tuple[str, str] | None:
+    if not node.strip():
+        return "is empty", f"write {_SYNTAX}"
+    if node.startswith("-"):
+        return "starts with '-', rsync would take it for an option", f"write {_SYNTAX}"
+    if not node.isprintable():
+        return "has control characters in it", f"write {_SYNTAX}"
+    if bare(node) != node:
+        # Tried: rsync://user:password@host/module is an ssh transfer to a host named "rsync".
+        return "has a password in it, which rsync does not understand", _NO_PASSWORD
+    if other := _OTHER_URL.match(node):
+        return f"rsync would take {other[1]} for the name of a host", f"write {_SYNTAX}"
+    if _BARE_IPV6.match(node):
+        return "looks like an IPv6 address without brackets", "write it like [2001:db8::1]:/directory"
+    return _unlike_a_place(node)
+
+
+def _unlike_a_place(node: str) -> tuple[str, str] | None:
+    remote = remote_parts(node)
+    if remote is not None:
+        return ("the name of the host starts with '-'", "") if remote["host"].startswith("-") else None
+    if target.is_url(node) or ":" in node.partition("/")[0]:
+        return "is not an address that rsync understands", f"write {_SYNTAX}"
+    if not node.startswith("/"):
+        return "is a local path that is not absolute", f"write {node + ':'!r} if it is a host"
+    return None

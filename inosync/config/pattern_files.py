@@ -1,0 +1,61 @@
+"""The files of filter rules that a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from inosync.config import trust
+from inosync.config.errors import Fault, Invalid
+from inosync.filters.rules import File, FilterError, Item, Rule
+from inosync.rsync.argv import MAX_RULES
+from inosync.system import fingerprint
+from inosync.system.fingerprint import Fingerprint
+
+MOST_FAULTS = 20
+"""How many of a file are told at once: it may be no file of patterns at all."""
+
+
+class PatternFiles:
+    """The files, each read once, however often it is named: all of a configuration has the same of it."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, Fingerprint] = {}
+        """By path what each file was when it was read."""
+        self._contents: dict[str, bytes] = {}
+
+    def rules(self, items: Iterable[Item]) -> tuple[Rule, ...]:
+        """The rules, those in files in the place of the files; Invalid if not all of them can be read."""
+        rules: list[Rule] = []
+        faults: list[Fault] = []
+        for item in items:
+            if isinstance(item, Rule):
+                rules.append(item)
+                continue
+            try:
+                rules += self._rules_in(item)
+            except Invalid as invalid:
+                faults += invalid.faults
+        if faults:
+            raise Invalid(*faults)
+        return tuple(rules)
+
+    def _rules_in(self, file: File) -> list[Rule]:
+        rules: list[Rule] = []
+        faults: list[Fault] = []
+        for number, line in file.lines(self._content(file.name)):
+            try:
+                rules += file.rules(line)
+            except FilterError as error:
+                faults.append(Fault(error.rule, error.problem, "correct the line", "", file.name, number))
+            # More would not be read by anybody, or not taken by rsync.
+            if len(faults) == MOST_FAULTS or len(rules) > MAX_RULES // 20:
+                break
+        if faults:
+            raise Invalid(*faults)
+        return rules
+
+    def _content(self, path: str) -> bytes:
+        if path not in self._contents:
+            content, status = trust.read(path, "name a file of patterns that only its owner can write")
+            self._contents[path], self.read[path] = content, fingerprint.of(status)
+        return self._contents[path]

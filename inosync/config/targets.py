@@ -1,0 +1,185 @@
+"""Where a transfer of a tree to a node goes, and which of these places are too close to each other.
+
+Whatever is refused here would have rsync write into, or delete from, another place than was meant.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from inosync.config.errors import Fault, Invalid
+from inosync.config.nodes import NodeSpec, Tree
+from inosync.rsync.target import Transport, remote_parts, transport
+
+_DAEMON_PORT = "873"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a target is, so that two of them can be compared."""
+
+    transport: Transport
+    host: str
+    """The host with everything that can make it another one: user and, for a daemon, port."""
+    path: str
+    """Normalised; what is not absolute is relative to the home, or begins with the module."""
+
+
+def check_target(node: str, rpath: str) -> Place:
+    """Where a transfer of a tree goes: a checked node followed by the rpath. Invalid if it must not."""
+    target = node + rpath
+    reached = transport(node)
+    remote = remote_parts(target)
+    if transport(target) is not reached or _host(remote_parts(node)) != _host(remote):
+        raise _invalid(node, rpath, f"this makes {target!r}, another node", "begin the rpath with a slash")
+    if _glued(node, rpath):
+        raise _invalid(node, rpath, f"this makes {target!r}", f"write rpath {'/' + rpath!r}")
+    if remote is None:
+        return Place(reached, "", _local(node, rpath))
+    if reached is Transport.SSH:
+        return Place(reached, _host(remote), _over_ssh(node, rpath, _path(remote)))
+    return Place(reached, _host(remote), _in_module(node, rpath, _path(remote)))
+
+
+def _host(remote: re.Match[str] | None) -> str:
+    if remote is None:
+        return ""
+    parts = remote.groupdict()
+    port = f":{parts['port'] or _DAEMON_PORT}" if "port" in parts else ""
+    if parts.get("colons") == "::":
+        port = f":{_DAEMON_PORT}"
+    return f"{parts['user'] or ''}@{parts['host'].lower()}{port}"
+
+
+def _path(remote: re.Match[str]) -> str:
+    return remote["path"] or ""
+
+
+def _invalid(node: str, rpath: str, wrong: str, right: str) -> Invalid:
+    return Invalid(Fault(node, f"with rpath {rpath!r}: {wrong}", right))
+
+
+def _local(node: str, rpath: str) -> str:
+    path = _normalised(node + rpath)
+    if path == "/":
+        raise _invalid(node, rpath, "this is the root directory", "write a directory below it")
+    return path
+
+
+def _over_ssh(node: str, rpath: str, path: str) -> str:
+    """The path of an ssh target. The root, and a home that nobody asked for, would be emptied."""
+    absolute = "write an absolute directory, such as '/var/www'"
+    normalised = _normalised(path)
+    if normalised == "/":
+        raise _invalid(node, rpath, "this is the root directory of the node", absolute)
+    # "~" is expanded by some versions of rsync only; the others make a directory of this name.
+    if (
+        path == ""
+        or (path.startswith("~") and "/" not in path.rstrip("/"))
+        or (normalised == "." and path not in (".", "./"))
+    ):
+        home = "this is the home directory of the node's user"
+        raise _invalid(node, rpath, home, f"{absolute}, or './' if the home is really meant")
+    if normalised == ".." or normalised.startswith("../"):
+        raise _invalid(node, rpath, "this leads out of the home directory of the node's user", absolute)
+    if path.startswith("-"):
+        raise _invalid(node, rpath, "the path starts with '-'", f"write './{path}'")
+    return normalised
+
+
+def _in_module(node: str, rpath: str, path: str) -> str:
+    module = path.partition("/")[0]
+    if not module:
+        raise _invalid(node, rpath, "the module of the rsync daemon is missing", "write host::module")
+    if ":" in module:
+        raise _invalid(node, rpath, f"{module!r} is no module", "write host::module")
+    if ".." in path.split("/"):
+        raise _invalid(node, rpath, "'..' leads out of the module", "write the path without it")
+    return _normalised(path)
+
+
+def _glued(node: str, rpath: str) -> bool:
+    """Whether the last name of the node and the first of the rpath run together into one."""
+    remote = remote_parts(node)
+    path = _path(remote) if remote else node
+    return bool(path and rpath) and not path.endswith("/") and not rpath.startswith("/")
+
+
+def _normalised(path: str) -> str:
+    normalised = posixpath.normpath(path)
+    # POSIX leaves two leading slashes to the system; Linux makes nothing of them.
+    return "/" + normalised.lstrip("/") if normalised.startswith("/") else normalised
+
+
+def check_targets(
+    nodes: Sequence[NodeSpec], trees: Sequence[Tree], real: Callable[[str], str]
+) -> Iterator[Fault]:
+    """What is wrong with the targets of all trees on all nodes; ``real`` resolves a local path's links."""
+    sources = {real(tree.wpath): tree.wpath for tree in trees}
+    spots: list[tuple[Hashable, str]] = []
+    owners: list[tuple[NodeSpec, Tree]] = []
+    for node in nodes:
+        for tree in filter(node.gets, trees):
+            try:
+                place = _resolved(check_target(node.node, tree.rpath), real)
+                _keep_apart(node.target(tree), place, sources)
+            except Invalid as invalid:
+                yield from invalid.faults
+                continue
+            # Another remote shell or port may make another machine of the same host.
+            reach = node.extra if place.host else ()
+            spots.append(((place.transport, place.host, reach), place.path))
+            owners.append((node, tree))
+    yield from _overlapping(spots, owners)
+
+
+def _resolved(place: Place, real: Callable[[str], str]) -> Place:
+    return replace(place, path=real(place.path)) if place.transport is Transport.LOCAL else place
+
+
+def _keep_apart(target: str, place: Place, sources: Mapping[str, str]) -> None:
+    """Invalid if a local target holds, or is held by, a wpath: it would be mirrored into itself."""
+    if place.transport is not Transport.LOCAL:
+        return
+    for source, wpath in sources.items():
+        if overlap := next(overlaps([("", source), ("", place.path)]), None):
+            same = "is" if source == place.path else "lies inside" if overlap == (1, 0) else "contains"
+            raise Invalid(Fault(target, f"{same} the wpath {wpath!r}", "write a directory elsewhere"))
+
+
+def _overlapping(
+    spots: Sequence[tuple[Hashable, str]], owners: Sequence[tuple[NodeSpec, Tree]]
+) -> Iterator[Fault]:
+    reported: set[tuple[Tree, Tree]] = set()
+    for inner, outer in overlaps(spots):
+        (node, tree), (other, other_tree) = owners[inner], owners[outer]
+        if node is other and (tree, other_tree) in reported:
+            continue  # the same rpaths, on one more node
+        reported.add((tree, other_tree))
+        how = "is the same place as" if spots[inner] == spots[outer] else "lies inside"
+        wrong = f"for the wpath {tree.wpath!r}: {how} {other.target(other_tree)!r} for {other_tree.wpath!r}"
+        yield Fault(node.target(tree), wrong, "keep them apart, each would delete the other's files")
+
+
+def overlaps(places: Sequence[tuple[Hashable, str]]) -> Iterator[tuple[int, int]]:
+    """Which places, (where, normalised path), are the same as or inside another: (inner, outer).
+
+    What --delete does for the outer one would remove the inner one.
+    """
+    first: dict[tuple[Hashable, str], int] = {}
+    for number, place in enumerate(places):
+        if (same := first.setdefault(place, number)) != number:
+            yield number, same
+    for number, (where, path) in enumerate(places):
+        outer = next((first[where, above] for above in _above(path) if (where, above) in first), None)
+        if outer is not None:
+            yield number, outer
+
+
+def _above(path: str) -> Iterator[str]:
+    while path not in (".", "/"):
+        path = posixpath.dirname(path) or "."
+        yield path

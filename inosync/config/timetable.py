@@ -1,0 +1,98 @@
+"""The limit of a node's speed by the time of day: what ``rspeed`` may be."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from dataclasses import dataclass
+from operator import itemgetter
+
+from inosync.config import checks
+from inosync.config.errors import Fault, Invalid
+from inosync.text import show
+
+DAY = 86_400
+"""Seconds, by the clock on the wall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """``entries``: one at least, in order; each is a minute of the day, and the limit from then on.
+
+    Limits are in KB/s of 1,024 bytes, as rsync's --bwlimit takes them; 0 is without a limit. Before the
+    first entry of a day the last one of the day before holds.
+    """
+
+    entries: tuple[tuple[int, int], ...]
+
+    def speed(self, second: float) -> int:
+        """The limit in force, given the local time as seconds since midnight, less than ``DAY``."""
+        return self.entries[self._begun(second) - 1][1]  # or the last, if none has begun today
+
+    def until_switch(self, second: float) -> float:
+        """Seconds from that local time until the next entry begins; infinite if there is only one.
+
+        As if every day had 24 hours: where the clock is about to be set, it has to be asked again.
+        """
+        if not self.switches:
+            return math.inf
+        begun = self._begun(second)
+        if begun < len(self.entries):
+            return self.entries[begun][0] * 60 - second
+        return DAY + self.entries[0][0] * 60 - second
+
+    @property
+    def switches(self) -> bool:
+        """Whether the limit depends on the time."""
+        return len(self.entries) > 1
+
+    def _begun(self, second: float) -> int:
+        return bisect.bisect_right(self.entries, second // 60, key=itemgetter(0))
+
+
+def constant(speed: int) -> Timetable:
+    """The same limit all day."""
+    return Timetable(((0, speed),))
+
+
+_EXAMPLE = "08:00,512 23:00,0"
+_ENTRY = re.compile(r"([0-9]{1,2}):([0-9]{2}),(.*)")
+
+
+def check(value: object) -> Timetable:
+    """A number, or a timetable as text: ``HH:MM,SPEED`` for each entry, in any order."""
+    if not isinstance(value, str):
+        return constant(checks.speed(value))
+    # Nobody is helped by a complaint about each word of a sentence.
+    if ":" not in value:
+        right = f'write a whole number of KB/s, or a timetable such as "{_EXAMPLE}"'
+        raise Invalid(Fault(value, "is neither a number nor a timetable", right))
+    words = re.sub(r"\s*,\s*", ",", value).split()
+    found: dict[int, tuple[str, int]] = {}
+    for word, (minute, speed) in zip(words, checks.each(words, _entry), strict=True):
+        if minute in found:
+            raise Invalid(Fault(word, f"has the same time as {show(found[minute][0])}", "leave one out"))
+        found[minute] = word, speed
+    return Timetable(tuple(sorted((minute, speed) for minute, (_, speed) in found.items())))
+
+
+def _entry(word: str) -> tuple[int, int]:
+    parts = _ENTRY.fullmatch(word)
+    if parts is None:
+        raise Invalid(Fault(word, "is not a time and a speed", f'write a timetable such as "{_EXAMPLE}"'))
+    hour, minute = int(parts[1]), int(parts[2])
+    if hour > 23 or minute > 59:
+        raise Invalid(Fault(word, "there is no such time", "write one from 00:00 to 23:59"))
+    return hour * 60 + minute, _speed(word, parts[3])
+
+
+def _speed(word: str, text: str) -> int:
+    right = "write a whole number of KB/s, 0 for no limit"
+    if re.fullmatch(r"-[0-9.]+", text):
+        raise Invalid(Fault(word, "the speed is negative", right))
+    if not re.fullmatch(r"[0-9]+", text):
+        raise Invalid(Fault(word, "the speed is not a whole number", right))
+    if len(text) > 10 or int(text) > checks.FASTEST:
+        raise Invalid(Fault(word, "the speed is out of range", f"{right}, at most {checks.FASTEST}"))
+    return int(text)

@@ -1,0 +1,1 @@
+"""Protection against mirroring the loss of a whole tree."""

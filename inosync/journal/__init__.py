@@ -1,0 +1,1 @@
+"""What has changed, and which node has it."""

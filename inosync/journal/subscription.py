@@ -1,0 +1,59 @@
+"""What of the journal concerns a node: the trees that it gets, less what its rules exclude."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from inosync.config.nodes import NodeSpec, Tree, watched_by
+from inosync.filters.rules import Rule, Rules
+from inosync.messages import Change
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """Nodes with one and the same view are sent the same. Trees by their numbers."""
+
+    rules: Mapping[int, Rules]
+    """For each tree that is mirrored."""
+    narrow: frozenset[int]
+    """The trees in which more is watched, for other nodes, than is mirrored here."""
+    everything: bool
+    """Whether all that the journal may hold concerns it."""
+
+    @property
+    def trees(self) -> tuple[int, ...]:
+        """What is mirrored."""
+        return tuple(self.rules)
+
+    def concerns(self, change: Change) -> bool:
+        """Whether a node has to look at a change; one that may be excluded or not is looked at."""
+        rules = self.rules.get(change.tree)
+        return rules is not None and not (change.tree in self.narrow and rules.hides(change.path))
+
+
+NOTHING = View({}, frozenset(), False)
+
+
+def views(nodes: Iterable[NodeSpec], trees: Sequence[Tree], numbers: Mapping[str, int]) -> dict[str, View]:
+    """The view of each node, by its name; ``numbers`` are those of the trees, by wpath."""
+    nodes = tuple(nodes)
+    compiled: dict[tuple[str, tuple[Rule, ...]], Rules] = {}
+    made: dict[tuple[object, ...], View] = {}
+    watched = {tree.wpath: watched_by(tree, nodes) for tree in trees}
+    found = {}
+    for node in nodes:
+        own = {tree: node.rules(tree) for tree in filter(node.gets, trees)}
+        key = tuple((tree.wpath, rules) for tree, rules in own.items())
+        if key not in made:
+            for tree, rules in own.items():
+                compiled.setdefault((tree.wpath, rules), Rules(rules, root=os.fsencode(tree.wpath)))
+            narrow = [tree for tree in own if watched[tree.wpath] != watched_by(tree, [node])]
+            made[key] = View(
+                {numbers[tree.wpath]: compiled[tree.wpath, rules] for tree, rules in own.items()},
+                frozenset(numbers[tree.wpath] for tree in narrow),
+                everything=not narrow and len(own) == len(trees),
+            )
+        found[node.name] = made[key]
+    return found

@@ -1,0 +1,1 @@
+"""The master process: its loop, and what an operator asks of it."""

@@ -1,0 +1,74 @@
+"""``inosync --once``: when everything has been mirrored, as far as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from inosync.master.flush import Flushes
+from inosync.messages import Verdict
+from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.node import Node
+from inosync.status.snapshot import Report
+from inosync.status.state import Overview
+from inosync.watch.watcher import Watcher
+
+TRIES = 3
+"""Failed tries in a row after which a node is given up."""
+
+
+class Once:
+    """Looks at the nodes, the master's own by name, until each is level or will not be."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        watcher: Watcher,
+        dispatch: Dispatcher,
+        flushes: Flushes,
+        overview: Overview,
+        report: Report,
+    ) -> None:
+        self._nodes, self._watcher, self._dispatch, self._flushes = nodes, watcher, dispatch, flushes
+        self._overview, self._report = overview, report
+        self._asked = False
+        self._level: set[str] = set()
+        """The names of nodes that have all that was there when it was asked for."""
+        self.outcome: dict[str, Any] = {}
+        """What is told of the master and the nodes at the end (``Report.all``)."""
+
+    def look(self) -> bool:
+        """Whether there is nothing to be waited for any more."""
+        if not self._asked:
+            if self._watcher.walking or self._watcher.busy:
+                return False
+            self._asked = True
+            for node in self._nodes.values():  # each by itself: one that is never level keeps no other
+                self._flushes.begin([node], float("inf"), partial(self._flushed, node))
+        if all(self._is_settled(node) for node in self._nodes.values()):
+            self.conclude()
+            return True
+        return False
+
+    def conclude(self) -> None:
+        """Keep what is to be told at the end: workers that are ending say nothing of their nodes."""
+        if not self.outcome:
+            self.outcome = self._report.of(self._nodes.values())
+
+    def _flushed(self, node: Node, behind: Sequence[Node]) -> None:
+        if not behind:
+            self._level.add(node.name)
+
+    def _is_settled(self, node: Node) -> bool:
+        if node.name in self._level:
+            return True
+        match self._overview.verdict(node):
+            case Verdict.RETRYING:
+                return max(node.state.attempt, node.state.deaths) >= TRIES
+            case Verdict.HALTED | Verdict.PAUSED:
+                return True
+            case Verdict.DEGRADED:
+                # What it was complained of has been tried; what has not may be another tree.
+                return not self._watcher.walking and self._dispatch.oldest(node) is None
+        return False

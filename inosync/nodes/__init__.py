@@ -1,0 +1,1 @@
+"""A node as the master sees it."""

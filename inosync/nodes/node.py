@@ -1,0 +1,593 @@
+"""One node as the master sees it: its cursor, what is due to it, its queue, its worker, its state.
+
+Nothing here waits for the worker, and what a node is owed does not depend on its worker being alive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import os
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from multiprocessing.context import ForkProcess
+from typing import Protocol, cast
+
+from inosync.config.load import NodeSpec
+from inosync.journal.subscription import NOTHING, View
+from inosync.messages import (
+    Again,
+    Batch,
+    Change,
+    Chilled,
+    Compare,
+    Compared,
+    Done,
+    Failed,
+    Go,
+    Halt,
+    Hooked,
+    Kind,
+    Leave,
+    Note,
+    Order,
+    Part,
+    Ping,
+    Progress,
+    Reached,
+    Ready,
+    Relisting,
+    Stated,
+    Stop,
+    Throttled,
+    Unreached,
+    Verdict,
+    from_wire,
+)
+from inosync.nodes import backoff, lifecycle, node_log
+from inosync.nodes.counters import Tally
+from inosync.nodes.lifecycle import Action, Phase, State
+from inosync.system import process, spool
+from inosync.system.channel import End, QueueError, QueueFull
+
+log = logging.getLogger(__name__)
+
+MAX_DUE = 10_000
+"""Names that may be due to a node apart from the journal; more of a tree, and the tree itself is."""
+
+LATE = 10.0
+"""Seconds after a batch until all of it is looked at once more, if a try of it was cut off. Whoever received
+that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
+and deletes next to the transfer that came through: a second on a busy node, and on one that was suspended
+(or whose rsync was stopped) whenever it goes on, which is when it is reached again."""
+_ids = itertools.count(1)
+
+
+@dataclass(slots=True)
+class Due:
+    """Something that rsync complained of, or a tree that was never level. Times by the clock."""
+
+    attempt: int
+    """Tries so far."""
+    at: float
+    """When it is to be tried again."""
+    since: float
+    """Since when the node lacks it; infinite if it has it, as far as anybody knows."""
+
+
+class Work(Protocol):
+    """What a node asks of the master."""
+
+    def offer(self, node: Node) -> None:
+        """The node can take a batch: ``send`` it one if there is any."""
+
+    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+        """Start a worker for it, and listen to the queue and the process."""
+
+    def unhear(self, node: Node) -> None:
+        """The worker is dead: listen to it no longer, neither to its queue nor to its process."""
+
+    def ended(self, node: Node) -> None:
+        """The worker was told to end, and has."""
+
+    def finished(self, node: Node, file: str) -> None:
+        """A batch, and its file, is not needed by this node any more."""
+
+    def failed(self, node: Node) -> None:
+        """The worker waits for its next try."""
+
+    def again(self, node: Node) -> None:
+        """The worker waits for a slot: let the node ``go`` on when there is one."""
+
+    def held(self, node: Node, tree: int) -> None:
+        """The worker did not send something of a tree, since its root is not what it has to be."""
+
+    def compared(self, node: Node, report: Compared) -> None:
+        """The worker has compared a tree."""
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Call back at that time of the clock."""
+
+
+class Node:
+    """``cursor``: the journal's position up to which the node has confirmed everything but ``due``."""
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        cursor: int,
+        work: Work,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        retry: tuple[float, float],
+    ) -> None:
+        self.spec = spec
+        self.place = spec.node
+        """Where its worker, or its last one, writes to; it may be told to go on elsewhere."""
+        self.view = NOTHING
+        """What is mirrored to it."""
+        self.cursor = cursor
+        self.due: dict[Change, Due] = {}
+        self.flaw = ""
+        """What rsync complained of last; empty after a clean batch."""
+        self.state = State()
+        self.process: ForkProcess | None = None
+        self.killed_at: float | None = None
+        """When it was killed, by the clock; it may hang in the kernel, and not be gone yet."""
+        self.queue: End | None = None
+        self.batch: Batch | None = None
+        """The one outstanding batch ..."""
+        self.paused = False
+        """Whether the operator wants it to be sent nothing."""
+        self.tally = Tally()
+        self.untidy = False
+        """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
+        self.told = ""
+        """The verdict that the worker's title shows, as far as it is known."""
+        self._told_why = ""
+        self._told_behind = 0
+        self.last_ok: float | None = None
+        """When a batch last came through, by the clock."""
+        self.verified_at: float | None = None
+        """When it was last compared in full, by the clock ..."""
+        self.differences = 0
+        """... and how many differences there were."""
+        self._told_verified: float | None = None
+        self.hooks_lost = False
+        """Whether a worker may have died before it had run all hooks for what it had done."""
+        self._telling: Stated | None = None
+        """What its hook is being told ..."""
+        self._to_tell: Stated | None = None
+        """... and what it is to be told then."""
+        self._upto = cursor
+        """... the cursor's value once it is confirmed ..."""
+        self._since = 0.0
+        """... when its oldest change was seen ..."""
+        self._trying: dict[Change, Due] = {}
+        """... and what of ``due`` was taken into it."""
+        self._done: Done | None = None
+        self._due_timer: float | None = None
+        self.retry = retry
+        self._work, self._clock, self._chance = work, clock, chance
+
+    @property
+    def trees(self) -> tuple[int, ...]:
+        """The numbers of the trees that are mirrored to it."""
+        return self.view.trees
+
+    @property
+    def name(self) -> str:
+        """How it is called everywhere."""
+        return self.spec.name
+
+    # What the master says ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have a worker."""
+        self.step(lifecycle.Wake(self._clock()))
+
+    def revive(self) -> None:
+        """Be ready to ``start`` again, after ``stop``."""
+        if self.process is None and self.state.phase is Phase.STOPPED:
+            self.state = State()
+
+    def stop(self, grace: float) -> None:
+        """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
+        self.step(lifecycle.StopWanted())
+        self._put(Stop(grace))
+
+    def _put(self, order: Order) -> None:
+        """Tell the worker something; one that does not take it is replaced."""
+        try:
+            if self.queue is not None and self.state.phase is not Phase.KILLED:
+                self.queue.put(order)
+        except QueueFull:
+            self.give_up("worker takes no orders")
+        except QueueError:  # it has ended, or will soon
+            self.kill()
+
+    def ask(self) -> None:
+        """Let the worker show that it takes orders."""
+        self._put(Ping())
+
+    def give_up(self, reason: str) -> None:
+        """Have another worker, as soon as this one is gone."""
+        pid = self.process.pid if self.process is not None else None
+        log.warning("%s: %s (pid %s): it is killed, and replaced when it is gone", self.name, reason, pid)
+        self.step(lifecycle.Silent(reason))
+
+    def kill(self) -> None:
+        """End the worker and all it started, at once."""
+        if self.process is not None and self.process.pid is not None:
+            if self.killed_at is None:
+                self.killed_at = self._clock()
+            # Who has made a group of his own, as a user's remote shell may, is found as a descendant.
+            family = process.family(self.process.pid)
+            process.send_group(self.process.pid, signal.SIGKILL)
+            process.send(family, signal.SIGKILL)
+
+    def owe(self, change: Change, now: float) -> None:
+        """Make a change due to this node alone, as of now."""
+        before = self.due.get(change)
+        self.due[change] = Due(0, now, min(now, before.since) if before else now)
+
+    def mirror(self, view: View) -> None:
+        """Be given this from now on, and owe nothing of other trees."""
+        for tree in set(self.trees) - set(view.trees):
+            self.forget_tree(tree)
+        self.view = view
+
+    def forget_tree(self, tree: int) -> None:
+        """Owe nothing of a tree any more."""
+        self.due = {change: due for change, due in self.due.items() if change.tree != tree}
+        self._trying = {change: due for change, due in self._trying.items() if change.tree != tree}
+
+    def send(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
+        """Hand a batch over.
+
+        ``upto``: the cursor after it; ``since``: when its oldest change was seen; ``trying``: what of
+        ``due`` it holds. That is not due any more, but whatever becomes due meanwhile is.
+        """
+        assert self.batch is None
+        self.batch, self._upto, self._since = batch, upto, since
+        self._trying = {change: self.due.pop(change) for change in trying}
+        self._put(batch)
+        self.step(lifecycle.Sent(batch.count, batch.full))
+
+    def tell_hook(self, order: Stated) -> None:
+        """Have the hook told of a change of state; of several, while it is busy, as of one."""
+        if self._to_tell is not None:
+            order = replace(order, before=self._to_tell.before)
+        self._to_tell = None if order.state == order.before else order
+        self._tell_next()
+
+    def _tell_next(self) -> None:
+        deaf = (Phase.DOWN, Phase.STARTING, Phase.KILLED, Phase.STOPPING, Phase.STOPPED)
+        if self._to_tell is not None and self._telling is None and self.state.phase not in deaf:
+            self._telling, self._to_tell = self._to_tell, None
+            self._put(self._telling)
+
+    def _hooked(self, report: Hooked) -> None:
+        self.tally.hooks += 1
+        if report.reason:
+            self.tally.hook_failures += 1
+            # One that is told to end with its worker may have been cut off.
+            self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING
+            node_log.hook_failed(self.name, report)
+        if report.kind == "on_state":
+            self._telling = None
+            self._tell_next()
+
+    def compare(self, order: Compare | Leave) -> None:
+        """Have a tree compared with its copy, beside the batches, or stop that."""
+        self._put(order)
+
+    def is_mirroring(self, tree: int) -> bool:
+        """Whether a full mirror is under way that may be of this tree."""
+        return self.batch is not None and self.batch.full and tree in self.trees
+
+    def halt(self, tree: int) -> None:
+        """Have nothing sent of a tree; what is outstanding of it comes back."""
+        self.told = ""  # its title may tell of another tree
+        if self.batch is not None:
+            self._put(Halt(tree))
+
+    def go(self) -> None:
+        """The batch may be tried again: it has its slot."""
+        assert self.batch is not None
+        self._put(Go(self.batch.id))
+        self.step(lifecycle.Resumed())
+
+    # What the worker says ----------------------------------------------------------------------------
+
+    def hear(self) -> bool:
+        """Read what the worker has reported; whether there was anything."""
+        try:
+            report = self.queue.get() if self.queue is not None else None
+        except QueueError:
+            return False  # its end is told by the process itself
+        now = self._clock()
+        match report:
+            case Ready():
+                self.step(lifecycle.Readied())
+                self.hooks_lost = False
+                self._tell_next()
+            case Progress():
+                self.step(lifecycle.Progressed(report.percent))
+            case Failed():
+                self._count(report)
+                node_log.tried(self.name, report)
+                self.step(lifecycle.TryFailed(report.attempt, report.reason, now + report.retry_in))
+                self._work.at(now + report.retry_in, self.wake)
+                self._work.failed(self)
+            case Again() if self.batch is not None and report.batch == self.batch.id:
+                self.step(lifecycle.Queued())
+                self._work.again(self)
+            case Unreached() if self.batch is None:
+                self._count(report)
+                node_log.tried(self.name, report)
+                self.step(lifecycle.Missed(report.attempt, report.reason, now + report.retry_in))
+                self._work.failed(self)
+            case Reached():
+                log.info("%s: answers again", self.name)
+                self.told = ""
+                self.step(lifecycle.Found())
+            case Chilled():
+                log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
+            case Relisting():
+                log.warning("%s: %s: for deletions, whole directories are listed", self.name, report.reason)
+            case Throttled():
+                limit = f"{report.rspeed} KB/s" if report.rspeed else "0: no limit"
+                log.info("%s: rspeed is now %s", self.name, limit)
+            case Done() if self.batch is not None and report.batch == self.batch.id:
+                self._done = report
+                self.step(lifecycle.Completed())
+            case Hooked():
+                self._hooked(report)
+            case Compared():
+                self._work.compared(self, report)
+        return report is not None
+
+    def _count(self, report: Done | Failed | Unreached) -> None:
+        self.tally.rsyncs += report.rsyncs
+        if not isinstance(report, Done) or report.code:
+            self.tally.failures[str(report.code)] += 1
+
+    def tell(self, note: Note) -> None:
+        """Let the title of a worker that runs nothing say what the master knows."""
+        if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
+            self.told, self._told_why, self._told_behind = note.verdict, note.reason, note.behind
+            self._told_verified = self.verified_at
+            self._put(note)
+
+    def wants_to_know(self, verdict: Verdict, why: str, behind: Callable[[Node], int]) -> bool:
+        """Whether its worker's title tells something else than the truth, which is a verdict and why.
+
+        ``behind`` counts the changes that a node lacks. While that is waited for it may grow by a half
+        before the title is told again, so that a worker which does not read is not told for ever.
+        """
+        counting = self.told == verdict == Verdict.PAUSED
+        if self.state.phase in (Phase.WAITING, Phase.AWAY) or (self.state.phase is Phase.IDLE and counting):
+            return behind(self) > self._told_behind * 3 // 2
+        is_new = verdict != self.told or self.verified_at != self._told_verified
+        is_new = is_new or (verdict is Verdict.DEGRADED and why != self._told_why)
+        return self.state.phase is Phase.IDLE and is_new
+
+    def died(self) -> None:
+        """The worker's process has ended."""
+        assert self.process is not None
+        while self.hear():  # what it could still report counts
+            pass
+        pid = self.process.pid
+        assert pid is not None
+        process.send_group(pid, signal.SIGKILL)  # before it is collected, so that the number is still its own
+        self.process.join()
+        code = self.process.exitcode or 0
+        reason = f"worker killed by signal {-code}" if code < 0 else f"worker ended with exit code {code}"
+        self._has_died(reason, f" (pid {pid})")
+
+    def _has_died(self, reason: str, which: str) -> None:
+        before, now = self.state.phase, self._clock()
+        if before is not Phase.STOPPING:
+            self.tally.deaths += 1
+            self.hooks_lost = True
+        self.step(lifecycle.Died(now, reason, self._chance()))
+        deaths, pause = self.state.deaths, self.state.wake - now
+        if before is Phase.KILLED:
+            log.info("%s: its worker is gone%s", self.name, which)
+        elif self.state.phase is Phase.DOWN and lifecycle.is_told(deaths):
+            often = f", {deaths} times in a row; the next one starts in {pause:.1f} s" if deaths > 1 else ""
+            log.warning("%s: %s%s%s", self.name, reason, which, often)
+
+    def wake(self) -> None:
+        """A time of its own has come."""
+        self.step(lifecycle.Wake(self._clock()))
+
+    # What follows ------------------------------------------------------------------------------------
+
+    def step(self, event: lifecycle.Event) -> None:
+        """Let the state machine decide, and do what it says."""
+        self.state, actions = lifecycle.step(self.state, event)
+        for action in actions:
+            match action:
+                case Action.FORK:
+                    self._fork()
+                case Action.KILL:
+                    self.kill()
+                case Action.CLEAN:
+                    self._clean()
+                case Action.CONFIRM:
+                    self._confirm()
+                case Action.OFFER:
+                    self._work.offer(self)
+                    self._wait_for_due()
+
+    def _fork(self) -> None:
+        self.place, self.killed_at = self.spec.node, None
+        try:
+            self.process, self.queue = self._work.fork(self)
+        except OSError as error:  # no processes or descriptors left: that is a death, too
+            self._has_died(f"no worker could be started: {error.strerror}", "")
+
+    def _clean(self) -> None:
+        self._work.unhear(self)
+        if self.queue is not None:
+            self.queue.close()
+        self.process = self.queue = None
+        self.told, self._told_verified = "", None
+        self._to_tell, self._telling = self._to_tell or self._telling, None
+        if self.batch is not None:
+            self._work.finished(self, self.batch.file)
+            self.batch = None
+            self.untidy = True
+            for change, due in self._trying.items():
+                self.due.setdefault(change, due)
+            self._trying = {}
+        if self.state.phase is Phase.DOWN:
+            self._work.at(self.state.wake, self.wake)
+        else:
+            self._work.ended(self)
+
+    def _confirm(self) -> None:
+        batch, done = self.batch, self._done
+        assert batch is not None
+        assert done is not None
+        now = self._clock()
+        self.batch = self._done = None
+        still, tried, self._trying = self._still_due(done), self._trying, {}
+        chance = self._chance()  # the same for all of them: they go together
+        for change in still:
+            before = tried.get(change) or self.due.get(change)
+            attempt = before.attempt + 1 if before else 1
+            at = now + backoff.delay(attempt, *self.retry, chance)
+            self.due[change] = Due(attempt, at, min(before.since, self._since) if before else self._since)
+        self.cursor = max(self.cursor, self._upto)
+        self.flaw, self.untidy = done.reason, False
+        if not done.held:
+            self.last_ok = now
+        # What the worker has set its title to by itself.
+        self._told_why = done.reason or batch.overdue
+        self.told = Verdict.DEGRADED if self._told_why else Verdict.OK
+        held = [tree for tree in done.held if tree in self.trees]
+        for tree in held:  # if the master does not see why, it is tried again
+            later = Due(1, now + backoff.delay(1, *self.retry, chance), self._since)
+            self.due.setdefault(Change(tree, b"", Kind.TREE), later)
+        if done.cut_off:
+            self._look_again(batch, now + LATE)
+        self._add_up(batch, done, now)
+        self._bound_due(now)
+        node_log.done(self.name, batch, done)
+        if log.isEnabledFor(logging.DEBUG):
+            node_log.paths(self.name, self._unpack(batch.payload, batch.file))
+        self._work.finished(self, batch.file)
+        for tree in held:
+            self._work.held(self, tree)
+
+    def _add_up(self, batch: Batch, done: Done, now: float) -> None:
+        self._count(done)
+        self.tally.bytes += done.bytes
+        if done.held:
+            return
+        self.tally.batches += 1
+        self.tally.paths += batch.count
+        if batch.full:
+            self.tally.fulls += 1
+        else:
+            self.tally.latency.add(max(now - self._since, 0.0))
+
+    def _look_again(self, batch: Batch, at: float) -> None:
+        changes = self._unpack(batch.payload, batch.file)
+        # Those were relisted as well by a try that had to tidy up, with whatever they held then.
+        changes |= {
+            Change(change.tree, change.path.rpartition(b"/")[0], Kind.LIST)
+            for change in changes
+            if change.path
+        }
+        if len(changes) > MAX_DUE:
+            changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
+        for change in changes:
+            self.due.setdefault(change, Due(0, at, math.inf))
+
+    def _wait_for_due(self) -> None:
+        """If nothing else keeps the worker busy until then, what is due is offered when its time comes."""
+        now = self._clock()
+        # What could have been sent by now waits for something else than the time.
+        when = min((due.at for due in self.due.values() if due.at > now), default=None)
+        if when is not None and self.batch is None and when != self._due_timer:
+            self._due_timer = when  # one is enough, however many batches come between
+            self._work.at(when, self._offer_due)
+
+    def _offer_due(self) -> None:
+        self._work.offer(self)
+        self._wait_for_due()
+
+    def _still_due(self, done: Done) -> set[Change]:
+        still = self._unpack(done.payload, done.file)
+        spool.discard(done.file)
+        return still
+
+    def _unpack(self, payload: bytes, file: str) -> set[Change]:
+        try:
+            parts = cast(tuple[Part, ...], spool.unpack(payload, file))
+        except OSError as error:
+            log.error("%s: what is still due was lost (%s): all is compared again", self.name, error)
+            return {Change(tree, b"", Kind.TREE) for tree in self.trees}
+        return {change for part in parts if part.tree in self.trees for change in _changes(part)}
+
+    def _bound_due(self, now: float) -> None:
+        if len(self.due) > MAX_DUE:
+            at = max(now, *(due.at for due in self.due.values()))
+            since = min(due.since for due in self.due.values())
+            trees = {change.tree for change in self.due}
+            attempt = min(1, max(due.attempt for due in self.due.values()))
+            self.due = {Change(tree, b"", Kind.TREE): Due(attempt, at, since) for tree in trees}
+
+    def ready_due(self, now: float) -> list[Change]:
+        """What of ``due`` is to be tried by now."""
+        return [change for change, due in self.due.items() if due.at <= now]
+
+    @property
+    def overdue(self) -> str:
+        """Why the node is degraded: names were complained of, or can never be sent. Empty if it is not."""
+        return self.flaw or self.overdue_beside(())
+
+    def overdue_beside(self, trying: Iterable[Change]) -> str:
+        """Why the node stays degraded even if all of ``trying`` succeeds; empty if it does not."""
+        waits = any(self.due[change].attempt for change in self.due.keys() - set(trying))
+        return (self.flaw or "some names could not be transferred") if waits else ""
+
+    @property
+    def owed(self) -> int:
+        """How much is due to it apart from the journal."""
+        return sum(due.since < math.inf for due in (*self.due.values(), *self._trying.values()))
+
+    def lacks(self, since: float) -> bool:
+        """Whether it is owed anything, apart from the journal, that was so by then, tried or not."""
+        return any(due.since <= since for due in (*self.due.values(), *self._trying.values()))
+
+    def oldest(self, in_journal: float | None) -> float | None:
+        """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.
+
+        What has been tried, and was complained of, is no lag: it is ``overdue``.
+        """
+        owed = (*self.due.values(), *self._trying.values())
+        fresh = [due.since for due in owed if not due.attempt and due.since < math.inf]
+        return min([*fresh, *([] if in_journal is None else [in_journal])], default=None)
+
+
+def _changes(part: Part) -> list[Change]:
+    if part.full:
+        return [Change(part.tree, b"", Kind.TREE)]
+    return [from_wire(part.tree, wire, part.anew) for wire in part.names]
+
+
+def next_id() -> int:
+    """A number for a batch, never used before in this process."""
+    return next(_ids)
+
+
+def spool_path(directory: str, number: int) -> str:
+    """Where a batch of that number goes if it is too long for a message."""
+    return os.path.join(directory, f"batch-{number}")

@@ -1,0 +1,1 @@
+"""Everything about rsync's interface."""

@@ -1,0 +1,355 @@
+"""rsync's argument vectors, the list of names it is fed, and what its exit codes mean.
+
+There is one vector for every batch, so that an rsync can be started before the batch exists, and one for
+FULL. What is in them and why was measured with rsync 3.5.0; ``tests/system/test_rsync_facts.py`` pins it.
+Section names refer to rsync(1).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import shlex
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inosync.filters.rules import Rule
+from inosync.rsync import itemize
+from inosync.rsync.options import audible, confinable, recurses
+from inosync.rsync.options import forbidden as forbidden
+from inosync.rsync.target import Transport, transport
+
+_READ_NAMES = "--files-from=-"
+# Not -r: with it a name would mean everything below it. -R comes with --files-from.
+_BATCH = ("-lptgoD", "--dirs", _READ_NAMES)
+# Goes behind extra, which may have --no-from0.
+_NUL_SEPARATED = ("--from0",)
+# --force, or a directory that must go stays with exit 0 when it is not empty.
+_BATCH_DELETE: tuple[str, ...] = ("--delete-missing-args", "--delete", "--force")
+# For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
+_BATCH_RELIST = ("--ignore-missing-args", "--delete", "--force")
+_BATCH_KEEP = ("--ignore-missing-args",)
+# It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
+_FULL = ("-rlptgoD", _READ_NAMES)
+_SPARE = ("--max-delete=0",)
+# Compares times in nanoseconds: two versions of the same size and second are two versions. It is the node's
+# side that compares. By itself rsync would tell it "-@-1", which rrsync takes for no option at all.
+_EXACT_TIMES = ("--modify-window=-1",)
+_EXACT_TIMES_THERE = ("--remote-option=--modify-window=-1",)
+_ANEW = ("--ignore-times",)
+# A line of standard output for each entry, as it happens.
+_TELL_PROGRESS = ("--info=progress2", "--outbuf=L")
+# What was sent and received, at the end (``transferred``). Not --info=stats1: that goes to the node as
+# --info=STATS, which rsync before 3.1 does not know.
+_TELL_BYTES = ("--stats",)
+
+# A line of standard output for each difference and for nothing else, however talkative ``extra`` is.
+_TELL_DIFFERENCES = ("--dry-run", f"--out-format={itemize.FORMAT}", "--info=none")
+
+_LONGEST_NAME = 4086
+
+MAX_RULES = 1 << 20
+"""Bytes that filter rules may take of a command line. The kernel's limit is a quarter of the stack's, 2 MiB
+where that is 8 MiB as usual, and the environment is counted as well (execve(2))."""
+# Beside its pattern: "--filter=-/!pxsr ", the byte at the end, and the pointer to it.
+_RULE = 17 + 1 + 8
+
+CONFINE = "--confine-root"
+"""Since 3.5.0: names that lead out of a directory, through symlinks, are refused with exit 23."""
+
+NO_NAME = b"\0"
+"""What rsync reads and skips: a name of no length (``read_line`` in rsync's io.c)."""
+
+EVERYTHING = (b"./",)
+"""The names for ``full_argv`` and ``compare_argv``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the rsync calls of one worker have in common for one tree."""
+
+    rsync: str
+    source: str
+    """The wpath; a trailing slash makes no difference."""
+    target: str
+    """The node followed by the rpath, as rsync wants it."""
+    rules: tuple[Rule, ...] = ()
+    """Filter rules. All of them, always: they are also what keeps the node's own files."""
+    extra: tuple[str, ...] = ()
+    """Words of the user's own, none of them ``forbidden()``, and without filter rules."""
+    root: str = ""
+    """The directory that the wpath leads to, without symlinks, if the rsync understands ``CONFINE``."""
+    rspeed: int = 0
+    """The limit in force, in KiB/s; 0 is without one."""
+    rdelete: bool | str = True
+    """True, False, "startup" (FULL only) or "running" (batches only): when deletions are mirrored."""
+    rsh: str = ""
+    """For --rsh; empty: whatever rsync takes by itself."""
+    list_missing: bool = True
+    """Whether names that are gone may be listed in a batch (``misfit``)."""
+    stats: bool = True
+    """Whether the node lets itself be asked what was sent (``misfit``)."""
+
+
+def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
+    """The call that reads names from its standard input (``names_input``) and makes them level.
+
+    ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
+    ``anew`` files are not taken to be level because of their size and time.
+    """
+    if s.rdelete in (True, "running"):
+        deletes = _BATCH_DELETE if s.list_missing else _BATCH_RELIST
+    else:
+        deletes = _BATCH_KEEP
+    # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
+    flat = ("--no-recursive",) if recurses(s.extra) else ()
+    # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
+    confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
+    told = (*confined, *_told_bytes(s))
+    middle = (*_BATCH, *deletes, *told, *_common(s), *s.extra, *(_ANEW if anew else ()))
+    return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
+
+
+def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
+    """The call that compares the whole tree when it reads ``EVERYTHING`` (``names_input``).
+
+    It tells its progress (``percent``) on standard output. With ``spare`` nothing is deleted, and if there
+    was something to delete the exit code is ``SPARED``.
+    """
+    deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
+    return (
+        s.rsync,
+        *_FULL,
+        *deletes,
+        *_TELL_PROGRESS,
+        *_told_bytes(s),
+        *_common(s),
+        *s.extra,
+        *(_SPARE if spare else ()),
+        *_NUL_SEPARATED,
+        _contents(s.source),
+        s.target,
+    )
+
+
+def _told_bytes(s: Settings) -> tuple[str, ...]:
+    return _TELL_BYTES if s.stats else ()
+
+
+def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
+    """The call that tells in what the whole tree differs on the node, and changes nothing there.
+
+    It begins when it reads ``EVERYTHING`` (``names_input``); ``policy.differences`` reads what it prints.
+    With ``checksum`` the contents of all files are compared. What a node has beyond the tree is a difference
+    only if such things are deleted whenever they come up.
+    """
+    deletes = ("--delete",) if s.rdelete is True else ()
+    return (
+        s.rsync,
+        *_FULL,
+        *deletes,
+        *_common(s),
+        *audible(s.extra),
+        *(("--checksum",) if checksum else ()),
+        *_TELL_DIFFERENCES,
+        *_NUL_SEPARATED,
+        _contents(s.source),
+        s.target,
+    )
+
+
+def _common(s: Settings) -> tuple[str, ...]:
+    exact = _EXACT_TIMES_THERE if transport(s.target) is Transport.SSH else _EXACT_TIMES
+    limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
+    # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
+    prompt = ("--sockopts=TCP_NODELAY",) if transport(s.target) is Transport.DAEMON else ()
+    shell = (f"--rsh={s.rsh}",) if s.rsh else ()
+    return (*exact, *(rule.word for rule in s.rules), *limit, *prompt, *shell)
+
+
+def size(rules: Iterable[Rule]) -> int:
+    """The bytes that filter rules take of a command line at most."""
+    return sum(len(rule.pattern) + _RULE for rule in rules)
+
+
+def _contents(source: str) -> str:
+    # The slash: what is in the directory, not the directory as an entry of the target.
+    return source.rstrip("/") + "/"
+
+
+def _existing(target: str) -> str:
+    """A target in such a form that rsync fails if it does not exist (``complaints.target_missing``).
+
+    Otherwise rsync would create it with nothing in it but this batch or, for a batch of one file, make a
+    file of that name; both with exit 0, and the rest of the tree would never be missed.
+    """
+    if target.endswith(":"):  # ssh, and the home directory
+        return target
+    return target.rstrip("/") + "/."
+
+
+def names_input(names: Iterable[bytes]) -> bytes:
+    """What to write to the standard input of either call for these names (``Change.wire``)."""
+    return b"".join(_protected(name) + b"\0" for name in names)
+
+
+def _protected(name: bytes) -> bytes:
+    # rsync skips these as comments, silently, even with --from0. Only these: "./x" also sends the root's
+    # own attributes, which fails on every node whose user does not own the root.
+    return b"./" + name if name[:1] in (b"#", b";") else name
+
+
+def too_long(name: bytes) -> bool:
+    """Whether rsync cannot bring a name (``Change.wire``) to every kind of node. NAME_MAX aside.
+
+    Found by trial: over a local path 4,094 bytes arrive and 4,095 end in exit 23; with an rsync daemon 4,087
+    do so, every time. With ``./`` put before it a name of 4,094 bytes is cut off silently, and
+    the rest of it is taken for a file that is gone, with exit 0.
+    """
+    return len(name.removesuffix(b"/")) > _LONGEST_NAME
+
+
+def shell_line(argv: Iterable[str], names: Iterable[bytes]) -> str:
+    """One line of bash that makes the call: ``printf ... | rsync ...``."""
+    call = " ".join(_quoted(os.fsencode(word)) for word in argv)
+    words = " ".join(_quoted(_protected(name)) for name in names)
+    # Without an operand printf would still print its format once: an empty name.
+    return f"printf '%s\\0' {words} | {call}" if words else f": | {call}"
+
+
+def _quoted(word: bytes) -> str:
+    """A word for bash, in printable ASCII; in $'...' three octal digits each, so no digit can follow."""
+    if all(0x20 <= byte < 0x7F for byte in word):
+        return shlex.quote(word.decode("ascii"))
+    return "$'" + "".join(_ansi_c(byte) for byte in word) + "'"
+
+
+def _ansi_c(byte: int) -> str:
+    plain = 0x20 <= byte < 0x7F and byte not in b"'\\"
+    return chr(byte) if plain else f"\\{byte:03o}"
+
+
+# What comes back ---------------------------------------------------------------------------------------
+
+
+class Verdict(enum.Enum):
+    """What an exit code says about the work."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    """What could arrive has arrived; what rsync complained of stays due, beside what comes next."""
+    RETRY = "retry"
+    """Nothing is certain: the same again, with backoff."""
+    SLOW = "slow"
+    """It will hardly get better by itself: the same again, at the longest backoff."""
+
+
+_VERDICTS = {0: Verdict.OK, 23: Verdict.PARTIAL, 24: Verdict.PARTIAL, 25: Verdict.PARTIAL}
+_VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
+
+SPARED = 25
+"""The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
+_SPARED_LINE = b"Deletions stopped due to --max-delete limit"
+REFUSED = frozenset({5, 10, 12, 35, 255})
+"""Exit codes of an rsync that may not have got a connection at all."""
+
+# EXIT VALUES; 126, 127 and 255 are those of the shell and ssh on the way.
+_MEANINGS = {
+    0: "done",
+    1: "rsync refused its arguments",
+    2: "protocols of the two rsyncs do not fit",
+    3: "files or directories could not be selected",
+    4: "the node's rsync cannot do what was asked",
+    5: "the rsync daemon refused the connection",
+    6: "rsync could not write its log",
+    10: "connection failed",
+    11: "error in file I/O",
+    12: "connection broke off",
+    13: "error in rsync's messages",
+    14: "error between rsync's processes",
+    19: "rsync got SIGUSR1",
+    20: "rsync was interrupted",
+    21: "rsync lost a child process",
+    22: "rsync is out of memory",
+    23: "not everything was transferred",
+    24: "files vanished during the transfer",
+    25: "--max-delete stopped deletions",
+    30: "timeout",
+    35: "timeout while connecting",
+    126: "rsync cannot be run on the node",
+    127: "rsync was not found on the node",
+    255: "connection failed",
+}
+
+
+def told_code(code: int, stderr: Iterable[bytes]) -> int:
+    """The exit code of a run, given what it said, too.
+
+    An rsync that talks to a daemon ends in 0 when the daemon was stopped by --max-delete, and only says so.
+    """
+    if code == 0 and any(line.strip().startswith(_SPARED_LINE) for line in stderr):
+        return SPARED
+    return code
+
+
+def verdict(code: int) -> Verdict:
+    """What an exit code means; below 0 it is the number of the signal that killed rsync.
+
+    Death and every code unknown here is a failure: counting them as done loses data.
+    """
+    return _VERDICTS.get(code, Verdict.RETRY)
+
+
+def meaning(code: int) -> str:
+    """A phrase for the operator, for when rsync itself said nothing: "connection failed (exit 255)"."""
+    if code < 0:
+        return f"killed by {_signal_name(-code)}"
+    return f"{_MEANINGS.get(code, 'rsync failed')} (exit {code})"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # the real-time ones between SIGRTMIN and SIGRTMAX have no name
+        return f"signal {number}"
+
+
+_TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
+
+
+_TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
+_NO_DIGIT = re.compile(rb"\D")  # here, since compiling is costly for the memory of a forked process
+_UNITS = b" KMGTP"
+
+
+def transferred(lines: Iterable[bytes]) -> int:
+    """The bytes that rsync says it has sent and received, 0 if it does not; -h in ``extra`` rounds them."""
+    for line in lines:
+        if found := _TRANSFERRED.match(line):
+            sent, unit, received, other = found.groups()
+            return _bytes(sent, unit) + _bytes(received, other)
+    return 0
+
+
+def _bytes(number: bytes, unit: bytes) -> int:
+    if not unit:
+        return int(_NO_DIGIT.sub(b"", number))
+    try:
+        return int(float(number.replace(b",", b".")) * 1000 ** _UNITS.index(unit))
+    except ValueError:
+        return 0
+
+
+def percent(line: bytes) -> int | None:
+    """The share of entries checked, 0 to 100, if this line of --info=progress2 tells it.
+
+    Lines end in a carriage return. With ``ir-chk`` the sender is still listing, so that the share may
+    fall. rsync's own percentage is of bytes, which says nothing while it compares.
+    """
+    found = _TO_CHECK.search(line)
+    if not found:
+        return None
+    left, total = int(found[1]), int(found[2])
+    return 100 * (total - left) // total if total else 100

@@ -1,0 +1,233 @@
+"""From what rsync complained of to what stays due.
+
+A run that ended in 23 or 24 has sent what it could. Whatever it complained of is to be tried again, and
+only that, or one unsyncable name would hold up a node for ever. Nothing may fall through: what cannot be
+attributed with certainty keeps everything due that was sent (``whole``).
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from inosync.rsync.stderr import Complaint, Kind, Side, is_noise, parse
+from inosync.rsync.stderr import reason as reason
+from inosync.rsync.target import ROOT, on_node, on_source, tail_paths
+
+_ROOT_WIRE = b"./"
+_DELETIONS_SKIPPED = b"IO error encountered -- skipping file deletion"
+_MOST_AFTER_FULL = 10_000
+"""More names than this after a FULL are no cheaper to try again than the FULL."""
+_TEMPORARY = re.compile(rb"\.(.+)\.[A-Za-z0-9]{6}", re.DOTALL)
+_CUT_FROM = 230
+"""Temporary names are cut to fit NAME_MAX (255): from here on they do not tell the whole name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaints:
+    """What a partial run left undone."""
+
+    due: tuple[bytes, ...]
+    """Names in the form of ``Change.wire``, sorted, ``clouded`` included."""
+    whole: bool
+    """Something could not be attributed: everything that was sent stays due, or the tree after a FULL."""
+    reason: str
+    """The last complaint, for the operator."""
+    clouded: tuple[bytes, ...] = ()
+    """Of ``due``, the relists with nothing wrong about themselves: rsync may have left out their deletions
+    because of another name that the sender could not read. Sent again without it they succeed."""
+
+
+def after_batch(
+    lines: Sequence[bytes],
+    source: str,
+    names: Iterable[bytes],
+    target: str = "",
+    stdout: Iterable[bytes] | None = None,
+) -> Complaints:
+    """What stays due of ``names`` (``Change.wire``) after a batch that ended in 23, 24 or 25.
+
+    ``lines`` is standard error. With ``target``, paths on the node are told more exactly; with ``stdout``
+    (of an rsync that is not told to be quiet), whether deletions were left out.
+    """
+    sent = _Sent(names)
+    blamed: set[bytes] = set()
+    found = _complaints(lines)
+    for complaint in found or ():
+        blame = [sent.blame(path, complaint.kind) for path in _paths(complaint, source, target)]
+        if not any(blame):
+            found = None
+            break
+        blamed.update(*blame)
+    if not found:
+        return Complaints(sent.names, True, reason(lines))
+    clouded = sent.relists() - blamed if _may_have_skipped(found, stdout) else set()
+    return Complaints(tuple(sorted(blamed | clouded)), False, reason(lines), tuple(sorted(clouded)))
+
+
+def after_full(
+    lines: Sequence[bytes], source: str, target: str, stdout: Iterable[bytes] | None = None
+) -> Complaints:
+    """What stays due after a FULL that ended in 23, 24 or 25; see ``after_batch``.
+
+    Names, if a name each repairs all that was complained of: attributes, files that vanished, what is in the
+    place of one and, when ``stdout`` shows that deletions were not left out for it, files that could not be
+    read.
+    """
+    whole = Complaints((), True, reason(lines))
+    found = _complaints(lines)
+    if not found or _may_have_skipped(found, stdout):
+        return whole
+    due: set[bytes] = set()
+    for complaint in found:
+        paths = list(_paths(complaint, source, target, certain=True))
+        if complaint.kind is Kind.OTHER or not paths:
+            return whole
+        due.update(_wire(path) for path in paths)
+    return whole if len(due) > _MOST_AFTER_FULL else Complaints(tuple(sorted(due)), False, reason(lines))
+
+
+_MISSING = re.compile(
+    rb'rsync: (?:\[\w+\] )?(?:change_dir#\d|mkdir) "[^"]*"(?: \(in [^"]*\))? failed: .* \(2\)'
+)
+
+
+def target_missing(lines: Iterable[bytes]) -> bool:
+    """Whether a failed batch (exit 3 or 11) met a node without the target directory: it needs a FULL.
+
+    ``command.batch_argv`` is made to fail then. A FULL creates the directory, though not its parents.
+    """
+    return any(_MISSING.fullmatch(line.strip()) for line in lines)
+
+
+_WRITE_FAILED = re.compile(rb"rsync: (?:\[\w+\] )?write failed on .*")
+
+
+def unwritten(lines: Sequence[bytes], source: str, names: Iterable[bytes], target: str = "") -> set[bytes]:
+    """The names for which a batch ended in exit 11: what they stand for does not fit on the node.
+
+    That ends rsync, whatever else it had to send, so that a relist goes with what was found by it. Empty if
+    it cannot be told for sure.
+    """
+    sent = set(names)
+    found = after_batch([line for line in lines if _WRITE_FAILED.match(line)], source, sent, target)
+    stand_for = {name if name in sent else _relist_of(name) for name in found.due}
+    return set() if found.whole or not stand_for <= sent else stand_for
+
+
+def _relist_of(name: bytes) -> bytes:
+    return name.rpartition(b"/")[0] + b"/" if b"/" in name else _ROOT_WIRE
+
+
+_INVALID_PATH = b"ABORTING due to invalid path from sender: "
+
+
+def source_moved(lines: Iterable[bytes]) -> bool:
+    """Whether a batch ended in exit 2 because a parent of a name changed while the list was made.
+
+    The node's rsync (since 3.2.5) ends when a parent is not in the list. That is a race, and no misfit of
+    versions as exit 2 is otherwise: look at the names again, and try again soon.
+    """
+    return any(line.startswith(_INVALID_PATH) for line in lines)
+
+
+def _complaints(lines: Iterable[bytes]) -> list[Complaint] | None:
+    """All complaints, or None if a line is neither one nor noise."""
+    found = [parse(line) for line in lines if not is_noise(line)]
+    known = [complaint for complaint in found if complaint]
+    return known if len(known) == len(found) else None
+
+
+def _may_have_skipped(found: Iterable[Complaint], stdout: Iterable[bytes] | None) -> bool:
+    """Whether the node may not have been told to delete (``--ignore-errors`` in rsync(1)).
+
+    rsync says so, once, but on standard output; and it depends on which of its processes was faster.
+    """
+    if not any(complaint.io_error for complaint in found):
+        return False
+    return stdout is None or any(line.strip() == _DELETIONS_SKIPPED for line in stdout)
+
+
+def _paths(complaint: Complaint, source: str, target: str, certain: bool = False) -> Iterator[bytes]:
+    """The paths, relative to the wpath, that a complaint may mean; with ``certain`` the place is sure.
+
+    A name on the node may be that of a temporary file: then it is every reading, of which one is right.
+    """
+    for path in _located(complaint, source, target, certain):
+        if not complaint.temporary:
+            yield path
+        if complaint.side in (Side.NODE, Side.EITHER):
+            yield from _files_of(path)
+
+
+def _files_of(path: bytes) -> tuple[bytes, ...]:
+    """Whose temporary file this may be: both f and .f have .f.XXXXXX."""
+    parent, slash, name = path.rpartition(b"/")
+    found = _TEMPORARY.fullmatch(name)
+    if not found or len(found[1]) >= _CUT_FROM:
+        return ()
+    return parent + slash + found[1], parent + slash + b"." + found[1]
+
+
+def _located(complaint: Complaint, source: str, target: str, certain: bool) -> Iterable[bytes]:
+    if complaint.side is Side.RELATIVE:
+        return (ROOT if complaint.path == b"." else complaint.path,)
+    ours = on_source(complaint.path, os.fsencode(source))
+    if complaint.side is Side.SOURCE:
+        return () if ours is None else (ours,)
+    theirs = on_node(complaint.path, complaint.module, target)
+    if complaint.side is Side.NODE and theirs is not None:
+        return (theirs,)
+    if certain:
+        return (theirs,) if theirs is not None and ours in (None, theirs) else ()
+    return {*tail_paths(complaint.path), *(path for path in (ours, theirs) if path is not None)}
+
+
+def _wire(path: bytes) -> bytes:
+    """The name that sends the path itself."""
+    return path or _ROOT_WIRE
+
+
+class _Sent:
+    """The names of a batch, and which of them a path belongs to."""
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        self.names = tuple(names)
+        self._all = frozenset(self.names)
+        self._sorted = sorted(self._all)
+
+    def relists(self) -> set[bytes]:
+        return {name for name in self._all if name.endswith(b"/")}
+
+    def blame(self, path: bytes, kind: Kind) -> set[bytes]:
+        """The names that stay due for a complaint about this path; none if they do not explain it."""
+        exact = {path, path + b"/"} & self._all if path else {_ROOT_WIRE} & self._all
+        below = self._below(path)
+        if kind is Kind.ATTRIBUTES and (exact or below):
+            return {_wire(path)}
+        if kind is Kind.VANISHED and below:
+            below.add(_wire(path))  # a parent that is gone has to go on the node, and nobody may have sent it
+        # rsync leaves out what is in a directory that failed, and does not name it.
+        return exact | below | (set() if exact else self._above(path))
+
+    def _below(self, path: bytes) -> set[bytes]:
+        if not path:
+            return set(self._all)
+        first, after = (bisect.bisect_left(self._sorted, path + end) for end in (b"/\0", b"0"))
+        return set(self._sorted[first:after])  # "0" is the byte after "/"
+
+    def _above(self, path: bytes) -> set[bytes]:
+        """For what was found in a directory that was relisted, the entry; for what had to go with one, it."""
+        parts = path.split(b"/")
+        for length in range(len(parts) - 1, -1, -1):
+            parent = b"/".join(parts[:length])
+            entry = b"/".join(parts[: length + 1])
+            found = {parent} & self._all
+            if (parent + b"/" if parent else _ROOT_WIRE) in self._all:
+                found.add(entry)
+            if found:
+                return found
+        return set()

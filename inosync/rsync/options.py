@@ -1,0 +1,219 @@
+"""A user's own rsync parameters (``extra``): the filter rules in them, and what they may not say.
+
+They come late in both argument vectors (``command``), so they can undo what the vectors rely on. Each
+entry here was tried against both with rsync 3.5.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from inosync.filters.rules import File, FilterError, Item, from_filter, from_pattern, merged
+
+# Options whose value may be the next word (rsync --help): what follows them is no source of its own.
+_VALUED_LONG_TEXT = """
+    --address --backup-dir --block-size --bwlimit --cc --checksum-choice --checksum-seed --chmod --chown
+    --compare-dest --compress-choice --compress-level --compress-threads --config --confine-root
+    --contimeout --copy-as --copy-dest --debug --dparam --early-input --exclude --exclude-from
+    --files-from --filter --groupmap --iconv --include --include-from --info --link-dest --log-file
+    --log-file-format --log-format --max-alloc --max-delete --max-size --min-size --modify-window
+    --only-write-batch --out-format --outbuf --partial-dir --password-file --port --protocol
+    --read-batch --remote-option --rsh --rsync-path --skip-compress --sockopts --stderr --stop-after
+    --stop-at --suffix --temp-dir --time-limit --timeout --usermap --write-batch --zc --zl --zt
+"""
+_VALUED_LONG = frozenset(_VALUED_LONG_TEXT.split())
+_VALUED_SHORT = frozenset("BefMT@")
+
+_NOTHING_SENT = "nothing would be transferred"
+_STDIN = "standard input carries the list of names"
+_RELATIVE = "inosync decides how paths map to the node"
+_DIRS = "lists of names need --dirs"
+_PER_DIRECTORY = "files of rules in each directory are not supported; put the rules into rexcludes"
+_BATCH_FILE = "rsync's batch mode works for one call only"
+
+_FORBIDDEN = {
+    "-n": f"{_NOTHING_SENT}; to see the calls, use inosync -p",
+    "--dry-run": f"{_NOTHING_SENT}; to see the calls, use inosync -p",
+    "--list-only": _NOTHING_SENT,
+    "--help": _NOTHING_SENT,
+    "-V": _NOTHING_SENT,
+    "--version": _NOTHING_SENT,
+    "--daemon": "this is an option of a server",
+    "--server": "this is an option of a server",
+    "--sender": "this is an option of a server",
+    "--files-from": "inosync itself says what to look at",
+    "-C": _PER_DIRECTORY,
+    "--cvs-exclude": _PER_DIRECTORY,
+    "-F": _PER_DIRECTORY,
+    "-R": _RELATIVE,
+    "--relative": _RELATIVE,
+    "--no-R": _RELATIVE,
+    "--no-relative": _RELATIVE,
+    "--no-r": "a full mirror needs recursion",
+    "--no-recursive": "a full mirror needs recursion",
+    "--no-d": _DIRS,
+    "--no-dirs": _DIRS,
+    "--old-d": _DIRS,
+    "--old-dirs": _DIRS,
+    "--read-batch": _BATCH_FILE,
+    "--write-batch": _BATCH_FILE,
+    "--only-write-batch": _BATCH_FILE,
+    "--remove-source-files": "it would empty the directory that is to be mirrored",
+    "--remove-sent-files": "it would empty the directory that is to be mirrored",
+    "--": "options come before it, and inosync adds the paths itself",
+}
+_READS_FILE = frozenset(("--exclude-from", "--include-from", "--password-file", "--early-input"))
+_FILTERS = frozenset(("-f", "--filter", "--exclude", "--include", "--exclude-from", "--include-from"))
+_QUIET = frozenset(("-q", "--quiet"))
+_NULLS = {"-0": True, "--from0": True, "--no-from0": False}
+
+# What they name is refused outside of the root that names are confined to: rsync(1), --confine-root.
+_PLACES_TEXT = """
+    -T --temp-dir --partial-dir --backup-dir --log-file --password-file --early-input --compare-dest
+    --copy-dest --link-dest --config --confine-root --insecure-links
+"""
+_PLACES = frozenset(_PLACES_TEXT.split())
+
+_Option = tuple[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """``extra``, taken apart."""
+
+    words: tuple[str, ...]
+    """What rsync is to be told as it stands."""
+    rules: tuple[Item, ...]
+    """What the words with filter rules say."""
+    nulls: bool
+    """Whether --from0 is in force for what comes after it."""
+
+
+def parted(extra: Iterable[str], nulls: bool = False) -> Parted:
+    """Words, none of them ``forbidden``, without the filter rules in them, and these."""
+    words: list[str] = []
+    rules: list[Item] = []
+    for group, found in _groups(extra):
+        for option, _ in found:
+            nulls = _NULLS.get(option, nulls)
+        option, value = found[-1]
+        if option in _FILTERS:
+            rules += _rules(option, value or "", nulls)
+            flags = "".join(letter.removeprefix("-") for letter, _ in found[:-1])
+            words += [f"-{flags}"] if flags else []
+        else:
+            words += group
+    return Parted(tuple(words), tuple(rules), nulls)
+
+
+def _rules(option: str, value: str, nulls: bool) -> tuple[Item, ...]:
+    include = option.startswith("--include")
+    if option.endswith("-from"):
+        return (File(value, include=include, nulls=nulls),)
+    if option in ("-f", "--filter"):
+        file = merged(value, nulls)
+        return (file,) if file else from_filter(value)
+    return from_pattern(value, include)
+
+
+def forbidden(extra: Sequence[str]) -> list[str]:
+    """One line for each word of ``extra`` that would break a transfer: "-n: nothing would be ..."."""
+    return [f"{option}: {why}" for option, value in options(extra) if (why := _objection(option, value))]
+
+
+def _objection(option: str, value: str | None) -> str:
+    if not option.startswith("-") or option == "-":
+        return "not an option; rsync would take it for one more source"
+    if why := _FORBIDDEN.get(option):
+        return why
+    if _takes_value(option) and value is None:
+        return "its value is missing"
+    if option in _READS_FILE and value == "-":
+        return _STDIN
+    if option in _READS_FILE and value == "":
+        return "the name of a file is missing"
+    if option in _FILTERS:
+        try:
+            _rules(option, value or "", False)
+        except FilterError as error:
+            return f"{error.rule!r}: {error.problem}"
+    return ""
+
+
+def audible(extra: Iterable[str]) -> tuple[str, ...]:
+    """The words without what keeps rsync from telling anything."""
+    words: list[str] = []
+    for group, found in _groups(extra):
+        if any(option in _QUIET for option, _ in found):
+            kept = [(option, value) for option, value in found if option not in _QUIET]
+            words += [word for option in kept for word in option if word is not None]
+        else:
+            words += group
+    return tuple(words)
+
+
+def deletes(extra: Iterable[str]) -> str:
+    """The first option that has things deleted in both vectors, whatever ``rdelete`` says; or nothing."""
+    return next(
+        (option for option, _ in options(extra) if option == "--del" or option.startswith("--delete")), ""
+    )
+
+
+def recurses(extra: Iterable[str]) -> bool:
+    """Whether ``extra`` turns recursion on. -a does not, where there is a list of names."""
+    return any(option in ("-r", "--recursive") for option, _ in options(extra))
+
+
+def confinable(extra: Iterable[str]) -> bool:
+    """Whether rsync can be told to take nothing from outside of a tree, and still do what is wanted."""
+    return not any(option in _PLACES for option, _ in options(extra))
+
+
+def one_file_system(extra: Iterable[str]) -> bool:
+    """Whether rsync stays on the file system that a tree begins on."""
+    stays = False
+    for option, _ in options(extra):
+        if option in ("-x", "--one-file-system"):
+            stays = True
+        elif option in ("--no-x", "--no-one-file-system"):
+            stays = False
+    return stays
+
+
+def _takes_value(option: str) -> bool:
+    return option in _VALUED_LONG or (len(option) == 2 and option[1] in _VALUED_SHORT)
+
+
+def options(words: Iterable[str]) -> Iterator[_Option]:
+    """The single options of some words with their values; what is no option comes with None."""
+    for _, found in _groups(words):
+        yield from found
+
+
+def _groups(words: Iterable[str]) -> Iterator[tuple[tuple[str, ...], list[_Option]]]:
+    """Each word, with the next one if that is its value; and the options in it, one at least."""
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            found: list[_Option] = [(option, value if equals else None)]
+        elif word.startswith("-") and len(word) > 1:
+            found = list(_bundled(word))
+        else:
+            found = [(word, None)]
+        option, own = found[-1]
+        following = next(rest, None) if own is None and _takes_value(option) else None
+        if following is None:
+            yield (word,), found
+        else:
+            yield (word, following), [*found[:-1], (option, following)]
+
+
+def _bundled(word: str) -> Iterator[_Option]:
+    """-avz as -a, -v, -z; the first that takes a value has the rest of the word, if there is any."""
+    for at, letter in enumerate(word[1:], start=2):
+        if letter in _VALUED_SHORT:
+            yield f"-{letter}", word[at:].removeprefix("=") if word[at:] else None
+            return
+        yield f"-{letter}", None

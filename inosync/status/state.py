@@ -1,0 +1,154 @@
+"""What the nodes are worth at this moment, and the titles that tell it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from inosync.guard.guard import Guard
+from inosync.messages import Note, Verdict
+from inosync.nodes import lifecycle
+from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.node import Node
+from inosync.system import process
+from inosync.watch.watcher import Watcher
+from inosync.worker import titles
+
+SHOW = 0.05
+"""Seconds between two looks at what the titles should say, at least."""
+
+
+TROUBLES = 3
+"""Nodes without a worker that the master's title names."""
+_COST = 20
+"""That look, which takes long where many changes are counted, may take a twentieth of the time."""
+
+
+class Overview:
+    """Knows the truth about each node, and lets the titles of the master and of idle workers tell it.
+
+    ``nodes`` is the master's own, by name; ``patience``: for how many seconds a change may wait (edelay).
+    """
+
+    def __init__(
+        self,
+        path: str,
+        nodes: Mapping[str, Node],
+        dispatch: Dispatcher,
+        watcher: Watcher,
+        guard: Guard,
+        patience: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.patience = patience
+        self.told: Callable[[Node, Verdict, str], None] = lambda _node, _verdict, _reason: None
+        """Is told of each node what it is worth, and why, whenever the titles are."""
+        self.due: float | None = 0.0
+        """When the titles are to be told anew; None if nothing has changed."""
+        self._name = os.path.basename(path)
+        self._nodes, self._dispatch, self._watcher, self._guard = nodes, dispatch, watcher, guard
+        self._clock = clock
+        self._next = 0.0
+        self._title = ""
+        self.summary = ""
+        """How many nodes are worth what."""
+
+    def refresh(self) -> None:
+        """Have the titles told anew, soon: a hundred nodes that change together are one look at them."""
+        self.due = self._next
+
+    def show(self) -> None:
+        """Let the titles tell the truth, if that is due."""
+        now = self._clock()
+        if self.due is None or now < self.due:
+            return
+        self.due = None
+        verdicts: Counter[str] = Counter()
+        for node in self._nodes.values():
+            verdict, why = self.look(node)
+            verdicts[verdict] += 1
+            if node.wants_to_know(verdict, why, self._dispatch.pending):
+                node.tell(self.note(node))
+        ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
+        self.summary = titles.summary(ordered)
+        worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
+        unwatched, _ = self._watcher.unwatched()
+        title = titles.master(self._name, ordered, len(self._watcher), unwatched, "; ".join(worries))
+        if title != self._title:
+            self._title = title
+            process.set_title(title)
+        took = self._clock() - now
+        self._next = now + max(SHOW, _COST * took)
+
+    def look(self, node: Node) -> tuple[Verdict, str]:
+        """What a node is worth, and ``why``, which is told; to be called where that may be so for moments."""
+        verdict = self.verdict(node)
+        why = self.why(node, verdict)
+        self.told(node, verdict, why or _of_its_own(node, verdict))
+        return verdict, why
+
+    def verdict(self, node: Node) -> Verdict:
+        """The one word for a node, as of now."""
+        times = [self._dispatch.oldest(node), self._watcher.searching]
+        oldest = min((since for since in times if since is not None), default=None)
+        return lifecycle.verdict(
+            node.state,
+            lag=0.0 if oldest is None else self._clock() - oldest,
+            patience=self.patience,
+            overdue=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
+            halted=any(tree in self._guard.halted for tree in node.trees),
+            level=node.last_ok is not None,
+            known=self._watcher.walking.isdisjoint(node.trees),
+            paused=node.paused,
+        )
+
+    def _troubles(self) -> list[str]:
+        """What there may be no worker's title for."""
+        found = [(node.name, lifecycle.trouble(node.state)) for node in self._nodes.values()]
+        told = [f"{name}: {trouble}" for name, trouble in found if trouble]
+        return told if len(told) <= TROUBLES else [*told[:TROUBLES], f"{len(told) - TROUBLES} more"]
+
+    def note(self, node: Node) -> Note:
+        """What the title of a node's worker should tell while it runs nothing."""
+        verdict = self.verdict(node)
+        at = "" if node.last_ok is None else self._time(node.last_ok)
+        verified = ""
+        if node.verified_at is not None:
+            verified = titles.verified(self._time(node.verified_at), node.differences)
+        return Note(verdict, self._dispatch.pending(node), self.why(node, verdict), at, verified)
+
+    def _time(self, at: float) -> str:
+        return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))
+
+    def why(self, node: Node, verdict: Verdict) -> str:
+        """Why a node is worth that, as far as the master knows it better than its worker; else empty."""
+        match verdict:
+            case Verdict.PAUSED:
+                return "by the operator"
+            case Verdict.HALTED:
+                return "; ".join(self._guard.reasons(node.trees))
+            case Verdict.LAGGING:
+                if not self._watcher.walking.isdisjoint(node.trees):
+                    return "directories are being walked"
+                if self._watcher.searching is not None:
+                    return "other names of files that have changed are searched for"
+                return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
+            case Verdict.DEGRADED:
+                return node.overdue or self.unwatched(node)
+        return ""
+
+    def reason(self, node: Node, verdict: Verdict) -> str:
+        """Why a node is worth that, as far as anybody knows; empty if there is nothing to say."""
+        return self.why(node, verdict) or _of_its_own(node, verdict)
+
+    def unwatched(self, node: Node) -> str:
+        """What of a node's trees is not watched, and why; empty if all is."""
+        count, why = self._watcher.unwatched(node.trees)
+        return f"{count} director{'y' if count == 1 else 'ies'} not watched: {why}" if count else ""
+
+
+def _of_its_own(node: Node, verdict: Verdict) -> str:
+    """Why a node is worth that, as its worker has reported, or as that has ended."""
+    return node.state.reason if verdict is Verdict.RETRYING else ""

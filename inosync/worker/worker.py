@@ -1,0 +1,566 @@
+"""The worker process of one node: take a batch, run rsync, retry, report.
+
+It decides nothing about what is due: it does the one batch that it was given until that is through, and the
+master keeps the books. So it can be killed at any time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from inosync import text
+from inosync.config.hook import Hook, Place
+from inosync.config.timetable import Timetable
+from inosync.filters.rules import Rules
+from inosync.messages import (
+    Again,
+    Batch,
+    Chilled,
+    Compare,
+    Done,
+    Failed,
+    Go,
+    Halt,
+    Hooked,
+    Leave,
+    Note,
+    Part,
+    Ping,
+    Progress,
+    Reached,
+    Ready,
+    Relisting,
+    Report,
+    Stated,
+    Stop,
+    Throttled,
+    Unreached,
+)
+from inosync.nodes import backoff
+from inosync.rsync import argv, compat, stderr, understands
+from inosync.rsync.argv import Settings
+from inosync.rsync.argv import Verdict as Ending
+from inosync.rsync.names import Excluded
+from inosync.rsync.outcome import Outcome, Run, judge
+from inosync.rsync.source import Standing, standing
+from inosync.rsync.transfer import Leftovers, Transfer
+from inosync.system import fingerprint, process, signals, spool
+from inosync.system.channel import End, QueueError
+from inosync.system.loop import Loop
+from inosync.worker.batch_run import Task
+from inosync.worker.bwlimit import Throttle
+from inosync.worker.compare import Comparer
+from inosync.worker.deletions import Deletions
+from inosync.worker.hooks import Hooks
+from inosync.worker.ssh_master import Line
+from inosync.worker.title import Display
+from inosync.worker.warm_pool import LULL, Spares
+
+GRACE = 5.0
+"""Seconds that a running transfer has to finish when the worker is told to end."""
+LINGER = 1.0
+"""Seconds in which what the worker has started, and has killed in the end, is to be gone."""
+FIRST_LULL = 0.5
+"""Seconds until a worker connects to its node in advance where all may have reason to do so at the same
+time, at the start and when the limit of the speed changes; up to twice that: not all at once."""
+STALE = 2.0
+"""A warm rsync that fails within so many seconds has met a connection that was dead before, and that says
+nothing about the node."""
+YIELD = 0.25
+"""Seconds that a node has to notice that connections which stood in the way of another one are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker has to know, fixed for its life."""
+
+    name: str
+    """How the node is called everywhere."""
+    node: str
+    """As written in ``rnodes``."""
+    trees: Mapping[int, Settings]
+    rules: Mapping[int, Rules]
+    rspeed: Timetable
+    excluded: Mapping[int, Excluded]
+    """For each tree, what no node is sent; of an entry of its root it is asked whether it counts."""
+    timeout: float
+    """Seconds without progress after which a transfer is ended."""
+    retry: tuple[float, float]
+    """First and longest pause after a failure, in seconds."""
+    warm: bool
+    """Whether to keep an rsync connected for each tree."""
+    spool: str
+    """The directory for what is too long for a message."""
+    places: Mapping[int, Place] = field(default_factory=dict)
+    """The trees as the operator knows them, for hooks."""
+    on_sync: Hook | None = None
+    on_state: Hook | None = None
+    hooks_lost: bool = False
+    """Whether an earlier worker may have left a hook out."""
+    pretend: Callable[[str], None] | None = None
+    """Takes the line of each call of rsync, in place of the call."""
+    wall: Callable[[], float] = time.time
+    """The time since the epoch, in seconds."""
+
+
+def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
+    """The life of a worker, in its own process, forked by ``master`` (a pid). Never returns."""
+    signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
+    process.close(inherited)
+    os.setsid()  # the group that the master ends if we do not
+    process.adopt_orphans()
+    # The end of the master is the end of the queue. SIGCONT, so that a stopped worker hears of it, too.
+    process.die_with_parent(signal.SIGCONT, master)
+    code = 1
+    try:
+        Worker(job, queue).run()
+        code = 0
+    except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
+        sys.excepthook(*sys.exc_info())
+    finally:
+        process.end_family(LINGER)  # one that is stopped has not heard that it is to end
+        process.leave(code)
+
+
+class Worker:
+    """The loop of a worker. ``clock`` is monotonic, in seconds; ``chance`` in [0, 1) is for jitter."""
+
+    def __init__(
+        self,
+        job: Job,
+        queue: End,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._job, self._queue = job, queue
+        self._clock, self._chance = clock, chance
+        self._loop = Loop()
+        self._loop.on_readable(queue, self._orders)
+        self._stop = signals.Signals((signal.SIGTERM,))
+        self._loop.on_readable(self._stop, self._signalled)
+        self._display = Display(job.name, job.wall)
+        self._throttle = Throttle(job.rspeed, clock, job.wall)
+        self._deletions = Deletions(clock)
+        extra = next((tree.extra for tree in job.trees.values()), ())
+        self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
+        rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
+        self._trees = {number: replace(tree, rsh=rsh) for number, tree in job.trees.items()}
+        self._stats = True
+        """Whether rsync may be asked what it has sent: a node may refuse that."""
+        self._told_started = Transfer.started
+        """How many rsyncs the master knows of."""
+        self._away = False
+        """Whether the master was told that the node is out of reach."""
+        warm = job.warm and job.pretend is None
+        sources = {number: tree.source for number, tree in job.trees.items() if warm}
+        self._spares = Spares(
+            sources, self._start_batch, self, job.retry, job.timeout, self._loop, clock, chance
+        )
+        self._comparer = Comparer(
+            lambda tree: replace(self._settings(tree), rsh=self._line.rsh_alone),
+            job.excluded,
+            job.timeout,
+            job.spool,
+            self._report,
+            self._loop,
+            clock,
+        )
+        self._hooks = Hooks(
+            text.redacted(job.node),
+            job.name,
+            job.on_sync,
+            job.on_state,
+            job.places,
+            job.spool,
+            self._hooked,
+            self._loop,
+            clock,
+            job.hooks_lost,
+        )
+        self._leftovers = Leftovers(clock)
+        self._sweep = False
+        """Whether something may have been left behind while no transfer ran."""
+        self._confines: dict[tuple[object, ...], bool] = {}
+        """Whether the rsync, as it is now, understands ``command.CONFINE``."""
+        self._task: Task | None = None
+        self._transfer: Transfer | None = None
+        self._retry_at: float | None = None
+        """When the task is tried again."""
+        self._end_by: float | None = None
+        """When told to end: until when a transfer may finish."""
+
+    def run(self) -> None:
+        """Work until told to end, or until the master is gone."""
+        self._display.starting()
+        self._report(Ready(os.getpid()))
+        self._spares.rest(FIRST_LULL * (1 + self._chance()))
+        try:
+            while self._end_by is None or self._transfer is not None or self._hooks.busy:
+                self._turn()
+        finally:
+            self._line.close()
+
+    def _turn(self) -> None:
+        deadline = self._deadline()
+        self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
+        now = self._clock()
+        if self._end_by is None and self._throttle.changed():
+            self._change_limit()
+        transfer = self._transfer
+        if transfer is not None:
+            transfer.tend()
+            self._show_progress(transfer)
+            if self._end_by is not None and now >= self._end_by:
+                transfer.terminate()
+            if transfer.done and self._leftovers.gone(self._own_children()):
+                self._transfer = None
+                self._ended(transfer)
+        elif self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._again()
+        self._line.tend()
+        self._hooks.tend()
+        if self._end_by is None:
+            self._tend_others()
+        elif now >= self._end_by:
+            self._hooks.leave()
+
+    def _tend_others(self) -> None:
+        """Look after the rsyncs that are no part of a batch."""
+        before = [*self._spares.pids, *self._comparer.pids]
+        self._spares.tend()
+        self._comparer.tend()
+        if not set(before) <= {*self._spares.pids, *self._comparer.pids}:
+            self._sweep = True
+        if self._sweep and self._transfer is None:
+            self._sweep = not self._leftovers.gone(self._own_children())
+
+    def _change_limit(self) -> None:
+        """Let no rsync go on with the limit that was in force before; rsync has no way to change it."""
+        self._report(Throttled(self._throttle.limit))
+        self._spares.renew(FIRST_LULL * (1 + self._chance()))
+        self._comparer.renew()
+        if self._transfer is not None:
+            self._transfer.give_way()
+
+    def _own_children(self) -> list[int]:
+        return [*self._spares.pids, *self._comparer.pids, *self._line.pids, *self._hooks.pids]
+
+    def _deadline(self) -> float:
+        times = [self._leftovers.deadline, self._hooks.deadline]
+        times += [at for at in (self._retry_at, self._end_by, self._line.deadline) if at is not None]
+        if self._transfer is not None:
+            times.append(self._transfer.deadline)
+        if self._end_by is None:
+            times += [self._spares.deadline, self._comparer.deadline, self._throttle.deadline]
+        return min(times)
+
+    # Orders and reports ------------------------------------------------------------------------------
+
+    def _orders(self) -> None:
+        try:
+            order = self._queue.get()
+        except QueueError:  # the master is gone: nobody is interested in what we might still achieve
+            self._loop.drop(self._queue)
+            self._end(0.0)
+            return
+        match order:
+            case Batch():
+                self._begin(order)
+            case Note():
+                self._display.noted(order)
+            case Go() if self._task is not None and order.batch == self._task.batch.id:
+                self._task.slotless = False
+                self._next(self._task)
+            case Halt():
+                self._halt(order.tree)
+            case Compare() if self._end_by is None:
+                self._comparer.begin(order)
+            case Leave():
+                self._comparer.leave()
+            case Stated():
+                self._hooks.stated(order)
+            case Stop():
+                self._end(order.grace)
+            case Ping():
+                pass
+
+    def _report(self, report: Report) -> None:
+        if isinstance(report, Done | Failed | Unreached):
+            report = replace(report, rsyncs=Transfer.started - self._told_started)
+            self._told_started = Transfer.started
+        try:
+            self._queue.put(report)
+        except QueueError:
+            self._end(0.0)
+
+    def _hooked(self, report: Hooked) -> None:
+        self._sweep = True  # it may have left behind what it had started
+        self._report(report)
+
+    def _signalled(self) -> None:
+        if self._stop.caught():
+            self._end(GRACE)
+
+    def _end(self, grace: float) -> None:
+        self._end_by = min(self._end_by or math.inf, self._clock() + grace)
+        self._spares.drop()
+        self._comparer.leave()
+        self._display.stopping()
+
+    # The node, while there is nothing to do ----------------------------------------------------------
+
+    def reached(self) -> None:
+        """The node answers."""
+        self._line.reached()
+        self._come_back()
+
+    def unwatched(self) -> None:
+        """There is nothing to connect for."""
+        self._come_back()
+
+    def unreached(self, attempt: int, code: int, reason: str, pause: float) -> None:
+        """The node does not answer."""
+        self._line.doubt()
+        self._away = True
+        self._display.retrying(attempt, pause, reason)
+        self._report(Unreached(attempt, code, reason[:500], pause))
+
+    def chilled(self, reason: str, pause: float, news: bool) -> None:
+        """No connection is kept for a while."""
+        self._come_back()
+        if news:
+            self._report(Chilled(reason[:500], pause))
+
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        """Whether an rsync has failed for what the next one is not asked to do."""
+        if self._stats and compat.refuses_stats(lines):
+            self._stats = False
+            self._spares.renew(0.0)
+            return True
+        if not self._deletions.refused(lines):
+            return False
+        self._spares.renew(0.0)
+        if self._deletions.news():
+            self._report(Relisting(stderr.reason(lines)[:500]))
+        return True
+
+    def _come_back(self) -> None:
+        if self._away:
+            self._away = False
+            self._display.idle()
+            self._report(Reached())
+
+    # The batch ---------------------------------------------------------------------------------------
+
+    def _begin(self, batch: Batch) -> None:
+        self._spares.work()
+        if self._deletions.again():
+            self._spares.drop()  # they would pass over names that are gone without a word
+        self._away = False
+        self._task = Task(batch, self._clock())
+        self._next(self._task)
+
+    def _next(self, task: Task) -> None:
+        """Start what is to be transferred next; report when nothing is left of the batch."""
+        while task.parts and self._transfer is None and self._retry_at is None:
+            self._display.busy(task.part, task.batch.count)
+            if not self._start(task):
+                task.parts.pop(0)
+        if not task.parts:
+            self._report_done(task)
+
+    def _again(self) -> None:
+        """The pause after a failure is over."""
+        assert self._task is not None
+        if self._task.slotless:
+            self._display.queued(self._task.attempt, self._task.reason)
+            self._report(Again(self._task.batch.id))
+        else:
+            self._next(self._task)
+
+    def _start(self, task: Task) -> bool:
+        """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
+        tree = task.part.tree
+        settings = self._settings(tree)
+        try:
+            if not task.may_begin(settings, self._job.excluded[tree]):
+                task.held[tree] = None
+                return False  # the others go on
+            if not task.has_something(settings, self._job.rules[tree]):
+                return False
+            if self._job.pretend is not None:
+                self._job.pretend(_line(self._confined(settings), task))
+                return False
+            if task.part.full:
+                self._transfer = self._start_rsync(argv.full_argv(settings, task.spare))
+            elif task.part.anew:
+                self._transfer = self._start_batch(tree, anew=True)
+            else:
+                self._transfer = self._spares.take(tree) or self._start_batch(tree)
+            transfer = self._transfer
+            transfer.begin(argv.names_input(task.names), lambda: self._is_sure(task, transfer))
+        except OSError as error:  # the tree or rsync is not there, or we are short of processes
+            self._failed(task, Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
+        return True
+
+    def _is_sure(self, task: Task, transfer: Transfer) -> bool:
+        """Whether an rsync that has connected stands in the directory that the part is meant for.
+
+        OSError if that cannot be seen.
+        """
+        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+        wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+        place = self._trees[task.part.tree].source if wrapped else transfer.directory
+        found = standing(place, task.part.source, self._job.excluded[task.part.tree])
+        return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
+
+    def _halt(self, tree: int) -> None:
+        """Send nothing of a tree any more."""
+        task = self._task
+        if task is None:
+            return
+        if self._transfer is not None and task.part.tree == tree:
+            task.dropped = True
+            self._transfer.terminate()
+        task.hold(tree, but=0 if self._transfer is None else 1)
+        if not task.parts:
+            self._retry_at = None
+            self._next(task)
+
+    def _start_batch(self, tree: int, anew: bool = False) -> Transfer:
+        return self._start_rsync(argv.batch_argv(self._confined(self._settings(tree)), anew))
+
+    def _settings(self, tree: int) -> Settings:
+        limit, listed = self._throttle.limit, self._deletions.listed
+        return replace(self._trees[tree], rspeed=limit, list_missing=listed, stats=self._stats)
+
+    def _confined(self, settings: Settings) -> Settings:
+        """These for a batch. The rsync is asked here, since it may hang; the master would with it.
+
+        OSError if it gives no answer: then it is not known whether names would lead it out of the tree.
+        """
+        key = settings.rsync, fingerprint.at(settings.rsync)
+        if key not in self._confines:
+            self._sweep = True  # a script may leave behind what it has started
+            self._confines = {key: understands.understands(settings.rsync, f"{argv.CONFINE}=/")}
+        return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings
+
+    def _start_rsync(self, words: tuple[str, ...]) -> Transfer:
+        return Transfer(words, self._job.timeout, self._loop, self._clock)
+
+    def _ended(self, transfer: Transfer) -> None:
+        task, code = self._task, argv.told_code(transfer.code or 0, transfer.lines)
+        assert task is not None
+        task.bytes += argv.transferred(transfer.said)
+        if self._end_by is not None and code != 0:
+            return  # it was we who ended it
+        if task.dropped or transfer.refused or (task.spare and code == argv.SPARED):
+            task.drop()
+            if self._end_by is None or not task.parts:
+                self._next(task)
+            return
+        if transfer.superseded and code != 0:  # and here, too, but for another one
+            task.interrupted(transfer.fed_at is not None)
+            self._next(task)
+            return
+        if code != 0 and self.adapts(transfer.lines):
+            self._next(task)
+            return
+        sent = tuple(task.look.send)
+        run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
+        outcome = judge(run, self._trees[task.part.tree])
+        if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
+            outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
+        if outcome.retry is not None:
+            task.failed(outcome, code, transfer.fed_at is not None)
+            if transfer.hung or code in argv.REFUSED:
+                self._line.doubt()
+            if not self._tried_again_at_once(task, transfer, outcome):
+                self._failed(task, outcome.retry, code, transfer.hung or outcome.reason)
+            return
+        self._line.reached()
+        if task.crowded:
+            self._spares.chill(task.crowded)
+            task.crowded = ""
+        task.came_through(outcome, code)
+        if self._end_by is None or not task.parts:
+            self._next(task)
+
+    def _tried_again_at_once(self, task: Task, transfer: Transfer, outcome: Outcome) -> bool:
+        """Whether a failure may be the fault of connections that were kept, and there is a try without."""
+        if transfer.warm and transfer.fed_at is not None and self._clock() - transfer.fed_at < STALE:
+            self._next(task)
+        elif transfer.code in argv.REFUSED and self._spares.kept:
+            task.crowded = outcome.reason
+            self._spares.drop()
+            self._retry_at = self._clock() + YIELD
+        elif transfer.code in argv.REFUSED and self._comparer.running:
+            self._comparer.fail("its connection may have stood in the way of a batch")
+            self._retry_at = self._clock() + YIELD
+        else:
+            task.crowded = ""
+            return False
+        return True
+
+    def _failed(self, task: Task, retry: Ending, code: int, reason: str) -> None:
+        task.attempt += 1
+        first, longest = self._job.retry
+        first = longest if retry is Ending.SLOW else first
+        pause = backoff.delay(task.attempt, first, longest, self._chance())
+        self._retry_at = self._clock() + pause
+        task.reason, task.slotless = reason, task.batch.heavy
+        self._display.retrying(task.attempt, pause, reason, max(task.batch.count, 1))
+        self._report(Failed(task.batch.id, task.attempt, code, reason[:500], pause))
+
+    def _report_done(self, task: Task) -> None:
+        batch, seconds = task.batch, self._clock() - task.started
+        path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
+        try:
+            payload, file = spool.pack(tuple(task.due), path)
+        except OSError:  # the trees as such are short enough for the message
+            trees = {part.tree for part in task.due}
+            payload, file = spool.pack(tuple(Part(tree, True) for tree in trees), path)
+        worry, pretended = task.worry[:500], self._job.pretend is not None
+        if not pretended:
+            self._hooks.synced(task.arrived)
+        self._task = None
+        self._display.done(worry or batch.overdue)
+        held, cut_off = tuple(task.held), task.cut_off and not pretended
+        self._report(
+            Done(
+                batch.id,
+                batch.count,
+                seconds,
+                task.code,
+                worry,
+                payload,
+                file,
+                held,
+                pretended,
+                cut_off,
+                task.bytes,
+            )
+        )
+        self._spares.rest(LULL)
+
+    def _show_progress(self, transfer: Transfer) -> None:
+        task = self._task
+        if task is not None and task.parts and task.part.full and transfer.percent != task.percent:
+            task.percent = transfer.percent
+            if task.percent is not None:
+                self._display.busy(task.part, task.batch.count, task.percent)
+                self._report(Progress(task.batch.id, task.percent))
+
+
+def _line(settings: Settings, task: Task) -> str:
+    part = task.part
+    words = argv.full_argv(settings, task.spare) if part.full else argv.batch_argv(settings, part.anew)
+    return argv.shell_line(words, task.names)

@@ -1,0 +1,182 @@
+"""What a reload has to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from inosync.config.load import Config, Diff, NodeSpec, Refilter, Tree, diff
+from inosync.config.timetable import Timetable, constant
+from inosync.filters import rules
+from inosync.filters.rules import Rule
+
+X, Y = rules.excludes(["x"]), rules.excludes(["y"])
+TREES = (Tree("/1", "/a", ()), Tree("/2", "/b", X))
+NODE = NodeSpec("h:", "h", constant(0), (), (), 300)
+OLD = Config(
+    path="conf.py",
+    trees=TREES,
+    nodes=(NODE,),
+    emask=frozenset({"IN_CREATE"}),
+    edelay=10,
+    equiet=0.05,
+    rsync="/usr/bin/rsync",
+    rslots=4,
+    rretry=(1, 300),
+    rdelete=True,
+    rguard=True,
+    rwait=False,
+    ruser=None,
+    rlisten=None,
+    on_sync=None,
+    on_state=None,
+    logfile=None,
+    logformat="text",
+    rundir="/run/inosync",
+    pattern_files={},
+    warnings=(),
+)
+
+
+def with_node(**values: Any) -> Config:
+    return dataclasses.replace(OLD, nodes=(dataclasses.replace(NODE, **values),))
+
+
+def with_config(**values: Any) -> Config:
+    return dataclasses.replace(OLD, **values)
+
+
+@pytest.mark.parametrize(
+    ("new", "full"),
+    [
+        (with_node(rspeed=constant(5)), ()),
+        (with_node(rspeed=Timetable(((480, 0), (1380, 5)))), ()),
+        (with_node(rtimeout=5.0), ()),
+        (with_node(rwarm=False), ()),
+        (with_node(node="h:/"), ("/1", "/2")),
+        (with_node(extra=("-z",)), ("/1", "/2")),
+        (with_node(own=X), ()),
+        (with_node(after=X), ()),
+        (with_node(own=rules.from_pattern("+ x")), ()),
+        (with_config(rsync="/opt/rsync"), ()),
+        (with_config(rretry=(2, 300)), ()),
+        (with_config(rdelete=False), ()),
+        (with_config(rdelete="running"), ()),
+        (with_config(rdelete="startup"), ("/1", "/2")),
+        (with_config(trees=TREES[::-1]), ()),
+        (with_config(trees=TREES[:1]), ()),
+        (with_config(trees=(*TREES, Tree("/3", "/c", ()))), ("/3",)),
+        (with_config(trees=(TREES[0], Tree("/2", "/c", X))), ("/2",)),
+        (with_config(trees=(TREES[0], Tree("/2", "/b", ()))), ()),
+    ],
+)
+def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, full: tuple[str, ...]) -> None:
+    found = diff(OLD, new)
+    assert (found.nodes_changed, found.nodes_kept) == (("h",), ())
+    assert found.full == {"h": full}
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        OLD,
+        with_config(edelay=1, equiet=1, emask=frozenset({"IN_DELETE"}), rslots=1, path="other.py"),
+        with_config(nodes=(NODE, NodeSpec("i:", "i", constant(0), (), (), 300))),
+    ],
+)
+def test_a_node_that_nothing_changes_for_is_kept(new: Config) -> None:
+    found = diff(OLD, new)
+    assert found.nodes_kept == ("h",)
+    assert found.trees_kept == ("/1", "/2")
+    assert found.full == {}
+
+
+def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
+    only = with_node(wpaths=("/1",))
+    assert diff(OLD, only).nodes_changed == ("h",)
+    assert diff(OLD, only).full == {"h": ()}
+    assert diff(only, OLD).full == {"h": ("/2",)}
+    assert diff(OLD, with_node(wpaths=("/1", "/2"))).nodes_kept == ("h",)
+    without = dataclasses.replace(only, trees=TREES[:1])
+    another = dataclasses.replace(only, trees=(*TREES, Tree("/3", "/c", ())))
+    for new in (without, another, dataclasses.replace(only, trees=(TREES[0], Tree("/2", "/x", ())))):
+        assert diff(only, new).nodes_kept == ("h",)
+
+
+def test_nodes_and_trees_come_and_go() -> None:
+    other = NodeSpec("i:", "i", constant(0), (), (), 300)
+    new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
+    everywhere = {"/2": Refilter(None, ("i",))}
+    assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), everywhere, {})
+
+
+def excluding(*patterns: str) -> tuple[Rule, ...]:
+    return rules.excludes(patterns)
+
+
+SUBTREE = excluding("/sub/tree/")
+
+
+@pytest.mark.parametrize(
+    ("new", "refilter"),
+    [
+        (OLD, {}),
+        (with_node(own=SUBTREE), {"/1": (b"sub/tree",), "/2": (b"sub/tree",)}),
+        (with_node(own=X), {"/1": None}),
+        (with_node(after=rules.from_pattern("!")), {"/2": None}),
+        (with_config(trees=(Tree("/1", "/a", SUBTREE), TREES[1])), {"/1": (b"sub/tree",)}),
+        (with_config(trees=(Tree("/1", "/elsewhere", ()), TREES[1])), {}),
+        (with_config(trees=(TREES[0], Tree("/2", "/b", X + excluding("/y", "/z/*")))), {"/2": (b"y", b"z")}),
+        # Only to be sent otherwise, not to be watched otherwise.
+        (with_node(after=rules.from_filter("P /kept")), {"/1": (b"kept",), "/2": (b"kept",)}),
+    ],
+)
+def test_other_rules_matter_where_they_may_match(
+    new: Config, refilter: dict[str, tuple[bytes, ...] | None]
+) -> None:
+    found = diff(OLD, new)
+    places = {wpath: None if paths is None else frozenset(paths) for wpath, paths in refilter.items()}
+    assert {wpath: each.places for wpath, each in found.refilter.items()} == places
+    assert not set(found.full.get("h", ())) & set(places)
+    for each in found.refilter.values():
+        assert each.nodes == ("h",)
+
+
+@pytest.mark.parametrize(
+    ("other", "places"),
+    [
+        (NodeSpec("i:", "i", constant(0), (), (), 300), frozenset()),
+        # What another node excludes beside it takes no watch away.
+        (NodeSpec("i:", "i", constant(0), (), Y, 300), frozenset()),
+        (NodeSpec("i:", "i", constant(0), (), rules.from_pattern("+ /sub/x"), 300), frozenset({b"sub/x"})),
+        (NodeSpec("i:", "i", constant(0), (), rules.from_pattern("+ x"), 300), None),
+    ],
+)
+def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[bytes] | None) -> None:
+    found = diff(OLD, with_config(nodes=(NODE, other)))
+    back = diff(with_config(nodes=(NODE, other)), OLD)
+    assert found.nodes_kept == back.nodes_kept == ("h",)
+    if places == frozenset():
+        assert found.refilter == back.refilter == {}
+    else:
+        # It is new: it waits for the watches, and nobody else has to be compared.
+        assert found.refilter == {"/2": Refilter(places, ("i",))}
+        assert back.refilter == {"/2": Refilter(places, ())}
+
+
+def test_a_renamed_node_starts_anew() -> None:
+    found = diff(OLD, with_node(name="other"))
+    assert (found.nodes_added, found.nodes_removed, found.full) == (("other",), ("h",), {})
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+@pytest.mark.parametrize("rule", ["- /d/e", "H /d/e", "R /d/e", "-p /d/e"])
+def test_what_may_be_hidden_without_being_kept_is_looked_at_in_its_directory(
+    rule: str, deletes: bool
+) -> None:
+    extra = ("--delete-excluded",) if deletes else ()
+    found = diff(with_node(extra=extra), with_node(extra=extra, own=rules.from_filter(rule))).refilter
+    place = b"d/e" if rule[:2] == "- " and not deletes else b"d"
+    assert found == {wpath: Refilter(frozenset({place}), ("h",)) for wpath in ("/1", "/2")}

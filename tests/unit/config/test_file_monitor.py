@@ -1,0 +1,105 @@
+"""When a change of a file is noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inosync.config.file_monitor import Lookout
+from inosync.system import fingerprint
+from inosync.system.fingerprint import Fingerprint
+
+
+def told(looks: str) -> str:
+    """At which looks a file that was "a" is told as changed: "!" at these, "." at others.
+
+    Each letter is what is found at its path at one look; "-" is nothing.
+    """
+    found = iter(looks)
+
+    def at(_path: str) -> Fingerprint | None:
+        letter = next(found)
+        return None if letter == "-" else (ord(letter),) * 5
+
+    lookout = Lookout({"f": (ord("a"),) * 5}, at)
+    return "".join("!" if lookout.changed() else "." for _ in looks)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ("aaaa", "...."),
+        ("abbb", "..!."),
+        ("bbbb", ".!.."),
+        # being written
+        ("abcdd", "....!"),
+        ("ab-cc", "....!"),
+        # there and back again, unnoticed and noticed
+        ("abaa", "...."),
+        ("abbaa", "..!.!"),
+        # gone, for a moment or longer
+        ("a-aa", "...."),
+        ("a--b", "..!."),
+        ("a---bb", "..!..!"),
+        ("a--aa", "..!.!"),
+    ],
+)
+def test_a_change_is_told_once_when_it_has_come_to_rest(looks: str, expected: str) -> None:
+    assert told(looks) == expected
+
+
+def test_each_file_is_told_for_itself() -> None:
+    now: dict[str, Fingerprint | None] = {"one": (1,) * 5, "two": (1,) * 5}
+    lookout = Lookout({"one": (1,) * 5, "two": (1,) * 5}, lambda path: now[path])
+    now["two"] = (2,) * 5
+    assert [lookout.changed(), lookout.changed(), lookout.changed()] == [[], ["two"], []]
+    now["one"] = now["two"] = None
+    assert [lookout.changed(), lookout.changed()] == [[], ["one", "two"]]
+
+
+def test_no_file_never_changes() -> None:
+    assert Lookout({}).changed() == []
+
+
+def written(path: Path) -> None:
+    path.write_text("other")
+
+
+def touched(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_text("same")
+    os.utime(other, ns=(0, path.stat().st_mtime_ns))
+    other.rename(path)
+
+
+def linked(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_text("same")
+    path.unlink()
+    path.symlink_to(other)
+
+
+def made_private(path: Path) -> None:
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize("change", [written, touched, replaced, linked, made_private, Path.unlink])
+def test_what_is_a_change_of_a_file(tmp_path: Path, change: object) -> None:
+    path = tmp_path / "file"
+    path.write_text("same")
+    os.utime(path, (1000, 1000))
+    before = fingerprint.at(str(path))
+    assert before is not None
+    lookout = Lookout({str(path): before})
+    assert lookout.changed() == lookout.changed() == []
+    assert callable(change)
+    change(path)
+    assert lookout.changed() == []
+    assert lookout.changed() == [str(path)]
+    assert fingerprint.at(str(path)) == (None if change is Path.unlink else fingerprint.of(path.stat()))

@@ -1,0 +1,334 @@
+"""Whole configuration files: what is taken of them, and the mistakes that several settings make together."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.configs import config, good, mistakes, text, write
+
+from inosync.config.load import Config, ConfigError, NodeSpec, Tree, load
+from inosync.config.settings import REQUIRED, SETTINGS
+from inosync.config.timetable import constant
+from inosync.filters import rules as filter_rules
+
+DEFAULT_FILE = Path(__file__).parents[3] / "conf" / "default.py"
+
+# What is taken ---------------------------------------------------------------------------------------
+
+
+def test_what_is_not_set_has_its_default(here: Path) -> None:
+    taken = config()
+    assert taken == Config(
+        path="conf.py",
+        trees=(Tree(str(here / "a"), "/www", ()),),
+        nodes=(NodeSpec("h:", "h", constant(0), (), (), 300, rverify=86_400),),
+        emask=frozenset(
+            ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
+        ),
+        edelay=10,
+        equiet=0.05,
+        rsync=str(here / "rsync"),
+        rslots=2 * (os.cpu_count() or 1),
+        rretry=(1, 300),
+        rdelete=True,
+        rguard=True,
+        rwait=False,
+        ruser=None,
+        rlisten=None,
+        on_sync=None,
+        on_state=None,
+        logfile=None,
+        logformat="text",
+        rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
+        pattern_files={},
+        warnings=(),
+    )
+
+
+SAMPLE = """
+# directory that should be watched for changes
+wpaths = ["%s/a/", "%s/b/"]
+rexcludes = [
+\t"/.git",
+]
+rpaths = ["/home/user/one", "/home/user/two/"]
+rnodes = [
+\t"user1@a.mirror.com:",
+\t"user2@b.mirror.com:",
+]
+extra = "--rsh=ssh -a"
+rspeed = 100
+emask = [
+\t"IN_CLOSE_WRITE",
+\t"IN_CREATE",
+\t"IN_DELETE",
+\t"IN_MOVED_FROM",
+\t"IN_MOVED_TO",
+]
+edelay = 0
+logfile = "%s/inosync.log"
+"""
+
+
+def test_a_file_of_0_2_3_is_taken_as_it_is(here: Path) -> None:
+    taken = load(write(SAMPLE.replace("%s", str(here))))
+    assert taken.trees == (
+        Tree(str(here / "a"), "/home/user/one", filter_rules.excludes(["/.git"])),
+        Tree(str(here / "b"), "/home/user/two/", filter_rules.excludes(["/.git"])),
+    )
+    assert [node.name for node in taken.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com"]
+    assert {node.extra for node in taken.nodes} == {("--rsh=ssh", "-a")}
+    assert taken.nodes[1].target(taken.trees[1]) == "user2@b.mirror.com:/home/user/two/"
+    assert "IN_ATTRIB" not in taken.emask
+    assert (taken.edelay, taken.equiet, taken.warnings) == (0, 0, ())
+
+
+OLDER = """
+wpath = "%s/a/"
+rexcludes = ["/localhost"]
+rpath = "/var/www/"
+rnodes = ["a.mirror.com:" + rpath, "b.mirror.com:" + rpath]
+"""
+
+
+def test_the_older_form_has_one_wpath_and_whole_targets(here: Path) -> None:
+    taken = load(write(OLDER % here))
+    assert taken.trees == (Tree(str(here / "a"), "", filter_rules.excludes(["/localhost"])),)
+    assert [node.target(taken.trees[0]) for node in taken.nodes] == [
+        "a.mirror.com:/var/www/",
+        "b.mirror.com:/var/www/",
+    ]
+    assert [node.name for node in taken.nodes] == ["a.mirror.com:/var/www", "b.mirror.com:/var/www"]
+    assert taken.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "target"), [("h:/srv", "h:/srv/a"), ("h:/srv/", "h:/srv/a"), ("h:", "h:a"), ("h::m", "h::m/a")]
+)
+@pytest.mark.usefixtures("here")
+def test_the_older_form_means_by_a_missing_slash_what_rsync_means(node: str, target: str) -> None:
+    taken = load(write(f"wpath = 'a'\nrnodes = [{node!r}]\n"))
+    assert taken.nodes[0].target(taken.trees[0]) == target
+    assert any("trailing slash" in warning for warning in taken.warnings)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_node_overrides_the_file_or_adds_to_it() -> None:
+    node = "{'node': 'h:', 'name': 'one', 'rspeed': 5, 'extra': '-z', 'rexcludes': ['x'], 'rtimeout': 7.5}"
+    other = "{'node': 'i:', 'rverify': 60, 'rchecksum': True}"
+    taken = config(rnodes=f"[{node}, {other}]", extra="['-v']", rspeed="9", rtimeout="8")
+    assert taken.nodes == (
+        NodeSpec("h:", "one", constant(5), ("-v", "-z"), filter_rules.excludes(["x"]), 7.5, rverify=86_400),
+        NodeSpec("i:", "i", constant(9), ("-v",), (), 8, rverify=60, rchecksum=True),
+    )
+
+
+def test_a_node_gets_the_wpaths_that_it_names_or_all(here: Path) -> None:
+    one = "{'node': 'h:', 'wpaths': ['b/']}"
+    taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rnodes=f"[{one}, 'i:']")
+    assert [node.wpaths for node in taken.nodes] == [(str(here / "b"),), None]
+    assert [[node.gets(tree) for tree in taken.trees] for node in taken.nodes] == [
+        [False, True],
+        [True, True],
+    ]
+
+
+def test_a_wpath_that_no_node_gets_is_told_and_left_alone(here: Path) -> None:
+    taken = config(wpaths="['a/', 'b/']", rpaths="['/x', '/y']", rnodes="[{'node': 'h:', 'wpaths': ['b']}]")
+    assert [tree.wpath for tree in taken.trees] == [str(here / "b")]
+    assert any(f"{str(here / 'a')!r}: is mirrored to no node" in warning for warning in taken.warnings)
+
+
+@pytest.mark.usefixtures("here")
+def test_targets_of_different_nodes_may_be_the_same_place_if_no_tree_goes_to_both() -> None:
+    nodes = "[{{'node': 'h:', 'wpaths': [{}]}}, {{'node': 'h:/', 'name': 'other', 'wpaths': ['b']}}]"
+    trees = {"wpaths": "['a/', 'b/']", "rpaths": "['/x', '/y']"}
+    assert len(config(**trees, rnodes=nodes.format("'a'")).nodes) == 2
+    (mistake,) = mistakes(text(**trees, rnodes=nodes.format("'a', 'b'")))
+    assert "is the same place as" in mistake
+
+
+def test_excludes_of_a_wpath_come_before_those_for_all(here: Path) -> None:
+    rules = f"{{'*': ['all', 'both'], 'a/': ['one', 'both'], {str(here / 'a')!r}: ['more']}}"
+    taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rexcludes=rules)
+    patterns = [[rule.pattern for rule in taken.nodes[0].rules(tree)] for tree in taken.trees]
+    assert patterns == [[b"one", b"both", b"more", b"all"], [b"all", b"both"]]
+
+
+def test_what_looks_unintended_is_told(here: Path) -> None:
+    inside = repr(str(here / "a/x"))
+    assert "inside the wpath" in config(logfile=inside).warnings[0]
+    assert "inside the wpath" in config(rundir=inside).warnings[0]
+    (warning,) = config(wpaths=repr([str(here / "a")])).warnings
+    assert "0.2.3 made '/www/a' of it" in warning
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("of_all", "expected"), [("True", [False, True, True]), ("False", [False, True, False])]
+)
+def test_a_node_is_kept_warm_as_it_says_or_else_as_the_file_does(of_all: str, expected: list[bool]) -> None:
+    nodes = "[{'node': 'h:', 'rwarm': False}, {'node': 'i:', 'rwarm': True}, 'j:']"
+    assert [node.rwarm for node in config(rnodes=nodes, rwarm=of_all).nodes] == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_a_node_is_kept_warm_if_nothing_is_said() -> None:
+    assert [node.rwarm for node in config(rnodes="['h:', {'node': 'i:'}]").nodes] == [True, True]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_relative_wpath_is_told() -> None:
+    told = "'a/': is taken from the directory where inosync was started"
+    assert config(wpaths="['a/']").warnings == (f"wpaths: {told}",)
+    assert load(write("wpath = 'a/'\nrnodes = ['h:/srv']\n")).warnings == (f"wpath: {told}",)
+
+
+def test_a_link_to_a_directory_is_a_wpath(here: Path) -> None:
+    (here / "link").symlink_to("a")
+    assert config(wpaths="['link/']").trees[0].wpath == str(here / "link")
+
+
+# What is refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines() -> None:
+    source = (
+        "rspeed = 1\nwpaths = ['nowhere', 'file']\nrpaths = ['/', 3]\n"
+        "rnodes = ['-x', {'node': 'h'}, {'node': 'i:', 'rspeed': -1}, 'i:']\n"
+        "rexclude = []\nedelay = -1\nemask = ['X']\nrguard = 1\nif True:\n    rspeed = -1\n"
+        "def f():\n    rspeed = 0\n"
+    )
+    found = mistakes(source)
+    places = [line.split(": ")[0] + ": " + line.split(": ")[1] for line in found]
+    assert places == [
+        "conf.py:5: rexclude",
+        "conf.py:2: wpaths",
+        "conf.py:2: wpaths",
+        "conf.py:3: rpaths",
+        "conf.py:4: rnodes",
+        "conf.py:4: rnodes",
+        "conf.py:4: rnodes",
+        "conf.py:10: rspeed",
+        "conf.py:7: emask",
+        "conf.py:6: edelay",
+        "conf.py:8: rguard",
+        "conf.py:4: rnodes",
+        "conf.py:4: rnodes",
+    ]
+
+
+def test_a_directory_that_would_take_its_parents_place_is_refused(here: Path) -> None:
+    (line,) = mistakes(text(wpaths=repr([str(here / "a")]), rpaths=repr([str(here)])))
+    assert "all else in it would be deleted" in line
+    assert config(wpaths=repr([str(here / "a") + "/"]), rpaths=repr([str(here)])).warnings == ()
+
+
+def test_a_local_target_is_compared_through_links(here: Path) -> None:
+    (here / "link").symlink_to("a")
+    (line,) = mistakes(text(rnodes=repr([str(here / "link")]), rpaths="['/copy']"))
+    assert "lies inside the wpath" in line
+
+
+# Whatever a file sets --------------------------------------------------------------------------------
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=4)
+    | st.sampled_from(
+        [
+            "a",
+            "b/",
+            "h:",
+            "h::",
+            "/",
+            "*",
+            "rsync://u:p@h/m",
+            "IN_CREATE",
+            "from",
+            "/x",
+            "- ",
+            "node",
+            "rspeed",
+        ]
+    )
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda some: (
+        st.lists(some, max_size=3)
+        | st.tuples(some, some)
+        | st.dictionaries(
+            SCALARS | st.sampled_from(["node", "name", "extra", "rexcludes", "from"]), some, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([*SETTINGS, "wpath", "rpath", "zzz"]), VALUES, max_size=6))
+def test_arbitrary_values_end_in_a_config_or_in_mistakes(here: Path, values: dict[str, Any]) -> None:
+    assert here.is_dir()
+    names = good() | {name: f"_values[{name!r}]" for name in values}
+    path = write("from inosync_test_values import values as _values\n" + text(**names))
+    sys.modules["inosync_test_values"] = type(sys)("inosync_test_values")
+    sys.modules["inosync_test_values"].__dict__["values"] = values
+    try:
+        load(path)
+        error = None
+    except ConfigError as raised:
+        error = raised
+    finally:
+        del sys.modules["inosync_test_values"]
+    assert error is None or len(str(error).splitlines()) == len(error.mistakes) > 0
+
+
+# The reference file ----------------------------------------------------------------------------------
+
+
+def uncommented(source: str) -> str:
+    """The file with every setting that is commented out put into force."""
+    lines, inside = [], False
+    for line in source.splitlines():
+        match = re.match(r"# ([a-z_]+) = ", line)
+        starts = match is not None
+        lines.append(line.removeprefix("# ") if starts or inside else line)
+        inside = line.endswith("[") if starts else inside and line != "# ]"
+    return "\n".join(lines)
+
+
+def test_the_reference_file_shows_every_setting_with_its_default(here: Path) -> None:
+    source = DEFAULT_FILE.read_text()
+    shown = set(re.findall(r"^(?:# )?([a-z_]+) = ", source, re.MULTILINE))
+    assert shown == set(SETTINGS)
+    required = {name for name, setting in SETTINGS.items() if setting.default is REQUIRED}
+    assert set(re.findall(r"^([a-z_]+) = ", source, re.MULTILINE)) == required
+    set_in_file: dict[str, object] = {}
+    exec(uncommented(source), {}, set_in_file)
+    assert set(set_in_file) == set(SETTINGS)
+    for name in set_in_file.keys() - required - {"rsync"}:
+        check = SETTINGS[name].check
+        assert check(set_in_file[name]) == check(SETTINGS[name].default), name
+    assert set_in_file["rsync"] == "/usr/bin/rsync"
+
+    there = source.replace('    "/var/www/",', f'    "{here}/a/",', 1).replace(
+        '    "/srv/downloads/",', f'    "{here}/b/",', 1
+    )
+    as_shipped = load(write(there))
+    in_force = load(write(uncommented(there).replace("/usr/bin/rsync", str(here / "rsync"))))
+    assert in_force == as_shipped
+    assert as_shipped.warnings == ()
+    assert [node.name for node in as_shipped.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com", "c"]

@@ -1,0 +1,279 @@
+"""The guard over real directories, and a watcher that does what the test says. Time is played."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from inosync.guard.guard import CALM, Guard
+from inosync.messages import Source
+from inosync.watch.watcher import Watcher
+
+TREE = 3
+PATIENCE = 10.0
+
+
+class FakeWatcher:
+    """It knows the root as it was when it last looked."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known: tuple[int, int] | None = None
+        self.lost: list[int] = []
+        self.find()
+
+    def find(self) -> None:
+        status = self.root.stat()
+        self.known = status.st_dev, status.st_ino
+
+    def check(self, tree: int) -> None:
+        before = self.known
+        try:
+            self.find()
+        except OSError:
+            self.known = None
+        if self.known != before:
+            self.known = None
+            self.lost.append(tree)
+
+    def identity(self, _tree: int) -> tuple[int, int] | None:
+        return self.known
+
+
+class Post:
+    """A guard of one tree, with two files in it, that was seen whole."""
+
+    def __init__(self, home: Path) -> None:
+        self.root = home / "root"
+        self.root.mkdir()
+        self.now = 100.0
+        self.tripped: list[str] = []
+        self.watcher = FakeWatcher(self.root)
+        self.guard = Guard(
+            cast(Watcher, self.watcher),
+            PATIENCE,
+            True,
+            lambda _tree, why: self.tripped.append(why),
+            lambda: self.now,
+        )
+        self.guard.add(TREE, str(self.root), lambda name, _is_directory: name == b"lost+found")
+        self.fill()
+        assert self.guard.found(TREE)
+
+    def fill(self) -> None:
+        for name in ("a", "b", "lost+found"):
+            (self.root / name).touch()
+
+    def empty(self) -> None:
+        for name in ("a", "b"):
+            (self.root / name).unlink()
+
+    def come_back(self, filled: bool = True) -> None:
+        """Be another directory, that may be on its way back."""
+        shutil.rmtree(self.root)
+        self.guard.lost(TREE, "gone")
+        self.root.mkdir()
+        if filled:
+            self.fill()
+        self.watcher.find()
+        assert not self.guard.found(TREE)
+
+    def trip(self) -> None:
+        self.empty()
+        assert not self.guard.check(TREE)
+        assert self.guard.halted == {TREE: f"{self.root} is empty"}
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Post:
+    return Post(tmp_path)
+
+
+def test_an_emptied_tree_is_halted_once_and_told_of_with_what_to_do(post: Post) -> None:
+    post.trip()
+    assert not post.guard.check(TREE)
+    assert post.tripped == [f"{post.root} is empty"]
+    assert post.guard.reasons([1, TREE]) == [f"{post.root} is empty (meant? kill -USR2 {os.getpid()})"]
+
+
+def test_what_a_transfer_may_begin_with_is_the_root_that_was_checked(post: Post) -> None:
+    status = post.root.stat()
+    identity = status.st_dev, status.st_ino
+    assert post.guard.source(TREE, False) == Source(identity, True)
+    (post.root / "b").unlink()
+    assert post.guard.check(TREE)
+    assert post.guard.source(TREE, False) == Source(identity, True)  # it might all be one event
+    post.now += PATIENCE
+    assert post.guard.source(TREE, False) == Source(identity, False)
+    (post.root / "a").unlink()
+    assert post.guard.check(TREE)
+    assert post.guard.source(TREE, True) == Source(identity, False)
+
+
+def test_of_an_empty_root_that_was_never_seen_whole_only_a_full_mirror_is_in_doubt(tmp_path: Path) -> None:
+    post = Post(tmp_path)
+    post.empty()
+    post.guard.refilter(TREE, lambda _name, _is_directory: False)
+    (post.root / "lost+found").unlink()
+    assert post.guard.check(TREE)
+    for full in (True, False):
+        source = post.guard.source(TREE, full)
+        assert source is not None
+        assert source.whole is full
+    post.guard.held(TREE)  # a node has something
+    assert post.tripped == [f"{post.root} is empty, and nodes have files"]
+
+
+def test_what_was_held_back_is_no_loss_if_the_root_is_good_by_now(post: Post) -> None:
+    post.guard.held(TREE)
+    assert post.tripped == []
+    assert post.guard.halted == {}
+
+
+def test_a_root_that_is_another_one_is_left_to_the_watcher_and_looked_at_when_it_is_found(post: Post) -> None:
+    shutil.rmtree(post.root)
+    post.root.mkdir()
+    assert not post.guard.halted
+    post.guard.lost(TREE, "gone")
+    assert not post.guard.check(TREE)
+    assert post.guard.back() == []
+    assert post.guard.accept() == []  # there is nothing yet that could be meant
+    post.watcher.find()
+    assert not post.guard.found(TREE)
+    assert post.tripped == [f"{post.root} is empty"]
+
+
+def test_a_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
+    post.root.rename(post.root.with_name("away"))
+    post.guard.lost(TREE, "gone")
+    post.root.with_name("away").rename(post.root)
+    assert post.guard.found(TREE)
+    assert post.guard.halted == {}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["seen before", "waited for from the start"])
+@pytest.mark.parametrize("made", [True, False], ids=["something in it", "nothing in it yet"])
+def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alone(
+    known: bool, made: bool, post: Post
+) -> None:
+    if not known:
+        post.guard.add(TREE, str(post.root), lambda _name, _is_directory: False)
+    post.come_back(filled=made)
+    why = (
+        f"{post.root} is empty"
+        if known and not made
+        else f"{post.root} is back, and compared when nothing has"
+    )
+    assert post.guard.reasons([TREE])[0].startswith(why)
+    for number in range(5):
+        (post.root / f"{number}").touch()
+        post.guard.stirred(TREE)
+        assert post.guard.back() == []
+        assert not post.guard.check(TREE)
+        post.now += PATIENCE - 1
+    assert "(at once? kill -USR2 " in post.guard.reasons([TREE])[0]
+    post.now += 1
+    assert post.guard.back() == [TREE]
+    assert post.guard.check(TREE)
+
+
+def test_what_waits_is_sent_at_once_if_that_is_wanted(post: Post) -> None:
+    post.come_back()
+    assert post.guard.accept() == [TREE]
+    assert post.guard.check(TREE)
+    post.trip()
+
+
+def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
+    post.come_back()
+    post.empty()
+    post.now += PATIENCE
+    assert post.guard.back() == []
+    assert post.guard.halted == {TREE: f"{post.root} is empty"}
+
+
+def test_after_other_rules_a_loss_is_noticed_if_it_was_looked_at_before(post: Post) -> None:
+    post.guard.refilter(TREE, lambda name, _is_directory: name == b"lost+found")
+    post.guard.look_again()
+    post.trip()
+    assert post.guard.accept() == [TREE]
+    post.fill()
+    post.guard.turn(False)
+    post.guard.turn(True)
+    post.guard.look_again()
+    post.trip()
+
+
+def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> None:
+    post.trip()
+    assert post.guard.back() == []
+    (post.root / "a").touch()
+    for _ in range(3):
+        post.guard.stirred(TREE)
+        assert post.guard.back() == []
+        post.now += PATIENCE - 1
+    post.now += 1
+    assert post.guard.back() == [TREE]
+    assert post.guard.check(TREE)
+
+
+def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> None:
+    post.trip()
+    post.fill()
+    rounds = 0
+    while not post.guard.back():
+        post.guard.stirred(TREE)
+        post.now += 1
+        rounds += 1
+        assert rounds <= CALM * PATIENCE
+    assert rounds == CALM * PATIENCE
+
+
+def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
+    post.trip()
+    post.fill()
+    assert post.guard.back() == []
+    post.empty()
+    post.now += PATIENCE
+    assert post.guard.back() == []
+    post.fill()
+    assert post.guard.back() == []  # the time counts from here
+    post.now += PATIENCE
+    assert post.guard.back() == [TREE]
+
+
+def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: Post) -> None:
+    post.trip()
+    before = post.guard.epoch
+    assert post.guard.accept() == [TREE]
+    assert post.guard.epoch != before
+    assert post.guard.check(TREE)
+    source = post.guard.source(TREE, True)
+    assert source is not None
+    assert not source.whole
+    post.fill()
+    assert post.guard.check(TREE)
+    post.trip()
+
+
+def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: Post) -> None:
+    post.trip()
+    post.guard.turn(False)
+    assert post.guard.back() == [TREE]
+    assert post.guard.check(TREE)
+    assert post.guard.source(TREE, True) is None
+    post.guard.turn(True)
+    assert post.guard.check(TREE)
+    source = post.guard.source(TREE, True)
+    assert source is not None
+    assert source.whole
+
+
+def test_a_tree_that_is_not_mirrored_any_more_is_not_halted(post: Post) -> None:
+    post.trip()
+    post.guard.remove(TREE)
+    assert post.guard.halted == {}

@@ -1,0 +1,309 @@
+"""When a flush ends, and what it says then; the nodes, the watcher and the journal are made up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from inosync.master.flush import AGAIN, Flush, Flushes
+from inosync.nodes.node import Node
+
+EVER = float("inf")
+
+
+class World:
+    """All that a flush looks at. What happens is in ``events``, in its order."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.now = 100.0
+        self.events: list[str] = []
+        self.busy = False
+        self.walking: set[int] = set()
+        self.searching: float | None = None
+        self.compared_at = EVER
+        """What is not watched was compared then."""
+        self.blind: set[int] = set()
+        """Trees with directories that cannot be read."""
+        self.head = 7
+        self.nodes = {name: node(name) for name in "ab"}
+        self._told: Callable[[bytes], None] = lambda _name: None
+        dispatch = SimpleNamespace(journal=self)
+        self.flushes = Flushes(
+            str(directory),
+            cast(dict[str, Node], self.nodes),
+            cast(Any, self),
+            cast(Any, dispatch),
+            lambda: self.events.append("hasten"),
+            lambda: self.now,
+        )
+
+    # As the watcher
+
+    def watch_marks(self, path: str, seen: Callable[[bytes], None]) -> None:
+        assert os.path.isdir(path)
+        self.events.append("watch")
+        self._told = seen
+
+    def settle(self) -> None:
+        self.events.append("settle")
+        self.head += 1  # there was a file that nobody had closed
+
+    def has_compared(self, trees: set[int], since: float) -> bool:
+        assert trees == {1, 2}
+        return self.compared_at >= since
+
+    def unseen(self, trees: Sequence[int]) -> bool:
+        return not self.blind.isdisjoint(trees)
+
+    # What the test does
+
+    def begin(self, names: str = "ab", deadline: float = EVER) -> list[list[str]]:
+        """Begin a flush; what it says at its end will be in the list."""
+        said: list[list[str]] = []
+        self.flush = self.flushes.begin(
+            [cast(Node, self.nodes[name]) for name in names],
+            deadline,
+            lambda behind: said.append([node.name for node in behind]),
+        )
+        return said
+
+    def read(self) -> None:
+        """The event of the newest mark is read."""
+        newest = max(self.flushes._by_mark, key=lambda mark: int(mark.partition(b"-")[2]))
+        self._told(newest)
+
+    def look(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.flushes.look()
+
+    def confirm(self) -> None:
+        for node in self.nodes.values():
+            node.cursor = self.head
+
+
+def node(name: str) -> SimpleNamespace:
+    return SimpleNamespace(name=name, cursor=0, paused=False, trees=(1, 2), lacks=lambda _since: False)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "marks")
+
+
+def marks(flushes: Flushes) -> int:
+    return len(flushes._by_mark)
+
+
+def test_it_ends_when_all_have_confirmed_what_was_there_and_what_was_settled(world: World) -> None:
+    said = world.begin()
+    world.confirm()
+    world.look()
+    assert said == [], "the mark has not been seen"
+    world.read()
+    world.look()
+    assert said == [], "what was settled is new"
+    assert world.events == ["watch", "settle", "hasten"]
+    world.nodes["a"].cursor = 8
+    world.look()
+    assert said == []
+    world.nodes["b"].cursor = 8
+    world.look()
+    assert said == [[]]
+    assert world.flushes.deadline == EVER
+    assert os.listdir(world.directory) == []
+
+
+def test_what_comes_afterwards_is_not_waited_for(world: World) -> None:
+    said = world.begin()
+    world.read()
+    world.look()
+    world.confirm()
+    world.head += 10
+    world.look()
+    assert said == [[]]
+
+
+@pytest.mark.parametrize(
+    ("hold", "let"),
+    [
+        (lambda w: setattr(w, "busy", True), lambda w: setattr(w, "busy", False)),
+        (lambda w: w.walking.add(5), lambda w: w.walking.clear()),
+        (lambda w: setattr(w, "searching", w.now), lambda w: setattr(w, "searching", None)),
+        (lambda w: setattr(w, "searching", w.now), lambda w: setattr(w, "searching", w.now + 1)),
+        (lambda w: setattr(w, "compared_at", w.now - 1), lambda w: setattr(w, "compared_at", w.now)),
+    ],
+    ids=["busy", "walking", "searching", "searching for what came later", "not compared"],
+)
+def test_what_is_not_known_yet_is_waited_for(
+    world: World, hold: Callable[[World], None], let: Callable[[World], None]
+) -> None:
+    said = world.begin()
+    hold(world)
+    world.read()
+    world.confirm()
+    world.look()
+    assert world.events == ["watch"]
+    let(world)
+    world.look()
+    assert world.events == ["watch", "settle", "hasten"]
+    world.confirm()
+    world.look()
+    assert said == [[]]
+
+
+def test_names_that_settling_has_searched_for_are_waited_for(world: World) -> None:
+    said = world.begin()
+    world.read()
+    settle = world.settle
+
+    def found_more() -> None:
+        settle()
+        world.searching = world.now
+
+    world.settle = found_more  # type: ignore[method-assign]
+    world.look()
+    assert world.events == ["watch", "settle"]
+    world.searching = None
+    world.settle = settle  # type: ignore[method-assign]
+    world.look()
+    world.confirm()
+    world.look()
+    assert said == [[]]
+
+
+def test_a_mark_that_the_kernel_has_dropped_is_made_again(world: World) -> None:
+    said = world.begin()
+    assert marks(world.flushes) == 1
+    world.look(AGAIN / 2)
+    assert marks(world.flushes) == 1
+    assert world.flushes.deadline == 100.0 + AGAIN
+    world.look(AGAIN / 2)
+    assert marks(world.flushes) == 2
+    world.read()
+    world.look()
+    world.confirm()
+    world.look()
+    assert said == [[]]
+    assert marks(world.flushes) == 0
+
+
+def test_a_run_directory_that_was_cleared_is_made_and_watched_again(world: World) -> None:
+    shutil.rmtree(world.directory)
+    world.begin()
+    assert world.events == ["watch", "watch"]
+    assert marks(world.flushes) == 1
+
+
+def test_while_no_mark_can_be_made_it_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.begin()
+    with monkeypatch.context() as patch:
+
+        def full(*_: object, **__: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(os, "open", full)
+        world.look(AGAIN)
+        with pytest.raises(OSError, match="No space"):
+            world.begin()
+    assert len(world.flushes._waiting) == 1, "who could not begin is told, and not waited for"
+    world.look(AGAIN)
+    world.read()
+    world.look()
+    assert "settle" in world.events
+
+
+def test_at_the_deadline_who_lacks_something_is_named(world: World) -> None:
+    said = world.begin(deadline=105.0)
+    assert world.flushes.deadline == 100.0 + AGAIN
+    world.look(5)
+    assert said == [["a", "b"]], "nothing is known of them"
+    said = world.begin(deadline=110.0)
+    world.read()
+    world.look()
+    world.nodes["a"].cursor = world.head
+    world.look(5)
+    assert said == [["b"]]
+
+
+def test_what_is_owed_to_a_node_by_then_it_has_to_have(world: World) -> None:
+    owed = [101.0]
+    world.nodes["b"].lacks = lambda since: any(at <= since for at in owed)
+    said = world.begin()
+    world.now = 101.0
+    world.read()
+    world.look(1)
+    world.confirm()
+    world.look()
+    assert said == []
+    owed[:] = [103.0]  # tried, and something else that came later
+    world.look(2)
+    assert said == [[]]
+
+
+def test_a_node_that_is_taken_out_is_not_waited_for_nor_one_that_came_in_its_place(world: World) -> None:
+    said = world.begin()
+    world.read()
+    world.look()
+    world.nodes["a"].cursor = world.head
+    world.nodes["b"] = node("b")
+    world.look()
+    assert said == [[]]
+
+
+def test_paused_nodes_end_it_when_nobody_else_is_waited_for(world: World) -> None:
+    world.nodes["b"].paused = True
+    said = world.begin()
+    world.look()
+    assert said == [], "what it lacks is not known"
+    world.read()
+    world.look()
+    assert said == []
+    world.nodes["a"].cursor = world.head
+    world.look()
+    assert said == [["b"]]
+
+
+def test_a_paused_node_that_lacks_nothing_is_no_trouble(world: World) -> None:
+    world.settle = lambda: None  # type: ignore[method-assign]
+    world.nodes["b"].paused = True
+    world.confirm()
+    said = world.begin("b")
+    world.look()
+    assert said == [], "whether it does is not known yet"
+    world.read()
+    world.look()
+    assert said == [[]]
+
+
+def test_a_node_with_directories_that_cannot_be_read_lacks_something(world: World) -> None:
+    world.blind = {2}
+    said = world.begin("a", deadline=101.0)
+    world.read()
+    world.look()
+    world.confirm()
+    world.look()
+    assert said == []
+    world.look(1)
+    assert said == [["a"]]
+
+
+def test_who_has_left_is_forgotten(world: World) -> None:
+    said = world.begin(deadline=101.0)
+    gone: Flush = world.flush
+    other = world.begin("a")
+    world.flushes.forget(gone)
+    assert marks(world.flushes) == 1
+    world.look(2)
+    assert said == []
+    world.read()
+    world.look()
+    world.confirm()
+    world.look()
+    assert other == [[]]

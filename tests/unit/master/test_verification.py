@@ -1,0 +1,277 @@
+"""Whose turn it is, and what becomes of what was found. Nodes and their workers do what the test says."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.master.verification import SETTLE, Verification
+from inosync.messages import Change, Compare, Compared, Kind, Leave, Source
+from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.node import Node
+from inosync.rsync.itemize import MOST
+
+EVERY = 1_000.0
+SOURCE = Source((1, 2), True)
+
+
+class FakeNode:
+    def __init__(self, name: str, trees: tuple[int, ...] = (1,)) -> None:
+        self.name, self.trees = name, trees
+        self.spec = SimpleNamespace(rverify=EVERY, rchecksum=False)
+        self.cursor = 0
+        self.due: dict[Change, object] = {}
+        self.orders: list[Compare | Leave] = []
+        self.verified_at: float | None = None
+        self.differences = 0
+        self.ok = True
+
+    def compare(self, order: Compare | Leave) -> None:
+        self.orders.append(order)
+
+    def owe(self, change: Change, _now: float) -> None:
+        self.due[change] = None
+
+    @property
+    def last(self) -> Compare:
+        order = self.orders[-1]
+        assert isinstance(order, Compare)
+        return order
+
+
+@dataclass
+class World:
+    now: float = 0.0
+    journal: Journal = field(default_factory=Journal)
+    calm: bool = True
+    halted: set[int] = field(default_factory=set)
+    timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    stirs: set[int] = field(default_factory=set)
+    """Trees that the guard halts as soon as it looks at them."""
+
+    def __post_init__(self) -> None:
+        self.nodes: dict[str, FakeNode] = {}
+        self.verification = Verification(
+            cast(dict[str, Node], self.nodes),
+            self.journal,
+            cast(Guard, self),
+            cast(Dispatcher, self),
+            lambda node: cast(FakeNode, node).ok,
+            lambda tree: f"/tree{tree}",
+            self.repair,
+            lambda when, call: self.timers.append((when, call)),
+            lambda: self.now,
+            lambda: 0.5,
+        )
+
+    def repair(self, node: Node) -> None:
+        self.repaired.append(node.name)
+        for tree in node.trees:
+            self.check(tree)  # as the dispatcher does before it hands out a batch
+
+    def check(self, tree: int) -> bool:
+        if tree in self.stirs - self.halted:
+            self.halted.add(tree)
+            self.verification.stirred(tree)
+        return tree not in self.halted
+
+    def source(self, _tree: int, full: bool) -> Source:
+        assert full
+        return SOURCE
+
+    def add(self, *nodes: FakeNode) -> None:
+        self.nodes.update({node.name: node for node in nodes})
+        self.verification.plan(True)
+
+    def compared(self, node: FakeNode, lines: Iterable[bytes] = (), **report: object) -> None:
+        said = tuple(lines)
+        answer = Compared(node.last.id, payload=pickle.dumps(said), **{"count": len(said), **report})  # type: ignore[arg-type]
+        self.verification.compared(cast(Node, node), answer)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        due = [call for when, call in self.timers if when <= self.now]
+        self.timers = [timer for timer in self.timers if timer[0] > self.now]
+        for call in due:
+            call()
+        self.verification.look()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def missing(*names: bytes) -> list[bytes]:
+    return [b"inosync:<f+++++++++ " + name for name in names]
+
+
+def test_one_node_at_a_time_when_it_is_ok_and_nobody_waits(world: World) -> None:
+    a, b = FakeNode("a"), FakeNode("b")
+    world.add(a, b)
+    world.wait(EVERY / 5)
+    assert not a.orders
+    a.ok, world.calm = False, False
+    world.wait(EVERY)
+    assert not a.orders + b.orders
+    world.calm = True
+    world.wait(1)
+    assert not a.orders
+    assert b.last == Compare(b.last.id, 1, SOURCE, False)
+    a.ok = True
+    world.wait(1)
+    assert not a.orders
+    world.compared(b)
+    assert (b.verified_at, b.differences, b.due) == (world.now, 0, {})
+    world.wait(1)
+    assert a.last.tree == 1
+    world.compared(a)
+    world.wait(EVERY / 2)
+    assert (len(a.orders), len(b.orders)) == (1, 1)
+    world.wait(EVERY)
+    assert len(a.orders) + len(b.orders) == 3
+
+
+def test_what_was_found_is_owed_and_what_was_on_its_way_is_not_counted(
+    world: World, told: Callable[[], list[str]]
+) -> None:
+    a = FakeNode("a", (1, 2, 3))
+    world.add(a)
+    world.halted = {2}
+    world.wait(EVERY)
+    world.compared(a, [*missing(b"lost", b"busy"), b"inosync:.d..t...... d/"])
+    assert a.last.tree == 3
+    assert world.verification.cursor == 0
+    world.compared(a, missing(b"busy"))
+    assert not a.due
+    world.journal.record(Change(1, b"busy", Kind.NAME), world.now)
+    world.wait(SETTLE)
+    assert list(a.due) == [
+        Change(1, b"lost", Kind.NAME),
+        Change(1, b"busy", Kind.NAME),
+        Change(1, b"d", Kind.NAME),
+        Change(3, b"busy", Kind.NAME),
+    ]
+    assert a.differences == 2
+    assert world.repaired == ["a"]
+    assert told() == [
+        "a: verified in 0.0 s, 2 differences, sent again: /tree1/lost (missing), /tree3/busy (missing)"
+    ]
+    assert world.verification.cursor == float("inf")
+
+
+def test_very_many_differences_are_owed_as_the_tree_and_contents_beside_it(
+    world: World, told: Callable[[], list[str]]
+) -> None:
+    a = FakeNode("a")
+    world.add(a)
+    world.wait(EVERY)
+    lines = [*missing(*(b"%d" % number for number in range(10))), b"inosync:<fc........ content"]
+    world.compared(a, lines, count=MOST + 11)
+    world.wait(SETTLE)
+    assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, anew=True)]
+    assert a.differences == MOST + 11
+    assert told()[0].endswith(f"/tree1/4 (missing), {MOST + 6} more")
+
+
+def test_if_it_cannot_be_told_what_is_different_that_is_said_and_all_is_sent(
+    told: Callable[[], list[str]],
+) -> None:
+    world = World(journal=Journal(limit=2))
+    a = FakeNode("a")
+    world.add(a)
+    world.wait(EVERY)
+    for number in range(5):
+        world.journal.record(Change(1, b"%d" % number, Kind.NAME), world.now)
+    world.compared(a, missing(b"lost"))
+    world.wait(SETTLE)
+    assert list(a.due) == [Change(1, b"lost", Kind.NAME)]
+    assert a.verified_at is None
+    assert "too much has changed" in told()[0]
+
+
+@pytest.mark.parametrize("why", ["fails", "dies", "is halted", "is not wanted", "is away", "has gone"])
+def test_what_comes_to_nothing_is_left_and_tried_again(
+    world: World, why: str, told: Callable[[], list[str]]
+) -> None:
+    a, b = FakeNode("a"), FakeNode("b")
+    world.add(a)
+    world.wait(EVERY)
+    first = a.last
+    match why:
+        case "fails":
+            world.compared(a, reason="no luck")
+            assert told() == ["a: could not be verified: no luck; next try in 52 s"]
+        case "dies":
+            world.verification.gone(cast(Node, a))
+            assert a.orders == [first]
+        case "is halted":
+            world.verification.stirred(2)
+            assert a.orders == [first]
+            world.verification.stirred(1)
+            assert a.orders[1:] == [Leave()]
+        case "is not wanted":
+            a.spec.rverify = 0
+            world.verification.plan(True)
+            assert a.orders[1:] == [Leave()]
+            a.spec.rverify = EVERY
+            world.verification.plan(True)
+        case "is away":
+            world.compared(a, held=True)
+        case "has gone":
+            del world.nodes["a"]
+            world.verification.plan(True)
+            assert a.orders[1:] == [Leave()]
+            world.add(b)
+    # What is still said about it is nobody's any more.
+    world.verification.compared(cast(Node, a), Compared(first.id))
+    assert a.verified_at is None
+    world.wait(EVERY)
+    node = b if why == "has gone" else a
+    assert node.last.id != first.id
+    world.compared(node)
+    assert node.verified_at == world.now
+
+
+@pytest.mark.parametrize("overflow", [False, True])
+def test_a_tree_that_is_halted_as_it_is_repaired(world: World, overflow: bool) -> None:
+    world.journal = world.verification._journal = Journal(limit=2)
+    a = FakeNode("a")
+    world.add(a)
+    world.wait(EVERY)
+    world.compared(a, missing(b"lost"))
+    for number in range(10 if overflow else 1):
+        world.journal.record(Change(1, b"%d" % number, Kind.NAME), world.now)
+    world.stirs = {1}
+    world.wait(SETTLE)
+    assert (world.repaired, a.verified_at) == (["a"], None)
+    assert set(a.due) == {Change(1, b"lost", Kind.NAME)}
+    world.stirs, world.halted, a.cursor = set(), set(), world.journal.head
+    world.wait(EVERY)
+    world.compared(a)
+    assert a.verified_at == world.now
+
+
+def test_a_tree_that_is_halted_as_it_is_looked_at(world: World) -> None:
+    a = FakeNode("a", (1, 2))
+    world.add(a)
+    world.stirs = {1}
+    world.wait(EVERY)
+    assert not a.orders, "a comparison that nobody waits for, or ends"
+    world.wait(EVERY)
+    assert a.last.tree == 2

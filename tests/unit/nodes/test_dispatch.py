@@ -1,0 +1,846 @@
+"""Who is sent what, and when: batches cut once for all, and slots for the heavy ones. Time is played."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inosync.filters.rules import Rules, excludes
+from inosync.journal.journal import Journal
+from inosync.journal.subscription import View
+from inosync.messages import Batch, Change, Kind, Part, Source
+from inosync.nodes import lifecycle
+from inosync.nodes.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
+from inosync.nodes.lifecycle import Phase, State
+from inosync.nodes.node import Node
+from inosync.system import spool
+
+IDLE = State(phase=Phase.IDLE)
+EVERYTHING = View({1: Rules(())}, frozenset(), everything=True)
+
+
+class FakeNode:
+    """A node that does what the test says, with the state machine of a real one."""
+
+    def __init__(self, world: World, name: str, cursor: int) -> None:
+        self._world = world
+        self.name = name
+        self.cursor = cursor
+        self.view = EVERYTHING
+        self.state = IDLE
+        self.batch: Batch | None = None
+        self.untidy = False
+        self.paused = False
+        self.owed = 0
+        self.ready: list[Change] = []
+        self.sent: list[Batch] = []
+        self.upto = 0
+        self.held_since: float | None = None
+        """Since when it has a slot."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def real(self) -> Node:
+        return cast(Node, self)
+
+    @property
+    def trees(self) -> tuple[int, ...]:
+        return self.view.trees
+
+    def ready_due(self, _now: float) -> list[Change]:
+        return list(self.ready)
+
+    def oldest(self, in_journal: float | None) -> float | None:
+        return in_journal
+
+    def overdue_beside(self, _trying: Iterable[Change]) -> str:
+        return ""
+
+    def send(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
+        assert self.batch is None
+        assert self.state.phase is Phase.IDLE
+        self.batch, self.upto = batch, upto
+        self.ready = [change for change in self.ready if change not in list(trying)]
+        self.sent.append(batch)
+        if batch.heavy:
+            self.held_since = self._world.now
+        self._world.granted.append(self.name)
+        self.step(lifecycle.Sent(batch.count, batch.full))
+
+    def go(self) -> None:
+        assert self.batch is not None
+        assert self.batch.heavy
+        assert self.state.phase is Phase.WAITING
+        self.held_since = self._world.now
+        self._world.granted.append(self.name)
+        self.step(lifecycle.Resumed())
+
+    def step(self, event: lifecycle.Event) -> None:
+        self.state, actions = lifecycle.step(self.state, event)
+        if lifecycle.Action.OFFER in actions:
+            self._world.dispatch.offer(self.real)
+
+    # What the test says
+
+    def done(self) -> None:
+        """Its batch is through."""
+        assert self.batch is not None
+        file, self.batch, self.held_since = self.batch.file, None, None
+        self.cursor = self.upto
+        self._world.dispatch.finished(self.real, file)
+        self.step(lifecycle.Completed())
+
+    def fails(self) -> None:
+        """Its try has failed, and it waits for the next one."""
+        assert self.batch is not None
+        self.held_since = None
+        self.step(lifecycle.TryFailed(1, "no", self._world.now + 1))
+        self._world.dispatch.rest(self.real)
+
+    def tries_again(self) -> None:
+        """The pause after the failure is over."""
+        assert self.batch is not None
+        if self.batch.heavy:
+            self.step(lifecycle.Queued())
+            self._world.dispatch.again(self.real)
+        else:
+            self.step(lifecycle.Wake(float("inf")))
+
+    def dies(self) -> None:
+        """Its worker ends."""
+        self.step(lifecycle.Died(self._world.now, "killed", 0.0))
+        batch, self.batch, self.held_since = self.batch, None, None
+        if batch is not None:
+            self.untidy = True
+            self._world.dispatch.finished(self.real, batch.file)
+
+    def starts(self) -> None:
+        """It has a worker again."""
+        self.state = State(phase=Phase.STARTING)
+        self.step(lifecycle.Readied())
+
+    def goes_away(self) -> None:
+        """It cannot be reached."""
+        self.step(lifecycle.Missed(1, "no", self._world.now + 1))
+
+    def comes_back(self) -> None:
+        """It can be reached again."""
+        self.step(lifecycle.Found())
+
+
+class FakeGate:
+    """A guard that does what the test says."""
+
+    def __init__(self) -> None:
+        self.halted: dict[int, str] = {}
+        self.epoch = 0
+        self.lost: set[int] = set()
+        """What the next look will find to be lost."""
+        self.looks: list[int] = []
+
+    def halt(self, tree: int) -> None:
+        self.halted[tree] = "gone"
+        self.epoch += 1
+
+    def go_on(self, tree: int) -> None:
+        del self.halted[tree]
+        self.epoch += 1
+
+    def check(self, tree: int) -> bool:
+        self.looks.append(tree)
+        if tree in self.lost:
+            self.lost.discard(tree)
+            self.halt(tree)
+        return tree not in self.halted
+
+    def source(self, tree: int, full: bool) -> Source | None:
+        return Source((tree, self.epoch), full)
+
+
+@dataclass
+class World:
+    """The master: its clock, its timers, a journal and some nodes."""
+
+    directory: Path
+    slots: int = 2
+    now: float = 1_000.0
+    journal: Journal = field(default_factory=Journal)
+    nodes: list[FakeNode] = field(default_factory=list)
+    granted: list[str] = field(default_factory=list)
+    """The nodes that were let go on, in order."""
+
+    gate: FakeGate = field(default_factory=lambda: FakeGate())
+
+    def __post_init__(self) -> None:
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self.timers_set = 0
+        self.dispatch = Dispatcher(
+            self.journal, str(self.directory / "spool"), self.slots, lambda: self.now, self._at, self.gate
+        )
+        (self.directory / "spool").mkdir(exist_ok=True)
+
+    def _at(self, when: float, call: Callable[[], None]) -> None:
+        self.timers_set += 1
+        heapq.heappush(self._timers, (when, next(self._numbers), call))
+
+    def add(self, count: int, cursor: int = -1) -> list[FakeNode]:
+        """So many nodes more; by default they have nothing yet, so that their first batch is FULL."""
+        first = len(self.nodes)
+        self.nodes += [FakeNode(self, f"n{number}", cursor) for number in range(first, first + count)]
+        return self.nodes[first:]
+
+    def change(self, count: int = 1, name: str = "f") -> None:
+        """So many names of the tree change, and may be sent."""
+        for number in range(count):
+            self.journal.record(Change(1, f"{name}{number}".encode(), Kind.NAME), self.now)
+        self.dispatch.release()
+
+    def offer(self) -> None:
+        for node in self.nodes:
+            self.dispatch.offer(node.real)
+
+    def wait(self, seconds: float = 0.0) -> None:
+        """Let time pass, and what is due in it happen."""
+        end = self.now + seconds
+        turns = 0
+        while self._timers and self._timers[0][0] <= end:
+            when, _, call = heapq.heappop(self._timers)
+            assert when >= self.now - 1e-9 or when == 0
+            self.now = max(self.now, when)
+            call()
+            turns += 1
+            assert turns < 10_000, "timers that set timers"
+        self.now = end
+
+    @property
+    def busy(self) -> list[str]:
+        return [node.name for node in self.nodes if node.state.phase is Phase.BUSY]
+
+    @property
+    def holding(self) -> list[str]:
+        """Those that have a slot, and count."""
+        return [
+            node.name
+            for node in self.nodes
+            if node.held_since is not None and self.now < node.held_since + HOLD
+        ]
+
+    def spooled(self) -> list[str]:
+        return sorted(os.listdir(self.directory / "spool"))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Two slots."""
+    made = World(tmp_path)
+    made.journal.record(Change(1, b"old", Kind.NAME), made.now)
+    made.journal.forget(1)
+    made.dispatch.release()
+    made.journal.floor = made.journal.head  # nothing before this is known
+    return made
+
+
+# What is sent --------------------------------------------------------------------------------------------
+
+
+def parts(batch: Batch) -> tuple[Part, ...]:
+    """What is in a batch, whatever its sources have to be."""
+    return tuple(replace(part, source=None) for part in raw_parts(batch))
+
+
+def raw_parts(batch: Batch) -> tuple[Part, ...]:
+    return cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
+
+
+def test_a_node_that_has_nothing_is_sent_all_and_then_what_changed(world: World) -> None:
+    (node,) = world.add(1, cursor=0)
+    world.offer()
+    assert (node.sent[0].full, node.sent[0].heavy) == (True, True)
+    assert parts(node.sent[0]) == (Part(1, True),)
+    node.done()
+    world.change(2)
+    world.offer()
+    assert (node.sent[1].full, node.sent[1].heavy, node.sent[1].count) == (False, False, 2)
+    assert parts(node.sent[1]) == (Part(1, False, (b"f0", b"f1")),)
+    node.done()
+    world.offer()
+    assert len(node.sent) == 2
+
+
+def test_changes_that_pile_up_while_a_node_is_busy_become_its_next_batch(world: World) -> None:
+    (node,) = world.add(1, cursor=1)
+    world.change(1, "a")
+    world.offer()
+    for name in "bcd":
+        world.change(1, name)
+        world.offer()
+    assert len(node.sent) == 1
+    node.done()
+    assert parts(node.sent[1]) == (Part(1, False, (b"b0", b"c0", b"d0")),)
+
+
+def test_what_may_not_go_yet_is_not_sent_alone(world: World) -> None:
+    (node,) = world.add(1, cursor=1)
+    world.journal.record(Change(1, b"f", Kind.NAME), world.now)
+    world.offer()
+    assert node.sent == []
+    world.dispatch.release()
+    world.offer()
+    assert len(node.sent) == 1
+
+
+def test_a_batch_says_whether_it_is_heavy(world: World) -> None:
+    (node,) = world.add(1, cursor=1)
+    for count, heavy in ((HEAVY - 1, False), (HEAVY, True)):
+        world.change(count)
+        world.offer()
+        assert (node.sent[-1].count, node.sent[-1].heavy) == (count, heavy)
+        node.done()
+
+
+def test_a_batch_is_cut_and_written_once_for_all_nodes_and_removed_with_the_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = count_packing(monkeypatch)
+    nodes = world.add(20, cursor=1)
+    world.change(HEAVY - 1)
+    world.offer()
+    assert len(packed) == 1
+    assert len({node.sent[0].file for node in nodes}) == len(world.spooled()) == 1
+    for node in nodes[:-1]:
+        node.done()
+    assert len(world.spooled()) == 1
+    nodes[-1].dies()
+    assert world.spooled() == []
+
+
+def leaving_out(*patterns: str) -> View:
+    return View({1: Rules(excludes(patterns))}, frozenset({1}), everything=False)
+
+
+def test_what_does_not_concern_a_node_is_neither_sent_nor_counted(world: World) -> None:
+    one, other = world.add(2, cursor=1)
+    other.view = leaving_out("/cache/", "*.tmp")
+    for path in (b"cache/f", b"x.tmp"):
+        world.journal.record(Change(1, path, Kind.NAME), world.now)
+    assert (world.dispatch.pending(one.real), world.dispatch.pending(other.real)) == (2, 0)
+    assert world.dispatch.oldest(one.real) == world.now
+    assert world.dispatch.oldest(other.real) is None
+    world.dispatch.release()
+    world.offer()
+    assert parts(one.sent[0]) == (Part(1, False, (b"cache/f", b"x.tmp")),)
+    assert other.sent == []
+    assert other.cursor == world.journal.head
+    world.change()
+    world.offer()
+    assert parts(other.sent[0]) == (Part(1, False, (b"f0",)),)
+
+
+def test_ten_thousand_changes_that_do_not_concern_a_node_are_no_batch(world: World) -> None:
+    (node,) = world.add(1, cursor=1)
+    node.view = leaving_out("/cache/")
+    for number in range(10_000):
+        world.journal.record(Change(1, b"cache/%d" % number, Kind.NAME), world.now)
+        world.dispatch.release()
+        world.offer()
+    assert node.sent == []
+
+
+def test_nodes_that_lag_alike_are_counted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, looks = leaving_out("*.tmp"), 0
+    hides = Rules.hides
+
+    def look(rules: Rules, path: bytes) -> bool:
+        nonlocal looks
+        looks += 1
+        return hides(rules, path)
+
+    monkeypatch.setattr(Rules, "hides", look)
+    nodes = world.add(20, cursor=0)
+    for node in nodes:
+        node.view = view
+    world.change(100)
+    world.change(3, "x.tmp/f")
+    for _ in range(2):
+        assert {world.dispatch.pending(node.real) for node in nodes} == {100}
+        assert all(world.dispatch.oldest(node.real) == world.now for node in nodes)
+    assert looks == 103
+    world.change(1, "g")
+    assert world.dispatch.pending(nodes[0].real) == 101
+    nodes[0].cursor, nodes[1].view = world.journal.head, leaving_out("g*")
+    assert [world.dispatch.pending(node.real) for node in nodes[:3]] == [0, 103, 101]
+
+
+def test_nodes_with_the_same_view_share_a_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = count_packing(monkeypatch)
+    nodes = world.add(20, cursor=1)
+    shared = leaving_out("x")
+    for node in nodes[10:]:
+        node.view = shared
+    world.change(5)
+    world.offer()
+    assert len(packed) == 2
+    assert all(len(node.sent) == 1 for node in nodes)
+
+
+def count_packing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    packed: list[str] = []
+    real = spool.pack
+
+    def pack(thing: object, path: str) -> tuple[bytes, str]:
+        packed.append(path)
+        return real(thing, path)
+
+    monkeypatch.setattr(spool, "pack", pack)
+    return packed
+
+
+def test_what_waits_for_a_slot_is_not_cut_and_written_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = world.add(20, cursor=1)
+    world.change(HEAVY)
+    world.offer()
+    assert len(world.busy) == world.slots
+    packed = count_packing(monkeypatch)
+    for number in range(5):
+        world.change(1, f"more{number}")
+        world.offer()
+    # Once for each release at the most, and not for each of the 18 that wait.
+    assert len(packed) <= 5
+    assert [node.name for node in nodes[:2]] == world.busy
+
+
+def test_files_of_batches_that_nobody_takes_do_not_stay(world: World) -> None:
+    nodes = world.add(5, cursor=1)
+    world.change(HEAVY)
+    world.offer()
+    world.change(HEAVY, "g")
+    world.offer()
+    for _ in range(6):
+        for node in nodes:
+            if node.state.phase is Phase.BUSY:
+                node.done()
+        world.wait()
+        assert len(world.spooled()) <= world.slots + 1
+    assert [node.cursor for node in nodes] == [world.journal.head] * 5
+    assert world.spooled() == []
+
+
+# Slots ---------------------------------------------------------------------------------------------------
+
+
+def test_light_batches_go_to_all_at_once_even_while_heavy_ones_wait(world: World) -> None:
+    world.add(5)
+    world.offer()
+    assert len(world.busy) == 2
+    light = world.add(50, cursor=1)
+    world.change(3)
+    world.offer()
+    assert {len(node.sent) for node in light} == {1}
+    assert world.dispatch.waits_for(light[0].real) == ""
+
+
+def test_a_hundred_nodes_that_start_at_once_do_not_start_a_hundred_full_mirrors(world: World) -> None:
+    nodes = world.add(100)
+    world.offer()
+    most = 0
+    for _ in range(100):
+        most = max(most, len(world.busy))
+        for node in nodes:
+            if node.state.phase is Phase.BUSY:
+                node.done()
+                break
+        world.wait(0.1)
+    assert most == world.slots == 2
+    assert {len(node.sent) for node in nodes} == {1}
+    assert world.granted == [node.name for node in nodes]
+
+
+def test_a_slot_goes_to_who_has_waited_longest(world: World) -> None:
+    nodes = world.add(6)
+    for number in (3, 1, 5, 0, 2, 4):
+        world.dispatch.offer(nodes[number].real)
+    assert world.granted == ["n3", "n1"]
+    for number in (1, 3, 5, 0, 2):
+        world.offer()  # which does not change the order
+        nodes[number].done()
+        world.wait()
+    assert world.granted == ["n3", "n1", "n5", "n0", "n2", "n4"]
+
+
+def test_who_comes_later_does_not_get_the_slot_that_has_just_become_free(world: World) -> None:
+    nodes = world.add(4)
+    for node in nodes[:3]:
+        world.dispatch.offer(node.real)
+    nodes[0].done()
+    world.dispatch.offer(nodes[3].real)
+    assert world.granted == ["n0", "n1"]
+    world.wait()
+    assert world.granted == ["n0", "n1", "n2"]
+    nodes[1].done()
+    world.wait()
+    assert world.granted == ["n0", "n1", "n2", "n3"]
+
+
+def test_one_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> None:
+    nodes = world.add(7)
+    world.offer()
+    nodes[2].goes_away()
+    nodes[3].dies()
+    world.dispatch.forget(nodes[4].real)
+    nodes[4].dies()
+    nodes[0].done()
+    nodes[1].done()
+    world.wait()
+    assert world.busy == ["n5", "n6"]
+    nodes[2].comes_back()
+    nodes[3].starts()
+    assert world.dispatch.waits_for(nodes[2].real) == "waiting for a slot"
+    nodes[5].done()
+    nodes[6].done()
+    world.wait()
+    assert world.busy == ["n2", "n3"]
+
+
+def test_a_root_is_looked_at_once_before_a_batch_is_cut_for_all(world: World) -> None:
+    nodes = world.add(3, cursor=world.journal.head)
+    world.slots = world.dispatch.slots = 3
+    world.change(1)
+    world.offer()
+    assert world.gate.looks == [1]
+    assert [raw_parts(node.sent[0]) for node in nodes] == 3 * [
+        (Part(1, False, (b"f0",), Source((1, 0), False)),)
+    ]
+
+
+def test_what_is_lost_when_a_batch_is_cut_is_not_in_it_and_the_rest_is(world: World) -> None:
+    (node,) = world.add(1, cursor=world.journal.head)
+    node.view = View({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
+    node.ready = [Change(1, b"x", Kind.NAME), Change(2, b"y", Kind.NAME)]
+    world.gate.lost = {1}
+    world.dispatch.offer(node.real)
+    assert parts(node.sent[0]) == (Part(2, False, (b"y",)),)
+    assert node.ready == [Change(1, b"x", Kind.NAME)]  # it is due as before
+
+
+def test_what_was_cut_before_is_not_sent_after_another_look(world: World) -> None:
+    first, second = world.add(2, cursor=world.journal.head)
+    world.change(1)
+    world.dispatch.offer(first.real)
+    world.gate.epoch += 1
+    world.dispatch.offer(second.real)
+    assert [part.source for node in (first, second) for part in raw_parts(node.sent[0])] == [
+        Source((1, 0), False),
+        Source((1, 1), False),
+    ]
+
+
+def test_one_that_needs_no_slot_any_more_lets_the_next_one_have_it(world: World) -> None:
+    nodes = world.add(4)
+    world.offer()
+    world.gate.halt(1)  # all that it waited for
+    world.dispatch.offer(nodes[2].real)
+    nodes[0].done()
+    nodes[1].done()
+    world.wait()
+    assert world.busy == []
+    world.gate.go_on(1)
+    for node in nodes[2:]:
+        node.cursor = -1
+        world.dispatch.offer(node.real)
+    assert world.busy == ["n2", "n3"]
+
+
+def test_what_it_waits_for_is_said(world: World) -> None:
+    nodes = world.add(3)
+    world.offer()
+    assert [world.dispatch.waits_for(node.real) for node in nodes] == ["", "", "waiting for a slot"]
+    nodes[0].done()
+    world.wait()
+    assert world.dispatch.waits_for(nodes[2].real) == ""
+
+
+@pytest.mark.parametrize("ending", [FakeNode.done, FakeNode.fails, FakeNode.dies])
+def test_a_slot_is_free_when_its_transfer_ends_however_it_does(
+    world: World, ending: Callable[[FakeNode], None]
+) -> None:
+    nodes = world.add(3)
+    world.offer()
+    ending(nodes[0])
+    assert world.busy == ["n1"], "not in the middle of what the node does"
+    world.wait()
+    assert world.busy == ["n1", "n2"]
+
+
+def test_a_node_in_backoff_holds_none_and_asks_for_one_again(world: World) -> None:
+    nodes = world.add(3)
+    world.offer()
+    nodes[0].fails()
+    world.wait()
+    assert world.busy == ["n1", "n2"]
+    nodes[0].tries_again()
+    assert nodes[0].state.phase is Phase.WAITING
+    assert world.dispatch.waits_for(nodes[0].real) == "waiting for a slot"
+    nodes[1].done()
+    world.wait()
+    assert world.busy == ["n0", "n2"]
+    assert nodes[0].sent == nodes[0].sent[:1], "it is the same batch"
+
+
+def test_if_there_is_a_slot_the_next_try_goes_at_once(world: World) -> None:
+    (node,) = world.add(1)
+    world.offer()
+    node.fails()
+    node.tries_again()
+    assert world.busy == ["n0"]
+
+
+def test_those_that_try_again_wait_in_line_with_the_others(world: World) -> None:
+    nodes = world.add(5)
+    world.dispatch.offer(nodes[0].real)
+    world.dispatch.offer(nodes[1].real)
+    nodes[0].fails()
+    world.dispatch.offer(nodes[2].real)
+    world.dispatch.offer(nodes[3].real)
+    nodes[0].tries_again()
+    world.dispatch.offer(nodes[4].real)
+    world.wait()
+    for name in ("n1", "n2", "n3", "n0"):
+        node = world.nodes[int(name[1:])]
+        assert node.state.phase is Phase.BUSY, name
+        node.done()
+        world.wait()
+    assert world.granted == ["n0", "n1", "n2", "n3", "n0", "n4"]
+
+
+def test_one_that_dies_while_it_waits_for_its_next_try_loses_its_turn(world: World) -> None:
+    nodes = world.add(4)
+    world.offer()
+    nodes[0].fails()
+    world.wait()
+    nodes[0].tries_again()
+    nodes[0].dies()
+    nodes[1].done()
+    nodes[2].done()
+    world.wait()
+    assert world.busy == ["n3"]
+    nodes[0].starts()
+    assert world.busy == ["n0", "n3"]
+    assert len(nodes[0].sent) == 2
+
+
+def test_a_light_batch_that_fails_needs_no_slot(world: World) -> None:
+    (node,) = world.add(1, cursor=1)
+    world.change()
+    world.offer()
+    world.add(2)
+    world.offer()
+    node.fails()
+    node.tries_again()
+    assert node.state.phase is Phase.BUSY
+
+
+# A slot does not count for ever --------------------------------------------------------------------------
+
+
+def test_what_takes_long_does_not_hold_up_the_others_for_ever(world: World) -> None:
+    world.add(5)
+    world.offer()
+    world.wait(HOLD - 0.1)
+    assert world.busy == ["n0", "n1"]
+    world.wait(0.2)
+    assert world.busy == ["n0", "n1", "n2", "n3"]
+    world.wait(HOLD)
+    assert world.busy == ["n0", "n1", "n2", "n3", "n4"]
+
+
+def test_each_slot_counts_from_its_own_beginning(world: World) -> None:
+    nodes = world.add(6)
+    world.dispatch.offer(nodes[0].real)
+    world.wait(HOLD / 2)
+    world.offer()
+    assert world.busy == ["n0", "n1"]
+    world.wait(HOLD / 2 + 0.1)
+    assert world.busy == ["n0", "n1", "n2"]
+    world.wait(HOLD / 2)
+    assert world.busy == ["n0", "n1", "n2", "n3"]
+    world.wait(HOLD / 2)
+    assert world.busy == ["n0", "n1", "n2", "n3", "n4"]
+
+
+def test_the_end_of_one_that_did_not_count_any_more_frees_nothing(world: World) -> None:
+    nodes = world.add(7)
+    world.offer()
+    world.wait(HOLD)
+    assert world.busy == ["n0", "n1", "n2", "n3"]
+    nodes[0].done()
+    nodes[1].fails()
+    world.wait()
+    assert len(world.holding) == 2
+    assert world.busy == ["n2", "n3"]
+
+
+def test_more_slots_are_used_and_fewer_are_kept_to(world: World) -> None:
+    nodes = world.add(9)
+    world.offer()
+    world.dispatch.slots = 4
+    nodes[0].done()
+    world.wait()
+    assert world.busy == ["n1", "n2", "n3", "n4"]
+    world.dispatch.slots = 1
+    for node in nodes[1:4]:
+        node.done()
+    world.wait()
+    assert world.busy == ["n4"]
+    nodes[4].done()
+    world.wait()
+    assert world.busy == ["n5"]
+
+
+def test_few_timers_are_set_however_many_wait(world: World) -> None:
+    world.add(200)
+    world.offer()
+    for _ in range(20):
+        world.offer()
+    assert world.timers_set < 10
+
+
+# The run directory ---------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_cannot_be_written_waits_and_takes_no_slot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = world.add(2, cursor=1)
+    full = world.add(2)
+    world.change(HEAVY)
+
+    def no_room(_thing: object, _path: str) -> tuple[bytes, str]:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "pack", no_room)
+        world.offer()
+        assert world.dispatch.waits_for(nodes[0].real).startswith("no room in ")
+        world.wait(PAUSE - 0.1)
+        world.offer()
+    assert world.busy == []
+    world.wait(0.2)
+    assert sorted(world.granted) == sorted([nodes[0].name, nodes[1].name])
+    assert world.dispatch.waits_for(full[0].real) == "waiting for a slot"
+
+
+# Whatever happens ----------------------------------------------------------------------------------------
+
+NODES = 6
+EVENTS = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0, 1, 2, 14, 15, 16, 30, 31])),
+    st.tuples(st.sampled_from(["light", "heavy"]), st.just(0)),
+    st.tuples(
+        st.sampled_from(["done", "fails", "again", "dies", "starts", "away", "back", "forget", "offer"]),
+        st.integers(0, NODES - 1),
+    ),
+)
+
+
+def happens(world: World, event: str, number: int) -> None:
+    """Let it happen if it can in this state, as the worker and the master would."""
+    node = world.nodes[number % NODES]
+    phase = node.state.phase
+    match event:
+        case "wait":
+            world.wait(float(number))
+        case "light":
+            world.change(1, f"light{world.journal.head}-")
+            world.offer()
+        case "heavy":
+            world.change(HEAVY, f"heavy{world.journal.head}-")
+            world.offer()
+        case "done" if phase is Phase.BUSY:
+            node.done()
+        case "fails" if phase is Phase.BUSY:
+            node.fails()
+        case "again" if phase is Phase.WAITING and node.state.wake != float("inf"):
+            node.tries_again()
+        case "dies" if phase is not Phase.DOWN:
+            node.dies()
+        case "starts" if phase is Phase.DOWN:
+            node.starts()
+        case "away" if phase is Phase.IDLE:
+            node.goes_away()
+        case "back" if phase is Phase.AWAY:
+            node.comes_back()
+        case "forget" if phase is Phase.DOWN:
+            world.dispatch.forget(node.real)
+        case "offer":
+            world.dispatch.offer(node.real)
+
+
+@settings(
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    slots=st.integers(1, 4),
+    cursors=st.lists(st.sampled_from([-1, 1]), min_size=NODES, max_size=NODES),
+    events=st.lists(EVENTS, max_size=60),
+)
+def test_no_more_than_the_slots_are_held_and_nobody_starves(
+    world: World, slots: int, cursors: list[int], events: list[tuple[str, int]]
+) -> None:
+    world = World(world.directory, slots, journal=Journal())
+    world.journal.record(Change(1, b"old", Kind.NAME), world.now)
+    world.journal.floor = world.journal.head
+    world.dispatch.release()
+    for cursor in cursors:
+        world.add(1, cursor)
+    for event, number in events:
+        happens(world, event, number)
+        assert len(world.holding) <= slots
+        for node in world.nodes:
+            changes = world.journal.behind(node.cursor)[0]
+            if node.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
+                # Nothing light waits for anything but its release.
+                assert not 0 < changes < HEAVY or node.cursor < world.journal.floor
+    # From now on nothing ends, and all are offered what there is: only time passes.
+    for node in world.nodes:
+        if node.state.phase is Phase.AWAY:
+            node.comes_back()
+        elif node.state.phase is Phase.DOWN:
+            node.starts()
+        elif node.state.phase is Phase.WAITING and node.state.wake != float("inf"):
+            node.tries_again()
+    world.offer()
+    for _ in range(NODES + 1):
+        world.wait(HOLD)
+        assert len(world.holding) <= slots
+    waiting = [
+        node.name
+        for node in world.nodes
+        if node.state.phase is Phase.WAITING
+        or (node.state.phase is Phase.IDLE and node.cursor < world.dispatch.released)
+    ]
+    assert waiting == []
+    # And when all is through, nothing is left in the run directory.
+    for _ in range(3):
+        for node in world.nodes:
+            if node.state.phase is Phase.BUSY:
+                node.done()
+        for _ in range(NODES + 1):
+            world.wait(HOLD)
+    for node in world.nodes:
+        assert (node.state.phase, node.cursor) == (Phase.IDLE, world.journal.head)
+    assert world.spooled() == []

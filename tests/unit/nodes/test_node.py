@@ -1,0 +1,292 @@
+"""The books about one node: what moves its cursor, and what comes back when something goes wrong.
+
+The worker is played: its end of the queue is the test's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from inosync.config.nodes import NodeSpec
+from inosync.config.timetable import Timetable
+from inosync.filters.rules import Rules
+from inosync.journal.subscription import View
+from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Ready, Report
+from inosync.nodes.lifecycle import Phase
+from inosync.nodes.node import LATE, MAX_DUE, Due, Node
+from inosync.system import channel, spool
+from inosync.system.channel import End
+
+NOBODY = 99_999_999
+"""A pid that there cannot be."""
+FIRST, LONGEST = 1.0, 100.0
+TREES = (1, 2)
+
+
+class Dead:
+    """A process as the node sees it when it has ended."""
+
+    pid = NOBODY
+    exitcode = -9
+
+    def join(self) -> None:
+        """It has ended."""
+
+
+class Desk:
+    """A node, what it asks for, and its worker's end of the queue."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.finishes: list[str] = []
+        self.holds: list[int] = []
+        self.offers = 0
+        self.queues: list[End] = []
+        self._ids = itertools.count(1)
+        spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
+        self.node = Node(spec, 10, self, lambda: self.now, lambda: 0.0, (FIRST, LONGEST))
+        rules = Rules(())
+        self.node.mirror(View(dict.fromkeys(TREES, rules), frozenset(), everything=True))
+        self.node.start()
+        self.report(Ready(NOBODY))
+
+    # What the node asks for
+
+    def fork(self, _node: Node) -> tuple[ForkProcess, End]:
+        ours, self.worker = channel.pair()
+        self.queues += [ours, self.worker]
+        return cast(ForkProcess, Dead()), ours
+
+    def offer(self, _node: Node) -> None:
+        self.offers += 1
+
+    def finished(self, _node: Node, file: str) -> None:
+        self.finishes.append(file)
+
+    def held(self, _node: Node, tree: int) -> None:
+        self.holds.append(tree)
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        self.timers.append((when, call))
+
+    def unhear(self, _node: Node) -> None:
+        pass
+
+    ended = failed = again = unhear
+
+    def compared(self, _node: Node, _report: Compared) -> None:
+        pass
+
+    # What the test does
+
+    def report(self, *reports: Report) -> None:
+        """The worker says something, and the node hears it."""
+        for report in reports:
+            self.worker.put(report)
+        while self.node.hear():
+            pass
+
+    def send(self, upto: int, trying: Iterable[Change] = ()) -> int:
+        """The node is sent a batch; its number."""
+        number = next(self._ids)
+        self.node.send(Batch(number, 1, False, file=f"file-{number}"), upto, self.now, trying)
+        assert self.worker.get() == self.node.batch
+        return number
+
+    def done(self, number: int, *parts: Part, reason: str = "", held: tuple[int, ...] = ()) -> Done:
+        payload, _ = spool.pack(parts, "")
+        return Done(number, 1, 0.1, 23 if parts else 0, reason, payload, held=held)
+
+    def owes(self) -> set[Change]:
+        return set(self.node.due)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    one = Desk()
+    yield one
+    for end in one.queues:
+        end.close()
+
+
+def name(path: bytes, tree: int = 1) -> Change:
+    return Change(tree, path, Kind.NAME)
+
+
+def whole(tree: int) -> Change:
+    return Change(tree, b"", Kind.TREE)
+
+
+def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: Desk) -> None:
+    number = desk.send(15)
+    assert desk.node.cursor == 10
+    desk.report(Failed(number, 1, 12, "no", 1.0))
+    assert desk.node.cursor == 10
+    assert desk.node.batch is not None
+    desk.report(desk.done(number))
+    assert (desk.node.cursor, desk.node.batch is None, desk.owes()) == (15, True, set())
+    assert (desk.finishes, desk.node.state.phase) == ([f"file-{number}"], Phase.IDLE)
+
+
+def test_a_batch_whose_worker_dies_is_unsent(desk: Desk) -> None:
+    desk.node.owe(name(b"due"), desk.now)
+    desk.node.owe(whole(2), desk.now)
+    before = dict(desk.node.due)
+    number = desk.send(15, [name(b"due"), whole(2)])
+    assert desk.owes() == set()
+    assert desk.node.owed == 2
+    desk.node.died()
+    assert desk.node.cursor == 10
+    assert desk.node.due == before
+    assert (desk.node.batch is None, desk.node.untidy) == (True, True)
+    assert desk.finishes == [f"file-{number}"]
+    [(when, wake)] = desk.timers
+    desk.now = when
+    wake()
+    desk.report(Ready(NOBODY))
+    # What the dead one was given is nothing that its successor could confirm.
+    desk.report(desk.done(number))
+    assert (desk.node.cursor, desk.node.due) == (10, before)
+
+
+def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: Desk) -> None:
+    desk.node.owe(name(b"due"), desk.now)
+    number = desk.send(15, [name(b"due")])
+    desk.now += 1
+    desk.node.owe(name(b"due"), desk.now)
+    desk.report(desk.done(number))
+    assert desk.owes() == {name(b"due")}
+
+
+def test_what_a_worker_reported_before_it_died_counts(desk: Desk) -> None:
+    number = desk.send(15)
+    desk.worker.put(desk.done(number))
+    desk.node.died()
+    assert (desk.node.cursor, desk.node.untidy) == (15, False)
+
+
+def test_the_report_of_another_batch_confirms_nothing(desk: Desk) -> None:
+    old = desk.send(15)
+    desk.report(desk.done(old))
+    number = desk.send(20)
+    desk.report(desk.done(old), desk.done(number + 1))
+    assert desk.node.cursor == 15
+    assert desk.node.batch is not None
+    desk.report(desk.done(number))
+    assert desk.node.cursor == 20
+
+
+def test_what_is_complained_of_is_due_with_a_growing_pause(desk: Desk) -> None:
+    part = Part(1, False, (b"a", b"b/"))
+    changes = {name(b"a"), Change(1, b"b", Kind.LIST)}
+    number = desk.send(15)
+    for attempt in range(1, 5):
+        desk.report(desk.done(number, part, reason="no"))
+        assert desk.node.cursor == 15
+        assert desk.owes() == changes
+        found = {(due.attempt, due.at - desk.now) for due in desk.node.due.values()}
+        assert found == {(attempt, FIRST * 2 ** (attempt - 1))}
+        assert desk.node.overdue == "no"
+        assert desk.node.ready_due(desk.now) == []
+        assert any(when == desk.now + FIRST * 2 ** (attempt - 1) for when, _ in desk.timers)
+        desk.now += 1000
+        assert set(desk.node.ready_due(desk.now)) == changes
+        number = desk.send(15, changes)
+    desk.report(desk.done(number))
+    assert (desk.node.due, desk.node.overdue) == ({}, "")
+
+
+def test_what_is_held_back_is_due_as_a_whole(desk: Desk) -> None:
+    number = desk.send(15)
+    desk.report(desk.done(number, held=(1,)))
+    assert (desk.node.cursor, desk.owes(), desk.holds) == (15, {whole(1)}, [1])
+    assert desk.node.last_ok is None
+
+
+def test_what_is_counted_of_batches(desk: Desk) -> None:
+    number = desk.send(15)
+    desk.now += 2.0
+    desk.report(Failed(number, 1, 12, "no", 1.0, rsyncs=1))
+    desk.report(Failed(number, 2, 12, "no", 1.0, rsyncs=1))
+    desk.report(dataclasses.replace(desk.done(number), bytes=70, rsyncs=2))
+    number = desk.send(16)
+    desk.report(dataclasses.replace(desk.done(number, Part(1, False, (b"x",))), bytes=7))
+    desk.report(desk.done(desk.send(17), held=(1,)))
+    counted = desk.node.tally
+    assert (counted.batches, counted.paths, counted.fulls) == (2, 2, 0), "what was held back is none"
+    assert (counted.bytes, counted.rsyncs) == (77, 4)
+    assert counted.failures == {"12": 2, "23": 1}
+    assert (counted.latency.count, counted.latency.sum) == (2, 2.0)
+
+
+def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: Desk, tmp_path: Path) -> None:
+    number = desk.send(15)
+    desk.report(Done(number, 1, 0.1, 23, "no", b"", str(tmp_path / "gone")))
+    assert desk.owes() == {whole(1), whole(2)}
+
+
+def test_too_much_that_is_due_becomes_the_trees_themselves(desk: Desk, tmp_path: Path) -> None:
+    number = desk.send(15)
+    parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
+    _, file = spool.pack(parts, str(tmp_path / "spool/due"))
+    desk.report(Done(number, 1, 0.1, 23, "no", b"", file))
+    assert desk.owes() == {whole(2)}
+    assert not Path(file).exists()
+
+
+def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: Desk) -> None:
+    for tree in TREES:
+        desk.node.owe(name(b"due", tree), desk.now)
+    number = desk.send(15, [name(b"due", 1), name(b"due", 2)])
+    desk.node.mirror(View({2: Rules(())}, frozenset(), everything=True))
+    desk.report(desk.done(number, Part(1, False, (b"due",)), Part(2, False, (b"due",))))
+    assert desk.owes() == {name(b"due", 2)}
+
+
+def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(desk: Desk) -> None:
+    desk.node.owe(whole(1), desk.now)
+    since = desk.now
+    desk.now += 50
+    desk.node.owe(whole(1), desk.now)
+    assert desk.node.due[whole(1)] == Due(0, desk.now, since)
+    assert desk.node.oldest(None) == since
+    desk.send(15, [whole(1)])
+    assert desk.node.oldest(2_000.0) == since
+
+
+def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_lag(
+    desk: Desk, tmp_path: Path
+) -> None:
+    part = Part(1, False, (b"a/f", b"b/"))
+    # With the directories that the names are in: a try that had to tidy up has listed those, too.
+    changes = {name(b"a/f"), *(Change(1, path, Kind.LIST) for path in (b"a", b"b", b""))}
+    payload, _ = spool.pack((part,), "")
+    desk.node.send(Batch(70, 2, False, payload), 15, desk.now, ())
+    desk.report(dataclasses.replace(desk.done(70), cut_off=True))
+    assert (desk.node.cursor, desk.owes()) == (15, changes)
+    assert {(due.attempt, due.at) for due in desk.node.due.values()} == {(0, desk.now + LATE)}
+    assert (desk.node.oldest(None), desk.node.owed, desk.node.overdue) == (None, 0, "")
+    # If it is complained of then, it has been lacking since then.
+    desk.now += LATE
+    assert set(desk.node.ready_due(desk.now)) == changes
+    desk.node.send(Batch(71, 2, False, payload), 15, desk.now, changes)
+    assert (desk.node.oldest(None), desk.node.owed) == (None, 0)
+    desk.report(desk.done(71, Part(1, False, (b"a/f",)), reason="no"))
+    assert desk.owes() == {name(b"a/f")}
+    assert desk.node.due[name(b"a/f")].since == desk.now
+    # Too many names are the tree itself, and still no lag.
+    desk.node.due.clear()
+    many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
+    _, file = spool.pack(many, str(tmp_path / "spool/batch"))
+    desk.node.send(Batch(72, MAX_DUE + 1, False, file=file), 20, desk.now, ())
+    desk.report(dataclasses.replace(desk.done(72), cut_off=True))
+    assert desk.node.due == {whole(2): Due(0, desk.now + LATE, math.inf)}

@@ -1,0 +1,261 @@
+"""Workers that are stopped, or do not take what they are sent: real processes, and time that is played."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkProcess
+
+import pytest
+from support import procs
+from support.wait import until
+
+from inosync.config.nodes import NodeSpec
+from inosync.config.timetable import Timetable
+from inosync.messages import Batch, Compared, Note
+from inosync.nodes.lifecycle import Phase
+from inosync.nodes.node import Node
+from inosync.nodes.silence import GAP, MOST
+from inosync.nodes.watchdog import Watchdog
+from inosync.system import channel, process
+from inosync.system.channel import End
+
+REASON = "worker did not answer for "
+
+
+class Office:
+    """What a node asks of its master. The workers take what they are sent and do nothing about it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.finishes: list[str] = []
+        self.dead: list[End] = []
+        self.seen: list[procs.Process] = []
+        self.nodes = [self._node(name) for name in ("a", "b")]
+        self.watchdog = Watchdog(lambda: self.now, lambda: 0.0)
+
+    def _node(self, name: str) -> Node:
+        spec = NodeSpec(f"{name}:", name, Timetable(((0, 0),)), (), (), 300.0)
+        node = Node(spec, 0, self, lambda: self.now, lambda: 0.0, (1, 10))
+        node.start()
+        return node
+
+    # What a node asks for
+
+    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+        ours, theirs = channel.pair()
+
+        def take() -> None:
+            os.setsid()
+            process.close(ours.descriptors())
+            os.set_blocking(theirs.fileno(), True)
+            while os.read(theirs.fileno(), 1 << 16):
+                pass
+            process.leave(0)
+
+        child = process.fork(take, node.name)
+        theirs.close()
+        assert child.pid is not None
+        # A stopped one must not have been stopped before it has a group of its own.
+        until(lambda: (p := procs.look(child.pid or 0)) and p.pgrp == p.pid, 30, "the worker")
+        found = procs.look(child.pid)
+        assert found is not None
+        self.seen.append(found)
+        return child, ours
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        self.timers.append((when, call))
+
+    def finished(self, _node: Node, file: str) -> None:
+        self.finishes.append(file)
+
+    def offer(self, _node: Node) -> None:
+        pass
+
+    def unhear(self, _node: Node) -> None:
+        pass
+
+    ended = failed = again = offer
+
+    def held(self, _node: Node, _tree: int) -> None:
+        pass
+
+    def compared(self, _node: Node, _report: Compared) -> None:
+        pass
+
+    # What the test does
+
+    def stop(self, node: Node) -> None:
+        pid = self.pid(node)
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: (p := procs.look(pid)) is not None and p.state == "T", 30, "it to be stopped")
+
+    def go_on(self, node: Node) -> None:
+        os.kill(self.pid(node), signal.SIGCONT)
+
+    def pid(self, node: Node) -> int:
+        assert node.process is not None
+        assert node.process.pid is not None
+        return node.process.pid
+
+    def live(self, seconds: float) -> None:
+        """Let time pass, in which the workers that go on take what they are sent."""
+        until_then = self.now + seconds
+        while self.now < until_then:
+            self.now += 1
+            self.watchdog.look(self.nodes)
+            until(lambda: all(map(self._has_taken_all, self.nodes)), 30, "the orders to be taken")
+
+    def _has_taken_all(self, node: Node) -> bool:
+        if node.queue is None or node.process is None:
+            return True
+        found = procs.look(self.pid(node))
+        return found is None or found.state in "TZ" or not process.unread(node.queue.outlet)
+
+    def close(self) -> None:
+        for each in self.seen:
+            procs.send(each, signal.SIGKILL)
+        for node in self.nodes:
+            if node.process is not None:
+                node.process.join(30)
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    one = Office()
+    yield one
+    one.close()
+
+
+def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: Office) -> None:
+    a, b = office.nodes
+    office.stop(a)
+    office.live(MOST / 2 + MOST - 2 * GAP)
+    assert {node.state.phase for node in office.nodes} == {Phase.STARTING}
+    office.live(4 * GAP)
+    assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
+    assert a.process is not None
+    a.process.join(30)
+    assert a.process.exitcode == -signal.SIGKILL
+    first = office.seen[0].pid
+    a.died()
+    assert a.state.reason == f"{REASON}60 s"
+    [(when, wake)] = office.timers
+    office.now = when
+    wake()
+    assert office.pid(a) != first
+    # The next one is given more time, so that one that is only slow comes to its end.
+    office.stop(a)
+    office.live(2 * MOST)
+    assert a.state.phase is Phase.STARTING
+    office.live(2 * MOST)
+    assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
+
+
+def test_one_that_goes_on_before_its_time_is_over_stays(office: Office) -> None:
+    a, _ = office.nodes
+    pid = office.pid(a)
+    for _ in range(3):
+        office.stop(a)
+        office.live(MOST - 2 * GAP)
+        office.go_on(a)
+        office.live(5)
+    assert office.pid(a) == pid
+    assert a.state.phase is Phase.STARTING
+
+
+def test_all_stay_when_nobody_looked_for_long(office: Office) -> None:
+    a, b = office.nodes
+    for node in office.nodes:
+        office.stop(node)
+    office.live(MOST / 2 + 10)  # all of them have been asked
+    office.now += 10_000
+    office.watchdog.look(office.nodes)
+    for node in office.nodes:
+        office.go_on(node)
+    office.live(2 * MOST)
+    assert (a.state.phase, b.state.phase) == (Phase.STARTING, Phase.STARTING)
+
+
+def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_back(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = office.nodes
+    office.stop(a)
+    a.send(Batch(7, 1, False, file="a-file"), 5, 0.0, ())
+    office.live(MOST + 2)
+    assert a.state.phase is Phase.KILLED
+    assert a.queue is not None
+    written = a.queue.written
+    # Its end was not noticed yet, as that of one that hangs in the kernel would not be.
+    office.live(10 * MOST)
+    a.tell(Note("ok", 0, "", ""))
+    assert a.queue.written == written
+    assert a.batch is not None
+    assert [record.message for record in caplog.records] == [
+        f"a: {REASON}60 s (pid {office.pid(a)}): it is killed, and replaced when it is gone"
+    ]
+    a.died()
+    assert (a.batch is None, office.finishes, a.untidy) == (True, ["a-file"], True)
+    assert b.state.phase is Phase.STARTING
+
+
+def test_one_whose_queue_is_full_is_killed_at_once(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    a, _ = office.nodes
+    office.stop(a)
+    for _ in range(10_000):
+        a.ask()
+    assert a.state.phase is Phase.KILLED
+    assert a.state.reason == "worker takes no orders"
+    assert len(caplog.records) == 1
+
+
+def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Office) -> None:
+    a, _ = office.nodes
+    office.stop(a)
+    a.stop(5.0)
+    office.live(MOST + 2)
+    assert a.killed_at is not None
+    assert a.process is not None
+    a.process.join(30)
+    a.died()
+    assert a.state.phase is Phase.STOPPED
+
+
+def test_descendants_in_groups_of_their_own_are_killed_with_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = office.nodes
+    made: list[int] = []
+
+    def fork(_node: Node) -> tuple[ForkProcess, End]:
+        reader, writer = os.pipe()
+
+        def run() -> None:
+            os.setsid()
+            child = os.fork()
+            if child == 0:
+                os.setsid()
+                os.write(writer, b"%d\n" % os.getpid())
+            signal.pause()
+
+        child = process.fork(run, "a")
+        os.close(writer)
+        with open(reader) as pipe:
+            made.append(int(pipe.readline()))
+        ours, theirs = channel.pair()
+        theirs.close()
+        found = [procs.look(pid) for pid in (child.pid or 0, *made)]
+        office.seen += [each for each in found if each is not None]
+        return child, ours
+
+    monkeypatch.setattr(office, "fork", fork)
+    node = Node(a.spec, 0, office, lambda: office.now, lambda: 0.0, (1, 10))
+    office.nodes.append(node)
+    node.start()
+    [orphan] = [each for each in office.seen if each.pid == made[0]]
+    assert procs.alive(orphan)
+    node.give_up("worker did not answer")
+    until(lambda: not procs.alive(orphan), 30, "the descendant to end")

@@ -1,0 +1,380 @@
+"""rsync's vectors, the names list and the exit codes: what is in them, and what bash makes of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inosync.filters import rules as filter_rules
+from inosync.rsync.argv import (
+    NO_NAME,
+    REFUSED,
+    Settings,
+    Verdict,
+    batch_argv,
+    compare_argv,
+    forbidden,
+    full_argv,
+    meaning,
+    names_input,
+    percent,
+    shell_line,
+    size,
+    told_code,
+    too_long,
+    transferred,
+    verdict,
+)
+
+PLAIN = Settings("/usr/bin/rsync", "/srv/www", "a.mirror.com:/srv/www")
+DELETING = ("--delete-missing-args", "--delete", "--force")
+
+# Wire names: no NUL, not empty; everything else may come from the kernel.
+WIRE_NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.replace(b"\0", b"\n"))
+
+
+def test_a_batch_reads_names_and_does_not_recurse() -> None:
+    assert batch_argv(PLAIN) == (
+        "/usr/bin/rsync",
+        "-lptgoD",
+        "--dirs",
+        "--files-from=-",
+        *DELETING,
+        "--stats",
+        "--remote-option=--modify-window=-1",
+        "--from0",
+        "/srv/www/",
+        "a.mirror.com:/srv/www/.",
+    )
+
+
+def test_full_compares_everything_and_tells_its_progress() -> None:
+    assert full_argv(PLAIN) == (
+        "/usr/bin/rsync",
+        "-rlptgoD",
+        "--files-from=-",
+        "--delete",
+        "--info=progress2",
+        "--outbuf=L",
+        "--stats",
+        "--remote-option=--modify-window=-1",
+        "--from0",
+        "/srv/www/",
+        "a.mirror.com:/srv/www",
+    )
+
+
+@pytest.mark.parametrize("target", ["/srv/copy", "rsync://a.mirror.com/www", "a.mirror.com::www"])
+def test_only_through_ssh_the_node_is_told_by_an_option_for_it_alone(target: str) -> None:
+    s = replace(PLAIN, target=target)
+    for argv in (batch_argv(s), full_argv(s), compare_argv(s, True)):
+        assert "--modify-window=-1" in argv
+
+
+def test_a_comparison_changes_nothing_and_tells_all() -> None:
+    s = replace(PLAIN, extra=("-zq", "--quiet", "-qe", "ssh", "-qT/tmp"))
+    assert compare_argv(s, True) == (
+        "/usr/bin/rsync",
+        "-rlptgoD",
+        "--files-from=-",
+        "--delete",
+        "--remote-option=--modify-window=-1",
+        *("-z", "-e", "ssh", "-T", "/tmp"),
+        "--checksum",
+        "--dry-run",
+        "--out-format=inosync:%i %n",
+        "--info=none",
+        "--from0",
+        "/srv/www/",
+        "a.mirror.com:/srv/www",
+    )
+    for rdelete in (False, "startup", "running"):
+        argv = compare_argv(replace(s, rdelete=rdelete), False)
+        assert not {"--delete", "--checksum"} & set(argv)
+
+
+def test_what_is_sent_anew_is_read_whatever_its_time_says() -> None:
+    argv = batch_argv(replace(PLAIN, extra=("--size-only",)), anew=True)
+    assert argv.index("--ignore-times") > argv.index("--size-only")
+    assert tuple(word for word in argv if word not in ("--ignore-times", "--size-only")) == batch_argv(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        (0, [], 0),
+        (0, [b"Deletions stopped due to --max-delete limit (2 skipped)"], 25),
+        (12, [b"Deletions stopped due to --max-delete limit (2 skipped)"], 12),
+        (0, [b"file has vanished: Deletions stopped due to --max-delete limit"], 0),
+    ],
+)
+def test_a_daemon_that_has_stopped_deletions_is_heard(code: int, said: list[bytes], expected: int) -> None:
+    assert told_code(code, said) == expected
+
+
+def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
+    s = replace(
+        PLAIN, rules=filter_rules.excludes(["*.tmp", "+ b"]), rspeed=50, extra=("-z", "-e", "ssh -p 22")
+    )
+    middle = ("--exclude=*.tmp", "--include=b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
+    assert full_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target)
+    assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
+
+
+def test_the_size_of_rules_is_no_less_than_what_they_take() -> None:
+    for rule in (b"- a", b"+/!pxsr b", b"P,!x " + b"c" * 4095, b"!", b"- !"):
+        rules = filter_rules.from_filter(rule)
+        assert size(rules) >= sum(len(word) + 1 + 8 for word in (rule.word for rule in rules))
+    assert size(()) == 0
+
+
+def test_a_remote_shell_of_ours_comes_before_that_of_the_user_who_wins() -> None:
+    s = replace(PLAIN, rsh="ssh -o BatchMode=yes", extra=("-e", "ssh -p 22"))
+    for argv in (batch_argv(s), full_argv(s)):
+        assert argv.count("--rsh=ssh -o BatchMode=yes") == 1
+        assert argv.index("--rsh=ssh -o BatchMode=yes") < argv.index("-e")
+
+
+def test_without_a_remote_shell_of_ours_rsync_takes_its_own() -> None:
+    for argv in (batch_argv(PLAIN), full_argv(PLAIN)):
+        assert not [word for word in argv if "rsh" in word or word == "-e"]
+
+
+@pytest.mark.parametrize("target", ["h::www", "rsync://h/www"])
+def test_small_messages_to_daemons_do_not_wait(target: str) -> None:
+    for argv in (batch_argv(replace(PLAIN, target=target)), full_argv(replace(PLAIN, target=target))):
+        assert "--sockopts=TCP_NODELAY" in argv
+    assert "--sockopts=TCP_NODELAY" not in (*batch_argv(PLAIN), *full_argv(PLAIN))
+
+
+@pytest.mark.parametrize(
+    ("rdelete", "full", "batch"),
+    [(True, True, True), (False, False, False), ("startup", True, False), ("running", False, True)],
+)
+def test_rdelete_says_which_of_the_two_delete(rdelete: bool | str, full: bool, batch: bool) -> None:
+    s = replace(PLAIN, rdelete=rdelete)
+    assert ("--delete" in full_argv(s)) is full
+    assert all((option in batch_argv(s)) is batch for option in DELETING)
+    assert ("--ignore-missing-args" in batch_argv(s)) is not batch
+    if batch:
+        # For a node that cannot take names that are gone: all but those.
+        argv = batch_argv(replace(s, list_missing=False))
+        assert [word for word in DELETING if word in argv] == ["--delete", "--force"]
+        assert "--ignore-missing-args" in argv
+
+
+@pytest.mark.parametrize(
+    "extra", [("-r",), ("-avzr",), ("--recursive",), ("-e", "ssh", "-r"), ("--no-r", "-r")]
+)
+def test_recursion_of_extra_is_taken_back_in_batches(extra: tuple[str, ...]) -> None:
+    s = replace(PLAIN, extra=extra)
+    argv = batch_argv(s)
+    assert argv[argv.index(extra[-1]) + 1 :][0] == "--no-recursive"
+    assert "--no-recursive" not in full_argv(s)
+
+
+@pytest.mark.parametrize(
+    "extra", [(), ("-a",), ("-e", "-r"), ("-essh -r",), ("--rsh=ssh -r",), ("--exclude", "-r")]
+)
+def test_what_does_not_recurse_is_left_alone(extra: tuple[str, ...]) -> None:
+    assert "--no-recursive" not in batch_argv(replace(PLAIN, extra=extra))
+
+
+@pytest.mark.parametrize(
+    ("target", "becomes"),
+    [
+        ("/dst", "/dst/."),
+        ("/dst/", "/dst/."),
+        ("h:dst", "h:dst/."),
+        ("u@h:", "u@h:"),
+        ("h::www", "h::www/."),
+        ("rsync://h/www/", "rsync://h/www/."),
+    ],
+)
+def test_a_batch_never_creates_its_target(target: str, becomes: str) -> None:
+    assert batch_argv(replace(PLAIN, target=target))[-1] == becomes
+    assert full_argv(replace(PLAIN, target=target))[-1] == target
+
+
+@pytest.mark.parametrize("source", ["/srv/www", "/srv/www/", "/srv/www//"])
+def test_the_source_ends_in_one_slash(source: str) -> None:
+    assert batch_argv(replace(PLAIN, source=source))[-2] == "/srv/www/"
+
+
+def test_names_end_in_a_zero_byte_and_only_comments_are_prefixed() -> None:
+    names = [b"a", b"b/", b"./", b"#x", b";x/", b"-n", b"a\n#b", b"*\xff", b" #"]
+    assert names_input(names) == b"a\0b/\0./\0./#x\0./;x/\0-n\0a\n#b\0*\xff\0 #\0"
+
+
+@given(names=st.lists(WIRE_NAMES, max_size=4))
+def test_a_name_that_means_nothing_is_none_that_anything_has(names: list[bytes]) -> None:
+    # It is what the empty name would be, and no list of names has that.
+    assert names_input([b""]) == NO_NAME
+    assert not names_input(names).startswith(NO_NAME)
+    assert NO_NAME + NO_NAME not in names_input(names)
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "expected"),
+    [(4086, b"x", False), (4087, b"x", True), (4086, b"#", False)],
+)
+def test_the_longest_name(length: int, first: bytes, expected: bool) -> None:
+    name = first + b"x" * (length - 1)
+    assert too_long(name) is expected
+    assert too_long(name + b"/") is expected
+
+
+# The line that -p prints
+
+
+@settings(max_examples=40)
+@given(names=st.lists(WIRE_NAMES, max_size=4), word=WIRE_NAMES)
+def test_bash_gives_rsync_exactly_these_arguments_and_names(names: list[bytes], word: bytes) -> None:
+    echo = 'printf "%s\\0" "$@"; printf "\\1"; cat'
+    argv = ("/bin/sh", "-c", echo, "sh", "--from0", os.fsdecode(word))
+    line = shell_line(argv, names)
+    assert line.isascii()
+    assert line.isprintable()
+    done = subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
+    assert done.stdout == b"--from0\0" + word + b"\0\1" + names_input(names)
+
+
+def test_a_digit_after_an_escape_stays_a_digit() -> None:
+    assert shell_line(("x",), [b"\n1", b"\xffb'\\"]) == r"printf '%s\0' $'\0121' $'\377b\047\134' | x"
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([0], Verdict.OK),
+        ([23, 24, 25], Verdict.PARTIAL),
+        ([1, 2, 3, 4], Verdict.SLOW),
+        ([5, 6, 10, 11, 12, 13, 14, 19, 20, 21, 22, 30, 35, 126, 127, 255], Verdict.RETRY),
+        ([-1, -2, -9, -11, -15, 7, 99, 200], Verdict.RETRY),
+    ],
+)
+def test_verdicts(codes: list[int], expected: Verdict) -> None:
+    assert {verdict(code) for code in codes} == {expected}
+
+
+def test_what_may_have_been_no_connection_at_all_is_tried_again_soon() -> None:
+    assert {verdict(code) for code in REFUSED} == {Verdict.RETRY}
+    assert {5, 255} <= REFUSED  # no room in the daemon, and none in sshd
+    assert not REFUSED & {0, 11, 23, 24, 25, 30}
+
+
+def test_every_code_has_a_meaning_and_signals_have_names() -> None:
+    assert meaning(-signal.SIGKILL) == "killed by SIGKILL"
+    assert meaning(-40) == "killed by signal 40"
+    assert meaning(255) == "connection failed (exit 255)"
+    assert meaning(77) == "rsync failed (exit 77)"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"              2  28%    0.00kB/s    0:00:00 (xfr#1, to-chk=11/13)", 15),
+        (b"      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, ir-chk=1000/4000)", 75),
+        (b"              0   0%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/1)  ", 100),
+        (b"              0 100%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/0)", 100),
+        (b"              2  28%    0.00kB/s    0:00:00  ", None),
+        (b"", None),
+        (b"file (to-chk=1/2) name", None),
+    ],
+)
+def test_progress_is_the_share_of_entries_checked(line: bytes, expected: int | None) -> None:
+    assert percent(line) == expected
+
+
+# What extra may not say
+
+
+@pytest.mark.parametrize(
+    ("extra", "offenders"),
+    [
+        (["-n"], ["-n"]),
+        (["-avzn"], ["-n"]),
+        (["-vR", "--list-only"], ["-R", "--list-only"]),
+        (["--files-from", "x"], ["--files-from"]),
+        (["--files-from=x"], ["--files-from"]),
+        (["--exclude-from=-"], ["--exclude-from"]),
+        (["--filter=. -"], ["--filter"]),
+        (["-f", "merge,- -"], ["-f"]),
+        (["-F"], ["-F"]),
+        (["-C"], ["-C"]),
+        (["--cvs-exclude"], ["--cvs-exclude"]),
+        (["-vC"], ["-C"]),
+        (["--exclude=- "], ["--exclude"]),
+        (["--include", "a!#:+"], ["--include"]),
+        (["-f", "x a"], ["-f"]),
+        (["--filter=.e /etc/rules"], ["--filter"]),
+        (["--exclude-from="], ["--exclude-from"]),
+        (["--include-from", ""], ["--include-from"]),
+        (["--filter=:- .gitignore"], ["--filter"]),
+        (["-f", "dir-merge_.rules"], ["-f"]),
+        (["--no-r"], ["--no-r"]),
+        (["--remove-source-files"], ["--remove-source-files"]),
+        (["/etc"], ["/etc"]),
+        (["-e", "ssh", "x"], ["x"]),
+        (["-e"], ["-e"]),
+        (["--bwlimit"], ["--bwlimit"]),
+        (["--"], ["--"]),
+    ],
+)
+def test_what_would_break_a_transfer_is_named(extra: list[str], offenders: list[str]) -> None:
+    assert [line.partition(": ")[0] for line in forbidden(extra)] == offenders
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["-avz"],
+        ["-r"],
+        ["-rltpD", "--delete", "-0"],
+        ["-e", "ssh -n -R 1:2"],
+        ["-e=ssh", "-essh -n"],
+        ["--rsh=ssh -p 2222", "--rsync-path", "sudo rsync"],
+        ["-H", "-A", "-X", "--numeric-ids", "--chmod=D755,F644"],
+        ["--exclude", "-n", "--exclude-from", "/etc/list", "--filter=. /etc/rules", "-f", "- *.o"],
+        ["--password-file=/etc/secret", "--port", "874", "--timeout=60", "-@", "-1"],
+        ["--backup", "--backup-dir=../old", "-x", "--max-delete=100"],
+    ],
+)
+def test_what_files_for_0_2_3_have_is_allowed(extra: list[str]) -> None:
+    assert forbidden(extra) == []
+
+
+def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
+    settings = Settings("rsync", "/wpath", "node:rpath", root="/real/path")
+    assert "--confine-root=/real/path" in batch_argv(settings)
+    assert not any("confine" in word for word in full_argv(settings))  # it follows no symlink by itself
+    assert not any("confine" in word for word in batch_argv(replace(settings, root="")))
+    elsewhere = replace(settings, extra=("--password-file=/etc/secret",))
+    assert not any("confine" in word for word in batch_argv(elsewhere))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"sent 97 bytes  received 35 bytes  264.00 bytes/sec", 132),
+        (b"sent 1,234,567 bytes  received 12 bytes  1.00 bytes/sec", 1_234_579),
+        (b"sent 1.20K bytes  received 12 bytes  1.00 bytes/sec", 1_212),
+        (b"sent 1.50G bytes  received 2.00M bytes  1.00K bytes/sec", 1_502_000_000),
+        (b"sent 1.2.3K bytes  received 12 bytes  1.00 bytes/sec", 12),
+        (b"sent a file of 3 bytes  received by 4 bytes  x", 0),
+        (b"Total bytes sent: 97", 0),
+    ],
+)
+def test_the_bytes_of_a_run_are_read(line: bytes, expected: int) -> None:
+    assert transferred([b"Number of files: 1 (reg: 1)", line, b"total size is 3"]) == expected
+    assert transferred([]) == 0

@@ -1,0 +1,465 @@
+"""Which names stay due, for messages as rsync 3.5.0 wrote them (paths shortened)."""
+
+from __future__ import annotations
+
+import pytest
+
+from inosync.rsync.errors import Complaints, after_batch, after_full, reason, source_moved, target_missing
+from inosync.rsync.target import on_node
+
+TRAILER = (
+    b"rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394)"
+)
+SKIPPING = b"*** Skipping any contents from this failed directory ***"
+ROOT_TIMES = b'rsync: [generator] failed to set times on "/dst/.": Operation not permitted (1)'
+
+
+def batch(line: bytes | list[bytes], names: list[bytes], target: str = "") -> Complaints:
+    lines = line if isinstance(line, list) else [line]
+    return after_batch([*lines, TRAILER], "/src", names, target)
+
+
+# Batches: one message, the names that were sent, those that stay due
+
+MESSAGES = [
+    # the sender's, by the absolute path of the source
+    (
+        b'rsync: [sender] send_files failed to open "/src/b/x": Permission denied (13)',
+        [b"b/x", b"y"],
+        [b"b/x"],
+    ),
+    (b'rsync: [sender] link_stat "/src/b/x" failed: Permission denied (13)', [b"b/x", b"y"], [b"b/x"]),
+    (b'rsync: [sender] link_stat "/src/b/x" failed: Not a directory (20)', [b"b/x", b"b"], [b"b/x"]),
+    (b'rsync: [sender] opendir "/src/b" failed: Permission denied (13)', [b"b/", b"y"], [b"b/"]),
+    (b'rsync: [sender] opendir "/src/." failed: Permission denied (13)', [b"./"], [b"./"]),
+    (b'rsync: [sender] readlink_stat("/src/b/x") failed: Permission denied (13)', [b"b/"], [b"b/", b"b/x"]),
+    (b'rsync: [sender] read errors mapping "/src/a": No data available (61)', [b"a", b"y"], [b"a"]),
+    (b'symlink has no referent: "/src/l"', [b"l", b"y"], [b"l"]),
+    (b'file has vanished: "/src/b/z"', [b"b/z", b"y"], [b"b/z"]),
+    (b'file has vanished: "/src/b/z"', [b"b/", b"c/"], [b"b/z"]),
+    (b'directory has vanished: "/src/b/z"', [b"b/", b"c/"], [b"b/z"]),
+    (b"filename overflows max-path len by 1: b/x", [b"b/", b"y"], [b"b/", b"b/x"]),
+    # the node's, by an absolute path
+    (
+        b'rsync: [receiver] mkstemp "/dst/b/.x.XBjjaD" failed: Permission denied (13)',
+        [b"b/x", b"y"],
+        [b"b/x"],
+    ),
+    (
+        b'rsync: [receiver] mkstemp "/dst/.dot.txxLNx" failed: Permission denied (13)',
+        [b".dot", b"y"],
+        [b".dot"],
+    ),
+    (
+        b'rsync: [generator] symlink "/dst/b/l" -> "x" failed: Permission denied (13)',
+        [b"b/l", b"y"],
+        [b"b/l"],
+    ),
+    (b'rsync: [generator] mknod "/dst/b/p" failed: Permission denied (13)', [b"b/p", b"y"], [b"b/p"]),
+    (
+        b'rsync: [generator] recv_generator: mkdir "/dst/k" failed: Permission denied (13)',
+        [b"k/", b"y"],
+        [b"k/"],
+    ),
+    (b'rsync: [generator] opendir "/dst/b" failed: Permission denied (13)', [b"b/", b"y"], [b"b/"]),
+    (b'rsync: [generator] opendir "/dst/old/sub" failed: Permission denied (13)', [b"old", b"y"], [b"old"]),
+    (
+        b'rsync: [receiver] rename "/dst/b/.x.XBjjaD" -> "b/x": Operation not permitted (1)',
+        [b"b/x", b"y"],
+        [b"b/x"],
+    ),
+    (b'rsync: [receiver] stat "/x" (in www) failed: File name too long (36)', [b"x", b"y"], [b"x"]),
+    # the node's, from the root of a module, of the transfer
+    (b'rsync: [receiver] mkstemp ".x.MVqOq6" (in www) failed: Permission denied (13)', [b"x", b"y"], [b"x"]),
+    (
+        b'rsync: [receiver] mkstemp "/sub/b/.x.T9dXrD" (in www) failed: Permission denied (13)',
+        [b"b/x"],
+        [b"b/x"],
+    ),
+    (
+        b'rsync: [receiver] rename "b/.x.ptWmAX" (in www) -> "b/x": Operation not permitted (1)',
+        [b"b/x"],
+        [b"b/x"],
+    ),
+    (
+        b'rsync: [generator] symlink "b/l" (in www) -> "x" failed: Permission denied (13)',
+        [b"b/l", b"y"],
+        [b"b/l"],
+    ),
+    (
+        b"rsync: [generator] delete_file: unlink(c/stale) failed: Permission denied (13)",
+        [b"c/", b"y"],
+        [b"c/stale"],
+    ),
+    (b"rsync: [generator] delete_file: rmdir(gd/x) failed: Permission denied (13)", [b"gd", b"y"], [b"gd"]),
+    (b"rsync: [generator] delete_file: rmdir(c/o/x) failed: Permission denied (13)", [b"c/", b"y"], [b"c/o"]),
+    (b"could not make way for new regular file: x", [b"x", b"y"], [b"x"]),
+    (b'ERROR: daemon refused to receive file "secret"', [b"secret", b"y"], [b"secret"]),
+    (b"ERROR: a failed verification -- update discarded.", [b"a", b"y"], [b"a"]),
+    # attributes only
+    (
+        b'rsync: [generator] failed to set times on "/dst/b": Operation not permitted (1)',
+        [b"b/", b"b/x"],
+        [b"b"],
+    ),
+    (
+        b'rsync: [generator] failed to set times on "/dst/b": Operation not permitted (1)',
+        [b"b/x", b"y"],
+        [b"b"],
+    ),
+    (
+        b'rsync: [generator] failed to set permissions on "/dst/b/f": Operation not permitted (1)',
+        [b"b/f"],
+        [b"b/f"],
+    ),
+    (
+        b'rsync: [generator] failed to modify permissions on "b" (in www): Operation not permitted (1)',
+        [b"b/"],
+        [b"b"],
+    ),
+    (b'rsync: [generator] chown "/dst/l" failed: Operation not permitted (1)', [b"l", b"y"], [b"l"]),
+    (
+        b'rsync: [receiver] chown ".f.2hBe7v" (in www) failed: Operation not permitted (1)',
+        [b"f", b"y"],
+        [b"f"],
+    ),
+    (
+        b'rsync: [receiver] rsync_xal_set: fsetxattr("k" (in www),"user.a") failed: Permission denied (13)',
+        [b"k"],
+        [b"k"],
+    ),
+    (
+        b"rsync: [generator] set_acl: xacl_set(k, ACL_TYPE_ACCESS): Operation not permitted (1)",
+        [b"k/"],
+        [b"k"],
+    ),
+    (ROOT_TIMES, [b"./", b"b/x"], [b"./"]),
+    (ROOT_TIMES, [b"#x", b"b/x"], [b"./"]),
+    (
+        b'rsync: [generator] failed to set times on "." (in www): Operation not permitted (1)',
+        [b"./"],
+        [b"./"],
+    ),
+    # versions that do not tell the role
+    (b'rsync: send_files failed to open "/src/b/x": Permission denied (13)', [b"b/x", b"y"], [b"b/x"]),
+    (b'rsync: failed to set times on "/dst/.": Operation not permitted (1)', [b"./", b"y"], [b"./"]),
+    (b'rsync: mkstemp "/dst/b/.x.XBjjaD" failed: Permission denied (13)', [b"b/x", b"y"], [b"b/x"]),
+    # other languages of the node's C library; only the number counts
+    (b'rsync: [receiver] mkstemp "/dst/.x.XBjjaD" failed: Keine Berechtigung (13)', [b"x", b"y"], [b"x"]),
+]
+
+
+@pytest.mark.parametrize(("line", "sent", "due"), MESSAGES)
+def test_a_complaint_keeps_its_name_due_and_no_other(
+    line: bytes, sent: list[bytes], due: list[bytes]
+) -> None:
+    found = batch(line, sent)
+    assert (found.whole, list(found.due)) == (False, due)
+
+
+def test_what_is_below_a_directory_that_failed_stays_due_too() -> None:
+    mkdir = b'rsync: [generator] recv_generator: mkdir "/dst/b/k" failed: Permission denied (13)'
+    sent = [b"b/k/", b"b/k/f", b"b/k/j/", b"b/k.x", b"b/k0", b"b"]
+    assert batch([mkdir, SKIPPING], sent).due == (b"b/k/", b"b/k/f", b"b/k/j/")
+
+
+def test_a_directory_that_failed_in_a_relist_stays_due_with_what_is_below() -> None:
+    mkdir = b'rsync: [generator] recv_generator: mkdir "/dst/b/k" failed: Permission denied (13)'
+    assert batch([mkdir, SKIPPING], [b"b/", b"b/k/f", b"y"]).due == (b"b/k", b"b/k/f")
+
+
+def test_a_parent_that_was_not_sent_keeps_what_is_below_due() -> None:
+    lines = [b"could not make way for new directory: b", SKIPPING]
+    assert batch(lines, [b"b/x", b"b/c/y", b"bb"]).due == (b"b/c/y", b"b/x")
+
+
+def test_a_parent_that_is_gone_is_due_itself_although_nobody_sent_it() -> None:
+    lines = [
+        b'file has vanished: "/src/a"',
+        b'file has vanished: "/src/a/b"',
+        b"WARNING: parent dir is absent in the file list: a/b",
+    ]
+    assert batch(lines, [b"a/b/f", b"y"]).due == (b"a", b"a/b", b"a/b/f")
+
+
+def test_several_complaints_add_up() -> None:
+    lines = [ROOT_TIMES, b"could not make way for new regular file: x", b'file has vanished: "/src/z"']
+    assert batch(lines, [b"./", b"x", b"y", b"z"]).due == (b"./", b"x", b"z")
+
+
+# Whatever is not certain keeps everything
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"something that no version of rsync says",
+        b"Welcome to a.mirror.com!",
+        b"Deletions stopped due to --max-delete limit (2 skipped)",
+        b'file has vanished: "/elsewhere/b/x"',
+        b"could not make way for new regular file: q",
+        b'rsync: [receiver] mkstemp "/var/tmp/x.XBjjaD" failed: Permission denied (13)',
+    ],
+)
+def test_what_cannot_be_attributed_keeps_everything_due(line: bytes) -> None:
+    found = batch([ROOT_TIMES, line], [b"b/x", b"y", b"#c"])
+    assert found.whole
+    assert set(found.due) == {b"b/x", b"y", b"#c"}
+
+
+def test_no_complaint_at_all_keeps_everything_due() -> None:
+    assert batch([], [b"a"]).whole
+    assert after_full([TRAILER], "/src", "/dst").whole
+
+
+def test_a_name_that_imitates_a_message_takes_no_blame_from_another() -> None:
+    lying = b'rsync: [generator] symlink "/dst/l" -> "m" -> "a" failed: Permission denied (13)'
+    assert batch(lying, [b"l", b'l" -> "m']).whole
+    assert batch(
+        b'rsync: [receiver] mkstemp "/dst/.x" (in y.ABCDEF" failed: Permission denied (13)', [b"x"]
+    ).whole
+
+
+def test_a_name_with_a_parenthesis_is_read_to_its_end() -> None:
+    line = b"rsync: [generator] delete_file: rmdir(g\\#012n)/k) failed: u) failed: Permission denied (13)"
+    assert batch(line, [b"g\nn)", b"g\nn"]).due == (b"g\nn)",)
+
+
+def test_escapes_of_rsync_are_undone() -> None:
+    line = (
+        b'rsync: [sender] send_files failed to open "/src/a\\#012 \\#134#012 \\#377": Permission denied (13)'
+    )
+    assert batch(line, [b"a\n \\#012 \xff", b"y"]).due == (b"a\n \\#012 \xff",)
+
+
+def test_a_long_temporary_name_may_have_been_cut() -> None:
+    name = b"n" * 240
+    assert batch(b'rsync: [receiver] mkstemp "/dst/.%b.XBjjaD" failed: x (13)' % name, [name]).whole
+
+
+def test_without_the_target_every_name_that_a_path_may_mean_stays_due() -> None:
+    line = b'rsync: [generator] mknod "/dst/a/b" failed: Permission denied (13)'
+    assert batch(line, [b"b", b"a/b", b"c"]).due == (b"a/b", b"b")
+    assert batch(line, [b"b", b"a/b", b"c"], "h:/dst").due == (b"a/b",)
+    assert batch(line, [b"b", b"a/b", b"c"], "h:/dst/a/").due == (b"b",)
+    assert batch(line, [b"b", b"a/b", b"c"], "h:/link").due == (b"a/b", b"b")
+
+
+def test_a_name_that_looks_like_a_temporary_one_is_not_forgotten() -> None:
+    line = b'rsync: [receiver] chown "/dst/.f.abcdef" failed: Operation not permitted (1)'
+    assert batch(line, [b"f", b".f.abcdef", b"y"]).due == (b".f.abcdef", b"f")
+
+
+def test_a_temporary_name_does_not_tell_whether_its_file_has_a_dot() -> None:
+    line = b'rsync: [receiver] mkstemp "/dst/.f.abcdef" failed: Permission denied (13)'
+    assert batch(line, [b"f", b".f", b"y"]).due == (b".f", b"f")
+
+
+# Deletions that the sender's trouble may have kept the node from
+
+UNREADABLE = b'rsync: [sender] opendir "/src/b" failed: Permission denied (13)'
+SKIPPED = b"IO error encountered -- skipping file deletion"
+
+
+def test_relists_stay_due_when_their_deletions_may_have_been_left_out() -> None:
+    found = batch(UNREADABLE, [b"b/", b"c/", b"f"])
+    assert found.due == (b"b/", b"c/")
+    assert found.clouded == (b"c/",)
+
+
+def test_standard_output_tells_whether_deletions_were_left_out() -> None:
+    names = [b"b/", b"c/", b"f"]
+    assert after_batch([UNREADABLE], "/src", names, stdout=[]).due == (b"b/",)
+    assert after_batch([UNREADABLE], "/src", names, stdout=[b"x", SKIPPED]).due == (b"b/", b"c/")
+
+
+def test_trouble_of_the_node_or_a_vanished_file_leaves_relists_alone() -> None:
+    lines = [ROOT_TIMES, b'file has vanished: "/src/f"']
+    assert batch(lines, [b"c/", b"./", b"f"]).due == (b"./", b"f")
+
+
+# FULL
+
+FULL_TARGETS = [
+    ("/dst", b'"/dst/%b"'),
+    ("/dst//x/./y/", b'"/dst/x/y/%b"'),
+    ("h:/dst", b'"/dst/%b"'),
+    ("u@[::1]:/dst/", b'"/dst/%b"'),
+    ("h:dst", b'"/home/u/dst/%b"'),
+    ("h:~/dst", b'"/home/u/dst/%b"'),
+    ("h::www", b'"%b" (in www)'),
+    ("u@h::www/sub", b'"/sub/%b" (in www)'),
+    ("rsync://u@h:873/www", b'"%b" (in www)'),
+    ("rsync://h/www/sub/", b'"/sub/%b" (in www)'),
+]
+
+
+@pytest.mark.parametrize(("target", "shape"), FULL_TARGETS)
+def test_attributes_after_full_leave_just_those_names_due(target: str, shape: bytes) -> None:
+    times = b"rsync: [generator] failed to set times on " + shape + b": Operation not permitted (1)"
+    found = after_full([times % b".", times % b"b", times % b"b/c", TRAILER], "/src", target)
+    assert (found.whole, found.due) == (False, (b"./", b"b", b"b/c"))
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("h:", b"/home/u/b"),
+        ("h:/link", b"/dst/b"),
+        ("h:~other/dst", b"/home/other/dst/b"),
+        ("h:../dst", b"/dst/b"),
+        ("h:dst", b"/home/dst/dst/b"),
+        ("/ds", b"/dst/b"),
+    ],
+)
+def test_a_path_on_the_node_that_cannot_be_placed_keeps_the_tree_due(target: str, path: bytes) -> None:
+    line = b'rsync: [generator] failed to set times on "%b": Operation not permitted (1)' % path
+    assert after_full([line, TRAILER], "/src", target).whole
+
+
+def test_what_is_in_the_place_of_a_file_leaves_that_file_due_after_full() -> None:
+    lines = [b"cannot delete non-empty directory: d/x", b"could not make way for new symlink: d/x", TRAILER]
+    found = after_full(lines, "/src", "h:")
+    assert (found.due, found.whole) == ((b"d/x",), False)
+    # What is below it was not sent either.
+    assert after_full([b"could not make way for new directory: d/x", TRAILER], "/src", "h:").whole
+
+
+def test_vanished_files_stay_due_after_full() -> None:
+    lines = [
+        b'file has vanished: "/src/z"',
+        b"rsync warning: some files vanished before they could be transferred (code 24) at main.c(1394)",
+    ]
+    assert after_full(lines, "/src", "h:").due == (b"z",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'rsync: [receiver] mkstemp "/dst/.x.XBjjaD" failed: Permission denied (13)',
+        b"rsync: [generator] delete_file: unlink(x) failed: Permission denied (13)",
+        b'rsync: [sender] change_dir "/src" failed: No such file or directory (2)',
+        b'rsync: [sender] opendir "/src/b" failed: Permission denied (13)',
+        b'rsync: [sender] send_files failed to open "/src/x": Permission denied (13)',
+        b"unheard of",
+    ],
+)
+def test_anything_else_keeps_the_tree_due(line: bytes) -> None:
+    found = after_full([ROOT_TIMES, line, TRAILER], "/src", "/dst")
+    assert (found.whole, found.due) == (True, ())
+
+
+def test_an_unreadable_file_stays_due_alone_if_deletions_are_known_to_be_done() -> None:
+    lines = [b'rsync: [sender] send_files failed to open "/src/x": Permission denied (13)']
+    assert after_full(lines, "/src", "/dst", stdout=[]).due == (b"x",)
+    assert after_full(lines, "/src", "/dst", stdout=[SKIPPED]).whole
+
+
+def test_the_same_path_on_both_sides_is_no_doubt_and_a_node_below_the_source_is_kept_apart() -> None:
+    times = b'rsync: [generator] failed to set times on "/src/www/b": Operation not permitted (1)'
+    assert after_full([times], "/src", "h:/src").due == (b"www/b",)
+    assert after_full([times], "/src", "h:/src/www").due == (b"b",)
+
+
+def test_very_many_names_after_full_are_the_whole_tree() -> None:
+    times = b'rsync: [generator] failed to set times on "/dst/%d": Operation not permitted (1)'
+    assert not after_full([times % number for number in range(100)], "/src", "/dst").whole
+    assert after_full([times % number for number in range(10_001)], "/src", "/dst").whole
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "target", "expected"),
+    [
+        (b"/a/b", None, "", None),
+        (b"/srv/d/x", None, "d", b"x"),
+        (b"x", None, "d", None),
+        (b"/a:b/x", None, "/a:b", b"x"),
+    ],
+)
+def test_places_on_a_node(path: bytes, module: bytes | None, target: str, expected: bytes | None) -> None:
+    assert on_node(path, module, target) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "missing"),
+    [
+        ([b'rsync: [Receiver] change_dir#3 "/dst" failed: No such file or directory (2)'], True),
+        ([b'rsync: [Receiver] mkdir "sub/." (in www) failed: No such file or directory (2)'], True),
+        ([b'rsync: mkdir "/dst/." failed: No such file or directory (2)'], True),
+        ([b'rsync: [Receiver] change_dir#1 "/dst" failed: Permission denied (13)'], False),
+        ([b'rsync: [sender] change_dir "/src/" failed: No such file or directory (2)'], False),
+        ([TRAILER], False),
+    ],
+)
+def test_a_missing_target_is_told_from_other_failures(lines: list[bytes], missing: bool) -> None:
+    assert target_missing(lines) is missing
+
+
+def test_a_parent_that_changed_under_rsync_is_told_from_a_misfit() -> None:
+    assert source_moved([b"ABORTING due to invalid path from sender: b/x"])
+    assert not source_moved([b"protocol version mismatch -- is your shell clean?"])
+
+
+# The line for the operator
+
+CLOSED = b"rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+UNEXPLAINED = b"rsync error: unexplained error (code 255) at io.c(232) [sender=3.5.0]"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], ""),
+        ([b"", b"Warning: Permanently added 'h' (ED25519) to the list of known hosts."], ""),
+        (
+            [b"ssh: connect to host x port 22: Connection refused\r", CLOSED, UNEXPLAINED],
+            "ssh: connect to host x port 22: Connection refused",
+        ),
+        (
+            [
+                b"@ERROR: auth failed on module www",
+                b"rsync error: error starting client-server protocol (code 5) at main.c(1954)",
+            ],
+            "@ERROR: auth failed on module www",
+        ),
+        (
+            [
+                b"rsync: [sender] failed to connect to h (1.2.3.4): Connection refused (111)",
+                b"rsync error: error in socket IO (code 10) at clientserver.c(143)",
+            ],
+            "failed to connect to h (1.2.3.4): Connection refused (111)",
+        ),
+        (
+            [
+                b"@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r",
+                b"Host key for h has changed and you have requested strict checking.\r",
+                b"Host key verification failed.\r",
+                CLOSED,
+                UNEXPLAINED,
+            ],
+            "Host key for h has changed and you have requested strict checking.",
+        ),
+        ([b"Host key verification failed.\r", UNEXPLAINED], "Host key verification failed."),
+        ([CLOSED, UNEXPLAINED], "connection unexpectedly closed (0 bytes received so far) [sender]"),
+        ([UNEXPLAINED], "unexplained error"),
+        (
+            [
+                b"rsync error: errors selecting input/output files, dirs (code 3) at flist.c(2791)",
+                b"rsync error: received SIGUSR1 (code 19) at main.c(1660)",
+            ],
+            "errors selecting input/output files, dirs",
+        ),
+        (
+            [
+                b"protocol version mismatch -- is your shell clean?",
+                b"(see the rsync manpage for an explanation)",
+            ],
+            "protocol version mismatch -- is your shell clean?",
+        ),
+        ([ROOT_TIMES, SKIPPING, TRAILER], 'failed to set times on "/dst/.": Operation not permitted (1)'),
+        ([b"a\x1b[31m\\#012\xff\\#303\\#251"], "a\\x1b[31m\\n\\xffé"),
+        ([b"x" * 300], "x" * 197 + "..."),
+    ],
+)
+def test_the_reason_is_the_last_line_that_says_why(lines: list[bytes], expected: str) -> None:
+    assert reason(lines) == expected

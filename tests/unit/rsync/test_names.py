@@ -1,0 +1,325 @@
+"""The second look at a batch's names, on real trees that have moved on since the events."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inosync.filters.rules import Rules, excludes
+from inosync.rsync.names import look
+
+Excluded = Callable[[bytes, bool], bool]
+
+
+def nothing(_path: bytes, _is_directory: bool) -> bool:
+    return False
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with directories, files, and symlinks to a directory inside and one outside."""
+    root = tmp_path / "tree"
+    (root / "d/e/f").mkdir(parents=True)
+    (root / "d/e/f/file").write_text("content")
+    (root / "file").write_text("content")
+    (tmp_path / "outside/e").mkdir(parents=True)
+    (tmp_path / "outside/e/file").write_text("secret")
+    (root / "inside").symlink_to("d")
+    (root / "out").symlink_to("../outside")
+    (root / "dangling").symlink_to("nowhere")
+    return root
+
+
+def sent(tree: Path, *wires: bytes, excluded: Excluded = nothing) -> list[bytes]:
+    """What is left of the names; none of them may be hopeless."""
+    found = look(str(tree), wires, excluded)
+    assert found.hopeless == []
+    return found.send
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [b"file", b"d", b"d/", b"d/e/", b"d/e/f/file", b"./", b"dangling", b"inside", b"out", b"gone", b"d/gone"],
+)
+def test_a_name_that_is_still_what_it_was_goes_as_it_is(tree: Path, wire: bytes) -> None:
+    assert sent(tree, wire) == [wire]
+
+
+@pytest.mark.parametrize(
+    ("wire", "instead"),
+    [
+        (b"gone", b"./"),
+        (b"d/gone", b"d/"),
+        (b"d/gone/", b"d/"),
+        (b"d/e/gone/with/all/below", b"d/e/"),
+        (b"d/e/f/file", b"d/e/f/file"),
+        (b"out/e", b"out"),
+    ],
+)
+def test_where_what_is_gone_may_not_be_listed_the_nearest_directory_is_relisted(
+    tree: Path, wire: bytes, instead: bytes
+) -> None:
+    assert look(str(tree), [wire, wire], nothing, list_missing=False).send == [instead]
+
+
+@pytest.mark.parametrize(
+    ("wire", "instead"),
+    [
+        (b"out/e", b"out"),
+        (b"out/e/", b"out"),
+        (b"out/e/file", b"out"),
+        (b"inside/e", b"inside"),
+        (b"inside/e/f/file", b"inside"),
+        (b"dangling/x", b"dangling"),
+    ],
+)
+def test_below_a_symlink_nothing_is_listed_but_the_symlink(tree: Path, wire: bytes, instead: bytes) -> None:
+    assert sent(tree, wire) == [instead]
+
+
+@pytest.mark.parametrize("wire", [b"file/x", b"file/x/", b"file/x/y/z"])
+def test_below_a_file_nothing_is_listed_but_the_file(tree: Path, wire: bytes) -> None:
+    assert sent(tree, wire) == [b"file"]
+
+
+@pytest.mark.parametrize("wire", [b"gone/x", b"gone/x/", b"gone/x/y/z", b"gone/x/y/z/"])
+def test_of_several_levels_that_are_gone_only_the_topmost_is_listed(tree: Path, wire: bytes) -> None:
+    assert sent(tree, wire) == [b"gone"]
+    assert sent(tree, b"d/e/" + wire) == [b"d/e/gone"]
+
+
+@pytest.mark.parametrize("wire", [b"file/", b"inside/", b"out/", b"dangling/", b"gone/"])
+def test_the_listing_of_what_is_no_directory_is_its_name(tree: Path, wire: bytes) -> None:
+    assert sent(tree, wire) == [wire[:-1]]
+
+
+def test_what_was_replaced_by_one_name_is_listed_once_in_the_first_place(tree: Path) -> None:
+    names = (b"gone/a", b"d", b"gone/b/", b"file", b"gone", b"out/e", b"d", b"out")
+    assert sent(tree, *names) == [b"gone", b"d", b"file", b"out"]
+
+
+def test_a_name_and_a_listing_of_the_same_directory_both_stay(tree: Path) -> None:
+    assert sent(tree, b"d", b"d/") == [b"d", b"d/"]
+
+
+def test_nothing_is_nothing(tree: Path) -> None:
+    assert sent(tree) == []
+
+
+def test_a_tree_that_is_not_there_is_an_error_and_not_an_empty_one(tree: Path) -> None:
+    shutil.rmtree(tree)
+    with pytest.raises(FileNotFoundError):
+        look(str(tree), [b"./", b"d/e"], nothing)
+    tree.write_text("content")
+    with pytest.raises(NotADirectoryError):
+        look(str(tree), [b"./", b"d/e"], nothing)
+
+
+def test_a_wpath_that_is_a_symlink_is_looked_at(tree: Path) -> None:
+    link = tree.with_name("link")
+    link.symlink_to("tree")
+    assert sent(link, b"d/", b"out/e", b"d/gone/x") == [b"d/", b"out", b"d/gone"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"#",
+        b"#comment",
+        b";semi",
+        b"-rf",
+        b" ",
+        b"new\nline",
+        b"*",
+        b"[a]",
+        b"\\",
+        b"\xff\xfe",
+        b"caf\xe9",
+        b"...",
+        b":",
+        b"n" * 255,
+    ],
+)
+def test_every_name_that_the_kernel_allows_is_looked_at_as_it_is(tree: Path, name: bytes) -> None:
+    top = os.fsencode(tree)
+    assert sent(tree, name, name + b"/x") == [name]
+    os.mkdir(top + b"/" + name)
+    (tree / os.fsdecode(name) / "x").write_text("content")
+    assert sent(tree, name + b"/", name + b"/x", name + b"/" + name) == [
+        name + b"/",
+        name + b"/x",
+        name + b"/" + name,
+    ]
+
+
+def test_a_source_whose_own_name_is_no_utf8_is_looked_at(tmp_path: Path) -> None:
+    source = os.fsencode(tmp_path) + b"/\xff"
+    os.makedirs(source + b"/d")
+    assert look(os.fsdecode(source), [b"d/", b"d/x/y"], nothing).send == [b"d/", b"d/x"]
+
+
+# Excludes ------------------------------------------------------------------------------------------------
+
+
+def rules(*patterns: str) -> Excluded:
+    return Rules(excludes(patterns)).excluded
+
+
+def test_what_is_excluded_or_lies_below_it_is_left_out(tree: Path) -> None:
+    names = (b"d/e/", b"d/e/f/file", b"d/e/gone", b"d/e", b"file", b"d/")
+    assert sent(tree, *names, excluded=rules("/d/e")) == [b"file", b"d/"]
+
+
+def test_a_missing_name_that_is_excluded_is_left_out(tree: Path) -> None:
+    assert sent(tree, b"x.tmp", b"d/x.tmp/below", b"d/x", excluded=rules("*.tmp")) == [b"d/x"]
+
+
+def test_what_is_excluded_only_as_a_directory_is_asked_of_the_node(tree: Path) -> None:
+    # Gone here, and perhaps a file there, which has to go, or perhaps a directory, which has to stay.
+    assert sent(tree, b"d/cache", excluded=rules("cache/")) == [b"d/"]
+    assert sent(tree, b"d/cache/x", excluded=rules("cache/")) == [b"d/"]
+    assert sent(tree, b"cache", excluded=rules("cache/")) == [b"./"]
+
+
+def test_what_became_an_excluded_directory_may_be_a_file_on_the_node(tree: Path) -> None:
+    (tree / "d/cache").mkdir()
+    assert sent(tree, b"d/cache", excluded=rules("cache/")) == [b"d/"]
+    assert sent(tree, b"d/cache/", b"d/cache/x/y", excluded=rules("cache/")) == [b"d/"]
+
+
+def test_what_is_excluded_only_as_a_directory_goes_when_it_is_a_file(tree: Path) -> None:
+    (tree / "d/cache").write_text("content")
+    assert sent(tree, b"d/cache", b"d/cache/x", excluded=rules("cache/")) == [b"d/cache"]
+
+
+def test_a_rule_is_asked_with_what_is_there_now_and_about_included_parents_only(tree: Path) -> None:
+    asked: list[tuple[bytes, bool]] = []
+
+    def excluded(path: bytes, is_directory: bool) -> bool:
+        asked.append((path, is_directory))
+        return path == b"d/e"
+
+    assert sent(tree, b"d/e/f/file", b"file", b"out/e", excluded=excluded)[-2:] == [b"file", b"out"]
+    assert (b"d", True) in asked
+    assert (b"file", False) in asked
+    assert (b"out", False) in asked
+    assert not [path for path, _ in asked if path.startswith(b"d/e/")]
+
+
+# Too long ------------------------------------------------------------------------------------------------
+
+
+def dig(root: Path, path: bytes) -> None:
+    """Make directories whose path may be longer than PATH_MAX."""
+    root.mkdir(parents=True, exist_ok=True)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for part in path.split(b"/"):
+        os.mkdir(part, dir_fd=fd)
+        inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+
+
+def sweep(root: Path) -> None:
+    """Empty a directory, without recursion: what is in its directories is moved up, until there are none."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    spare = itertools.count()
+    try:
+        while names := os.listdir(fd):
+            for each in names:
+                try:
+                    inner = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                except NotADirectoryError:
+                    os.unlink(each, dir_fd=fd)
+                    continue
+                for below in os.listdir(inner):
+                    os.rename(below, f"swept.{next(spare)}", src_dir_fd=inner, dst_dir_fd=fd)
+                os.close(inner)
+                os.rmdir(each, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Iterator[Path]:
+    """A directory from which afterwards even that is removed which is too deep for others."""
+    made = tmp_path / "swept"
+    made.mkdir()
+    yield made
+    sweep(made)
+
+
+def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept: Path) -> None:
+    long = b"/".join([b"x" * 250] * 17)
+    dig(swept, long)
+    (swept / "file").touch()
+    found = look(str(swept), [long, b"file", long + b"/", long + b"/gone"], nothing)
+    assert b"file" in found.send
+    assert not [each for each in found.send if len(each) > 4095]
+    assert found.hopeless
+
+
+@pytest.mark.parametrize("levels", [10, 1500])
+def test_the_number_of_levels_is_no_limit(swept: Path, levels: int) -> None:
+    path = b"/".join([b"d"] * levels)
+    assert sent(swept, path + b"/", path + b"/f") == [b"d"]
+    dig(swept, path)
+    assert sent(swept, path + b"/", path + b"/gone") == [path + b"/", path + b"/gone"]
+
+
+def test_a_long_name_in_a_source_with_a_long_name_is_looked_at_as_any_other(swept: Path) -> None:
+    # Together they are longer than PATH_MAX; rsync is in the source and takes the name alone.
+    source = swept.joinpath(*["y" * 200] * 5)
+    path = b"/".join([b"x" * 200] * 17)
+    dig(source, path)
+    assert sent(source, path + b"/", path, path + b"/gone/x") == [path + b"/", path, path + b"/gone"]
+
+
+def test_a_short_name_in_a_source_with_a_long_name_is_no_trouble(swept: Path) -> None:
+    source = swept.joinpath(*["y" * 200] * 5)
+    (source / "d").mkdir(parents=True)
+    assert sent(source, b"d/", b"d/gone/x") == [b"d/", b"d/gone"]
+
+
+# Tidying after a killed transfer -------------------------------------------------------------------------
+
+
+def test_after_a_kill_the_directory_of_every_name_is_relisted_too(tree: Path) -> None:
+    names = [b"d/e/f/file", b"d/e/gone", b"file", b"d/", b"out/e"]
+    found = look(str(tree), names, nothing, True)
+    assert set(found.send) == {b"d/e/f/file", b"d/e/f/", b"d/e/gone", b"d/e/", b"file", b"d/", b"out", b"./"}
+    assert len(found.send) == len(set(found.send))
+
+
+def test_the_directory_of_a_name_that_is_left_out_is_not_relisted_for_it(tree: Path) -> None:
+    assert look(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
+
+
+def test_below_a_mount_point_nothing_is_sent_where_rsync_stays_on_one_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnt/sub").mkdir(parents=True)
+    (tmp_path / "mnt/sub/file").touch()
+    (tmp_path / "d").mkdir()
+    lstat = os.lstat
+
+    def elsewhere(path: bytes, *, dir_fd: int) -> os.stat_result:
+        status = lstat(path, dir_fd=dir_fd)
+        if not path.startswith(b"mnt"):
+            return status
+        return os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
+
+    monkeypatch.setattr(os, "lstat", elsewhere)
+    wires = [b"mnt/", b"mnt/sub/", b"mnt/sub/file", b"mnt/gone", b"d/"]
+
+    def nothing(_path: bytes, _is_directory: bool) -> bool:
+        return False
+
+    assert look(str(tmp_path), wires, nothing, one_file_system=True).send == [b"mnt", b"d/"]
+    assert look(str(tmp_path), wires, nothing).send == wires

@@ -1,0 +1,107 @@
+"""The filter rules among a user's own rsync parameters."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from inosync.filters.rules import File, Form, Item, Rule
+from inosync.rsync.options import confinable, deletes, one_file_system, options, parted
+
+A = Rule(b"a")
+
+
+@pytest.mark.parametrize(
+    ("extra", "words", "rules"),
+    [
+        ("", "", []),
+        ("-avz --rsh='ssh -p 22'", "-avz '--rsh=ssh -p 22'", []),
+        ("-e --exclude=a -v", "-e --exclude=a -v", []),
+        ("--exclude=a -v", "-v", [A]),
+        ("--exclude a -v", "-v", [A]),
+        ("--exclude '- a' --include '- a' --include=a", "", [A, A, Rule(b"a", include=True)]),
+        ("--exclude= --exclude '' --filter= -f ''", "", []),
+        ("--exclude=!", "", [Rule(b"", clear=True)]),
+        ("-f '- a' -z", "-z", [A]),
+        ("'-f- a' -z", "-z", [A]),
+        ("'-f=- a' -z", "-z", [A]),
+        ("-f= -z", "-z", []),
+        ("-avf 'P a' -z", "-av -z", [Rule(b"a", sides="r")]),
+        ("'-avf- a' -z", "-av -z", [A]),
+        ("--filter 'exclude a' '--filter=-/! b'", "", [A, Rule(b"b", absolute=True, negate=True)]),
+        ("--exclude-from=f", "", [File("f")]),
+        ("--exclude-from f --include-from g", "", [File("f"), File("g", include=True)]),
+        ("-f '. f'", "", [File("f", Form.FILTER)]),
+        ("-f 'merge,- f' -f '.+ f'", "", [File("f", Form.BARE), File("f", Form.BARE, True)]),
+        # --from0 counts from where it stands
+        ("--exclude-from=f -0 --exclude-from=f", "-0", [File("f"), File("f", nulls=True)]),
+        ("-0f '. f'", "-0", [File("f", Form.FILTER, nulls=True)]),
+        ("--from0 --no-from0 --exclude-from=f", "--from0 --no-from0", [File("f")]),
+        ("-e -0 --exclude-from=f", "-e -0", [File("f")]),
+    ],
+)
+def test_rules_are_taken_out_and_all_else_stays(extra: str, words: str, rules: list[Item]) -> None:
+    found = parted(shlex.split(extra))
+    assert found.words == tuple(shlex.split(words))
+    assert list(found.rules) == rules
+
+
+def test_from0_is_told_to_who_comes_after() -> None:
+    assert parted(["-0"]).nulls
+    assert not parted(["-0", "--no-from0"], nulls=True).nulls
+    found = parted(["--exclude-from=f"], nulls=True)
+    assert (found.nulls, found.rules) == (True, (File("f", nulls=True),))
+
+
+def test_an_empty_value_is_a_value() -> None:
+    assert list(options(["-e=", "-f=x", "-T", "y", "--rsh="])) == [
+        ("-e", ""),
+        ("-f", "x"),
+        ("-T", "y"),
+        ("--rsh", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extra", "option"),
+    [
+        ("-v --delete-excluded", "--delete-excluded"),
+        ("--del", "--del"),
+        ("--delete-after --delete", "--delete-after"),
+        ("--delay-updates -e --delete", ""),
+    ],
+)
+def test_what_turns_deletions_on(extra: str, option: str) -> None:
+    assert deletes(shlex.split(extra)) == option
+
+
+@pytest.mark.parametrize(
+    ("words", "stays"),
+    [
+        ((), False),
+        (("-x",), True),
+        (("-avxz",), True),
+        (("--one-file-system", "-v"), True),
+        (("--exclude", "-x"), False),
+        (("-x", "--no-x"), False),
+        (("--no-one-file-system", "-x"), True),
+    ],
+)
+def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...], stays: bool) -> None:
+    assert one_file_system(words) is stays
+
+
+@pytest.mark.parametrize(
+    ("words", "may_be"),
+    [
+        ((), True),
+        (("-az", "--exclude", "--temp-dir"), True),
+        (("--password-file=/etc/secret",), False),
+        (("-zT", "/var/tmp"), False),
+        (("--insecure-links",), False),
+        (("--confine-root=/srv",), False),
+    ],
+)
+def test_where_extra_names_places_elsewhere_nothing_is_confined(words: tuple[str, ...], may_be: bool) -> None:
+    assert confinable(words) is may_be

@@ -1,0 +1,88 @@
+"""What the end of a run means for its batch, where that is more than the names that were complained of."""
+
+from __future__ import annotations
+
+import pytest
+
+from inosync.messages import Part, Source
+from inosync.rsync.argv import Settings, Verdict
+from inosync.rsync.outcome import Outcome, Run, judge
+
+SETTINGS = Settings("rsync", "/src", "rsync://h/www/tree")
+NO_ROOM = [
+    b'rsync: [receiver] write failed on "/tree/big" (in www): No space left on device (28)',
+    b"rsync error: error in file IO (code 11) at receiver.c(380) [receiver=3.5.0]",
+]
+REASON = 'write failed on "/tree/big" (in www): No space left on device (28)'
+
+
+ROOT = Source((1, 2), True)
+"""What the root has to be, also for what is left of a batch."""
+
+
+def batch(*names: bytes, stderr: list[bytes] = NO_ROOM) -> Outcome:
+    return judge(Run(Part(7, False, names, ROOT), names, 11, stderr, []), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("names", "aside", "rest"),
+    [
+        ((b"a", b"big", b"z"), (b"big",), (b"a", b"z")),
+        ((b"a", b"big/", b"z"), (b"big/",), (b"a", b"z")),
+        ((b"big",), (b"big",), ()),
+        ((b"./",), (b"./",), ()),
+        ((b"./", b"a"), (b"./",), (b"a",)),
+    ],
+)
+def test_what_does_not_fit_is_put_aside(
+    names: tuple[bytes, ...], aside: tuple[bytes, ...], rest: tuple[bytes, ...]
+) -> None:
+    outcome = batch(*names)
+    assert outcome.reason == REASON
+    assert outcome.due == (Part(7, False, aside),)
+    # The rest with backoff: it may not fit either, and a node without any room would keep us busy.
+    assert outcome.retry is (Verdict.RETRY if rest else None)
+    assert outcome.instead == ((Part(7, False, rest, ROOT),) if rest else ())
+
+
+@pytest.mark.parametrize("stderr", [[], NO_ROOM[1:], [b"rsync: something else (5)"]])
+def test_where_it_is_not_known_what_does_not_fit_all_is_tried_again(stderr: list[bytes]) -> None:
+    outcome = batch(b"a", b"z", stderr=stderr)
+    assert (outcome.retry, outcome.due, outcome.instead) == (Verdict.RETRY, (), ())
+
+
+def test_a_full_mirror_that_does_not_fit_is_tried_again() -> None:
+    outcome = judge(Run(Part(7, True), (), 11, NO_ROOM, []), SETTINGS)
+    assert (outcome.retry, outcome.reason, outcome.due) == (Verdict.RETRY, REASON, ())
+
+
+VANISHED = b'file has vanished: "/src/b"'
+DENIED = b'rsync: [receiver] mkstemp "/tree/.b.hQv3Zx" (in www) failed: Permission denied (13)'
+
+
+def partial(stderr: list[bytes], cut: bool = False, full: bool = False, code: int = 23) -> Outcome:
+    names = () if full else (b"a", b"b", b"c")
+    return judge(Run(Part(7, full, names, ROOT), names, code, stderr, [], cut), SETTINGS)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
+@pytest.mark.parametrize("code", [23, 24, 25])
+def test_what_is_complained_of_is_due_and_the_rest_is_through(code: int, full: bool) -> None:
+    # Where a node refuses something of a full mirror, its deletions may have been left out as well.
+    outcome = partial([VANISHED if full else DENIED], full=full, code=code)
+    assert (outcome.retry, outcome.instead) == (None, ())
+    assert ("vanished" if full else "Permission denied") in outcome.reason
+    assert outcome.due == (Part(7, False, (b"b",)),)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cut"), [([], False), ([b"rsync: something else (5)"], False), ([DENIED], True)]
+)
+@pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
+def test_where_it_is_not_known_what_is_complained_of_all_is_due(
+    stderr: list[bytes], cut: bool, full: bool
+) -> None:
+    outcome = partial(stderr, cut, full)
+    assert (outcome.retry, outcome.instead) == (None, ())
+    [due] = outcome.due
+    assert (due.full, due.names) == (full, () if full else (b"a", b"b", b"c"))

@@ -1,0 +1,45 @@
+"""What an rsync is asked, and what is no answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inosync.rsync import understands
+
+
+def script(home: Path, shell: str) -> str:
+    path = home / "rsync"
+    path.write_text(f"#!/bin/sh\n{shell}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_an_answer_is_its_exit_code(tmp_path: Path, yes: bool) -> None:
+    asked = script(tmp_path, f'[ "$*" = "--version --option=/" ] && exit {0 if yes else 1}; exit 2')
+    assert understands.understands(asked, "--option=/") is yes
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [
+        ("exec sleep 1000", "no answer to --version for 0.1 s"),
+        ("kill -9 $$", "killed by signal 9 at --version"),
+    ],
+)
+def test_what_gives_no_answer_has_not_said_no(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, expected: str
+) -> None:
+    if "sleep" in shell:
+        monkeypatch.setattr(understands, "_LONGEST", 0.1)
+    asked = script(tmp_path, shell)
+    with pytest.raises(OSError, match=expected) as caught:
+        understands.understands(asked, "--option=/")
+    assert (caught.value.filename, caught.value.strerror) == (asked, expected)
+
+
+def test_what_is_not_there_has_not_said_no(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        understands.understands(str(tmp_path / "rsync"), "--option=/")

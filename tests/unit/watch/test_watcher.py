@@ -1,0 +1,1559 @@
+"""The watcher over the kernel's inotify: what is watched, and what is told, whatever happens in the tree.
+
+The events of what a test does are in the kernel's queue before the test goes on, so nothing here waits: a
+clock that the test turns forward stands for time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import itertools
+import os
+import random
+import re
+import resource
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.churn import Churn
+from support.field import (
+    EVENTS,
+    LOST,
+    REFILTERED,
+    TREE,
+    WALKED,
+    Clock,
+    Field,
+    gone,
+    listing,
+    name,
+    overflow,
+    write,
+)
+
+from inosync.journal.journal import Journal
+from inosync.messages import Change, Kind
+from inosync.rsync.names import look
+from inosync.watch import inotify, scan
+from inosync.watch.inotify import Inotify, InotifyError
+from inosync.watch.open_files import CLOSE_WAIT
+from inosync.watch.poller import EVERY
+from inosync.watch.watcher import CHECK, MOVE_WAIT, Watcher
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@pytest.fixture(params=[True, False], ids=["counted", "listed"])
+def field(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
+    """On the file system that there is, and as if it did not count subdirectories."""
+    if not request.param:
+        monkeypatch.setattr(scan, "counts_subdirectories", lambda _directory: False)
+    made = Field(tmp_path)
+    here = os.getcwd()
+    yield made
+    made.watcher.close()
+    assert os.getcwd() == here
+
+
+def inodes(root: Path | bytes, left_out: Callable[[bytes], bool] = lambda _path: False) -> set[int]:
+    """The inodes of a directory and of all directories below it, however deep."""
+    found = set[int]()
+    todo = [(os.open(root, DIRECTORY), b"")]
+    while todo:
+        fd, path = todo.pop()
+        found.add(os.fstat(fd).st_ino)
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                below = path + b"/" + os.fsencode(entry.name)
+                if entry.is_dir(follow_symlinks=False) and not left_out(below[1:]):
+                    todo.append((os.open(entry.name, DIRECTORY, dir_fd=fd), below))
+        os.close(fd)
+    return found
+
+
+def exchange(one: Path | bytes, two: Path | bytes) -> None:
+    """Swap two entries in one step: renameat2(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), ctypes.c_uint(2)) != 0:
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS):
+            pytest.skip("the file system cannot exchange names")
+        raise OSError(code, os.strerror(code))
+
+
+def lines_up(field: Field) -> None:
+    """Every directory of the tree is watched, and nothing else."""
+    assert field.watched() == inodes(field.root)
+    assert len(field.watcher) == len(field.watched())
+
+
+def assert_seen_at(field: Field, path: str) -> None:
+    """A file that is made there now is told under that very name, and under no other."""
+    write(field.root / path)
+    assert field.told() == {name(os.fsencode(path))}, path
+
+
+# Files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_is_told_of_once_all_of_it_is_watched(field: Field) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    (field.root / "d").mkdir()
+    write(field.root / "a/f")
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    assert field.watcher.busy
+    field.settle()
+    assert not field.watcher.busy
+    assert field.take() == [WALKED]
+    lines_up(field)
+
+
+def test_a_file_that_is_made_and_closed_is_one_name(field: Field) -> None:
+    field.add()
+    write(field.root / "f")
+    field.settle()
+    assert field.take() == [name(b"f")]
+    field.calm()
+    assert field.take() == []
+
+
+def test_a_file_is_told_when_it_is_closed_not_when_it_is_made(field: Field) -> None:
+    field.add()
+    with open(field.root / "f", "wb"):
+        field.settle()
+        assert field.take() == []
+    field.settle()
+    assert field.take() == [name(b"f")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.chmod(0o600),
+        lambda path: os.utime(path, (1, 1)),
+        lambda path: path.write_bytes(b"other"),
+    ],
+    ids=["unlink", "chmod", "utime", "write"],
+)
+def test_every_change_of_a_file_is_told_by_its_name(field: Field, change: Callable[[Path], object]) -> None:
+    path = field.root / "f"
+    write(path)
+    field.add()
+    change(path)
+    told = field.told()
+    assert (name(b"f") if path.exists() else gone(b"f")) in told
+    assert told <= {name(b"f"), gone(b"f")}
+
+
+def test_a_file_that_is_removed_is_gone(field: Field) -> None:
+    write(field.root / "f")
+    field.add()
+    (field.root / "f").unlink()
+    field.settle()
+    assert field.take()[-1:] == [gone(b"f")]
+
+
+def test_a_renamed_file_is_gone_here_and_told_there(field: Field) -> None:
+    write(field.root / "f")
+    (field.root / "d").mkdir()
+    field.add()
+    (field.root / "f").rename(field.root / "d/g")
+    assert field.told() == {gone(b"f"), gone(b"d/g")}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o644)),
+        lambda path: os.mknod(path, stat.S_IFREG | 0o644),
+    ],
+    ids=["open", "mknod"],
+)
+def test_a_file_that_nobody_ever_had_open_for_writing_is_told_after_a_while(
+    field: Field, make: Callable[[Path], None]
+) -> None:
+    field.add()
+    make(field.root / "f")
+    assert field.told() == set()
+    field.later(CLOSE_WAIT / 2)
+    assert field.take() == []
+    field.later(CLOSE_WAIT)
+    assert field.take() == [name(b"f")]
+
+
+def test_a_file_that_waits_for_its_close_is_told_under_the_name_it_has_by_then(field: Field) -> None:
+    (field.root / "a").mkdir()
+    field.add()
+    os.mknod(field.root / "a/f", stat.S_IFREG | 0o644)
+    field.settle()
+    (field.root / "a").rename(field.root / "b")
+    field.settle()
+    field.take()
+    os.mknod(field.root / "b/g", stat.S_IFREG | 0o644)
+    field.calm()
+    assert set(field.take()) == {name(b"b/f"), name(b"b/g")}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: os.mkfifo(path),
+        lambda path: os.symlink("nowhere", path),
+        lambda path: os.link(path.parent / "old", path),
+    ],
+    ids=["fifo", "symlink", "hard link"],
+)
+def test_what_no_close_will_follow_is_told_at_once(field: Field, make: Callable[[Path], None]) -> None:
+    write(field.root / "old")
+    field.add()
+    make(field.root / "new")
+    assert name(b"new") in field.told()
+
+
+def test_a_file_that_is_truncated_by_its_path_is_told(field: Field) -> None:
+    write(field.root / "f", b"a long content")
+    field.add()
+    os.truncate(field.root / "f", 3)
+    field.calm()
+    assert name(b"f") in field.take()
+
+
+# IN_CLOSE_WRITE speaks of the name that was opened, so in these two nobody hears of the close.
+
+
+@pytest.mark.parametrize("held", [0.0, CLOSE_WAIT * 1.5, CLOSE_WAIT * 4])
+def test_a_file_without_a_name_that_is_given_one_while_it_is_written_is_told_when_it_is_whole(
+    field: Field, held: float
+) -> None:
+    field.add()
+    try:
+        file = os.fdopen(os.open(field.root, os.O_TMPFILE | os.O_WRONLY, 0o644), "wb", buffering=0)
+    except OSError:
+        pytest.skip("the file system has no O_TMPFILE")
+    above = os.open(field.root, DIRECTORY)
+    with file:
+        # Python passes AT_SYMLINK_FOLLOW on only if there is a descriptor, too.
+        os.link(f"/proc/self/fd/{file.fileno()}", "f", dst_dir_fd=above, follow_symlinks=True)
+        os.close(above)
+        field.later(held / 2)
+        field.later(held / 2)
+        field.take()
+        file.write(b"content")
+    field.calm()
+    assert name(b"f") in field.take()
+
+
+@pytest.mark.parametrize("held", [0.0, CLOSE_WAIT * 1.5, CLOSE_WAIT * 4])
+@pytest.mark.parametrize("read_between", [False, True])
+def test_a_file_that_gets_another_name_while_it_is_written_is_told_when_it_is_whole(
+    field: Field, held: float, read_between: bool
+) -> None:
+    field.add()
+    with open(field.root / "draft", "wb", buffering=0) as file:
+        os.link(field.root / "draft", field.root / "mail")
+        if read_between:
+            field.settle()
+        (field.root / "draft").unlink()
+        field.later(held / 2)
+        field.later(held / 2)
+        field.take()
+        file.write(b"content")
+    field.calm()
+    assert name(b"mail") in field.take()
+
+
+def test_every_byte_that_a_name_may_have_arrives(field: Field) -> None:
+    field.add()
+    names = [b"\xff\xfe", b"new\nline", b"-rf", b"#hash", b";semi", b" ", b"*", b"caf\xe9", b"n" * 255]
+    for each in names:
+        write(os.fsencode(field.root) + b"/" + each)
+        os.mkdir(os.fsencode(field.root) + b"/d" + each[:254])
+        write(os.fsencode(field.root) + b"/d" + each[:254] + b"/" + each)
+    told = field.told()
+    for each in names:
+        assert name(each) in told
+        assert listing(b"d" + each[:254]) in told or name(b"d" + each[:254] + b"/" + each) in told
+    lines_up(field)
+
+
+# New directories -----------------------------------------------------------------------------------------
+
+
+def test_a_new_directory_is_listed_after_it_is_watched(field: Field) -> None:
+    # What is made between the two is either in the listing that is told, or told by its name, or both.
+    field.add()
+    (field.root / "d").mkdir()
+    before = [call for call in field.told() if call == listing(b"d")]
+    assert before
+    write(field.root / "d/f")
+    assert field.told() == {name(b"d/f")}
+
+
+def test_what_is_made_in_a_directory_at_any_moment_is_covered(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make() -> None:
+        if len(made) < 20:
+            made.append(f"d/{len(made)}")
+            write(field.root / made[-1])
+            made.append(f"d/{len(made)}")
+            (field.root / made[-1]).mkdir()
+            write(field.root / made[-1] / "f")
+
+    field.add()
+    order: list[str] = []
+    add, add_near, record = Inotify.add, Inotify.add_near, field.sink.record
+
+    def adding(self: Inotify, directory: int, mask: int) -> int:
+        make()
+        wd = add(self, directory, mask)
+        order.append("watched")
+        make()
+        return wd
+
+    def adding_near(self: Inotify, name: bytes, mask: int) -> int:
+        make()
+        wd = add_near(self, name, mask)
+        make()
+        return wd
+
+    def recording(change: Change, now: float) -> None:
+        make()
+        order.append(f"{change.kind.name} {change.path.decode()}")
+        record(change, now)
+
+    monkeypatch.setattr(Inotify, "add", adding)
+    monkeypatch.setattr(Inotify, "add_near", adding_near)
+    monkeypatch.setattr(field.sink, "record", recording)
+    (field.root / "d").mkdir()
+    field.settle()
+    assert order.index("watched") < order.index("LIST d")
+    covered = field.told()
+    for path in [*made, *(f"{path}/f" for path in made if (field.root / path).is_dir())]:
+        above = os.fsencode(os.path.dirname(path))
+        assert name(os.fsencode(path)) in covered or listing(above) in covered, path
+    lines_up(field)
+
+
+def test_a_chain_of_directories_with_files_made_at_once_is_all_covered(field: Field) -> None:
+    field.add()
+    path = field.root
+    for level in range(20):
+        path = path / f"l{level}"
+        path.mkdir()
+        write(path / "f")
+        write(path / "g")
+    told = field.told()
+    path = field.root
+    for level in range(20):
+        path = path / f"l{level}"
+        relative = os.fsencode(path.relative_to(field.root))
+        assert listing(relative) in told, relative
+    lines_up(field)
+
+
+def test_two_thousand_directories_made_at_once_are_all_covered(field: Field) -> None:
+    field.add()
+    for i in range(40):
+        for j in range(50):
+            (field.root / f"{i}/{j}").mkdir(parents=True)
+            write(field.root / f"{i}/{j}/f")
+    told = field.told()
+    for i in range(40):
+        for j in range(50):
+            assert listing(b"%d/%d" % (i, j)) in told or name(b"%d/%d/f" % (i, j)) in told
+    lines_up(field)
+    assert len(field.watched()) == 1 + 40 + 2000
+
+
+def test_two_thousand_directories_in_one_are_watched_in_small_steps(field: Field) -> None:
+    for i in range(2000):
+        (field.root / f"{i}").mkdir()
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.clock.tick = 0.001
+    slices = 0
+    while field.watcher.busy:
+        field.watcher.work(0.01)
+        slices += 1
+        assert slices < 5000
+    assert slices > 50
+    assert field.take() == [WALKED]
+    lines_up(field)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("there", ["directory", "tree", "symlink", "file", "nothing"])
+@pytest.mark.parametrize("to", ["outside", "tree/other"])
+def test_a_directory_that_is_replaced_while_it_is_watched_by_its_name_is_found_out(
+    field: Field, monkeypatch: pytest.MonkeyPatch, when: str, there: str, to: str
+) -> None:
+    (field.root / "d").mkdir()
+    (field.root / "other").mkdir()
+    (field.outside / "deep/er").mkdir(parents=True)
+    place = field.root / "d"
+    add_near = Inotify.add_near
+
+    def replace() -> None:
+        place.rename(field.root.parent / to / "moved")
+        if there == "directory":
+            place.mkdir()
+        elif there == "tree":
+            (place / "a/b").mkdir(parents=True)
+        elif there == "symlink":
+            place.symlink_to(field.outside / "deep")
+        elif there == "file":
+            write(place)
+            os.link(place, field.outside / "link")
+
+    def adding(self: Inotify, name: bytes, mask: int) -> int:
+        if name != b"d":
+            return add_near(self, name, mask)
+        monkeypatch.setattr(Inotify, "add_near", add_near)
+        if when == "before":
+            replace()
+        wd = add_near(self, name, mask)
+        if when == "after":
+            replace()
+        return wd
+
+    monkeypatch.setattr(Inotify, "add_near", adding)
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.settle()
+    if Inotify.add_near is not add_near:
+        return  # it is not watched by its name on this file system
+    field.calm()
+    lines_up(field)
+    if there in ("directory", "tree"):
+        field.take()
+        assert_seen_at(field, "d/f")
+
+
+def test_a_tree_is_watched_from_a_current_directory_that_cannot_be_entered_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    fchdir = os.fchdir
+
+    def barred(_directory: int) -> None:
+        raise PermissionError(errno.EACCES, "barred")
+
+    monkeypatch.setattr(os, "fchdir", barred)
+    field.add()
+    monkeypatch.setattr(os, "fchdir", fchdir)
+    lines_up(field)
+
+
+def test_a_million_files_in_a_directory_are_no_single_step(field: Field) -> None:
+    for i in range(2000):
+        write(field.root / f"{i}", b"")
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.clock.tick = 0.01
+    slices = 0
+    while field.watcher.busy:
+        field.watcher.work(0.01)
+        slices += 1
+    assert slices > 5
+
+
+def test_a_directory_that_is_removed_before_it_is_watched_leaves_nothing(field: Field) -> None:
+    field.add()
+    (field.root / "d/e").mkdir(parents=True)
+    shutil.rmtree(field.root / "d")
+    assert gone(b"d") in field.told()
+    lines_up(field)
+
+
+def test_a_directory_that_is_recreated_is_listed(field: Field) -> None:
+    (field.root / "d/e").mkdir(parents=True)
+    field.add()
+    shutil.rmtree(field.root / "d")
+    (field.root / "d").mkdir()
+    field.settle()
+    calls = field.take()
+    assert calls.index(gone(b"d")) < calls.index(listing(b"d"))
+    lines_up(field)
+    assert_seen_at(field, "d/f")
+
+
+def test_a_removed_tree_leaves_no_watch(field: Field) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    field.add()
+    shutil.rmtree(field.root / "a")
+    assert gone(b"a") in field.told()
+    lines_up(field)
+    assert len(field.watcher) == 1
+
+
+# Renames -------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_renamed_inside_the_tree_keeps_its_watches_under_the_new_name(field: Field) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    (field.root / "z").mkdir()
+    field.add()
+    before = field.watched()
+    (field.root / "a").rename(field.root / "z/y")
+    told = field.told()
+    assert {gone(b"a"), gone(b"z/y"), listing(b"z/y"), listing(b"z/y/b"), listing(b"z/y/b/c")} <= told
+    assert field.watched() == before
+    assert len(field.watcher) == len(before)
+    for path in ("z/y/f", "z/y/b/f", "z/y/b/c/f"):
+        assert_seen_at(field, path)
+    field.calm()
+    lines_up(field)
+
+
+def test_what_happens_in_a_renamed_directory_is_told_under_the_new_name_at_once(
+    field: Field,
+) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    (field.root / "a").rename(field.root / "n")
+    write(field.root / "n/b/f")
+    told = field.told()
+    assert name(b"n/b/f") in told or listing(b"n/b") in told
+    assert not any(path.startswith(b"a/") for _, _, path, _ in told)
+
+
+def test_a_directory_renamed_many_times_between_two_reads_is_watched_where_it_ends(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    for i in range(50):
+        (field.root / ("a" if i == 0 else f"a{i}")).rename(field.root / f"a{i + 1}")
+    assert listing(b"a50/b") in field.told()
+    lines_up(field)
+    assert_seen_at(field, "a50/b/f")
+    field.calm()
+    lines_up(field)
+
+
+def test_a_directory_moved_out_of_the_tree_is_gone_and_loses_its_watches(field: Field) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    (field.root / "k").mkdir()
+    field.add()
+    (field.root / "a").rename(field.outside / "a")
+    assert gone(b"a") in field.told()
+    field.later(MOVE_WAIT * 2)
+    lines_up(field)
+    field.take()
+    write(field.outside / "a/b/f")
+    assert field.told() == set()
+
+
+def test_a_directory_moved_into_the_tree_is_walked(field: Field) -> None:
+    (field.outside / "a/b/c").mkdir(parents=True)
+    write(field.outside / "a/b/f")
+    field.add()
+    (field.outside / "a").rename(field.root / "a")
+    assert {gone(b"a"), listing(b"a"), listing(b"a/b"), listing(b"a/b/c")} <= field.told()
+    lines_up(field)
+    assert_seen_at(field, "a/b/c/f")
+
+
+@pytest.mark.parametrize("wait", [0.0, MOVE_WAIT * 3])
+def test_a_directory_that_comes_back_is_walked(field: Field, wait: float) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    (field.root / "a").rename(field.outside / "a")
+    field.later(wait)
+    (field.outside / "a/b/c").mkdir()
+    write(field.outside / "a/b/f")
+    (field.outside / "a").rename(field.root / "n")
+    assert {listing(b"n"), listing(b"n/b"), listing(b"n/b/c")} <= field.told()
+    field.calm()
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, "n/b/c/f")
+
+
+def test_a_directory_that_left_and_came_back_between_two_reads_is_walked(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    (field.root / "a").rename(field.outside / "a")
+    (field.outside / "a/b/c").mkdir()
+    write(field.outside / "a/b/f")
+    (field.outside / "a").rename(field.root / "a")
+    assert {listing(b"a"), listing(b"a/b"), listing(b"a/b/c")} <= field.told()
+    field.calm()
+    lines_up(field)
+
+
+@pytest.mark.parametrize("read_between", [False, True])
+def test_two_directories_swapped_in_three_steps_are_both_walked(field: Field, read_between: bool) -> None:
+    (field.root / "a/from_a").mkdir(parents=True)
+    (field.root / "b/from_b").mkdir(parents=True)
+    field.add()
+    for old, new in (("a", "t"), ("b", "a"), ("t", "b")):
+        (field.root / old).rename(field.root / new)
+        if read_between:
+            field.settle()
+    told = field.told()
+    assert {listing(b"a"), listing(b"a/from_b"), listing(b"b"), listing(b"b/from_a")} <= told
+    field.calm()
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, "a/from_b/f")
+    assert_seen_at(field, "b/from_a/f")
+
+
+@pytest.mark.parametrize("places", [("a", "b"), ("p/a", "q/b"), ("p/a", "b")])
+def test_two_directories_exchanged_in_one_step_are_both_walked(field: Field, places: tuple[str, str]) -> None:
+    # renameat2(2) with RENAME_EXCHANGE: two moves with cookies of their own, each onto the other.
+    one, two = places
+    (field.root / one / "from_one").mkdir(parents=True)
+    (field.root / two / "from_two").mkdir(parents=True)
+    field.add()
+    exchange(field.root / one, field.root / two)
+    told = field.told()
+    first, second = os.fsencode(one), os.fsencode(two)
+    assert {listing(first), listing(first + b"/from_two")} <= told
+    assert {listing(second), listing(second + b"/from_one")} <= told
+    field.calm()
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, f"{one}/from_two/f")
+    assert_seen_at(field, f"{two}/from_one/f")
+
+
+def test_a_directory_exchanged_with_a_file_is_walked(field: Field) -> None:
+    (field.root / "d/e").mkdir(parents=True)
+    write(field.root / "f")
+    field.add()
+    exchange(field.root / "d", field.root / "f")
+    told = field.told()
+    assert {listing(b"f"), listing(b"f/e")} <= told
+    assert gone(b"d") in told
+    field.calm()
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, "f/e/g")
+
+
+def test_a_directory_moved_over_an_empty_one_is_walked(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    (field.root / "e").mkdir()
+    field.add()
+    (field.root / "a").rename(field.root / "e")
+    assert {gone(b"a"), gone(b"e"), listing(b"e"), listing(b"e/b")} <= field.told()
+    field.calm()
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, "e/b/f")
+
+
+def test_a_directory_moved_below_its_former_kid_is_walked(field: Field) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    field.add()
+    (field.root / "a/b").rename(field.root / "b")
+    (field.root / "a").rename(field.root / "b/a")
+    field.settle()
+    field.calm()
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, "b/a/f")
+    assert_seen_at(field, "b/c/f")
+
+
+def test_a_directory_moved_to_another_tree_is_watched_there(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    field.watcher.add_tree(8, str(field.outside), EVENTS, lambda _path, _is_directory: False)
+    field.settle()
+    field.take()
+    (field.root / "a").rename(field.outside / "n")
+    told = field.told()
+    assert gone(b"a") in told
+    assert ("record", 8, b"n/b", Kind.LIST) in told
+    write(field.outside / "n/b/f")
+    assert field.told() == {("record", 8, b"n/b/f", Kind.NAME)}
+    field.calm()
+    assert field.watched() == inodes(field.root) | inodes(field.outside)
+
+
+def test_a_directory_that_becomes_a_symlink_to_the_outside_leads_nobody_there(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    (field.outside / "b/c").mkdir(parents=True)
+    field.add()
+    shutil.rmtree(field.root / "a")
+    (field.root / "a").symlink_to("../outside")
+    assert name(b"a") in field.told()
+    field.calm()
+    lines_up(field)
+    field.take()
+    write(field.outside / "b/f")
+    assert field.told() == set()
+
+
+@pytest.mark.parametrize("moment", ["before the watch", "before the kids"])
+def test_a_directory_that_becomes_a_symlink_while_it_is_walked_leads_nobody_out(
+    field: Field, moment: str
+) -> None:
+    (field.outside / "b/c").mkdir(parents=True)
+    (field.root / "a/b").mkdir(parents=True)
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.clock.tick = 0.01
+    while field.watcher.busy:
+        field.watcher.work(0.001)
+        if len(field.watcher) == (1 if moment == "before the watch" else 2):
+            shutil.rmtree(field.root / "a", ignore_errors=True)
+            if not (field.root / "a").is_symlink():
+                (field.root / "a").symlink_to("../outside")
+    field.clock.tick = 0
+    field.calm()
+    assert field.watched() == inodes(field.root)
+
+
+# Excludes ------------------------------------------------------------------------------------------------
+
+
+def _no_caches(path: bytes, is_directory: bool) -> bool:
+    return is_directory and path.rpartition(b"/")[2] == b"cache"
+
+
+def test_what_is_excluded_is_neither_watched_nor_told(field: Field) -> None:
+    (field.root / "a/cache/deep").mkdir(parents=True)
+    field.add(_no_caches)
+    (field.root / "b/cache/deep").mkdir(parents=True)
+    write(field.root / "b/cache/f")
+    write(field.root / "a/cache/f")
+    assert not any(b"cache" in path for _, _, path, _ in field.told())
+    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
+
+
+def test_a_directory_that_is_renamed_to_an_excluded_name_is_watched_no_longer(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add(_no_caches)
+    (field.root / "a").rename(field.root / "cache")
+    assert field.told() == {gone(b"a")}
+    field.later(MOVE_WAIT * 2)
+    assert field.watched() == {field.root.stat().st_ino}
+
+
+def test_a_directory_that_is_renamed_from_an_excluded_name_is_walked(field: Field) -> None:
+    (field.root / "cache/b").mkdir(parents=True)
+    field.add(_no_caches)
+    (field.root / "cache").rename(field.root / "a")
+    assert {listing(b"a"), listing(b"a/b")} <= field.told()
+    lines_up(field)
+
+
+def test_a_rename_that_makes_a_rule_match_further_down_ends_the_watches_there(field: Field) -> None:
+    def excluded(path: bytes, _is_directory: bool) -> bool:
+        return path == b"new/cache"
+
+    (field.root / "old/cache/deep").mkdir(parents=True)
+    field.add(excluded)
+    (field.root / "old").rename(field.root / "new")
+    field.settle()
+    field.calm()
+    field.take()
+    write(field.root / "new/cache/deep/f")
+    assert field.told() == set()
+    assert field.watched() == inodes(field.root, lambda path: excluded(path, True))
+
+
+def test_a_rename_that_makes_a_rule_match_no_longer_is_walked(field: Field) -> None:
+    (field.root / "old/cache/deep").mkdir(parents=True)
+    field.add(lambda path, _is_directory: path == b"old/cache")
+    (field.root / "old").rename(field.root / "new")
+    assert {listing(b"new"), listing(b"new/cache"), listing(b"new/cache/deep")} <= field.told()
+    lines_up(field)
+
+
+# Other rules ---------------------------------------------------------------------------------------------
+
+
+def leaving_out(*paths: bytes) -> Callable[[bytes, bool], bool]:
+    return lambda path, _is_directory: path in paths
+
+
+def test_rules_that_may_matter_anywhere_change_the_watches_and_nothing_that_was_watched_is_told(
+    field: Field,
+) -> None:
+    for path in ("a/b/c", "cache/b", "d/cache"):
+        (field.root / path).mkdir(parents=True)
+    field.add(leaving_out(b"a/b"))
+    field.watcher.refilter(TREE, leaving_out(b"cache", b"d/cache"), None)
+    assert field.watcher.walking == {TREE}
+    field.settle()
+    # What was not watched before is listed: it might change before all of it is compared.
+    assert sorted(field.take()) == sorted([listing(b"a/b"), listing(b"a/b/c"), REFILTERED])
+    assert field.watcher.walking == set()
+    assert field.watched() == inodes(field.root, lambda path: path in (b"cache", b"d/cache"))
+
+
+def test_rules_that_matter_at_some_places_are_applied_there_only(field: Field) -> None:
+    for path in ("a/b/c", "cache/deep", "other", "gone"):
+        (field.root / path).mkdir(parents=True)
+    write(field.root / "file")
+    field.add(leaving_out(b"cache", b"a/b", b"file", b"missing"))
+    places = [b"cache", b"a/b", b"file", b"missing", b"gone", b"no/where", b"a/b/c"]
+    field.watcher.refilter(TREE, leaving_out(b"gone"), places[:-1])
+    field.settle()
+    told = field.take()
+    listed = [listing(path) for path in (b"cache", b"cache/deep", b"a/b", b"a/b/c")]
+    names = [name(path) for path in (b"cache", b"a/b", b"file", b"missing", b"no/where")]
+    assert sorted(told) == sorted(listed + names)
+    assert field.watched() == inodes(field.root, lambda path: path == b"gone")
+    field.watcher.refilter(TREE, leaving_out(b"a/b"), [b"a/b", b"gone"])
+    field.settle()
+    assert sorted(field.take()) == sorted([name(b"gone"), listing(b"gone")])
+    assert field.watched() == inodes(field.root, lambda path: path == b"a/b")
+
+
+def test_rules_may_change_while_the_tree_is_walked(field: Field) -> None:
+    for number in range(20):
+        (field.root / f"{number}/cache/deep").mkdir(parents=True)
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, _no_caches)
+    field.clock.tick = 0.001
+    field.watcher.work(0.003)
+    field.clock.tick = 0
+    field.watcher.refilter(TREE, lambda _path, _is_directory: False, None)
+    field.settle()
+    assert {WALKED, REFILTERED} <= set(field.take())
+    lines_up(field)
+
+
+def test_directories_that_are_moved_while_rules_change_are_listed(field: Field) -> None:
+    for number in range(20):
+        (field.root / f"{number}/a/b").mkdir(parents=True)
+    field.add()
+    field.watcher.refilter(TREE, _no_caches, None)
+    for number in range(20):
+        field.clock.tick = 0.001
+        field.watcher.work(0.001)
+        field.clock.tick = 0
+        (field.root / f"{number}/a").rename(field.root / f"{19 - number}/moved-{number}")
+        (field.root / f"{number}/cache").mkdir()
+    told = field.told()
+    for number in range(20):
+        new = f"{19 - number}/moved-{number}".encode()
+        assert {listing(new), listing(new + b"/b"), gone(b"%d/a" % number)} <= told
+    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
+
+
+@pytest.mark.parametrize("places", [None, [b"cache"]])
+def test_rules_that_change_while_the_root_is_away_are_in_force_when_it_is_back(
+    field: Field, places: list[bytes] | None
+) -> None:
+    (field.root / "cache").mkdir()
+    field.add(_no_caches)
+    field.root.rename(field.outside / "tree")
+    assert field.told() == {LOST}
+    field.watcher.refilter(TREE, lambda _path, _is_directory: False, places)
+    assert field.told() == set()
+    (field.outside / "tree").rename(field.root)
+    field.calm()
+    assert field.take() == [WALKED]
+    lines_up(field)
+
+
+def test_an_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (field.root / f"{number}/cache/deep").mkdir(parents=True)
+    field.add(_no_caches)
+    field.watcher.refilter(TREE, lambda _path, _is_directory: False, None)
+    field.clock.tick = 0.001
+    field.watcher.work(0.003)
+    field.clock.tick = 0
+    overflow(field, monkeypatch)
+    field.settle()
+    assert {WALKED, REFILTERED} <= set(field.take())
+    lines_up(field)
+
+
+# Roots ---------------------------------------------------------------------------------------------------
+
+
+def test_a_root_that_is_renamed_away_is_lost_and_found_when_it_is_back(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    field.root.rename(field.outside / "elsewhere")
+    assert field.told() == {LOST}
+    field.calm()
+    assert field.take() == []
+    assert field.watched() == set()
+    (field.outside / "elsewhere").rename(field.root)
+    field.later(CHECK * 1.1)
+    assert field.take()[-1:] == [WALKED]
+    lines_up(field)
+    assert_seen_at(field, "a/b/f")
+
+
+def test_a_root_that_is_replaced_is_lost_and_the_new_one_walked(field: Field) -> None:
+    (field.root / "a").mkdir()
+    field.add()
+    field.root.rename(field.outside / "elsewhere")
+    (field.root / "b").mkdir(parents=True)
+    field.settle()
+    field.calm()
+    assert field.take() == [LOST, WALKED]
+    lines_up(field)
+    assert_seen_at(field, "b/f")
+
+
+def test_a_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path) -> None:
+    (tmp_path / "parent").mkdir()
+    field = Field(tmp_path / "parent")
+    (field.root / "a").mkdir()
+    field.add()
+    (tmp_path / "parent").rename(tmp_path / "moved")
+    assert field.told() == set()
+    field.later(CHECK * 1.1)
+    assert field.take() == [LOST]
+    (tmp_path / "moved").rename(tmp_path / "parent")
+    field.later(CHECK * 1.1)
+    assert field.take()[-1:] == [WALKED]
+    lines_up(field)
+    field.watcher.close()
+
+
+def test_a_root_that_is_away_during_its_walk_is_not_told_to_be_watched(tmp_path: Path) -> None:
+    # Renaming a parent sends no event, so only the walk itself can notice before the next check.
+    (tmp_path / "parent").mkdir()
+    field = Field(tmp_path / "parent")
+    for i in range(20):
+        (field.root / f"{i}/kid").mkdir(parents=True)
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.clock.tick = 0.01
+    while len(field.watcher) < 5:
+        field.watcher.work(0.001)
+    field.clock.tick = 0
+    (tmp_path / "parent").rename(tmp_path / "moved")
+    field.settle()
+    assert WALKED not in field.take()
+    (tmp_path / "moved").rename(tmp_path / "parent")
+    field.settle()
+    field.calm()
+    assert field.take()[-1:] == [WALKED]
+    lines_up(field)
+    field.watcher.close()
+
+
+def test_a_root_that_is_away_when_a_new_directory_is_walked_loses_no_watch_for_good(tmp_path: Path) -> None:
+    (tmp_path / "parent").mkdir()
+    field = Field(tmp_path / "parent")
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    (field.root / "a").rename(field.root / "n")
+    (tmp_path / "parent").rename(tmp_path / "moved")
+    field.settle()
+    (tmp_path / "moved").rename(tmp_path / "parent")
+    field.settle()
+    field.calm()
+    field.take()
+    lines_up(field)
+    assert_seen_at(field, "n/b/f")
+    field.watcher.close()
+
+
+def test_a_root_for_which_no_watch_is_left_when_it_is_back_is_compared_and_tried_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a").mkdir()
+    field.add()
+    field.root.rename(field.outside / "elsewhere")
+    field.settle()
+    (field.outside / "elsewhere").rename(field.root)
+
+    def refused(_self: Inotify, _directory: int, _mask: int) -> int:
+        raise InotifyError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inotify, "add", refused)
+        patch.setattr(Inotify, "add_near", lambda _self, _name, _mask: -1)
+        field.calm()
+        assert field.take() == [LOST, WALKED]
+        assert field.watched() == set()
+        field.later(EVERY)
+        field.take()
+        write(field.root / "a/f")
+        write(field.root / "f")
+        field.later(EVERY)
+        assert set(field.take()) == {listing(b"a"), listing(b"")}
+        field.later(EVERY + CHECK)
+    field.later(EVERY)
+    lines_up(field)
+    field.take()
+    assert_seen_at(field, "a/g")
+
+
+def test_attributes_of_the_root_are_told_as_its_listing(field: Field) -> None:
+    field.add()
+    field.root.chmod(0o750)
+    assert field.told() == {listing(b"")}
+
+
+def test_a_tree_that_is_removed_is_watched_no_longer(field: Field) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    field.watcher.remove_tree(TREE)
+    field.settle()
+    assert field.watched() == set()
+    write(field.root / "a/f")
+    field.calm()
+    assert field.take() == []
+
+
+def test_a_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
+    (field.root / "a/cache/b").mkdir(parents=True)
+    field.add()
+    field.watcher.remove_tree(TREE)
+    field.watcher.add_tree(8, str(field.root), EVENTS, _no_caches)
+    field.settle()
+    field.calm()
+    assert field.take() == [("walked", 8, b"", None)]
+    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
+
+
+def test_a_tree_that_cannot_be_watched_is_refused(field: Field) -> None:
+    with pytest.raises(FileNotFoundError):
+        field.watcher.add_tree(TREE, str(field.root / "none"), EVENTS, lambda _path, _is_directory: False)
+    write(field.root / "file")
+    with pytest.raises(NotADirectoryError):
+        field.watcher.add_tree(TREE, str(field.root / "file"), EVENTS, lambda _path, _is_directory: False)
+    field.settle()
+    field.calm()
+    assert field.take() == []
+
+
+def test_other_events_are_told_after_a_retune(field: Field) -> None:
+    (field.root / "a").mkdir()
+    write(field.root / "a/f")
+    field.add(events=frozenset({"IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE"}))
+    (field.root / "a/f").chmod(0o600)
+    assert field.told() == set()
+    field.watcher.retune(TREE, EVENTS)
+    assert {listing(b""), listing(b"a")} <= field.told()
+    (field.root / "a/f").chmod(0o640)
+    assert field.told() == {name(b"a/f")}
+    wanted = inotify.EVENTS["IN_ATTRIB"] | inotify.EVENTS["IN_CLOSE_WRITE"] | inotify.IN_CREATE
+    assert all(mask & wanted == wanted for mask in field.masks().values())
+    lines_up(field)
+
+
+# Trouble -------------------------------------------------------------------------------------------------
+
+
+def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    (field.root / "c/d").mkdir(parents=True)
+    (field.root / "e/f").mkdir(parents=True)
+    field.add()
+    (field.root / "a").rename(field.root / "n")
+    shutil.rmtree(field.root / "c")
+    (field.root / "new/deep").mkdir(parents=True)
+    (field.root / "e").rename(field.outside / "e")
+    overflow(field, monkeypatch)
+    assert field.watcher.overflows == 1
+    assert field.watcher.busy
+    field.settle()
+    assert field.take()[-1] == WALKED
+    field.calm()
+    lines_up(field)
+    for path in ("n/b/f", "new/deep/f"):
+        assert_seen_at(field, path)
+
+
+def test_after_an_overflow_a_directory_with_nothing_left_in_it_is_one(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a/b/c").mkdir(parents=True)
+    field.add()
+    (field.root / "a/b").rename(field.outside / "b")
+    overflow(field, monkeypatch)
+    field.calm()
+    lines_up(field)
+    write(field.outside / "b/c/f")
+    assert field.told() == {WALKED}
+
+
+def test_an_overflow_while_a_move_is_half_seen_is_repaired(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a/b").mkdir(parents=True)
+    field.add()
+    (field.root / "a").rename(field.outside / "a")
+    field.settle()
+    (field.outside / "a").rename(field.root / "n")
+    overflow(field, monkeypatch)
+    field.settle()
+    field.calm()
+    assert WALKED in field.take()
+    lines_up(field)
+    assert_seen_at(field, "n/b/f")
+
+
+def test_what_changes_while_a_tree_is_walked_after_an_overflow_is_covered(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(30):
+        (field.root / f"{i}/a/b").mkdir(parents=True)
+    field.add()
+    overflow(field, monkeypatch)
+    field.clock.tick = 0.01
+    moves = iter(range(30))
+    while field.watcher.busy:
+        field.watcher.work(0.05)
+        for i in itertools.islice(moves, 1):
+            (field.root / f"{i}/a").rename(field.root / f"{29 - i}/moved")
+            write(field.root / f"{29 - i}/moved/b/f")
+        field.watcher.read()
+    field.clock.tick = 0
+    field.calm()
+    lines_up(field)
+
+
+def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    field.add()
+    add = Inotify.add
+
+    def refused(_self: Inotify, _directory: int, _mask: int) -> int:
+        raise InotifyError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(Inotify, "add_near", lambda _self, _name, _mask: -1)
+    monkeypatch.setattr(Inotify, "add", refused)
+    (field.root / "a/b").mkdir(parents=True)
+    field.settle()
+    count, why = field.watcher.unwatched()
+    assert count == 2
+    assert re.search(r"no watches left: sysctl \S+inotify\S+_watches=\d+$", why)
+    assert field.watcher.unwatched((TREE,)) == (count, why)
+    assert field.watcher.unwatched((TREE + 1,)) == (0, "")
+    field.later(CHECK)
+    assert f"2 directories are not watched, such as a: {why}" in caplog.text
+    field.later(EVERY + 1)
+    assert field.watcher.unwatched()[0] == 2
+    assert caplog.text.count("not watched") == 1
+    field.take()
+    monkeypatch.setattr(Inotify, "add", add)
+    field.later(EVERY + 1)
+    assert field.watcher.unwatched() == (0, "")
+    assert {listing(b"a"), listing(b"a/b")} <= set(field.take())
+    field.later(CHECK)
+    assert "all directories are watched that were not: no watches left" in caplog.text
+    lines_up(field)
+
+
+def test_a_blind_directory_that_is_removed_is_no_trouble_any_more(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.add()
+
+    def refused(_self: Inotify, _directory: int, _mask: int) -> int:
+        raise InotifyError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inotify, "add", refused)
+        (field.root / "a").mkdir()
+        field.settle()
+    assert field.watcher.unwatched()[0] == 1
+    (field.root / "a").rmdir()
+    field.settle()
+    assert field.watcher.unwatched()[0] == 0
+
+
+def test_watched_directories_that_change_places_where_nobody_watches_are_walked(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("a", "b"):
+        (field.outside / f"top/{each}/deep").mkdir(parents=True)
+    field.add()
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        (field.outside / "top").rename(field.root / "top")
+        field.settle()
+    assert field.watcher.unwatched()[0] == 5
+    unwatched = field.watcher._walker.watches.unwatched
+    top, *below = unwatched
+    assert top.name == b"top"
+    for directory in below:
+        field.watcher._walker.patrol.look_at(directory)
+    with monkeypatch.context() as patch:
+        limit(field, 5, patch)
+        field.settle()
+        assert list(unwatched) == [top]
+        field.take()
+        exchange(field.root / "top/a", field.root / "top/b")
+        field.later(EVERY)
+        assert {listing(b"top/a/deep"), listing(b"top/b/deep")} <= set(field.take())
+    field.later(EVERY)
+    field.later(EVERY)
+    field.take()
+    assert_seen_at(field, "top/a/deep/f")
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_round_follows_round_however_small_the_slices_of_time_are(
+    field: Field, monkeypatch: pytest.MonkeyPatch, overflows: bool
+) -> None:
+    # Each slice ends after one step: the last visit of a round is the last step of a slice, too.
+    def work() -> None:
+        while not field.watcher.idle:
+            field.watcher.work(0.0)
+
+    (field.root / "a").mkdir()
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        field.add()
+        field.take()
+        for each in range(3):
+            write(field.root / f"a/{each}")
+            field.clock.now += EVERY
+            field.watcher.tend()
+            if overflows and not each:
+                field.watcher.work(0.0)
+                field.watcher._walker.rescan()
+            work()
+            assert (WALKED if overflows and not each else listing(b"a")) in field.take(), each
+
+
+def test_what_is_not_watched_is_compared_when_somebody_wants_to_know(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees, watcher, clock = (TREE,), field.watcher, field.clock
+    (field.root / "a").mkdir()
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        field.add()
+        field.take()
+        assert watcher.has_compared((TREE + 1,), clock.now)
+        for each in range(3):
+            write(field.root / f"a/{each}")
+            clock.now += 0.1
+            since = clock.now
+            assert not watcher.has_compared(trees, since)
+            assert watcher.deadline() <= since, "at once"
+            watcher.tend()
+            # What is written now may lie behind the round that is under way, for who asks now.
+            clock.now += 0.1
+            assert not watcher.has_compared(trees, clock.now)
+            while not watcher.has_compared(trees, since):
+                watcher.work(0.0)
+            assert field.take() == [listing(b"a")]
+            assert not watcher.has_compared(trees, clock.now)
+            assert watcher.deadline() <= clock.now, "the next round follows at once"
+            watcher.tend()
+            while not watcher.has_compared(trees, clock.now):
+                watcher.work(0.0)
+            field.take()
+            assert watcher.deadline() > clock.now
+    field.later(EVERY)
+    assert watcher.unwatched() == (0, "")
+    assert watcher.has_compared(trees, clock.now + 1)
+
+
+# Depth ---------------------------------------------------------------------------------------------------
+
+
+def dig(root: Path, levels: int, length: int) -> bytes:
+    """Make directories within each other, with a file in the last; the path of that from the root."""
+    fd = os.open(root, DIRECTORY)
+    path = b""
+    for level in range(levels):
+        each = b"%05d" % level + b"x" * (length - 5)
+        os.mkdir(each, dir_fd=fd)
+        inner = os.open(each, DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+        path += each + b"/"
+    os.close(os.open(b"f", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644, dir_fd=fd))
+    os.close(fd)
+    return path + b"f"
+
+
+@pytest.fixture
+def fill(field: Field) -> Iterator[None]:
+    """Removes what is too deep for others to remove."""
+    yield
+    for place in (field.root, field.outside):
+        shutil.rmtree(place)
+
+
+@pytest.mark.usefixtures("fill")
+@pytest.mark.parametrize(("levels", "length"), [(300, 50), (600, 5)])
+def test_a_tree_deeper_than_path_max_is_watched(field: Field, levels: int, length: int) -> None:
+    dig(field.root, levels, length)
+    field.add()
+    lines_up(field)
+    assert len(field.watcher) == levels + 1
+
+
+@pytest.mark.usefixtures("fill")
+@pytest.mark.parametrize(("levels", "length"), [(300, 50), (600, 5)])
+def test_directories_made_deeper_than_path_max_are_watched(field: Field, levels: int, length: int) -> None:
+    field.add()
+    path = dig(field.root, levels, length)
+    told = field.told()
+    above = path.rpartition(b"/")[0]
+    assert listing(above) in told
+    lines_up(field)
+
+
+@pytest.mark.usefixtures("fill")
+def test_a_deep_tree_is_watched_after_a_rename_at_the_top_and_a_change_at_the_bottom_is_told(
+    field: Field,
+) -> None:
+    path = dig(field.root, 300, 50)
+    field.add()
+    top, _, rest = path.partition(b"/")
+    os.rename(os.fsencode(field.root) + b"/" + top, os.fsencode(field.root) + b"/top")
+    field.settle()
+    field.calm()
+    lines_up(field)
+    field.take()
+    fd = os.open(field.root, DIRECTORY)
+    for each in (b"top/" + rest).split(b"/")[:-1]:
+        inner = os.open(each, DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open(b"g", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
+    os.close(fd)
+    field.calm()
+    assert set(field.take()) == {name(b"top/" + rest[:-1] + b"g")}
+
+
+@pytest.mark.usefixtures("fill")
+def test_a_deep_tree_needs_no_more_descriptors_than_a_flat_one(field: Field) -> None:
+    path = dig(field.root, 300, 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, hard))
+    try:
+        field.add()
+        top, _, _ = path.partition(b"/")
+        os.rename(os.fsencode(field.root) + b"/" + top, os.fsencode(field.root) + b"/top")
+        # A slice of the walk may begin at any depth.
+        field.clock.tick = 0.001
+        field.settle()
+        field.clock.tick = 0
+        assert field.watcher.unwatched() == (0, "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    lines_up(field)
+
+
+# Churn ---------------------------------------------------------------------------------------------------
+
+
+Signature = tuple[object, ...]
+
+
+class Mirror:
+    """A node without rsync: keeps what it is told to look at, by the rules for names and relists."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self.root = os.fsencode(root)
+        self.clock = clock
+        self.journal = Journal()
+        self.cursor = 0
+        self.entries: dict[bytes, Signature] = {}
+        self.due_full = False
+        self.lost_times = 0
+
+    def record(self, change: Change, now: float) -> None:
+        self.journal.record(change, now)
+
+    def gone(self, tree: int, path: bytes, now: float) -> None:
+        self.journal.gone(tree, path, now)
+
+    def walked(self, _tree: int, _now: float) -> None:
+        self.due_full = True
+
+    def refiltered(self, _tree: int, _now: float) -> None:
+        raise AssertionError("nobody has changed the rules")
+
+    def lost(self, _tree: int, why: str) -> None:
+        raise AssertionError(f"the root was never touched: {why}")
+
+    def source(self, path: bytes) -> Signature | None:
+        try:
+            info = os.lstat(self.root + b"/" + path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        kind = stat.S_IFMT(info.st_mode)
+        common = (kind, info.st_uid, info.st_gid)
+        if kind == stat.S_IFDIR:
+            return (*common, info.st_mode)
+        if kind == stat.S_IFLNK:
+            return (*common, os.readlink(self.root + b"/" + path))
+        return (*common, info.st_mode, info.st_size, info.st_mtime_ns)
+
+    def all_of_source(self) -> dict[bytes, Signature]:
+        found: dict[bytes, Signature] = {}
+        todo = [b""]
+        while todo:
+            above = todo.pop()
+            for each in os.listdir(self.root + b"/" + above):
+                path = above + b"/" + each if above else each
+                signature = self.source(path)
+                assert signature is not None
+                found[path] = signature
+                if signature[0] == stat.S_IFDIR:
+                    todo.append(path)
+        return found
+
+    def sync(self) -> None:
+        """Take what the journal has since the last time."""
+        if self.due_full:
+            self.due_full = False
+            self.entries = self.all_of_source()
+        changes = self.journal.since(self.cursor)
+        assert changes is not None
+        self.cursor = self.journal.head
+        wires = look(os.fsdecode(self.root), [c.wire for c in changes], lambda _path, _is_directory: False)
+        for wire in wires.send:
+            path = wire.rstrip(b"/") if wire != b"./" else b""
+            if path:
+                self._one(path)
+            if wire.endswith(b"/"):
+                self._list(path)
+        self.journal.forget(self.cursor)
+
+    def _one(self, path: bytes) -> None:
+        signature = self.source(path)
+        if signature is None or signature[0] != stat.S_IFDIR:
+            self._remove(path)
+        if signature is not None:
+            at = path.rpartition(b"/")[0]
+            while at and at not in self.entries:
+                above = self.source(at)
+                assert above is not None
+                self.entries[at] = above
+                at = at.rpartition(b"/")[0]
+            self.entries[path] = signature
+
+    def _list(self, path: bytes) -> None:
+        prefix = path + b"/" if path else b""
+        there = {prefix + each for each in os.listdir(self.root + b"/" + path)}
+        here = [p for p in self.entries if p.startswith(prefix) and b"/" not in p[len(prefix) :]]
+        for each in {*there, *here}:
+            self._one(each)
+
+    def _remove(self, path: bytes) -> None:
+        for each in [p for p in self.entries if p == path or p.startswith(path + b"/")]:
+            del self.entries[each]
+
+    def differences(self) -> list[str]:
+        """What is not the same on both sides."""
+        source = self.all_of_source()
+        return [
+            f"{path!r}: source {source.get(path)} mirror {self.entries.get(path)}"
+            for path in sorted(source.keys() | self.entries.keys())
+            if source.get(path) != self.entries.get(path)
+        ]
+
+
+@pytest.mark.parametrize("operations", [150, 600])
+@pytest.mark.parametrize("run", range(4))
+def test_whatever_happens_the_watches_are_the_directories_and_a_mirror_ends_level(
+    tmp_path: Path, seed: int, operations: int, run: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(tmp_path, seed + run, operations, monkeypatch)
+
+
+@pytest.mark.parametrize("run", range(4))
+def test_whatever_happens_where_few_can_be_watched_a_mirror_ends_level_and_all_are_when_they_can_be(
+    tmp_path: Path, seed: int, run: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "inosync.watch.watches")  # names are in it that pytest-xdist cannot pass on
+    play(tmp_path, seed + run, 150, monkeypatch, watches=8)
+
+
+def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no more than so many watches."""
+    add, add_near = Inotify.add, Inotify.add_near
+
+    def is_too_many(self: Inotify, wd: int) -> bool:
+        known = field.watcher._walker.watches.by_wd
+        if wd < 0 or wd in known or len(field.watched()) <= watches:
+            return False
+        self.remove(wd)
+        return True
+
+    def limited(self: Inotify, directory: int, mask: int) -> int:
+        wd = add(self, directory, mask)
+        if is_too_many(self, wd):
+            raise InotifyError(errno.ENOSPC, "no space")
+        return wd
+
+    def limited_near(self: Inotify, name: bytes, mask: int) -> int:
+        wd = add_near(self, name, mask)
+        return -1 if is_too_many(self, wd) else wd
+
+    monkeypatch.setattr(Inotify, "add", limited)
+    monkeypatch.setattr(Inotify, "add_near", limited_near)
+
+
+def exchange_any(mirror: Mirror, churn: Churn, dice: random.Random) -> None:
+    """Let two entries of the tree change places, unless one holds the other."""
+    entries = sorted(mirror.all_of_source())
+    if len(entries) < 2:
+        return
+    one, two = dice.sample(entries, 2)
+    if not one.startswith(two + b"/") and not two.startswith(one + b"/"):
+        exchange(mirror.root + b"/" + one, mirror.root + b"/" + two)
+        churn.log.append(f"{len(churn.log)} exchange {one!r} and {two!r}")
+
+
+def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch, watches: int = 0) -> None:
+    """Change a tree while a watcher reads, walks and waits in any order; then compare."""
+    print(f"churn seed {seed}")
+    dice = random.Random(seed)
+    field = Field(home)
+    mirror = Mirror(field.root, field.clock)
+    field.watcher.close()
+    field.watcher = Watcher(mirror, field.clock)
+    churn = Churn(os.fsencode(field.root), seed, os.fsencode(field.outside))
+    churn.run(40)
+    if watches:
+        limit(field, watches, monkeypatch)
+    # Events come a few at a time, so that walks fall between any two of them.
+    monkeypatch.setattr(inotify, "_READ_SIZE", dice.choice((300, 600, 4096)))
+    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    for _ in range(operations):
+        if dice.random() < 0.04:
+            exchange_any(mirror, churn, dice)
+        else:
+            churn.step()
+        for _ in range(dice.choice((0, 0, 1, 2, 6))):
+            field.clock.tick = 0.001
+            match dice.randrange(5):
+                case 0 | 1:
+                    field.watcher.read()
+                case 2 | 3:
+                    field.watcher.work(dice.choice((0.0005, 0.003, 0.02)))
+                case 4:
+                    field.clock.now += dice.choice((0.0, 0.05, 0.3, 2.0, 30.0 if watches else 0.0))
+                    field.watcher.tend()
+            field.clock.tick = 0
+        if dice.random() < 0.05:
+            mirror.sync()
+    field.calm()
+    if watches:
+        # What is moved between places that nobody watches may be found there one round after the other.
+        for _ in range(3):
+            field.later(EVERY)
+        mirror.sync()
+        differences = mirror.differences()
+        assert differences == [], "\n".join([*differences, churn.tail(operations)])
+        monkeypatch.undo()
+        field.later(EVERY)
+        field.calm()
+    mirror.sync()
+    watched, existing = field.watched(), inodes(field.root)
+    assert watched == existing, churn.tail(operations)
+    assert field.watcher.unwatched() == (0, ""), churn.tail(operations)
+    differences = mirror.differences()
+    assert differences == [], "\n".join([*differences, churn.tail(operations)])
+    assert len(field.watcher) == len(existing)
+    field.watcher.close()

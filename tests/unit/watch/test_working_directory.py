@@ -1,0 +1,91 @@
+"""Going elsewhere, and back to where the process was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inosync.watch.working_directory import Standpoint
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A directory, opened; the current one is another."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fd = os.open(tmp_path / "there", os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def test_it_goes_and_comes_back(elsewhere: int, tmp_path: Path) -> None:
+    standpoint = Standpoint()
+    assert standpoint.go(elsewhere)
+    assert Path.cwd() == tmp_path / "there"
+    standpoint.back()
+    assert Path.cwd() == tmp_path / "here"
+    standpoint.close()
+
+
+def test_it_keeps_nothing_open_once_closed(elsewhere: int) -> None:
+    before = os.listdir("/proc/self/fd")
+    standpoint = Standpoint()
+    standpoint.go(elsewhere)
+    standpoint.back()
+    standpoint.close()
+    standpoint.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_it_comes_back_to_where_the_process_is_by_then(elsewhere: int, tmp_path: Path) -> None:
+    standpoint = Standpoint()
+    assert standpoint.go(elsewhere)
+    standpoint.back()
+    standpoint.close()
+    os.chdir(tmp_path)
+    assert standpoint.go(elsewhere)
+    standpoint.back()
+    standpoint.close()
+    assert Path.cwd() == tmp_path
+
+
+def test_it_comes_back_to_a_directory_that_is_removed(elsewhere: int, tmp_path: Path) -> None:
+    inode = os.stat(".").st_ino
+    (tmp_path / "here").rmdir()
+    standpoint = Standpoint()
+    assert standpoint.go(elsewhere)
+    standpoint.back()
+    standpoint.close()
+    assert os.stat(".").st_ino == inode
+
+
+def test_it_stays_where_there_is_no_way_back(
+    elsewhere: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fchdir, here = os.fchdir, os.stat(".").st_ino
+
+    def barred(directory: int) -> None:
+        if os.fstat(directory).st_ino == here:
+            raise PermissionError("barred")
+        fchdir(directory)
+
+    monkeypatch.setattr(os, "fchdir", barred)
+    standpoint = Standpoint()
+    assert not standpoint.go(elsewhere)
+    assert not standpoint.go(elsewhere)
+    assert Path.cwd() == tmp_path / "here"
+
+
+def test_it_stays_when_the_place_cannot_be_entered(tmp_path: Path, elsewhere: int) -> None:
+    (tmp_path / "file").touch()
+    file = os.open(tmp_path / "file", os.O_RDONLY)
+    standpoint = Standpoint()
+    assert not standpoint.go(file)
+    assert Path.cwd() == tmp_path / "here"
+    standpoint.close()
+    os.close(file)
+    assert elsewhere >= 0

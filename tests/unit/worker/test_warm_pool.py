@@ -1,0 +1,1238 @@
+"""The warm rsyncs of one worker: when they are started, used, given up and told of. Time is played."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inosync.rsync.transfer import Transfer
+from inosync.system import process
+from inosync.system.loop import Loop
+from inosync.worker.warm import LATE, LOOK
+from inosync.worker.warm_pool import AGE, CHILL, CONNECT, LULL, STRIKES, YOUNG, Owner, Spares
+
+RETRY = (1.0, 300.0)
+TIMEOUT = 300.0
+NEVER = math.inf
+AT_ONCE = 3
+"""Turns that may follow each other without any time between: what was just started is looked at."""
+
+
+class FarEnd:
+    """In place of ``Peers``."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.closed = False
+        self.error = ""
+        """Why it broke, if it was not just closed."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeTransfer:
+    """An rsync that does what the test says."""
+
+    def __init__(self, world: World, pid: int, tree: int) -> None:
+        self._world = world
+        self.pid, self.tree = pid, tree
+        self.code: int | None = None
+        self.lines: list[bytes] = []
+        self.heard = self.warm = self.knocked = self.stopped = False
+        self.far = FarEnd()
+        self.blind = False
+        """Whether its connections cannot be seen."""
+        self.source = world.root
+        self.lingers = 0.0
+        """Seconds that it takes to end after it was told to."""
+        self.deadline = NEVER
+
+    @property
+    def done(self) -> bool:
+        return self.code is not None
+
+    def knock(self) -> None:
+        self.knocked = True
+
+    def peers(self) -> FarEnd:
+        assert self.heard
+        if self.blind:
+            raise PermissionError(1, "Operation not permitted")
+        return self.far
+
+    def terminate(self) -> None:
+        if not self.stopped and not self.done:
+            self.stopped = True
+            if self.lingers:
+                self.deadline = self._world.now + self.lingers
+            else:
+                self.code = 20
+
+    def tend(self) -> None:
+        if self._world.now >= self.deadline:
+            self.code, self.deadline = -9, NEVER
+
+    # What the test says
+
+    def fail(self, code: int, line: bytes = b"") -> None:
+        if not self.done:
+            self.code, self.lines = code, [line] if line else []
+
+    def connect(self) -> None:
+        self.heard = not self.done
+
+    def hang_up(self, error: str = "") -> None:
+        """The far end closes the connection, or does not answer any more, with that error."""
+        self.far.ended, self.far.error = True, error
+        self._world.fire(self.far)
+
+
+@dataclass
+class World(Owner):
+    """The worker, its loop and its clock; what happens in it goes in the order of time."""
+
+    trees: tuple[int, ...] = (1,)
+    chance: float = 0.0
+    root: os.stat_result = field(default_factory=lambda: os.stat("/"))
+    timeout: float = TIMEOUT
+    now: float = 1_000.0
+    refuses: OSError | None = None
+    """Why nothing can be started, if so."""
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+    started: list[FakeTransfer] = field(default_factory=list)
+    behave: Callable[[FakeTransfer], None] = lambda _transfer: None
+    refused: bytes = b""
+    """A line of an rsync's, if so, for which the next ones are called in another way."""
+
+    def __post_init__(self) -> None:
+        self._calls: dict[object, Callable[[], object]] = {}
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = itertools.count(100)
+        self.steps = 0
+        self.sources = dict.fromkeys(self.trees, "/")
+        self.spares = Spares(
+            self.sources,
+            self._start,
+            self,
+            RETRY,
+            self.timeout,
+            cast(Loop, self),
+            lambda: self.now,
+            lambda: self.chance,
+        )
+
+    def _start(self, tree: int) -> Transfer:
+        if self.refuses is not None:
+            raise self.refuses
+        transfer = FakeTransfer(self, next(self._numbers), tree)
+        self.started.append(transfer)
+        self.behave(transfer)
+        return cast(Transfer, transfer)
+
+    # The loop
+
+    def on_readable(self, source: object, call: Callable[[], object]) -> None:
+        assert source not in self._calls
+        self._calls[source] = call
+
+    def drop(self, source: object) -> None:
+        self._calls.pop(source, None)
+
+    def fire(self, source: object) -> None:
+        call = self._calls.get(source)
+        if call is not None:
+            call()
+
+    @property
+    def listens(self) -> bool:
+        return bool(self._calls)
+
+    # The owner
+
+    def reached(self) -> None:
+        self.told.append(("reached",))
+
+    def unwatched(self) -> None:
+        self.told.append(("unwatched",))
+
+    def unreached(self, attempt: int, code: int, reason: str, pause: float) -> None:
+        self.told.append(("unreached", attempt, code, reason, pause))
+
+    def chilled(self, reason: str, pause: float, news: bool) -> None:
+        self.told.append(("chilled", reason, pause, news))
+
+    def adapts(self, lines: Sequence[bytes]) -> bool:
+        if self.refused not in lines:
+            return False
+        self.refused = b"nothing any more"
+        self.spares.renew(0.0)
+        return True
+
+    def news(self) -> list[tuple[Any, ...]]:
+        """What was told since the last time."""
+        told, self.told = self.told, []
+        return told
+
+    # Time
+
+    def after(self, seconds: float, call: Callable[[], object]) -> None:
+        heapq.heappush(self._due, (self.now + seconds, next(self._numbers), call))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass as the worker's loop does: it sleeps until something is due, and looks."""
+        end = self.now + seconds
+        self.tend()  # what the test did woke the loop
+        while True:
+            happens = self._due[0][0] if self._due else NEVER
+            next_time = min(happens, self.spares.deadline)
+            if next_time > end:
+                break
+            self.now = max(self.now, next_time)
+            while self._due and self._due[0][0] <= self.now:
+                heapq.heappop(self._due)[2]()
+            self.tend()
+        self.now = end
+        self.tend()
+
+    def wait_for_start(self, tree: int = 1) -> float:
+        """Let time pass until there is one for this tree again; how long that took."""
+        before = self.now
+        while not any(transfer.tree == tree for transfer in self.running):
+            assert self.spares.deadline < before + 10 * CHILL[1], "none will ever be started"
+            self.wait(self.spares.deadline - self.now)
+        return self.now - before
+
+    def tend(self) -> None:
+        for _ in range(AT_ONCE):
+            self.spares.tend()
+            self.steps += 1
+            if self.spares.deadline > self.now:
+                return
+        raise AssertionError("it looks again at once, and again")
+
+    @property
+    def running(self) -> list[FakeTransfer]:
+        return [transfer for transfer in self.started if not transfer.done and not transfer.stopped]
+
+    @property
+    def last(self) -> FakeTransfer:
+        return self.started[-1]
+
+
+def rested(trees: tuple[int, ...] = (1,), chance: float = 0.0, connected: bool = True) -> World:
+    """A worker that has had nothing to do for longer than the lull; by default with spares that are ready."""
+    world = World(trees, chance)
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert [transfer.tree for transfer in world.started] == list(trees)
+    if connected:
+        for transfer in world.started:
+            transfer.connect()
+        world.wait(1)
+        assert world.news() == [("reached",)] * len(trees)
+    return world
+
+
+# When they are started -----------------------------------------------------------------------------------
+
+
+def test_none_is_started_before_the_worker_rests() -> None:
+    world = World()
+    assert world.spares.deadline == NEVER
+    world.wait(10_000)
+    assert world.started == []
+
+
+def test_one_for_each_tree_is_started_after_a_lull() -> None:
+    world = World((7, 8, 9))
+    world.spares.rest(LULL)
+    assert world.spares.deadline == world.now + LULL
+    world.wait(LULL * 0.99)
+    assert world.started == []
+    world.wait(LULL * 0.02)
+    assert [transfer.tree for transfer in world.started] == [7, 8, 9]
+    assert all(transfer.knocked for transfer in world.started)
+    world.wait(10)
+    assert len(world.started) == 3
+
+
+@pytest.mark.parametrize("lull", [0.0, 0.5, 3.0])
+def test_the_lull_is_as_long_as_is_said(lull: float) -> None:
+    world = World()
+    world.spares.rest(lull)
+    assert world.spares.deadline == world.now + lull
+
+
+def test_without_trees_there_is_nothing_to_do() -> None:
+    world = World(())
+    world.spares.rest(LULL)
+    assert world.spares.deadline == NEVER
+    world.wait(10_000)
+    assert (world.started, world.told) == ([], [])
+
+
+def test_none_is_started_while_there_is_work() -> None:
+    world = World()
+    world.spares.rest(LULL)
+    world.spares.work()
+    assert world.spares.deadline == NEVER
+    world.wait(100)
+    assert world.started == []
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert len(world.started) == 1
+
+
+def test_those_of_other_trees_stay_while_there_is_work_for_one() -> None:
+    world = rested((1, 2))
+    world.spares.work()
+    assert world.spares.take(1) is cast(Transfer, world.started[0])
+    world.wait(100)
+    assert world.running == world.started
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert [transfer.tree for transfer in world.started] == [1, 2, 1]
+
+
+def test_its_processes_are_known_until_they_have_ended() -> None:
+    world = rested((1, 2))
+    pids = [transfer.pid for transfer in world.started]
+    assert world.spares.pids == pids
+    world.spares.take(1)
+    assert world.spares.pids == pids[1:]  # the other one is the worker's now
+    world.started[1].lingers = 2.0
+    world.spares.work()
+    world.spares.drop()
+    assert world.spares.pids == pids[1:]
+    world.wait(1)
+    assert world.spares.pids == pids[1:]
+    world.wait(1.1)
+    assert world.spares.pids == []
+    assert world.spares.deadline == NEVER
+
+
+# When one is taken ---------------------------------------------------------------------------------------
+
+
+def test_without_one_there_is_none_to_take() -> None:
+    world = rested()
+    assert world.spares.take(2) is None
+    assert world.running == world.started
+
+
+def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
+    world = rested()
+    taken = world.spares.take(1)
+    assert taken is cast(Transfer, world.last)
+    assert (taken.warm, world.last.stopped) == (True, False)
+    assert world.last.far.closed
+    assert not world.listens
+    assert world.spares.take(1) is None
+
+
+def test_one_that_is_refused_for_how_it_was_called_is_replaced_and_the_node_is_not_away() -> None:
+    world = rested(trees=(1, 2), connected=False)
+    world.refused = b"I do not know that"
+    first = list(world.started)
+    for transfer in first:
+        transfer.fail(12, world.refused)
+    world.wait(1)
+    assert [transfer.tree for transfer in world.started[len(first) :]] == [1, 2]
+    assert world.news() == []
+    # But it is no way to begin again and again.
+    world.started[-1].fail(12, b"I do not know that")
+    world.wait(0.5)
+    assert [what[0] for what in world.news()] == ["unreached"]
+
+
+def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None:
+    world = rested(connected=False)
+    world.wait(0.1)
+    taken = world.spares.take(1)
+    assert taken is cast(Transfer, world.last)
+    assert not taken.warm
+
+
+def test_one_that_has_just_connected_is_taken_warm() -> None:
+    world = rested(connected=False)
+    world.wait(10)
+    world.last.connect()
+    world.now = world.spares.deadline
+    taken = world.spares.take(1)
+    assert taken is not None
+    assert taken.warm
+    assert world.last.far.closed
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "not noticed yet"])
+def test_one_whose_far_end_has_gone_is_not_taken(noticed: bool) -> None:
+    world = rested()
+    world.last.far.ended = True
+    if noticed:
+        world.last.hang_up()
+    assert world.spares.take(1) is None
+    assert world.last.stopped
+    assert world.last.far.closed
+    assert not world.listens
+
+
+def test_one_that_has_ended_is_not_taken() -> None:
+    world = rested()
+    world.last.fail(12)
+    assert world.spares.take(1) is None
+    assert world.last.far.closed
+    world.tend()
+
+
+def test_one_for_what_was_at_the_source_before_is_not_taken(tmp_path: Path) -> None:
+    world = rested()
+    source = tmp_path / "source"
+    source.mkdir()
+    world.sources[1], world.last.source = str(source), source.stat()
+    source.rename(tmp_path / "moved")
+    source.mkdir()
+    assert world.spares.take(1) is None
+    assert world.last.stopped
+
+
+def test_one_for_a_source_that_is_gone_is_not_taken_and_has_no_successor_until_it_is_there(
+    tmp_path: Path,
+) -> None:
+    world = rested()
+    world.sources[1] = str(tmp_path / "source")
+    assert world.spares.take(1) is None
+    assert world.last.stopped
+    world.wait(1_000)
+    assert len(world.started) == 1
+    assert world.spares.deadline == NEVER
+    (tmp_path / "source").mkdir()
+    world.wait(1)
+    assert len(world.started) == 2
+
+
+def test_a_source_that_is_gone_is_no_fault_of_the_node(tmp_path: Path) -> None:
+    world = rested((1, 2), connected=False)
+    world.sources[1] = str(tmp_path / "gone")
+    world.started[0].fail(23, b"rsync: change_dir failed")
+    world.started[1].connect()
+    world.wait(1_000)
+    assert world.news() == [("reached",)]
+    assert world.running == world.started[1:]
+
+
+def test_a_node_out_of_reach_whose_last_source_goes_is_not_left_waiting_for_ever(tmp_path: Path) -> None:
+    # While it is out of reach the master sends it nothing, so that nobody else would ever try again.
+    source = tmp_path / "source"
+    source.mkdir()
+    world = World()
+    world.sources[1] = str(source)
+    world.behave = lambda transfer: world.after(0.1, lambda: transfer.fail(10, b"no"))
+    world.spares.rest(LULL)
+    world.wait(2)
+    assert [entry[0] for entry in world.news()] == ["unreached", "unreached"]
+    source.rmdir()
+    world.wait(1_000)
+    told = world.news()
+    assert world.spares.deadline < NEVER or told == [("unwatched",)], "nobody looks any more"
+    source.mkdir()
+    world.spares.rest(LULL)
+    world.wait(2)
+    assert [entry[:2] for entry in world.news()] == [("unreached", 1), ("unreached", 2)]
+
+
+def test_a_node_that_is_in_reach_is_not_told_of_when_its_last_source_goes(tmp_path: Path) -> None:
+    world = rested()
+    world.sources[1] = str(tmp_path / "gone")
+    world.spares.work()
+    assert world.spares.take(1) is None
+    world.spares.rest(LULL)
+    world.wait(1_000)
+    assert world.news() == []
+
+
+def test_one_for_what_is_at_the_source_is_taken(tmp_path: Path) -> None:
+    world = rested()
+    world.sources[1], world.last.source = str(tmp_path), tmp_path.stat()
+    assert world.spares.take(1) is cast(Transfer, world.last)
+
+
+# Whether it is connected ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.3, LATE - 1])
+def test_a_connection_is_noticed_soon_and_told_once(seconds: float) -> None:
+    world = rested(connected=False)
+    assert not world.spares.kept
+    world.wait(seconds)
+    assert world.news() == []
+    world.last.connect()
+    world.wait(max(0.25, seconds))
+    assert world.spares.kept
+    assert world.news() == [("reached",)]
+    assert world.listens
+    before = world.steps
+    world.wait(AGE / 2)
+    assert world.steps - before <= 2, "there is nothing to look at any more"
+
+
+def test_to_look_for_a_connection_costs_little() -> None:
+    world = rested(connected=False)
+    before = world.steps
+    world.wait(CONNECT - 0.1)
+    assert world.steps - before < CONNECT / 0.25 + 20
+
+
+def test_who_does_not_answer_in_time_is_not_reached() -> None:
+    world = rested((1, 2), connected=False)
+    world.wait(LATE - LULL)
+    assert world.news() == []
+    world.wait(0.5)
+    # That something is wrong is told early, and once.
+    assert world.news() == [("unreached", 1, 0, "no answer for 5 s", pytest.approx(CONNECT - LATE, abs=0.5))]
+    world.wait(CONNECT - LATE - 0.5)
+    assert (world.news(), world.running) == ([], world.started)
+    world.wait(0.5)
+    assert world.news() == [("unreached", 1, 0, "no answer for 30 s", 1.0)]
+    assert [transfer.stopped for transfer in world.started[:2]] == [True, True]
+
+
+def test_who_answers_late_is_reached() -> None:
+    world = rested((1, 2), connected=False)
+    world.wait(LATE + 1)
+    for transfer in world.started:
+        transfer.connect()
+    world.wait(1)
+    assert [entry[0] for entry in world.news()] == ["unreached", "reached", "reached"]
+    assert world.running == world.started[:2]
+    # The next time that is news again.
+    for transfer in world.started[:]:
+        transfer.hang_up()
+    world.wait(LATE + 1)
+    assert [entry[0] for entry in world.news()] == ["unreached"]
+
+
+def test_one_that_is_late_beside_one_that_is_kept_is_no_news() -> None:
+    world = rested((1, 2), connected=False)
+    world.started[0].connect()
+    world.wait(CONNECT - 1)
+    assert world.news() == [("reached",)]
+
+
+def test_one_that_is_late_while_there_is_work_is_no_news_and_is_after_it() -> None:
+    world = rested(connected=False)
+    world.spares.work()
+    world.wait(LATE + 1)
+    assert world.news() == []
+    world.spares.rest(LULL)
+    world.wait(1)
+    assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 5 s")]
+
+
+def test_after_work_one_that_is_late_is_news_again() -> None:
+    world = rested(connected=False)
+    world.wait(LATE + 1)
+    assert [entry[0] for entry in world.news()] == ["unreached"]
+    world.spares.work()
+    world.spares.drop()
+    world.spares.rest(LULL)
+    world.wait(LATE + 1)
+    assert [entry[0] for entry in world.news()] == ["unreached"]
+
+
+def test_a_connection_that_breaks_is_a_failure_at_once_whatever_its_age() -> None:
+    for life in (1.0, 2 * YOUNG):
+        world = rested((1, 2))
+        world.wait(life)
+        world.started[0].hang_up("Connection timed out")
+        world.tend()
+        assert world.news() == [("unreached", 1, 0, "Connection timed out", 1.0)]
+        assert world.running == []
+
+
+def test_a_connection_that_breaks_while_there_is_work_tells_nothing() -> None:
+    world = rested((1, 2))
+    world.spares.work()
+    world.started[0].hang_up("Connection timed out")
+    world.wait(100)
+    assert world.news() == []
+    assert world.started[0] not in world.running
+
+
+def test_nobody_has_longer_to_answer_than_a_transfer_has_for_no_progress() -> None:
+    world = World(timeout=5.0)
+    world.spares.rest(LULL)
+    world.wait(4.9)
+    assert world.news() == []
+    world.wait(0.5)
+    assert world.news() == [("unreached", 1, 0, "no answer for 5 s", 1.0)]
+
+
+@pytest.mark.parametrize("cut_off", [True, False])
+def test_where_the_kernel_does_not_tell_of_the_end_it_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    looks: list[int] = []
+
+    def is_cut_off(pid: int) -> bool:
+        looks.append(pid)
+        return cut_off
+
+    monkeypatch.setattr(process, "is_cut_off", is_cut_off)
+    world = rested(connected=False)
+    world.last.blind = True
+    world.last.connect()
+    world.wait(0.25)
+    assert (world.news(), world.listens, looks) == ([("reached",)], False, [])
+    world.wait(LOOK)
+    assert looks == [world.started[0].pid]
+    assert world.started[0].stopped is cut_off
+    if not cut_off:
+        world.wait(10 * LOOK)
+        assert len(looks) == pytest.approx(11, abs=1)
+
+
+def test_a_look_that_takes_long_is_taken_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = rested(connected=False)
+    looks: list[float] = []
+
+    def is_cut_off(_pid: int) -> bool:
+        world.now += 0.5
+        looks.append(world.now)
+        return False
+
+    monkeypatch.setattr(process, "is_cut_off", is_cut_off)
+    world.last.blind = True
+    world.last.connect()
+    world.wait(600)
+    assert 5 <= len(looks) <= 600 * 0.01 / 0.5 + 1
+
+
+# Out of reach --------------------------------------------------------------------------------------------
+
+
+def test_who_cannot_be_reached_is_tried_again_with_backoff_and_told_of_once_for_all_trees() -> None:
+    world = World((1, 2, 3))
+    world.behave = lambda transfer: world.after(0.1, lambda: transfer.fail(10, b"rsync: no route"))
+    world.spares.rest(LULL)
+    world.wait(3_000)
+    told = world.news()
+    assert [entry[:2] for entry in told] == [("unreached", number + 1) for number in range(len(told))]
+    assert {entry[2:4] for entry in told} == {(10, "no route")}
+    assert [entry[4] for entry in told] == [min(2.0**i, 300) for i in range(len(told))]
+    assert 14 < len(told) < 20
+    assert len(world.started) <= 3 * (len(told) + 1)
+    assert world.running == [] or len(world.running) == 3
+
+
+def test_those_that_still_connect_end_with_the_one_that_could_not() -> None:
+    world = rested((1, 2, 3), connected=False)
+    world.started[1].fail(255)
+    world.wait(0.5)
+    assert [transfer.stopped for transfer in world.started] == [True, False, True]
+    assert [entry[:3] for entry in world.news()] == [("unreached", 1, 255)]
+    assert world.spares.pids == []
+
+
+def test_an_exit_without_a_word_has_a_meaning() -> None:
+    world = rested(connected=False)
+    world.last.fail(255)
+    world.wait(0.5)
+    assert world.news() == [("unreached", 1, 255, "connection failed (exit 255)", 1.0)]
+
+
+def test_the_pauses_differ_by_chance() -> None:
+    world = rested(chance=0.5, connected=False)
+    world.last.fail(255)
+    world.wait(0.5)
+    assert world.news()[0][4] == pytest.approx(1 - 0.5 / 4)
+
+
+def test_who_is_reached_again_starts_from_the_first_pause() -> None:
+    world = rested(connected=False)
+    for _ in range(4):
+        world.wait_for_start()
+        world.last.fail(10, b"no")
+        world.wait(0.5)
+    assert [entry[1] for entry in world.news()] == [1, 2, 3, 4]
+    world.wait_for_start()
+    world.last.connect()
+    world.wait(CONNECT)
+    assert world.news() == [("reached",)]
+    world.wait(YOUNG)
+    world.last.hang_up()
+    world.wait(0.1)
+    world.last.fail(10, b"no")
+    world.wait(0.5)
+    assert [entry[1] for entry in world.news()] == [1]
+
+
+def test_after_work_the_failures_are_counted_anew() -> None:
+    world = rested(connected=False)
+    for _ in range(3):
+        world.wait_for_start()
+        world.last.fail(10)
+        world.wait(0.5)
+    world.spares.work()
+    world.spares.rest(LULL)
+    assert world.wait_for_start() == pytest.approx(LULL)
+    world.last.fail(10)
+    world.wait(0.5)
+    assert [entry[1] for entry in world.news()] == [1, 2, 3, 1]
+
+
+def test_an_rsync_that_cannot_be_started_is_a_failure_like_another() -> None:
+    world = World((1, 2))
+    world.refuses = FileNotFoundError(2, "No such file or directory")
+    world.spares.rest(LULL)
+    world.wait(1)
+    assert world.news() == [("unreached", 1, 0, "No such file or directory", 1.0)]
+    world.wait(2)
+    assert [entry[1] for entry in world.news()] == [2]
+    world.refuses = None
+    world.wait(10)
+    assert [transfer.tree for transfer in world.started] == [1, 2]
+
+
+def test_a_failure_to_connect_while_there_is_work_tells_nothing() -> None:
+    world = rested((1, 2), connected=False)
+    world.spares.work()
+    for transfer in world.started:
+        transfer.fail(10)
+    world.wait(100)
+    assert world.news() == []
+    assert world.spares.pids == []
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert len(world.started) == 4
+
+
+# Connections that are not liked --------------------------------------------------------------------------
+
+
+def test_a_connection_that_ends_after_a_long_life_is_made_again_at_once() -> None:
+    world = rested()
+    for life in range(10):
+        world.wait(YOUNG)
+        world.last.hang_up()
+        world.tend()
+        assert len(world.started) == life + 2, "without a pause"
+        world.last.connect()
+        world.wait(1)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+
+
+def die_young(world: World, times: int, life: float = YOUNG / 2) -> None:
+    """The spare connects and loses its connection, that many times; the next one is not waited for."""
+    for _ in range(times):
+        world.wait_for_start()
+        world.last.connect()
+        world.wait(life)
+        world.last.hang_up()
+        world.tend()
+
+
+def test_connections_that_die_young_are_given_up_for_a_while_with_one_word_of_it() -> None:
+    world = rested(connected=False)
+    die_young(world, STRIKES - 1)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+    die_young(world, 1)
+    ((_, reason, pause, news),) = [entry for entry in world.news() if entry[0] == "chilled"]
+    assert (pause, news) == (CHILL[0], True)
+    assert reason.startswith("the node has closed the connection after ")
+    assert world.running == []
+    started = len(world.started)
+    world.wait(CHILL[0] - 1)
+    assert len(world.started) == started
+    world.wait(2)
+    assert len(world.started) == started + 1, "it is tried again later"
+
+
+def test_the_first_that_dies_young_is_followed_at_once_and_the_second_after_a_pause() -> None:
+    world = rested(connected=False)
+    die_young(world, 1)
+    assert world.spares.deadline == pytest.approx(world.now + LULL)
+    world.wait(LULL)
+    die_young(world, 1)
+    assert world.spares.deadline == pytest.approx(world.now + 2 * RETRY[0])
+
+
+def test_a_chill_grows_up_to_its_longest_and_only_the_first_is_news() -> None:
+    world = rested(connected=False)
+    pauses: list[float] = []
+    for _ in range(8):
+        die_young(world, STRIKES)
+        ((_, _, pause, news),) = [entry for entry in world.news() if entry[0] == "chilled"]
+        assert news is not bool(pauses)
+        pauses.append(pause)
+        assert world.wait_for_start() == pytest.approx(pause)
+    assert pauses == [min(CHILL[0] * 2**i, CHILL[1]) for i in range(8)]
+
+
+def test_rest_does_not_shorten_a_chill_and_work_goes_on_in_it() -> None:
+    world = rested(connected=False)
+    die_young(world, STRIKES)
+    started, end = len(world.started), world.now + CHILL[0]
+    for _ in range(5):
+        world.spares.work()
+        assert world.spares.take(1) is None
+        world.spares.rest(LULL)
+        world.wait(10)
+    assert len(world.started) == started
+    world.wait(end - world.now)
+    assert len(world.started) == started + 1
+
+
+def after_a_chill(life: float) -> World:
+    """A spare that has lived so long after there were none for a while."""
+    world = rested(connected=False)
+    die_young(world, STRIKES)
+    world.wait_for_start()
+    world.news()
+    world.last.connect()
+    world.wait(life)
+    return world
+
+
+def is_the_first_chill(world: World) -> bool:
+    """Whether another chill is as if there had been none before."""
+    die_young(world, STRIKES)
+    ((_, _, pause, news),) = [entry for entry in world.news() if entry[0] == "chilled"]
+    assert (pause == CHILL[0]) is bool(news)
+    return bool(news)
+
+
+def test_a_long_life_that_ends_makes_the_node_one_like_others() -> None:
+    world = after_a_chill(2 * YOUNG)
+    world.last.hang_up()
+    world.tend()
+    assert is_the_first_chill(world)
+
+
+def test_a_life_until_its_age_makes_the_node_one_like_others() -> None:
+    world = after_a_chill(AGE + 1)
+    assert world.running == [world.last]
+    assert not world.last.heard
+    assert is_the_first_chill(world)
+
+
+def test_a_long_life_that_ends_in_use_makes_the_node_one_like_others() -> None:
+    # A node with a change every few minutes never has a spare that ends in another way.
+    world = after_a_chill(2 * YOUNG)
+    world.spares.work()
+    assert world.spares.take(1) is not None
+    world.last.fail(0)
+    world.spares.rest(LULL)
+    assert is_the_first_chill(world)
+
+
+def test_a_short_life_after_a_chill_makes_the_node_none_like_others() -> None:
+    world = after_a_chill(YOUNG / 2)
+    world.last.hang_up()
+    world.tend()
+    assert not is_the_first_chill(world)
+
+
+def test_a_young_one_that_was_of_use_counts_against_those_that_died_young() -> None:
+    world = rested(connected=False)
+    for _ in range(4 * STRIKES):
+        die_young(world, STRIKES - 1)
+        world.wait_for_start()
+        world.last.connect()
+        world.wait(1)
+        world.spares.work()
+        assert world.spares.take(1) is not None
+        world.last.fail(0)
+        world.spares.rest(LULL)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+
+
+def test_one_cut_of_all_connections_is_one_and_not_as_many_as_there_are_trees() -> None:
+    world = rested((1, 2, 3, 4, 5))
+    world.wait(YOUNG / 2)
+    for transfer in world.started[:]:
+        transfer.hang_up()
+    world.tend()
+    world.wait(5)
+    for transfer in world.running:
+        transfer.connect()
+    world.wait(1)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+    assert sorted(transfer.tree for transfer in world.running) == [1, 2, 3, 4, 5]
+
+
+def test_a_node_that_comes_and_goes_is_not_one_that_does_not_like_connections() -> None:
+    world = rested(connected=False)
+    for _ in range(3 * STRIKES):
+        die_young(world, 1)
+        world.wait_for_start()
+        world.last.fail(10, b"Connection refused")
+        world.wait(0.5)
+    assert {entry[0] for entry in world.news()} == {"reached", "unreached"}
+
+
+def test_one_that_is_refused_beside_one_that_is_kept_means_that_there_is_no_room() -> None:
+    world = rested((1, 2), connected=False)
+    first = world.started[0]
+    first.connect()
+    for _ in range(STRIKES):
+        world.wait_for_start(2)
+        world.wait(0.5)
+        assert first in world.running
+        assert world.last.tree == 2
+        world.last.fail(5, b"@ERROR: busy")
+        world.tend()
+    assert world.running == []
+    assert first.stopped
+    told = [entry for entry in world.news() if entry[0] != "reached"]
+    assert [(entry[0], entry[2], entry[3]) for entry in told] == [("chilled", CHILL[0], True)]
+    assert "busy" in told[0][1]
+
+
+def test_a_daemon_that_says_that_it_is_full_is_reached() -> None:
+    world = World()
+    line = b"@ERROR: max connections (1) reached -- try again later"
+    world.behave = lambda transfer: world.after(0.01, lambda: transfer.fail(5, line))
+    world.spares.rest(LULL)
+    world.wait(60)
+    assert len(world.started) == STRIKES
+    ((kind, reason, pause, news),) = world.news()
+    assert (kind, pause, news) == ("chilled", CHILL[0], True)
+    assert "max connections (1) reached" in reason
+
+
+def test_the_worker_may_say_itself_that_connections_are_not_liked() -> None:
+    world = rested((1, 2))
+    world.spares.work()
+    world.spares.chill("no room")
+    assert world.running == []
+    assert world.news() == [("chilled", "no room", CHILL[0], True)]
+    world.spares.rest(LULL)
+    world.wait(CHILL[0] - 1)
+    assert len(world.started) == 2
+    world.wait(2)
+    assert len(world.started) == 4
+
+
+def test_a_chill_ends_what_connects_and_does_not_count_that_as_a_failure() -> None:
+    world = rested((1, 2, 3), connected=False)
+    world.spares.chill("no room")
+    world.wait(100)
+    assert [entry[0] for entry in world.news()] == ["chilled"]
+
+
+# Age -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.4, 0.999])
+def test_one_is_replaced_at_an_age_that_differs_by_chance(chance: float) -> None:
+    world = rested(chance=chance)
+    age = AGE * (1 + chance)
+    world.wait(age - 2)
+    assert world.running == world.started[:1]
+    world.wait(2)
+    assert len(world.started) == 2
+    assert world.started[0].stopped
+    assert world.started[0].far.closed
+    world.last.connect()
+    world.wait(1)
+    assert world.news() == [("reached",)]
+
+
+def test_one_that_is_too_old_while_there_is_work_ends_and_has_no_successor_before_the_lull() -> None:
+    world = rested()
+    world.spares.work()
+    world.wait(AGE)
+    assert (len(world.started), world.running) == (1, [])
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert len(world.running) == 1
+
+
+def test_a_replacement_refused_because_the_old_one_is_not_gone_yet_is_no_trouble() -> None:
+    world = rested()
+    for _ in range(10):
+        world.last.lingers = 0.03
+        world.wait(AGE - (world.now % 1))
+        until_two = [transfer for transfer in world.running if not transfer.heard]
+        for transfer in until_two:
+            transfer.fail(5, b"@ERROR: max connections (1) reached -- try again later")
+        world.wait(1)
+        world.last.connect()
+        world.wait(1)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+
+
+# Replaced because they are started otherwise by now --------------------------------------------------------
+
+
+def test_all_of_them_are_replaced_after_the_lull_that_is_said_and_that_is_no_news() -> None:
+    world = rested((1, 2))
+    before = world.running
+    world.spares.renew(0.7)
+    assert all(transfer.stopped and transfer.far.closed for transfer in before)
+    assert (world.spares.kept, world.listens) == (False, False)
+    world.wait(0.69)
+    assert world.running == []
+    world.wait(0.02)
+    assert [transfer.tree for transfer in world.running] == [1, 2]
+    for transfer in world.running:
+        transfer.connect()
+    world.wait(1)
+    assert world.news() == [("reached",), ("reached",)]
+
+
+def test_one_to_be_replaced_is_not_taken_and_known_until_it_has_ended() -> None:
+    world = rested()
+    world.last.lingers = 2.0
+    world.spares.renew(1.0)
+    assert world.spares.take(1) is None
+    assert world.spares.pids == [world.last.pid]
+    world.wait(3.0)
+    assert world.spares.pids == [world.last.pid]
+    assert len(world.started) == 2
+
+
+def test_while_there_is_work_they_end_and_have_no_successors_before_the_lull() -> None:
+    world = rested((1, 2))
+    world.spares.work()
+    assert world.spares.take(1) is not None
+    world.spares.renew(1.0)
+    assert world.started[1].stopped
+    assert not world.started[0].stopped, "that one is the worker's"
+    world.wait(100)
+    assert len(world.started) == 2
+    world.spares.rest(LULL)
+    world.wait(LULL)
+    assert [transfer.tree for transfer in world.running] == [1, 1, 2]
+
+
+def test_a_node_out_of_reach_is_tried_no_sooner_for_it_and_told_of_no_more_often() -> None:
+    world, other = (rested(connected=False) for _ in range(2))
+    for each in (world, other):
+        each.behave = lambda transfer: transfer.fail(10, b"Connection refused")
+        each.last.fail(10, b"Connection refused")
+    for _ in range(200):
+        world.spares.renew(0.7)
+        for each in (world, other):
+            each.wait(1)
+    assert world.told == other.told
+    assert len(world.told) > 5
+
+
+def test_a_node_that_takes_long_to_answer_is_told_of_once_and_reached_when_it_does() -> None:
+    world = rested(connected=False)
+    world.wait(LATE + 1)
+    assert [entry[0] for entry in world.news()] == ["unreached"]
+    world.spares.renew(0.7)
+    world.wait(LATE + 2)
+    assert world.news() == []
+    world.last.connect()
+    world.wait(1)
+    assert world.news() == [("reached",)]
+
+
+def test_who_still_does_not_answer_after_it_is_given_up_as_ever() -> None:
+    world = rested(connected=False)
+    world.wait(LATE + 1)
+    world.spares.renew(0.7)
+    world.news()
+    world.wait(CONNECT + 1)
+    assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 30 s")]
+
+
+def test_to_be_replaced_young_is_no_strike_however_often() -> None:
+    world = rested()
+    for _ in range(4 * STRIKES):
+        world.spares.renew(0.7)
+        world.wait(1)
+        world.last.connect()
+        world.wait(1)
+    assert {entry[0] for entry in world.news()} == {"reached"}
+
+
+def test_to_be_replaced_after_a_long_life_makes_the_node_one_like_others() -> None:
+    world = after_a_chill(2 * YOUNG)
+    world.spares.renew(0.7)
+    assert is_the_first_chill(world)
+
+
+def test_to_be_replaced_after_a_short_life_makes_the_node_none_like_others() -> None:
+    world = after_a_chill(YOUNG / 2)
+    world.spares.renew(0.7)
+    assert not is_the_first_chill(world)
+
+
+def test_a_chill_is_not_ended_by_it() -> None:
+    world = rested(connected=False)
+    die_young(world, STRIKES)
+    started = len(world.started)
+    world.spares.renew(0.7)
+    world.wait(CHILL[0] - 1)
+    assert len(world.started) == started
+    world.wait(2)
+    assert len(world.started) == started + 1
+
+
+# Whatever happens ----------------------------------------------------------------------------------------
+
+
+def test_dropped_ones_end_and_come_back_if_there_is_still_nothing_to_do() -> None:
+    world = rested((1, 2))
+    world.spares.drop()
+    assert all(transfer.stopped for transfer in world.started)
+    assert all(transfer.far.closed for transfer in world.started)
+    assert not world.listens
+    assert not world.spares.kept
+    world.wait(1)
+    assert [transfer.tree for transfer in world.started] == [1, 2, 1, 2]
+
+
+def answers(after: float) -> Callable[[World, FakeTransfer], None]:
+    return lambda world, transfer: world.after(after, transfer.connect)
+
+
+def refuses(after: float, code: int, line: bytes) -> Callable[[World, FakeTransfer], None]:
+    return lambda world, transfer: world.after(after, lambda: transfer.fail(code, line))
+
+
+def hangs_up(after: float, life: float) -> Callable[[World, FakeTransfer], None]:
+    def behave(world: World, transfer: FakeTransfer) -> None:
+        world.after(after, transfer.connect)
+        world.after(after + life, transfer.hang_up)
+
+    return behave
+
+
+def dies(after: float, life: float) -> Callable[[World, FakeTransfer], None]:
+    def behave(world: World, transfer: FakeTransfer) -> None:
+        world.after(after, transfer.connect)
+        world.after(after + life, lambda: transfer.fail(-9))
+
+    return behave
+
+
+def hangs(_world: World, _transfer: FakeTransfer) -> None:
+    """Never answers."""
+
+
+SOON = st.sampled_from([0.0, 0.001, 0.01, 0.3, 5.0, 29.9, 31.0])
+LIFE = st.sampled_from([0.0, 0.001, 1.0, 29.0, 30.0, 31.0, 500.0, 5_000.0])
+BEHAVIOURS = st.one_of(
+    st.builds(answers, SOON),
+    st.builds(
+        refuses,
+        SOON,
+        st.sampled_from([0, 1, 5, 10, 255, -9]),
+        st.sampled_from([b"", b"no", b"max connections"]),
+    ),
+    st.builds(hangs_up, SOON, LIFE),
+    st.builds(dies, SOON, LIFE),
+    st.just(hangs),
+)
+
+
+def test_a_node_that_comes_and_goes_every_second_is_tried_with_backoff() -> None:
+    world = World()
+    turns = itertools.cycle([hangs_up(0.0, 1.0), refuses(0.0, 10, b"Connection refused")])
+    world.behave = lambda transfer: next(turns)(world, transfer)
+    world.spares.rest(LULL)
+    world.wait(3_600)
+    assert len(world.started) < 100
+
+
+@settings(max_examples=150)
+@given(
+    behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=6),
+    lingers=st.sampled_from([0.0, 2.0]),
+    trees=st.integers(1, 3),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_however_the_node_behaves_rsyncs_are_started_seldom_and_looks_are_few(
+    behaviours: list[Callable[[World, FakeTransfer], None]], lingers: float, trees: int, chance: float
+) -> None:
+    world = World(tuple(range(trees)), chance)
+    again: Iterator[Callable[[World, FakeTransfer], None]] = itertools.cycle(behaviours)
+
+    def behave(transfer: FakeTransfer) -> None:
+        transfer.lingers = lingers
+        next(again)(world, transfer)
+
+    world.behave = behave
+    world.spares.rest(LULL)
+    hour = 3_600.0
+    world.wait(hour)  # which asserts at every step that time has to pass before the next one
+    # One that lives for YOUNG seconds is followed at once, the others with pauses that grow: within that time
+    # two that die young, and three that cannot connect.
+    assert len(world.started) <= trees * (hour / YOUNG * 5 + 20)
+    assert world.steps <= (len(world.started) + 1) * (CONNECT / 0.25 + 30)
+    # None is forgotten: whatever runs is known, so that it can be ended.
+    assert {transfer.pid for transfer in world.started if not transfer.done} <= set(world.spares.pids)
+    assert (
+        len([transfer for transfer in world.started if not transfer.done and not transfer.stopped]) <= trees
+    )
+
+
+@settings(max_examples=100)
+@given(
+    behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=4),
+    orders=st.lists(
+        st.tuples(
+            st.sampled_from(["work", "rest", "take", "drop", "renew", "chill", "gone"]),
+            st.sampled_from([0.0, 0.01, 0.06, 1.0, 40.0, 2_000.0]),
+        ),
+        max_size=40,
+    ),
+)
+def test_whatever_the_worker_says_nothing_spins_and_nobody_is_forgotten(
+    behaviours: list[Callable[[World, FakeTransfer], None]], orders: list[tuple[str, float]]
+) -> None:
+    world = World((1, 2))
+    again = itertools.cycle(behaviours)
+    world.behave = lambda transfer: next(again)(world, transfer)
+    taken: set[int] = set()
+    for order, pause in orders:
+        match order:
+            case "work":
+                world.spares.work()
+            case "rest":
+                world.spares.rest(LULL)
+            case "take":
+                world.spares.work()
+                for tree in (1, 2):
+                    transfer = world.spares.take(tree)
+                    taken |= {transfer.pid} if transfer else set()
+            case "drop":
+                world.spares.drop()
+            case "renew":
+                world.spares.renew(0.7)
+            case "chill":
+                world.spares.chill("no room")
+            case "gone":
+                world.refuses = None if world.refuses else OSError(11, "Resource temporarily unavailable")
+        world.wait(pause)
+        alive = {transfer.pid for transfer in world.started if not transfer.done} - taken
+        assert alive == set(world.spares.pids)
+    # In the end it rests, the node answers again, and each tree has one that is ready.
+    world.refuses = None
+    world.behave = lambda transfer: world.after(0.1, transfer.connect)
+    world.spares.rest(LULL)
+    world.wait(2 * CHILL[1] + 2 * AGE + 10_000)
+
+    def ready() -> list[int]:
+        return sorted(t.tree for t in world.running if t.pid not in taken and t.heard)
+
+    for _ in range(10):  # they may just have become too old
+        if ready() != [1, 2]:
+            world.wait(0.1)
+    assert ready() == [1, 2]
