@@ -15,7 +15,7 @@ from inosync.rsync import probe, ssh
 from inosync.rsync.argv import Settings, names_input
 from inosync.rsync.probe import Finding
 from inosync.rsync.target import Transport, transport
-from inosync.text import one_line, redacted, show
+from inosync.text import format_value, one_line, without_password
 
 PATIENCE = 60.0
 """Seconds that a node has to answer."""
@@ -49,10 +49,10 @@ def _in_force(config: Config) -> Mapping[str, str]:
         "logformat",
         "rundir",
     )
-    found = {name: show(getattr(config, name)) for name in names}
-    found["rsync"] = f"{show(config.rsync)} ({_own_version(config.rsync)})"
+    found = {name: format_value(getattr(config, name)) for name in names}
+    found["rsync"] = f"{format_value(config.rsync)} ({_own_version(config.rsync)})"
     found["emask"] = " ".join(sorted(config.emask))
-    found["logfile"] = show(config.logfile) if config.logfile else "None: syslog (-d), or stderr"
+    found["logfile"] = format_value(config.logfile) if config.logfile else "None: syslog (-d), or stderr"
     found["rlisten"] = str(config.rlisten)
     found["on_sync"], found["on_state"] = _hook(config.on_sync), _hook(config.on_state)
     return found
@@ -61,7 +61,11 @@ def _in_force(config: Config) -> Mapping[str, str]:
 def _hook(hook: Hook | None) -> str:
     if hook is None:
         return "None"
-    what = show(list(hook.command)) if hook.command else f"function {getattr(hook.call, '__name__', '?')}"
+    what = (
+        format_value(list(hook.command))
+        if hook.command
+        else f"function {getattr(hook.call, '__name__', '?')}"
+    )
     states = f", of {', '.join(sorted(hook.states))}" if hook.states else ""
     after = f", after {hook.after:g} s" if hook.after else ""
     return f"{what}, at most {hook.timeout:g} s{states}{after}"
@@ -155,6 +159,6 @@ def _locally(settings: Settings, found: Finding) -> Finding:
 
 
 def _print(text: str) -> None:
-    line = one_line(redacted(text))
+    line = one_line(without_password(text))
     encoding = sys.stdout.encoding or "ascii"
     print(line.encode(encoding, "replace").decode(encoding), flush=True)

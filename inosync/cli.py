@@ -208,7 +208,7 @@ def _occupy_standard_streams() -> None:
 
 
 def _serve(
-    config: Config, options: argparse.Namespace, ready: Callable[[], None], manager: systemd.Manager
+    config: Config, options: argparse.Namespace, ready: Callable[[], None], manager: systemd.ServiceManager
 ) -> int:
     """Be the daemon. ``ready`` is called when the start has succeeded; StartError text goes to stderr."""
     name = os.path.basename(config.path).removesuffix(".py")
@@ -251,7 +251,7 @@ def _mirror(
     options: argparse.Namespace,
     spool: str,
     ready: Callable[[], None],
-    manager: systemd.Manager,
+    manager: systemd.ServiceManager,
 ) -> int:
     def log_to(wanted: Config) -> None:
         logs.use(_handler(wanted, options.daemon), options.verbose, quiet=options.once and not wanted.logfile)

@@ -31,7 +31,7 @@ class Change:
     tree: int
     path: bytes
     kind: Kind
-    anew: bool = False
+    ignore_times: bool = False
     """Whether a file is to be read on the node although its size and its time are right."""
 
     @property
@@ -42,13 +42,13 @@ class Change:
         return self.path if self.kind is Kind.NAME else self.path + b"/"
 
 
-def from_wire(tree: int, wire: bytes, anew: bool = False) -> Change:
+def from_wire(tree: int, wire: bytes, ignore_times: bool = False) -> Change:
     """The change that ``Change.wire`` was made of; the root, and a trailing slash, mean a relist."""
     if wire == b"./":
         return Change(tree, b"", Kind.LIST)
     if wire.endswith(b"/"):
         return Change(tree, wire[:-1], Kind.LIST)
-    return Change(tree, wire, Kind.NAME, anew)
+    return Change(tree, wire, Kind.NAME, ignore_times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Part:
     """In the form of ``Change.wire``; empty when ``full``."""
     source: Source | None = None
     """What the root has to be, or nothing is sent; None: whatever it is."""
-    anew: bool = False
+    ignore_times: bool = False
     """As in ``Change``; never with ``full``."""
 
 
-class Verdict(enum.StrEnum):
+class NodeState(enum.StrEnum):
     """What the mirror on a node is worth, in the words that ``ps`` and status show."""
 
     STARTING = "starting"
@@ -110,15 +110,15 @@ class Batch:
     overdue: str = ""
     """Why this node is degraded even if all of this batch succeeds; empty if it is not."""
     heavy: bool = False
-    """Whether each try of it needs a slot. The first one has it; ``Again`` asks for the next."""
+    """Whether each try of it needs a slot. The first one has it; ``SlotRequest`` asks for the next."""
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class TitleUpdate:
     """What only the master knows and the title of a worker without a running transfer should tell."""
 
     verdict: str
-    """What the mirror on the node is worth, a ``lifecycle.Verdict``."""
+    """What the mirror on the node is worth, a ``lifecycle.NodeState``."""
     behind: int
     """Changes that the node has not confirmed, the current batch's included."""
     reason: str
@@ -137,8 +137,8 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
-    """The batch may be tried again: the slot that ``Again`` asked for is there."""
+class SlotGranted:
+    """The batch may be tried again: the slot that ``SlotRequest`` asked for is there."""
 
     batch: int
 
@@ -163,16 +163,16 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class CancelCompare:
     """End the comparison that runs: nobody wants to know any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StateChanged:
     """The state of the node has changed, or stayed as bad as it is for long: for the hook."""
 
     state: str
-    """A ``lifecycle.Verdict``."""
+    """A ``lifecycle.NodeState``."""
     before: str
     """What was told last; empty if nothing was."""
     seconds: float
@@ -187,14 +187,14 @@ class Ping:
     """Nothing: that it is taken is the sign that the worker does not hang."""
 
 
-Order = Batch | Note | Stop | Go | Halt | Compare | Leave | Stated | Ping
+Order = Batch | TitleUpdate | Stop | SlotGranted | Halt | Compare | CancelCompare | StateChanged | Ping
 
 
 # From a worker to the master -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Started:
     """The worker runs and waits for its first batch."""
 
     pid: int
@@ -224,14 +224,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class SlotRequest:
     """The pause after a failed try is over, and the next one needs a slot (``Batch.heavy``)."""
 
     batch: int
 
 
 @dataclass(frozen=True, slots=True)
-class Unreached:
+class Unreachable:
     """The worker has nothing to do, and cannot keep an rsync connected to its node."""
 
     attempt: int
@@ -245,12 +245,12 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """After ``Unreached``: the node answers again, or nobody looks any more whether it does."""
+class Reachable:
+    """After ``Unreachable``: the node answers again, or nobody looks any more whether it does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chilled:
+class WarmSuspended:
     """No rsync is kept connected to the node for a while: each transfer connects anew."""
 
     reason: str
@@ -318,7 +318,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Hooked:
+class HookFinished:
     """A hook has ended."""
 
     kind: str
@@ -328,16 +328,16 @@ class Hooked:
 
 
 Report = (
-    Ready
+    Started
     | Progress
     | Failed
-    | Again
-    | Unreached
-    | Reached
-    | Chilled
+    | SlotRequest
+    | Unreachable
+    | Reachable
+    | WarmSuspended
     | Relisting
     | Throttled
     | Done
     | Compared
-    | Hooked
+    | HookFinished
 )

@@ -13,7 +13,7 @@ _SSH_PASSWORD = re.compile(r"^([^/:@\s\[]+):(?![/.~:])[^@]*@(?=[^/:@]+:)")
 _PASSWORD_WORDS = re.compile(r"(sshpass\s+-p\s*|password=)[^\s'\"]+", re.IGNORECASE)
 
 
-def redacted(text: str) -> str:
+def without_password(text: str) -> str:
     """A text without the passwords that people write into addresses and commands."""
     return _PASSWORD_WORDS.sub(r"\1***", bare(text))
 
@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def show(value: object) -> str:
+def format_value(value: object) -> str:
     """repr(), shortened, on one line, without passwords, and whatever the value does."""
     try:
         return _Shown().repr(value)
@@ -45,7 +45,7 @@ class _Shown(reprlib.Repr):
         return self.repr_str(x, level) if isinstance(x, str) else super().repr1(x, level)
 
     def repr_str(self, x: str, level: int) -> str:
-        return super().repr_str(redacted(str(x)), level)
+        return super().repr_str(without_password(str(x)), level)
 
     def repr_instance(self, x: Any, level: int) -> str:
-        return redacted(super().repr_instance(x, level))
+        return without_password(super().repr_instance(x, level))

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 from inosync.filters.rules import File, FilterError, Item, from_pattern
 from inosync.rsync.options import forbidden
-from inosync.text import show
+from inosync.text import format_value
 
 Check = Callable[[Any], Any]
 
@@ -22,7 +22,7 @@ Check = Callable[[Any], Any]
 def each(values: Iterable[object], check: Check) -> tuple[Any, ...]:
     """What a check makes of several values; Invalid with the faults of all of them."""
     made: list[Any] = []
-    faults: list[Fault] = []
+    faults: list[ValueProblem] = []
     for value in values:
         try:
             made.append(check(value))
@@ -45,9 +45,9 @@ def inside(where: str, check: Check, value: object) -> Any:
 def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
     def checked(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
-            raise Invalid(Fault(value, "is not a list", f"write {example}"))
+            raise Invalid(ValueProblem(value, "is not a list", f"write {example}"))
         if not value and not empty:
-            raise Invalid(Fault(value, "is empty", f"write {example}"))
+            raise Invalid(ValueProblem(value, "is empty", f"write {example}"))
         return each(value, check)
 
     return checked
@@ -56,26 +56,28 @@ def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
 def string(value: object) -> str:
     """A str that the system can take: for a path, or an argument of a program."""
     if not isinstance(value, str):
-        raise Invalid(Fault(value, "is not a string", "write it in quotes"))
+        raise Invalid(ValueProblem(value, "is not a string", "write it in quotes"))
     try:
         whole = b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
         whole = False
     if not whole:
-        raise Invalid(Fault(value, "has a character in it that no file name can have", "leave it out"))
+        raise Invalid(ValueProblem(value, "has a character in it that no file name can have", "leave it out"))
     return value
 
 
 def boolean(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Invalid(Fault(value, "is neither True nor False", "write one of them"))
+        raise Invalid(ValueProblem(value, "is neither True nor False", "write one of them"))
     return value
 
 
 def one_of(*words: str) -> Check:
     def checked(value: object) -> str:
         if value not in words:
-            raise Invalid(Fault(value, "is not known", f"write {' or '.join(map(show, words))}"))
+            raise Invalid(
+                ValueProblem(value, "is not known", f"write {' or '.join(map(format_value, words))}")
+            )
         return str(value)
 
     return checked
@@ -88,14 +90,14 @@ def number(highest: float, unit: str = "", *, whole: bool = False, positive: boo
 
     def checked(value: object) -> float | int:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Invalid(Fault(value, "is not a number", right))
+            raise Invalid(ValueProblem(value, "is not a number", right))
         if value < 0:
-            raise Invalid(Fault(value, "is negative", right))
+            raise Invalid(ValueProblem(value, "is negative", right))
         # Written so that nan, of which every comparison is false, is refused as well.
         if not value <= highest or (positive and value == 0):
-            raise Invalid(Fault(value, "is out of range", f"{right}, at most {highest}"))
+            raise Invalid(ValueProblem(value, "is out of range", f"{right}, at most {highest}"))
         if whole and value != int(value):
-            raise Invalid(Fault(value, "is not a whole number", right))
+            raise Invalid(ValueProblem(value, "is not a whole number", right))
         return int(value) if whole else value
 
     return checked
@@ -115,22 +117,22 @@ speed = number(FASTEST, " of KB/s", whole=True)
 def retry(value: object) -> tuple[float, float]:
     right = "write the first and the longest delay in seconds, such as (1, 300)"
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise Invalid(Fault(value, "is not a pair", right))
+        raise Invalid(ValueProblem(value, "is not a pair", right))
     first, longest = each(value, some_seconds)
     if first > longest:
-        raise Invalid(Fault(value, "the first delay is longer than the longest", right))
+        raise Invalid(ValueProblem(value, "the first delay is longer than the longest", right))
     return first, longest
 
 
 def delete(value: object) -> bool | str:
     if isinstance(value, bool) or (isinstance(value, str) and value in ("startup", "running")):
         return value
-    raise Invalid(Fault(value, "is not known", 'write True, False, "startup" or "running"'))
+    raise Invalid(ValueProblem(value, "is not known", 'write True, False, "startup" or "running"'))
 
 
 def name(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or not value.strip() or value != value.strip():
-        raise Invalid(Fault(value, "is not a name", "write a string of printable characters"))
+        raise Invalid(ValueProblem(value, "is not a name", "write a string of printable characters"))
     return value
 
 
@@ -140,14 +142,16 @@ def extra(value: object) -> tuple[str, ...]:
         try:
             words: tuple[str, ...] = tuple(shlex.split(value))
         except ValueError as problem:
-            raise Invalid(Fault(value, f"cannot be split as a shell would: {problem}", right)) from None
+            raise Invalid(
+                ValueProblem(value, f"cannot be split as a shell would: {problem}", right)
+            ) from None
     elif isinstance(value, list | tuple):
         words = tuple(value)
     else:
-        raise Invalid(Fault(value, "is not a string", right))
+        raise Invalid(ValueProblem(value, "is not a string", right))
     words = each(words, string)
     if refused := forbidden(words):
-        raise Invalid(*(Fault(value, complaint) for complaint in refused))
+        raise Invalid(*(ValueProblem(value, complaint) for complaint in refused))
     return words
 
 
@@ -159,13 +163,13 @@ def _pattern(value: object) -> tuple[Item, ...]:
         return (_pattern_file(value),)
     right = 'write an rsync pattern such as "*.tmp"'
     if not isinstance(value, str) or not value:
-        raise Invalid(Fault(value, "is not a pattern", right))
+        raise Invalid(ValueProblem(value, "is not a pattern", right))
     if "\n" in value:
-        raise Invalid(Fault(value, "has a newline in it", right))
+        raise Invalid(ValueProblem(value, "has a newline in it", right))
     try:
         return from_pattern(string(value))
     except FilterError as error:
-        raise Invalid(Fault(value, error.problem, right)) from None
+        raise Invalid(ValueProblem(value, error.problem, right)) from None
 
 
 _patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
@@ -174,9 +178,9 @@ _patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
 def _pattern_file(value: dict[object, object]) -> File:
     path = value.get("from")
     if set(value) != {"from"}:
-        raise Invalid(Fault(value, "is neither a pattern nor a file", f'write "*.tmp", or {_FILE}'))
+        raise Invalid(ValueProblem(value, "is neither a pattern nor a file", f'write "*.tmp", or {_FILE}'))
     if not string(path).startswith("/"):
-        raise Invalid(Fault(path, "is not an absolute path", f"write {_FILE}"))
+        raise Invalid(ValueProblem(path, "is not an absolute path", f"write {_FILE}"))
     return File(string(path))
 
 
@@ -197,5 +201,5 @@ def excludes(value: object) -> dict[str, tuple[Item, ...]]:
 def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[Item, ...]]:
     wpath, rules = item
     if not isinstance(wpath, str):
-        raise Invalid(Fault(wpath, "is not a wpath", 'write a directory from wpaths, or "*"'))
-    return wpath, inside(f"for {show(wpath)}", patterns, rules)
+        raise Invalid(ValueProblem(wpath, "is not a wpath", 'write a directory from wpaths, or "*"'))
+    return wpath, inside(f"for {format_value(wpath)}", patterns, rules)

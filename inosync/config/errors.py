@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration: a Fault in a value, a Mistake in a file."""
+"""What can be wrong with a configuration: a Fault in a value, a ConfigProblem in a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inosync.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ValueProblem:
     """One thing wrong with a value, what would be right, and where in the setting it stands.
 
     ``file`` and ``line``: if it does not stand in the setting itself, but in a file that this names.
@@ -30,14 +30,14 @@ class Invalid(Exception):
     nothing can. In a tuple None stands in place of an item.
     """
 
-    def __init__(self, *faults: Fault, rest: Any = None) -> None:
+    def __init__(self, *faults: ValueProblem, rest: Any = None) -> None:
         super().__init__(*faults)
         self.faults = faults
         self.rest = rest
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ConfigProblem:
     """``FILE:LINE: setting: value: what is wrong; what would be right``; what is empty is left out."""
 
     path: str
@@ -56,7 +56,7 @@ class Mistake:
 class ConfigError(Exception):
     """A file cannot be used. Its text is one line for each mistake."""
 
-    def __init__(self, *mistakes: Mistake) -> None:
+    def __init__(self, *mistakes: ConfigProblem) -> None:
         super().__init__(*mistakes)
         self.mistakes = mistakes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from inosync.config.checks import list_of
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 
 BY_READING = frozenset({"IN_ACCESS", "IN_OPEN", "IN_CLOSE_NOWRITE"})
 """Caused by every reader of a file, so by rsync itself."""
@@ -33,7 +33,7 @@ def events(value: object) -> frozenset[str]:
     found = frozenset[str]().union(*list_of(_event, 'emask = ["IN_CLOSE_WRITE", ...]')(some))
     if found <= BY_READING:
         right = "write events that change something, such as IN_CLOSE_WRITE"
-        raise Invalid(Fault(value, "has only events that rsync's own reading causes", right))
+        raise Invalid(ValueProblem(value, "has only events that rsync's own reading causes", right))
     return found
 
 
@@ -43,4 +43,4 @@ def _event(value: object) -> frozenset[str]:
         return _MEANING[name]
     close = difflib.get_close_matches(name.upper(), _MEANING, 1)
     right = f"did you mean {close[0]}?" if close else f"write one of {' '.join(sorted(_SINGLE))}"
-    raise Invalid(Fault(value, "is not an event", right))
+    raise Invalid(ValueProblem(value, "is not an event", right))

@@ -16,8 +16,8 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceF
 from typing import Any
 
 from inosync.config import trust
-from inosync.config.errors import ConfigError, Invalid, Mistake
-from inosync.text import redacted
+from inosync.config.errors import ConfigError, ConfigProblem, Invalid
+from inosync.text import without_password
 
 
 def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
@@ -30,7 +30,7 @@ def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
         except Invalid as invalid:
             raise _untrusted(invalid) from None
         except BaseException as problem:  # noqa: BLE001 - whatever it is, SystemExit too, the file raised it
-            raise ConfigError(Mistake(path, _told(problem), "", _line_of(problem, path))) from None
+            raise ConfigError(ConfigProblem(path, _told(problem), "", _line_of(problem, path))) from None
     return _assignments(tree), namespace
 
 
@@ -58,7 +58,9 @@ def _read(path: str) -> str:
 
 
 def _untrusted(invalid: Invalid) -> ConfigError:
-    return ConfigError(*(Mistake(str(fault.value), fault.wrong, fault.right) for fault in invalid.faults))
+    return ConfigError(
+        *(ConfigProblem(str(fault.value), fault.wrong, fault.right) for fault in invalid.faults)
+    )
 
 
 def _decoded(path: str, data: bytes) -> str:
@@ -66,7 +68,9 @@ def _decoded(path: str, data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         line = data.count(b"\n", 0, problem.start) + 1
-        raise ConfigError(Mistake(path, "is not UTF-8", "convert it with iconv -t UTF-8", line)) from None
+        raise ConfigError(
+            ConfigProblem(path, "is not UTF-8", "convert it with iconv -t UTF-8", line)
+        ) from None
 
 
 def _compiled(path: str, source: str) -> tuple[ast.Module, types.CodeType]:
@@ -77,10 +81,10 @@ def _compiled(path: str, source: str) -> tuple[ast.Module, types.CodeType]:
             return tree, compile(tree, path, "exec", dont_inherit=True)
     except SyntaxError as problem:
         raise ConfigError(
-            Mistake(path, f"{type(problem).__name__}: {problem.msg}", "", problem.lineno)
+            ConfigProblem(path, f"{type(problem).__name__}: {problem.msg}", "", problem.lineno)
         ) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as problem:
-        raise ConfigError(Mistake(path, _told(problem))) from None
+        raise ConfigError(ConfigProblem(path, _told(problem))) from None
 
 
 @contextlib.contextmanager
@@ -146,7 +150,7 @@ def _top(name: str) -> str:
 
 def _told(problem: BaseException) -> str:
     try:
-        text = redacted(str(problem))
+        text = without_password(str(problem))
     except Exception:  # noqa: BLE001 - a class of the file's own
         text = ""
     return f"{type(problem).__name__}: {text}" if text else type(problem).__name__

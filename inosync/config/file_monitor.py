@@ -12,7 +12,7 @@ from inosync.system import fingerprint
 from inosync.system.fingerprint import Fingerprint
 
 
-class Lookout:
+class FileMonitor:
     """Files, by path, and what each of them was when it was last read. ``at`` tells what one is now."""
 
     def __init__(

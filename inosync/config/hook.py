@@ -8,16 +8,16 @@ from typing import Any
 
 from inosync.config import checks
 from inosync.config.checks import list_of, string
-from inosync.config.errors import Fault, Invalid
-from inosync.messages import Verdict
-from inosync.text import show
+from inosync.config.errors import Invalid, ValueProblem
+from inosync.messages import NodeState
+from inosync.text import format_value
 
 TIMEOUT = 60.0
 """Seconds that a hook has if nothing else is set."""
 EXAMPLE = '["/usr/local/sbin/purge-cache"], a function, or {"command": [...], "timeout": 60}'
-BEHIND = frozenset({Verdict.LAGGING, Verdict.RETRYING, Verdict.DEGRADED, Verdict.HALTED})
+BEHIND = frozenset({NodeState.LAGGING, NodeState.RETRYING, NodeState.DEGRADED, NodeState.HALTED})
 """The states of which a hook with ``after`` tells, if no others are named."""
-_STATES = tuple(word.value for word in Verdict if word not in (Verdict.STARTING, Verdict.SYNCING))
+_STATES = tuple(word.value for word in NodeState if word not in (NodeState.STARTING, NodeState.SYNCING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Hook:
     """Seconds after which it is ended."""
     after: float = 0.0
     """Seconds that a node has to be in one of ``states``."""
-    states: frozenset[Verdict] = frozenset()
+    states: frozenset[NodeState] = frozenset()
     """Those that are told, with the end of them; none: every change is."""
 
 
@@ -61,7 +61,7 @@ def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:
         return Hook(**_what(value))
     known = {"command": _what, "timeout": checks.some_seconds, **also}
     if "command" not in value:
-        raise Invalid(Fault(value, "has no 'command'", f"write {EXAMPLE}"))
+        raise Invalid(ValueProblem(value, "has no 'command'", f"write {EXAMPLE}"))
     items = dict(checks.each(value.items(), lambda item: _item(known, *item)))
     made = Hook(
         **items["command"],
@@ -76,7 +76,7 @@ def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:
 
 def _item(known: Mapping[str, checks.Check], key: object, value: object) -> tuple[str, Any]:
     if not isinstance(key, str) or key not in known:
-        raise Invalid(Fault(key, "is not known", f"write one of {', '.join(known)}"))
+        raise Invalid(ValueProblem(key, "is not known", f"write one of {', '.join(known)}"))
     return key, checks.inside(key, known[key], value)
 
 
@@ -84,11 +84,15 @@ def _what(value: object) -> dict[str, Any]:
     if callable(value):
         return {"call": value}
     if isinstance(value, str):
-        raise Invalid(Fault(value, "is a string, which nothing takes apart", f"write {show(value.split())}"))
+        raise Invalid(
+            ValueProblem(
+                value, "is a string, which nothing takes apart", f"write {format_value(value.split())}"
+            )
+        )
     return {"command": list_of(string, EXAMPLE)(value)}
 
 
-def _state(value: object) -> Verdict:
+def _state(value: object) -> NodeState:
     if value not in _STATES:
-        raise Invalid(Fault(value, "is no state that is told", f"write some of {', '.join(_STATES)}"))
-    return Verdict(value)
+        raise Invalid(ValueProblem(value, "is no state that is told", f"write some of {', '.join(_STATES)}"))
+    return NodeState(value)

@@ -16,7 +16,7 @@ from typing import Any
 
 from inosync.config import file, settings
 from inosync.config.diff import Diff, Refilter, diff
-from inosync.config.errors import ConfigError, Fault, Invalid, Mistake
+from inosync.config.errors import ConfigError, ConfigProblem, Invalid, ValueProblem
 from inosync.config.events import BY_READING, DEFAULT_EVENTS
 from inosync.config.hook import Hook
 from inosync.config.listen import Address
@@ -41,14 +41,14 @@ from inosync.rsync.argv import MAX_RULES, Settings, size
 from inosync.rsync.options import Parted, deletes, parted
 from inosync.system import mounts
 from inosync.system.fingerprint import Fingerprint
-from inosync.text import one_line, show
+from inosync.text import format_value, one_line
 
 __all__ = [
     "DEFAULT_EVENTS",
     "Config",
     "ConfigError",
+    "ConfigProblem",
     "Diff",
-    "Mistake",
     "NodeSpec",
     "Refilter",
     "Tree",
@@ -143,7 +143,7 @@ class _Reading:
         self.given = {name: value for name, value in namespace.items() if _is_meant_for_us(name, value)}
         self.old_form = "wpath" in self.given and "wpaths" not in self.given
         self.values: dict[str, Any] = {}
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[ConfigProblem] = []
         self.files = PatternFiles()
         self.warnings: list[str] = []
 
@@ -152,7 +152,7 @@ class _Reading:
             self._take_wpath()
         for name in self.given:
             if name not in SETTINGS:
-                self._add(Fault(_NO_VALUE, *unknown(name, SETTINGS)), name)
+                self._add(ValueProblem(_NO_VALUE, *unknown(name, SETTINGS)), name)
         for name, setting in SETTINGS.items():
             self._check(name, setting)
         self._check_delays()
@@ -191,20 +191,22 @@ class _Reading:
             warnings=tuple(self.warnings),
         )
 
-    def _add(self, fault: Fault, setting: str) -> None:
+    def _add(self, fault: ValueProblem, setting: str) -> None:
         if fault.file:
-            mistake = Mistake(fault.file, fault.wrong, fault.right, fault.line, value=show(fault.value))
+            mistake = ConfigProblem(
+                fault.file, fault.wrong, fault.right, fault.line, value=format_value(fault.value)
+            )
             if mistake not in self.mistakes:  # the file may be named more than once
                 self.mistakes.append(mistake)
             return
         label = self._label(setting)
         name = f"{label}: {fault.where}" if fault.where else label
-        shown = "" if fault.value is _NO_VALUE else show(fault.value)
+        shown = "" if fault.value is _NO_VALUE else format_value(fault.value)
         line = self.lines.get(label)
-        self.mistakes.append(Mistake(self.path, fault.wrong, fault.right, line, name, shown))
+        self.mistakes.append(ConfigProblem(self.path, fault.wrong, fault.right, line, name, shown))
 
     def _warn(self, setting: str, value: object, text: str) -> None:
-        self.warnings.append(one_line(f"{self._label(setting)}: {show(value)}: {text}"))
+        self.warnings.append(one_line(f"{self._label(setting)}: {format_value(value)}: {text}"))
 
     def _label(self, setting: str) -> str:
         return "wpath" if self.old_form and setting == "wpaths" else setting
@@ -221,7 +223,9 @@ class _Reading:
         name = posixpath.basename(wpath) if isinstance(wpath, str) else ""
         if name in ("", ".", ".."):
             return ""
-        self._warn("wpaths", wpath, f"without a trailing slash it becomes {show(name)} inside each target")
+        self._warn(
+            "wpaths", wpath, f"without a trailing slash it becomes {format_value(name)} inside each target"
+        )
         rnodes = self.given.get("rnodes")
         nodes = rnodes if isinstance(rnodes, list | tuple) else ()
         # There a slash would lead from the home, or from no module, to somewhere else.
@@ -231,7 +235,7 @@ class _Reading:
     def _check(self, name: str, setting: Setting) -> None:
         value = self.given.get(name, setting.default)
         if value is REQUIRED:
-            self._add(Fault(_NO_VALUE, "is missing", f"write {EXAMPLES[name]}"), name)
+            self._add(ValueProblem(_NO_VALUE, "is missing", f"write {EXAMPLES[name]}"), name)
         else:
             try:
                 self.values[name] = setting.check(value)
@@ -249,7 +253,7 @@ class _Reading:
             return
         for wpath in self.values.get("wpaths", ()):
             if wpath is not None and absent(absolute(wpath)) and not mounts.expected(absolute(wpath)):
-                self._add(Fault(wpath, *ABSENT), "wpaths")
+                self._add(ValueProblem(wpath, *ABSENT), "wpaths")
 
     def _check_delays(self) -> None:
         equiet, edelay = self.values.get("equiet"), self.values.get("edelay")
@@ -257,7 +261,7 @@ class _Reading:
             return
         if "equiet" in self.given:
             right = "edelay is the longest that a change waits, equiet the shortest"
-            self._add(Fault(equiet, f"is more than edelay, {edelay}", right), "equiet")
+            self._add(ValueProblem(equiet, f"is more than edelay, {edelay}", right), "equiet")
         self.values["equiet"] = edelay
 
     def _trees(self) -> tuple[Tree, ...]:
@@ -278,7 +282,7 @@ class _Reading:
         wpaths, rpaths = (len(paths) if isinstance(paths, list | tuple) else 0 for paths in lists)
         if wpaths and rpaths and wpaths != rpaths:
             wrong = f"{wpaths} wpaths but {rpaths} rpaths"
-            self._add(Fault(self.given["rpaths"], wrong, "write one for each wpath"), "rpaths")
+            self._add(ValueProblem(self.given["rpaths"], wrong, "write one for each wpath"), "rpaths")
 
     def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[Rule, ...]]:
         """The rules for each wpath: its own, then those for all."""
@@ -286,10 +290,12 @@ class _Reading:
         for key, items in self.values.get("rexcludes", {}).items():
             wpath = key if key == "*" else absolute(key)
             if wpath in rules:
-                rules[wpath] += self._read(items, "rexcludes", "" if key == "*" else f"for {show(key)}")
+                rules[wpath] += self._read(
+                    items, "rexcludes", "" if key == "*" else f"for {format_value(key)}"
+                )
             elif wpaths:
-                right = f'write one of {show(list(wpaths))}, or "*" for all of them'
-                self._add(Fault(key, "is no wpath", right), "rexcludes")
+                right = f'write one of {format_value(list(wpaths))}, or "*" for all of them'
+                self._add(ValueProblem(key, "is no wpath", right), "rexcludes")
         return {wpath: rules[wpath] + rules["*"] for wpath in wpaths}
 
     def _read(self, items: Iterable[Item], setting: str, where: str) -> tuple[Rule, ...]:
@@ -312,11 +318,13 @@ class _Reading:
             return
         inside = f"{rpath.rstrip('/')}/{name}"
         if posixpath.normpath(rpath) == posixpath.dirname(absolute(wpath)):
-            wrong = f"all else in it would be deleted to make it level with the wpath {show(wpath)}"
-            right = f"write {show(inside)}, or the wpath with a slash at its end if this is meant"
-            self._add(Fault(rpath, wrong, right), "rpaths")
+            wrong = f"all else in it would be deleted to make it level with the wpath {format_value(wpath)}"
+            right = f"write {format_value(inside)}, or the wpath with a slash at its end if this is meant"
+            self._add(ValueProblem(rpath, wrong, right), "rpaths")
         else:
-            made = f"is mirrored as {show(rpath)}, where inosync 0.2.3 made {show(inside)} of it"
+            made = (
+                f"is mirrored as {format_value(rpath)}, where inosync 0.2.3 made {format_value(inside)} of it"
+            )
             self._warn("wpaths", wpath, f"{made}; a slash at its end says that this is meant")
 
     def _nodes(self, trees: Sequence[Tree]) -> tuple[NodeSpec, ...]:
@@ -329,7 +337,7 @@ class _Reading:
         self, item: Mapping[str, Any], trees: Sequence[Tree], extra: Parted, after: tuple[Rule, ...]
     ) -> NodeSpec:
         """A node; ``extra`` and ``after``, the rules in it, are those of the file."""
-        node = show(item["node"])
+        node = format_value(item["node"])
         own_extra = self._parted(item.get("extra", ()), extra.nulls, "rnodes", f"extra of {node}")
         # Of a setting with a mistake nothing is used: the nodes are then only checked.
         return NodeSpec(
@@ -349,8 +357,8 @@ class _Reading:
     def _parted(self, words: Sequence[str], nulls: bool, setting: str, where: str) -> Parted:
         option, rdelete = deletes(words), self.values.get("rdelete", True)
         if option and rdelete is not True:
-            wrong = f"deletes always, but rdelete is {show(rdelete)}"
-            self._add(Fault(option, wrong, "leave one of them out", where), setting)
+            wrong = f"deletes always, but rdelete is {format_value(rdelete)}"
+            self._add(ValueProblem(option, wrong, "leave one of them out", where), setting)
         return parted(words, nulls)
 
     def _check_sizes(self, trees: Sequence[Tree], nodes: Sequence[NodeSpec]) -> None:
@@ -358,9 +366,11 @@ class _Reading:
         for node in nodes:
             largest = size(node.own) + max(of_trees, default=0) + size(node.after)
             if largest > MAX_RULES:
-                wrong = f"the rules for {show(node.name)} take {largest} bytes of rsync's command line"
+                wrong = (
+                    f"the rules for {format_value(node.name)} take {largest} bytes of rsync's command line"
+                )
                 right = f"write fewer or shorter ones, {MAX_RULES} bytes at most"
-                self._add(Fault(_NO_VALUE, wrong, right), "rexcludes")
+                self._add(ValueProblem(_NO_VALUE, wrong, right), "rexcludes")
 
     def _wpaths_of(self, item: Mapping[str, Any], wpaths: Sequence[str]) -> tuple[str, ...] | None:
         if "wpaths" not in item:
@@ -368,8 +378,11 @@ class _Reading:
         own = [absolute(wpath) for wpath in item["wpaths"]]
         for written, wpath in zip(item["wpaths"], own, strict=True):
             if wpath not in wpaths and wpaths:
-                right = f"write one of {show(list(wpaths))}"
-                self._add(Fault(written, "is no wpath", right, f"wpaths of {show(item['node'])}"), "rnodes")
+                right = f"write one of {format_value(list(wpaths))}"
+                self._add(
+                    ValueProblem(written, "is no wpath", right, f"wpaths of {format_value(item['node'])}"),
+                    "rnodes",
+                )
         return tuple(wpath for wpath in wpaths if wpath in own)
 
     def _wanted(self, trees: Sequence[Tree], nodes: Sequence[NodeSpec]) -> tuple[Tree, ...]:
@@ -389,11 +402,11 @@ class _Reading:
         for item in items:
             node, name = item["node"], item["name"]
             if node in single:
-                self._add(Fault(node, "is there twice", "leave one of them out"), "rnodes")
+                self._add(ValueProblem(node, "is there twice", "leave one of them out"), "rnodes")
             elif name in named:
-                wrong = f"has the same name as {show(named[name])}: {show(name)}"
-                right = f'write {{"node": {show(node)}, "name": "another name"}}'
-                self._add(Fault(node, wrong, right), "rnodes")
+                wrong = f"has the same name as {format_value(named[name])}: {format_value(name)}"
+                right = f'write {{"node": {format_value(node)}, "name": "another name"}}'
+                self._add(ValueProblem(node, wrong, right), "rnodes")
             single.setdefault(node, item)
             named.setdefault(name, node)
         return list(single.values())
@@ -411,7 +424,7 @@ class _Reading:
             path = self.values[name]
             for tree in trees if path else ():
                 if os.path.realpath(path).startswith(os.path.realpath(tree.wpath).rstrip("/") + "/"):
-                    where = f"lies inside the wpath {show(tree.wpath)}, where every transfer"
+                    where = f"lies inside the wpath {format_value(tree.wpath)}, where every transfer"
                     self._warn(name, path, f"{where} would cause the next; exclude it, or move it")
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 from inosync.config.timetable import Timetable
 from inosync.filters import rules as filter_rules
 from inosync.filters.rules import Rule
@@ -116,9 +116,9 @@ def display_name(node: str) -> str:
 def check_node(node: object) -> str:
     """A node as it is written in ``rnodes``, or Invalid. Where it leads, ``check_target`` in targets says."""
     if not isinstance(node, str):
-        raise Invalid(Fault(node, "is not a string", f"write {_SYNTAX}"))
+        raise Invalid(ValueProblem(node, "is not a string", f"write {_SYNTAX}"))
     if wrong := _unlike_a_node(node):
-        raise Invalid(Fault(node, *wrong))
+        raise Invalid(ValueProblem(node, *wrong))
     return node
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inosync.config import trust
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 from inosync.filters.rules import File, FilterError, Item, Rule
 from inosync.rsync.argv import MAX_RULES
 from inosync.system import fingerprint
@@ -26,7 +26,7 @@ class PatternFiles:
     def rules(self, items: Iterable[Item]) -> tuple[Rule, ...]:
         """The rules, those in files in the place of the files; Invalid if not all of them can be read."""
         rules: list[Rule] = []
-        faults: list[Fault] = []
+        faults: list[ValueProblem] = []
         for item in items:
             if isinstance(item, Rule):
                 rules.append(item)
@@ -41,12 +41,14 @@ class PatternFiles:
 
     def _rules_in(self, file: File) -> list[Rule]:
         rules: list[Rule] = []
-        faults: list[Fault] = []
+        faults: list[ValueProblem] = []
         for number, line in file.lines(self._content(file.name)):
             try:
                 rules += file.rules(line)
             except FilterError as error:
-                faults.append(Fault(error.rule, error.problem, "correct the line", "", file.name, number))
+                faults.append(
+                    ValueProblem(error.rule, error.problem, "correct the line", "", file.name, number)
+                )
             # More would not be read by anybody, or not taken by rsync.
             if len(faults) == MOST_FAULTS or len(rules) > MAX_RULES // 20:
                 break

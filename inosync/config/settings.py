@@ -18,13 +18,13 @@ from typing import Any
 
 from inosync.config import checks, hook, timetable, trust
 from inosync.config.checks import Check, list_of, string
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 from inosync.config.events import DEFAULT_EVENTS, events
 from inosync.config.listen import Address, BadAddress, parse
 from inosync.config.nodes import check_node, display_name
 from inosync.config.targets import overlaps
 from inosync.system import privileges
-from inosync.text import show
+from inosync.text import format_value
 
 REQUIRED = object()
 EXAMPLES = {
@@ -60,7 +60,7 @@ def absolute(path: str) -> str:
 
 
 def _wpaths(value: object) -> tuple[str, ...]:
-    faults: list[Fault] = []
+    faults: list[ValueProblem] = []
     try:
         wpaths = list_of(_wpath, EXAMPLES["wpaths"])(value)
     except Invalid as invalid:
@@ -77,9 +77,9 @@ def _wpath(value: object) -> str:
     """A wpath as it is written: its trailing slash had a meaning in 0.2.3."""
     wpath = string(value)
     if not wpath:
-        raise Invalid(Fault(value, "is empty", "write an absolute path"))
+        raise Invalid(ValueProblem(value, "is empty", "write an absolute path"))
     if wrong := _unlike_a_directory(absolute(wpath)):
-        raise Invalid(Fault(value, *wrong), rest=wpath)
+        raise Invalid(ValueProblem(value, *wrong), rest=wpath)
     return wpath
 
 
@@ -109,11 +109,11 @@ ABSENT = ("does not exist", "make it, correct the path, or set rwait = True to w
 """What is wrong with one that nobody waits for, and what would be right."""
 
 
-def _nested(wpaths: Sequence[str], real: Sequence[str]) -> Iterator[Fault]:
+def _nested(wpaths: Sequence[str], real: Sequence[str]) -> Iterator[ValueProblem]:
     for inner, outer in overlaps([("", path) for path in real]):
         how = "is the same directory as" if real[inner] == real[outer] else "lies inside"
         right = "leave it out, it is mirrored already"
-        yield Fault(wpaths[inner], f"{how} {show(wpaths[outer])}", right)
+        yield ValueProblem(wpaths[inner], f"{how} {format_value(wpaths[outer])}", right)
 
 
 # rnodes ------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _node(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return _named({"node": check_node(value)})
     if "node" not in value:
-        raise Invalid(Fault(value, "has no 'node'", 'write {"node": "user@host:", ...}'))
+        raise Invalid(ValueProblem(value, "has no 'node'", 'write {"node": "user@host:", ...}'))
     try:
         items = dict(checks.each(value.items(), lambda item: _node_item(value["node"], *item)))
     except Invalid as invalid:
@@ -140,9 +140,9 @@ def _named(items: dict[str, Any]) -> dict[str, Any]:
 def _node_item(node: object, key: object, value: object) -> tuple[str, Any]:
     if key == "node":
         return "node", check_node(value)
-    where = f"{key} of {show(node)}"
+    where = f"{key} of {format_value(node)}"
     if not isinstance(key, str) or key not in _OF_A_NODE:
-        raise Invalid(Fault(key, *unknown(key, ["node", *_OF_A_NODE]), f"in {show(node)}"))
+        raise Invalid(ValueProblem(key, *unknown(key, ["node", *_OF_A_NODE]), f"in {format_value(node)}"))
     return key, checks.inside(where, _OF_A_NODE[key], value)
 
 
@@ -158,11 +158,11 @@ def _program(value: object) -> str:
     path = string(value)
     right = "install it (apt install rsync), or write the path where it is"
     if not os.path.isabs(path):
-        raise Invalid(Fault(value, "is not an absolute path", right))
+        raise Invalid(ValueProblem(value, "is not an absolute path", right))
     if not os.path.isfile(path):
-        raise Invalid(Fault(value, "is not found", right))
+        raise Invalid(ValueProblem(value, "is not found", right))
     if not os.access(path, os.X_OK):
-        raise Invalid(Fault(value, "cannot be executed", right))
+        raise Invalid(ValueProblem(value, "cannot be executed", right))
     return path
 
 
@@ -172,11 +172,11 @@ def _logfile(value: object) -> str | None:
     path = string(value)
     right = "write a file in a directory that exists, such as '/var/log/inosync.log', or None"
     if not os.path.isabs(path):
-        raise Invalid(Fault(value, "is not an absolute path", right))
+        raise Invalid(ValueProblem(value, "is not an absolute path", right))
     if os.path.isdir(path):
-        raise Invalid(Fault(value, "is a directory", right))
+        raise Invalid(ValueProblem(value, "is a directory", right))
     if not os.path.isdir(os.path.dirname(path)):
-        raise Invalid(Fault(value, "its directory does not exist", right))
+        raise Invalid(ValueProblem(value, "its directory does not exist", right))
     return path
 
 
@@ -185,11 +185,11 @@ def _rundir(value: object) -> str:
         return _default_rundir()
     path = string(value)
     if not os.path.isabs(path):
-        raise Invalid(Fault(value, "is not an absolute path", "write one such as '/run/inosync'"))
+        raise Invalid(ValueProblem(value, "is not an absolute path", "write one such as '/run/inosync'"))
     if os.path.exists(path) and not os.path.isdir(path):
-        raise Invalid(Fault(value, "is not a directory", "remove it, or write another path"))
+        raise Invalid(ValueProblem(value, "is not a directory", "remove it, or write another path"))
     if not os.path.isdir(os.path.dirname(absolute(path))):
-        raise Invalid(Fault(value, "its directory does not exist", "make it, or write another path"))
+        raise Invalid(ValueProblem(value, "its directory does not exist", "make it, or write another path"))
     return absolute(path)
 
 
@@ -219,7 +219,7 @@ def _default_rundir() -> str:
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if not os.path.isabs(session):
         right = "set rundir to the absolute path of a directory that only you can write to"
-        raise Invalid(Fault(None, "is not set, and neither is XDG_RUNTIME_DIR", right))
+        raise Invalid(ValueProblem(None, "is not set, and neither is XDG_RUNTIME_DIR", right))
     return os.path.join(session, "inosync")
 
 
@@ -229,10 +229,10 @@ def _listen(value: object) -> Address | None:
     try:
         address = parse(string(value))
     except BadAddress as problem:
-        raise Invalid(Fault(value, str(problem), problem.right)) from None
+        raise Invalid(ValueProblem(value, str(problem), problem.right)) from None
     if importlib.util.find_spec("prometheus_client") is None:
         right = "install it (pip install 'inosync[metrics]', or apt install python3-prometheus-client)"
-        raise Invalid(Fault(value, "needs prometheus_client, which is not installed", right))
+        raise Invalid(ValueProblem(value, "needs prometheus_client, which is not installed", right))
     return address
 
 
@@ -251,11 +251,11 @@ def _hook(check: Check) -> Check:
 def _runnable(program: str) -> None:
     if not os.path.isabs(program):
         found = shutil.which(program) or f"/usr/bin/{program}"
-        raise Invalid(Fault(program, "is not an absolute path", f"write {show(found)}"))
+        raise Invalid(ValueProblem(program, "is not an absolute path", f"write {format_value(found)}"))
     if not os.path.isfile(program):
-        raise Invalid(Fault(program, "is not found", "install it, or write the path where it is"))
+        raise Invalid(ValueProblem(program, "is not found", "install it, or write the path where it is"))
     if not os.access(program, os.X_OK):
-        raise Invalid(Fault(program, "cannot be executed", f"chmod +x {shlex.quote(program)}"))
+        raise Invalid(ValueProblem(program, "cannot be executed", f"chmod +x {shlex.quote(program)}"))
     trust.check(program)
 
 
@@ -267,9 +267,11 @@ def _ruser(value: object) -> str | None:
         who = privileges.account(text)
     except LookupError as problem:
         right = "write a user of this machine, or user:group"
-        raise Invalid(Fault(value, str(problem), right)) from None
+        raise Invalid(ValueProblem(value, str(problem), right)) from None
     if os.geteuid() not in (0, who.uid):
-        raise Invalid(Fault(value, "only root can be another user", "start inosync as root, or leave it out"))
+        raise Invalid(
+            ValueProblem(value, "only root can be another user", "start inosync as root, or leave it out")
+        )
     return text
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.rsync.target import Transport, remote_parts, transport
 
@@ -18,7 +18,7 @@ _DAEMON_PORT = "873"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TargetPlace:
     """Where a target is, so that two of them can be compared."""
 
     transport: Transport
@@ -28,7 +28,7 @@ class Place:
     """Normalised; what is not absolute is relative to the home, or begins with the module."""
 
 
-def check_target(node: str, rpath: str) -> Place:
+def check_target(node: str, rpath: str) -> TargetPlace:
     """Where a transfer of a tree goes: a checked node followed by the rpath. Invalid if it must not."""
     target = node + rpath
     reached = transport(node)
@@ -38,10 +38,10 @@ def check_target(node: str, rpath: str) -> Place:
     if _glued(node, rpath):
         raise _invalid(node, rpath, f"this makes {target!r}", f"write rpath {'/' + rpath!r}")
     if remote is None:
-        return Place(reached, "", _local(node, rpath))
+        return TargetPlace(reached, "", _local(node, rpath))
     if reached is Transport.SSH:
-        return Place(reached, _host(remote), _over_ssh(node, rpath, _path(remote)))
-    return Place(reached, _host(remote), _in_module(node, rpath, _path(remote)))
+        return TargetPlace(reached, _host(remote), _over_ssh(node, rpath, _path(remote)))
+    return TargetPlace(reached, _host(remote), _in_module(node, rpath, _path(remote)))
 
 
 def _host(remote: re.Match[str] | None) -> str:
@@ -59,7 +59,7 @@ def _path(remote: re.Match[str]) -> str:
 
 
 def _invalid(node: str, rpath: str, wrong: str, right: str) -> Invalid:
-    return Invalid(Fault(node, f"with rpath {rpath!r}: {wrong}", right))
+    return Invalid(ValueProblem(node, f"with rpath {rpath!r}: {wrong}", right))
 
 
 def _local(node: str, rpath: str) -> str:
@@ -116,7 +116,7 @@ def _normalised(path: str) -> str:
 
 def check_targets(
     nodes: Sequence[NodeSpec], trees: Sequence[Tree], real: Callable[[str], str]
-) -> Iterator[Fault]:
+) -> Iterator[ValueProblem]:
     """What is wrong with the targets of all trees on all nodes; ``real`` resolves a local path's links."""
     sources = {real(tree.wpath): tree.wpath for tree in trees}
     spots: list[tuple[Hashable, str]] = []
@@ -136,23 +136,23 @@ def check_targets(
     yield from _overlapping(spots, owners)
 
 
-def _resolved(place: Place, real: Callable[[str], str]) -> Place:
+def _resolved(place: TargetPlace, real: Callable[[str], str]) -> TargetPlace:
     return replace(place, path=real(place.path)) if place.transport is Transport.LOCAL else place
 
 
-def _keep_apart(target: str, place: Place, sources: Mapping[str, str]) -> None:
+def _keep_apart(target: str, place: TargetPlace, sources: Mapping[str, str]) -> None:
     """Invalid if a local target holds, or is held by, a wpath: it would be mirrored into itself."""
     if place.transport is not Transport.LOCAL:
         return
     for source, wpath in sources.items():
         if overlap := next(overlaps([("", source), ("", place.path)]), None):
             same = "is" if source == place.path else "lies inside" if overlap == (1, 0) else "contains"
-            raise Invalid(Fault(target, f"{same} the wpath {wpath!r}", "write a directory elsewhere"))
+            raise Invalid(ValueProblem(target, f"{same} the wpath {wpath!r}", "write a directory elsewhere"))
 
 
 def _overlapping(
     spots: Sequence[tuple[Hashable, str]], owners: Sequence[tuple[NodeSpec, Tree]]
-) -> Iterator[Fault]:
+) -> Iterator[ValueProblem]:
     reported: set[tuple[Tree, Tree]] = set()
     for inner, outer in overlaps(spots):
         (node, tree), (other, other_tree) = owners[inner], owners[outer]
@@ -161,7 +161,7 @@ def _overlapping(
         reported.add((tree, other_tree))
         how = "is the same place as" if spots[inner] == spots[outer] else "lies inside"
         wrong = f"for the wpath {tree.wpath!r}: {how} {other.target(other_tree)!r} for {other_tree.wpath!r}"
-        yield Fault(node.target(tree), wrong, "keep them apart, each would delete the other's files")
+        yield ValueProblem(node.target(tree), wrong, "keep them apart, each would delete the other's files")
 
 
 def overlaps(places: Sequence[tuple[Hashable, str]]) -> Iterator[tuple[int, int]]:

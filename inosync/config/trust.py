@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 
 MAX_SIZE = 4 << 20
 """Bytes; what is larger was not meant. While it is read, nothing else happens."""
@@ -26,22 +26,22 @@ def read(path: str, right: str) -> tuple[bytes, os.stat_result]:
         # Not blocking: this may be a FIFO.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as problem:
-        raise Invalid(Fault(path, f"cannot be read: {problem.strerror}", right)) from None
+        raise Invalid(ValueProblem(path, f"cannot be read: {problem.strerror}", right)) from None
     except ValueError:
-        raise Invalid(Fault(path, "is not the name of a file")) from None
+        raise Invalid(ValueProblem(path, "is not the name of a file")) from None
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             wrong = "is a directory" if stat.S_ISDIR(status.st_mode) else "is not a file"
-            raise Invalid(Fault(path, wrong, right))
+            raise Invalid(ValueProblem(path, wrong, right))
         if status.st_size > MAX_SIZE:
-            raise Invalid(Fault(path, f"is larger than {MAX_SIZE >> 20} MiB", right))
+            raise Invalid(ValueProblem(path, f"is larger than {MAX_SIZE >> 20} MiB", right))
         if faults := [*_distrusted(path, status), *_distrusted_way(path)]:
             raise Invalid(*faults)
         with open(fd, "rb", closefd=False) as file:
             return file.read(), status
     except OSError as problem:
-        raise Invalid(Fault(path, f"cannot be read: {problem.strerror}")) from None
+        raise Invalid(ValueProblem(path, f"cannot be read: {problem.strerror}")) from None
     finally:
         os.close(fd)
 
@@ -52,10 +52,10 @@ def check(path: str) -> None:
         if faults := [*_distrusted(path, os.stat(path)), *_distrusted_way(path)]:
             raise Invalid(*faults)
     except OSError as problem:
-        raise Invalid(Fault(path, f"cannot be read: {problem.strerror}")) from None
+        raise Invalid(ValueProblem(path, f"cannot be read: {problem.strerror}")) from None
 
 
-def _distrusted_way(path: str) -> Iterator[Fault]:
+def _distrusted_way(path: str) -> Iterator[ValueProblem]:
     """Whoever can write to a directory on the way can put something else in place of what comes next.
 
     In a sticky one they cannot, unless the next one is theirs: unlink(2), EPERM.
@@ -97,14 +97,14 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
         todo += target.split("/")[::-1]
 
 
-def _distrusted(path: str, status: os.stat_result) -> Iterator[Fault]:
+def _distrusted(path: str, status: os.stat_result) -> Iterator[ValueProblem]:
     yield from _foreign(path, status)
     sticky_directory = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & _OTHERS_WRITE and not sticky_directory:
-        yield Fault(path, "is writable by others", f"chmod go-w {shlex.quote(path)}")
+        yield ValueProblem(path, "is writable by others", f"chmod go-w {shlex.quote(path)}")
 
 
-def _foreign(path: str, status: os.stat_result) -> Iterator[Fault]:
+def _foreign(path: str, status: os.stat_result) -> Iterator[ValueProblem]:
     if status.st_uid not in (0, os.geteuid()):
         chown = "chown -h" if stat.S_ISLNK(status.st_mode) else "chown"
-        yield Fault(path, f"belongs to user {status.st_uid}", f"{chown} root {shlex.quote(path)}")
+        yield ValueProblem(path, f"belongs to user {status.st_uid}", f"{chown} root {shlex.quote(path)}")

@@ -28,7 +28,7 @@ _CHUNK = 1 << 16
 _PAUSE = 1.0  # seconds until connections are accepted again, after there was no descriptor for one
 
 
-class Loop(Protocol):
+class EventLoop(Protocol):
     """What calls back when a descriptor is ready."""
 
     def on_readable(self, source: int, call: Callable[[], object]) -> None:
@@ -42,7 +42,7 @@ class Loop(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Client:
+class Connection:
     """Somebody who is connected, and has asked for one thing at a time."""
 
     socket: socket.socket
@@ -63,7 +63,7 @@ Handler = Callable[[dict[str, Any], "Reply"], None]
 class Reply:
     """The one answer to a request, at once or later."""
 
-    def __init__(self, control: Control, client: Client) -> None:
+    def __init__(self, control: Control, client: Connection) -> None:
         self._control, self._client = control, client
 
     def __call__(self, message: dict[str, Any]) -> None:
@@ -81,10 +81,10 @@ class Control:
     ``handle`` is given each request and how to reply to it.
     """
 
-    def __init__(self, path: str, loop: Loop, clock: Callable[[], float], handle: Handler) -> None:
+    def __init__(self, path: str, loop: EventLoop, clock: Callable[[], float], handle: Handler) -> None:
         self.path = path
         self._loop, self._clock, self._handle = loop, clock, handle
-        self._clients: set[Client] = set()
+        self._clients: set[Connection] = set()
         self._listens = False
         self._listen_at = float("inf")
         """When to listen again, after there were no descriptors."""
@@ -155,11 +155,11 @@ class Control:
                 self._listen_at = self._clock() + _PAUSE
                 return
             connection.setblocking(False)
-            client = Client(connection, self._clock() + PATIENCE)
+            client = Connection(connection, self._clock() + PATIENCE)
             self._clients.add(client)
             self._wait_for(client)
 
-    def _read(self, client: Client) -> None:
+    def _read(self, client: Connection) -> None:
         try:
             data = client.socket.recv(_CHUNK)
         except BlockingIOError:
@@ -180,7 +180,7 @@ class Control:
             client.input.clear()
             self._serve(client, bytes(line))
 
-    def _serve(self, client: Client, line: bytes) -> None:
+    def _serve(self, client: Connection, line: bytes) -> None:
         client.waits = True
         try:
             request = protocol.decode(line)
@@ -189,7 +189,7 @@ class Control:
         else:
             self._handle(request, Reply(self, client))
 
-    def reply(self, client: Client, message: dict[str, Any]) -> None:
+    def reply(self, client: Connection, message: dict[str, Any]) -> None:
         """Answer the request that a client waits for."""
         if client.closed or not client.waits:
             return
@@ -198,7 +198,7 @@ class Control:
         client.output = memoryview(protocol.encode(message))
         self._write(client)
 
-    def _write(self, client: Client) -> None:
+    def _write(self, client: Connection) -> None:
         try:
             sent = client.socket.send(client.output)
         except BlockingIOError:
@@ -213,13 +213,13 @@ class Control:
         self._loop.drop(client.socket.fileno())
         self._wait_for(client)
 
-    def _wait_for(self, client: Client) -> None:
+    def _wait_for(self, client: Connection) -> None:
         if client.output:
             self._loop.on_writable(client.socket.fileno(), lambda: self._write(client))
         else:
             self._loop.on_readable(client.socket.fileno(), lambda: self._read(client))
 
-    def _let_go(self, client: Client) -> None:
+    def _let_go(self, client: Connection) -> None:
         if client.closed:
             return
         client.closed = True

@@ -19,7 +19,7 @@ POINTS = 360
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Snapshot:
     """An answer of the daemon, or why there is none."""
 
     at: float
@@ -46,13 +46,13 @@ class History:
         self._most: dict[str, float] = {}
         """Since the last point."""
 
-    def see(self, told: Told) -> None:
+    def see(self, told: Snapshot) -> None:
         """Take notice of the lags."""
         for node in told.nodes:
             name = node["name"]
             self._most[name] = max(float(node["lag"]), self._most.get(name, 0.0))
 
-    def tick(self, told: Told) -> None:
+    def tick(self, told: Snapshot) -> None:
         """Add a point for each node; to be called every ``EVERY`` seconds."""
         self.see(told)
         if told.up:
@@ -70,7 +70,7 @@ class History:
         return self._points.get(name, array("f"))
 
 
-class Source:
+class StatusSource:
     """Asks at most once in ``FRESH`` seconds. ``ask`` may take its time; it raises NotRunning or Refused.
 
     To be used by one thread at a time. ``clock`` is monotonic, ``wall`` the seconds since the epoch.
@@ -80,27 +80,27 @@ class Source:
         self, ask: Callable[[], Mapping[str, Any]], clock: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         self._ask, self._clock, self._wall = ask, clock, wall
-        self._last: tuple[float, Told] | None = None
+        self._last: tuple[float, Snapshot] | None = None
         self.history = History()
 
     @property
-    def fresh(self) -> Told | None:
+    def fresh(self) -> Snapshot | None:
         """The last answer, if it still will do."""
         if self._last is None or self._clock() - self._last[0] >= FRESH:
             return None
         return self._last[1]
 
-    def look(self) -> Told:
+    def look(self) -> Snapshot:
         """What the daemon says, or has just said."""
         if (fresh := self.fresh) is not None:
             return fresh
         try:
             reply = self._ask()
-            told = Told(self._wall(), reply["master"], reply["nodes"])
+            told = Snapshot(self._wall(), reply["master"], reply["nodes"])
         except (NotRunning, Refused) as problem:
-            told = Told(self._wall(), why=str(problem) or "the daemon does not answer")
+            told = Snapshot(self._wall(), why=str(problem) or "the daemon does not answer")
         except (KeyError, TypeError):
-            told = Told(self._wall(), why="the daemon is of another version")
+            told = Snapshot(self._wall(), why="the daemon is of another version")
         self._last = self._clock(), told
         self.history.see(told)
         return told

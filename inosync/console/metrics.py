@@ -19,11 +19,11 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from inosync.console.history import Told
-from inosync.messages import Verdict
+from inosync.console.history import Snapshot
+from inosync.messages import NodeState
 from inosync.text import one_line
 
-STATES = tuple(verdict.value for verdict in Verdict)
+STATES = tuple(verdict.value for verdict in NodeState)
 
 _OF_MASTER = (
     ("start_time_seconds", "started_at", "When the daemon was started, in seconds since the epoch."),
@@ -64,7 +64,7 @@ _COUNTED_OF_NODE = (
 )
 
 
-def expose(told: Told, accept: str) -> tuple[bytes, str]:
+def expose(told: Snapshot, accept: str) -> tuple[bytes, str]:
     """The body, and its content type, for a client that accepts these."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(told))
@@ -73,14 +73,14 @@ def expose(told: Told, accept: str) -> tuple[bytes, str]:
 
 
 class _Collected(Collector):
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Snapshot) -> None:
         self._told = told
 
     def collect(self) -> Iterable[Metric]:
         yield from families(self._told)
 
 
-def families(told: Told) -> Iterator[Metric]:
+def families(told: Snapshot) -> Iterator[Metric]:
     """Every metric. Where the daemon does not answer there is ``inosync_up``, and nothing else."""
     yield GaugeMetricFamily("inosync_up", "Whether the daemon answers.", value=float(told.up))
     if told.up:

@@ -13,7 +13,7 @@ from typing import Any
 
 from inosync.console import sparkline, table
 from inosync.console.assets import SCRIPT, STYLE
-from inosync.console.history import History, Told
+from inosync.console.history import History, Snapshot
 from inosync.text import one_line
 
 TYPE = "text/html; charset=utf-8"
@@ -59,7 +59,7 @@ POLICY = "; ".join(
 """The Content-Security-Policy: nothing but what stands here is run or loaded."""
 
 
-def render(told: Told, history: History) -> str:
+def render(told: Snapshot, history: History) -> str:
     """The page."""
     name = os.path.basename(str(told.master.get("config", ""))) if told.up else ""
     kind, verdict = _verdict(told)
@@ -88,7 +88,7 @@ def _class(names: str) -> str:
     return f' class="{names}"' if names else ""
 
 
-def _verdict(told: Told) -> tuple[str, str]:
+def _verdict(told: Snapshot) -> tuple[str, str]:
     """The first thing to be read: a class, and a sentence."""
     if not told.up:
         return "bad", "inosync does not answer"
@@ -111,7 +111,7 @@ def table_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _live(told: Told, kind: str, verdict: str, name: str) -> Iterator[str]:
+def _live(told: Snapshot, kind: str, verdict: str, name: str) -> Iterator[str]:
     at = time.localtime(told.at)
     when = f"as of {time.strftime('%H:%M:%S %Z', at)}"
     host = os.uname().nodename
@@ -215,7 +215,7 @@ def _coarse(value: float) -> str:
     return " ".join(duration(value).split()[:2])
 
 
-def _foot(told: Told) -> str:
+def _foot(told: Snapshot) -> str:
     if not told.up:
         return ""
     links = '<a href="/metrics">metrics</a>, <a href="/status.json">status.json</a>'

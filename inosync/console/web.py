@@ -21,7 +21,7 @@ from typing import Any
 from inosync.config.listen import Address, is_local
 from inosync.console import metrics, page
 from inosync.console.client import ask
-from inosync.console.history import EVERY, Source, Told
+from inosync.console.history import EVERY, Snapshot, StatusSource
 
 MAX_CLIENTS = 256
 """Connections at once; the next ones are told to come later."""
@@ -118,12 +118,12 @@ def parse(head: bytes, local: bool) -> Request:
 class Site:
     """What is to be seen, by path. To be used by one thread at a time."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: StatusSource) -> None:
         self._source = source
         self._made: dict[tuple[str, str], Answer] = {}
-        self._of: Told | None = None
+        self._of: Snapshot | None = None
         """What ``_made`` shows: of a hundred who ask at once, all are given the same."""
-        self._paths: Mapping[str, Callable[[Told, str], Answer]] = {
+        self._paths: Mapping[str, Callable[[Snapshot, str], Answer]] = {
             "/": self._page,
             "/metrics": self._metrics,
             "/status.json": self._status,
@@ -146,21 +146,21 @@ class Site:
             self._made[key] = make(told, request.accept)
         return self._made[key]
 
-    def _page(self, told: Told, _accept: str) -> Answer:
+    def _page(self, told: Snapshot, _accept: str) -> Answer:
         text = page.render(told, self._source.history)
         return Answer(200 if told.up else 503, text.encode("utf-8", "backslashreplace"), page.TYPE)
 
-    def _metrics(self, told: Told, accept: str) -> Answer:
+    def _metrics(self, told: Snapshot, accept: str) -> Answer:
         return Answer(200, *metrics.expose(told, accept))
 
-    def _status(self, told: Told, _accept: str) -> Answer:
+    def _status(self, told: Snapshot, _accept: str) -> Answer:
         found: dict[str, Any] = {"error": told.why}
         if told.up:
             found = {"master": told.master, "nodes": told.nodes}
         body = json.dumps(found, indent=1).encode("ascii") + b"\n"
         return Answer(200 if told.up else 503, body, "application/json")
 
-    def _health(self, told: Told, _accept: str) -> Answer:
+    def _health(self, told: Snapshot, _accept: str) -> Answer:
         return Answer(200, b"ok\n") if told.up else Answer(503, b"the daemon does not answer\n")
 
 
@@ -228,7 +228,7 @@ async def _head(reader: asyncio.StreamReader) -> bytes:
 
 def serve(listening: socket.socket, address: Address, control: str) -> None:
     """Serve what the daemon at the socket ``control`` tells, for ever."""
-    source = Source(lambda: ask(control, {"command": "status"}, ANSWER), time.monotonic, time.time)
+    source = StatusSource(lambda: ask(control, {"command": "status"}, ANSWER), time.monotonic, time.time)
     server = Server(Site(source), source.tick, address.is_loopback)
     with contextlib.closing(listening):
         asyncio.run(server.run(listening))

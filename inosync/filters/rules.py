@@ -117,7 +117,7 @@ class Rules:
         return _runs(lasting, self._target)
 
     def _hidden_directory(self, path: bytes) -> bool:
-        """Verdict on a directory and all above it. A loop, since the depth of a tree has no limit."""
+        """NodeState on a directory and all above it. A loop, since the depth of a tree has no limit."""
         known, end = None, len(path)
         while end > 0 and (known := self._hidden.get(path[:end])) is None:
             end = path.rfind(b"/", 0, end)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from inosync.guard import loss
-from inosync.guard.loss import Look, Memory
+from inosync.guard.loss import Memory, RootLook
 from inosync.messages import Source
 from inosync.system import entries, mounts
 from inosync.watch.watcher import Watcher
@@ -18,7 +18,7 @@ hour by default, since what a restore has not reached by then is deleted on the 
 
 
 @dataclass(slots=True)
-class _Post:
+class GuardedTree:
     """What is known of one tree."""
 
     wpath: str
@@ -30,7 +30,7 @@ class _Post:
     """Whether it was found again, and is no loss: it waits until nothing changes in it."""
     back_at: float | None = None
     """Since when there is something in it again, while it is halted ..."""
-    stirred_at: float = 0.0
+    touched_at: float = 0.0
     """... and when anything last happened there."""
     top: tuple[int, int, int] | None = None
     """The root itself, when it was good: device, inode, and time in nanoseconds."""
@@ -50,17 +50,17 @@ class Guard:
         self.patience = patience
         self.halted: dict[int, str] = {}
         """The trees of which nothing is sent, and why."""
-        self.epoch = 0
+        self.generation = 0
         """Changes with what ``source`` says."""
         self._on = on
         self._watcher, self._trip, self._clock = watcher, trip, clock
-        self._posts: dict[int, _Post] = {}
+        self._posts: dict[int, GuardedTree] = {}
 
     # Trees -------------------------------------------------------------------------------------------
 
     def add(self, tree: int, wpath: str, excluded: Callable[[bytes, bool], bool]) -> None:
         """Guard a tree."""
-        self._posts[tree] = _Post(wpath, excluded)
+        self._posts[tree] = GuardedTree(wpath, excluded)
 
     def remove(self, tree: int) -> None:
         """Guard a tree no longer."""
@@ -71,13 +71,13 @@ class Guard:
         """Other entries are mirrored."""
         post = self._posts[tree]
         post.excluded, post.memory = excluded, loss.refiltered(post.memory)
-        self.epoch += 1
+        self.generation += 1
 
     def turn(self, on: bool) -> None:
         """Be on or off from now on."""
         if on != self._on:
             self._on = on
-            self.epoch += 1
+            self.generation += 1
             for post in self._posts.values():  # it was not looked at while this was off
                 post.memory = loss.refiltered(post.memory)
 
@@ -109,7 +109,7 @@ class Guard:
         memory = loss.seen(post.memory, look, now)
         if memory != post.memory:
             post.memory = memory
-            self.epoch += 1
+            self.generation += 1
         return True
 
     def source(self, tree: int, full: bool) -> Source | None:
@@ -132,7 +132,7 @@ class Guard:
         if look is not None and look.entries == 0 and loss.is_doubtful(post.memory):
             self._halt(tree, "is empty, and nodes have files")
 
-    def _look(self, post: _Post) -> Look | None:
+    def _look(self, post: GuardedTree) -> RootLook | None:
         """None if it cannot be looked at."""
         try:
             directory = entries.open_directory(post.wpath)
@@ -147,8 +147,8 @@ class Guard:
         memory = post.memory
         if memory.entries is not None and not memory.replaced and not post.missing:
             # It is the directory that it was, so that nothing was mounted or unmounted there.
-            return Look(found, memory.mounted)
-        return Look(found, mounts.mounted(post.wpath), mounts.expected(post.wpath))
+            return RootLook(found, memory.mounted)
+        return RootLook(found, mounts.mounted(post.wpath), mounts.expected(post.wpath))
 
     # Halted, and back again --------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Guard:
         post = self._posts[tree]
         post.back_at = None
         self.halted[tree] = f"{post.wpath} {lost}"
-        self.epoch += 1
+        self.generation += 1
         self._trip(tree, self.halted[tree])
 
     def lost(self, tree: int, why: str) -> None:
@@ -165,7 +165,7 @@ class Guard:
         post.missing, post.settles = True, False
         post.memory = loss.lost(post.memory)
         self.halted[tree] = why
-        self.epoch += 1
+        self.generation += 1
 
     def found(self, tree: int) -> bool:
         """All of a tree is watched (again); whether it may be compared."""
@@ -174,7 +174,7 @@ class Guard:
         if was_missing:
             post.missing = False
             self.halted.pop(tree, None)
-        self.epoch += 1
+        self.generation += 1
         if not self.check(tree):
             return False
         if was_missing and self._on and (top is None or top != post.top):
@@ -185,13 +185,13 @@ class Guard:
 
     def _wait(self, tree: int) -> None:
         post = self._posts[tree]
-        post.back_at = post.stirred_at = self._clock()
+        post.back_at = post.touched_at = self._clock()
         why = f"is back, and compared when nothing has changed in it for {self.patience:g} s"
         self.halted[tree] = f"{post.wpath} {why}"
 
-    def stirred(self, tree: int) -> None:
+    def touched(self, tree: int) -> None:
         """Something happens in a tree that is halted."""
-        self._posts[tree].stirred_at = self._clock()
+        self._posts[tree].touched_at = self._clock()
 
     def back(self) -> list[int]:
         """The halted trees that are to be mirrored again: they are not halted any more."""
@@ -212,12 +212,12 @@ class Guard:
             self._wait(tree)
             return False
         # What is put back file by file is not to be compared, and deleted but for the first one, at once.
-        if now - post.stirred_at < self.patience and now - post.back_at < CALM * self.patience:
+        if now - post.touched_at < self.patience and now - post.back_at < CALM * self.patience:
             return False
         self._release(tree)
         return self.check(tree)
 
-    def _still_lost(self, post: _Post, now: float) -> str:
+    def _still_lost(self, post: GuardedTree, now: float) -> str:
         look = self._look(post)
         if look is None:
             return "cannot be read"
@@ -228,7 +228,7 @@ class Guard:
     def _release(self, tree: int) -> bool:
         del self.halted[tree]
         self._posts[tree].settles, self._posts[tree].back_at = False, None
-        self.epoch += 1
+        self.generation += 1
         return True
 
     def accept(self) -> list[int]:

@@ -13,7 +13,7 @@ MANY = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RootLook:
     """What a root is at a moment."""
 
     entries: int
@@ -29,7 +29,7 @@ class Memory:
     """What is known of a root. Times by the caller's clock, in seconds."""
 
     entries: int | None = None
-    """As in ``Look``, when it was looked at last; None: not yet, or other entries are mirrored since."""
+    """As in ``RootLook``, when it was looked at last; None: not yet, or other entries are mirrored since."""
     fell_at: float = float("-inf")
     """When of ``MANY`` entries one was left."""
     mounted: bool = False
@@ -42,7 +42,7 @@ class Memory:
     """Whether the operator has said that nothing has to be mounted there."""
 
 
-def judge(memory: Memory, look: Look, now: float, patience: float) -> str:
+def judge(memory: Memory, look: RootLook, now: float, patience: float) -> str:
     """What has been lost, for the operator, following the path of the root; empty if nothing has.
 
     ``patience``: seconds within which what happens is one event (edelay).
@@ -66,7 +66,7 @@ def is_doubtful(memory: Memory) -> bool:
     return not memory.entries and not memory.accepted
 
 
-def seen(memory: Memory, look: Look, now: float) -> Memory:
+def seen(memory: Memory, look: RootLook, now: float) -> Memory:
     """What is known after a look that was judged to be no loss."""
     before = memory.entries or 0
     return Memory(

@@ -9,7 +9,7 @@ LULL = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Debounce:
     """The state of the pacing; all times and durations in seconds, ``quiet`` <= ``delay``.
 
     A release is due when nothing changed for ``wait``, at the latest ``delay`` after the first change.
@@ -28,12 +28,12 @@ class Pace:
     """When the last release was."""
 
 
-def start(quiet: float, delay: float) -> Pace:
+def start(quiet: float, delay: float) -> Debounce:
     """A pace that has seen nothing yet."""
-    return Pace(quiet=quiet, delay=delay, wait=quiet)
+    return Debounce(quiet=quiet, delay=delay, wait=quiet)
 
 
-def changed(pace: Pace, now: float) -> Pace:
+def changed(pace: Debounce, now: float) -> Debounce:
     """Something has changed."""
     if pace.first is not None:
         return replace(pace, last=now)
@@ -42,18 +42,18 @@ def changed(pace: Pace, now: float) -> Pace:
     return replace(pace, first=now, last=now, wait=wait)
 
 
-def due(pace: Pace) -> float | None:
+def due(pace: Debounce) -> float | None:
     """When the next release is due; None while there is nothing to release."""
     if pace.first is None:
         return None
     return min(pace.last + pace.wait, pace.first + pace.delay)
 
 
-def release(pace: Pace, now: float) -> Pace:
+def release(pace: Debounce, now: float) -> Debounce:
     """All that was seen so far has been released."""
     return replace(pace, first=None, released=now)
 
 
-def retuned(pace: Pace, quiet: float, delay: float) -> Pace:
+def retuned(pace: Debounce, quiet: float, delay: float) -> Debounce:
     """The same moment under other settings."""
     return replace(pace, quiet=quiet, delay=delay, wait=min(max(pace.wait, quiet), delay))

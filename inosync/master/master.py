@@ -16,9 +16,9 @@ from multiprocessing.context import ForkProcess
 from typing import Any
 
 from inosync.config import load
-from inosync.config.file_monitor import Lookout
+from inosync.config.file_monitor import FileMonitor
 from inosync.config.hook import Place
-from inosync.config.load import Config, ConfigError, Mistake, NodeSpec
+from inosync.config.load import Config, ConfigError, ConfigProblem, NodeSpec
 from inosync.console import protocol
 from inosync.console.control import Control
 from inosync.guard.guard import Guard
@@ -28,23 +28,23 @@ from inosync.journal.subscription import views
 from inosync.master.flush import Flushes
 from inosync.master.metrics_process import Listener
 from inosync.master.once import Once
-from inosync.master.requests import Desk
+from inosync.master.requests import RequestHandler
 from inosync.master.trees import Trees
 from inosync.master.verification import Verification
-from inosync.messages import Change, Compared, Kind, Verdict
+from inosync.messages import Change, Compared, Kind, NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.watchdog import Watchdog
 from inosync.status.snapshot import Report
 from inosync.status.state import Overview
-from inosync.status.transitions import Chronicle
+from inosync.status.transitions import StateLog
 from inosync.system import channel, process, spool
 from inosync.system import log as logs
-from inosync.system.channel import End
+from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop
 from inosync.system.signals import Signals
-from inosync.system.systemd import Manager
+from inosync.system.systemd import ServiceManager
 from inosync.watch.watcher import Watcher
 from inosync.worker import worker
 
@@ -78,11 +78,11 @@ class Master:
         log_to: Callable[[Config], None],
         pretend: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        manager: Manager | None = None,
+        manager: ServiceManager | None = None,
         once: bool = False,
     ) -> None:
         self.config = settings
-        self._manager = Manager() if manager is None else manager
+        self._manager = ServiceManager() if manager is None else manager
         self._log_to = log_to
         self._pretend = pretend
         self._clock = clock
@@ -110,7 +110,7 @@ class Master:
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
         self._watchdog = Watchdog(clock, random.random)
         self._stop_by: float | None = None
-        self._lookout = Lookout(settings.pattern_files)
+        self._lookout = FileMonitor(settings.pattern_files)
         self._tops: set[int] = set()
         """Trees in whose roots something has gone."""
         self._reread_at = float("inf")
@@ -123,7 +123,7 @@ class Master:
             self._journal,
             self._guard,
             self._dispatch,
-            lambda node: pretend is None and self._overview.verdict(node) is Verdict.OK,
+            lambda node: pretend is None and self._overview.verdict(node) is NodeState.OK,
             self._trees.wpath,
             self.offer,
             self.at,
@@ -131,7 +131,7 @@ class Master:
             random.random,
         )
         self._dispatch.unwatched = self._overview.unwatched
-        self._chronicle = Chronicle(settings.on_state if pretend is None else None, clock)
+        self._chronicle = StateLog(settings.on_state if pretend is None else None, clock)
         self._overview.told = self._note_state
         self._report = Report(self._nodes, self._overview, self._dispatch, self._watcher, self._guard, clock)
         self._report.config = settings.path
@@ -142,7 +142,7 @@ class Master:
         if once:
             parts = self._watcher, self._dispatch, self._flushes, self._overview, self._report
             self._once = Once(self._nodes, *parts)
-        desk = Desk(self, self._nodes, self._report, self._flushes, clock)
+        desk = RequestHandler(self, self._nodes, self._report, self._flushes, clock)
         path = protocol.socket_path(settings.rundir, settings.path)
         self._control = Control(path, self._loop, clock, desk.handle)
         self._listener = Listener(path, self._loop, self.at, self._descriptors, clock, random.random)
@@ -284,7 +284,7 @@ class Master:
         """A path may differ."""
         self._journal.record(change, now)
         if change.tree in self._guard.halted:
-            self._guard.stirred(change.tree)
+            self._guard.touched(change.tree)
         if log.isEnabledFor(logging.DEBUG):
             path = os.path.join(os.fsencode(self._trees.wpath(change.tree)), change.path)
             log.debug("changed (%s): %s", change.kind.name.lower(), os.fsdecode(path))
@@ -295,7 +295,7 @@ class Master:
         if b"/" not in path:
             self._tops.add(tree)
         if tree in self._guard.halted:
-            self._guard.stirred(tree)
+            self._guard.touched(tree)
         log.debug("gone: tree %d %r", tree, path)
 
     def walked(self, tree: int, now: float) -> None:
@@ -315,7 +315,7 @@ class Master:
             if tree in node.trees:
                 node.owe(Change(tree, b"", Kind.TREE), now)
                 self._dispatch.offer(node)
-        self._verification.stirred(tree)
+        self._verification.touched(tree)
 
     def lost(self, tree: int, why: str) -> None:
         """The root of a tree is not what it was: nothing is mirrored from it until it is back."""
@@ -338,7 +338,7 @@ class Master:
                 # What was on its way, or is recorded meanwhile, counts for nothing.
                 node.owe(Change(tree, b"", Kind.TREE), now)
                 node.halt(tree)
-        self._verification.stirred(tree)
+        self._verification.touched(tree)
         self._overview.refresh()
 
     def _go_on(self, trees: Iterable[int]) -> None:
@@ -392,7 +392,7 @@ class Master:
         """A node's worker has compared a tree."""
         self._verification.compared(node, report)
 
-    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+    def fork(self, node: Node) -> tuple[ForkProcess, Endpoint]:
         """Start a worker, and listen to it."""
         ours, theirs = channel.pair()
         job = self._job(node)
@@ -462,7 +462,7 @@ class Master:
             pretend=self._pretend,
         )
 
-    def _note_state(self, node: Node, verdict: Verdict, reason: str) -> None:
+    def _note_state(self, node: Node, verdict: NodeState, reason: str) -> None:
         self._chronicle.look(node, verdict, reason, self._dispatch.lag(node))
 
     # Trees and nodes ---------------------------------------------------------------------------------
@@ -581,7 +581,7 @@ class Master:
             new = load.load(self.config.path)
             if new.ruser != self.config.ruser:
                 when = "another user takes effect only when inosync is started again"
-                raise ConfigError(Mistake(new.path, when, setting="ruser"))
+                raise ConfigError(ConfigProblem(new.path, when, setting="ruser"))
             self._log_to(new)  # nothing of what follows can fail
         except ConfigError as error:
             refused = tuple(map(str, error.mistakes))
@@ -602,7 +602,7 @@ class Master:
         trees = {tree.wpath: tree for tree in new.trees}
         for wpath in changes.trees_removed:  # first: a tree may have moved to above another
             self._remove_tree(wpath)
-        self.config, self._lookout = new, Lookout(new.pattern_files)
+        self.config, self._lookout = new, FileMonitor(new.pattern_files)
         self._reread_at = float("inf")
         for wpath in changes.trees_added:
             self._trees.add(trees[wpath], new, wait=True)

@@ -43,10 +43,10 @@ class Listener:
         at: Callable[[float, Callable[[], None]], None],
         inherited: Callable[[], list[int]],
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        rand: Callable[[], float],
     ) -> None:
         self._control, self._loop, self._at, self._inherited = control, loop, at, inherited
-        self._clock, self._chance = clock, chance
+        self._clock, self._chance = clock, rand
         self._address: Address | None = None
         self._socket: socket.socket | None = None
         self._child: ForkProcess | None = None

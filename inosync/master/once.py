@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from inosync.master.flush import Flushes
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.status.snapshot import Report
@@ -64,11 +64,11 @@ class Once:
         if node.name in self._level:
             return True
         match self._overview.verdict(node):
-            case Verdict.RETRYING:
+            case NodeState.RETRYING:
                 return max(node.state.attempt, node.state.deaths) >= TRIES
-            case Verdict.HALTED | Verdict.PAUSED:
+            case NodeState.HALTED | NodeState.PAUSED:
                 return True
-            case Verdict.DEGRADED:
+            case NodeState.DEGRADED:
                 # What it was complained of has been tried; what has not may be another tree.
                 return not self._watcher.walking and self._dispatch.oldest(node) is None
         return False

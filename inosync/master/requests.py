@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Message = dict[str, Any]
 
 
-class Office(Protocol):
+class Commands(Protocol):
     """Who does it."""
 
     def accept(self) -> Sequence[str]:
@@ -56,12 +56,12 @@ class _Wrong(Exception):
         self.code = code
 
 
-class Desk:
+class RequestHandler:
     """Takes requests (``protocol``), and has them done. ``nodes`` is the master's own, by name."""
 
     def __init__(
         self,
-        office: Office,
+        office: Commands,
         nodes: Mapping[str, Node],
         report: Report,
         flushes: Flushes,

@@ -16,7 +16,7 @@ from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master import rounds
 from inosync.master.rounds import Round
-from inosync.messages import Change, Compare, Compared, Kind, Leave
+from inosync.messages import CancelCompare, Change, Compare, Compared, Kind
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node, next_id
 from inosync.rsync import itemize
@@ -49,7 +49,7 @@ class _Visit:
     """How many were."""
     found: dict[int, list[Difference]] = field(default_factory=dict)
     """By tree."""
-    untold: dict[int, int] = field(default_factory=dict)
+    truncated: dict[int, int] = field(default_factory=dict)
     """How many more there are of a tree."""
     took: float = 0.0
 
@@ -71,11 +71,11 @@ class Verification:
         repair: Callable[[Node], None],
         at: Callable[[float, Callable[[], None]], None],
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        rand: Callable[[], float],
     ) -> None:
         self._nodes, self._journal, self._guard, self._dispatch = nodes, journal, guard, dispatch
         self._is_ok, self._wpath, self._repair = is_ok, wpath, repair
-        self._at, self._clock, self._chance = at, clock, chance
+        self._at, self._clock, self._chance = at, clock, rand
         self._plans: dict[str, Round] = {}
         self._rdelete: bool | str = True
         self._visit: _Visit | None = None
@@ -138,7 +138,7 @@ class Verification:
                 visit.node.compare(Compare(visit.id, tree, source, visit.node.spec.rchecksum))
                 return
         visit.took = self._clock() - visit.began
-        if any(not one.slight for found in visit.found.values() for one in found):
+        if any(not one.negligible for found in visit.found.values() for one in found):
             self._at(self._clock() + SETTLE, lambda: self._judge(visit))
         else:
             self._judge(visit)
@@ -167,10 +167,10 @@ class Verification:
             visit.compared += 1
             if found := [one for one in map(itemize.parse, lines) if one is not None]:
                 visit.found[visit.tree] = found
-                visit.untold[visit.tree] = report.count - len(found)
+                visit.truncated[visit.tree] = report.count - len(found)
         self._next(visit)
 
-    def stirred(self, tree: int) -> None:
+    def touched(self, tree: int) -> None:
         """A tree is halted, or owed as a whole: what was found of it may be no difference at all."""
         visit = self._visit
         if visit is not None and tree in visit.node.trees:
@@ -188,7 +188,7 @@ class Verification:
         assert visit is not None
         self._visit = None
         if visit.id:
-            visit.node.compare(Leave())
+            visit.node.compare(CancelCompare())
         name = visit.node.name
         log.debug("%s: is verified another time", name)
         if name in self._plans:
@@ -222,15 +222,18 @@ class Verification:
             self._visit = None
             self._plans[node.name] = rounds.done(self._plans[node.name], now, self._chance())
             found = [one for tree in visit.found for one in self._unexplained(visit, tree, [*changes, *due])]
-            node.verified_at, node.differences = now, len(found) + sum(visit.untold.values())
+            node.verified_at, node.differences = now, len(found) + sum(visit.truncated.values())
             self._tell(visit, found)
 
     def _owe(self, visit: _Visit, now: float) -> None:
         """Whatever it comes from, all of it is sent again: what is level by now costs no more than a look."""
         for tree, found in visit.found.items():
             repairs = [one.repair(tree, self._rdelete) for one in found]
-            if visit.untold[tree]:
-                repairs = [Change(tree, b"", Kind.TREE), *(one for one in repairs if one and one.anew)]
+            if visit.truncated[tree]:
+                repairs = [
+                    Change(tree, b"", Kind.TREE),
+                    *(one for one in repairs if one and one.ignore_times),
+                ]
             for change in dict.fromkeys(repairs):
                 if change is not None:
                     visit.node.owe(change, now)
@@ -239,7 +242,7 @@ class Verification:
         self, visit: _Visit, tree: int, changes: list[Change]
     ) -> Iterator[tuple[int, Difference]]:
         known = itemize.explained(changes, tree)
-        return ((tree, one) for one in visit.found[tree] if not one.slight and not known(one))
+        return ((tree, one) for one in visit.found[tree] if not one.negligible and not known(one))
 
     def _tell(self, visit: _Visit, found: list[tuple[int, Difference]]) -> None:
         node = visit.node

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-def delay(attempt: int, first: float, longest: float, chance: float) -> float:
+def delay(attempt: int, first: float, longest: float, rand: float) -> float:
     """Seconds before try ``attempt + 1``, when try ``attempt`` (from 1) has failed.
 
-    Doubles from ``first`` to ``longest``. ``chance`` in [0, 1) takes up to a quarter off, so that a
+    Doubles from ``first`` to ``longest``. ``rand`` in [0, 1) takes up to a quarter off, so that a
     hundred nodes behind one broken switch do not all come back in the same second.
     """
     doublings = min(attempt - 1, 64)  # 2.0 ** 64 seconds is longer than anybody's longest
-    return float(min(longest, first * 2.0**doublings) * (1 - chance / 4))
+    return float(min(longest, first * 2.0**doublings) * (1 - rand / 4))

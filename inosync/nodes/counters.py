@@ -39,7 +39,7 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """The counts of a node; they survive its workers, and reloads."""
 
     batches: int = 0

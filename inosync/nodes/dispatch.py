@@ -40,7 +40,7 @@ class _Cut:
     users: int = 0
 
 
-class Gate(Protocol):
+class SendGuard(Protocol):
     """Who knows whether a tree may be mirrored."""
 
     @property
@@ -48,7 +48,7 @@ class Gate(Protocol):
         """Trees of which nothing is sent."""
 
     @property
-    def epoch(self) -> int:
+    def generation(self) -> int:
         """Another one, and what was cut before is not to be sent again."""
 
     def check(self, tree: int) -> bool:
@@ -70,7 +70,7 @@ class Dispatcher:
     clock: Callable[[], float]
     at: Callable[[float, Callable[[], None]], None]
     """Calls back at a time of the clock."""
-    gate: Gate
+    gate: SendGuard
     unwatched: Callable[[Node], str] = lambda _node: ""
     """Why a node is degraded whatever it is sent: directories of it are not watched."""
     released: int = 0
@@ -253,7 +253,7 @@ class Dispatcher:
             self._cuts.clear()
             self._cut_at = self.journal.head
         # What is halted is told by the epoch.
-        key = (node.cursor, node.view, self.gate.epoch, tuple(ready))
+        key = (node.cursor, node.view, self.gate.generation, tuple(ready))
         cut = self._cuts.get(key)
         if cut is None or (cut.file and cut.file not in self._files):
             parts = self._parts(node, ready)
@@ -262,7 +262,7 @@ class Dispatcher:
             if not all(self.gate.check(part.tree) for part in parts):
                 raise _Halted
             parts = [replace(part, source=self.gate.source(part.tree, part.full)) for part in parts]
-            key = (node.cursor, node.view, self.gate.epoch, tuple(ready))
+            key = (node.cursor, node.view, self.gate.generation, tuple(ready))
             number = next_id()
             payload, file = spool.pack(tuple(parts), spool_path(self.directory, number))
             count = sum(len(part.names) for part in parts)
@@ -294,11 +294,11 @@ def _sorted_out(changes: list[Change], trees: list[int]) -> Iterable[Part]:
     names: dict[tuple[int, bool], dict[bytes, None]] = {}
     full = {change.tree for change in changes if change.kind is Kind.TREE}
     for change in changes:
-        names.setdefault((change.tree, change.anew), {}).setdefault(change.wire)
+        names.setdefault((change.tree, change.ignore_times), {}).setdefault(change.wire)
     for tree in trees:
         if tree in full:
             yield Part(tree, True)
         elif (tree, False) in names:
             yield Part(tree, False, tuple(names[tree, False]))
         if (tree, True) in names:
-            yield Part(tree, False, tuple(names[tree, True]), anew=True)
+            yield Part(tree, False, tuple(names[tree, True]), ignore_times=True)

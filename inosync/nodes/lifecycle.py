@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 from inosync.nodes import backoff
 
 CRASH_FIRST = 0.1
@@ -25,16 +25,16 @@ class Phase(enum.Enum):
     """What the worker's process is doing."""
 
     DOWN = "down"
-    """There is none; one is started at ``State.wake``."""
+    """There is none; one is started at ``WorkerState.wake``."""
     STARTING = "starting"
     """Forked, has not reported yet."""
     IDLE = "idle"
     BUSY = "busy"
     """It has a batch, and rsync runs."""
     WAITING = "waiting"
-    """It has a batch that failed, and tries again at ``State.wake``."""
+    """It has a batch that failed, and tries again at ``WorkerState.wake``."""
     AWAY = "away"
-    """It has nothing to do and cannot reach its node; it tries again at ``State.wake``."""
+    """It has nothing to do and cannot reach its node; it tries again at ``WorkerState.wake``."""
     KILLED = "killed"
     """Killed since it took no orders, but not gone yet: what hangs in the kernel goes when it wakes."""
     STOPPING = "stopping"
@@ -43,7 +43,7 @@ class Phase(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class WorkerState:
     """A worker's life so far. Times are the caller's clock, in seconds."""
 
     phase: Phase = Phase.DOWN
@@ -85,7 +85,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """The time ``State.wake`` has come."""
+    """The time ``WorkerState.wake`` has come."""
 
     now: float
 
@@ -157,11 +157,11 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process has ended. ``chance`` in [0, 1) is for the jitter of the respawn."""
+    """The process has ended. ``rand`` in [0, 1) is for the jitter of the respawn."""
 
     now: float
     reason: str
-    chance: float
+    rand: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ Reach = Missed | Found
 Event = Wake | Readied | Sent | Progressed | Retry | Reach | Completed | Silent | Died | StopWanted
 
 
-def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
+def step(state: WorkerState, event: Event) -> tuple[WorkerState, tuple[Action, ...]]:
     """What becomes of a worker. Events that mean nothing in a phase change nothing."""
     match event:
         case Died():
@@ -215,22 +215,22 @@ def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         case Found() if state.phase is Phase.AWAY:
             return replace(state, phase=Phase.IDLE, attempt=0, reason=""), (Action.OFFER,)
         case Completed():
-            return State(Phase.IDLE, state.wake, state.born), (Action.CONFIRM, Action.OFFER)
+            return WorkerState(Phase.IDLE, state.wake, state.born), (Action.CONFIRM, Action.OFFER)
     return state, ()
 
 
-def _died(state: State, event: Died) -> tuple[State, tuple[Action, ...]]:
+def _died(state: WorkerState, event: Died) -> tuple[WorkerState, tuple[Action, ...]]:
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return replace(state, phase=Phase.STOPPED), (Action.CLEAN,)
     deaths = 1 if event.now - state.born >= STEADY else state.deaths + 1
-    pause = backoff.delay(deaths, CRASH_FIRST, CRASH_LONGEST, event.chance)
+    pause = backoff.delay(deaths, CRASH_FIRST, CRASH_LONGEST, event.rand)
     silent = state.phase is Phase.KILLED
     reason, silences = (state.reason, state.silences) if silent else (event.reason, 0)
-    down = State(wake=event.now + pause, deaths=deaths, silences=silences, reason=reason)
+    down = WorkerState(wake=event.now + pause, deaths=deaths, silences=silences, reason=reason)
     return down, (Action.CLEAN,)
 
 
-def _silent(state: State, event: Silent) -> tuple[State, tuple[Action, ...]]:
+def _silent(state: WorkerState, event: Silent) -> tuple[WorkerState, tuple[Action, ...]]:
     if state.phase in (Phase.DOWN, Phase.STOPPED, Phase.KILLED):
         return state, ()
     if state.phase is Phase.STOPPING:
@@ -244,7 +244,7 @@ def is_told(deaths: int) -> bool:
     return deaths <= TOLD or deaths % TOLD == 0
 
 
-def trouble(state: State) -> str:
+def trouble(state: WorkerState) -> str:
     """Why there is no worker, or one that has not come through with anything yet; empty if all is well.
 
     There may be no worker whose title could tell it.
@@ -257,7 +257,7 @@ def trouble(state: State) -> str:
 
 
 def verdict(
-    state: State,
+    state: WorkerState,
     lag: float,
     patience: float,
     *,
@@ -266,7 +266,7 @@ def verdict(
     level: bool,
     known: bool = True,
     paused: bool = False,
-) -> Verdict:
+) -> NodeState:
     """The one word for a node.
 
     ``lag``: seconds since its oldest unconfirmed change; ``patience``: how many of them are normal
@@ -275,16 +275,16 @@ def verdict(
     its trees are, and none is being walked as a whole; ``paused``: the operator wants it to be sent nothing.
     """
     if paused:
-        return Verdict.PAUSED
+        return NodeState.PAUSED
     if halted:
-        return Verdict.HALTED
+        return NodeState.HALTED
     failing = (Phase.WAITING, Phase.AWAY, Phase.KILLED)
     if state.phase in failing or (state.phase is Phase.DOWN and state.deaths):
-        return Verdict.RETRYING
+        return NodeState.RETRYING
     if state.phase is Phase.BUSY:
-        return Verdict.FULL if state.full else Verdict.SYNCING
+        return NodeState.FULL if state.full else NodeState.SYNCING
     if state.phase is not Phase.IDLE or not level:
-        return Verdict.STARTING
+        return NodeState.STARTING
     if lag > patience or not known:
-        return Verdict.LAGGING
-    return Verdict.DEGRADED if overdue else Verdict.OK
+        return NodeState.LAGGING
+    return NodeState.DEGRADED if overdue else NodeState.OK

@@ -18,39 +18,39 @@ from typing import Protocol, cast
 from inosync.config.load import NodeSpec
 from inosync.journal.subscription import NOTHING, View
 from inosync.messages import (
-    Again,
     Batch,
+    CancelCompare,
     Change,
-    Chilled,
     Compare,
     Compared,
     Done,
     Failed,
-    Go,
     Halt,
-    Hooked,
+    HookFinished,
     Kind,
-    Leave,
-    Note,
+    NodeState,
     Order,
     Part,
     Ping,
     Progress,
-    Reached,
-    Ready,
+    Reachable,
     Relisting,
-    Stated,
+    SlotGranted,
+    SlotRequest,
+    Started,
+    StateChanged,
     Stop,
     Throttled,
-    Unreached,
-    Verdict,
+    TitleUpdate,
+    Unreachable,
+    WarmSuspended,
     from_wire,
 )
 from inosync.nodes import backoff, lifecycle, node_log
-from inosync.nodes.counters import Tally
-from inosync.nodes.lifecycle import Action, Phase, State
+from inosync.nodes.counters import Counters
+from inosync.nodes.lifecycle import Action, Phase, WorkerState
 from inosync.system import process, spool
-from inosync.system.channel import End, QueueError, QueueFull
+from inosync.system.channel import Endpoint, QueueError, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Work(Protocol):
     def offer(self, node: Node) -> None:
         """The node can take a batch: ``send`` it one if there is any."""
 
-    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+    def fork(self, node: Node) -> tuple[ForkProcess, Endpoint]:
         """Start a worker for it, and listen to the queue and the process."""
 
     def unhear(self, node: Node) -> None:
@@ -120,7 +120,7 @@ class Node:
         cursor: int,
         work: Work,
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        rand: Callable[[], float],
         retry: tuple[float, float],
     ) -> None:
         self.spec = spec
@@ -132,16 +132,16 @@ class Node:
         self.due: dict[Change, Due] = {}
         self.flaw = ""
         """What rsync complained of last; empty after a clean batch."""
-        self.state = State()
+        self.state = WorkerState()
         self.process: ForkProcess | None = None
         self.killed_at: float | None = None
         """When it was killed, by the clock; it may hang in the kernel, and not be gone yet."""
-        self.queue: End | None = None
+        self.queue: Endpoint | None = None
         self.batch: Batch | None = None
         """The one outstanding batch ..."""
         self.paused = False
         """Whether the operator wants it to be sent nothing."""
-        self.tally = Tally()
+        self.tally = Counters()
         self.untidy = False
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
         self.told = ""
@@ -157,9 +157,9 @@ class Node:
         self._told_verified: float | None = None
         self.hooks_lost = False
         """Whether a worker may have died before it had run all hooks for what it had done."""
-        self._telling: Stated | None = None
+        self._telling: StateChanged | None = None
         """What its hook is being told ..."""
-        self._to_tell: Stated | None = None
+        self._to_tell: StateChanged | None = None
         """... and what it is to be told then."""
         self._upto = cursor
         """... the cursor's value once it is confirmed ..."""
@@ -170,7 +170,7 @@ class Node:
         self._done: Done | None = None
         self._due_timer: float | None = None
         self.retry = retry
-        self._work, self._clock, self._chance = work, clock, chance
+        self._work, self._clock, self._chance = work, clock, rand
 
     @property
     def trees(self) -> tuple[int, ...]:
@@ -191,7 +191,7 @@ class Node:
     def revive(self) -> None:
         """Be ready to ``start`` again, after ``stop``."""
         if self.process is None and self.state.phase is Phase.STOPPED:
-            self.state = State()
+            self.state = WorkerState()
 
     def stop(self, grace: float) -> None:
         """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
@@ -256,7 +256,7 @@ class Node:
         self._put(batch)
         self.step(lifecycle.Sent(batch.count, batch.full))
 
-    def tell_hook(self, order: Stated) -> None:
+    def tell_hook(self, order: StateChanged) -> None:
         """Have the hook told of a change of state; of several, while it is busy, as of one."""
         if self._to_tell is not None:
             order = replace(order, before=self._to_tell.before)
@@ -269,7 +269,7 @@ class Node:
             self._telling, self._to_tell = self._to_tell, None
             self._put(self._telling)
 
-    def _hooked(self, report: Hooked) -> None:
+    def _hooked(self, report: HookFinished) -> None:
         self.tally.hooks += 1
         if report.reason:
             self.tally.hook_failures += 1
@@ -280,7 +280,7 @@ class Node:
             self._telling = None
             self._tell_next()
 
-    def compare(self, order: Compare | Leave) -> None:
+    def compare(self, order: Compare | CancelCompare) -> None:
         """Have a tree compared with its copy, beside the batches, or stop that."""
         self._put(order)
 
@@ -297,7 +297,7 @@ class Node:
     def go(self) -> None:
         """The batch may be tried again: it has its slot."""
         assert self.batch is not None
-        self._put(Go(self.batch.id))
+        self._put(SlotGranted(self.batch.id))
         self.step(lifecycle.Resumed())
 
     # What the worker says ----------------------------------------------------------------------------
@@ -310,7 +310,7 @@ class Node:
             return False  # its end is told by the process itself
         now = self._clock()
         match report:
-            case Ready():
+            case Started():
                 self.step(lifecycle.Readied())
                 self.hooks_lost = False
                 self._tell_next()
@@ -322,19 +322,19 @@ class Node:
                 self.step(lifecycle.TryFailed(report.attempt, report.reason, now + report.retry_in))
                 self._work.at(now + report.retry_in, self.wake)
                 self._work.failed(self)
-            case Again() if self.batch is not None and report.batch == self.batch.id:
+            case SlotRequest() if self.batch is not None and report.batch == self.batch.id:
                 self.step(lifecycle.Queued())
                 self._work.again(self)
-            case Unreached() if self.batch is None:
+            case Unreachable() if self.batch is None:
                 self._count(report)
                 node_log.tried(self.name, report)
                 self.step(lifecycle.Missed(report.attempt, report.reason, now + report.retry_in))
                 self._work.failed(self)
-            case Reached():
+            case Reachable():
                 log.info("%s: answers again", self.name)
                 self.told = ""
                 self.step(lifecycle.Found())
-            case Chilled():
+            case WarmSuspended():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
             case Relisting():
                 log.warning("%s: %s: for deletions, whole directories are listed", self.name, report.reason)
@@ -344,35 +344,35 @@ class Node:
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
                 self.step(lifecycle.Completed())
-            case Hooked():
+            case HookFinished():
                 self._hooked(report)
             case Compared():
                 self._work.compared(self, report)
         return report is not None
 
-    def _count(self, report: Done | Failed | Unreached) -> None:
+    def _count(self, report: Done | Failed | Unreachable) -> None:
         self.tally.rsyncs += report.rsyncs
         if not isinstance(report, Done) or report.code:
             self.tally.failures[str(report.code)] += 1
 
-    def tell(self, note: Note) -> None:
+    def tell(self, note: TitleUpdate) -> None:
         """Let the title of a worker that runs nothing say what the master knows."""
         if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
             self.told, self._told_why, self._told_behind = note.verdict, note.reason, note.behind
             self._told_verified = self.verified_at
             self._put(note)
 
-    def wants_to_know(self, verdict: Verdict, why: str, behind: Callable[[Node], int]) -> bool:
+    def title_is_stale(self, verdict: NodeState, why: str, behind: Callable[[Node], int]) -> bool:
         """Whether its worker's title tells something else than the truth, which is a verdict and why.
 
         ``behind`` counts the changes that a node lacks. While that is waited for it may grow by a half
         before the title is told again, so that a worker which does not read is not told for ever.
         """
-        counting = self.told == verdict == Verdict.PAUSED
+        counting = self.told == verdict == NodeState.PAUSED
         if self.state.phase in (Phase.WAITING, Phase.AWAY) or (self.state.phase is Phase.IDLE and counting):
             return behind(self) > self._told_behind * 3 // 2
         is_new = verdict != self.told or self.verified_at != self._told_verified
-        is_new = is_new or (verdict is Verdict.DEGRADED and why != self._told_why)
+        is_new = is_new or (verdict is NodeState.DEGRADED and why != self._told_why)
         return self.state.phase is Phase.IDLE and is_new
 
     def died(self) -> None:
@@ -457,11 +457,11 @@ class Node:
         now = self._clock()
         self.batch = self._done = None
         still, tried, self._trying = self._still_due(done), self._trying, {}
-        chance = self._chance()  # the same for all of them: they go together
+        rand = self._chance()  # the same for all of them: they go together
         for change in still:
             before = tried.get(change) or self.due.get(change)
             attempt = before.attempt + 1 if before else 1
-            at = now + backoff.delay(attempt, *self.retry, chance)
+            at = now + backoff.delay(attempt, *self.retry, rand)
             self.due[change] = Due(attempt, at, min(before.since, self._since) if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.flaw, self.untidy = done.reason, False
@@ -469,10 +469,10 @@ class Node:
             self.last_ok = now
         # What the worker has set its title to by itself.
         self._told_why = done.reason or batch.overdue
-        self.told = Verdict.DEGRADED if self._told_why else Verdict.OK
+        self.told = NodeState.DEGRADED if self._told_why else NodeState.OK
         held = [tree for tree in done.held if tree in self.trees]
         for tree in held:  # if the master does not see why, it is tried again
-            later = Due(1, now + backoff.delay(1, *self.retry, chance), self._since)
+            later = Due(1, now + backoff.delay(1, *self.retry, rand), self._since)
             self.due.setdefault(Change(tree, b"", Kind.TREE), later)
         if done.cut_off:
             self._look_again(batch, now + LATE)
@@ -580,7 +580,7 @@ class Node:
 def _changes(part: Part) -> list[Change]:
     if part.full:
         return [Change(part.tree, b"", Kind.TREE)]
-    return [from_wire(part.tree, wire, part.anew) for wire in part.names]
+    return [from_wire(part.tree, wire, part.ignore_times) for wire in part.names]
 
 
 def next_id() -> int:

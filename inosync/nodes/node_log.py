@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Collection
 
-from inosync.messages import Batch, Change, Done, Failed, Hooked, Kind, Unreached
+from inosync.messages import Batch, Change, Done, Failed, HookFinished, Kind, Unreachable
 from inosync.system import log as logs
 
 log = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ MOST = 100
 """Names of one batch that are told to who wants to know it all."""
 
 
-def tried(name: str, report: Failed | Unreached) -> None:
+def tried(name: str, report: Failed | Unreachable) -> None:
     """A try has failed."""
     why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
     facts = logs.about(
@@ -63,7 +63,7 @@ def paths(name: str, changes: Collection[Change]) -> None:
     log.debug("%s: sent: %s%s", name, ", ".join(shown), more)
 
 
-def hook_failed(name: str, report: Hooked) -> None:
+def hook_failed(name: str, report: HookFinished) -> None:
     """A hook was no success."""
     same = ("hook", name, report.kind, report.reason)
     facts = logs.about(same, event="hook", node=name, hook=report.kind, reason=report.reason)

@@ -2,10 +2,10 @@
 
 A worker never waits for a transfer, so it takes an order at once. An order that is still unread after the
 patience of its node is over tells that it is stopped, or hangs. No answer is needed for that, and a worker
-that has nothing to do is sent an order that means nothing (``Finding.ASK``), a few times a minute at most:
-never while another one is unread, so that these alone cannot fill its queue.
+that has nothing to do is sent an order that means nothing (``HangFinding.ASK``), a few times a minute at
+most: never while another one is unread, so that these alone cannot fill its queue.
 
-Silence counts only as far as whoever looks was awake himself: the gap between two looks is worth ``GAP``
+HangDetector counts only as far as whoever looks was awake himself: the gap between two looks is worth ``GAP``
 seconds at most, however long it was. After a suspended machine, or a master that was stopped, nobody is
 blamed for it; and where a machine is so loaded that looks are rare, patience lasts longer.
 """
@@ -23,7 +23,7 @@ a slow disk is no hanging, and must come to an end at last."""
 GAP = 2.0
 
 
-class Finding(enum.Enum):
+class HangFinding(enum.Enum):
     """What a look at a worker says."""
 
     FINE = "fine"
@@ -33,7 +33,7 @@ class Finding(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class HangDetector:
     """What is known of one process. Times by the clock, in seconds."""
 
     looked: float
@@ -56,24 +56,26 @@ def patience(timeout: float, silences: int) -> float:
     return min(first * 2.0 ** min(silences, 64), LONGEST)
 
 
-def start(now: float, patience: float, chance: float) -> Silence:
-    """A process that was just forked. ``chance`` in [0, 1) keeps a hundred of them from waking together."""
-    return Silence(now, now + _pause(patience, chance))
+def start(now: float, patience: float, rand: float) -> HangDetector:
+    """A process that was just forked. ``rand`` in [0, 1) keeps a hundred of them from waking together."""
+    return HangDetector(now, now + _pause(patience, rand))
 
 
 def look(
-    before: Silence, now: float, taken: int, unread: int, patience: float, chance: float
-) -> tuple[Silence, Finding]:
+    before: HangDetector, now: float, taken: int, unread: int, patience: float, rand: float
+) -> tuple[HangDetector, HangFinding]:
     """Look again: ``taken`` and ``unread`` are bytes of orders, since its start and at this moment."""
     known = replace(before, looked=now, taken=taken)
     if unread and taken == before.taken:
         seconds = before.seconds + min(max(now - before.looked, 0.0), GAP)
-        return replace(known, seconds=seconds), Finding.GIVE_UP if seconds >= patience else Finding.FINE
+        return replace(
+            known, seconds=seconds
+        ), HangFinding.GIVE_UP if seconds >= patience else HangFinding.FINE
     known = replace(known, seconds=0.0)
     if unread or now < before.ask_at:
-        return known, Finding.FINE
-    return replace(known, ask_at=now + _pause(patience, chance)), Finding.ASK
+        return known, HangFinding.FINE
+    return replace(known, ask_at=now + _pause(patience, rand)), HangFinding.ASK
 
 
-def _pause(patience: float, chance: float) -> float:
-    return patience / 2 * (1 - chance / 2)
+def _pause(patience: float, rand: float) -> float:
+    return patience / 2 * (1 - rand / 2)

@@ -93,11 +93,11 @@ class Settings:
     """Whether the node lets itself be asked what was sent (``misfit``)."""
 
 
-def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
+def batch_argv(s: Settings, ignore_times: bool = False) -> tuple[str, ...]:
     """The call that reads names from its standard input (``names_input``) and makes them level.
 
     ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
-    ``anew`` files are not taken to be level because of their size and time.
+    ``ignore_times`` files are not taken to be level because of their size and time.
     """
     if s.rdelete in (True, "running"):
         deletes = _BATCH_DELETE if s.list_missing else _BATCH_RELIST
@@ -108,7 +108,7 @@ def batch_argv(s: Settings, anew: bool = False) -> tuple[str, ...]:
     # A name is looked at before it is sent, but a directory on its way may be made a symlink in between.
     confined = (f"{CONFINE}={s.root}",) if s.root and confinable(s.extra) else ()
     told = (*confined, *_told_bytes(s))
-    middle = (*_BATCH, *deletes, *told, *_common(s), *s.extra, *(_ANEW if anew else ()))
+    middle = (*_BATCH, *deletes, *told, *_common(s), *s.extra, *(_ANEW if ignore_times else ()))
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
@@ -234,7 +234,7 @@ def _ansi_c(byte: int) -> str:
 # What comes back ---------------------------------------------------------------------------------------
 
 
-class Verdict(enum.Enum):
+class ExitKind(enum.Enum):
     """What an exit code says about the work."""
 
     OK = "ok"
@@ -246,8 +246,8 @@ class Verdict(enum.Enum):
     """It will hardly get better by itself: the same again, at the longest backoff."""
 
 
-_VERDICTS = {0: Verdict.OK, 23: Verdict.PARTIAL, 24: Verdict.PARTIAL, 25: Verdict.PARTIAL}
-_VERDICTS |= dict.fromkeys((1, 2, 3, 4), Verdict.SLOW)
+_VERDICTS = {0: ExitKind.OK, 23: ExitKind.PARTIAL, 24: ExitKind.PARTIAL, 25: ExitKind.PARTIAL}
+_VERDICTS |= dict.fromkeys((1, 2, 3, 4), ExitKind.SLOW)
 
 SPARED = 25
 """The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
@@ -294,12 +294,12 @@ def told_code(code: int, stderr: Iterable[bytes]) -> int:
     return code
 
 
-def verdict(code: int) -> Verdict:
+def verdict(code: int) -> ExitKind:
     """What an exit code means; below 0 it is the number of the signal that killed rsync.
 
     Death and every code unknown here is a failure: counting them as done loses data.
     """
-    return _VERDICTS.get(code, Verdict.RETRY)
+    return _VERDICTS.get(code, ExitKind.RETRY)
 
 
 def meaning(code: int) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from inosync.rsync.stderr import Complaint, Kind, Side, is_noise, parse
+from inosync.rsync.stderr import About, Complaint, Side, is_noise, parse
 from inosync.rsync.stderr import reason as reason
 from inosync.rsync.target import ROOT, on_node, on_source, tail_paths
 
@@ -84,7 +84,7 @@ def after_full(
     due: set[bytes] = set()
     for complaint in found:
         paths = list(_paths(complaint, source, target, certain=True))
-        if complaint.kind is Kind.OTHER or not paths:
+        if complaint.kind is About.OTHER or not paths:
             return whole
         due.update(_wire(path) for path in paths)
     return whole if len(due) > _MOST_AFTER_FULL else Complaints(tuple(sorted(due)), False, reason(lines))
@@ -202,13 +202,13 @@ class _Sent:
     def relists(self) -> set[bytes]:
         return {name for name in self._all if name.endswith(b"/")}
 
-    def blame(self, path: bytes, kind: Kind) -> set[bytes]:
+    def blame(self, path: bytes, kind: About) -> set[bytes]:
         """The names that stay due for a complaint about this path; none if they do not explain it."""
         exact = {path, path + b"/"} & self._all if path else {_ROOT_WIRE} & self._all
         below = self._below(path)
-        if kind is Kind.ATTRIBUTES and (exact or below):
+        if kind is About.ATTRIBUTES and (exact or below):
             return {_wire(path)}
-        if kind is Kind.VANISHED and below:
+        if kind is About.VANISHED and below:
             below.add(_wire(path))  # a parent that is gone has to go on the node, and nobody may have sent it
         # rsync leaves out what is in a directory that failed, and does not name it.
         return exact | below | (set() if exact else self._above(path))

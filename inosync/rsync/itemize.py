@@ -43,7 +43,7 @@ class Difference:
         return b"+" in self.what
 
     @property
-    def slight(self) -> bool:
+    def negligible(self) -> bool:
         """Whether it is no more than the time of a directory.
 
         That changes with everything that comes and goes in there, and is not sent for all of it: what is
@@ -71,10 +71,10 @@ class Difference:
             # The listing: a name would leave what is excluded, but is to be deleted (--delete-excluded).
             return Change(tree, self.path.rpartition(b"/")[0], Kind.LIST)
         if not self.path and rdelete == "running":
-            return None if self.slight else Change(tree, b"", Kind.TREE)
+            return None if self.negligible else Change(tree, b"", Kind.TREE)
         # Only its checksum tells.
-        anew = not self.missing and self.what[2:5].lower().strip(b". ") == b"c"
-        return Change(tree, self.path, Kind.NAME if self.path else Kind.LIST, anew)
+        ignore_times = not self.missing and self.what[2:5].lower().strip(b". ") == b"c"
+        return Change(tree, self.path, Kind.NAME if self.path else Kind.LIST, ignore_times)
 
 
 def parse(line: bytes) -> Difference | None:

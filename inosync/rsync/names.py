@@ -19,12 +19,12 @@ Excluded = Callable[[bytes, bool], bool]
 
 
 @dataclass(slots=True)
-class Look:
+class NamesNow:
     """What came of the names: what to send, and what rsync can never take."""
 
     send: list[bytes] = field(default_factory=list)
     """In the form of ``Change.wire``, without repetitions."""
-    hopeless: list[bytes] = field(default_factory=list)
+    unsendable: list[bytes] = field(default_factory=list)
 
 
 def look(
@@ -34,7 +34,7 @@ def look(
     tidy: bool = False,
     list_missing: bool = True,
     one_file_system: bool = False,
-) -> Look:
+) -> NamesNow:
     """Look at each name in the tree ``source`` as it is now.
 
     With ``tidy`` the directories that the names are in are relisted: a transfer of theirs ended early, and
@@ -63,8 +63,8 @@ class _Looker:
         self._above: dict[bytes, Change | bool | None] = {b"": True}
         """For a directory: True, it is one; None, excluded; else what to list instead of anything below."""
 
-    def all(self, wires: Iterable[bytes], tidy: bool) -> Look:
-        result = Look()
+    def all(self, wires: Iterable[bytes], tidy: bool) -> NamesNow:
+        result = NamesNow()
         seen: dict[bytes, None] = {}
         for wire in wires:
             change = self._now(from_wire(0, wire))
@@ -73,7 +73,7 @@ class _Looker:
                 if tidy and change.path:
                     seen.setdefault(self._relist_parent(change.path).wire)
         for wire in seen:
-            (result.hopeless if too_long(wire) else result.send).append(wire)
+            (result.unsendable if too_long(wire) else result.send).append(wire)
         return result
 
     def _now(self, change: Change) -> Change | None:

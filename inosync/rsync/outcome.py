@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from inosync.messages import Part
 from inosync.rsync import argv, errors
-from inosync.rsync.argv import Settings, Verdict
+from inosync.rsync.argv import ExitKind, Settings
 
 # With these rsync ends before it has written anything on the node.
 _TOO_EARLY = (1, 3, 4, 5, 35)
@@ -35,7 +35,7 @@ class Run:
 class Outcome:
     """What follows from it."""
 
-    retry: Verdict | None = None
+    retry: ExitKind | None = None
     """RETRY or SLOW: the part is to be tried again, soon or late; None: it is through."""
     reason: str = ""
     """Why it is to be tried again, or what is still due; empty after a success."""
@@ -50,10 +50,10 @@ class Outcome:
 def judge(run: Run, settings: Settings) -> Outcome:
     """The meaning of a run, by its exit code and by what rsync said."""
     verdict = argv.verdict(run.code)
-    if verdict is Verdict.OK:
+    if verdict is ExitKind.OK:
         return Outcome()
     reason = errors.reason(run.stderr) or argv.meaning(run.code)
-    if verdict is Verdict.PARTIAL:
+    if verdict is ExitKind.PARTIAL:
         return _partial(run, settings, reason)
     if not run.part.full and errors.target_missing(run.stderr):
         # A batch does not make the tree's directory on the node, and cannot know what else it lacks.
@@ -61,7 +61,7 @@ def judge(run: Run, settings: Settings) -> Outcome:
     if run.code == _FILE_IO and not run.part.full:
         return _put_aside(run, settings, reason)
     if errors.source_moved(run.stderr):
-        verdict = Verdict.RETRY
+        verdict = ExitKind.RETRY
     return Outcome(verdict, reason, untidy=run.code not in _TOO_EARLY)
 
 
@@ -75,7 +75,7 @@ def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
         return Outcome(reason=reason, due=due)
     instead = (replace(run.part, names=rest),) if due else ()
     # The receiver removes the file that did not fit before it ends.
-    return Outcome(Verdict.RETRY, reason, due=due, instead=instead)
+    return Outcome(ExitKind.RETRY, reason, due=due, instead=instead)
 
 
 def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
@@ -92,12 +92,16 @@ def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
     # Retried together with the name that clouds them, their deletions would be left out for ever.
     instead = (replace(run.part, names=found.clouded),) if clouded and clouded != set(run.sent) else ()
     due = tuple(name for name in found.due if not instead or name not in clouded)
-    due_part = Part(tree, False, due, anew=run.part.anew)
+    due_part = Part(tree, False, due, ignore_times=run.part.ignore_times)
     return Outcome(reason=reason, due=(due_part,) if due else (), instead=instead)
 
 
 def _all(run: Run) -> Part:
-    return run.part if run.part.full else Part(run.part.tree, False, run.sent, anew=run.part.anew)
+    return (
+        run.part
+        if run.part.full
+        else Part(run.part.tree, False, run.sent, ignore_times=run.part.ignore_times)
+    )
 
 
 def _is_quiet(extra: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from inosync.rsync.names import Excluded
 from inosync.system import entries
 
 
-class Standing(enum.Enum):
+class SourceState(enum.Enum):
     """Whether it may be mirrored."""
 
     GOOD = "good"
@@ -21,23 +21,23 @@ class Standing(enum.Enum):
     """It is not there, or another directory is."""
 
 
-def standing(path: str, source: Source | None, excluded: Excluded) -> Standing:
+def standing(path: str, source: Source | None, excluded: Excluded) -> SourceState:
     """What the directory at a path is, where ``source`` is expected.
 
     ``excluded``: which of its entries do not count. OSError if that cannot be seen.
     """
     if source is None:
-        return Standing.GOOD
+        return SourceState.GOOD
     try:
         directory = entries.open_directory(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
-            return Standing.ANOTHER
+            return SourceState.ANOTHER
         raise
     try:
         if entries.identity(directory) != source.identity:
-            return Standing.ANOTHER
+            return SourceState.ANOTHER
         is_empty = source.whole and not entries.count(directory, excluded, 1)
-        return Standing.EMPTY if is_empty else Standing.GOOD
+        return SourceState.EMPTY if is_empty else SourceState.GOOD
     finally:
         os.close(directory)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from inosync.rsync import compat
 
 
-class Kind(enum.Enum):
+class About(enum.Enum):
     """What a complaint leaves undone."""
 
     ATTRIBUTES = enum.auto()
@@ -46,7 +46,7 @@ class Side(enum.Enum):
 class Complaint:
     """One line about one path."""
 
-    kind: Kind
+    kind: About
     side: Side
     path: bytes
     module: bytes | None = None
@@ -61,41 +61,45 @@ _WHERE = rb'"(?P<path>[^"]*)"(?: \(in (?P<module>[^"()]*)\))?'
 _WHY = rb': [^"]* \(\d+\)'
 
 
-def _rule(kind: Kind, pattern: bytes, io_error: bool = False) -> tuple[re.Pattern[bytes], Kind, bool]:
+def _rule(kind: About, pattern: bytes, io_error: bool = False) -> tuple[re.Pattern[bytes], About, bool]:
     return re.compile(pattern), kind, io_error
 
 
 _RULES = (
-    _rule(Kind.ATTRIBUTES, _ROLE + rb"failed to (?:set|modify) [a-z ]+ on " + _WHERE + _WHY),
-    _rule(Kind.ATTRIBUTES, _ROLE + rb"l?ch(?:own|grp|mod) " + _WHERE + rb" failed" + _WHY),
+    _rule(About.ATTRIBUTES, _ROLE + rb"failed to (?:set|modify) [a-z ]+ on " + _WHERE + _WHY),
+    _rule(About.ATTRIBUTES, _ROLE + rb"l?ch(?:own|grp|mod) " + _WHERE + rb" failed" + _WHY),
     _rule(
-        Kind.ATTRIBUTES,
+        About.ATTRIBUTES,
         _ROLE + rb"rsync_xal_\w+: [fl]?(?:set|remove)xattr\(" + _WHERE + rb',"[^"]*"\) failed' + _WHY,
     ),
-    _rule(Kind.ATTRIBUTES, _ROLE + rb"set_acl: \w+\((?P<relative>.*), ACL_TYPE_\w+\)" + _WHY),
-    _rule(Kind.VANISHED, rb"(?P<sender>file|directory) has vanished: " + _WHERE),
-    _rule(Kind.UNREADABLE, _ROLE + rb"(?P<sender>send_files failed to open) " + _WHERE + _WHY, True),
-    _rule(Kind.UNREADABLE, _ROLE + rb"(?P<sender>read errors mapping) " + _WHERE + _WHY, True),
-    _rule(Kind.OTHER, _ROLE + rb"(?P<sender>link_stat) " + _WHERE + rb" failed" + _WHY, True),
-    _rule(Kind.OTHER, _ROLE + rb"(?P<sender>readlink_stat)\(" + _WHERE + rb"\) failed" + _WHY, True),
-    _rule(Kind.OTHER, rb"(?P<sender>symlink has no referent): " + _WHERE, True),
-    _rule(Kind.OTHER, rb"filename overflows max-path len by \d+: (?P<relative>.*)", True),
-    _rule(Kind.OTHER, _ROLE + rb"opendir " + _WHERE + rb" failed" + _WHY),
-    _rule(Kind.OTHER, _ROLE + rb"write failed on " + _WHERE + _WHY),
-    _rule(Kind.OTHER, _ROLE + rb"readdir\(" + _WHERE + rb"\)" + _WHY),
-    _rule(Kind.OTHER, _ROLE + rb"(?P<temporary>mkstemp) " + _WHERE + rb" failed" + _WHY),
-    _rule(Kind.OTHER, _ROLE + rb"(?:recv_generator: )?(?:mkdir|mknod|mkfifo) " + _WHERE + rb" failed" + _WHY),
+    _rule(About.ATTRIBUTES, _ROLE + rb"set_acl: \w+\((?P<relative>.*), ACL_TYPE_\w+\)" + _WHY),
+    _rule(About.VANISHED, rb"(?P<sender>file|directory) has vanished: " + _WHERE),
+    _rule(About.UNREADABLE, _ROLE + rb"(?P<sender>send_files failed to open) " + _WHERE + _WHY, True),
+    _rule(About.UNREADABLE, _ROLE + rb"(?P<sender>read errors mapping) " + _WHERE + _WHY, True),
+    _rule(About.OTHER, _ROLE + rb"(?P<sender>link_stat) " + _WHERE + rb" failed" + _WHY, True),
+    _rule(About.OTHER, _ROLE + rb"(?P<sender>readlink_stat)\(" + _WHERE + rb"\) failed" + _WHY, True),
+    _rule(About.OTHER, rb"(?P<sender>symlink has no referent): " + _WHERE, True),
+    _rule(About.OTHER, rb"filename overflows max-path len by \d+: (?P<relative>.*)", True),
+    _rule(About.OTHER, _ROLE + rb"opendir " + _WHERE + rb" failed" + _WHY),
+    _rule(About.OTHER, _ROLE + rb"write failed on " + _WHERE + _WHY),
+    _rule(About.OTHER, _ROLE + rb"readdir\(" + _WHERE + rb"\)" + _WHY),
+    _rule(About.OTHER, _ROLE + rb"(?P<temporary>mkstemp) " + _WHERE + rb" failed" + _WHY),
     _rule(
-        Kind.OTHER, _ROLE + rb"(?:recv_generator: )?(?:failed to )?stat " + _WHERE + rb"(?: failed)?" + _WHY
+        About.OTHER,
+        _ROLE + rb"(?:recv_generator: )?(?:mkdir|mknod|mkfifo) " + _WHERE + rb" failed" + _WHY,
     ),
-    _rule(Kind.OTHER, _ROLE + rb"symlink " + _WHERE + rb' -> "[^"]*" failed' + _WHY),
-    _rule(Kind.OTHER, _ROLE + rb'rename "[^"]*"(?: \(in [^"()]*\))? -> "(?P<relative>[^"]*)"' + _WHY),
-    _rule(Kind.OTHER, _ROLE + rb"delete_file: (?:unlink|rmdir)\((?P<relative>.*)\) failed" + _WHY),
-    _rule(Kind.OTHER, rb"could not make way for [a-z ]*directory: (?P<relative>.*)"),
-    _rule(Kind.BLOCKED, rb"could not make way for [a-z ]+: (?P<relative>.*)"),
-    _rule(Kind.OTHER, rb"WARNING: parent dir is absent in the file list: (?P<relative>.*)"),
-    _rule(Kind.OTHER, rb'ERROR: daemon refused to receive [a-z ]+ "(?P<relative>[^"]*)"'),
-    _rule(Kind.OTHER, rb"ERROR: (?P<relative>.*) failed verification -- update [a-z ]+\."),
+    _rule(
+        About.OTHER,
+        _ROLE + rb"(?:recv_generator: )?(?:failed to )?stat " + _WHERE + rb"(?: failed)?" + _WHY,
+    ),
+    _rule(About.OTHER, _ROLE + rb"symlink " + _WHERE + rb' -> "[^"]*" failed' + _WHY),
+    _rule(About.OTHER, _ROLE + rb'rename "[^"]*"(?: \(in [^"()]*\))? -> "(?P<relative>[^"]*)"' + _WHY),
+    _rule(About.OTHER, _ROLE + rb"delete_file: (?:unlink|rmdir)\((?P<relative>.*)\) failed" + _WHY),
+    _rule(About.OTHER, rb"could not make way for [a-z ]*directory: (?P<relative>.*)"),
+    _rule(About.BLOCKED, rb"could not make way for [a-z ]+: (?P<relative>.*)"),
+    _rule(About.OTHER, rb"WARNING: parent dir is absent in the file list: (?P<relative>.*)"),
+    _rule(About.OTHER, rb'ERROR: daemon refused to receive [a-z ]+ "(?P<relative>[^"]*)"'),
+    _rule(About.OTHER, rb"ERROR: (?P<relative>.*) failed verification -- update [a-z ]+\."),
 )
 
 # Says no more than other lines do, or than the exit code.
@@ -133,12 +137,12 @@ def parse(line: bytes) -> Complaint | None:
     return None
 
 
-def _complaint(found: dict[str, bytes | None], kind: Kind, io_error: bool) -> Complaint:
+def _complaint(found: dict[str, bytes | None], kind: About, io_error: bool) -> Complaint:
     if (relative := found.get("relative")) is not None:
         return Complaint(kind, Side.RELATIVE, unescaped(relative), io_error=io_error)
     if found.get("sender") or found.get("role") == b"sender":
         side = Side.SOURCE
-    elif found.get("role") or found.get("module") is not None or kind is Kind.ATTRIBUTES:
+    elif found.get("role") or found.get("module") is not None or kind is About.ATTRIBUTES:
         side = Side.NODE
     else:
         side = Side.EITHER
@@ -148,7 +152,7 @@ def _complaint(found: dict[str, bytes | None], kind: Kind, io_error: bool) -> Co
         unescaped(found["path"] or b""),
         found.get("module"),
         # Any failure of the sender but a file that vanished counts as an I/O error.
-        io_error or (side is not Side.NODE and kind is Kind.OTHER),
+        io_error or (side is not Side.NODE and kind is About.OTHER),
         found.get("temporary") is not None,
     )
 

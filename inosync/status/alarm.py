@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from inosync.config.hook import Hook
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """What a hook knows of a node. Times in seconds, by the caller's clock."""
 
-    told: Verdict | None = None
+    told: NodeState | None = None
     """The state that it was told last, or would have been if it wanted to know."""
     since: float | None = None
     """Since when the node is in one of the hook's states without a break; None: it is in none."""
@@ -20,7 +20,7 @@ class Alarm:
     """Whether it was told of them."""
 
 
-def step(alarm: Alarm, hook: Hook, state: Verdict, now: float) -> tuple[Alarm, bool]:
+def step(alarm: Alarm, hook: Hook, state: NodeState, now: float) -> tuple[Alarm, bool]:
     """What becomes of it when a node is in a state, and whether the hook is to be told."""
     if not hook.states:
         return replace(alarm, told=state), state is not alarm.told

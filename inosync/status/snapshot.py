@@ -10,26 +10,26 @@ from typing import Any
 
 from inosync import __version__
 from inosync.guard.guard import Guard
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status.state import Overview
 from inosync.system import process
-from inosync.text import redacted
+from inosync.text import without_password
 from inosync.watch.watcher import Watcher
 from inosync.worker import titles
 
 WORST_FIRST = (
-    Verdict.HALTED,
-    Verdict.RETRYING,
-    Verdict.DEGRADED,
-    Verdict.LAGGING,
-    Verdict.PAUSED,
-    Verdict.STARTING,
-    Verdict.FULL,
-    Verdict.SYNCING,
-    Verdict.OK,
+    NodeState.HALTED,
+    NodeState.RETRYING,
+    NodeState.DEGRADED,
+    NodeState.LAGGING,
+    NodeState.PAUSED,
+    NodeState.STARTING,
+    NodeState.FULL,
+    NodeState.SYNCING,
+    NodeState.OK,
 )
 _FRESH = 0.1
 """Seconds that what was told of all nodes is told again: a hundred who ask at once cost one look."""
@@ -104,11 +104,11 @@ class Report:
 
     def _node(self, node: Node) -> dict[str, Any]:
         verdict, state, tally = self._overview.verdict(node), node.state, node.tally
-        failing = verdict is Verdict.RETRYING
+        failing = verdict is NodeState.RETRYING
         waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake < float("inf")
         pid = node.process.pid if node.process is not None else None
         return {
-            "node": redacted(node.spec.node),
+            "node": without_password(node.spec.node),
             "name": node.name,
             "state": verdict.value,
             "lag": round(self._dispatch.lag(node), 3),
@@ -116,7 +116,7 @@ class Report:
             "reason": self._overview.reason(node, verdict),
             "retry_at": self._wall(state.wake) if failing and waits else None,
             "attempts": (state.attempt or state.deaths) if failing else 0,
-            "percent": state.percent if verdict is Verdict.FULL else None,
+            "percent": state.percent if verdict is NodeState.FULL else None,
             "paused": node.paused,
             "pid": pid,
             "rss": None if pid is None else process.rss(pid),
@@ -145,4 +145,4 @@ class Report:
 
 
 def _badness(told: Mapping[str, Any]) -> tuple[int, float, str]:
-    return WORST_FIRST.index(Verdict(told["state"])), -told["lag"], told["name"]
+    return WORST_FIRST.index(NodeState(told["state"])), -told["lag"], told["name"]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from inosync.guard.guard import Guard
-from inosync.messages import Note, Verdict
+from inosync.messages import NodeState, TitleUpdate
 from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
@@ -43,7 +43,7 @@ class Overview:
         clock: Callable[[], float],
     ) -> None:
         self.patience = patience
-        self.told: Callable[[Node, Verdict, str], None] = lambda _node, _verdict, _reason: None
+        self.told: Callable[[Node, NodeState, str], None] = lambda _node, _verdict, _reason: None
         """Is told of each node what it is worth, and why, whenever the titles are."""
         self.due: float | None = 0.0
         """When the titles are to be told anew; None if nothing has changed."""
@@ -69,9 +69,9 @@ class Overview:
         for node in self._nodes.values():
             verdict, why = self.look(node)
             verdicts[verdict] += 1
-            if node.wants_to_know(verdict, why, self._dispatch.pending):
+            if node.title_is_stale(verdict, why, self._dispatch.pending):
                 node.tell(self.note(node))
-        ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != Verdict.OK, item[0])))
+        ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != NodeState.OK, item[0])))
         self.summary = titles.summary(ordered)
         worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
         unwatched, _ = self._watcher.unwatched()
@@ -82,14 +82,14 @@ class Overview:
         took = self._clock() - now
         self._next = now + max(SHOW, _COST * took)
 
-    def look(self, node: Node) -> tuple[Verdict, str]:
+    def look(self, node: Node) -> tuple[NodeState, str]:
         """What a node is worth, and ``why``, which is told; to be called where that may be so for moments."""
         verdict = self.verdict(node)
         why = self.why(node, verdict)
         self.told(node, verdict, why or _of_its_own(node, verdict))
         return verdict, why
 
-    def verdict(self, node: Node) -> Verdict:
+    def verdict(self, node: Node) -> NodeState:
         """The one word for a node, as of now."""
         times = [self._dispatch.oldest(node), self._watcher.searching]
         oldest = min((since for since in times if since is not None), default=None)
@@ -110,36 +110,36 @@ class Overview:
         told = [f"{name}: {trouble}" for name, trouble in found if trouble]
         return told if len(told) <= TROUBLES else [*told[:TROUBLES], f"{len(told) - TROUBLES} more"]
 
-    def note(self, node: Node) -> Note:
+    def note(self, node: Node) -> TitleUpdate:
         """What the title of a node's worker should tell while it runs nothing."""
         verdict = self.verdict(node)
         at = "" if node.last_ok is None else self._time(node.last_ok)
         verified = ""
         if node.verified_at is not None:
             verified = titles.verified(self._time(node.verified_at), node.differences)
-        return Note(verdict, self._dispatch.pending(node), self.why(node, verdict), at, verified)
+        return TitleUpdate(verdict, self._dispatch.pending(node), self.why(node, verdict), at, verified)
 
     def _time(self, at: float) -> str:
         return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))
 
-    def why(self, node: Node, verdict: Verdict) -> str:
+    def why(self, node: Node, verdict: NodeState) -> str:
         """Why a node is worth that, as far as the master knows it better than its worker; else empty."""
         match verdict:
-            case Verdict.PAUSED:
+            case NodeState.PAUSED:
                 return "by the operator"
-            case Verdict.HALTED:
+            case NodeState.HALTED:
                 return "; ".join(self._guard.reasons(node.trees))
-            case Verdict.LAGGING:
+            case NodeState.LAGGING:
                 if not self._watcher.walking.isdisjoint(node.trees):
                     return "directories are being walked"
                 if self._watcher.searching is not None:
                     return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
-            case Verdict.DEGRADED:
+            case NodeState.DEGRADED:
                 return node.overdue or self.unwatched(node)
         return ""
 
-    def reason(self, node: Node, verdict: Verdict) -> str:
+    def reason(self, node: Node, verdict: NodeState) -> str:
         """Why a node is worth that, as far as anybody knows; empty if there is nothing to say."""
         return self.why(node, verdict) or _of_its_own(node, verdict)
 
@@ -149,6 +149,6 @@ class Overview:
         return f"{count} director{'y' if count == 1 else 'ies'} not watched: {why}" if count else ""
 
 
-def _of_its_own(node: Node, verdict: Verdict) -> str:
+def _of_its_own(node: Node, verdict: NodeState) -> str:
     """Why a node is worth that, as its worker has reported, or as that has ended."""
-    return node.state.reason if verdict is Verdict.RETRYING else ""
+    return node.state.reason if verdict is NodeState.RETRYING else ""

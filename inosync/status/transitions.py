@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from inosync.config.hook import Hook
-from inosync.messages import Stated, Verdict
+from inosync.messages import NodeState, StateChanged
 from inosync.nodes.node import Node
 from inosync.status import alarm
 from inosync.status.alarm import Alarm
@@ -15,20 +15,20 @@ from inosync.system import log as logs
 
 log = logging.getLogger(__name__)
 
-_PASSING = (Verdict.STARTING, Verdict.SYNCING)
+_PASSING = (NodeState.STARTING, NodeState.SYNCING)
 """What says nothing new of a node: it is worth what it was before, until that is over."""
-_LEVELS = {Verdict.OK: logging.INFO, Verdict.FULL: logging.INFO, Verdict.PAUSED: logging.INFO}
+_LEVELS = {NodeState.OK: logging.INFO, NodeState.FULL: logging.INFO, NodeState.PAUSED: logging.INFO}
 
 
 @dataclass(slots=True)
 class _Known:
-    state: Verdict
+    state: NodeState
     since: float
     """Since when it is, by the clock."""
     alarm: Alarm = field(default_factory=Alarm)
 
 
-class Chronicle:
+class StateLog:
     """Remembers the last state of each node. ``hook`` is what a change is told to, if anybody."""
 
     def __init__(self, hook: Hook | None, clock: Callable[[], float]) -> None:
@@ -47,7 +47,7 @@ class Chronicle:
             for known in self._known.values():
                 known.alarm = Alarm(told=known.state)
 
-    def look(self, node: Node, state: Verdict, reason: str, lag: float) -> None:
+    def look(self, node: Node, state: NodeState, reason: str, lag: float) -> None:
         """A node is in a state, for a reason, and so many seconds behind."""
         known, now = self._known.get(node), self._clock()
         worth = _worth(None if known is None else known.state, state)
@@ -71,17 +71,17 @@ class Chronicle:
         alarms = [known.alarm for known in self._known.values()]
         return min((alarm.due(one, self.hook) for one in alarms), default=float("inf"))
 
-    def _tell(self, node: Node, known: _Known, hook: Hook, state: Verdict, reason: str, lag: float) -> None:
+    def _tell(self, node: Node, known: _Known, hook: Hook, state: NodeState, reason: str, lag: float) -> None:
         before, now = known.alarm, self._clock()
         known.alarm, tells = alarm.step(before, hook, state, now)
         if tells:
             told = "" if before.told is None else before.told.value
             began = before.since if before.since is not None else known.alarm.since
             seconds = now - (known.since if began is None else began)
-            node.tell_hook(Stated(state, told, seconds, reason[:500], lag))
+            node.tell_hook(StateChanged(state, told, seconds, reason[:500], lag))
 
     def _log(
-        self, node: Node, before: Verdict | None, state: Verdict, seconds: float, reason: str, lag: float
+        self, node: Node, before: NodeState | None, state: NodeState, seconds: float, reason: str, lag: float
     ) -> None:
         since = f" after {before} for {seconds:.1f} s" if before is not None else ""
         why = f": {reason}" if reason else ""
@@ -98,11 +98,11 @@ class Chronicle:
         log.log(level, "%s: is %s%s%s", node.name, state, since, why, extra=facts)
 
 
-def _worth(before: Verdict | None, state: Verdict) -> Verdict | None:
+def _worth(before: NodeState | None, state: NodeState) -> NodeState | None:
     """What a state says of a node that was worth ``before``; None: nothing yet."""
-    if state is Verdict.SYNCING and before is Verdict.FULL:
-        return Verdict.OK  # which it was for a moment
+    if state is NodeState.SYNCING and before is NodeState.FULL:
+        return NodeState.OK  # which it was for a moment
     # A try to mirror all of it is no better than what made it necessary.
-    if state in _PASSING or (state is Verdict.FULL and before is Verdict.RETRYING):
+    if state in _PASSING or (state is NodeState.FULL and before is NodeState.RETRYING):
         return before
     return state

@@ -27,7 +27,7 @@ class QueueFull(QueueError):
     """The other side has not taken what it was sent for long."""
 
 
-class End:
+class Endpoint:
     """One side: what it reads from, and what it writes to."""
 
     def __init__(self, reader: Connection[object, object], writer: Connection[object, object]) -> None:
@@ -66,7 +66,7 @@ class End:
             raise QueueError("the other side has ended") from error
 
     @property
-    def outlet(self) -> int:
+    def send_fd(self) -> int:
         """The descriptor of the pipe that it writes to."""
         return self._writer.fileno()
 
@@ -80,10 +80,10 @@ class End:
         self._writer.close()
 
 
-def pair() -> tuple[End, End]:
+def pair() -> tuple[Endpoint, Endpoint]:
     """A fresh queue: the master's side, whose writes never block, and the worker's."""
     context = get_context("fork")
     orders_out, orders_in = context.Pipe(duplex=False)
     reports_out, reports_in = context.Pipe(duplex=False)
     os.set_blocking(orders_in.fileno(), False)
-    return End(reports_out, orders_in), End(orders_out, reports_in)
+    return Endpoint(reports_out, orders_in), Endpoint(orders_out, reports_in)

@@ -12,7 +12,7 @@ _MOST = 4096
 """Bytes kept of what it says: the last ones."""
 
 
-class Errand:
+class Child:
     """A process that runs, the leader of a session. The caller must be single-threaded.
 
     ``output`` and ``exited`` are descriptors for a selector: when the first is readable, ``listen``; when the
@@ -71,7 +71,7 @@ class Errand:
         return os.fsdecode(lines[-1]).strip() if lines else ""
 
 
-def program(argv: tuple[str, ...], env: Mapping[str, str], die_with: Callable[[], None]) -> Errand:
+def program(argv: tuple[str, ...], env: Mapping[str, str], die_with: Callable[[], None]) -> Child:
     """Run a program, without a shell. ``die_with`` is called in the child, and binds it to us."""
 
     def start(writer: int) -> int:
@@ -92,10 +92,10 @@ def program(argv: tuple[str, ...], env: Mapping[str, str], die_with: Callable[[]
         child.returncode = 0  # it is collected here; without one, subprocess would complain, and do it later
         return child.pid
 
-    return Errand(start)
+    return Child(start)
 
 
-def function(run: Callable[[], object], die_with: Callable[[], None]) -> Errand:
+def function(run: Callable[[], object], die_with: Callable[[], None]) -> Child:
     """Run a function in a forked child that has nothing open of ours. An exception of it is exit code 1."""
 
     def start(writer: int) -> int:
@@ -127,7 +127,7 @@ def function(run: Callable[[], object], die_with: Callable[[], None]) -> Errand:
             finally:
                 os._exit(code & 0xFF)
 
-    return Errand(start)
+    return Child(start)
 
 
 def _as_new() -> None:

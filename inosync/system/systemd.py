@@ -26,7 +26,7 @@ _KEPT = 16  # messages without room; only a manager that hangs lets it come to t
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
-class Manager:
+class ServiceManager:
     """The service manager, if there is one that wants to know; else each call does nothing.
 
     Nothing here waits or fails. A message that finds no room is kept, in its order, for a later ``tend``.
@@ -163,7 +163,7 @@ class Manager:
             self._kept.popleft()
 
 
-def take(environment: MutableMapping[str, str]) -> Manager:
+def take(environment: MutableMapping[str, str]) -> ServiceManager:
     """Who is named in an environment; it is taken out of it, so that no child speaks for us.
 
     To be called in the process that the manager has started, before anything is forked.
@@ -171,7 +171,7 @@ def take(environment: MutableMapping[str, str]) -> Manager:
     address, usec, pid = (environment.pop(name, "") for name in _VARIABLES)
     meant = not pid or pid == str(os.getpid())
     limit = int(usec) / 1e6 if usec.isascii() and usec.isdigit() else 0.0
-    return Manager(address, limit if meant and limit > 0 else None)
+    return ServiceManager(address, limit if meant and limit > 0 else None)
 
 
 def _address(text: str) -> str:

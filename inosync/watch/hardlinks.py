@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from inosync.messages import Change, Kind
 from inosync.watch.inode_search import Inode, Name, Search, inode_of
-from inosync.watch.listener import Sink
+from inosync.watch.listener import ChangeListener
 from inosync.watch.tree import Root, join, locate
 
 MAX_NAMES = 100_000
@@ -28,7 +28,7 @@ SHARE = 10
 
 
 @dataclass(slots=True)
-class _File:
+class LinkedFile:
     """What is known of a file with several names."""
 
     inode: Inode
@@ -47,10 +47,12 @@ class Links:
     searched for: each name that a file gets in a watched directory is told.
     """
 
-    def __init__(self, sink: Sink, roots: Callable[[], Iterable[Root]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, sink: ChangeListener, roots: Callable[[], Iterable[Root]], clock: Callable[[], float]
+    ) -> None:
         self._sink, self._clock = sink, clock
-        self._files: dict[Inode, _File] = {}
-        self._names: dict[Name, _File] = {}
+        self._files: dict[Inode, LinkedFile] = {}
+        self._names: dict[Name, LinkedFile] = {}
         """All of theirs: what was changed under a name may have left it by the time of the look."""
         self._doubts = 0
         self._looked: set[Name] = set()
@@ -199,7 +201,7 @@ class Links:
         elif status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
             self._tell(self._remember(inode_of(status), name), name, now)
 
-    def _tell(self, file: _File, name: Name, now: float) -> None:
+    def _tell(self, file: LinkedFile, name: Name, now: float) -> None:
         """Record the names of a file that has changed under this one, and search for those not known."""
         links = _verified(file)
         for gone in file.names.keys() - links.keys():
@@ -213,12 +215,12 @@ class Links:
         if unknown > 0 and unknown != searched:
             self._want(file.inode, now)
 
-    def _remember(self, inode: Inode, name: Name) -> _File:
+    def _remember(self, inode: Inode, name: Name) -> LinkedFile:
         file = self._files.get(inode)
         if file is None or name not in file.names:
             if name in self._names:
                 self._forget(name)
-            file = self._files.setdefault(inode, _File(inode))
+            file = self._files.setdefault(inode, LinkedFile(inode))
             file.names[name] = None
             self._names[name] = file
         return file
@@ -238,7 +240,7 @@ class Links:
                 self._sink.record(Change(root.tree, path, Kind.NAME), now)
 
 
-def _verified(file: _File) -> dict[Name, int]:
+def _verified(file: LinkedFile) -> dict[Name, int]:
     """The names that are still the file's, with the number of its links."""
     links: dict[Name, int] = {}
     for name in file.names:

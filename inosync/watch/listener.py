@@ -7,7 +7,7 @@ from typing import Protocol
 from inosync.messages import Change
 
 
-class Sink(Protocol):
+class ChangeListener(Protocol):
     """Who is told what the trees are like. ``now`` is when that was seen."""
 
     def record(self, change: Change, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from inosync.watch.scan import Visitor
+from inosync.watch.scan import Scanner
 from inosync.watch.tree import Directory
 from inosync.watch.unwatched import Unwatched
 
@@ -14,8 +14,8 @@ SHARE = 10
 """Rounds may take a tenth of the time: where one takes long, the next begins later."""
 
 
-class Patrol:
-    """``every``: seconds between two rounds; ``chance`` in [0, 1) makes that up to a tenth less.
+class Poller:
+    """``every``: seconds between two rounds; ``rand`` in [0, 1) makes that up to a tenth less.
 
     Of what nobody watches, an operator who raises a limit and a neighbour who gives his watches back send no
     event either.
@@ -23,14 +23,14 @@ class Patrol:
 
     def __init__(
         self,
-        visitor: Visitor,
+        visitor: Scanner,
         unwatched: Unwatched,
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        rand: Callable[[], float],
     ) -> None:
         self.every = EVERY
         self._visitor, self._unwatched = visitor, unwatched
-        self._clock, self._chance = clock, chance
+        self._clock, self._chance = clock, rand
         self._beat: list[Directory] = []
         """What is still to be looked at."""
         self._visit: Iterator[None] | None = None

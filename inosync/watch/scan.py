@@ -17,10 +17,10 @@ from inosync.messages import Change, Kind
 from inosync.system import entries
 from inosync.watch.fstype import counts_subdirectories
 from inosync.watch.inotify import Inotify, InotifyError
-from inosync.watch.listener import Sink
+from inosync.watch.listener import ChangeListener
 from inosync.watch.tree import Directory, Opener, Replaced, Root, locate, open_kid
 from inosync.watch.watches import Watches, explained
-from inosync.watch.working_directory import Standpoint
+from inosync.watch.working_directory import WorkingDirectory
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO)
 _STEP = 256  # entries of one directory between two looks at the time
@@ -29,7 +29,7 @@ _YOUNG = 2_000_000_000
 any clock that file systems have."""
 
 
-class Visitor:
+class Scanner:
     """Visits directories; what is to be visited next is queued with the root, what is to be let go is doomed.
 
     ``replaced`` is told of a root whose path leads elsewhere now.
@@ -41,7 +41,7 @@ class Visitor:
         events: int,
         watches: Watches,
         doomed: list[Directory],
-        sink: Sink,
+        sink: ChangeListener,
         replaced: Callable[[Root, str], None],
         clock: Callable[[], float],
     ) -> None:
@@ -50,7 +50,7 @@ class Visitor:
         self.opener = Opener()
         self.until = 0.0
         """When the slice is over, by the clock."""
-        self._standpoint = Standpoint()
+        self._standpoint = WorkingDirectory()
         self._counting: dict[int, bool] = {}
         """By device, whether its file system counts subdirectories."""
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from inosync.watch.inotify import Inotify
-from inosync.watch.listener import Sink
-from inosync.watch.poller import Patrol
-from inosync.watch.scan import Visitor, queue
+from inosync.watch.listener import ChangeListener
+from inosync.watch.poller import Poller
+from inosync.watch.scan import Scanner, queue
 from inosync.watch.tree import Directory, Root, identity, locate
 from inosync.watch.watches import Watches
 
@@ -24,16 +24,16 @@ class Walker:
         self,
         inotify: Inotify,
         events: int,
-        sink: Sink,
+        sink: ChangeListener,
         replaced: Callable[[Root, str], None],
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        rand: Callable[[], float],
     ) -> None:
         self._inotify, self._events, self._sink, self._clock = inotify, events, sink, clock
         self.watches = Watches(inotify)
         self._doomed: list[Directory] = []
-        self._visitor = Visitor(inotify, events, self.watches, self._doomed, sink, replaced, clock)
-        self.patrol = Patrol(self._visitor, self.watches.unwatched, clock, chance)
+        self._visitor = Scanner(inotify, events, self.watches, self._doomed, sink, replaced, clock)
+        self.patrol = Poller(self._visitor, self.watches.unwatched, clock, rand)
         self._roots: list[Root] = []
         self._scan: Iterator[None] | None = None
 

@@ -14,7 +14,7 @@ from inosync.system import mounts
 from inosync.watch import inotify
 from inosync.watch.hardlinks import Links, status_at
 from inosync.watch.inotify import Event, Inotify
-from inosync.watch.listener import Sink
+from inosync.watch.listener import ChangeListener
 from inosync.watch.open_files import Writers, is_being_written
 from inosync.watch.tree import Directory, Root, identity, join, locate
 from inosync.watch.walker import Walker
@@ -49,19 +49,19 @@ _CHANGES = inotify.IN_CLOSE_WRITE | inotify.IN_ATTRIB | inotify.IN_MODIFY
 
 
 class Watcher:
-    """The trees and what happens in them. ``clock`` is monotonic, in seconds; ``chance`` in [0, 1)."""
+    """The trees and what happens in them. ``clock`` is monotonic, in seconds; ``rand`` in [0, 1)."""
 
     def __init__(
         self,
-        sink: Sink,
+        sink: ChangeListener,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._inotify = Inotify()
         self._mounts = mounts.Changes()
-        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, chance)
+        self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, rand)
         self._links = Links(sink, self._watched_roots, clock)
         self._roots: dict[int, Root] = {}
         self._moving: dict[int, tuple[Directory, float]] = {}

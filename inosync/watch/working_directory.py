@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 
-class Standpoint:
+class WorkingDirectory:
     """Goes to open directories, and back to where the process was."""
 
     def __init__(self) -> None:

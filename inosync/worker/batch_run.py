@@ -10,14 +10,14 @@ from typing import cast
 from inosync.filters.rules import Rules
 from inosync.messages import Batch, Part
 from inosync.rsync.argv import EVERYTHING, Settings
-from inosync.rsync.names import Excluded, Look, look
+from inosync.rsync.names import Excluded, NamesNow, look
 from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
-from inosync.rsync.source import Standing, standing
+from inosync.rsync.source import SourceState, standing
 from inosync.system import spool
 
 
-class Task:
+class BatchRun:
     """The books about a batch; the worker runs the transfers. OSError if its file is gone."""
 
     def __init__(self, batch: Batch, now: float) -> None:
@@ -29,15 +29,15 @@ class Task:
         """What rsync complained of, to be reported with the batch's end."""
         self.arrived: list[Part] = []
         """What has come through, for hooks."""
-        self.look = Look()
+        self.look = NamesNow()
         """What the names of the first part have become; nothing for FULL."""
         self.attempt = 0
         """Tries of the first part that failed, in a row ..."""
         self.reason = ""
         """... and why the last one did."""
-        self.slotless = False
+        self.needs_slot = False
         """Whether the next try needs a slot."""
-        self.crowded = ""
+        self.refused_beside_warm = ""
         """Why a connection was refused while others to the same node were kept."""
         self.bytes = 0
         """What rsync said that it had sent and received."""
@@ -68,8 +68,8 @@ class Task:
     def may_begin(self, settings: Settings, excluded: Excluded) -> bool:
         """Look at the root, before a transfer is started; False if the part must not be sent."""
         found = standing(settings.source, self.part.source, excluded)
-        self.spare = found is Standing.EMPTY and self.part.full
-        return found is Standing.GOOD or self.spare
+        self.spare = found is SourceState.EMPTY and self.part.full
+        return found is SourceState.GOOD or self.spare
 
     def hold(self, tree: int, but: int = 0) -> None:
         """Take what is to be sent of a tree out of the batch, except for the first ``but`` parts."""
@@ -88,7 +88,7 @@ class Task:
 
         OSError if the tree is not there.
         """
-        self.look = Look()
+        self.look = NamesNow()
         if self.part.full:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
@@ -100,8 +100,8 @@ class Task:
                 settings.list_missing,
                 one_file_system(settings.extra),
             )
-            if self.look.hopeless:
-                self.worry = _too_long(self.look.hopeless)
+            if self.look.unsendable:
+                self.worry = _too_long(self.look.unsendable)
         return self.part.full or bool(self.look.send)
 
     def came_through(self, outcome: Outcome, code: int) -> None:

@@ -15,7 +15,7 @@ from inosync.rsync import argv as rsync_argv
 from inosync.rsync import itemize, stderr
 from inosync.rsync.argv import EVERYTHING, Settings
 from inosync.rsync.names import Excluded
-from inosync.rsync.source import Standing, standing
+from inosync.rsync.source import SourceState, standing
 from inosync.rsync.transfer import Transfer
 from inosync.system import spool
 from inosync.system.loop import Loop
@@ -26,7 +26,7 @@ _COMPLETE = (0, 24)
 """Exit codes of an rsync that has compared everything; what vanished meanwhile (24) is a change by itself."""
 
 
-class _Run:
+class _Comparison:
     """One comparison. OSError if its rsync cannot be started."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Comparer:
     report: Callable[[Compared], None]
     loop: Loop
     clock: Callable[[], float]
-    _run: _Run | None = None
+    _run: _Comparison | None = None
     _ending: list[Transfer] = field(default_factory=list)
 
     def begin(self, order: Compare) -> None:
@@ -65,24 +65,24 @@ class Comparer:
         settings = self.settings(order.tree)
         patience = self.timeout * CHECKSUM_PATIENCE if order.checksum else self.timeout
         try:
-            if standing(settings.source, order.source, self.excluded[order.tree]) is not Standing.GOOD:
+            if standing(settings.source, order.source, self.excluded[order.tree]) is not SourceState.GOOD:
                 self.report(Compared(order.id, held=True))
                 return
             argv = rsync_argv.compare_argv(settings, order.checksum)
-            run = _Run(order, argv, patience, self.loop, self.clock)
+            run = _Comparison(order, argv, patience, self.loop, self.clock)
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             self.report(Compared(order.id, f"{error.filename or settings.rsync}: {error.strerror}"))
             return
         self._run = run
         run.transfer.begin(rsync_argv.names_input(EVERYTHING), lambda: self._is_sure(run))
 
-    def _is_sure(self, run: _Run) -> bool:
+    def _is_sure(self, run: _Comparison) -> bool:
         order = run.order
         try:
             found = standing(run.transfer.directory, order.source, self.excluded[order.tree])
         except OSError:
             return False
-        return found is Standing.GOOD
+        return found is SourceState.GOOD
 
     @property
     def running(self) -> bool:
@@ -132,7 +132,7 @@ class Comparer:
                 self._run = None
                 self.report(self._result(run))
 
-    def _result(self, run: _Run) -> Compared:
+    def _result(self, run: _Comparison) -> Compared:
         transfer, number = run.transfer, run.order.id
         code = transfer.code or 0
         if transfer.refused:

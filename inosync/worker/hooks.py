@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from inosync.config.hook import Hook, Place
-from inosync.messages import Hooked, Part, Stated
+from inosync.messages import HookFinished, Part, StateChanged
 from inosync.system import child, process, spool
-from inosync.system.child import Errand
+from inosync.system.child import Child
 from inosync.system.loop import Loop
 from inosync.text import one_line
 
@@ -38,7 +38,7 @@ class Hooks:
         on_state: Hook | None,
         places: Mapping[int, Place],
         directory: str,
-        report: Callable[[Hooked], None],
+        report: Callable[[HookFinished], None],
         loop: Loop,
         clock: Callable[[], float],
         all_is_new: bool = False,
@@ -51,8 +51,8 @@ class Hooks:
         """What is to be told of each tree; None: anything may have changed."""
         if all_is_new and on_sync is not None:
             self._waiting = dict.fromkeys(places)
-        self._sync: _Run | None = None
-        self._state: _Run | None = None
+        self._sync: _HookRun | None = None
+        self._state: _HookRun | None = None
         self._number = 0
 
     @property
@@ -86,10 +86,10 @@ class Hooks:
                     self._waiting[part.tree] = None
         self._next()
 
-    def stated(self, order: Stated) -> None:
+    def stated(self, order: StateChanged) -> None:
         """The state of the node has changed."""
         if self._on_state is None:  # the master does not know yet that there is none any more
-            self._report(Hooked("on_state"))
+            self._report(HookFinished("on_state"))
             return
         facts = {
             **self._facts,
@@ -114,7 +114,7 @@ class Hooks:
         """End all of them at once."""
         if self._waiting:
             self._waiting.clear()
-            self._report(Hooked("on_sync", "was not run: its worker had to end"))
+            self._report(HookFinished("on_sync", "was not run: its worker had to end"))
         for run in (self._sync, self._state):
             if run is not None:
                 run.errand.signal(signal.SIGKILL)
@@ -148,7 +148,7 @@ class Hooks:
             return ""
         return path
 
-    def _begin(self, kind: str, hook: Hook, facts: Mapping[str, Any], file: str) -> _Run | None:
+    def _begin(self, kind: str, hook: Hook, facts: Mapping[str, Any], file: str) -> _HookRun | None:
         parent, name = os.getpid(), self._facts["name"]
 
         def die_with_us() -> None:
@@ -167,18 +167,18 @@ class Hooks:
                 started = child.program(hook.command, env, die_with_us)
         except OSError as error:
             _discard(file)
-            self._report(Hooked(kind, f"{error.filename or hook.command[:1]}: {error.strerror}"))
+            self._report(HookFinished(kind, f"{error.filename or hook.command[:1]}: {error.strerror}"))
             return None
-        run = _Run(kind, started, self._clock() + hook.timeout, hook.timeout, file)
+        run = _HookRun(kind, started, self._clock() + hook.timeout, hook.timeout, file)
         self._loop.on_readable(started.output, lambda: self._listen(run))
         self._loop.on_readable(started.exited, lambda: self._ended(run))
         return run
 
-    def _listen(self, run: _Run) -> None:
+    def _listen(self, run: _HookRun) -> None:
         if not run.errand.listen():
             self._loop.drop(run.errand.output)
 
-    def _ended(self, run: _Run) -> None:
+    def _ended(self, run: _HookRun) -> None:
         self._loop.drop(run.errand.output)
         self._loop.drop(run.errand.exited)
         # What it has left running in its group would have nobody to end it.
@@ -189,16 +189,16 @@ class Hooks:
             self._sync = None
         else:
             self._state = None
-        self._report(Hooked(run.kind, run.verdict()))
+        self._report(HookFinished(run.kind, run.verdict()))
         # The next one is begun by ``tend``, not deeper and deeper in here.
 
 
 @dataclass(slots=True, eq=False)
-class _Run:
+class _HookRun:
     """One that runs."""
 
     kind: str
-    errand: Errand
+    errand: Child
     deadline: float
     """When it is ended, by the clock."""
     timeout: float

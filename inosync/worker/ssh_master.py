@@ -31,7 +31,7 @@ _END_WITHIN = 2.0
 _CHUNK = 1 << 16
 
 
-class Line:
+class SshMaster:
     """The shared connection of one worker, begun when a run has shown that the node can be reached.
 
     ``node``: as in ``rnodes``; ``extra``: the user's own words for rsync; ``directory``: where the socket is
@@ -46,13 +46,13 @@ class Line:
         directory: str,
         loop: Loop,
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        rand: Callable[[], float],
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._loop, self._clock, self._chance = loop, clock, chance
+        self._loop, self._clock, self._chance = loop, clock, rand
         self.rsh = ""
         """For rsync's --rsh: through the connection, directly if there is none. Empty: pass nothing."""
-        self.rsh_alone = ""
+        self.rsh_direct = ""
         """The same, but always directly."""
         self.deadline: float | None = None
         """When ``tend`` has something to do, by the clock."""
@@ -78,7 +78,7 @@ class Line:
         options = ssh.options(found)
         self._path = ssh.control_path(found, directory, os.getpid()) if found else ""
         self.rsh = ssh.rsh(options, self._path)
-        self.rsh_alone = ssh.rsh(options)
+        self.rsh_direct = ssh.rsh(options)
         self._argv = ssh.line_argv(options, self._path, destination)
         self._remove_socket()  # of an earlier process with our pid
 
@@ -96,7 +96,7 @@ class Line:
         elif self._path and now >= self._not_before:
             self._start(now)
 
-    def doubt(self) -> None:
+    def distrust(self) -> None:
         """A run has failed that may have gone through the connection: the next one connects directly."""
         if self._child is not None:
             self._remove_socket()

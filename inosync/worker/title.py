@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from inosync.messages import Note, Part, Verdict
+from inosync.messages import NodeState, Part, TitleUpdate
 from inosync.system import process
 from inosync.worker import titles
 
@@ -55,7 +55,7 @@ class Display:
         """Nothing is waited for any more; the master will tell what that means."""
         self._idle, self._waiting = True, None
 
-    def noted(self, note: Note) -> None:
+    def noted(self, note: TitleUpdate) -> None:
         """The master has told what it knows."""
         self._behind, self._verified = note.behind, note.verified
         if self._waiting is not None:
@@ -73,13 +73,13 @@ class Display:
         self._waiting = title
         self._set(title(self._behind))
 
-    def _of(self, note: Note) -> str:
+    def _of(self, note: TitleUpdate) -> str:
         match note.verdict:
-            case Verdict.OK:
+            case NodeState.OK:
                 return titles.ok(self._name, note.at, note.verified)
-            case Verdict.STARTING:
+            case NodeState.STARTING:
                 return titles.starting(self._name)
-            case Verdict.DEGRADED:
+            case NodeState.DEGRADED:
                 return titles.degraded(self._name, note.reason)
         return titles.waiting(self._name, note.verdict, note.reason, note.behind)
 

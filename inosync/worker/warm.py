@@ -21,7 +21,7 @@ _COST = 100
 """A look at a connection may take a hundredth of the time."""
 
 
-class Spare:
+class WarmRsync:
     """One of them. Times by the clock.
 
     ``patience``: seconds that connecting may take; ``retire_after``: seconds after which it is too old.

@@ -14,7 +14,7 @@ from typing import Protocol
 from inosync.nodes import backoff
 from inosync.rsync.transfer import Transfer
 from inosync.system.loop import Loop
-from inosync.worker.warm import LATE, Spare
+from inosync.worker.warm import LATE, WarmRsync
 
 LULL = 0.05
 """Seconds between a batch and the start of the next warm rsync: started at once, those of many nodes would
@@ -50,7 +50,7 @@ class Owner(Protocol):
         """Whether those that are started next are called in another way, for what one that failed said."""
 
 
-class Spares:
+class WarmPool:
     """``trees``: for each its directory here; ``start`` starts the rsync of one.
 
     ``retry``: first and longest pause after a failure; ``timeout``: how long a transfer may be without
@@ -66,20 +66,20 @@ class Spares:
         timeout: float,
         loop: Loop,
         clock: Callable[[], float],
-        chance: Callable[[], float] = random.random,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         self._trees = trees
         self._start, self._owner, self._retry = start, owner, retry
         self._patience = min(CONNECT, timeout)
-        self._loop, self._clock, self._chance = loop, clock, chance
-        self._spares: dict[int, Spare] = {}
+        self._loop, self._clock, self._chance = loop, clock, rand
+        self._spares: dict[int, WarmRsync] = {}
         self._ending: list[Transfer] = []
         self._resting = False
         """Whether the worker has nothing else to do."""
         self._not_before = 0.0
         self._misses = 0
         """Failures to reach the node, in a row ..."""
-        self._late: Spare | None = None
+        self._late: WarmRsync | None = None
         """The one that was told of since it takes long to connect."""
         self._strikes = 0
         """... and what looks as if it did not like connections that are kept; the last of that was ..."""
@@ -193,10 +193,10 @@ class Spares:
             self._miss(0, error.strerror or str(error))
             return False
         age = AGE * (1 + self._chance())
-        self._spares[tree] = Spare(transfer, self._loop, self._clock, self._patience, age)
+        self._spares[tree] = WarmRsync(transfer, self._loop, self._clock, self._patience, age)
         return True
 
-    def _tend(self, tree: int, spare: Spare) -> None:
+    def _tend(self, tree: int, spare: WarmRsync) -> None:
         was_ready = spare.ready_at is not None
         spare.tend()
         if spare.lost:
@@ -220,7 +220,7 @@ class Spares:
             left = max(spare.began + self._patience - self._clock(), 0.0)
             self._owner.unreached(1, 0, f"no answer for {LATE:g} s", left)
 
-    def _ended(self, spare: Spare) -> None:
+    def _ended(self, spare: WarmRsync) -> None:
         """A connection that was there has gone: no failure, until the next one fails."""
         if spare.broken:
             if self._resting:  # or else what the worker does tells more
@@ -230,7 +230,7 @@ class Spares:
         else:
             self._strike(spare, f"{spare.lost} after {spare.lived:.1f} s without a change")
 
-    def _refused(self, spare: Spare) -> None:
+    def _refused(self, spare: WarmRsync) -> None:
         """One that could not connect. If another one can, the node has no room for so many."""
         if self._owner.adapts(spare.said):
             return
@@ -243,7 +243,7 @@ class Spares:
         """A connection was good for long."""
         self._misses = self._strikes = self._chills = 0
 
-    def _strike(self, spare: Spare, reason: str) -> None:
+    def _strike(self, spare: WarmRsync, reason: str) -> None:
         if spare.began <= self._struck_at:  # one event ends those of all trees
             return
         self._strikes += 1

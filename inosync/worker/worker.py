@@ -20,48 +20,48 @@ from inosync.config.hook import Hook, Place
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
 from inosync.messages import (
-    Again,
     Batch,
-    Chilled,
+    CancelCompare,
     Compare,
     Done,
     Failed,
-    Go,
     Halt,
-    Hooked,
-    Leave,
-    Note,
+    HookFinished,
     Part,
     Ping,
     Progress,
-    Reached,
-    Ready,
+    Reachable,
     Relisting,
     Report,
-    Stated,
+    SlotGranted,
+    SlotRequest,
+    Started,
+    StateChanged,
     Stop,
     Throttled,
-    Unreached,
+    TitleUpdate,
+    Unreachable,
+    WarmSuspended,
 )
 from inosync.nodes import backoff
 from inosync.rsync import argv, compat, stderr, understands
+from inosync.rsync.argv import ExitKind as Ending
 from inosync.rsync.argv import Settings
-from inosync.rsync.argv import Verdict as Ending
 from inosync.rsync.names import Excluded
 from inosync.rsync.outcome import Outcome, Run, judge
-from inosync.rsync.source import Standing, standing
+from inosync.rsync.source import SourceState, standing
 from inosync.rsync.transfer import Leftovers, Transfer
 from inosync.system import fingerprint, process, signals, spool
-from inosync.system.channel import End, QueueError
+from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop
-from inosync.worker.batch_run import Task
+from inosync.worker.batch_run import BatchRun
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.compare import Comparer
 from inosync.worker.deletions import Deletions
 from inosync.worker.hooks import Hooks
-from inosync.worker.ssh_master import Line
+from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Display
-from inosync.worker.warm_pool import LULL, Spares
+from inosync.worker.warm_pool import LULL, WarmPool
 
 GRACE = 5.0
 """Seconds that a running transfer has to finish when the worker is told to end."""
@@ -110,7 +110,7 @@ class Job:
     """The time since the epoch, in seconds."""
 
 
-def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
+def run(job: Job, queue: Endpoint, master: int, inherited: list[int]) -> None:
     """The life of a worker, in its own process, forked by ``master`` (a pid). Never returns."""
     signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
     process.close(inherited)
@@ -130,17 +130,17 @@ def run(job: Job, queue: End, master: int, inherited: list[int]) -> None:
 
 
 class Worker:
-    """The loop of a worker. ``clock`` is monotonic, in seconds; ``chance`` in [0, 1) is for jitter."""
+    """The loop of a worker. ``clock`` is monotonic, in seconds; ``rand`` in [0, 1) is for jitter."""
 
     def __init__(
         self,
         job: Job,
-        queue: End,
+        queue: Endpoint,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         self._job, self._queue = job, queue
-        self._clock, self._chance = clock, chance
+        self._clock, self._chance = clock, rand
         self._loop = Loop()
         self._loop.on_readable(queue, self._orders)
         self._stop = signals.Signals((signal.SIGTERM,))
@@ -149,8 +149,8 @@ class Worker:
         self._throttle = Throttle(job.rspeed, clock, job.wall)
         self._deletions = Deletions(clock)
         extra = next((tree.extra for tree in job.trees.values()), ())
-        self._line = Line(job.node, extra, job.spool, self._loop, clock, chance)
-        rsh = self._line.rsh if job.pretend is None else self._line.rsh_alone
+        self._line = SshMaster(job.node, extra, job.spool, self._loop, clock, rand)
+        rsh = self._line.rsh if job.pretend is None else self._line.rsh_direct
         self._trees = {number: replace(tree, rsh=rsh) for number, tree in job.trees.items()}
         self._stats = True
         """Whether rsync may be asked what it has sent: a node may refuse that."""
@@ -160,11 +160,11 @@ class Worker:
         """Whether the master was told that the node is out of reach."""
         warm = job.warm and job.pretend is None
         sources = {number: tree.source for number, tree in job.trees.items() if warm}
-        self._spares = Spares(
-            sources, self._start_batch, self, job.retry, job.timeout, self._loop, clock, chance
+        self._spares = WarmPool(
+            sources, self._start_batch, self, job.retry, job.timeout, self._loop, clock, rand
         )
         self._comparer = Comparer(
-            lambda tree: replace(self._settings(tree), rsh=self._line.rsh_alone),
+            lambda tree: replace(self._settings(tree), rsh=self._line.rsh_direct),
             job.excluded,
             job.timeout,
             job.spool,
@@ -173,7 +173,7 @@ class Worker:
             clock,
         )
         self._hooks = Hooks(
-            text.redacted(job.node),
+            text.without_password(job.node),
             job.name,
             job.on_sync,
             job.on_state,
@@ -189,7 +189,7 @@ class Worker:
         """Whether something may have been left behind while no transfer ran."""
         self._confines: dict[tuple[object, ...], bool] = {}
         """Whether the rsync, as it is now, understands ``command.CONFINE``."""
-        self._task: Task | None = None
+        self._task: BatchRun | None = None
         self._transfer: Transfer | None = None
         self._retry_at: float | None = None
         """When the task is tried again."""
@@ -199,7 +199,7 @@ class Worker:
     def run(self) -> None:
         """Work until told to end, or until the master is gone."""
         self._display.starting()
-        self._report(Ready(os.getpid()))
+        self._report(Started(os.getpid()))
         self._spares.rest(FIRST_LULL * (1 + self._chance()))
         try:
             while self._end_by is None or self._transfer is not None or self._hooks.busy:
@@ -274,18 +274,18 @@ class Worker:
         match order:
             case Batch():
                 self._begin(order)
-            case Note():
+            case TitleUpdate():
                 self._display.noted(order)
-            case Go() if self._task is not None and order.batch == self._task.batch.id:
-                self._task.slotless = False
+            case SlotGranted() if self._task is not None and order.batch == self._task.batch.id:
+                self._task.needs_slot = False
                 self._next(self._task)
             case Halt():
                 self._halt(order.tree)
             case Compare() if self._end_by is None:
                 self._comparer.begin(order)
-            case Leave():
+            case CancelCompare():
                 self._comparer.leave()
-            case Stated():
+            case StateChanged():
                 self._hooks.stated(order)
             case Stop():
                 self._end(order.grace)
@@ -293,7 +293,7 @@ class Worker:
                 pass
 
     def _report(self, report: Report) -> None:
-        if isinstance(report, Done | Failed | Unreached):
+        if isinstance(report, Done | Failed | Unreachable):
             report = replace(report, rsyncs=Transfer.started - self._told_started)
             self._told_started = Transfer.started
         try:
@@ -301,7 +301,7 @@ class Worker:
         except QueueError:
             self._end(0.0)
 
-    def _hooked(self, report: Hooked) -> None:
+    def _hooked(self, report: HookFinished) -> None:
         self._sweep = True  # it may have left behind what it had started
         self._report(report)
 
@@ -328,16 +328,16 @@ class Worker:
 
     def unreached(self, attempt: int, code: int, reason: str, pause: float) -> None:
         """The node does not answer."""
-        self._line.doubt()
+        self._line.distrust()
         self._away = True
         self._display.retrying(attempt, pause, reason)
-        self._report(Unreached(attempt, code, reason[:500], pause))
+        self._report(Unreachable(attempt, code, reason[:500], pause))
 
     def chilled(self, reason: str, pause: float, news: bool) -> None:
         """No connection is kept for a while."""
         self._come_back()
         if news:
-            self._report(Chilled(reason[:500], pause))
+            self._report(WarmSuspended(reason[:500], pause))
 
     def adapts(self, lines: Sequence[bytes]) -> bool:
         """Whether an rsync has failed for what the next one is not asked to do."""
@@ -356,7 +356,7 @@ class Worker:
         if self._away:
             self._away = False
             self._display.idle()
-            self._report(Reached())
+            self._report(Reachable())
 
     # The batch ---------------------------------------------------------------------------------------
 
@@ -365,10 +365,10 @@ class Worker:
         if self._deletions.again():
             self._spares.drop()  # they would pass over names that are gone without a word
         self._away = False
-        self._task = Task(batch, self._clock())
+        self._task = BatchRun(batch, self._clock())
         self._next(self._task)
 
-    def _next(self, task: Task) -> None:
+    def _next(self, task: BatchRun) -> None:
         """Start what is to be transferred next; report when nothing is left of the batch."""
         while task.parts and self._transfer is None and self._retry_at is None:
             self._display.busy(task.part, task.batch.count)
@@ -380,13 +380,13 @@ class Worker:
     def _again(self) -> None:
         """The pause after a failure is over."""
         assert self._task is not None
-        if self._task.slotless:
+        if self._task.needs_slot:
             self._display.queued(self._task.attempt, self._task.reason)
-            self._report(Again(self._task.batch.id))
+            self._report(SlotRequest(self._task.batch.id))
         else:
             self._next(self._task)
 
-    def _start(self, task: Task) -> bool:
+    def _start(self, task: BatchRun) -> bool:
         """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
         tree = task.part.tree
         settings = self._settings(tree)
@@ -401,8 +401,8 @@ class Worker:
                 return False
             if task.part.full:
                 self._transfer = self._start_rsync(argv.full_argv(settings, task.spare))
-            elif task.part.anew:
-                self._transfer = self._start_batch(tree, anew=True)
+            elif task.part.ignore_times:
+                self._transfer = self._start_batch(tree, ignore_times=True)
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
             transfer = self._transfer
@@ -411,7 +411,7 @@ class Worker:
             self._failed(task, Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
 
-    def _is_sure(self, task: Task, transfer: Transfer) -> bool:
+    def _is_sure(self, task: BatchRun, transfer: Transfer) -> bool:
         """Whether an rsync that has connected stands in the directory that the part is meant for.
 
         OSError if that cannot be seen.
@@ -420,7 +420,7 @@ class Worker:
         wrapped = os.path.samestat(transfer.source, os.stat(process.START))
         place = self._trees[task.part.tree].source if wrapped else transfer.directory
         found = standing(place, task.part.source, self._job.excluded[task.part.tree])
-        return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)
+        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.spare)
 
     def _halt(self, tree: int) -> None:
         """Send nothing of a tree any more."""
@@ -435,8 +435,8 @@ class Worker:
             self._retry_at = None
             self._next(task)
 
-    def _start_batch(self, tree: int, anew: bool = False) -> Transfer:
-        return self._start_rsync(argv.batch_argv(self._confined(self._settings(tree)), anew))
+    def _start_batch(self, tree: int, ignore_times: bool = False) -> Transfer:
+        return self._start_rsync(argv.batch_argv(self._confined(self._settings(tree)), ignore_times))
 
     def _settings(self, tree: int) -> Settings:
         limit, listed = self._throttle.limit, self._deletions.listed
@@ -482,45 +482,45 @@ class Worker:
         if outcome.retry is not None:
             task.failed(outcome, code, transfer.fed_at is not None)
             if transfer.hung or code in argv.REFUSED:
-                self._line.doubt()
+                self._line.distrust()
             if not self._tried_again_at_once(task, transfer, outcome):
                 self._failed(task, outcome.retry, code, transfer.hung or outcome.reason)
             return
         self._line.reached()
-        if task.crowded:
-            self._spares.chill(task.crowded)
-            task.crowded = ""
+        if task.refused_beside_warm:
+            self._spares.chill(task.refused_beside_warm)
+            task.refused_beside_warm = ""
         task.came_through(outcome, code)
         if self._end_by is None or not task.parts:
             self._next(task)
 
-    def _tried_again_at_once(self, task: Task, transfer: Transfer, outcome: Outcome) -> bool:
+    def _tried_again_at_once(self, task: BatchRun, transfer: Transfer, outcome: Outcome) -> bool:
         """Whether a failure may be the fault of connections that were kept, and there is a try without."""
         if transfer.warm and transfer.fed_at is not None and self._clock() - transfer.fed_at < STALE:
             self._next(task)
         elif transfer.code in argv.REFUSED and self._spares.kept:
-            task.crowded = outcome.reason
+            task.refused_beside_warm = outcome.reason
             self._spares.drop()
             self._retry_at = self._clock() + YIELD
         elif transfer.code in argv.REFUSED and self._comparer.running:
             self._comparer.fail("its connection may have stood in the way of a batch")
             self._retry_at = self._clock() + YIELD
         else:
-            task.crowded = ""
+            task.refused_beside_warm = ""
             return False
         return True
 
-    def _failed(self, task: Task, retry: Ending, code: int, reason: str) -> None:
+    def _failed(self, task: BatchRun, retry: Ending, code: int, reason: str) -> None:
         task.attempt += 1
         first, longest = self._job.retry
         first = longest if retry is Ending.SLOW else first
         pause = backoff.delay(task.attempt, first, longest, self._chance())
         self._retry_at = self._clock() + pause
-        task.reason, task.slotless = reason, task.batch.heavy
+        task.reason, task.needs_slot = reason, task.batch.heavy
         self._display.retrying(task.attempt, pause, reason, max(task.batch.count, 1))
         self._report(Failed(task.batch.id, task.attempt, code, reason[:500], pause))
 
-    def _report_done(self, task: Task) -> None:
+    def _report_done(self, task: BatchRun) -> None:
         batch, seconds = task.batch, self._clock() - task.started
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
         try:
@@ -560,7 +560,9 @@ class Worker:
                 self._report(Progress(task.batch.id, task.percent))
 
 
-def _line(settings: Settings, task: Task) -> str:
+def _line(settings: Settings, task: BatchRun) -> str:
     part = task.part
-    words = argv.full_argv(settings, task.spare) if part.full else argv.batch_argv(settings, part.anew)
+    words = (
+        argv.full_argv(settings, task.spare) if part.full else argv.batch_argv(settings, part.ignore_times)
+    )
     return argv.shell_line(words, task.names)

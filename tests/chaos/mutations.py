@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "an rsync is not asked where it stands",
         "inosync/worker/worker.py",
-        "        return found is Standing.GOOD or (found is Standing.EMPTY and task.spare)\n",
+        "        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.spare)\n",
         "        return True\n",
         (
             f"{LOST}::test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root",
@@ -239,15 +239,15 @@ MUTATIONS = (
     Mutation(
         "death by a signal is a success",
         "inosync/rsync/argv.py",
-        "    return _VERDICTS.get(code, Verdict.RETRY)\n",
-        "    return _VERDICTS.get(max(code, 0), Verdict.RETRY)\n",
+        "    return _VERDICTS.get(code, ExitKind.RETRY)\n",
+        "    return _VERDICTS.get(max(code, 0), ExitKind.RETRY)\n",
         ("tests/unit/rsync/test_argv.py",),
     ),
     Mutation(
         "exit 24 is a success",
         "inosync/rsync/argv.py",
-        "24: Verdict.PARTIAL, ",
-        "24: Verdict.OK, ",
+        "24: ExitKind.PARTIAL, ",
+        "24: ExitKind.OK, ",
         ("tests/unit/rsync/test_argv.py",),
     ),
     Mutation(

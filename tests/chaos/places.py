@@ -72,7 +72,7 @@ def read_only(world: World, draw: Draw) -> Happened:
     return _changed(world, node, server, "read only = no", "read only = yes")
 
 
-def crowded(world: World, draw: Draw) -> Happened:
+def refused_beside_warm(world: World, draw: Draw) -> Happened:
     """An rsync daemon that has no place for another connection."""
     node, server = _with_server(world, draw, Rsyncd)
     assert isinstance(server, Rsyncd)
@@ -125,7 +125,7 @@ KINDS = [
     Kind("node hung", 6, hung),
     Kind("connections cut", 5, drop),
     Kind("module read-only", 3, read_only),
-    Kind("module crowded", 2, crowded),
+    Kind("module crowded", 2, refused_beside_warm),
     Kind("rsync fails", 10, failing),
     Kind("disk full", 4, full),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from inosync.console.history import History, Told
+from inosync.console.history import History, Snapshot
 
 BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, None)
 REASONS = {
@@ -83,28 +83,28 @@ WORDS = ("retrying", "degraded", "lagging", "paused", "full")
 
 def fleet(count: int, seed: int = 1) -> list[dict[str, Any]]:
     """So many nodes, most of them well, the worst first."""
-    chance = random.Random(seed)
+    rand = random.Random(seed)
     sick = max(count // 12, 5) if count > 1 else 0
     made = []
     for number in range(count):
         state, lag = "ok", 0.0
         if number < sick:
             state = WORDS[number * len(WORDS) // sick]
-            lag = {"degraded": 0.0, "full": 80.0}.get(state, chance.expovariate(1 / 400))
-        elif chance.random() < 0.05:
-            state, lag = "syncing", chance.random()
+            lag = {"degraded": 0.0, "full": 80.0}.get(state, rand.expovariate(1 / 400))
+        elif rand.random() < 0.05:
+            state, lag = "syncing", rand.random()
         made.append(node(f"web{number:03}.mirror.example.com", state, round(lag, 3)))
     return made
 
 
 def lived(nodes: list[dict[str, Any]], seed: int = 2) -> History:
     """An hour of it."""
-    chance, history = random.Random(seed), History()
+    rand, history = random.Random(seed), History()
     for left in range(359, -1, -1):
         then = []
         for one in nodes:
             lag = max(one["lag"] - left * 10, 0.0)
-            lag = chance.expovariate(0.5) if chance.random() < 0.02 else lag
+            lag = rand.expovariate(0.5) if rand.random() < 0.02 else lag
             then.append({**one, "lag": lag})
-        history.tick(Told(NOW - left * 10, {}, then))
+        history.tick(Snapshot(NOW - left * 10, {}, then))
     return history

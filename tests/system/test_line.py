@@ -23,7 +23,7 @@ from inosync.rsync import ssh as rsync_ssh
 from inosync.system import process
 from inosync.system.loop import Loop
 from inosync.worker import ssh_master as line_module
-from inosync.worker.ssh_master import Line
+from inosync.worker.ssh_master import SshMaster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,7 @@ class Clock:
 class Bench:
     """A line on a loop of its own, and the runs beside it."""
 
-    line: Line
+    line: SshMaster
     loop: Loop
     clock: Clock
     home: Path
@@ -135,7 +135,7 @@ def bench(
         server = sshd or request.getfixturevalue("sshd")
         monkeypatch.setenv("PATH", user_ssh(tmp_path / "user", server, config))
         loop, clock = Loop(), Clock()
-        line = Line(node, extra, str(directory), loop, clock, lambda: 0.0, os.environ)
+        line = SshMaster(node, extra, str(directory), loop, clock, lambda: 0.0, os.environ)
         made.append(Bench(line, loop, clock, tmp_path, directory))
         return made[-1]
 
@@ -175,7 +175,7 @@ def test_the_first_run_connects_directly_and_the_others_share(bench: MakeBench, 
     for _ in range(3):
         assert one.run() == (0, [])
     assert logins(sshd) == before + 2
-    assert one.run(one.line.rsh_alone) == (0, [])
+    assert one.run(one.line.rsh_direct) == (0, [])
     assert logins(sshd) == before + 3
 
 
@@ -194,10 +194,10 @@ def test_it_does_not_outlive_a_worker_that_is_killed(bench: MakeBench, directory
     bench()  # for its PATH
     script = """if True:
         import os, sys
-        from inosync.line import Line
+        from inosync.worker.ssh_master import SshMaster
         from inosync.system.loop import Loop
         loop = Loop()
-        line = Line("node-a:", (), sys.argv[1], loop, lambda: 0.0, lambda: 0.0, {})
+        line = SshMaster("node-a:", (), sys.argv[1], loop, lambda: 0.0, lambda: 0.0, {})
         line.reached()
         print(*line.pids, flush=True)
         while True:
@@ -242,7 +242,7 @@ def test_forwardings_of_the_user_do_not_come_between(bench: MakeBench) -> None:
     one = bench(f"Host *\n  LocalForward 127.0.0.1:{free_port()} 127.0.0.1:9")
     one.begin()
     assert one.run() == (0, [])
-    assert one.run(one.line.rsh_alone) == (0, [])
+    assert one.run(one.line.rsh_direct) == (0, [])
 
 
 # What happens without it ---------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_one_that_hangs_on_our_side_is_ended_by_doubt(bench: MakeBench) -> None:
     child = one.begin()
     os.kill(child.pid, signal.SIGSTOP)
     run = one.start(one.line.rsh)
-    one.line.doubt()
+    one.line.distrust()
     assert one.run() == (0, [])  # at once, whether the other has ended by now or not
     one.clock.ahead -= 3600  # nothing is killed
     one.pump(one.ended, "the connection to end")
@@ -319,7 +319,7 @@ def test_one_that_hangs_on_our_side_is_ended_by_doubt(bench: MakeBench) -> None:
 
 def test_doubt_without_a_connection_changes_nothing(bench: MakeBench) -> None:
     one = bench()
-    one.line.doubt()
+    one.line.distrust()
     assert one.line.deadline is None
     one.begin()
 
@@ -335,7 +335,7 @@ def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
     assert child is not None
     until(lambda: len(procs.family([pid])) > 1, 60, "the program to have begun")
     one.socket.touch()
-    one.line.doubt()
+    one.line.distrust()
     assert not one.socket.exists()
     assert one.line.deadline is not None
     one.clock.ahead += 60
@@ -426,7 +426,7 @@ def test_the_longest_path_that_is_allowed_can_be_a_socket(bench: MakeBench, dire
     one = bench()
     deep = directory / ("d" * (90 - len(f"{directory}//ssh-{os.getpid()}")))
     deep.mkdir()
-    line = Line("node-a:", (), str(deep), one.loop, one.clock, lambda: 0.0, {})
+    line = SshMaster("node-a:", (), str(deep), one.loop, one.clock, lambda: 0.0, {})
     try:
         line.reached()
         socket = deep / f"ssh-{os.getpid()}"
@@ -442,10 +442,10 @@ def test_the_longest_path_that_is_allowed_can_be_a_socket(bench: MakeBench, dire
 
 def test_a_user_who_has_set_nothing_gets_them_all(bench: MakeBench) -> None:
     one = bench()
-    assert one.line.rsh_alone == (
+    assert one.line.rsh_direct == (
         "ssh -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=20 -o ServerAliveInterval=5"
     )
-    assert one.line.rsh == f"{one.line.rsh_alone} -o ControlMaster=no -o ControlPath={one.socket}"
+    assert one.line.rsh == f"{one.line.rsh_direct} -o ControlMaster=no -o ControlPath={one.socket}"
 
 
 def test_batch_mode_of_the_user_does_not_look_like_an_interval_of_his(bench: MakeBench) -> None:
@@ -454,7 +454,7 @@ def test_batch_mode_of_the_user_does_not_look_like_an_interval_of_his(bench: Mak
 
 def test_what_the_user_has_set_for_this_host_stays(bench: MakeBench) -> None:
     one = bench("Host node-a\n  ConnectTimeout 7\n  ServerAliveInterval 70")
-    assert one.line.rsh_alone == "ssh -o BatchMode=yes -o ClearAllForwardings=yes"
+    assert one.line.rsh_direct == "ssh -o BatchMode=yes -o ClearAllForwardings=yes"
 
 
 def test_what_depends_on_the_login_name_is_seen(bench: MakeBench) -> None:
@@ -466,7 +466,7 @@ def test_what_depends_on_the_login_name_is_seen(bench: MakeBench) -> None:
 @pytest.mark.parametrize("option", ["ControlPath /nowhere/%C", "ControlMaster auto"])
 def test_a_user_who_shares_connections_himself_is_left_alone(bench: MakeBench, option: str) -> None:
     one = bench(f"Host *\n  {option}")
-    assert one.line.rsh == one.line.rsh_alone != ""
+    assert one.line.rsh == one.line.rsh_direct != ""
     one.line.reached()
     assert one.line.pids == ()
 
@@ -489,10 +489,10 @@ def test_it_stays_out_of_what_is_not_its_business(
     environ: Mapping[str, str],
 ) -> None:
     monkeypatch.setattr(process, "spawn", lambda argv: pytest.fail(f"{argv} was started"))
-    line = Line(node, extra, str(directory), Loop(), time.monotonic, lambda: 0.0, environ)
-    assert (line.rsh, line.rsh_alone) == ("", "")
+    line = SshMaster(node, extra, str(directory), Loop(), time.monotonic, lambda: 0.0, environ)
+    assert (line.rsh, line.rsh_direct) == ("", "")
     line.reached()
-    line.doubt()
+    line.distrust()
     line.tend()
     assert (line.pids, line.deadline) == ((), None)
     line.close()
@@ -509,8 +509,8 @@ def test_without_an_ssh_that_answers_there_are_no_options(
         (tmp_path / "bin" / "ssh").write_text(ssh)
         (tmp_path / "bin" / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    line = Line("node-a:", (), str(directory), one.loop, one.clock, lambda: 0.0, {})
-    assert (line.rsh, line.rsh_alone) == ("", "")
+    line = SshMaster("node-a:", (), str(directory), one.loop, one.clock, lambda: 0.0, {})
+    assert (line.rsh, line.rsh_direct) == ("", "")
     line.reached()
     assert line.pids == ()
 
@@ -521,7 +521,7 @@ def test_an_ssh_that_does_not_come_to_an_answer_gets_the_options_only(
     monkeypatch.setattr(line_module, "_ASK_LIMIT", 3.0)  # in which the program has to have begun
     pid = tmp_path / "pid"
     one = bench(f'Match exec "echo $$ >{pid}; exec sleep 600"')
-    assert one.line.rsh == one.line.rsh_alone == rsync_ssh.rsh(rsync_ssh.options({}))
+    assert one.line.rsh == one.line.rsh_direct == rsync_ssh.rsh(rsync_ssh.options({}))
     one.line.reached()
     assert one.line.pids == ()
     asked = procs.look(int(pid.read_text()))

@@ -234,7 +234,7 @@ def test_a_walk_that_lasts_asks_for_time_and_gives_signs_of_life(
 import time
 from inosync.system import systemd
 systemd.PROLONG = 1.5
-from inosync.system.inotify import Inotify
+from inosync.watch.inotify import Inotify
 def slow(call):
     def slowly(*args):
         time.sleep(0.01)

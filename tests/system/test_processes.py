@@ -316,27 +316,27 @@ def test_churn_while_processes_of_all_kinds_are_killed_ends_level(everywhere: Ev
     outside = w.home / "outside"
     outside.mkdir()
     churn = Churn(os.fsencode(w.tree()), seed, os.fsencode(outside))
-    chance = random.Random(seed)
+    rand = random.Random(seed)
     churn.run(60)
     w.daemon.start()
     w.until_level()
     for turn in range(15):
-        churn.run(chance.randrange(1, 20), seconds=chance.choice([0, 0, 0.1, 0.2]))
+        churn.run(rand.randrange(1, 20), seconds=rand.choice([0, 0, 0.1, 0.2]))
         workers = list(w.workers().values())
         below = [each for worker in workers for each in procs.family([worker.pid])[1:]]
-        if workers and chance.random() < 0.6:
-            end([chance.choice(workers)])
-        if below and chance.random() < 0.6:
-            victim = chance.choice(below)
+        if workers and rand.random() < 0.6:
+            end([rand.choice(workers)])
+        if below and rand.random() < 0.6:
+            victim = rand.choice(below)
             # The kernel tells a child that its parent is dead, but one that is stopped and has lost all that
             # were above it, the master included, is nobody's any more: so that is not done to a grandchild.
             kinds = (
                 [signal.SIGKILL, signal.SIGSTOP] if victim.ppid in map(_pid, workers) else [signal.SIGKILL]
             )
-            end([victim], chance.choice(kinds))
+            end([victim], rand.choice(kinds))
         if turn in (5, 10):
             w.daemon.kill9()
-            w.daemon.start(ready=chance.random() < 0.5)
+            w.daemon.start(ready=rand.random() < 0.5)
     try:
         w.until_level(timeout=90)
     except AssertionError as error:

@@ -28,12 +28,23 @@ from support.wait import until
 
 from inosync.config.timetable import check
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Done, Failed, Note, Part, Progress, Ready, Report, Stop, Throttled
+from inosync.messages import (
+    Batch,
+    Done,
+    Failed,
+    Part,
+    Progress,
+    Report,
+    Started,
+    Stop,
+    Throttled,
+    TitleUpdate,
+)
 from inosync.rsync import transfer
 from inosync.rsync.argv import Settings
 from inosync.rsync.transfer import Transfer
 from inosync.system import channel, process, spool
-from inosync.system.channel import End, QueueError
+from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop
 from inosync.worker import worker
 
@@ -43,7 +54,7 @@ pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 LIMIT = 60.0
 SLOW, DAY, EVENING = 100, "12:00", "20:00"
 TIMETABLE = f"08:00,{SLOW} 18:00,0"
-NAP = Note("ok", 0, "", "")
+NAP = TitleUpdate("ok", 0, "", "")
 """An order that wakes a worker, and makes it do nothing."""
 
 RECORDING = """#!/bin/sh
@@ -80,7 +91,7 @@ class Rig:
         self.be_rsync()
         self._wall = get_context("fork").Value("d", wall(DAY), lock=False)
         self._ids = itertools.count(1)
-        self._queue: End | None = None
+        self._queue: Endpoint | None = None
         self._child: ForkProcess | None = None
         self._found: set[tuple[int, int]] = set()
 
@@ -120,7 +131,7 @@ class Rig:
         self._child = process.fork(lambda: worker.run(job, theirs, master, ours.descriptors()), "node")
         theirs.close()
         self._queue = ours
-        self.until(lambda: Ready in map(type, self.reports), "the worker to be ready")
+        self.until(lambda: Started in map(type, self.reports), "the worker to be ready")
         found = procs.look(self.pid)
         assert found is not None
         return found
@@ -131,7 +142,7 @@ class Rig:
         assert self._child.pid is not None
         return self._child.pid
 
-    def order(self, order: Batch | Note | Stop) -> None:
+    def order(self, order: Batch | TitleUpdate | Stop) -> None:
         assert self._queue is not None
         self._queue.put(order)
 
@@ -176,7 +187,7 @@ class Rig:
 
     def told(self) -> list[Report]:
         """What it has reported, less what goes without saying."""
-        return [report for report in self.reports if not isinstance(report, Ready | Progress)]
+        return [report for report in self.reports if not isinstance(report, Started | Progress)]
 
     def calls(self) -> list[tuple[str, int]]:
         """The calls of rsync so far: for what, and with which limit."""

@@ -32,8 +32,8 @@ from inosync.rsync.argv import (
     NO_NAME,
     REFUSED,
     SPARED,
+    ExitKind,
     Settings,
-    Verdict,
     batch_argv,
     full_argv,
     names_input,
@@ -309,7 +309,7 @@ def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
     pair.dst.rmdir()
     pair.dst.write_text("precious")
     done = pair.batch(b"f")
-    assert verdict(done.returncode) is Verdict.SLOW
+    assert verdict(done.returncode) is ExitKind.SLOW
     assert not target_missing(done.stderr.splitlines())
     assert pair.dst.read_text() == "precious"
 
@@ -317,8 +317,8 @@ def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
 def test_a_missing_source_deletes_nothing(pair: Pair) -> None:
     pair.file("f", side="dst")
     pair.src.rmdir()
-    assert verdict(pair.batch(b"./", b"f").returncode) is Verdict.SLOW
-    assert verdict(pair.full().returncode) is Verdict.SLOW
+    assert verdict(pair.batch(b"./", b"f").returncode) is ExitKind.SLOW
+    assert verdict(pair.full().returncode) is ExitKind.SLOW
     assert pair.arrived() == {"f"}
 
 
@@ -619,7 +619,7 @@ def test_death_by_a_signal_is_a_failure(pair: Pair) -> None:
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=LIMIT)
     assert child.returncode == -signal.SIGKILL
-    assert verdict(child.returncode) is Verdict.RETRY
+    assert verdict(child.returncode) is ExitKind.RETRY
 
 
 @pytest.fixture(params=["local path", "daemon", "ssh"])

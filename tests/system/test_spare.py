@@ -25,7 +25,7 @@ from inosync.rsync.argv import Settings, batch_argv, names_input
 from inosync.rsync.transfer import Transfer
 from inosync.system import peers, process
 from inosync.system.loop import Loop
-from inosync.worker.warm import LOOK, Spare
+from inosync.worker.warm import LOOK, WarmRsync
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -42,7 +42,7 @@ class Bench:
     loop: Loop = field(default_factory=Loop)
     started: list[procs.Process] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
-    spares: list[Spare] = field(default_factory=list)
+    spares: list[WarmRsync] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.src, self.dst = self.home / "src", self.home / "dst"
@@ -57,16 +57,16 @@ class Bench:
 
     def spare(
         self, target: str = "", patience: float = LIMIT, age: float = FOR_EVER, timeout: float = 0.0
-    ) -> Spare:
+    ) -> WarmRsync:
         settings = Settings(RSYNC, str(self.src), target or str(self.dst), rsh=self.rsh)
         argv = batch_argv(settings)
         transfer = Transfer(argv, timeout, self.loop, self.clock)
         self.transfers.append(transfer)
         self.started += procs.family([transfer.pid])
-        self.spares.append(Spare(transfer, self.loop, self.clock, patience, age))
+        self.spares.append(WarmRsync(transfer, self.loop, self.clock, patience, age))
         return self.spares[-1]
 
-    def ready(self, target: str = "") -> Spare:
+    def ready(self, target: str = "") -> WarmRsync:
         """A spare that is connected."""
         spare = self.spare(target)
         self.turn(spare, lambda: spare.ready_at is not None or bool(spare.lost), "the connection")
@@ -74,7 +74,7 @@ class Bench:
         self.started += procs.family([spare.pid])
         return spare
 
-    def turn(self, spare: Spare, condition: Callable[[], bool], what: str) -> None:
+    def turn(self, spare: WarmRsync, condition: Callable[[], bool], what: str) -> None:
         """Do as the worker does, until the condition is true."""
 
         def one() -> bool:
@@ -213,7 +213,7 @@ def test_where_the_kernel_does_not_tell_it_looks_every_few_seconds(
 # The other side goes -------------------------------------------------------------------------------------
 
 
-def is_noticed(bench: Bench, spare: Spare, seen: str) -> None:
+def is_noticed(bench: Bench, spare: WarmRsync, seen: str) -> None:
     if seen == "looked for":
         bench.ahead += LOOK
     bench.turn(spare, lambda: bool(spare.lost), "the end of the far side to be noticed")
@@ -356,7 +356,7 @@ def test_a_second_connection_to_a_daemon_that_allows_one_says_why_it_failed(
     second = bench.spare(server.url("www"))
     bench.turn(second, lambda: bool(second.lost), "the refusal")
     assert second.code == 5
-    assert "max connections (1)" in second.lost  # what Spares looks for
+    assert "max connections (1)" in second.lost  # what WarmPool looks for
     bench.finish(first.end())
     until(lambda: not server.connections(), LIMIT, "the daemon to notice")
     assert bench.ready(server.url("www"))

@@ -60,7 +60,7 @@ def run(s: Settings, checksum: bool = False) -> set[bytes]:
     output = output_of(s, checksum)
     found = [itemize.parse(line) for line in output.split(b"\n") if line]
     assert None not in found, output
-    return {one.path for one in found if one is not None and not one.slight}
+    return {one.path for one in found if one is not None and not one.negligible}
 
 
 @settings(max_examples=25, deadline=None)
@@ -133,4 +133,4 @@ def test_whatever_extra_prints_the_differences_can_be_read(
 def run_loosely(s: Settings, checksum: bool = False) -> set[bytes]:
     """As ``run``, but other lines may stand between."""
     found = map(itemize.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
-    return {one.path for one in found if one is not None and not one.slight}
+    return {one.path for one in found if one is not None and not one.negligible}

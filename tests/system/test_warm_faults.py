@@ -312,17 +312,17 @@ def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
     outside = w.home / "outside"
     outside.mkdir()
     churn = Churn(os.fsencode(w.tree()), seed, os.fsencode(outside))
-    chance = random.Random(seed)
+    rand = random.Random(seed)
     churn.run(60)
     w.daemon.start()
     w.until_level()
     for _ in range(25):
-        churn.run(chance.randrange(1, 30), seconds=chance.choice([0, 0, 0.1, 0.3]))
+        churn.run(rand.randrange(1, 30), seconds=rand.choice([0, 0, 0.1, 0.3]))
         victims = [process for worker in w.workers().values() for process in procs.family([worker.pid])[1:]]
-        if victims and chance.random() < 0.7:
-            procs.send(chance.choice(victims), chance.choice([signal.SIGKILL, signal.SIGTERM]))
-        elif chance.random() < 0.3:
-            chance.choice([everywhere.rsyncd, everywhere.sshd]).drop()
+        if victims and rand.random() < 0.7:
+            procs.send(rand.choice(victims), rand.choice([signal.SIGKILL, signal.SIGTERM]))
+        elif rand.random() < 0.3:
+            rand.choice([everywhere.rsyncd, everywhere.sshd]).drop()
     try:
         w.until_level(timeout=90)
     except AssertionError as error:

@@ -17,7 +17,7 @@ import pytest
 from inosync import cli
 from inosync.config.settings import _OF_A_NODE, REQUIRED, SETTINGS
 from inosync.console import protocol
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 from inosync.status.snapshot import Report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ def test_every_state_is_in_the_manual() -> None:
     text = section("What ps shows")
     told = {word.strip("`") for word in rows(text)}
     # A title has less room.
-    assert {"retrying" if word == "retry" else word for word in told} == {word.value for word in Verdict}
+    assert {"retrying" if word == "retry" else word for word in told} == {word.value for word in NodeState}
 
 
 def test_every_key_of_the_status_is_in_the_manual() -> None:

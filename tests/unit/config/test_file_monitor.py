@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.config.file_monitor import Lookout
+from inosync.config.file_monitor import FileMonitor
 from inosync.system import fingerprint
 from inosync.system.fingerprint import Fingerprint
 
@@ -23,7 +23,7 @@ def told(looks: str) -> str:
         letter = next(found)
         return None if letter == "-" else (ord(letter),) * 5
 
-    lookout = Lookout({"f": (ord("a"),) * 5}, at)
+    lookout = FileMonitor({"f": (ord("a"),) * 5}, at)
     return "".join("!" if lookout.changed() else "." for _ in looks)
 
 
@@ -52,7 +52,7 @@ def test_a_change_is_told_once_when_it_has_come_to_rest(looks: str, expected: st
 
 def test_each_file_is_told_for_itself() -> None:
     now: dict[str, Fingerprint | None] = {"one": (1,) * 5, "two": (1,) * 5}
-    lookout = Lookout({"one": (1,) * 5, "two": (1,) * 5}, lambda path: now[path])
+    lookout = FileMonitor({"one": (1,) * 5, "two": (1,) * 5}, lambda path: now[path])
     now["two"] = (2,) * 5
     assert [lookout.changed(), lookout.changed(), lookout.changed()] == [[], ["two"], []]
     now["one"] = now["two"] = None
@@ -60,7 +60,7 @@ def test_each_file_is_told_for_itself() -> None:
 
 
 def test_no_file_never_changes() -> None:
-    assert Lookout({}).changed() == []
+    assert FileMonitor({}).changed() == []
 
 
 def written(path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_is_a_change_of_a_file(tmp_path: Path, change: object) -> None:
     os.utime(path, (1000, 1000))
     before = fingerprint.at(str(path))
     assert before is not None
-    lookout = Lookout({str(path): before})
+    lookout = FileMonitor({str(path): before})
     assert lookout.changed() == lookout.changed() == []
     assert callable(change)
     change(path)

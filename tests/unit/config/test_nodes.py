@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.config.errors import Fault, Invalid
+from inosync.config.errors import Invalid, ValueProblem
 from inosync.config.nodes import NodeSpec, Tree, check_node, display_name, watched_by
-from inosync.config.targets import Place, check_target, check_targets, overlaps
+from inosync.config.targets import TargetPlace, check_target, check_targets, overlaps
 from inosync.config.timetable import constant
 from inosync.filters import rules as filter_rules
 from inosync.filters.rules import Rule
 from inosync.rsync.target import Transport, transport
-from inosync.text import redacted
+from inosync.text import without_password
 
 SSH, DAEMON, LOCAL = Transport.SSH, Transport.DAEMON, Transport.LOCAL
 
@@ -23,31 +23,31 @@ SSH, DAEMON, LOCAL = Transport.SSH, Transport.DAEMON, Transport.LOCAL
 @pytest.mark.parametrize(
     ("node", "rpath", "place"),
     [
-        ("a.mirror.com:", "/var/www/", Place(SSH, "@a.mirror.com", "/var/www")),
-        ("user1@A.mirror.com:", "/var//www/.", Place(SSH, "user1@a.mirror.com", "/var/www")),
-        ("a.mirror.com:/var/www/", "", Place(SSH, "@a.mirror.com", "/var/www")),
-        ("user@host:/srv", "/www", Place(SSH, "user@host", "/srv/www")),
-        ("user@host:/srv/", "www", Place(SSH, "user@host", "/srv/www")),
-        ("user@host:", "www", Place(SSH, "user@host", "www")),
-        ("user@host:", "~/www", Place(SSH, "user@host", "~/www")),
-        ("user@host:", "./", Place(SSH, "user@host", ".")),
-        ("user@host:", "/a:b", Place(SSH, "user@host", "/a:b")),
-        ("[::1]:", "/www", Place(SSH, "@[::1]", "/www")),
-        ("user@[fe80::1%eth0]:", "/www", Place(SSH, "user@[fe80::1%eth0]", "/www")),
-        ("host::", "module/www", Place(DAEMON, "@host:873", "module/www")),
-        ("host::module", "", Place(DAEMON, "@host:873", "module")),
-        ("host::module", "/", Place(DAEMON, "@host:873", "module")),
-        ("u@[::1]::module", "/www", Place(DAEMON, "u@[::1]:873", "module/www")),
-        ("rsync://host/module", "/www/", Place(DAEMON, "@host:873", "module/www")),
-        ("RSYNC://u@host:8730/module/", "www", Place(DAEMON, "u@host:8730", "module/www")),
-        ("rsync://[::1]:8730/module", "", Place(DAEMON, "@[::1]:8730", "module")),
-        ("rsync://host", "/module", Place(DAEMON, "@host:873", "module")),
-        ("/mnt/copy", "", Place(LOCAL, "", "/mnt/copy")),
-        ("/mnt/a:b", "/var/www", Place(LOCAL, "", "/mnt/a:b/var/www")),
-        ("/", "/mnt", Place(LOCAL, "", "/mnt")),
+        ("a.mirror.com:", "/var/www/", TargetPlace(SSH, "@a.mirror.com", "/var/www")),
+        ("user1@A.mirror.com:", "/var//www/.", TargetPlace(SSH, "user1@a.mirror.com", "/var/www")),
+        ("a.mirror.com:/var/www/", "", TargetPlace(SSH, "@a.mirror.com", "/var/www")),
+        ("user@host:/srv", "/www", TargetPlace(SSH, "user@host", "/srv/www")),
+        ("user@host:/srv/", "www", TargetPlace(SSH, "user@host", "/srv/www")),
+        ("user@host:", "www", TargetPlace(SSH, "user@host", "www")),
+        ("user@host:", "~/www", TargetPlace(SSH, "user@host", "~/www")),
+        ("user@host:", "./", TargetPlace(SSH, "user@host", ".")),
+        ("user@host:", "/a:b", TargetPlace(SSH, "user@host", "/a:b")),
+        ("[::1]:", "/www", TargetPlace(SSH, "@[::1]", "/www")),
+        ("user@[fe80::1%eth0]:", "/www", TargetPlace(SSH, "user@[fe80::1%eth0]", "/www")),
+        ("host::", "module/www", TargetPlace(DAEMON, "@host:873", "module/www")),
+        ("host::module", "", TargetPlace(DAEMON, "@host:873", "module")),
+        ("host::module", "/", TargetPlace(DAEMON, "@host:873", "module")),
+        ("u@[::1]::module", "/www", TargetPlace(DAEMON, "u@[::1]:873", "module/www")),
+        ("rsync://host/module", "/www/", TargetPlace(DAEMON, "@host:873", "module/www")),
+        ("RSYNC://u@host:8730/module/", "www", TargetPlace(DAEMON, "u@host:8730", "module/www")),
+        ("rsync://[::1]:8730/module", "", TargetPlace(DAEMON, "@[::1]:8730", "module")),
+        ("rsync://host", "/module", TargetPlace(DAEMON, "@host:873", "module")),
+        ("/mnt/copy", "", TargetPlace(LOCAL, "", "/mnt/copy")),
+        ("/mnt/a:b", "/var/www", TargetPlace(LOCAL, "", "/mnt/a:b/var/www")),
+        ("/", "/mnt", TargetPlace(LOCAL, "", "/mnt")),
     ],
 )
-def test_a_target_is_where_rsync_puts_it(node: str, rpath: str, place: Place) -> None:
+def test_a_target_is_where_rsync_puts_it(node: str, rpath: str, place: TargetPlace) -> None:
     assert check_target(check_node(node), rpath) == place
     assert transport(node) is place.transport
 
@@ -154,8 +154,8 @@ def test_a_node_is_named_without_its_end_and_its_password(node: str, name: str) 
 
 
 def test_passwords_are_not_shown_in_commands_either() -> None:
-    assert redacted("--rsh=sshpass -p secret ssh") == "--rsh=sshpass -p *** ssh"
-    assert "secret" not in redacted("RSYNC_PASSWORD=secret")
+    assert without_password("--rsh=sshpass -p secret ssh") == "--rsh=sshpass -p *** ssh"
+    assert "secret" not in without_password("RSYNC_PASSWORD=secret")
 
 
 @given(st.text(), st.text())
@@ -187,7 +187,7 @@ def spec(node: str, *extra: str) -> NodeSpec:
     return NodeSpec(node, node.rstrip(":"), constant(0), extra, (), 300.0)
 
 
-def faults(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[Fault]:
+def faults(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[ValueProblem]:
     links = {"/link": "/var/www", "/link/sub": "/var/www/sub"}
     some = [Tree(wpath, rpath, ()) for wpath, rpath in trees]
     return list(check_targets(nodes, some, lambda path: links.get(path, path)))

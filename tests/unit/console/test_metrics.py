@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from support import seat
 
-from inosync.console.history import Told
+from inosync.console.history import Snapshot
 from inosync.console.metrics import STATES, expose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -22,12 +22,12 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0
 HOSTILE = 'a"b\\c\nd\x1b[31m<script>é\udcff{}'
 
 
-def told(*nodes: dict[str, object], **more: object) -> Told:
+def told(*nodes: dict[str, object], **more: object) -> Snapshot:
     status = seat.status(list(nodes), **more)
-    return Told(seat.NOW, status["master"], status["nodes"])
+    return Snapshot(seat.NOW, status["master"], status["nodes"])
 
 
-def read(seen: Told) -> dict[str, Metric]:
+def read(seen: Snapshot) -> dict[str, Metric]:
     body, kind = expose(seen, OPENMETRICS)
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     assert body.endswith(b"# EOF\n")
@@ -97,7 +97,7 @@ def test_hostile_names_and_what_is_not_known() -> None:
 
 
 def test_a_daemon_that_does_not_answer() -> None:
-    seen = read(Told(seat.NOW, why="not running"))
+    seen = read(Snapshot(seat.NOW, why="not running"))
     assert list(seen) == ["inosync_up"]
     assert value(seen, "inosync_up") == 0
 

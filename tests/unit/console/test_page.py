@@ -13,7 +13,7 @@ from support import seat
 
 from inosync.console import page, sparkline
 from inosync.console.client import NotRunning
-from inosync.console.history import POINTS, History, Source, Told
+from inosync.console.history import POINTS, History, Snapshot, StatusSource
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\n\x1b[31m\u202e</td></table><script>alert(2)</script>\udcff"
 
@@ -42,14 +42,14 @@ class Reader(HTMLParser):
 
 def rendered(*nodes: dict[str, object], **more: object) -> str:
     told = seat.status(list(nodes), **more)
-    return page.render(Told(seat.NOW, told["master"], told["nodes"]), History())
+    return page.render(Snapshot(seat.NOW, told["master"], told["nodes"]), History())
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 200])
 def test_every_node_has_a_row(count: int) -> None:
     nodes = seat.fleet(count)
     told = seat.status(nodes)
-    read = Reader(page.render(Told(seat.NOW, told["master"], nodes), seat.lived(nodes)))
+    read = Reader(page.render(Snapshot(seat.NOW, told["master"], nodes), seat.lived(nodes)))
     assert read.names == [node["name"] for node in nodes]
     assert read.tags.count("svg") == count
     assert "caption" in read.tags
@@ -59,7 +59,7 @@ def test_every_node_has_a_row(count: int) -> None:
 def test_two_hundred_nodes_are_not_a_heavy_page() -> None:
     nodes = seat.fleet(200)
     told = seat.status(nodes)
-    assert len(page.render(Told(seat.NOW, told["master"], nodes), seat.lived(nodes))) < 300_000
+    assert len(page.render(Snapshot(seat.NOW, told["master"], nodes), seat.lived(nodes))) < 300_000
 
 
 def test_hostile_texts_are_texts() -> None:
@@ -105,7 +105,7 @@ def test_the_first_thing_to_be_read(states: list[str], verdict: str) -> None:
 
 
 def test_no_answer_is_said() -> None:
-    text = page.render(Told(seat.NOW, why="not running: <nobody>"), History())
+    text = page.render(Snapshot(seat.NOW, why="not running: <nobody>"), History())
     assert "inosync does not answer" in text.replace("Inosync", "inosync")
     assert "not running: &lt;nobody&gt;" in text
 
@@ -122,17 +122,17 @@ def test_what_is_wrong_stands_above_the_table() -> None:
 def test_the_history_is_an_hour_of_the_greatest_lags() -> None:
     history = History()
     for number in range(POINTS + 40):
-        history.see(Told(0, {}, [seat.node("a", lag=float(number) + 0.5)]))
-        history.tick(Told(0, {}, [seat.node("a", lag=0.0)]))
+        history.see(Snapshot(0, {}, [seat.node("a", lag=float(number) + 0.5)]))
+        history.tick(Snapshot(0, {}, [seat.node("a", lag=0.0)]))
     assert list(history.of("a")) == [number + 0.5 for number in range(40, POINTS + 40)]
 
 
 def test_what_is_gone_is_forgotten_and_what_is_not_known_is_a_gap() -> None:
     history = History()
-    history.tick(Told(0, {}, [seat.node("a"), seat.node("b")]))
-    history.tick(Told(0, why="down"))
+    history.tick(Snapshot(0, {}, [seat.node("a"), seat.node("b")]))
+    history.tick(Snapshot(0, why="down"))
     assert [math.isnan(point) for point in history.of("a")] == [False, True]
-    history.tick(Told(0, {}, [seat.node("b", lag=2)]))
+    history.tick(Snapshot(0, {}, [seat.node("b", lag=2)]))
     assert list(history.of("a")) == []
     assert history.of("b")[-1] == 2
 
@@ -166,7 +166,7 @@ def test_the_daemon_is_asked_once_a_second_at_most() -> None:
             raise NotRunning("not running")
         return seat.status([seat.node("a")])
 
-    source = Source(ask, lambda: now[0], lambda: seat.NOW)
+    source = StatusSource(ask, lambda: now[0], lambda: seat.NOW)
     for tenth in range(40):
         now[0] = tenth / 10
         told = source.look()
@@ -177,4 +177,6 @@ def test_the_daemon_is_asked_once_a_second_at_most() -> None:
 
 @pytest.mark.parametrize("reply", [{}, {"master": {}}, {"error": "x"}])
 def test_an_answer_that_is_none(reply: dict[str, object]) -> None:
-    assert Source(lambda: reply, lambda: 0.0, lambda: 0.0).look().why == "the daemon is of another version"
+    assert (
+        StatusSource(lambda: reply, lambda: 0.0, lambda: 0.0).look().why == "the daemon is of another version"
+    )

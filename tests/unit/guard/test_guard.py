@@ -171,7 +171,7 @@ def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alo
     assert post.guard.reasons([TREE])[0].startswith(why)
     for number in range(5):
         (post.root / f"{number}").touch()
-        post.guard.stirred(TREE)
+        post.guard.touched(TREE)
         assert post.guard.back() == []
         assert not post.guard.check(TREE)
         post.now += PATIENCE - 1
@@ -213,7 +213,7 @@ def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> Non
     assert post.guard.back() == []
     (post.root / "a").touch()
     for _ in range(3):
-        post.guard.stirred(TREE)
+        post.guard.touched(TREE)
         assert post.guard.back() == []
         post.now += PATIENCE - 1
     post.now += 1
@@ -226,7 +226,7 @@ def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> N
     post.fill()
     rounds = 0
     while not post.guard.back():
-        post.guard.stirred(TREE)
+        post.guard.touched(TREE)
         post.now += 1
         rounds += 1
         assert rounds <= CALM * PATIENCE
@@ -248,9 +248,9 @@ def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
 
 def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: Post) -> None:
     post.trip()
-    before = post.guard.epoch
+    before = post.guard.generation
     assert post.guard.accept() == [TREE]
-    assert post.guard.epoch != before
+    assert post.guard.generation != before
     assert post.guard.check(TREE)
     source = post.guard.source(TREE, True)
     assert source is not None

@@ -7,37 +7,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inosync.guard import loss
-from inosync.guard.loss import ACCEPTED, MANY, Look, Memory, is_doubtful, is_loss, judge, seen
+from inosync.guard.loss import ACCEPTED, MANY, Memory, RootLook, is_doubtful, is_loss, judge, seen
 
 PATIENCE = 10.0
 
 
-def after(*looks: Look | tuple[int, float], since: Memory | None = None) -> Memory:
+def after(*looks: RootLook | tuple[int, float], since: Memory | None = None) -> Memory:
     """What is known after these looks, each of which was no loss; a number of entries and a time will do."""
     memory, now = since or Memory(), 0.0
     for look in looks:
-        found, now = (look, now) if isinstance(look, Look) else (Look(look[0]), look[1])
+        found, now = (look, now) if isinstance(look, RootLook) else (RootLook(look[0]), look[1])
         assert judge(memory, found, now, PATIENCE) == ""
         memory = seen(memory, found, now)
     return memory
 
 
 def test_many_entries_that_are_gone_at_once_are_a_loss() -> None:
-    assert judge(after((MANY, 0)), Look(0), 1_000, PATIENCE) == "is empty"
+    assert judge(after((MANY, 0)), RootLook(0), 1_000, PATIENCE) == "is empty"
 
 
 def test_the_one_entry_that_there_was_may_go() -> None:
-    assert judge(after((1, 0)), Look(0), 0, PATIENCE) == ""
+    assert judge(after((1, 0)), RootLook(0), 0, PATIENCE) == ""
 
 
 def test_many_that_go_one_after_the_other_within_the_patience_are_a_loss() -> None:
     memory = after((MANY, 0), (1, 100))
-    assert judge(memory, Look(0), 100 + PATIENCE - 0.1, PATIENCE) == "is empty"
-    assert judge(memory, Look(0), 100 + PATIENCE, PATIENCE) == ""
+    assert judge(memory, RootLook(0), 100 + PATIENCE - 0.1, PATIENCE) == "is empty"
+    assert judge(memory, RootLook(0), 100 + PATIENCE, PATIENCE) == ""
 
 
 def test_an_empty_root_of_which_nothing_is_known_is_in_doubt_but_no_loss() -> None:
-    assert judge(Memory(), Look(0), 0, PATIENCE) == ""
+    assert judge(Memory(), RootLook(0), 0, PATIENCE) == ""
     assert is_doubtful(Memory())
     assert is_doubtful(after((0, 0), (0, 1)))
 
@@ -56,40 +56,40 @@ def test_what_has_entries_is_in_no_doubt() -> None:
 
 @pytest.mark.parametrize("entries", [1, MANY])
 def test_another_directory_with_nothing_in_it_is_a_loss_however_little_there_was(entries: int) -> None:
-    assert judge(loss.lost(after((entries, 0))), Look(0), 1_000, PATIENCE) == "is empty"
+    assert judge(loss.lost(after((entries, 0))), RootLook(0), 1_000, PATIENCE) == "is empty"
 
 
 def test_another_directory_with_something_in_it_is_none() -> None:
-    memory = after(Look(1), since=loss.lost(after((MANY, 0))))
-    assert judge(memory, Look(0), 1_000, PATIENCE) == ""
+    memory = after(RootLook(1), since=loss.lost(after((MANY, 0))))
+    assert judge(memory, RootLook(0), 1_000, PATIENCE) == ""
 
 
 def test_what_is_accepted_is_no_loss_until_there_is_something_again() -> None:
-    assert judge(ACCEPTED, Look(0), 0, PATIENCE) == ""
+    assert judge(ACCEPTED, RootLook(0), 0, PATIENCE) == ""
     assert not is_doubtful(ACCEPTED)
     assert not is_doubtful(after((0, 0), since=ACCEPTED))
-    assert judge(after((MANY, 0), since=ACCEPTED), Look(0), 1, PATIENCE) == "is empty"
+    assert judge(after((MANY, 0), since=ACCEPTED), RootLook(0), 1, PATIENCE) == "is empty"
 
 
 @pytest.mark.parametrize("entries", [0, 1, MANY])
 def test_what_fstab_has_and_is_not_mounted_is_a_loss_whatever_is_below(entries: int) -> None:
-    assert judge(Memory(), Look(entries, expected=True), 0, PATIENCE) == "is not mounted"
-    assert judge(Memory(), Look(entries, mounted=True, expected=True), 0, PATIENCE) == ""
+    assert judge(Memory(), RootLook(entries, expected=True), 0, PATIENCE) == "is not mounted"
+    assert judge(Memory(), RootLook(entries, mounted=True, expected=True), 0, PATIENCE) == ""
 
 
 def test_what_was_mounted_and_is_not_is_a_loss_with_or_without_fstab() -> None:
-    assert judge(after(Look(MANY, mounted=True)), Look(MANY), 0, PATIENCE) == "is not mounted"
+    assert judge(after(RootLook(MANY, mounted=True)), RootLook(MANY), 0, PATIENCE) == "is not mounted"
 
 
 def test_what_is_accepted_without_its_mount_stays_so_until_it_is_mounted() -> None:
-    bare = after(Look(MANY, expected=True), Look(1, expected=True), since=ACCEPTED)
+    bare = after(RootLook(MANY, expected=True), RootLook(1, expected=True), since=ACCEPTED)
     assert bare.bare
-    mounted = after(Look(MANY, mounted=True, expected=True), since=bare)
-    assert judge(mounted, Look(MANY, expected=True), 0, PATIENCE) == "is not mounted"
+    mounted = after(RootLook(MANY, mounted=True, expected=True), since=bare)
+    assert judge(mounted, RootLook(MANY, expected=True), 0, PATIENCE) == "is not mounted"
 
 
 def test_after_other_rules_nothing_is_known_of_the_entries() -> None:
-    assert judge(loss.refiltered(after((MANY, 0))), Look(0), 0, PATIENCE) == ""
+    assert judge(loss.refiltered(after((MANY, 0))), RootLook(0), 0, PATIENCE) == ""
     assert is_doubtful(loss.refiltered(after((MANY, 0))))
 
 
@@ -106,7 +106,7 @@ MEMORIES = st.builds(
 
 @given(MEMORIES, st.booleans())
 def test_a_look_that_finds_something_is_never_an_empty_root(memory: Memory, mounted: bool) -> None:
-    assert judge(memory, Look(1, mounted), 100.0, PATIENCE) != "is empty"
+    assert judge(memory, RootLook(1, mounted), 100.0, PATIENCE) != "is empty"
 
 
 @given(MEMORIES)

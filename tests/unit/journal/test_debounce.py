@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inosync.journal import debounce
-from inosync.journal.debounce import Pace
+from inosync.journal.debounce import Debounce
 
 QUIET, DELAY = 0.05, 10.0
 
@@ -181,7 +181,7 @@ def test_without_a_delay_everything_is_due_at_once() -> None:
     ids=["a longer moment", "the same settings", "a shorter delay", "longer than the old delay"],
 )
 def test_new_settings_count_for_what_waits_already(quiet: float, delay: float, due: float) -> None:
-    pace = debounce.changed(Pace(QUIET, DELAY, wait=0.1, released=99.99), 100.0)
+    pace = debounce.changed(Debounce(QUIET, DELAY, wait=0.1, released=99.99), 100.0)
     assert debounce.due(pace) == pytest.approx(100.2)
     assert debounce.due(debounce.retuned(pace, quiet, delay)) == pytest.approx(due)
 

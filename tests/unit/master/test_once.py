@@ -7,16 +7,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from inosync.master.once import TRIES, Once
-from inosync.messages import Verdict
-from inosync.nodes.lifecycle import State
+from inosync.messages import NodeState
+from inosync.nodes.lifecycle import WorkerState
 
 
 @dataclass
 class World:
     """What it looks at, as far as it does: one node and its state."""
 
-    verdict: Verdict = Verdict.FULL
-    node: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(name="a", state=State()))
+    verdict: NodeState = NodeState.FULL
+    node: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(name="a", state=WorkerState()))
     lacks_since: float | None = None
     walking: set[int] = field(default_factory=set)
     done: list[Any] = field(default_factory=list)
@@ -48,16 +48,16 @@ def test_it_waits_until_all_is_walked_and_the_node_has_everything() -> None:
 
 
 def test_a_node_is_given_up_after_some_tries() -> None:
-    world = World(Verdict.RETRYING)
-    world.node.state = State(attempt=TRIES - 1)
+    world = World(NodeState.RETRYING)
+    world.node.state = WorkerState(attempt=TRIES - 1)
     once = world.once()
     assert not once.look()
-    world.node.state = State(attempt=TRIES)
+    world.node.state = WorkerState(attempt=TRIES)
     assert once.look()
 
 
 def test_what_was_complained_of_is_not_waited_for_but_what_was_not_tried_is() -> None:
-    world = World(Verdict.DEGRADED, lacks_since=5.0)
+    world = World(NodeState.DEGRADED, lacks_since=5.0)
     once = world.once()
     assert not once.look(), "another tree may not have had its turn"
     world.lacks_since = None

@@ -18,11 +18,11 @@ times = st.floats(0, 1e9)
 
 @given(times, chances, st.floats(0.01, 1e6))
 def test_the_first_is_after_a_part_of_the_time_and_the_next_ones_about_as_often_as_is_wanted(
-    now: float, chance: float, every: float
+    now: float, rand: float, every: float
 ) -> None:
-    plan = rounds.first(every, now, chance)
+    plan = rounds.first(every, now, rand)
     assert now + every / 4 <= plan.due <= now + every
-    after = rounds.done(plan, plan.due, chance)
+    after = rounds.done(plan, plan.due, rand)
     assert plan.due + 0.899 * every <= after.due <= plan.due + 1.101 * every
 
 
@@ -46,14 +46,14 @@ def test_what_came_to_nothing_is_tried_again_soon_and_less_and_less_soon() -> No
 
 
 @given(times, chances)
-def test_0_is_never(now: float, chance: float) -> None:
-    never = rounds.first(0, now, chance)
+def test_0_is_never(now: float, rand: float) -> None:
+    never = rounds.first(0, now, rand)
     for plan in (
         never,
-        rounds.done(never, now, chance),
-        rounds.failed(never, now, chance),
-        rounds.retuned(rounds.first(DAY, 0, chance), 0, None, now, chance),
-        rounds.retuned(rounds.first(DAY, 0, chance), 0, now, now, chance),
+        rounds.done(never, now, rand),
+        rounds.failed(never, now, rand),
+        rounds.retuned(rounds.first(DAY, 0, rand), 0, None, now, rand),
+        rounds.retuned(rounds.first(DAY, 0, rand), 0, now, now, rand),
     ):
         assert plan.due == inf
     assert rounds.next_ones({"a": never}, now) == []

@@ -14,7 +14,7 @@ import pytest
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.verification import SETTLE, Verification
-from inosync.messages import Change, Compare, Compared, Kind, Leave, Source
+from inosync.messages import CancelCompare, Change, Compare, Compared, Kind, Source
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.rsync.itemize import MOST
@@ -29,12 +29,12 @@ class FakeNode:
         self.spec = SimpleNamespace(rverify=EVERY, rchecksum=False)
         self.cursor = 0
         self.due: dict[Change, object] = {}
-        self.orders: list[Compare | Leave] = []
+        self.orders: list[Compare | CancelCompare] = []
         self.verified_at: float | None = None
         self.differences = 0
         self.ok = True
 
-    def compare(self, order: Compare | Leave) -> None:
+    def compare(self, order: Compare | CancelCompare) -> None:
         self.orders.append(order)
 
     def owe(self, change: Change, _now: float) -> None:
@@ -81,7 +81,7 @@ class World:
     def check(self, tree: int) -> bool:
         if tree in self.stirs - self.halted:
             self.halted.add(tree)
-            self.verification.stirred(tree)
+            self.verification.touched(tree)
         return tree not in self.halted
 
     def source(self, _tree: int, full: bool) -> Source:
@@ -184,7 +184,7 @@ def test_very_many_differences_are_owed_as_the_tree_and_contents_beside_it(
     lines = [*missing(*(b"%d" % number for number in range(10))), b"inosync:<fc........ content"]
     world.compared(a, lines, count=MOST + 11)
     world.wait(SETTLE)
-    assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, anew=True)]
+    assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, ignore_times=True)]
     assert a.differences == MOST + 11
     assert told()[0].endswith(f"/tree1/4 (missing), {MOST + 6} more")
 
@@ -221,14 +221,14 @@ def test_what_comes_to_nothing_is_left_and_tried_again(
             world.verification.gone(cast(Node, a))
             assert a.orders == [first]
         case "is halted":
-            world.verification.stirred(2)
+            world.verification.touched(2)
             assert a.orders == [first]
-            world.verification.stirred(1)
-            assert a.orders[1:] == [Leave()]
+            world.verification.touched(1)
+            assert a.orders[1:] == [CancelCompare()]
         case "is not wanted":
             a.spec.rverify = 0
             world.verification.plan(True)
-            assert a.orders[1:] == [Leave()]
+            assert a.orders[1:] == [CancelCompare()]
             a.spec.rverify = EVERY
             world.verification.plan(True)
         case "is away":
@@ -236,7 +236,7 @@ def test_what_comes_to_nothing_is_left_and_tried_again(
         case "has gone":
             del world.nodes["a"]
             world.verification.plan(True)
-            assert a.orders[1:] == [Leave()]
+            assert a.orders[1:] == [CancelCompare()]
             world.add(b)
     # What is still said about it is nobody's any more.
     world.verification.compared(cast(Node, a), Compared(first.id))

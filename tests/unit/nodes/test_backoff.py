@@ -21,12 +21,12 @@ def test_the_wait_doubles_up_to_the_longest(attempt: int, seconds: float) -> Non
     assert backoff.delay(attempt, 1, 300, 0) == seconds
 
 
-@given(attempt=st.integers(1, 10**12), first=durations, longest=durations, chance=chances)
+@given(attempt=st.integers(1, 10**12), first=durations, longest=durations, rand=chances)
 def test_chance_takes_up_to_a_quarter_off_and_adds_nothing(
-    attempt: int, first: float, longest: float, chance: float
+    attempt: int, first: float, longest: float, rand: float
 ) -> None:
     base = backoff.delay(attempt, first, longest, 0)
-    found = backoff.delay(attempt, first, longest, chance)
+    found = backoff.delay(attempt, first, longest, rand)
     assert 0.75 * base <= found <= base <= longest
     assert found >= 0
     assert math.isfinite(found)
@@ -38,5 +38,5 @@ def test_no_wait_is_shorter_than_the_one_before(attempt: int, first: float, long
 
 
 def test_nodes_behind_one_broken_switch_do_not_all_come_back_at_once() -> None:
-    found = {backoff.delay(5, 1, 300, chance / 100) for chance in range(100)}
+    found = {backoff.delay(5, 1, 300, rand / 100) for rand in range(100)}
     assert len(found) == 100

@@ -20,11 +20,11 @@ from inosync.journal.subscription import View
 from inosync.messages import Batch, Change, Kind, Part, Source
 from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
-from inosync.nodes.lifecycle import Phase, State
+from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.system import spool
 
-IDLE = State(phase=Phase.IDLE)
+IDLE = WorkerState(phase=Phase.IDLE)
 EVERYTHING = View({1: Rules(())}, frozenset(), everything=True)
 
 
@@ -127,7 +127,7 @@ class FakeNode:
 
     def starts(self) -> None:
         """It has a worker again."""
-        self.state = State(phase=Phase.STARTING)
+        self.state = WorkerState(phase=Phase.STARTING)
         self.step(lifecycle.Readied())
 
     def goes_away(self) -> None:
@@ -144,18 +144,18 @@ class FakeGate:
 
     def __init__(self) -> None:
         self.halted: dict[int, str] = {}
-        self.epoch = 0
+        self.generation = 0
         self.lost: set[int] = set()
         """What the next look will find to be lost."""
         self.looks: list[int] = []
 
     def halt(self, tree: int) -> None:
         self.halted[tree] = "gone"
-        self.epoch += 1
+        self.generation += 1
 
     def go_on(self, tree: int) -> None:
         del self.halted[tree]
-        self.epoch += 1
+        self.generation += 1
 
     def check(self, tree: int) -> bool:
         self.looks.append(tree)
@@ -165,7 +165,7 @@ class FakeGate:
         return tree not in self.halted
 
     def source(self, tree: int, full: bool) -> Source | None:
-        return Source((tree, self.epoch), full)
+        return Source((tree, self.generation), full)
 
 
 @dataclass
@@ -540,7 +540,7 @@ def test_what_was_cut_before_is_not_sent_after_another_look(world: World) -> Non
     first, second = world.add(2, cursor=world.journal.head)
     world.change(1)
     world.dispatch.offer(first.real)
-    world.gate.epoch += 1
+    world.gate.generation += 1
     world.dispatch.offer(second.real)
     assert [part.source for node in (first, second) for part in raw_parts(node.sent[0])] == [
         Source((1, 0), False),

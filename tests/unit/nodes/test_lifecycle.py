@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 from inosync.nodes.lifecycle import (
     CRASH_FIRST,
     CRASH_LONGEST,
@@ -29,10 +29,10 @@ from inosync.nodes.lifecycle import (
     Resumed,
     Sent,
     Silent,
-    State,
     StopWanted,
     TryFailed,
     Wake,
+    WorkerState,
     is_told,
     step,
     trouble,
@@ -61,9 +61,9 @@ STARTED = [Then(Wake(100), Phase.STARTING, (FORK,)), Then(Readied(), Phase.IDLE,
 WITH_BATCH = [*STARTED, Then(Sent(3, False), Phase.BUSY)]
 
 
-def follow(history: Sequence[Then]) -> State:
+def follow(history: Sequence[Then]) -> WorkerState:
     """The state in the end; every event on the way has to do what is said of it."""
-    state = State()
+    state = WorkerState()
     for number, then in enumerate(history):
         state, actions = step(state, then.event)
         assert (state.phase, actions) == (then.phase, then.actions), (number, then)
@@ -273,7 +273,7 @@ def test_a_history(history: Sequence[Then]) -> None:
 
 
 def test_what_is_known_of_a_batch_ends_with_it() -> None:
-    def known(state: State) -> tuple[int, bool, int | None, int, str]:
+    def known(state: WorkerState) -> tuple[int, bool, int | None, int, str]:
         return state.count, state.full, state.percent, state.attempt, state.reason
 
     state = follow(
@@ -303,7 +303,7 @@ def test_why_it_failed_is_known_while_it_waits_for_a_slot() -> None:
 
 
 def test_a_crash_loop_is_slowed_down_and_a_steady_life_ends_it() -> None:
-    state, now, pauses = State(), 100.0, []
+    state, now, pauses = WorkerState(), 100.0, []
     for _ in range(15):
         state, actions = step(state, Wake(now))
         assert actions == (FORK,)
@@ -317,7 +317,7 @@ def test_a_crash_loop_is_slowed_down_and_a_steady_life_ends_it() -> None:
 
 
 def test_a_batch_that_came_through_ends_a_crash_loop() -> None:
-    state = State(deaths=9, wake=0)
+    state = WorkerState(deaths=9, wake=0)
     for event in (Wake(100), Readied(), Sent(1, False), Completed()):
         state, _ = step(state, event)
     state, _ = step(state, crash(101))
@@ -344,13 +344,13 @@ def test_why_it_was_killed_is_known_until_another_one_has_come_through() -> None
 
 
 def test_a_worker_that_dies_by_itself_was_not_silent() -> None:
-    state = State(phase=Phase.BUSY, silences=3)
+    state = WorkerState(phase=Phase.BUSY, silences=3)
     state, _ = step(state, crash(100))
     assert (state.silences, state.reason) == (0, "worker killed by signal 9")
 
 
 def test_a_crash_loop_is_named_with_its_count_and_does_not_fill_the_log() -> None:
-    state, now, told = State(), 0.0, 0
+    state, now, told = WorkerState(), 0.0, 0
     while now < 24 * 3600:
         state, _ = step(state, Wake(now))
         state, _ = step(state, crash(now))
@@ -384,7 +384,7 @@ LIVING = (Phase.STARTING, Phase.IDLE, Phase.BUSY, Phase.WAITING, Phase.AWAY, Pha
 
 @given(history=st.lists(events, max_size=30))
 def test_a_worker_that_is_wanted_lives_or_will_be_started(history: list[Event]) -> None:
-    state, lives = State(), False
+    state, lives = WorkerState(), False
     for event in history:
         state, actions = step(state, event)
         if Action.CLEAN in actions:
@@ -403,7 +403,7 @@ def test_a_worker_that_is_wanted_lives_or_will_be_started(history: list[Event]) 
 
 @given(history=st.lists(events, max_size=30))
 def test_no_phase_is_a_dead_end(history: list[Event]) -> None:
-    state = State()
+    state = WorkerState()
     for event in history:
         before = state.phase
         state, actions = step(state, event)
@@ -429,7 +429,7 @@ def test_no_phase_is_a_dead_end(history: list[Event]) -> None:
 
 @given(history=st.lists(st.one_of(events, st.just(StopWanted())), max_size=30))
 def test_nothing_is_started_or_offered_once_it_is_to_stop(history: list[Event]) -> None:
-    state, wanted = State(), True
+    state, wanted = WorkerState(), True
     for event in history:
         wanted = wanted and not isinstance(event, StopWanted)
         state, actions = step(state, event)
@@ -441,47 +441,47 @@ def test_nothing_is_started_or_offered_once_it_is_to_stop(history: list[Event]) 
 
 # Verdicts ------------------------------------------------------------------------------------------------
 
-IDLE = State(phase=Phase.IDLE)
-BUSY = State(phase=Phase.BUSY, count=1)
-FULL = State(phase=Phase.BUSY, full=True)
-WAITING = State(phase=Phase.WAITING, attempt=1)
-AWAY = State(phase=Phase.AWAY, attempt=1)
-CRASHED = State(phase=Phase.DOWN, deaths=1)
-KILLED = State(phase=Phase.KILLED, silences=1)
+IDLE = WorkerState(phase=Phase.IDLE)
+BUSY = WorkerState(phase=Phase.BUSY, count=1)
+FULL = WorkerState(phase=Phase.BUSY, full=True)
+WAITING = WorkerState(phase=Phase.WAITING, attempt=1)
+AWAY = WorkerState(phase=Phase.AWAY, attempt=1)
+CRASHED = WorkerState(phase=Phase.DOWN, deaths=1)
+KILLED = WorkerState(phase=Phase.KILLED, silences=1)
 
 
 @pytest.mark.parametrize(
     ("state", "lag", "overdue", "halted", "level", "word"),
     [
-        (IDLE, 0, False, False, True, Verdict.OK),
-        (IDLE, 10, False, False, True, Verdict.OK),
-        (IDLE, 10.1, False, False, True, Verdict.LAGGING),
-        (IDLE, 10.1, True, False, True, Verdict.LAGGING),
-        (IDLE, 0, True, False, True, Verdict.DEGRADED),
-        (IDLE, 0, False, False, False, Verdict.STARTING),
-        (IDLE, 0, True, True, True, Verdict.HALTED),
-        (BUSY, 0, False, False, True, Verdict.SYNCING),
-        (BUSY, 0, True, False, True, Verdict.SYNCING),
-        (FULL, 0, False, False, False, Verdict.FULL),
-        (FULL, 100, True, False, True, Verdict.FULL),
-        (FULL, 0, False, True, True, Verdict.HALTED),
-        (WAITING, 0, False, False, True, Verdict.RETRYING),
-        (WAITING, 100, True, False, False, Verdict.RETRYING),
-        (WAITING, 0, False, True, True, Verdict.HALTED),
-        (AWAY, 0, False, False, True, Verdict.RETRYING),
-        (AWAY, 0, False, False, False, Verdict.RETRYING),
-        (AWAY, 100, True, False, True, Verdict.RETRYING),
-        (AWAY, 0, False, True, True, Verdict.HALTED),
-        (CRASHED, 0, False, False, True, Verdict.RETRYING),
-        (KILLED, 0, False, False, True, Verdict.RETRYING),
-        (KILLED, 0, False, True, False, Verdict.HALTED),
-        (State(), 0, False, False, False, Verdict.STARTING),
-        (State(phase=Phase.STARTING), 0, False, False, False, Verdict.STARTING),
-        (State(phase=Phase.STARTING), 0, False, False, True, Verdict.STARTING),
+        (IDLE, 0, False, False, True, NodeState.OK),
+        (IDLE, 10, False, False, True, NodeState.OK),
+        (IDLE, 10.1, False, False, True, NodeState.LAGGING),
+        (IDLE, 10.1, True, False, True, NodeState.LAGGING),
+        (IDLE, 0, True, False, True, NodeState.DEGRADED),
+        (IDLE, 0, False, False, False, NodeState.STARTING),
+        (IDLE, 0, True, True, True, NodeState.HALTED),
+        (BUSY, 0, False, False, True, NodeState.SYNCING),
+        (BUSY, 0, True, False, True, NodeState.SYNCING),
+        (FULL, 0, False, False, False, NodeState.FULL),
+        (FULL, 100, True, False, True, NodeState.FULL),
+        (FULL, 0, False, True, True, NodeState.HALTED),
+        (WAITING, 0, False, False, True, NodeState.RETRYING),
+        (WAITING, 100, True, False, False, NodeState.RETRYING),
+        (WAITING, 0, False, True, True, NodeState.HALTED),
+        (AWAY, 0, False, False, True, NodeState.RETRYING),
+        (AWAY, 0, False, False, False, NodeState.RETRYING),
+        (AWAY, 100, True, False, True, NodeState.RETRYING),
+        (AWAY, 0, False, True, True, NodeState.HALTED),
+        (CRASHED, 0, False, False, True, NodeState.RETRYING),
+        (KILLED, 0, False, False, True, NodeState.RETRYING),
+        (KILLED, 0, False, True, False, NodeState.HALTED),
+        (WorkerState(), 0, False, False, False, NodeState.STARTING),
+        (WorkerState(phase=Phase.STARTING), 0, False, False, False, NodeState.STARTING),
+        (WorkerState(phase=Phase.STARTING), 0, False, False, True, NodeState.STARTING),
     ],
 )
 def test_the_one_word_for_a_node(
-    state: State, lag: float, overdue: bool, halted: bool, level: bool, word: Verdict
+    state: WorkerState, lag: float, overdue: bool, halted: bool, level: bool, word: NodeState
 ) -> None:
     assert verdict(state, lag, 10.0, overdue=overdue, halted=halted, level=level) is word
 
@@ -491,7 +491,7 @@ def test_a_node_lags_while_a_tree_of_it_is_not_known() -> None:
         verdict(state, 0, 10.0, overdue=False, halted=False, level=True, known=False)
         for state in (IDLE, BUSY, AWAY)
     ]
-    assert words == [Verdict.LAGGING, Verdict.SYNCING, Verdict.RETRYING]
+    assert words == [NodeState.LAGGING, NodeState.SYNCING, NodeState.RETRYING]
 
 
 @given(
@@ -504,11 +504,11 @@ def test_a_node_lags_while_a_tree_of_it_is_not_known() -> None:
 def test_no_node_is_ok_unless_all_is_well(
     phase: Phase, lag: float, overdue: bool, halted: bool, level: bool
 ) -> None:
-    word = verdict(State(phase=phase), lag, 10.0, overdue=overdue, halted=halted, level=level)
+    word = verdict(WorkerState(phase=phase), lag, 10.0, overdue=overdue, halted=halted, level=level)
     well = phase is Phase.IDLE and lag <= 10 and not overdue and not halted and level
-    assert (word is Verdict.OK) == well
+    assert (word is NodeState.OK) == well
 
 
 def test_the_words_are_those_that_are_shown() -> None:
     words = "starting full ok syncing lagging retrying paused halted degraded"
-    assert {str(word) for word in Verdict} == set(words.split())
+    assert {str(word) for word in NodeState} == set(words.split())

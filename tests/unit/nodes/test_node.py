@@ -19,11 +19,11 @@ from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
 from inosync.journal.subscription import View
-from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Ready, Report
+from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Report, Started
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import LATE, MAX_DUE, Due, Node
 from inosync.system import channel, spool
-from inosync.system.channel import End
+from inosync.system.channel import Endpoint
 
 NOBODY = 99_999_999
 """A pid that there cannot be."""
@@ -41,7 +41,7 @@ class Dead:
         """It has ended."""
 
 
-class Desk:
+class RequestHandler:
     """A node, what it asks for, and its worker's end of the queue."""
 
     def __init__(self) -> None:
@@ -50,18 +50,18 @@ class Desk:
         self.finishes: list[str] = []
         self.holds: list[int] = []
         self.offers = 0
-        self.queues: list[End] = []
+        self.queues: list[Endpoint] = []
         self._ids = itertools.count(1)
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
         self.node = Node(spec, 10, self, lambda: self.now, lambda: 0.0, (FIRST, LONGEST))
         rules = Rules(())
         self.node.mirror(View(dict.fromkeys(TREES, rules), frozenset(), everything=True))
         self.node.start()
-        self.report(Ready(NOBODY))
+        self.report(Started(NOBODY))
 
     # What the node asks for
 
-    def fork(self, _node: Node) -> tuple[ForkProcess, End]:
+    def fork(self, _node: Node) -> tuple[ForkProcess, Endpoint]:
         ours, self.worker = channel.pair()
         self.queues += [ours, self.worker]
         return cast(ForkProcess, Dead()), ours
@@ -111,8 +111,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    one = Desk()
+def desk() -> Iterator[RequestHandler]:
+    one = RequestHandler()
     yield one
     for end in one.queues:
         end.close()
@@ -126,7 +126,7 @@ def whole(tree: int) -> Change:
     return Change(tree, b"", Kind.TREE)
 
 
-def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: Desk) -> None:
+def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: RequestHandler) -> None:
     number = desk.send(15)
     assert desk.node.cursor == 10
     desk.report(Failed(number, 1, 12, "no", 1.0))
@@ -137,7 +137,7 @@ def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: Desk) -
     assert (desk.finishes, desk.node.state.phase) == ([f"file-{number}"], Phase.IDLE)
 
 
-def test_a_batch_whose_worker_dies_is_unsent(desk: Desk) -> None:
+def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
     desk.node.owe(name(b"due"), desk.now)
     desk.node.owe(whole(2), desk.now)
     before = dict(desk.node.due)
@@ -152,13 +152,13 @@ def test_a_batch_whose_worker_dies_is_unsent(desk: Desk) -> None:
     [(when, wake)] = desk.timers
     desk.now = when
     wake()
-    desk.report(Ready(NOBODY))
+    desk.report(Started(NOBODY))
     # What the dead one was given is nothing that its successor could confirm.
     desk.report(desk.done(number))
     assert (desk.node.cursor, desk.node.due) == (10, before)
 
 
-def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: Desk) -> None:
+def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: RequestHandler) -> None:
     desk.node.owe(name(b"due"), desk.now)
     number = desk.send(15, [name(b"due")])
     desk.now += 1
@@ -167,14 +167,14 @@ def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: D
     assert desk.owes() == {name(b"due")}
 
 
-def test_what_a_worker_reported_before_it_died_counts(desk: Desk) -> None:
+def test_what_a_worker_reported_before_it_died_counts(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.worker.put(desk.done(number))
     desk.node.died()
     assert (desk.node.cursor, desk.node.untidy) == (15, False)
 
 
-def test_the_report_of_another_batch_confirms_nothing(desk: Desk) -> None:
+def test_the_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> None:
     old = desk.send(15)
     desk.report(desk.done(old))
     number = desk.send(20)
@@ -185,7 +185,7 @@ def test_the_report_of_another_batch_confirms_nothing(desk: Desk) -> None:
     assert desk.node.cursor == 20
 
 
-def test_what_is_complained_of_is_due_with_a_growing_pause(desk: Desk) -> None:
+def test_what_is_complained_of_is_due_with_a_growing_pause(desk: RequestHandler) -> None:
     part = Part(1, False, (b"a", b"b/"))
     changes = {name(b"a"), Change(1, b"b", Kind.LIST)}
     number = desk.send(15)
@@ -205,14 +205,14 @@ def test_what_is_complained_of_is_due_with_a_growing_pause(desk: Desk) -> None:
     assert (desk.node.due, desk.node.overdue) == ({}, "")
 
 
-def test_what_is_held_back_is_due_as_a_whole(desk: Desk) -> None:
+def test_what_is_held_back_is_due_as_a_whole(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.report(desk.done(number, held=(1,)))
     assert (desk.node.cursor, desk.owes(), desk.holds) == (15, {whole(1)}, [1])
     assert desk.node.last_ok is None
 
 
-def test_what_is_counted_of_batches(desk: Desk) -> None:
+def test_what_is_counted_of_batches(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.now += 2.0
     desk.report(Failed(number, 1, 12, "no", 1.0, rsyncs=1))
@@ -228,13 +228,13 @@ def test_what_is_counted_of_batches(desk: Desk) -> None:
     assert (counted.latency.count, counted.latency.sum) == (2, 2.0)
 
 
-def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: Desk, tmp_path: Path) -> None:
+def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
     desk.report(Done(number, 1, 0.1, 23, "no", b"", str(tmp_path / "gone")))
     assert desk.owes() == {whole(1), whole(2)}
 
 
-def test_too_much_that_is_due_becomes_the_trees_themselves(desk: Desk, tmp_path: Path) -> None:
+def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
     parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
     _, file = spool.pack(parts, str(tmp_path / "spool/due"))
@@ -243,7 +243,7 @@ def test_too_much_that_is_due_becomes_the_trees_themselves(desk: Desk, tmp_path:
     assert not Path(file).exists()
 
 
-def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: Desk) -> None:
+def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: RequestHandler) -> None:
     for tree in TREES:
         desk.node.owe(name(b"due", tree), desk.now)
     number = desk.send(15, [name(b"due", 1), name(b"due", 2)])
@@ -252,7 +252,7 @@ def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: Desk) -> None:
     assert desk.owes() == {name(b"due", 2)}
 
 
-def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(desk: Desk) -> None:
+def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(desk: RequestHandler) -> None:
     desk.node.owe(whole(1), desk.now)
     since = desk.now
     desk.now += 50
@@ -264,7 +264,7 @@ def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(
 
 
 def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_lag(
-    desk: Desk, tmp_path: Path
+    desk: RequestHandler, tmp_path: Path
 ) -> None:
     part = Part(1, False, (b"a/f", b"b/"))
     # With the directories that the names are in: a try that had to tidy up has listed those, too.

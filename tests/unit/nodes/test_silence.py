@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.nodes.silence import GAP, LEAST, LONGEST, MOST, Finding, Silence, look, patience, start
+from inosync.nodes.silence import GAP, LEAST, LONGEST, MOST, HangDetector, HangFinding, look, patience, start
 
 PING = 50
 """Bytes of an order."""
@@ -15,22 +15,22 @@ PING = 50
 class Worker:
     """A worker and whoever looks at it. ``takes``: whether it takes its orders, at once."""
 
-    def __init__(self, patience: float = 60.0, chance: float = 0.0) -> None:
-        self.patience, self.chance = patience, chance
+    def __init__(self, patience: float = 60.0, rand: float = 0.0) -> None:
+        self.patience, self.rand = patience, rand
         self.now = 1_000.0
         self.written = self.taken = self.asked = 0
         self.takes = True
-        self.silence: Silence = start(self.now, patience, chance)
+        self.silence: HangDetector = start(self.now, patience, rand)
 
     def order(self) -> None:
         self.written += PING
         if self.takes:
             self.taken = self.written
 
-    def look(self) -> Finding:
+    def look(self) -> HangFinding:
         unread = self.written - self.taken
-        self.silence, finding = look(self.silence, self.now, self.taken, unread, self.patience, self.chance)
-        if finding is Finding.ASK:
+        self.silence, finding = look(self.silence, self.now, self.taken, unread, self.patience, self.rand)
+        if finding is HangFinding.ASK:
             self.asked += 1
             self.order()
         return finding
@@ -40,14 +40,14 @@ class Worker:
         began = self.now
         while self.now < began + seconds:
             self.now += every
-            if self.look() is Finding.GIVE_UP:
+            if self.look() is HangFinding.GIVE_UP:
                 return self.now - began
         return None
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.99])
-def test_one_that_takes_its_orders_is_asked_a_few_times_a_minute_and_never_given_up(chance: float) -> None:
-    worker = Worker(chance=chance)
+@pytest.mark.parametrize("rand", [0.0, 0.99])
+def test_one_that_takes_its_orders_is_asked_a_few_times_a_minute_and_never_given_up(rand: float) -> None:
+    worker = Worker(rand=rand)
     assert worker.live(3600) is None
     assert 60 <= worker.asked <= 4 * 60
 
@@ -93,7 +93,7 @@ def test_time_in_which_nobody_looked_is_no_silence() -> None:
     worker.order()
     assert worker.live(30) is None
     worker.now += 100_000  # the master was stopped, or the machine frozen
-    assert worker.look() is Finding.FINE
+    assert worker.look() is HangFinding.FINE
     worker.taken = worker.written  # the worker, too, is awake only now
     worker.takes = True
     assert worker.live(1000) is None
@@ -142,12 +142,12 @@ def test_patience_follows_the_timeout_and_grows(timeout: float, silences: int, s
         ),
         max_size=60,
     ),
-    chance=st.floats(0, 1, exclude_max=True),
+    rand=st.floats(0, 1, exclude_max=True),
 )
 def test_nobody_is_given_up_before_he_was_silent_for_as_long_as_we_looked(
-    steps: list[tuple[float, str]], chance: float
+    steps: list[tuple[float, str]], rand: float
 ) -> None:
-    worker = Worker(LEAST, chance)
+    worker = Worker(LEAST, rand)
     worker.takes = False
     seen, silent_since_look = 0.0, False
     for pause, what in steps:
@@ -165,6 +165,6 @@ def test_nobody_is_given_up_before_he_was_silent_for_as_long_as_we_looked(
         seen = seen + min(pause, GAP) if silent_since_look else 0.0
         asked = worker.asked
         finding = worker.look()
-        assert (finding is Finding.GIVE_UP) == (silent_since_look and seen >= LEAST)
+        assert (finding is HangFinding.GIVE_UP) == (silent_since_look and seen >= LEAST)
         # What means nothing is never sent on top of what is unread, so it cannot fill the queue.
         assert worker.asked == asked or not unread

@@ -13,25 +13,25 @@ from support.wait import until
 
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
-from inosync.messages import Batch, Compared, Note
+from inosync.messages import Batch, Compared, TitleUpdate
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.silence import GAP, MOST
 from inosync.nodes.watchdog import Watchdog
 from inosync.system import channel, process
-from inosync.system.channel import End
+from inosync.system.channel import Endpoint
 
 REASON = "worker did not answer for "
 
 
-class Office:
+class Commands:
     """What a node asks of its master. The workers take what they are sent and do nothing about it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.finishes: list[str] = []
-        self.dead: list[End] = []
+        self.dead: list[Endpoint] = []
         self.seen: list[procs.Process] = []
         self.nodes = [self._node(name) for name in ("a", "b")]
         self.watchdog = Watchdog(lambda: self.now, lambda: 0.0)
@@ -44,7 +44,7 @@ class Office:
 
     # What a node asks for
 
-    def fork(self, node: Node) -> tuple[ForkProcess, End]:
+    def fork(self, node: Node) -> tuple[ForkProcess, Endpoint]:
         ours, theirs = channel.pair()
 
         def take() -> None:
@@ -112,7 +112,7 @@ class Office:
         if node.queue is None or node.process is None:
             return True
         found = procs.look(self.pid(node))
-        return found is None or found.state in "TZ" or not process.unread(node.queue.outlet)
+        return found is None or found.state in "TZ" or not process.unread(node.queue.send_fd)
 
     def close(self) -> None:
         for each in self.seen:
@@ -123,13 +123,13 @@ class Office:
 
 
 @pytest.fixture
-def office() -> Iterator[Office]:
-    one = Office()
+def office() -> Iterator[Commands]:
+    one = Commands()
     yield one
     one.close()
 
 
-def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: Office) -> None:
+def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: Commands) -> None:
     a, b = office.nodes
     office.stop(a)
     office.live(MOST / 2 + MOST - 2 * GAP)
@@ -154,7 +154,7 @@ def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: O
     assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
 
 
-def test_one_that_goes_on_before_its_time_is_over_stays(office: Office) -> None:
+def test_one_that_goes_on_before_its_time_is_over_stays(office: Commands) -> None:
     a, _ = office.nodes
     pid = office.pid(a)
     for _ in range(3):
@@ -166,7 +166,7 @@ def test_one_that_goes_on_before_its_time_is_over_stays(office: Office) -> None:
     assert a.state.phase is Phase.STARTING
 
 
-def test_all_stay_when_nobody_looked_for_long(office: Office) -> None:
+def test_all_stay_when_nobody_looked_for_long(office: Commands) -> None:
     a, b = office.nodes
     for node in office.nodes:
         office.stop(node)
@@ -180,7 +180,7 @@ def test_all_stay_when_nobody_looked_for_long(office: Office) -> None:
 
 
 def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_back(
-    office: Office, caplog: pytest.LogCaptureFixture
+    office: Commands, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, b = office.nodes
     office.stop(a)
@@ -191,7 +191,7 @@ def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_b
     written = a.queue.written
     # Its end was not noticed yet, as that of one that hangs in the kernel would not be.
     office.live(10 * MOST)
-    a.tell(Note("ok", 0, "", ""))
+    a.tell(TitleUpdate("ok", 0, "", ""))
     assert a.queue.written == written
     assert a.batch is not None
     assert [record.message for record in caplog.records] == [
@@ -202,7 +202,9 @@ def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_b
     assert b.state.phase is Phase.STARTING
 
 
-def test_one_whose_queue_is_full_is_killed_at_once(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_whose_queue_is_full_is_killed_at_once(
+    office: Commands, caplog: pytest.LogCaptureFixture
+) -> None:
     a, _ = office.nodes
     office.stop(a)
     for _ in range(10_000):
@@ -212,7 +214,7 @@ def test_one_whose_queue_is_full_is_killed_at_once(office: Office, caplog: pytes
     assert len(caplog.records) == 1
 
 
-def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Office) -> None:
+def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Commands) -> None:
     a, _ = office.nodes
     office.stop(a)
     a.stop(5.0)
@@ -225,12 +227,12 @@ def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Office) -> N
 
 
 def test_descendants_in_groups_of_their_own_are_killed_with_it(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, _ = office.nodes
     made: list[int] = []
 
-    def fork(_node: Node) -> tuple[ForkProcess, End]:
+    def fork(_node: Node) -> tuple[ForkProcess, Endpoint]:
         reader, writer = os.pipe()
 
         def run() -> None:

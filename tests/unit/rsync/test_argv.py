@@ -15,8 +15,8 @@ from inosync.filters import rules as filter_rules
 from inosync.rsync.argv import (
     NO_NAME,
     REFUSED,
+    ExitKind,
     Settings,
-    Verdict,
     batch_argv,
     compare_argv,
     forbidden,
@@ -100,7 +100,7 @@ def test_a_comparison_changes_nothing_and_tells_all() -> None:
 
 
 def test_what_is_sent_anew_is_read_whatever_its_time_says() -> None:
-    argv = batch_argv(replace(PLAIN, extra=("--size-only",)), anew=True)
+    argv = batch_argv(replace(PLAIN, extra=("--size-only",)), ignore_times=True)
     assert argv.index("--ignore-times") > argv.index("--size-only")
     assert tuple(word for word in argv if word not in ("--ignore-times", "--size-only")) == batch_argv(PLAIN)
 
@@ -255,19 +255,19 @@ def test_a_digit_after_an_escape_stays_a_digit() -> None:
 @pytest.mark.parametrize(
     ("codes", "expected"),
     [
-        ([0], Verdict.OK),
-        ([23, 24, 25], Verdict.PARTIAL),
-        ([1, 2, 3, 4], Verdict.SLOW),
-        ([5, 6, 10, 11, 12, 13, 14, 19, 20, 21, 22, 30, 35, 126, 127, 255], Verdict.RETRY),
-        ([-1, -2, -9, -11, -15, 7, 99, 200], Verdict.RETRY),
+        ([0], ExitKind.OK),
+        ([23, 24, 25], ExitKind.PARTIAL),
+        ([1, 2, 3, 4], ExitKind.SLOW),
+        ([5, 6, 10, 11, 12, 13, 14, 19, 20, 21, 22, 30, 35, 126, 127, 255], ExitKind.RETRY),
+        ([-1, -2, -9, -11, -15, 7, 99, 200], ExitKind.RETRY),
     ],
 )
-def test_verdicts(codes: list[int], expected: Verdict) -> None:
+def test_verdicts(codes: list[int], expected: ExitKind) -> None:
     assert {verdict(code) for code in codes} == {expected}
 
 
 def test_what_may_have_been_no_connection_at_all_is_tried_again_soon() -> None:
-    assert {verdict(code) for code in REFUSED} == {Verdict.RETRY}
+    assert {verdict(code) for code in REFUSED} == {ExitKind.RETRY}
     assert {5, 255} <= REFUSED  # no room in the daemon, and none in sshd
     assert not REFUSED & {0, 11, 23, 24, 25, 30}
 

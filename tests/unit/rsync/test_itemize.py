@@ -43,14 +43,14 @@ def test_every_name_is_read_as_it_is(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "name", "word", "slight", "change"),
+    ("what", "name", "word", "negligible", "change"),
     [
         (b"<f+++++++++", b"d/f", "missing", False, Change(TREE, b"d/f", Kind.NAME)),
         (b">f.s.......", b"f", "content", False, Change(TREE, b"f", Kind.NAME)),
         (b"<f..t......", b"f", "content", False, Change(TREE, b"f", Kind.NAME)),
         (b"<fc.t......", b"f", "content", False, Change(TREE, b"f", Kind.NAME)),
-        (b"<fc........", b"f", "content", False, Change(TREE, b"f", Kind.NAME, anew=True)),
-        (b">fc...p....", b"f", "content", False, Change(TREE, b"f", Kind.NAME, anew=True)),
+        (b"<fc........", b"f", "content", False, Change(TREE, b"f", Kind.NAME, ignore_times=True)),
+        (b">fc...p....", b"f", "content", False, Change(TREE, b"f", Kind.NAME, ignore_times=True)),
         (b".f...p.....", b"f", "attributes", False, Change(TREE, b"f", Kind.NAME)),
         (b"cLc.t......", b"l", "content", False, Change(TREE, b"l", Kind.NAME)),
         (b".d..t......", b"d/", "attributes", True, Change(TREE, b"d", Kind.NAME)),
@@ -63,19 +63,19 @@ def test_every_name_is_read_as_it_is(name: bytes) -> None:
     ],
 )
 def test_what_is_different_and_what_repairs_it(
-    what: bytes, name: bytes, word: str, slight: bool, change: Change
+    what: bytes, name: bytes, word: str, negligible: bool, change: Change
 ) -> None:
     found = itemize.parse(line(what, name))
     assert found is not None
-    assert (found.word, found.slight, found.repair(TREE)) == (word, slight, change)
+    assert (found.word, found.negligible, found.repair(TREE)) == (word, negligible, change)
 
 
 def test_the_root_is_not_relisted_where_that_would_delete_what_is_to_stay() -> None:
-    slight, more = (Difference(b"", what) for what in (b".d..t......", b".d..tp....."))
-    assert slight.repair(TREE, "running") is None
+    negligible, more = (Difference(b"", what) for what in (b".d..t......", b".d..tp....."))
+    assert negligible.repair(TREE, "running") is None
     assert more.repair(TREE, "running") == Change(TREE, b"", Kind.TREE)
     for rdelete in (True, False, "startup"):
-        assert slight.repair(TREE, rdelete) == Change(TREE, b"", Kind.LIST)
+        assert negligible.repair(TREE, rdelete) == Change(TREE, b"", Kind.LIST)
     assert Difference(b"d", b".d..t......").repair(TREE, "running") == Change(TREE, b"d", Kind.NAME)
 
 

@@ -38,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
 def sent(tree: Path, *wires: bytes, excluded: Excluded = nothing) -> list[bytes]:
     """What is left of the names; none of them may be hopeless."""
     found = look(str(tree), wires, excluded)
-    assert found.hopeless == []
+    assert found.unsendable == []
     return found.send
 
 
@@ -262,7 +262,7 @@ def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept
     found = look(str(swept), [long, b"file", long + b"/", long + b"/gone"], nothing)
     assert b"file" in found.send
     assert not [each for each in found.send if len(each) > 4095]
-    assert found.hopeless
+    assert found.unsendable
 
 
 @pytest.mark.parametrize("levels", [10, 1500])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inosync.messages import Part, Source
-from inosync.rsync.argv import Settings, Verdict
+from inosync.rsync.argv import ExitKind, Settings
 from inosync.rsync.outcome import Outcome, Run, judge
 
 SETTINGS = Settings("rsync", "/src", "rsync://h/www/tree")
@@ -41,19 +41,19 @@ def test_what_does_not_fit_is_put_aside(
     assert outcome.reason == REASON
     assert outcome.due == (Part(7, False, aside),)
     # The rest with backoff: it may not fit either, and a node without any room would keep us busy.
-    assert outcome.retry is (Verdict.RETRY if rest else None)
+    assert outcome.retry is (ExitKind.RETRY if rest else None)
     assert outcome.instead == ((Part(7, False, rest, ROOT),) if rest else ())
 
 
 @pytest.mark.parametrize("stderr", [[], NO_ROOM[1:], [b"rsync: something else (5)"]])
 def test_where_it_is_not_known_what_does_not_fit_all_is_tried_again(stderr: list[bytes]) -> None:
     outcome = batch(b"a", b"z", stderr=stderr)
-    assert (outcome.retry, outcome.due, outcome.instead) == (Verdict.RETRY, (), ())
+    assert (outcome.retry, outcome.due, outcome.instead) == (ExitKind.RETRY, (), ())
 
 
 def test_a_full_mirror_that_does_not_fit_is_tried_again() -> None:
     outcome = judge(Run(Part(7, True), (), 11, NO_ROOM, []), SETTINGS)
-    assert (outcome.retry, outcome.reason, outcome.due) == (Verdict.RETRY, REASON, ())
+    assert (outcome.retry, outcome.reason, outcome.due) == (ExitKind.RETRY, REASON, ())
 
 
 VANISHED = b'file has vanished: "/src/b"'

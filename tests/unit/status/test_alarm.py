@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from inosync.config.hook import BEHIND, Hook
-from inosync.messages import Verdict
+from inosync.messages import NodeState
 from inosync.status import alarm
 from inosync.status.alarm import Alarm
 
-OK, FULL, RETRYING, HALTED = Verdict.OK, Verdict.FULL, Verdict.RETRYING, Verdict.HALTED
+OK, FULL, RETRYING, HALTED = NodeState.OK, NodeState.FULL, NodeState.RETRYING, NodeState.HALTED
 ALL, AFTER, SOME = Hook(), Hook(after=5.0, states=BEHIND), Hook(states=frozenset({RETRYING}))
 
 
-def run(hook: Hook, *looks: tuple[float, Verdict]) -> list[tuple[float, Verdict, Verdict | None]]:
+def run(hook: Hook, *looks: tuple[float, NodeState]) -> list[tuple[float, NodeState, NodeState | None]]:
     """When it was told what, and what it knew before."""
     now, told = Alarm(), []
     for at, state in looks:
@@ -52,7 +52,7 @@ def run(hook: Hook, *looks: tuple[float, Verdict]) -> list[tuple[float, Verdict,
     ],
 )
 def test_when_it_is_told(
-    hook: Hook, looks: list[tuple[float, Verdict]], told: list[tuple[float, Verdict, Verdict | None]]
+    hook: Hook, looks: list[tuple[float, NodeState]], told: list[tuple[float, NodeState, NodeState | None]]
 ) -> None:
     assert run(hook, *looks) == told
 

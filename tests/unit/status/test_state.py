@@ -9,7 +9,7 @@ import pytest
 
 from inosync.guard.guard import Guard
 from inosync.nodes.dispatch import Dispatcher
-from inosync.nodes.lifecycle import Phase, State
+from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.status.state import SHOW, Overview
 from inosync.system import process
@@ -28,7 +28,7 @@ class World:
     walking: frozenset[int] = frozenset()
     searching: float | None = None
     # A node of it:
-    state: State = field(default_factory=lambda: State(phase=Phase.IDLE))
+    state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
     overdue: str = ""
     trees: tuple[int, ...] = (1,)
     last_ok: float | None = None
@@ -50,7 +50,7 @@ class World:
     def pending(self, _node: Node) -> int:
         return 0
 
-    def wants_to_know(self, _verdict: str, _why: str, _behind: object) -> bool:
+    def title_is_stale(self, _verdict: str, _why: str, _behind: object) -> bool:
         return False
 
 
@@ -73,7 +73,7 @@ def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
 def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
     monkeypatch.setattr(process, "set_title", titles.append)
-    crashed = State(phase=Phase.DOWN, deaths=3, reason="worker ended with exit code 1")
+    crashed = WorkerState(phase=Phase.DOWN, deaths=3, reason="worker ended with exit code 1")
     worlds = [World(0, name=f"n{number}", state=crashed) for number in range(5)] + [World(0)]
     w = worlds[-1]
     nodes = {each.name: cast(Node, each) for each in worlds}
@@ -86,7 +86,7 @@ def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pyte
         f"inosync: master f [6 nodes: 5 retrying, 1 starting] 1 dirs, {'; '.join(told)}; 2 more"
     ]
     for each in worlds:
-        each.state = State(phase=Phase.IDLE)
+        each.state = WorkerState(phase=Phase.IDLE)
     overview.refresh()
     w.now += 1
     overview.show()

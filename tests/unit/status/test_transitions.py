@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from inosync.config.hook import BEHIND, Hook
-from inosync.messages import Stated, Verdict
+from inosync.messages import NodeState, StateChanged
 from inosync.nodes.node import Node
-from inosync.status.transitions import Chronicle
+from inosync.status.transitions import StateLog
 
-V = Verdict
+V = NodeState
 
 
 class Told:
@@ -21,17 +21,17 @@ class Told:
     name = "a"
 
     def __init__(self) -> None:
-        self.orders: list[Stated] = []
+        self.orders: list[StateChanged] = []
 
-    def tell_hook(self, order: Stated) -> None:
+    def tell_hook(self, order: StateChanged) -> None:
         self.orders.append(order)
 
 
 def run(
-    caplog: pytest.LogCaptureFixture, hook: Hook | None, *looks: tuple[float, Verdict]
+    caplog: pytest.LogCaptureFixture, hook: Hook | None, *looks: tuple[float, NodeState]
 ) -> tuple[list[str], Told]:
     now, node = 0.0, Told()
-    chronicle = Chronicle(hook, lambda: now)
+    chronicle = StateLog(hook, lambda: now)
     caplog.clear()
     with caplog.at_level(logging.INFO):
         for at, state in looks:
@@ -57,7 +57,7 @@ def run(
     ],
 )
 def test_a_line_for_each_change(
-    caplog: pytest.LogCaptureFixture, looks: list[tuple[float, Verdict]], lines: list[str]
+    caplog: pytest.LogCaptureFixture, looks: list[tuple[float, NodeState]], lines: list[str]
 ) -> None:
     found, _ = run(caplog, None, *looks)
     assert found == lines
@@ -81,18 +81,21 @@ def test_what_is_wrong_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_a_hook_is_told(caplog: pytest.LogCaptureFixture) -> None:
     _, node = run(caplog, Hook(), (0, V.OK), (5, V.RETRYING), (7, V.OK))
     assert node.orders == [
-        Stated("ok", "", 0.0, "", 1.5),
-        Stated("retrying", "ok", 5.0, "why", 1.5),
-        Stated("ok", "retrying", 2.0, "", 1.5),
+        StateChanged("ok", "", 0.0, "", 1.5),
+        StateChanged("retrying", "ok", 5.0, "why", 1.5),
+        StateChanged("ok", "retrying", 2.0, "", 1.5),
     ]
     late = Hook(after=10, states=BEHIND)
     _, node = run(caplog, late, (0, V.OK), (5, V.RETRYING), (9, V.HALTED), (16, V.HALTED), (20, V.OK))
-    assert node.orders == [Stated("halted", "ok", 11.0, "why", 1.5), Stated("ok", "halted", 15.0, "", 1.5)]
+    assert node.orders == [
+        StateChanged("halted", "ok", 11.0, "why", 1.5),
+        StateChanged("ok", "halted", 15.0, "", 1.5),
+    ]
 
 
 def test_when_it_is_to_look_again_and_what_another_hook_is_told() -> None:
     now, node = 0.0, Told()
-    chronicle = Chronicle(Hook(after=10, states=BEHIND), lambda: now)
+    chronicle = StateLog(Hook(after=10, states=BEHIND), lambda: now)
     assert chronicle.due == float("inf")
     chronicle.look(cast(Node, node), V.RETRYING, "", 0.0)
     assert chronicle.due == 10.0

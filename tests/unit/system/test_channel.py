@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import pytest
 from support.wait import until
 
-from inosync.messages import Batch, Done, Note, Ready
+from inosync.messages import Batch, Done, Started, TitleUpdate
 from inosync.system import channel, process
-from inosync.system.channel import MAX_MESSAGE, End, QueueError
+from inosync.system.channel import MAX_MESSAGE, Endpoint, QueueError
 
-Pair = tuple[End, End]
+Pair = tuple[Endpoint, Endpoint]
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def pair() -> Iterator[Pair]:
         end.close()
 
 
-def waiting(end: End) -> bool:
+def waiting(end: Endpoint) -> bool:
     return bool(select.select([end], [], [], 0)[0])
 
 
-def fill(end: End, message: object) -> int:
+def fill(end: Endpoint, message: object) -> int:
     """Put a message again and again until that is refused; how often it was taken."""
     for count in range(10_000):
         try:
@@ -42,13 +42,17 @@ def fill(end: End, message: object) -> int:
 
 def test_messages_arrive_whole_in_their_order_and_both_ways(pair: Pair) -> None:
     master, worker = pair
-    sent = [Batch(1, 3, False, b"\x80payload\n\0"), Note("ok", 7, "", ""), Batch(2, 0, True, file="/run/x")]
+    sent = [
+        Batch(1, 3, False, b"\x80payload\n\0"),
+        TitleUpdate("ok", 7, "", ""),
+        Batch(2, 0, True, file="/run/x"),
+    ]
     for message in sent:
         master.put(message)
     assert [worker.get() for _ in sent] == sent
-    worker.put(Ready(12))
+    worker.put(Started(12))
     worker.put(Done(1, 3, 0.5, 23, "some"))
-    assert [master.get(), master.get()] == [Ready(12), Done(1, 3, 0.5, 23, "some")]
+    assert [master.get(), master.get()] == [Started(12), Done(1, 3, 0.5, 23, "some")]
 
 
 def test_nothing_there_is_none_at_once(pair: Pair) -> None:
@@ -59,7 +63,7 @@ def test_nothing_there_is_none_at_once(pair: Pair) -> None:
 
 def test_the_descriptor_is_readable_when_there_is_something_to_get(pair: Pair) -> None:
     master, worker = pair
-    master.put(Note("ok", 1, "", ""))
+    master.put(TitleUpdate("ok", 1, "", ""))
     assert waiting(worker)
     assert not waiting(master)
     worker.get()
@@ -70,16 +74,16 @@ def test_the_descriptor_is_readable_when_there_is_something_to_get(pair: Pair) -
 def test_what_was_sent_before_the_other_side_ended_is_got_and_then_its_end(side: int) -> None:
     pair = channel.pair()
     ours, theirs = pair[side], pair[1 - side]
-    theirs.put(Ready(1))
+    theirs.put(Started(1))
     theirs.close()
     assert waiting(ours)
-    assert ours.get() == Ready(1)
+    assert ours.get() == Started(1)
     assert waiting(ours)
     for _ in range(2):
         with pytest.raises(QueueError):
             ours.get()
         with pytest.raises(QueueError):
-            ours.put(Note("ok", 1, "", ""))
+            ours.put(TitleUpdate("ok", 1, "", ""))
     ours.close()
 
 
@@ -92,8 +96,8 @@ def test_a_message_of_the_greatest_length_goes_and_a_longer_one_is_refused(pair:
     with pytest.raises(ValueError, match="bytes"):
         master.put(longest + b"x")
     assert worker.get() is None
-    master.put(Note("ok", 1, "", ""))
-    assert worker.get() == Note("ok", 1, "", "")
+    master.put(TitleUpdate("ok", 1, "", ""))
+    assert worker.get() == TitleUpdate("ok", 1, "", "")
 
 
 def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> None:
@@ -104,8 +108,8 @@ def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> 
     # What was taken before is whole, and nothing of the refused one is there.
     assert [worker.get() for _ in range(count)] == [message] * count
     assert worker.get() is None
-    master.put(Note("ok", 1, "", ""))
-    assert worker.get() == Note("ok", 1, "", "")
+    master.put(TitleUpdate("ok", 1, "", ""))
+    assert worker.get() == TitleUpdate("ok", 1, "", "")
 
 
 def test_what_the_other_side_has_not_taken_is_seen_without_its_help(pair: Pair) -> None:
@@ -113,13 +117,13 @@ def test_what_the_other_side_has_not_taken_is_seen_without_its_help(pair: Pair) 
     sizes = []
     for number in range(3):
         before = master.written
-        master.put(Note("ok", number, "", "x" * number))
+        master.put(TitleUpdate("ok", number, "", "x" * number))
         sizes.append(master.written - before)
     for left in (sizes, sizes[1:], sizes[2:], []):
-        assert process.unread(master.outlet) == sum(left)
+        assert process.unread(master.send_fd) == sum(left)
         worker.get()
     fill(master, b"x" * 4000)
-    assert process.unread(master.outlet) == master.written - sum(sizes)
+    assert process.unread(master.send_fd) == master.written - sum(sizes)
 
 
 def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> None:
@@ -140,8 +144,8 @@ def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> 
     child = process.fork(echo, "echo")
     worker.close()
     for i in range(20):
-        master.put(Note("ok", i, "", ""))
-        assert until(master.get, 60, "an answer") == ("echo", Note("ok", i, "", ""))
+        master.put(TitleUpdate("ok", i, "", ""))
+        assert until(master.get, 60, "an answer") == ("echo", TitleUpdate("ok", i, "", ""))
     master.close()
     child.join(60)
     assert child.exitcode == 42
@@ -159,7 +163,7 @@ def test_the_death_of_a_worker_is_seen_at_the_queue(pair: Pair) -> None:
     with pytest.raises(QueueError):
         master.get()
     with pytest.raises(QueueError):
-        master.put(Note("ok", 1, "", ""))
+        master.put(TitleUpdate("ok", 1, "", ""))
 
 
 def test_a_stopped_worker_makes_the_master_wait_for_nothing(pair: Pair) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.forked import in_child
 
-from inosync.system.systemd import AGAIN, PROLONG, STATUS_EVERY, Manager, take
+from inosync.system.systemd import AGAIN, PROLONG, STATUS_EVERY, ServiceManager, take
 
-Make = Callable[..., Manager]
+Make = Callable[..., ServiceManager]
 
 
 class Clock:
@@ -60,13 +60,13 @@ def make(ear: Ear, clock: Clock) -> Iterator[Make]:
     """Managers that listen there, and end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def made(address: str = ear.name, watchdog: float | None = None) -> Manager:
-            return stack.enter_context(contextlib.closing(Manager(address, watchdog, clock=clock)))
+        def made(address: str = ear.name, watchdog: float | None = None) -> ServiceManager:
+            return stack.enter_context(contextlib.closing(ServiceManager(address, watchdog, clock=clock)))
 
         yield made
 
 
-def started(make: Make, ear: Ear, watchdog: float | None = None) -> Manager:
+def started(make: Make, ear: Ear, watchdog: float | None = None) -> ServiceManager:
     manager = make(watchdog=watchdog)
     manager.ready()
     manager.tend()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.watch.working_directory import Standpoint
+from inosync.watch.working_directory import WorkingDirectory
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_it_goes_and_comes_back(elsewhere: int, tmp_path: Path) -> None:
-    standpoint = Standpoint()
+    standpoint = WorkingDirectory()
     assert standpoint.go(elsewhere)
     assert Path.cwd() == tmp_path / "there"
     standpoint.back()
@@ -33,7 +33,7 @@ def test_it_goes_and_comes_back(elsewhere: int, tmp_path: Path) -> None:
 
 def test_it_keeps_nothing_open_once_closed(elsewhere: int) -> None:
     before = os.listdir("/proc/self/fd")
-    standpoint = Standpoint()
+    standpoint = WorkingDirectory()
     standpoint.go(elsewhere)
     standpoint.back()
     standpoint.close()
@@ -42,7 +42,7 @@ def test_it_keeps_nothing_open_once_closed(elsewhere: int) -> None:
 
 
 def test_it_comes_back_to_where_the_process_is_by_then(elsewhere: int, tmp_path: Path) -> None:
-    standpoint = Standpoint()
+    standpoint = WorkingDirectory()
     assert standpoint.go(elsewhere)
     standpoint.back()
     standpoint.close()
@@ -56,7 +56,7 @@ def test_it_comes_back_to_where_the_process_is_by_then(elsewhere: int, tmp_path:
 def test_it_comes_back_to_a_directory_that_is_removed(elsewhere: int, tmp_path: Path) -> None:
     inode = os.stat(".").st_ino
     (tmp_path / "here").rmdir()
-    standpoint = Standpoint()
+    standpoint = WorkingDirectory()
     assert standpoint.go(elsewhere)
     standpoint.back()
     standpoint.close()
@@ -74,7 +74,7 @@ def test_it_stays_where_there_is_no_way_back(
         fchdir(directory)
 
     monkeypatch.setattr(os, "fchdir", barred)
-    standpoint = Standpoint()
+    standpoint = WorkingDirectory()
     assert not standpoint.go(elsewhere)
     assert not standpoint.go(elsewhere)
     assert Path.cwd() == tmp_path / "here"
@@ -83,7 +83,7 @@ def test_it_stays_where_there_is_no_way_back(
 def test_it_stays_when_the_place_cannot_be_entered(tmp_path: Path, elsewhere: int) -> None:
     (tmp_path / "file").touch()
     file = os.open(tmp_path / "file", os.O_RDONLY)
-    standpoint = Standpoint()
+    standpoint = WorkingDirectory()
     assert not standpoint.go(file)
     assert Path.cwd() == tmp_path / "here"
     standpoint.close()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from inosync.filters.rules import Rules
 from inosync.messages import Batch, Part
-from inosync.rsync.argv import Settings, Verdict
+from inosync.rsync.argv import ExitKind, Settings
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool
-from inosync.worker.batch_run import Task
+from inosync.worker.batch_run import BatchRun
 
 
 def test_what_was_put_aside_is_not_found_again_by_the_relists_that_tidy(tmp_path: Path) -> None:
@@ -17,12 +17,12 @@ def test_what_was_put_aside_is_not_found_again_by_the_relists_that_tidy(tmp_path
         (tmp_path / name).write_text(name)
     part = Part(1, False, (b"big", b"small"))
     payload, _ = spool.pack((part,), str(tmp_path / "spool"))
-    task = Task(Batch(1, 2, False, payload, tidy=True), 0.0)
+    task = BatchRun(Batch(1, 2, False, payload, tidy=True), 0.0)
     settings = Settings("rsync", str(tmp_path), "h:")
     assert task.has_something(settings, Rules(()))
     assert sorted(task.look.send) == [b"./", b"big", b"small"]
     rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"./", b"big"))
-    task.failed(Outcome(Verdict.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
+    task.failed(Outcome(ExitKind.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
     assert task.has_something(settings, Rules(()))
     assert task.look.send == [b"small"]
     assert task.due == [aside]

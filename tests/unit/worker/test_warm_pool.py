@@ -19,7 +19,7 @@ from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
 from inosync.worker.warm import LATE, LOOK
-from inosync.worker.warm_pool import AGE, CHILL, CONNECT, LULL, STRIKES, YOUNG, Owner, Spares
+from inosync.worker.warm_pool import AGE, CHILL, CONNECT, LULL, STRIKES, YOUNG, Owner, WarmPool
 
 RETRY = (1.0, 300.0)
 TIMEOUT = 300.0
@@ -103,7 +103,7 @@ class World(Owner):
     """The worker, its loop and its clock; what happens in it goes in the order of time."""
 
     trees: tuple[int, ...] = (1,)
-    chance: float = 0.0
+    rand: float = 0.0
     root: os.stat_result = field(default_factory=lambda: os.stat("/"))
     timeout: float = TIMEOUT
     now: float = 1_000.0
@@ -121,7 +121,7 @@ class World(Owner):
         self._numbers = itertools.count(100)
         self.steps = 0
         self.sources = dict.fromkeys(self.trees, "/")
-        self.spares = Spares(
+        self.spares = WarmPool(
             self.sources,
             self._start,
             self,
@@ -129,7 +129,7 @@ class World(Owner):
             self.timeout,
             cast(Loop, self),
             lambda: self.now,
-            lambda: self.chance,
+            lambda: self.rand,
         )
 
     def _start(self, tree: int) -> Transfer:
@@ -230,9 +230,9 @@ class World(Owner):
         return self.started[-1]
 
 
-def rested(trees: tuple[int, ...] = (1,), chance: float = 0.0, connected: bool = True) -> World:
+def rested(trees: tuple[int, ...] = (1,), rand: float = 0.0, connected: bool = True) -> World:
     """A worker that has had nothing to do for longer than the lull; by default with spares that are ready."""
-    world = World(trees, chance)
+    world = World(trees, rand)
     world.spares.rest(LULL)
     world.wait(LULL)
     assert [transfer.tree for transfer in world.started] == list(trees)
@@ -652,7 +652,7 @@ def test_an_exit_without_a_word_has_a_meaning() -> None:
 
 
 def test_the_pauses_differ_by_chance() -> None:
-    world = rested(chance=0.5, connected=False)
+    world = rested(rand=0.5, connected=False)
     world.last.fail(255)
     world.wait(0.5)
     assert world.news()[0][4] == pytest.approx(1 - 0.5 / 4)
@@ -934,10 +934,10 @@ def test_a_chill_ends_what_connects_and_does_not_count_that_as_a_failure() -> No
 # Age -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.4, 0.999])
-def test_one_is_replaced_at_an_age_that_differs_by_chance(chance: float) -> None:
-    world = rested(chance=chance)
-    age = AGE * (1 + chance)
+@pytest.mark.parametrize("rand", [0.0, 0.4, 0.999])
+def test_one_is_replaced_at_an_age_that_differs_by_chance(rand: float) -> None:
+    world = rested(rand=rand)
+    age = AGE * (1 + rand)
     world.wait(age - 2)
     assert world.running == world.started[:1]
     world.wait(2)
@@ -1156,12 +1156,12 @@ def test_a_node_that_comes_and_goes_every_second_is_tried_with_backoff() -> None
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=6),
     lingers=st.sampled_from([0.0, 2.0]),
     trees=st.integers(1, 3),
-    chance=st.floats(0, 1, exclude_max=True),
+    rand=st.floats(0, 1, exclude_max=True),
 )
 def test_however_the_node_behaves_rsyncs_are_started_seldom_and_looks_are_few(
-    behaviours: list[Callable[[World, FakeTransfer], None]], lingers: float, trees: int, chance: float
+    behaviours: list[Callable[[World, FakeTransfer], None]], lingers: float, trees: int, rand: float
 ) -> None:
-    world = World(tuple(range(trees)), chance)
+    world = World(tuple(range(trees)), rand)
     again: Iterator[Callable[[World, FakeTransfer], None]] = itertools.cycle(behaviours)
 
     def behave(transfer: FakeTransfer) -> None:
