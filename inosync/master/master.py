@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sched
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -86,15 +85,12 @@ class Master:
         self._log_to = log_to
         self._pretend = pretend
         self._clock = clock
-        self._timers = sched.scheduler(clock, lambda _seconds: None)
-        self._timer_due = float("inf")
-        """When the first of them is due; asking the scheduler would sort all of them."""
         self._spool = spool
         self._journal = Journal()
         self._pace = debounce.start(settings.equiet, settings.edelay)
         self._seen = 0
         """The journal's head when the pace was last told."""
-        self._loop = Loop()
+        self._loop = Loop(clock)
         self._signals = Signals(
             (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
         )
@@ -185,8 +181,6 @@ class Master:
         self._watcher.work(SLICE)
         self._drain()
         self._release()
-        pause = self._timers.run(blocking=False)
-        self._timer_due = float("inf") if pause is None else self._clock() + pause
         self._flushes.look()
         if self._once is not None and self._stop_by is None and self._once.look():
             hook = self.config.on_sync
@@ -216,13 +210,12 @@ class Master:
             times.append(due)
         if self._overview.due is not None:
             times.append(self._overview.due)
-        times += [self._timer_due, self._control.deadline, self._flushes.deadline, self._manager.deadline]
+        times += [self._control.deadline, self._flushes.deadline, self._manager.deadline]
         return max(min(times) - now, 0.0)
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call back at that time of the clock."""
-        self._timers.enterabs(when, 0, call)
-        self._timer_due = min(self._timer_due, when)
+        self._loop.call_at(when, call)
 
     def _drain(self) -> None:
         # Not without an end: somebody may make events faster than they are read.

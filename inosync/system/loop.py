@@ -1,9 +1,13 @@
-"""Waiting for several descriptors at once, and calling who is concerned."""
+"""The event loop of a process: descriptors that become ready, and timers."""
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
+import math
 import selectors
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,11 +19,41 @@ class _HasDescriptor(Protocol):
 Source = int | _HasDescriptor
 
 
-class Loop:
-    """Descriptors and the calls that are due when they become readable (or writable)."""
+class Timer:
+    """One call at one time."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_call", "when")
+
+    def __init__(self, when: float, call: Callable[[], object]) -> None:
+        self.when = when
+        """By the loop's clock, in seconds."""
+        self._call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        """Do not make the call; harmless when it has been made."""
+        self._call = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the call is still to be made."""
+        return self._call is not None
+
+    def run(self) -> None:
+        """Make the call, unless it was made or cancelled."""
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+class Loop:
+    """Calls what waits for a descriptor or for a time. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        """A heap; the number keeps timers of one time in the order in which they were set."""
+        self._numbers = itertools.count()
 
     def on_readable(self, source: Source, call: Callable[[], object]) -> None:
         """Call when there is something to read, or the end."""
@@ -30,16 +64,49 @@ class Loop:
         self._selector.register(source, selectors.EVENT_WRITE, call)
 
     def drop(self, source: Source) -> None:
-        """Call for a descriptor no longer; before it is closed. One that is not known is fine."""
+        """Forget a descriptor, before it is closed; harmless when it is not known."""
         with contextlib.suppress(KeyError):
             self._selector.unregister(source)
 
+    def call_at(self, when: float, call: Callable[[], object]) -> Timer:
+        """Call once, in the first turn at or after ``when`` by the clock."""
+        timer = Timer(when, call)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    @property
+    def next_timer(self) -> float:
+        """When the next timer is due by the clock; infinite if there is none."""
+        while self._timers and not self._timers[0][2].is_pending:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else math.inf
+
     def turn(self, timeout: float | None) -> None:
-        """Wait for at most ``timeout`` seconds (None: for ever) and make the calls."""
+        """Wait until something is ready, at most ``timeout`` seconds (None: for ever), and make the calls.
+
+        A timer that a call sets for now or earlier runs in the next turn, so that a turn ends.
+        """
+        due = self.next_timer
+        if due < math.inf:
+            until_due = max(due - self._clock(), 0.0)
+            timeout = until_due if timeout is None else min(timeout, until_due)
         for key, _ in self._selector.select(timeout):
-            # A call may have dropped another descriptor, and its number may already be somebody else's.
+            # A call may have dropped another descriptor, and its number may belong to a new file by now.
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
+        self._run_timers()
+
+    def _run_timers(self) -> None:
+        now, number = self._clock(), next(self._numbers)
+        later = []
+        while self._timers and self._timers[0][0] <= now:
+            entry = heapq.heappop(self._timers)
+            if entry[1] > number:
+                later.append(entry)
+            else:
+                entry[2].run()
+        for entry in later:
+            heapq.heappush(self._timers, entry)
 
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
