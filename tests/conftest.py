@@ -15,7 +15,7 @@ settings.load_profile("any machine")
 
 TOGETHER = (
     "tests/system/test_bench_smoke.py::",
-    "tests/system/test_faults.py::test_it_recovers_from_an_rsync_that[",
+    "tests/system/test_failures.py::test_it_recovers_from_an_rsync_that[",
     "tests/system/test_mirror.py::test_it_arrives_that[",
 )
 """How the names of tests begin that share what costs much to make: a daemon, or a run of the benchmarks."""

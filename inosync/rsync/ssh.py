@@ -1,7 +1,7 @@
 """The ssh that rsync is to use where the user has not said it himself: its options, and a shared connection.
 
-What ssh prints and how it falls back was measured with OpenSSH 9.2; ``tests/system/test_line.py`` pins it.
-Names of options refer to ssh_config(5), ``--rsh`` to rsync(1).
+What ssh prints and how it falls back was measured with OpenSSH 9.2 and is pinned by
+``tests/system/test_ssh_master.py``. Names of options refer to ssh_config(5), ``--rsh`` to rsync(1).
 """
 
 from __future__ import annotations

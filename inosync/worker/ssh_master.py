@@ -2,7 +2,7 @@
 
 It saves a run the connecting: on one machine 178 ms instead of 383 ms for a run with nothing to do, and a
 login on the node. Nothing depends on it. Without it, or when it has just ended, or when the node's sshd
-grants no more sessions on it (MaxSessions), ssh connects directly (``tests/system/test_line.py``).
+grants no more sessions on it (MaxSessions), ssh connects directly (``tests/system/test_ssh_master.py``).
 """
 
 from __future__ import annotations

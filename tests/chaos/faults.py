@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from chaos.world import World
+from chaos.testbed import World
 
 T = TypeVar("T")
 

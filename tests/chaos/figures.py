@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.machine import memory, watches
 from support import procs, trees
 
-from chaos.world import TREES, World
+from chaos.testbed import TREES, World
 
 MEGABYTE = 1 << 20
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from support.churn import RESERVED
 
-from chaos.world import TREES, World
+from chaos.testbed import TREES, World
 
 DIRECTORY = RESERVED.decode()
 

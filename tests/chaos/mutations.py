@@ -49,10 +49,10 @@ NODE = ("tests/unit/nodes/test_node.py",)
 JOURNAL = ("tests/unit/journal/test_journal.py",)
 WATCHER = ("tests/unit/watch/test_watcher.py",)
 NAMES = ("tests/unit/rsync/test_names.py",)
-FAULTS = "tests/system/test_faults.py"
-LOST = "tests/system/test_lost_trees.py"
+FAULTS = "tests/system/test_failures.py"
+LOST = "tests/system/test_lost_roots.py"
 HOOKS = "tests/system/test_hooks.py"
-STEERING = "tests/system/test_steering.py"
+STEERING = "tests/system/test_control_commands.py"
 UNWATCHED = "tests/system/test_unwatched.py"
 
 MUTATIONS = (
@@ -128,7 +128,7 @@ MUTATIONS = (
         "        if self._guard.found(tree):\n            self._compare(tree, self._nodes, now)\n",
         "        if self._guard.found(tree) and self._watcher.overflows == 0:\n"
         "            self._compare(tree, self._nodes, now)\n",
-        ("tests/system/test_overflow.py",),
+        ("tests/system/test_queue_overflow.py",),
     ),
     Mutation(
         "a new directory is watched and not listed",
@@ -233,7 +233,7 @@ MUTATIONS = (
         "inosync/worker/warm.py",
         "            return os.path.samestat(self._transfer.source, os.stat(source))\n",
         "            return True\n",
-        ("tests/system/test_spare.py",),
+        ("tests/system/test_warm_rsync.py",),
     ),
     # What came of it
     Mutation(

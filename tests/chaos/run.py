@@ -13,11 +13,11 @@ from pathlib import Path
 from support import procs
 from support.wait import until
 
-from chaos.churning import Churning
 from chaos.figures import Figures, figures
 from chaos.markers import Markers
 from chaos.schedule import Schedule
-from chaos.world import Difference, World
+from chaos.testbed import Difference, World
+from chaos.tree_changes import Churning
 
 LOOK = 0.03
 """Seconds between two looks at what has arrived and what is due."""
@@ -50,7 +50,7 @@ class Options:
     """The kinds of fault that there are; empty: all."""
     hard_links: bool = False
     late_writers: bool = False
-    """See ``late``."""
+    """See ``orphans``."""
     verbose: bool = False
     """The daemon's log tells of each change."""
     home: Path | None = None

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from chaos import places, processes, reloads, steering
+from chaos import command_faults, node_faults, process_faults, reload_faults
 from chaos.faults import Impossible, Kind, Lasting, draw
 from chaos.markers import Lag, Markers
-from chaos.world import World
+from chaos.testbed import World
 
-KINDS = [*processes.KINDS, *places.KINDS, *reloads.KINDS, *steering.KINDS]
+KINDS = [*process_faults.KINDS, *node_faults.KINDS, *reload_faults.KINDS, *command_faults.KINDS]
 LONGEST = 8.0
 """Seconds that a fault lasts at most, if everybody else is served in that time."""
 ISOLATED = 90.0

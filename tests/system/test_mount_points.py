@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import mounting
+from support import mount_namespace
 from support.daemon import Daemon
 from support.wait import until
 
@@ -23,7 +23,7 @@ class Setup:
         (self.tree / "mnt/below").mkdir(parents=True)
         (self.tree / "mnt/below/file").write_text("below")
         (self.tree / "file").write_text("content")
-        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=mounting.launcher(home))
+        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=mount_namespace.launcher(home))
 
     def start(self, **extra: str) -> None:
         """Start it with these nodes, each with its ``extra``."""
@@ -38,7 +38,7 @@ class Setup:
         self.daemon.until_level(pairs, nodes=len(extra))
 
     def run(self, *command: str, check: bool = True) -> int:
-        return mounting.run(self.daemon.pid, *command, check=check)
+        return mount_namespace.run(self.daemon.pid, *command, check=check)
 
     def shell(self, script: str) -> None:
         """Run a script in the tree, as it is in there."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import limited, procs
+from support import few_watches, procs
 from support.daemon import LAUNCHER, Daemon
 from support.wait import until
 
@@ -57,7 +57,7 @@ class Setup:
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
     """One with no more than ``WATCHES`` watches, and the one for what flush marks."""
-    yield from closed(Setup(tmp_path, limited.launcher(tmp_path, WATCHES + 1)))
+    yield from closed(Setup(tmp_path, few_watches.launcher(tmp_path, WATCHES + 1)))
 
 
 def closed(s: Setup) -> Iterator[Setup]:
@@ -102,7 +102,7 @@ def test_what_cannot_be_watched_is_mirrored_degraded_and_recovers_when_there_are
     (s.tree / "3/moved/new").rmdir()
     s.until_level("degraded", "tree")
     s.until_titles(r" 3 dirs, \d not watched", r"\[degraded\] \d director")
-    limited.allow(s.daemon.pid, 1000)
+    few_watches.allow(s.daemon.pid, 1000)
     s.until_level("ok", "tree")
     s.daemon.until_logged("all directories are watched that were not: no watches left")
     s.until_titles(r"2 ok\] \d dirs$", r"\[ok\]")

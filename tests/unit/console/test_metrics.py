@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
-from support import seat
+from support import statuses
 
 from inosync.console.history import Snapshot
 from inosync.console.metrics import STATES, expose
@@ -23,8 +23,8 @@ HOSTILE = 'a"b\\c\nd\x1b[31m<script>é\udcff{}'
 
 
 def told(*nodes: dict[str, object], **more: object) -> Snapshot:
-    status = seat.status(list(nodes), **more)
-    return Snapshot(seat.NOW, status["master"], status["nodes"])
+    status = statuses.status(list(nodes), **more)
+    return Snapshot(statuses.NOW, status["master"], status["nodes"])
 
 
 def read(seen: Snapshot) -> dict[str, Metric]:
@@ -45,7 +45,7 @@ def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
 
 
 def test_a_node_and_its_daemon() -> None:
-    seen = read(told(seat.node("a", "retrying", 42.5), seat.node("b")))
+    seen = read(told(statuses.node("a", "retrying", 42.5), statuses.node("b")))
     assert value(seen, "inosync_up") == 1
     assert value(seen, "inosync_node_lag_seconds", node="a") == 42.5
     assert value(seen, "inosync_node_lag_seconds", node="b") == 0
@@ -59,7 +59,7 @@ def test_a_node_and_its_daemon() -> None:
 
 
 def test_exactly_one_state_is_1() -> None:
-    seen = read(told(*(seat.node(state, state) for state in STATES)))
+    seen = read(told(*(statuses.node(state, state) for state in STATES)))
     for state in STATES:
         ones = {
             one.labels["state"]: one.value
@@ -70,7 +70,7 @@ def test_exactly_one_state_is_1() -> None:
 
 
 def test_the_histogram_is_cumulative_and_whole() -> None:
-    family = read(told(seat.node("a")))["inosync_node_latency_seconds"]
+    family = read(told(statuses.node("a")))["inosync_node_latency_seconds"]
     buckets = [(one.labels["le"], one.value) for one in family.samples if one.name.endswith("_bucket")]
     assert [bound for bound, _ in buckets] == [
         "0.005",
@@ -97,14 +97,14 @@ def test_hostile_names_and_what_is_not_known() -> None:
 
 
 def test_a_daemon_that_does_not_answer() -> None:
-    seen = read(Snapshot(seat.NOW, why="not running"))
+    seen = read(Snapshot(statuses.NOW, why="not running"))
     assert list(seen) == ["inosync_up"]
     assert value(seen, "inosync_up") == 0
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/plain;version=0.0.4", "text/html", ",;=,", "x" * 5000])
 def test_what_else_is_accepted_is_given_plain_text(accept: str) -> None:
-    body, kind = expose(told(seat.node("a")), accept)
+    body, kind = expose(told(statuses.node("a")), accept)
     assert kind.startswith("text/plain")
     assert {family.name for family in prometheus(body.decode())} >= {"inosync_up", "inosync_node_lag_seconds"}
 
@@ -119,7 +119,7 @@ def promtool(*words: str, text: bytes | None = None) -> str:
 
 
 def test_promtool_finds_nothing_wrong() -> None:
-    body, _ = expose(told(*seat.fleet(20)), "")
+    body, _ = expose(told(*statuses.fleet(20)), "")
     assert promtool("check", "metrics", text=body).strip() == ""
 
 
@@ -128,7 +128,7 @@ def test_promtool_finds_nothing_wrong() -> None:
 
 def served() -> set[str]:
     """All names of samples that there can be."""
-    everything = told(seat.node("a", "full"), seat.node("b", "retrying"), reloaded_at=seat.NOW)
+    everything = told(statuses.node("a", "full"), statuses.node("b", "retrying"), reloaded_at=statuses.NOW)
     return {sample.name for family in read(everything).values() for sample in family.samples}
 
 

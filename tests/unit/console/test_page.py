@@ -9,7 +9,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from support import seat
+from support import statuses
 
 from inosync.console import page, sparkline
 from inosync.console.client import NotRunning
@@ -41,15 +41,15 @@ class Reader(HTMLParser):
 
 
 def rendered(*nodes: dict[str, object], **more: object) -> str:
-    told = seat.status(list(nodes), **more)
-    return page.render(Snapshot(seat.NOW, told["master"], told["nodes"]), History())
+    told = statuses.status(list(nodes), **more)
+    return page.render(Snapshot(statuses.NOW, told["master"], told["nodes"]), History())
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 200])
 def test_every_node_has_a_row(count: int) -> None:
-    nodes = seat.fleet(count)
-    told = seat.status(nodes)
-    read = Reader(page.render(Snapshot(seat.NOW, told["master"], nodes), seat.lived(nodes)))
+    nodes = statuses.fleet(count)
+    told = statuses.status(nodes)
+    read = Reader(page.render(Snapshot(statuses.NOW, told["master"], nodes), statuses.lived(nodes)))
     assert read.names == [node["name"] for node in nodes]
     assert read.tags.count("svg") == count
     assert "caption" in read.tags
@@ -57,21 +57,24 @@ def test_every_node_has_a_row(count: int) -> None:
 
 
 def test_two_hundred_nodes_are_not_a_heavy_page() -> None:
-    nodes = seat.fleet(200)
-    told = seat.status(nodes)
-    assert len(page.render(Snapshot(seat.NOW, told["master"], nodes), seat.lived(nodes))) < 300_000
+    nodes = statuses.fleet(200)
+    told = statuses.status(nodes)
+    assert len(page.render(Snapshot(statuses.NOW, told["master"], nodes), statuses.lived(nodes))) < 300_000
 
 
 def test_hostile_texts_are_texts() -> None:
     text = rendered(
-        seat.node(HOSTILE, "retrying", 3.0, reason=HOSTILE, failures={HOSTILE: 1}),
+        statuses.node(HOSTILE, "retrying", 3.0, reason=HOSTILE, failures={HOSTILE: 1}),
         halted=[HOSTILE],
         refused=[HOSTILE],
         config=f"/etc/{HOSTILE}",
         states={"retrying": 1},
     )
     text.encode()
-    read, plain = Reader(text), Reader(rendered(seat.node("x", "retrying", 3.0), halted=["x"], refused=["x"]))
+    read, plain = (
+        Reader(text),
+        Reader(rendered(statuses.node("x", "retrying", 3.0), halted=["x"], refused=["x"])),
+    )
     assert sorted(read.tags) == sorted(plain.tags)
     assert read.attributes == plain.attributes
     assert not any(name.startswith("on") or name == "style" for name in read.attributes)
@@ -80,7 +83,7 @@ def test_hostile_texts_are_texts() -> None:
 
 
 def test_the_policy_lets_the_page_run_what_it_has_and_nothing_else() -> None:
-    text = rendered(seat.node("a"))
+    text = rendered(statuses.node("a"))
     for tag in ("script", "style"):
         [content] = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -100,18 +103,18 @@ def test_the_policy_lets_the_page_run_what_it_has_and_nothing_else() -> None:
     ],
 )
 def test_the_first_thing_to_be_read(states: list[str], verdict: str) -> None:
-    text = rendered(*(seat.node(str(number), state) for number, state in enumerate(states)))
+    text = rendered(*(statuses.node(str(number), state) for number, state in enumerate(states)))
     assert f">{verdict}</p>" in text
 
 
 def test_no_answer_is_said() -> None:
-    text = page.render(Snapshot(seat.NOW, why="not running: <nobody>"), History())
+    text = page.render(Snapshot(statuses.NOW, why="not running: <nobody>"), History())
     assert "inosync does not answer" in text.replace("Inosync", "inosync")
     assert "not running: &lt;nobody&gt;" in text
 
 
 def test_what_is_wrong_stands_above_the_table() -> None:
-    text = rendered(seat.node("a"), refused=["line 3: no"], unwatched=2, unwatched_reason="sysctl x")
+    text = rendered(statuses.node("a"), refused=["line 3: no"], unwatched=2, unwatched_reason="sysctl x")
     assert "The configuration was not reloaded: line 3: no" in text
     assert "2 directories are not watched: sysctl x" in text
 
@@ -122,17 +125,17 @@ def test_what_is_wrong_stands_above_the_table() -> None:
 def test_the_history_is_an_hour_of_the_greatest_lags() -> None:
     history = History()
     for number in range(POINTS + 40):
-        history.see(Snapshot(0, {}, [seat.node("a", lag=float(number) + 0.5)]))
-        history.tick(Snapshot(0, {}, [seat.node("a", lag=0.0)]))
+        history.see(Snapshot(0, {}, [statuses.node("a", lag=float(number) + 0.5)]))
+        history.tick(Snapshot(0, {}, [statuses.node("a", lag=0.0)]))
     assert list(history.of("a")) == [number + 0.5 for number in range(40, POINTS + 40)]
 
 
 def test_what_is_gone_is_forgotten_and_what_is_not_known_is_a_gap() -> None:
     history = History()
-    history.tick(Snapshot(0, {}, [seat.node("a"), seat.node("b")]))
+    history.tick(Snapshot(0, {}, [statuses.node("a"), statuses.node("b")]))
     history.tick(Snapshot(0, why="down"))
     assert [math.isnan(point) for point in history.of("a")] == [False, True]
-    history.tick(Snapshot(0, {}, [seat.node("b", lag=2)]))
+    history.tick(Snapshot(0, {}, [statuses.node("b", lag=2)]))
     assert list(history.of("a")) == []
     assert history.of("b")[-1] == 2
 
@@ -164,9 +167,9 @@ def test_the_daemon_is_asked_once_a_second_at_most() -> None:
         asked.append(now[0])
         if now[0] > 2:
             raise NotRunning("not running")
-        return seat.status([seat.node("a")])
+        return statuses.status([statuses.node("a")])
 
-    source = StatusSource(ask, lambda: now[0], lambda: seat.NOW)
+    source = StatusSource(ask, lambda: now[0], lambda: statuses.NOW)
     for tenth in range(40):
         now[0] = tenth / 10
         told = source.look()

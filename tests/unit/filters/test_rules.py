@@ -1,4 +1,4 @@
-"""The filter rules as tables. rsync itself has given each of these verdicts (see test_filters_oracle.py)."""
+"""The filter rules as tables. rsync itself has given each of these verdicts (see test_filter_oracle.py)."""
 
 from __future__ import annotations
 

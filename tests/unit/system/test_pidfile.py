@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import forked
+from support import child_process
 from support.wait import until
 
 from inosync.system import process
@@ -17,7 +17,7 @@ from inosync.system.pidfile import Locked, PidFile
 
 
 def in_child(run: Callable[[], object]) -> str:
-    return forked.in_child(
+    return child_process.in_child(
         run,
         lambda error: f"{type(error).__name__} {getattr(error, 'pid', '')} {getattr(error, 'content', '')}",
     )

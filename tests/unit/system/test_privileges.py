@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import forked
+from support import child_process
 
 from inosync.system import process
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, Account, account, become
@@ -18,7 +18,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become s
 
 
 def in_child(run: Callable[[], object]) -> str:
-    return forked.in_child(run, lambda error: type(error).__name__)
+    return child_process.in_child(run, lambda error: type(error).__name__)
 
 
 def nobody() -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.forked import in_child
+from support.child_process import in_child
 
 from inosync.system.systemd import AGAIN, PROLONG, STATUS_EVERY, ServiceManager, take
 

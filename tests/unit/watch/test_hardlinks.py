@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.field import EVENTS, TREE, WALKED, Field, gone, listing, name, overflow, write
+from support.watched_tree import EVENTS, TREE, WALKED, Field, gone, listing, name, overflow, write
 
 from inosync.messages import Kind
 from inosync.watch import hardlinks, inotify

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from support.churn import Churn
-from support.field import (
+from support.watched_tree import (
     EVENTS,
     LOST,
     REFILTERED,

@@ -10,7 +10,7 @@ from support.daemon import ANSWER
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
 from chaos.markers import DIRECTORY
-from chaos.world import World
+from chaos.testbed import World
 from inosync.console.client import Refused
 
 LONGEST = 3.0

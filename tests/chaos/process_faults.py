@@ -12,8 +12,8 @@ from support.procs import Process
 from support.wait import until
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
-from chaos.late import end_orphans, settle
-from chaos.world import LEFT, TREES, World
+from chaos.orphans import end_orphans, settle
+from chaos.testbed import LEFT, TREES, World
 
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 MOST_EVENTS = 300_000

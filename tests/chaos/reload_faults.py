@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaos.faults import Draw, Happened, Kind, Lasting, Once, free
-from chaos.late import settle
-from chaos.world import World
+from chaos.orphans import settle
+from chaos.testbed import World
 
 Settings = dict[str, object]
 REFUSED = "the old configuration stays in force"

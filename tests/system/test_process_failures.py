@@ -21,7 +21,7 @@ import pytest
 from support import procs
 from support.churn import Churn
 from support.daemon import MakeDaemon
-from support.hanging import hanging
+from support.hanging_filesystem import hanging
 from support.procs import Process
 from support.sshd import Sshd
 from support.wait import until

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import mounting, procs
+from support import mount_namespace, procs
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
@@ -522,12 +522,12 @@ class Mounts:
     setup: Setup
 
     def run(self, *command: str) -> None:
-        mounting.run(self.setup.daemon.pid, *command)
+        mount_namespace.run(self.setup.daemon.pid, *command)
 
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Iterator[Mounts]:
-    launcher = mounting.launcher(tmp_path)
+    launcher = mount_namespace.launcher(tmp_path)
     env = {"LIBMOUNT_FSTAB": str(tmp_path / "fstab")}
     s = make_setup(tmp_path, Daemon(tmp_path / "inosync", {}, ("-v",), env, launcher))
     try:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 from chaos.storm import Storm
-from chaos.world import TREES, World
+from chaos.testbed import TREES, World
 
 PACES = ((0.0, 60), (0.002, 80), (0.02, 60), (0.02, 120), (0.1, 30), (0.3, 10))
 """Seconds between two operations, and for how many of them."""

@@ -20,7 +20,7 @@ from support import procs
 from support.procs import Process, Server
 from support.wait import until
 
-from chaos.world import World
+from chaos.testbed import World
 
 ESTABLISHED = "01"
 NOBODY = "0"

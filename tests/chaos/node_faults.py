@@ -11,8 +11,8 @@ from support.procs import Server
 from support.rsyncd import Rsyncd
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
-from chaos.late import end_orphans
-from chaos.world import Node, World
+from chaos.orphans import end_orphans
+from chaos.testbed import Node, World
 
 FAILURES = {
     **{f"exits with {code}": f"exit {code}" for code in (1, 2, 5, 10, 11, 12, 23, 24, 25, 30, 35, 99, 255)},

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 from support import procs, trees
+from support.child_process import in_child
 from support.churn import Churn
 from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
-from support.forked import in_child
 from support.wait import until
 
 from inosync.console.client import ask
