@@ -15,7 +15,7 @@ from inosync.rsync import probe, ssh
 from inosync.rsync.argv import Settings, names_input
 from inosync.rsync.probe import Finding
 from inosync.rsync.target import Transport, transport
-from inosync.text import format_value, one_line, without_password
+from inosync.text import format_value, one_line, plural, without_password
 
 PATIENCE = 60.0
 """Seconds that a node has to answer."""
@@ -92,7 +92,7 @@ def try_nodes(config: Config) -> bool:
             found = attempt.result()
             good = good and not found.reason
             _print(f"node {node.name}: {tree.wpath}: {'; '.join(_told(found))}")
-    counts = f"{len(config.nodes)} node{'s' * (len(config.nodes) != 1)}"
+    counts = plural(len(config.nodes), "node")
     _print(f"{counts}: {'all can be mirrored to' if good else 'NOT all can be mirrored to'}")
     return good
 

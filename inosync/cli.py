@@ -22,7 +22,7 @@ from inosync.startup import StartError, become, give_log, make_rundir
 from inosync.system import log as logs
 from inosync.system import privileges, systemd
 from inosync.system.pidfile import Locked, PidFile
-from inosync.text import one_line
+from inosync.text import one_line, plural
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
 
@@ -269,7 +269,7 @@ def _mirror(
         return FAILED
     for warning in config.warnings:
         log.warning("%s", warning)
-    nodes = f"{len(config.nodes)} node{'s' * (len(config.nodes) != 1)}"
+    nodes = plural(len(config.nodes), "node")
     pretended = ", pretending: no rsync is called" if options.pretend else ""
     log.info("inosync %s, %s: %s%s", __version__, config.path, nodes, pretended)
     ready()

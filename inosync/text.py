@@ -1,4 +1,4 @@
-"""How values are shown to people: on one line, shortened, and without passwords."""
+"""Text for people: on one line, shortened, without passwords, and with the right plural."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PASSWORD_WORDS = re.compile(r"(sshpass\s+-p\s*|password=)[^\s'\"]+", re.IGNOREC
 
 def without_password(text: str) -> str:
     """A text without the passwords that people write into addresses and commands."""
-    return _PASSWORD_WORDS.sub(r"\1***", bare(text))
+    return _PASSWORD_WORDS.sub(r"\1***", address_without_password(text))
 
 
-def bare(address: str) -> str:
+def address_without_password(address: str) -> str:
     """An address without the password that is written into it."""
     return _SSH_PASSWORD.sub(r"\1@", _URL_PASSWORD.sub(r"\1@", address))
 
@@ -26,6 +26,13 @@ def bare(address: str) -> str:
 def one_line(text: str) -> str:
     """A text with everything escaped that a terminal or a log would not print."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 path``, ``2 paths``, ``2 directories``."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
 def format_value(value: object) -> str:

@@ -17,7 +17,7 @@ from inosync.filters import rules as filter_rules
 from inosync.filters.rules import Rule
 from inosync.rsync import target
 from inosync.rsync.target import Transport, remote_parts
-from inosync.text import bare
+from inosync.text import address_without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ _BARE_IPV6 = re.compile(r"(?:[^/:@]*@)?[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,}(?:/|$
 
 def display_name(node: str) -> str:
     """How a node without a ``name`` is named everywhere (design.md section 7)."""
-    return bare(node).rstrip(":/") or node
+    return address_without_password(node).rstrip(":/") or node
 
 
 def check_node(node: object) -> str:
@@ -129,7 +129,7 @@ def _unlike_a_node(node: str) -> tuple[str, str] | None:
         return "starts with '-', rsync would take it for an option", f"write {_SYNTAX}"
     if not node.isprintable():
         return "has control characters in it", f"write {_SYNTAX}"
-    if bare(node) != node:
+    if address_without_password(node) != node:
         # Tried: rsync://user:password@host/module is an ssh transfer to a host named "rsync".
         return "has a password in it, which rsync does not understand", _NO_PASSWORD
     if other := _OTHER_URL.match(node):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from inosync.text import one_line
+from inosync.text import one_line, plural
 
 Told = Mapping[str, Any]
 """What the daemon tells of a node, or of itself (``status --json``)."""
@@ -34,8 +34,7 @@ def lines(nodes: Sequence[Told], now: float, width: int = 0) -> list[str]:
 
 def summary(told: Told) -> str:
     """One line on the daemon as a whole."""
-    count = told["directories"]
-    text = f"{told['summary']}; {count} director{'y' if count == 1 else 'ies'} watched"
+    text = f"{told['summary']}; {plural(told['directories'], 'directory')} watched"
     if told["unwatched"]:
         text += f", {told['unwatched']} not: {told['unwatched_reason']}"
     text += f"; up {seconds(told['uptime'])}"

@@ -22,7 +22,7 @@ from inosync.nodes.node import Node, next_id
 from inosync.rsync import itemize
 from inosync.rsync.itemize import Difference
 from inosync.system import spool
-from inosync.worker.titles import counted
+from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ class Verification:
 
     def _tell(self, visit: _Visit, found: list[tuple[int, Difference]]) -> None:
         node = visit.node
-        what = f"verified in {visit.took:.1f} s, {counted(node.differences, 'difference')}"
+        what = f"verified in {visit.took:.1f} s, {plural(node.differences, 'difference')}"
         if not node.differences:
             log.info("%s: %s", node.name, what)
             return

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from inosync.messages import Batch, Change, Done, Failed, HookFinished, Kind, Unreachable
 from inosync.system import log as logs
+from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def tried(name: str, report: Failed | Unreachable) -> None:
 
 def done(name: str, batch: Batch, report: Done) -> None:
     """A batch is through."""
-    what = "full mirror" if batch.full else f"{batch.count} path{'s' * (batch.count != 1)}"
+    what = "full mirror" if batch.full else plural(batch.count, "path")
     took = f"{report.seconds:.2f} s, {report.bytes} bytes"
     facts = logs.about(
         event="batch",

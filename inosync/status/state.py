@@ -13,6 +13,7 @@ from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.system import process
+from inosync.text import plural
 from inosync.watch.watcher import Watcher
 from inosync.worker import titles
 
@@ -146,7 +147,7 @@ class Overview:
     def unwatched(self, node: Node) -> str:
         """What of a node's trees is not watched, and why; empty if all is."""
         count, why = self._watcher.unwatched(node.trees)
-        return f"{count} director{'y' if count == 1 else 'ies'} not watched: {why}" if count else ""
+        return f"{plural(count, 'directory')} not watched: {why}" if count else ""
 
 
 def _of_its_own(node: Node, verdict: NodeState) -> str:

@@ -15,6 +15,7 @@ from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, standing
 from inosync.system import spool
+from inosync.text import plural
 
 
 class BatchRun:
@@ -144,4 +145,4 @@ class BatchRun:
 
 def _too_long(names: list[bytes]) -> str:
     name = os.fsdecode(names[0])
-    return f"{len(names)} name{'s' * (len(names) > 1)} too long for rsync, such as {name[:60]}..."
+    return f"{plural(len(names), 'name')} too long for rsync, such as {name[:60]}..."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from inosync.text import plural
+
 
 def master(
     config: str, verdicts: Mapping[str, int], directories: int, unwatched: int = 0, worries: str = ""
@@ -20,7 +22,7 @@ def master(
 def summary(verdicts: Mapping[str, int]) -> str:
     """``3 nodes: 2 ok, 1 retrying``; ``verdicts`` counts nodes."""
     counts = ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)
-    return f"{counted(sum(verdicts.values()), 'node')}: {counts}"
+    return f"{plural(sum(verdicts.values()), 'node')}: {counts}"
 
 
 def starting(node: str) -> str:
@@ -38,12 +40,7 @@ def ok(node: str, at: str, verified: str = "") -> str:
 
 def verified(at: str, differences: int) -> str:
     """``verified 10:02:11 (0 differences)``: a comparison in full has ended then."""
-    return f"verified {at} ({counted(differences, 'difference')})"
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 path``, ``2 paths``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    return f"verified {at} ({plural(differences, 'difference')})"
 
 
 def degraded(node: str, reason: str) -> str:
@@ -53,7 +50,7 @@ def degraded(node: str, reason: str) -> str:
 
 def syncing(node: str, paths: int) -> str:
     """A worker that runs a batch."""
-    return f"inosync: {node} [syncing] {counted(paths, 'path')}"
+    return f"inosync: {node} [syncing] {plural(paths, 'path')}"
 
 
 def full(node: str, percent: int | None) -> str:

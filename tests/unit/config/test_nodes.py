@@ -15,7 +15,6 @@ from inosync.config.timetable import constant
 from inosync.filters import rules as filter_rules
 from inosync.filters.rules import Rule
 from inosync.rsync.target import Transport, transport
-from inosync.text import without_password
 
 SSH, DAEMON, LOCAL = Transport.SSH, Transport.DAEMON, Transport.LOCAL
 
@@ -151,11 +150,6 @@ def test_a_bad_target_is_refused(node: str, rpath: str, wrong: str) -> None:
 )
 def test_a_node_is_named_without_its_end_and_its_password(node: str, name: str) -> None:
     assert display_name(node) == name
-
-
-def test_passwords_are_not_shown_in_commands_either() -> None:
-    assert without_password("--rsh=sshpass -p secret ssh") == "--rsh=sshpass -p *** ssh"
-    assert "secret" not in without_password("RSYNC_PASSWORD=secret")
 
 
 @given(st.text(), st.text())
