@@ -33,7 +33,7 @@ _BATCH_RELIST = ("--ignore-missing-args", "--delete", "--force")
 _BATCH_KEEP = ("--ignore-missing-args",)
 # It reads names as well, one name, so that it can be told to begin when it is connected, and stands in SRC.
 _FULL = ("-rlptgoD", _READ_NAMES)
-_SPARE = ("--max-delete=0",)
+_DELETE_NOTHING = ("--max-delete=0",)
 # Compares times in nanoseconds: two versions of the same size and second are two versions. It is the node's
 # side that compares. By itself rsync would tell it "-@-1", which rrsync takes for no option at all.
 _EXACT_TIMES = ("--modify-window=-1",)
@@ -112,11 +112,11 @@ def batch_argv(s: Settings, ignore_times: bool = False) -> tuple[str, ...]:
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
-def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
+def full_argv(s: Settings, delete_nothing: bool = False) -> tuple[str, ...]:
     """The call that compares the whole tree when it reads ``EVERYTHING`` (``names_input``).
 
-    It tells its progress (``percent``) on standard output. With ``spare`` nothing is deleted, and if there
-    was something to delete the exit code is ``SPARED``.
+    It tells its progress (``percent``) on standard output. With ``delete_nothing`` its exit code is
+    ``DELETIONS_STOPPED`` if there was something to delete.
     """
     deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
     return (
@@ -127,7 +127,7 @@ def full_argv(s: Settings, spare: bool = False) -> tuple[str, ...]:
         *_told_bytes(s),
         *_common(s),
         *s.extra,
-        *(_SPARE if spare else ()),
+        *(_DELETE_NOTHING if delete_nothing else ()),
         *_NUL_SEPARATED,
         _contents(s.source),
         s.target,
@@ -249,9 +249,9 @@ class ExitKind(enum.Enum):
 _VERDICTS = {0: ExitKind.OK, 23: ExitKind.PARTIAL, 24: ExitKind.PARTIAL, 25: ExitKind.PARTIAL}
 _VERDICTS |= dict.fromkeys((1, 2, 3, 4), ExitKind.SLOW)
 
-SPARED = 25
+DELETIONS_STOPPED = 25
 """The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
-_SPARED_LINE = b"Deletions stopped due to --max-delete limit"
+_DELETIONS_STOPPED_LINE = b"Deletions stopped due to --max-delete limit"
 REFUSED = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""
 
@@ -289,8 +289,8 @@ def told_code(code: int, stderr: Iterable[bytes]) -> int:
 
     An rsync that talks to a daemon ends in 0 when the daemon was stopped by --max-delete, and only says so.
     """
-    if code == 0 and any(line.strip().startswith(_SPARED_LINE) for line in stderr):
-        return SPARED
+    if code == 0 and any(line.strip().startswith(_DELETIONS_STOPPED_LINE) for line in stderr):
+        return DELETIONS_STOPPED
     return code
 
 

@@ -49,7 +49,7 @@ class BatchRun:
         """Trees of which something was not sent since their root was not what it had to be."""
         self.dropped = False
         """Whether the transfer that runs was ended for that."""
-        self.spare = False
+        self.delete_nothing = False
         """Whether the first part, a FULL, may delete nothing: its source is empty, perhaps by a loss."""
         self._untidy = batch.tidy
         """Whether rsync may have left temporary files on the node."""
@@ -69,8 +69,8 @@ class BatchRun:
     def may_begin(self, settings: Settings, excluded: Excluded) -> bool:
         """Look at the root, before a transfer is started; False if the part must not be sent."""
         found = standing(settings.source, self.part.source, excluded)
-        self.spare = found is SourceState.EMPTY and self.part.full
-        return found is SourceState.GOOD or self.spare
+        self.delete_nothing = found is SourceState.EMPTY and self.part.full
+        return found is SourceState.GOOD or self.delete_nothing
 
     def hold(self, tree: int, but: int = 0) -> None:
         """Take what is to be sent of a tree out of the batch, except for the first ``but`` parts."""

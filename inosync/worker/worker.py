@@ -400,7 +400,7 @@ class Worker:
                 self._job.pretend(_line(self._confined(settings), task))
                 return False
             if task.part.full:
-                self._transfer = self._start_rsync(argv.full_argv(settings, task.spare))
+                self._transfer = self._start_rsync(argv.full_argv(settings, task.delete_nothing))
             elif task.part.ignore_times:
                 self._transfer = self._start_batch(tree, ignore_times=True)
             else:
@@ -420,7 +420,7 @@ class Worker:
         wrapped = os.path.samestat(transfer.source, os.stat(process.START))
         place = self._trees[task.part.tree].source if wrapped else transfer.directory
         found = standing(place, task.part.source, self._job.excluded[task.part.tree])
-        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.spare)
+        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.delete_nothing)
 
     def _halt(self, tree: int) -> None:
         """Send nothing of a tree any more."""
@@ -462,7 +462,7 @@ class Worker:
         task.bytes += argv.transferred(transfer.said)
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
-        if task.dropped or transfer.refused or (task.spare and code == argv.SPARED):
+        if task.dropped or transfer.refused or (task.delete_nothing and code == argv.DELETIONS_STOPPED):
             task.drop()
             if self._end_by is None or not task.parts:
                 self._next(task)
@@ -563,6 +563,8 @@ class Worker:
 def _line(settings: Settings, task: BatchRun) -> str:
     part = task.part
     words = (
-        argv.full_argv(settings, task.spare) if part.full else argv.batch_argv(settings, part.ignore_times)
+        argv.full_argv(settings, task.delete_nothing)
+        if part.full
+        else argv.batch_argv(settings, part.ignore_times)
     )
     return argv.shell_line(words, task.names)

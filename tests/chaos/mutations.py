@@ -163,7 +163,7 @@ MUTATIONS = (
     Mutation(
         "a full mirror of an empty root deletes what nodes have",
         "inosync/worker/worker.py",
-        "self._start_rsync(argv.full_argv(settings, task.spare))",
+        "self._start_rsync(argv.full_argv(settings, task.delete_nothing))",
         "self._start_rsync(argv.full_argv(settings, False))",
         (f"{LOST}::test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_something",),
     ),
@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "an rsync is not asked where it stands",
         "inosync/worker/worker.py",
-        "        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.spare)\n",
+        "        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.delete_nothing)\n",
         "        return True\n",
         (
             f"{LOST}::test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root",

@@ -28,10 +28,10 @@ from support.wait import until
 from inosync.filters import rules as filter_rules
 from inosync.rsync.argv import (
     CONFINE,
+    DELETIONS_STOPPED,
     EVERYTHING,
     NO_NAME,
     REFUSED,
-    SPARED,
     ExitKind,
     Settings,
     batch_argv,
@@ -880,12 +880,12 @@ def test_more_deletions_than_allowed_keep_everything_due(pair: Pair) -> None:
 
 def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywhere: Pair) -> None:
     anywhere.file("kept/f", side="dst")
-    done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
-    assert told_code(done.returncode, done.stderr.splitlines()) == SPARED
+    done = anywhere.run(full_argv(anywhere.settings, delete_nothing=True), names_input(EVERYTHING))
+    assert told_code(done.returncode, done.stderr.splitlines()) == DELETIONS_STOPPED
     assert anywhere.arrived() == {"kept", "kept/f"}
     (anywhere.dst / "kept/f").unlink()
     (anywhere.dst / "kept").rmdir()
-    done = anywhere.run(full_argv(anywhere.settings, spare=True), names_input(EVERYTHING))
+    done = anywhere.run(full_argv(anywhere.settings, delete_nothing=True), names_input(EVERYTHING))
     assert told_code(done.returncode, done.stderr.splitlines()) == 0
 
 
