@@ -12,8 +12,9 @@ import os
 import select
 import socket
 
+from inosync.system.libc import LIBC, last_error
+
 _PIDFD_GETFD = 438  # pidfd_getfd(2), since Linux 5.6; the same number on nearly every architecture
-_libc = ctypes.CDLL(None, use_errno=True)
 
 _SILENCE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
@@ -88,10 +89,9 @@ def _socket_numbers(pid: int) -> list[int]:
 
 
 def _duplicate(process: int, number: int) -> int:
-    fd: int = _libc.syscall(
+    fd: int = LIBC.syscall(
         ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(process), ctypes.c_int(number), ctypes.c_uint(0)
     )
     if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise last_error()
     return fd

@@ -9,7 +9,8 @@ import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from inosync.system.libc import LIBC, check, prctl
+
 _PR_SET_KEEPCAPS = 8  # prctl(2)
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -70,16 +71,14 @@ def become(who: Account, kept: Iterable[int], passed_on: Iterable[int]) -> tuple
     had = _permitted()
     keep = {number for number in kept if had >> number & 1}
     inherit = keep & set(passed_on)
-    _check(_libc.prctl(_PR_SET_KEEPCAPS, ctypes.c_ulong(1), 0, 0, 0))
+    prctl(_PR_SET_KEEPCAPS, 1)
     os.setgroups(who.groups)
     os.setresgid(who.gid, who.gid, who.gid)
     os.setresuid(who.uid, who.uid, who.uid)
     _set(_mask(keep), _mask(inherit))
-    _check(_libc.prctl(_PR_SET_KEEPCAPS, ctypes.c_ulong(0), 0, 0, 0))
+    prctl(_PR_SET_KEEPCAPS, 0)
     for number in inherit:
-        _check(
-            _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_RAISE), ctypes.c_ulong(number), 0, 0)
-        )
+        prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
     # What is started looks for its files there; ssh asks the system itself.
     os.environ.update(HOME=who.home, USER=who.name, LOGNAME=who.name)
     return tuple(number for number in kept if number not in keep)
@@ -90,13 +89,13 @@ def renounce() -> None:
 
     What belongs to our user stays ours. OSError if it cannot be done.
     """
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0))
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _set(0, 0)
 
 
 def _permitted() -> int:
     sets = (_Set * 2)()
-    _check(_libc.capget(ctypes.byref(_Header(_VERSION_3, 0)), sets))
+    check(LIBC.capget(ctypes.byref(_Header(_VERSION_3, 0)), sets))
     return int(sets[0].permitted) | int(sets[1].permitted) << 32
 
 
@@ -107,14 +106,8 @@ def _set(own: int, inheritable: int) -> None:
             for shift in (0, 32)
         )
     )
-    _check(_libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), sets))
+    check(LIBC.capset(ctypes.byref(_Header(_VERSION_3, 0)), sets))
 
 
 def _mask(numbers: Iterable[int]) -> int:
     return sum(1 << number for number in numbers)
-
-
-def _check(result: int) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -6,7 +6,6 @@ The only importer of setproctitle and psutil.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import os
@@ -24,11 +23,12 @@ from typing import IO
 import psutil
 import setproctitle
 
+from inosync.system.libc import prctl
+
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
 _NICEST = 19
 _BRIEFLY = 0.002
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_title(text: str) -> None:
@@ -37,25 +37,19 @@ def set_title(text: str) -> None:
     setproctitle.setproctitle("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain))
 
 
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
 def die_with_parent(number: signal.Signals, parent: int) -> None:
     """Have the kernel send us ``number`` when our parent dies (PR_SET_PDEATHSIG, prctl(2)).
 
     A parent that died before the call would send nothing: then the signal is sent here.
     """
-    _prctl(_PR_SET_PDEATHSIG, number)
+    prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
 
 def adopt_orphans() -> None:
     """Become the parent of grandchildren whose own parent dies, instead of init (prctl(2))."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def fork(run: Callable[[], None], name: str) -> ForkProcess:

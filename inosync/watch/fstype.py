@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
+from inosync.system.libc import LIBC
+
 _COUNTING = {0xEF53: "ext2, ext3, ext4", 0x58465342: "xfs", 0x01021994: "tmpfs"}
 """By their magic numbers: those that keep the count. Others say 1 or 2 always (btrfs, FUSE, CIFS, what
 overlayfs has merged), or what somebody else has told them (NFS)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Statfs(ctypes.Structure):
@@ -21,4 +21,4 @@ def counts_subdirectories(directory: int) -> bool:
     The ``..`` of each would be one more link. ``directory`` is a descriptor; False when that is not known.
     """
     about = _Statfs()
-    return _libc.fstatfs(directory, ctypes.byref(about)) == 0 and about.f_type in _COUNTING
+    return LIBC.fstatfs(directory, ctypes.byref(about)) == 0 and about.f_type in _COUNTING

@@ -8,7 +8,6 @@ takes text only, and twice the time of the same call without it. See inotify(7).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import logging
@@ -17,6 +16,8 @@ import struct
 from typing import NamedTuple
 
 import pyinotify
+
+from inosync.system.libc import LIBC
 
 # Importing pyinotify gives its logger a handler on stderr; a daemon's stderr is not pyinotify's.
 for _handler in list(logging.getLogger("pyinotify").handlers):
@@ -106,7 +107,7 @@ class Inotify:
             raise error
         os.set_inheritable(self.fd, False)
         os.set_blocking(self.fd, False)
-        self._add = ctypes.CDLL(None, use_errno=True).inotify_add_watch
+        self._add = LIBC.inotify_add_watch
 
     def fileno(self) -> int:
         """The descriptor, for a selector."""
