@@ -35,7 +35,7 @@ from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.watchdog import Watchdog
-from inosync.status.snapshot import Report
+from inosync.status.snapshot import Reloads, Report
 from inosync.status.state import Overview
 from inosync.status.transitions import StateLog
 from inosync.system import channel, process, spool
@@ -111,8 +111,16 @@ class Master:
         """Trees in whose roots something has gone."""
         self._reread_at = float("inf")
         """When a reload that was refused, and that nobody had asked for, is tried again."""
+        self._chronicle = StateLog(settings.on_state if pretend is None else None, clock)
         self._overview = Overview(
-            settings.path, self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
+            settings.path,
+            self._nodes,
+            self._dispatch,
+            self._watcher,
+            self._guard,
+            self._chronicle,
+            settings.edelay,
+            self._loop,
         )
         self._verification = Verification(
             self._nodes,
@@ -127,10 +135,10 @@ class Master:
             random.random,
         )
         self._dispatch.unwatched = self._overview.unwatched
-        self._chronicle = StateLog(settings.on_state if pretend is None else None, clock)
-        self._overview.told = self._note_state
-        self._report = Report(self._nodes, self._overview, self._dispatch, self._watcher, self._guard, clock)
-        self._report.config = settings.path
+        self._reloads = Reloads(settings.path)
+        self._report = Report(
+            self._nodes, self._overview, self._dispatch, self._watcher, self._guard, self._reloads, clock
+        )
         self._flushes = Flushes(
             os.path.join(spool, "marks"), self._nodes, self._watcher, self._dispatch, self._hasten, clock
         )
@@ -185,7 +193,6 @@ class Master:
         if self._once is not None and self._stop_by is None and self._once.look():
             hook = self.config.on_sync
             self.stop("everything was mirrored, once", worker.GRACE if hook is None else hook.timeout)
-        self._overview.show()
         if now >= self._control.deadline:
             self._control.tend()
         self._tell_manager()
@@ -208,8 +215,6 @@ class Master:
         due = debounce.due(self._pace)
         if due is not None:
             times.append(due)
-        if self._overview.due is not None:
-            times.append(self._overview.due)
         times += [self._control.deadline, self._flushes.deadline, self._manager.deadline]
         return max(min(times) - now, 0.0)
 
@@ -265,7 +270,7 @@ class Master:
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
             self.reload()
-            self._reread_at = self._clock() + REREAD if self._report.refused else float("inf")
+            self._reread_at = self._clock() + REREAD if self._reloads.refused else float("inf")
         elif self._clock() >= self._reread_at:
             # What kept the change from taking effect may lie elsewhere, and be over.
             self._reread_at = self._clock() + REREAD
@@ -455,9 +460,6 @@ class Master:
             pretend=self._pretend,
         )
 
-    def _note_state(self, node: Node, verdict: NodeState, reason: str) -> None:
-        self._chronicle.look(node, verdict, reason, self._dispatch.lag(node))
-
     # Trees and nodes ---------------------------------------------------------------------------------
 
     def _remove_tree(self, wpath: str) -> None:
@@ -568,7 +570,7 @@ class Master:
             return self._reload(quiet)
 
     def _reload(self, quiet: bool) -> Sequence[str]:
-        before = self._report.refused
+        before = self._reloads.refused
         refused: Sequence[str] = ()
         try:
             new = load.load(self.config.path)
@@ -580,10 +582,10 @@ class Master:
             refused = tuple(map(str, error.mistakes))
         except OSError as error:
             refused = (f"logfile: {error}",)
-        self._report.refused = refused
+        self._reloads.refused = refused
         if not refused:
             self._follow(new)
-            self._report.reloaded_at = self._clock()
+            self._reloads.succeeded_at = self._clock()
         elif not quiet or refused != before:
             for mistake in refused:
                 log.error("%s", mistake)

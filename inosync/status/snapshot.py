@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from inosync import __version__
@@ -35,6 +36,18 @@ _FRESH = 0.1
 """Seconds that what was told of all nodes is told again: a hundred who ask at once cost one look."""
 
 
+@dataclass(slots=True)
+class Reloads:
+    """What became of the last reload."""
+
+    path: str
+    """The configuration file."""
+    succeeded_at: float | None = None
+    """When the configuration last took effect, by the clock."""
+    refused: Sequence[str] = ()
+    """Why the last reload was refused."""
+
+
 class Report:
     """Looks at everything, and changes nothing. ``nodes`` is the master's own, by name."""
 
@@ -45,17 +58,12 @@ class Report:
         dispatch: Dispatcher,
         watcher: Watcher,
         guard: Guard,
+        reloads: Reloads,
         clock: Callable[[], float],
     ) -> None:
         self._nodes, self._overview, self._dispatch = nodes, overview, dispatch
-        self._watcher, self._guard, self._clock = watcher, guard, clock
+        self._watcher, self._guard, self._reloads, self._clock = watcher, guard, reloads, clock
         self._started = clock()
-        self.config = ""
-        """The path of the configuration file."""
-        self.reloaded_at: float | None = None
-        """When the configuration last took effect, by the clock."""
-        self.refused: Sequence[str] = ()
-        """Why the last reload was refused."""
         self._last: tuple[float, dict[str, Any]] = float("-inf"), {}
 
     def all(self) -> dict[str, Any]:
@@ -85,7 +93,7 @@ class Report:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "config": self.config,
+            "config": self._reloads.path,
             "started_at": self._wall(self._started),
             "uptime": round(self._clock() - self._started, 3),
             "states": dict(reversed(states.items())),
@@ -98,8 +106,8 @@ class Report:
             "overflows": self._watcher.overflows,
             "rss": process.rss(os.getpid()),
             "halted": self._guard.reasons(self._guard.halted),
-            "reloaded_at": self._wall(self.reloaded_at),
-            "refused": list(self.refused),
+            "reloaded_at": self._wall(self._reloads.succeeded_at),
+            "refused": list(self._reloads.refused),
         }
 
     def _node(self, node: Node) -> dict[str, Any]:

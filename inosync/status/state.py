@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from inosync.guard.guard import Guard
 from inosync.messages import NodeState, TitleUpdate
 from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
+from inosync.status.transitions import StateLog
 from inosync.system import process
+from inosync.system.loop import Loop, Timer
 from inosync.text import plural
 from inosync.watch.watcher import Watcher
 from inosync.worker import titles
@@ -40,17 +42,16 @@ class Overview:
         dispatch: Dispatcher,
         watcher: Watcher,
         guard: Guard,
+        state_log: StateLog,
         patience: float,
-        clock: Callable[[], float],
+        loop: Loop,
     ) -> None:
         self.patience = patience
-        self.told: Callable[[Node, NodeState, str], None] = lambda _node, _verdict, _reason: None
-        """Is told of each node what it is worth, and why, whenever the titles are."""
-        self.due: float | None = 0.0
-        """When the titles are to be told anew; None if nothing has changed."""
+        self._timer: Timer | None = None
+        """For the next look at what the titles should say; None if nothing has changed."""
         self._name = os.path.basename(path)
         self._nodes, self._dispatch, self._watcher, self._guard = nodes, dispatch, watcher, guard
-        self._clock = clock
+        self._state_log, self._loop, self._clock = state_log, loop, loop.clock
         self._next = 0.0
         self._title = ""
         self.summary = ""
@@ -58,14 +59,12 @@ class Overview:
 
     def refresh(self) -> None:
         """Have the titles told anew, soon: a hundred nodes that change together are one look at them."""
-        self.due = self._next
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._next, self._show)
 
-    def show(self) -> None:
-        """Let the titles tell the truth, if that is due."""
-        now = self._clock()
-        if self.due is None or now < self.due:
-            return
-        self.due = None
+    def _show(self) -> None:
+        """Let the titles tell the truth."""
+        self._timer, now = None, self._clock()
         verdicts: Counter[str] = Counter()
         for node in self._nodes.values():
             verdict, why = self.look(node)
@@ -87,7 +86,7 @@ class Overview:
         """What a node is worth, and ``why``, which is told; to be called where that may be so for moments."""
         verdict = self.verdict(node)
         why = self.why(node, verdict)
-        self.told(node, verdict, why or _of_its_own(node, verdict))
+        self._state_log.look(node, verdict, why or _of_its_own(node, verdict), self._dispatch.lag(node))
         return verdict, why
 
     def verdict(self, node: Node) -> NodeState:

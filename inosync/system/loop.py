@@ -49,7 +49,7 @@ class Loop:
     """Calls what waits for a descriptor or for a time. ``clock`` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         """A heap; the number keeps timers of one time in the order in which they were set."""
@@ -74,6 +74,15 @@ class Loop:
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
+    def call_every(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call at once, and then again and again, so many seconds after the end of the last call."""
+
+        def repeat() -> None:
+            call()
+            self.call_at(self.clock() + seconds, repeat)
+
+        self.call_at(self.clock(), repeat)
+
     @property
     def next_timer(self) -> float:
         """When the next timer is due by the clock; infinite if there is none."""
@@ -88,7 +97,7 @@ class Loop:
         """
         due = self.next_timer
         if due < math.inf:
-            until_due = max(due - self._clock(), 0.0)
+            until_due = max(due - self.clock(), 0.0)
             timeout = until_due if timeout is None else min(timeout, until_due)
         for key, _ in self._selector.select(timeout):
             # A call may have dropped another descriptor, and its number may belong to a new file by now.
@@ -97,7 +106,7 @@ class Loop:
         self._run_timers()
 
     def _run_timers(self) -> None:
-        now, number = self._clock(), next(self._numbers)
+        now, number = self.clock(), next(self._numbers)
         later = []
         while self._timers and self._timers[0][0] <= now:
             entry = heapq.heappop(self._timers)

@@ -12,11 +12,13 @@ from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.status.state import SHOW, Overview
+from inosync.status.transitions import StateLog
 from inosync.system import process
+from inosync.system.loop import Loop
 from inosync.watch.watcher import Watcher
 
 
-@dataclass
+@dataclass(eq=False)
 class World:
     """Nodes whose changes take long to count."""
 
@@ -47,11 +49,20 @@ class World:
         self.looks += 1
         self.now += self.cost
 
+    def lag(self, _node: Node) -> float:
+        return 0.0
+
     def pending(self, _node: Node) -> int:
         return 0
 
     def title_is_stale(self, _verdict: str, _why: str, _behind: object) -> bool:
         return False
+
+
+def made(w: World, nodes: dict[str, Node]) -> tuple[Overview, Loop]:
+    loop, log = Loop(lambda: w.now), StateLog(None, lambda: w.now)
+    parts = cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w)
+    return Overview("f", nodes, *parts, log, 10.0, loop), loop
 
 
 @pytest.mark.parametrize(("cost", "looks"), [(0.0, 100 / SHOW), (0.01, 500), (0.5, 10)])
@@ -61,11 +72,11 @@ def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
     monkeypatch.setattr(process, "set_title", lambda _title: None)
     w = World(cost)
     node = {"n": cast(Node, w)}
-    overview = Overview("f", node, cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w), 10.0, lambda: w.now)
+    overview, loop = made(w, node)
     until = w.now + 100
     while w.now < until:
         overview.refresh()
-        overview.show()
+        loop.turn(0)
         w.now += 0.01
     assert looks * 0.6 <= w.looks <= looks * 1.2
 
@@ -77,10 +88,9 @@ def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pyte
     worlds = [World(0, name=f"n{number}", state=crashed) for number in range(5)] + [World(0)]
     w = worlds[-1]
     nodes = {each.name: cast(Node, each) for each in worlds}
-    overview = Overview(
-        "f", nodes, cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w), 10.0, lambda: w.now
-    )
-    overview.show()
+    overview, loop = made(w, nodes)
+    overview.refresh()
+    loop.turn(0)
     told = [f"n{number}: worker ended with exit code 1, 3 times in a row" for number in range(3)]
     assert titles == [
         f"inosync: master f [6 nodes: 5 retrying, 1 starting] 1 dirs, {'; '.join(told)}; 2 more"
@@ -89,5 +99,5 @@ def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pyte
         each.state = WorkerState(phase=Phase.IDLE)
     overview.refresh()
     w.now += 1
-    overview.show()
+    loop.turn(0)
     assert titles[-1] == "inosync: master f [6 nodes: 6 starting] 1 dirs"

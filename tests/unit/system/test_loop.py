@@ -66,6 +66,15 @@ def test_timer_set_by_a_timer_runs_in_the_next_turn(loop: Loop) -> None:
     assert ran == [0, 1]
 
 
+def test_call_every_calls_at_once_and_then_at_intervals(loop: Loop, clock: Clock) -> None:
+    ran: list[float] = []
+    loop.call_every(2, lambda: ran.append(clock.now))
+    for now in (100.0, 101.0, 102.5, 104.0, 104.5):
+        clock.now = now
+        loop.turn(0)
+    assert ran == [100.0, 102.5, 104.5]
+
+
 def test_timer_that_is_cancelled_does_not_run(loop: Loop) -> None:
     ran: list[str] = []
     timer = loop.call_at(0, lambda: ran.append("a"))
