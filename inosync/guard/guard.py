@@ -58,11 +58,11 @@ class Guard:
 
     # Trees -------------------------------------------------------------------------------------------
 
-    def add(self, tree: int, wpath: str, excluded: Callable[[bytes, bool], bool]) -> None:
+    def add_tree(self, tree: int, wpath: str, excluded: Callable[[bytes, bool], bool]) -> None:
         """Guard a tree."""
         self._posts[tree] = GuardedTree(wpath, excluded)
 
-    def remove(self, tree: int) -> None:
+    def remove_tree(self, tree: int) -> None:
         """Guard a tree no longer."""
         del self._posts[tree]
         self.halted.pop(tree, None)
@@ -73,7 +73,7 @@ class Guard:
         post.excluded, post.memory = excluded, loss.refiltered(post.memory)
         self.generation += 1
 
-    def turn(self, on: bool) -> None:
+    def set_enabled(self, on: bool) -> None:
         """Be on or off from now on."""
         if on != self._on:
             self._on = on
@@ -81,7 +81,7 @@ class Guard:
             for post in self._posts.values():  # it was not looked at while this was off
                 post.memory = loss.refiltered(post.memory)
 
-    def look_again(self) -> None:
+    def check_unknown(self) -> None:
         """Look at roots of which it is not known what is mirrored: what is lost next may be all of it."""
         for tree, post in self._posts.items():
             if post.memory.entries is None and not post.missing:
@@ -96,7 +96,7 @@ class Guard:
             return False
         if not self._on:
             return True
-        self._watcher.check(tree)
+        self._watcher.check_root(tree)
         if tree in self.halted:
             return False
         look, now = self._look(post), self._clock()
@@ -114,13 +114,13 @@ class Guard:
 
     def source(self, tree: int, full: bool) -> Source | None:
         """What the root has to be for a transfer of a tree that was just checked."""
-        identity, memory = self._watcher.identity(tree), self._posts[tree].memory
+        identity, memory = self._watcher.root_identity(tree), self._posts[tree].memory
         if not self._on or identity is None:
             return None
         whole = loss.is_loss(memory, self._clock(), self.patience) or (full and loss.is_doubtful(memory))
         return Source(identity, whole)
 
-    def held(self, tree: int) -> None:
+    def send_refused(self, tree: int) -> None:
         """A worker has not sent something of a tree, since its root was not what it had to be.
 
         Of a root that was never seen to have anything in it, it has found out that the node has something.
@@ -159,7 +159,7 @@ class Guard:
         self.generation += 1
         self._trip(tree, self.halted[tree])
 
-    def lost(self, tree: int, why: str) -> None:
+    def root_lost(self, tree: int, why: str) -> None:
         """The watcher has lost the root."""
         post = self._posts[tree]
         post.missing, post.settles = True, False
@@ -167,7 +167,7 @@ class Guard:
         self.halted[tree] = why
         self.generation += 1
 
-    def found(self, tree: int) -> bool:
+    def root_found(self, tree: int) -> bool:
         """All of a tree is watched (again); whether it may be compared."""
         post = self._posts[tree]
         was_missing, top = post.missing, post.top
@@ -193,7 +193,7 @@ class Guard:
         """Something happens in a tree that is halted."""
         self._posts[tree].touched_at = self._clock()
 
-    def back(self) -> list[int]:
+    def recovered(self) -> list[int]:
         """The halted trees that are to be mirrored again: they are not halted any more."""
         return [tree for tree in list(self.halted) if self._is_back(tree)]
 
@@ -231,7 +231,7 @@ class Guard:
         self.generation += 1
         return True
 
-    def accept(self) -> list[int]:
+    def accept_loss(self) -> list[int]:
         """What was found is meant: the trees that are not halted any more. Those without a root stay so."""
         trees = [tree for tree in self.halted if not self._posts[tree].missing]
         for tree in trees:

@@ -10,15 +10,15 @@ LULL = 10
 
 @dataclass(frozen=True, slots=True)
 class Debounce:
-    """The state of the pacing; all times and durations in seconds, ``quiet`` <= ``delay``.
+    """The state of the pacing; all times and durations in seconds, ``quiet`` <= ``max_delay``.
 
-    A release is due when nothing changed for ``wait``, at the latest ``delay`` after the first change.
-    Under lasting activity ``wait`` doubles from ``quiet`` up to ``delay``; after a lull it starts again,
-    so an isolated edit goes at once and a flood costs at most one release in ``delay``.
+    A release is due when nothing changed for ``wait``, at the latest ``max_delay`` after the first change.
+    Under lasting activity ``wait`` doubles from ``quiet`` up to ``max_delay``; after a lull it starts again,
+    so an isolated edit goes at once and a flood costs at most one release in ``max_delay``.
     """
 
     quiet: float
-    delay: float
+    max_delay: float
     wait: float
     first: float | None = None
     """When the oldest change that was not released yet was seen; None if all were."""
@@ -28,9 +28,9 @@ class Debounce:
     """When the last release was."""
 
 
-def start(quiet: float, delay: float) -> Debounce:
+def start(quiet: float, max_delay: float) -> Debounce:
     """A pace that has seen nothing yet."""
-    return Debounce(quiet=quiet, delay=delay, wait=quiet)
+    return Debounce(quiet=quiet, max_delay=max_delay, wait=quiet)
 
 
 def changed(pace: Debounce, now: float) -> Debounce:
@@ -38,7 +38,7 @@ def changed(pace: Debounce, now: float) -> Debounce:
     if pace.first is not None:
         return replace(pace, last=now)
     lasting = now - max(pace.released, pace.last) <= max(pace.wait, LULL * pace.quiet)
-    wait = min(pace.wait * 2, pace.delay) if lasting else pace.quiet
+    wait = min(pace.wait * 2, pace.max_delay) if lasting else pace.quiet
     return replace(pace, first=now, last=now, wait=wait)
 
 
@@ -46,7 +46,7 @@ def due(pace: Debounce) -> float | None:
     """When the next release is due; None while there is nothing to release."""
     if pace.first is None:
         return None
-    return min(pace.last + pace.wait, pace.first + pace.delay)
+    return min(pace.last + pace.wait, pace.first + pace.max_delay)
 
 
 def release(pace: Debounce, now: float) -> Debounce:
@@ -54,6 +54,6 @@ def release(pace: Debounce, now: float) -> Debounce:
     return replace(pace, first=None, released=now)
 
 
-def retuned(pace: Debounce, quiet: float, delay: float) -> Debounce:
+def reconfigured(pace: Debounce, quiet: float, max_delay: float) -> Debounce:
     """The same moment under other settings."""
-    return replace(pace, quiet=quiet, delay=delay, wait=min(max(pace.wait, quiet), delay))
+    return replace(pace, quiet=quiet, max_delay=max_delay, wait=min(max(pace.wait, quiet), max_delay))

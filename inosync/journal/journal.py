@@ -85,7 +85,7 @@ class Journal:
         found.reverse()
         return found
 
-    def behind(
+    def backlog(
         self, cursor: int, concerns: Callable[[Change], bool] | None = None
     ) -> tuple[int, float | None]:
         """How many changes follow ``cursor``, and when the oldest of them was recorded; None: there is none.
@@ -110,7 +110,7 @@ class Journal:
         """When the oldest change after ``cursor`` was recorded; None if there is none. Never too late."""
         return self._marks.first_after(cursor) if cursor < self.head else None
 
-    def forget(self, confirmed: int) -> None:
+    def drop_confirmed(self, confirmed: int) -> None:
         """Drop what every node has confirmed, up to and including that position."""
         while self._entries:
             key, entry = next(iter(self._entries.items()))
@@ -119,7 +119,7 @@ class Journal:
             self._remove(key, entry.first)
         self._marks.forget(confirmed)
 
-    def forget_tree(self, tree: int) -> None:
+    def drop_tree(self, tree: int) -> None:
         """Drop all changes of a tree that is not mirrored any more."""
         self._swallow((tree, b""), 0.0, everything=True)
         self._remove((tree, b""), 0.0)

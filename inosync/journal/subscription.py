@@ -12,12 +12,12 @@ from inosync.messages import Change
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class Subscription:
     """Nodes with one and the same view are sent the same. Trees by their numbers."""
 
     rules: Mapping[int, Rules]
     """For each tree that is mirrored."""
-    narrow: frozenset[int]
+    partially_excluded: frozenset[int]
     """The trees in which more is watched, for other nodes, than is mirrored here."""
     everything: bool
     """Whether all that the journal may hold concerns it."""
@@ -30,17 +30,19 @@ class View:
     def concerns(self, change: Change) -> bool:
         """Whether a node has to look at a change; one that may be excluded or not is looked at."""
         rules = self.rules.get(change.tree)
-        return rules is not None and not (change.tree in self.narrow and rules.hides(change.path))
+        return rules is not None and not (change.tree in self.partially_excluded and rules.hides(change.path))
 
 
-NOTHING = View({}, frozenset(), False)
+NOTHING = Subscription({}, frozenset(), False)
 
 
-def views(nodes: Iterable[NodeSpec], trees: Sequence[Tree], numbers: Mapping[str, int]) -> dict[str, View]:
+def subscriptions(
+    nodes: Iterable[NodeSpec], trees: Sequence[Tree], numbers: Mapping[str, int]
+) -> dict[str, Subscription]:
     """The view of each node, by its name; ``numbers`` are those of the trees, by wpath."""
     nodes = tuple(nodes)
     compiled: dict[tuple[str, tuple[Rule, ...]], Rules] = {}
-    made: dict[tuple[object, ...], View] = {}
+    made: dict[tuple[object, ...], Subscription] = {}
     watched = {tree.wpath: watched_by(tree, nodes) for tree in trees}
     found = {}
     for node in nodes:
@@ -50,7 +52,7 @@ def views(nodes: Iterable[NodeSpec], trees: Sequence[Tree], numbers: Mapping[str
             for tree, rules in own.items():
                 compiled.setdefault((tree.wpath, rules), Rules(rules, root=os.fsencode(tree.wpath)))
             narrow = [tree for tree in own if watched[tree.wpath] != watched_by(tree, [node])]
-            made[key] = View(
+            made[key] = Subscription(
                 {numbers[tree.wpath]: compiled[tree.wpath, rules] for tree, rules in own.items()},
                 frozenset(numbers[tree.wpath] for tree in narrow),
                 everything=not narrow and len(own) == len(trees),

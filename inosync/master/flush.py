@@ -121,12 +121,12 @@ class Flushes:
 
     def _settle(self, flush: Flush) -> bool:
         """Whether all that was told by the mark is in the journal, or owed to the nodes; hand it out then."""
-        if self._watcher.busy or self._watcher.walking or self._is_searching(flush):
+        if self._watcher.is_walking or self._watcher.incomplete_trees or self._is_searching(flush):
             return False
         trees = {tree for node in flush.nodes for tree in node.trees}
-        if not self._watcher.has_compared(trees, flush.since):
+        if not self._watcher.has_polled(trees, flush.since):
             return False
-        self._watcher.settle()
+        self._watcher.record_unclosed()
         if self._is_searching(flush):
             return False
         flush.since = self._clock()
@@ -135,7 +135,7 @@ class Flushes:
         return True
 
     def _is_searching(self, flush: Flush) -> bool:
-        since = self._watcher.searching
+        since = self._watcher.searching_since
         return since is not None and since <= flush.since
 
     def _behind(self, flush: Flush) -> list[Node]:
@@ -146,7 +146,7 @@ class Flushes:
         return [
             node
             for node in there
-            if node.cursor < flush.position or node.lacks(flush.since) or self._watcher.unseen(node.trees)
+            if node.cursor < flush.position or node.lacks(flush.since) or self._watcher.unreadable(node.trees)
         ]
 
     def _hopeless(self, flush: Flush) -> bool:

@@ -23,7 +23,7 @@ from inosync.console.control import Control
 from inosync.guard.guard import Guard
 from inosync.journal import debounce
 from inosync.journal.journal import Journal
-from inosync.journal.subscription import views
+from inosync.journal.subscription import subscriptions
 from inosync.master.flush import Flushes
 from inosync.master.metrics_process import Listener
 from inosync.master.once import Once
@@ -150,10 +150,10 @@ class Master:
         path = protocol.socket_path(settings.rundir, settings.path)
         self._control = Control(path, self._loop, clock, desk.handle)
         self._listener = Listener(path, self._loop, self.at, self._descriptors, clock, random.random)
-        self._watcher.look_every(_rounds(settings))
+        self._watcher.set_poll_interval(_rounds(settings))
         for tree in settings.trees:
             self._trees.add(tree, settings, wait=not os.path.isdir(tree.wpath) and settings.waits_for(tree))
-        self._views = views(settings.nodes, settings.trees, self._trees.numbers)
+        self._views = subscriptions(settings.nodes, settings.trees, self._trees.numbers)
 
     # The loop ----------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Master:
         self._loop.turn(self._timeout())
         now = self._clock()
         if now >= self._watcher.deadline():
-            self._watcher.tend()
+            self._watcher.run_due()
         self._watcher.work(SLICE)
         self._drain()
         self._release()
@@ -201,14 +201,14 @@ class Master:
                 node.kill()
 
     def _tell_manager(self) -> None:
-        if not self._watcher.walking:
+        if not self._watcher.incomplete_trees:
             self._manager.ready()
         self._manager.status(self._overview.summary)
         if self._clock() >= self._manager.deadline:
             self._manager.tend()
 
     def _timeout(self) -> float:
-        if not self._watcher.idle:
+        if not self._watcher.is_idle:
             return 0.0
         now = self._clock()
         times = [self._watcher.deadline()]
@@ -242,7 +242,11 @@ class Master:
         due = debounce.due(self._pace)
         if due is None or now < due:
             return
-        if self._watcher.busy and self._pace.first is not None and now < self._pace.first + self._pace.delay:
+        if (
+            self._watcher.is_walking
+            and self._pace.first is not None
+            and now < self._pace.first + self._pace.max_delay
+        ):
             return  # what is being walked belongs to the same change
         self._hasten()
 
@@ -259,9 +263,9 @@ class Master:
         self.at(self._clock() + TICK, self._tick)
         if self._nodes:
             cursors = [node.cursor for node in self._nodes.values()]
-            self._journal.forget(int(min(*cursors, self._verification.cursor)))
+            self._journal.drop_confirmed(int(min(*cursors, self._verification.cursor)))
             self._verification.look()
-        self._go_on(self._guard.back())
+        self._go_on(self._guard.recovered())
         if self._clock() >= self._chronicle.due:
             self._overview.refresh()
         self._watchdog.look(self._alive())
@@ -300,7 +304,7 @@ class Master:
         """A tree is watched as a whole: every node is compared with it, from here on."""
         log.info("%s: %d directories are watched", self._trees.wpath(tree), len(self._watcher))
         self._trees.uncompared(tree)
-        if self._guard.found(tree):
+        if self._guard.root_found(tree):
             self._compare(tree, self._nodes, now)
 
     def refiltered(self, tree: int, now: float) -> None:
@@ -318,7 +322,7 @@ class Master:
     def lost(self, tree: int, why: str) -> None:
         """The root of a tree is not what it was: nothing is mirrored from it until it is back."""
         log.error("%s; nothing of it is mirrored until the directory is back", why)
-        self._guard.lost(tree, why)
+        self._guard.root_lost(tree, why)
         self._stop_sending(tree)
 
     # The guard ---------------------------------------------------------------------------------------
@@ -347,7 +351,7 @@ class Master:
 
     def accept(self) -> list[str]:
         """What the guard halted is meant: mirror it as it is, deletions included; the wpaths."""
-        accepted = list(self._guard.accept())
+        accepted = list(self._guard.accept_loss())
         for tree in accepted:
             log.warning("%s: what it is now is accepted, and mirrored", self._trees.wpath(tree))
         for why in self._guard.halted.values():
@@ -360,7 +364,7 @@ class Master:
     def held(self, node: Node, tree: int) -> None:
         """A worker did not send something of a tree, since its root was not what it had to be."""
         log.debug("%s: held back: %s", node.name, self._trees.wpath(tree))
-        self._guard.held(tree)
+        self._guard.send_refused(tree)
 
     # What the nodes ask for --------------------------------------------------------------------------
 
@@ -464,7 +468,7 @@ class Master:
 
     def _remove_tree(self, wpath: str) -> None:
         number = self._trees.remove(wpath)
-        self._journal.forget_tree(number)
+        self._journal.drop_tree(number)
         for node in self._nodes.values():
             node.forget_tree(number)
 
@@ -605,7 +609,7 @@ class Master:
             self._trees.refilter(trees[wpath], new, refilter)
         self._trees.cross(new)
         numbers = self._trees.numbers
-        self._views = views(new.nodes, new.trees, numbers)
+        self._views = subscriptions(new.nodes, new.trees, numbers)
         self._retune(old, new)
         for name in changes.nodes_removed:
             self._let_go(self._nodes.pop(name))
@@ -623,7 +627,7 @@ class Master:
                 added.owe(Change(number, b"", Kind.TREE), self._clock())
         self._chronicle.use(new.on_state if self._pretend is None else None)
         self._chronicle.keep(self._nodes.values())
-        self._guard.look_again()
+        self._guard.check_unknown()
         self._verification.plan(new.rdelete)
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
         log.info("%s reloaded: nodes: %d added, %d removed, %d changed", new.path, *counts)
@@ -639,9 +643,9 @@ class Master:
             self._listener.serve(new.rlisten)
         self._dispatch.slots = new.rslots
         self._overview.patience = self._guard.patience = new.edelay
-        self._watcher.look_every(_rounds(new))
-        self._guard.turn(new.guards)
-        self._pace = debounce.retuned(self._pace, new.equiet, new.edelay)
+        self._watcher.set_poll_interval(_rounds(new))
+        self._guard.set_enabled(new.guards)
+        self._pace = debounce.reconfigured(self._pace, new.equiet, new.edelay)
 
     def _let_go(self, node: Node) -> None:
         self._dispatch.forget(node)

@@ -41,7 +41,7 @@ class Once:
     def look(self) -> bool:
         """Whether there is nothing to be waited for any more."""
         if not self._asked:
-            if self._watcher.walking or self._watcher.busy:
+            if self._watcher.incomplete_trees or self._watcher.is_walking:
                 return False
             self._asked = True
             for node in self._nodes.values():  # each by itself: one that is never level keeps no other
@@ -70,5 +70,5 @@ class Once:
                 return True
             case NodeState.DEGRADED:
                 # What it was complained of has been tried; what has not may be another tree.
-                return not self._watcher.walking and self._dispatch.oldest(node) is None
+                return not self._watcher.incomplete_trees and self._dispatch.oldest(node) is None
         return False

@@ -39,7 +39,7 @@ class Trees:
         self._last += 1
         self.numbers[tree.wpath] = self._last
         excluded = self.excluded[self._last] = _excluded(tree, config)
-        self._guard.add(self._last, tree.wpath, excluded)
+        self._guard.add_tree(self._last, tree.wpath, excluded)
         stays = _stays(tree, config)
         self._watcher.add_tree(self._last, tree.wpath, config.emask, excluded, wait, stays)
 
@@ -49,7 +49,7 @@ class Trees:
         del self.excluded[number]
         self._uncompared.pop(number, None)
         self._watcher.remove_tree(number)
-        self._guard.remove(number)
+        self._guard.remove_tree(number)
         return number
 
     def refilter(self, tree: Tree, config: Config, change: Refilter) -> None:
@@ -68,12 +68,12 @@ class Trees:
     def cross(self, config: Config) -> None:
         """Let other trees have what is below mount points."""
         for tree in config.trees:
-            self._watcher.cross(self.numbers[tree.wpath], _stays(tree, config))
+            self._watcher.set_one_file_system(self.numbers[tree.wpath], _stays(tree, config))
 
     def retune(self, config: Config) -> None:
         """Let other events be a change."""
         for number in self.numbers.values():
-            self._watcher.retune(number, config.emask)
+            self._watcher.set_events(number, config.emask)
 
 
 def _excluded(tree: Tree, config: Config) -> Excluded:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from inosync.journal.journal import Journal
-from inosync.journal.subscription import View
+from inosync.journal.subscription import Subscription
 from inosync.messages import Batch, Change, Kind, Part, Source
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node, next_id, spool_path
@@ -77,7 +77,7 @@ class Dispatcher:
     """The journal's position up to which changes may be sent."""
     _cuts: dict[object, _Cut] = field(default_factory=dict)
     _cut_at: int = -1
-    _counts: dict[tuple[int, View | None], tuple[int, float | None]] = field(default_factory=dict)
+    _counts: dict[tuple[int, Subscription | None], tuple[int, float | None]] = field(default_factory=dict)
     _counted_at: int = -1
     _files: dict[str, _Cut] = field(default_factory=dict)
     _running: dict[Node, float] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Dispatcher:
         view = None if node.view.everything else node.view
         known = self._counts.get((node.cursor, view))
         if known is None:
-            known = self.journal.behind(node.cursor, view.concerns if view else None)
+            known = self.journal.backlog(node.cursor, view.concerns if view else None)
             self._counts[node.cursor, view] = known
         return known
 

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkProcess
 from typing import Protocol, cast
 
 from inosync.config.load import NodeSpec
-from inosync.journal.subscription import NOTHING, View
+from inosync.journal.subscription import NOTHING, Subscription
 from inosync.messages import (
     Batch,
     CancelCompare,
@@ -233,7 +233,7 @@ class Node:
         before = self.due.get(change)
         self.due[change] = Due(0, now, min(now, before.since) if before else now)
 
-    def mirror(self, view: View) -> None:
+    def mirror(self, view: Subscription) -> None:
         """Be given this from now on, and owe nothing of other trees."""
         for tree in set(self.trees) - set(view.trees):
             self.forget_tree(tree)

@@ -91,7 +91,7 @@ class Overview:
 
     def verdict(self, node: Node) -> NodeState:
         """The one word for a node, as of now."""
-        times = [self._dispatch.oldest(node), self._watcher.searching]
+        times = [self._dispatch.oldest(node), self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
         return lifecycle.verdict(
             node.state,
@@ -100,7 +100,7 @@ class Overview:
             overdue=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
             level=node.last_ok is not None,
-            known=self._watcher.walking.isdisjoint(node.trees),
+            known=self._watcher.incomplete_trees.isdisjoint(node.trees),
             paused=node.paused,
         )
 
@@ -130,9 +130,9 @@ class Overview:
             case NodeState.HALTED:
                 return "; ".join(self._guard.reasons(node.trees))
             case NodeState.LAGGING:
-                if not self._watcher.walking.isdisjoint(node.trees):
+                if not self._watcher.incomplete_trees.isdisjoint(node.trees):
                     return "directories are being walked"
-                if self._watcher.searching is not None:
+                if self._watcher.searching_since is not None:
                     return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case NodeState.DEGRADED:

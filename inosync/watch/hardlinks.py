@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from inosync.messages import Change, Kind
-from inosync.watch.inode_search import Inode, Name, Search, inode_of
+from inosync.watch.inode_search import Inode, InodeSearch, Name, inode_of
 from inosync.watch.listener import ChangeListener
 from inosync.watch.tree import Root, join, locate
 
@@ -40,7 +40,7 @@ class LinkedFile:
     """The doubts that there were then."""
 
 
-class Links:
+class HardLinks:
     """``roots`` gives the trees. Times by the clock, in seconds.
 
     The names of a file are known if as many are as it has links, or if just as many are not as when it was
@@ -63,7 +63,7 @@ class Links:
         """Whether one was since ``look_again``."""
         self._wanted: dict[Inode, float] = {}
         """What is to be searched for, and since when."""
-        self._search = Search(roots, self._found)
+        self._search = InodeSearch(roots, self._found)
         self._began_with = 0
         """The doubts at the beginning of the search."""
         self._spent = 0.0
@@ -139,7 +139,7 @@ class Links:
         return self._next if self._wanted else float("inf")
 
     def work(self, seconds: float) -> None:
-        """Search for about that long, if it is time to."""
+        """InodeSearch for about that long, if it is time to."""
         began = now = self._clock()
         if not self._search.wanted:
             if now < self.deadline():

@@ -20,7 +20,7 @@ Name = tuple[Directory, bytes]
 _STEP = 512  # entries of one directory between two looks at the time
 
 
-class Search:
+class InodeSearch:
     """``found`` is told of each name of a file that is searched for."""
 
     def __init__(self, roots: Callable[[], Iterable[Root]], found: Callable[[Inode, Name], None]) -> None:
@@ -32,7 +32,7 @@ class Search:
         self._steps: Iterator[None] = iter(())
 
     def begin(self, wanted: dict[Inode, float]) -> None:
-        """Search for these from the beginning."""
+        """InodeSearch for these from the beginning."""
         self.wanted = wanted
         self._numbers = {number for _, number in wanted}
         self._steps = self._all()
@@ -46,7 +46,7 @@ class Search:
         self._opener.close()
 
     def end(self) -> Iterable[Inode]:
-        """Search no more; what was searched for."""
+        """InodeSearch no more; what was searched for."""
         wanted, self.wanted = self.wanted, {}
         self._steps = iter(())
         return wanted

@@ -17,7 +17,7 @@ MAX_OPEN = 10_000
 Key = tuple[Directory, bytes]  # a directory and a name in it
 
 
-class Writers:
+class OpenFiles:
     """Files whose writers are expected to close them. Times in seconds, by the caller's clock."""
 
     def __init__(self) -> None:

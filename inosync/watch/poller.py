@@ -45,7 +45,7 @@ class Poller:
         """When the last round began that has come to its end: what lacked a watch was compared since then."""
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether ``step`` has nothing to do: a round ends in the step after its last visit."""
         return not self._beat and self._began is None and self._visit is None
 

@@ -116,20 +116,20 @@ class Walker:
         self._doomed.append(directory)
 
     @property
-    def busy(self) -> bool:
+    def is_walking(self) -> bool:
         """Whether directories wait to be walked: there may be changes that nobody has seen yet."""
         unfinished = (root.walk or root.quiet or root.refilter is not None for root in self._roots)
         return self._scan is not None or any(unfinished)
 
     @property
-    def walking(self) -> set[int]:
+    def incomplete_trees(self) -> set[int]:
         """The trees of which a whole walk has not come to its end."""
         return {root.tree for root in self._roots if root.quiet or root.refilter is not None}
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether there is nothing to do, neither to be watched nor to be let go."""
-        return not (self.busy or self._doomed) and self.patrol.idle
+        return not (self.is_walking or self._doomed) and self.patrol.is_idle
 
     def work(self, seconds: float) -> None:
         """Walk for about that long, if there is anything to do."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from inosync.messages import Change, Kind
 from inosync.system import mounts
 from inosync.watch import inotify
-from inosync.watch.hardlinks import Links, status_at
+from inosync.watch.hardlinks import HardLinks, status_at
 from inosync.watch.inotify import Event, Inotify
 from inosync.watch.listener import ChangeListener
-from inosync.watch.open_files import Writers, is_being_written
+from inosync.watch.open_files import OpenFiles, is_being_written
 from inosync.watch.tree import Directory, Root, identity, join, locate
 from inosync.watch.walker import Walker
 from inosync.watch.watches import explained
@@ -62,11 +62,11 @@ class Watcher:
         self._inotify = Inotify()
         self._mounts = mounts.Changes()
         self._walker = Walker(self._inotify, NEEDED, sink, self._lose, clock, rand)
-        self._links = Links(sink, self._watched_roots, clock)
+        self._links = HardLinks(sink, self._watched_roots, clock)
         self._roots: dict[int, Root] = {}
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
-        self._writers = Writers()
+        self._open_files = OpenFiles()
         self._modify_is_no_change = True
         self._next_check = clock()
         self._marks: tuple[int, Callable[[bytes], None]] | None = None
@@ -122,7 +122,7 @@ class Watcher:
         if root.identity is not None:
             self._walker.abandon(root)
 
-    def retune(self, tree: int, events: frozenset[str]) -> None:
+    def set_events(self, tree: int, events: frozenset[str]) -> None:
         """Let other events be a change from now on."""
         root = self._roots[tree]
         root.mask = _mask(events)
@@ -131,7 +131,7 @@ class Watcher:
             # Adding a watch again replaces its mask. Each directory is told on the way, to be safe.
             self._walker.walk(root)
 
-    def cross(self, tree: int, stays: bool) -> None:
+    def set_one_file_system(self, tree: int, stays: bool) -> None:
         """Belong what is below mount points to a wpath or not, from now on."""
         root = self._roots[tree]
         if root.stays != stays:
@@ -171,11 +171,11 @@ class Watcher:
         finally:
             os.close(directory)
 
-    def settle(self) -> None:
+    def record_unclosed(self) -> None:
         """Wait no longer for the close of files that nobody has open any more."""
         now = self._clock()
         self._links.fresh()
-        for directory, name in self._writers.overdue(float("inf")):
+        for directory, name in self._open_files.overdue(float("inf")):
             self._not_closed(directory, name, now)
 
     def _watched_roots(self) -> list[Root]:
@@ -184,35 +184,35 @@ class Watcher:
     def _tune(self) -> None:
         self._modify_is_no_change = not any(root.mask & inotify.IN_MODIFY for root in self._roots.values())
 
-    def check(self, tree: int) -> None:
+    def check_root(self, tree: int) -> None:
         """Look now whether a root is what it was; it is ``lost`` if not."""
         self._check_root(self._roots[tree])
 
-    def identity(self, tree: int) -> tuple[int, int] | None:
+    def root_identity(self, tree: int) -> tuple[int, int] | None:
         """Device and inode of the root that is watched; None if it is lost."""
         return self._roots[tree].identity
 
     @property
-    def busy(self) -> bool:
+    def is_walking(self) -> bool:
         """Whether directories wait to be walked: there may be changes that nobody has seen yet."""
-        return self._walker.busy
+        return self._walker.is_walking
 
     @property
-    def walking(self) -> set[int]:
+    def incomplete_trees(self) -> set[int]:
         """The trees that are walked as a whole: what they hold is not known yet, or not any more."""
-        return self._walker.walking
+        return self._walker.incomplete_trees
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether ``work`` has nothing to do."""
-        return self._walker.idle and self._links.deadline() > self._clock()
+        return self._walker.is_idle and self._links.deadline() > self._clock()
 
     @property
-    def searching(self) -> float | None:
+    def searching_since(self) -> float | None:
         """Since when files have changed of which not all names are known yet; None if there are none."""
         return self._links.since
 
-    def look_every(self, seconds: float) -> None:
+    def set_poll_interval(self, seconds: float) -> None:
         """How often to try what could not be watched, and to compare it."""
         self._walker.patrol.every = seconds
 
@@ -222,11 +222,11 @@ class Watcher:
         count, why = watches.unwatched.of(trees)
         return count, watches.helped(why)
 
-    def unseen(self, trees: Collection[int]) -> int:
+    def unreadable(self, trees: Collection[int]) -> int:
         """How many directories of these trees are not watched, and cannot be compared instead."""
         return self._walker.watches.unwatched.unseen(trees)
 
-    def has_compared(self, trees: Collection[int], since: float) -> bool:
+    def has_polled(self, trees: Collection[int], since: float) -> bool:
         """Whether the directories of these trees that are not watched were compared since then.
 
         If not, they soon will be.
@@ -241,7 +241,7 @@ class Watcher:
         """When ``tend`` has something to do at the latest."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")
         rounds = min(self._walker.patrol.deadline(), self._links.deadline())
-        return min(self._next_check, moved, self._writers.deadline(), rounds)
+        return min(self._next_check, moved, self._open_files.deadline(), rounds)
 
     def read(self) -> int:
         """Take what the kernel has queued, one buffer of it; how many events that were."""
@@ -259,10 +259,10 @@ class Watcher:
     def work(self, seconds: float) -> None:
         """Walk for about that long, if there is anything to do. Meant to be called between reads."""
         self._walker.work(seconds)
-        if self._walker.idle:
+        if self._walker.is_idle:
             self._links.work(seconds)
 
-    def tend(self) -> None:
+    def run_due(self) -> None:
         """Do what has become due: moves that left the tree, files never closed, roots that came back."""
         now = self._clock()
         self._links.fresh()
@@ -271,7 +271,7 @@ class Watcher:
                 break
             del self._moving[cookie]
             self._walker.let_go(directory)
-        for directory, name in self._writers.overdue(now):
+        for directory, name in self._open_files.overdue(now):
             self._not_closed(directory, name, now)
         if now >= self._next_check:
             self._next_check = now + CHECK
@@ -335,7 +335,7 @@ class Watcher:
         if not name:
             self._handle_self(directory, mask, now)
             return
-        if mask == inotify.IN_MODIFY and self._modify_is_no_change and (directory, name) in self._writers:
+        if mask == inotify.IN_MODIFY and self._modify_is_no_change and (directory, name) in self._open_files:
             return  # the one event of which there may be a hundred thousand in a second
         place = locate(directory)
         if place is None:
@@ -351,7 +351,7 @@ class Watcher:
                 self._excluded_changed(root, directory, name, path, mask, now)
             return
         if mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
-            if self._writers.forget(directory, name):
+            if self._open_files.forget(directory, name):
                 self._links.changed(root, path, (directory, name), now)  # not to be closed under this name
             self._left(directory, name, cookie if mask & inotify.IN_MOVED_FROM else 0, is_directory, now)
             if mask & root.mask:
@@ -371,7 +371,7 @@ class Watcher:
             elif mask & _MAKES:
                 mask = self._made(root, directory, name, path, mask, now)
             else:
-                self._writers.forget(directory, name)
+                self._open_files.forget(directory, name)
                 mask &= root.mask
             if mask:
                 self._sink.record(Change(root.tree, path, Kind.NAME), now)
@@ -451,7 +451,7 @@ class Watcher:
             # Written under another name, it is also closed under that one.
             if links < 1 or (links > 1 and not self._is_being_written(directory, name)):
                 return mask & root.mask
-        expected = self._writers.expect(directory, name, now)
+        expected = self._open_files.expect(directory, name, now)
         return mask if links > 1 or not expected else mask & root.mask & inotify.IN_MODIFY
 
     def _excluded_changed(
@@ -462,7 +462,7 @@ class Watcher:
         if mask & inotify.IN_MODIFY:
             mask = self._made(root, directory, name, path, inotify.IN_MODIFY, now)
         else:
-            expected = self._writers.forget(directory, name)
+            expected = self._open_files.forget(directory, name)
         if expected or mask & (root.mask & _CHANGES | inotify.IN_MOVED_TO):
             self._links.changed(root, path, (directory, name), now)
 
@@ -473,7 +473,7 @@ class Watcher:
             self._links.changed_out_of_sight((directory, name), now)
             return
         # Asked again and again: the close may be told of a name that is not in the tree, or is gone.
-        if self._is_being_written(directory, name) and self._writers.expect(directory, name, now):
+        if self._is_being_written(directory, name) and self._open_files.expect(directory, name, now):
             return
         root, above = place
         path = join(above, name)

@@ -94,7 +94,7 @@ def _fill(root: Path, entries: int) -> list[Path]:
 
 
 def _settle(watcher: Watcher) -> None:
-    while watcher.read() or not watcher.idle:
+    while watcher.read() or not watcher.is_idle:
         watcher.work(0.01)
 
 
@@ -114,7 +114,7 @@ def _changes(watcher: Watcher, directories: list[Path], name: str) -> float:
 
 
 def _wait(watcher: Watcher) -> None:
-    while watcher.searching is not None:
+    while watcher.searching_since is not None:
         time.sleep(max(watcher.deadline() - time.monotonic(), 0))
         _settle(watcher)
 

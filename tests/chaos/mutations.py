@@ -88,8 +88,8 @@ MUTATIONS = (
     Mutation(
         "the journal forgets what the slowest node has not confirmed",
         "inosync/master/master.py",
-        "self._journal.forget(int(min(*cursors, self._verification.cursor)))\n",
-        "self._journal.forget(max(cursors))\n",
+        "self._journal.drop_confirmed(int(min(*cursors, self._verification.cursor)))\n",
+        "self._journal.drop_confirmed(max(cursors))\n",
         (f"{FAULTS}::test_changes_made_while_a_node_fails_are_all_there_afterwards",),
     ),
     Mutation(
@@ -125,8 +125,8 @@ MUTATIONS = (
     Mutation(
         "after an overflow the trees are walked and no node is compared",
         "inosync/master/master.py",
-        "        if self._guard.found(tree):\n            self._compare(tree, self._nodes, now)\n",
-        "        if self._guard.found(tree) and self._watcher.overflows == 0:\n"
+        "        if self._guard.root_found(tree):\n            self._compare(tree, self._nodes, now)\n",
+        "        if self._guard.root_found(tree) and self._watcher.overflows == 0:\n"
         "            self._compare(tree, self._nodes, now)\n",
         ("tests/system/test_queue_overflow.py",),
     ),
@@ -200,7 +200,7 @@ MUTATIONS = (
     Mutation(
         "after other rules the next loss is none",
         "inosync/master/master.py",
-        "        self._guard.look_again()\n",
+        "        self._guard.check_unknown()\n",
         "",
         (f"{LOST}::test_a_loss_is_noticed_after_a_reload_that_brings",),
     ),
@@ -275,14 +275,14 @@ MUTATIONS = (
     Mutation(
         "a flush takes what is being walked for known",
         "inosync/master/flush.py",
-        "if self._watcher.busy or self._watcher.walking or self._is_searching(flush):",
+        "if self._watcher.is_walking or self._watcher.incomplete_trees or self._is_searching(flush):",
         "if self._is_searching(flush):",
         (f"{STEERING}::test_a_flush_waits_for_directories_that_are_walked",),
     ),
     Mutation(
         "a flush does not look at what is not watched",
         "inosync/master/flush.py",
-        "if not self._watcher.has_compared(trees, flush.since):",
+        "if not self._watcher.has_polled(trees, flush.since):",
         "if False:",
         (f"{UNWATCHED}::test_a_flush_waits_for_a_look_at_what_is_not_watched",),
     ),

@@ -106,7 +106,7 @@ class Field:
     def settle(self) -> None:
         """Let the watcher do what it can do now."""
         for _ in range(100_000):
-            if not self.watcher.read() and self.watcher.idle:
+            if not self.watcher.read() and self.watcher.is_idle:
                 return
             self.watcher.work(0.01)
         raise AssertionError("the watcher never comes to rest")
@@ -116,7 +116,7 @@ class Field:
         self.settle()
         self.clock.now += seconds
         if self.clock.now >= self.watcher.deadline():
-            self.watcher.tend()
+            self.watcher.run_due()
         self.settle()
 
     def calm(self) -> None:

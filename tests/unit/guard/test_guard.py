@@ -30,7 +30,7 @@ class FakeWatcher:
         status = self.root.stat()
         self.known = status.st_dev, status.st_ino
 
-    def check(self, tree: int) -> None:
+    def check_root(self, tree: int) -> None:
         before = self.known
         try:
             self.find()
@@ -40,7 +40,7 @@ class FakeWatcher:
             self.known = None
             self.lost.append(tree)
 
-    def identity(self, _tree: int) -> tuple[int, int] | None:
+    def root_identity(self, _tree: int) -> tuple[int, int] | None:
         return self.known
 
 
@@ -60,9 +60,9 @@ class Post:
             lambda _tree, why: self.tripped.append(why),
             lambda: self.now,
         )
-        self.guard.add(TREE, str(self.root), lambda name, _is_directory: name == b"lost+found")
+        self.guard.add_tree(TREE, str(self.root), lambda name, _is_directory: name == b"lost+found")
         self.fill()
-        assert self.guard.found(TREE)
+        assert self.guard.root_found(TREE)
 
     def fill(self) -> None:
         for name in ("a", "b", "lost+found"):
@@ -75,12 +75,12 @@ class Post:
     def come_back(self, filled: bool = True) -> None:
         """Be another directory, that may be on its way back."""
         shutil.rmtree(self.root)
-        self.guard.lost(TREE, "gone")
+        self.guard.root_lost(TREE, "gone")
         self.root.mkdir()
         if filled:
             self.fill()
         self.watcher.find()
-        assert not self.guard.found(TREE)
+        assert not self.guard.root_found(TREE)
 
     def trip(self) -> None:
         self.empty()
@@ -124,12 +124,12 @@ def test_of_an_empty_root_that_was_never_seen_whole_only_a_full_mirror_is_in_dou
         source = post.guard.source(TREE, full)
         assert source is not None
         assert source.whole is full
-    post.guard.held(TREE)  # a node has something
+    post.guard.send_refused(TREE)  # a node has something
     assert post.tripped == [f"{post.root} is empty, and nodes have files"]
 
 
 def test_what_was_held_back_is_no_loss_if_the_root_is_good_by_now(post: Post) -> None:
-    post.guard.held(TREE)
+    post.guard.send_refused(TREE)
     assert post.tripped == []
     assert post.guard.halted == {}
 
@@ -138,20 +138,20 @@ def test_a_root_that_is_another_one_is_left_to_the_watcher_and_looked_at_when_it
     shutil.rmtree(post.root)
     post.root.mkdir()
     assert not post.guard.halted
-    post.guard.lost(TREE, "gone")
+    post.guard.root_lost(TREE, "gone")
     assert not post.guard.check(TREE)
-    assert post.guard.back() == []
-    assert post.guard.accept() == []  # there is nothing yet that could be meant
+    assert post.guard.recovered() == []
+    assert post.guard.accept_loss() == []  # there is nothing yet that could be meant
     post.watcher.find()
-    assert not post.guard.found(TREE)
+    assert not post.guard.root_found(TREE)
     assert post.tripped == [f"{post.root} is empty"]
 
 
 def test_a_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
     post.root.rename(post.root.with_name("away"))
-    post.guard.lost(TREE, "gone")
+    post.guard.root_lost(TREE, "gone")
     post.root.with_name("away").rename(post.root)
-    assert post.guard.found(TREE)
+    assert post.guard.root_found(TREE)
     assert post.guard.halted == {}
 
 
@@ -161,7 +161,7 @@ def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alo
     known: bool, made: bool, post: Post
 ) -> None:
     if not known:
-        post.guard.add(TREE, str(post.root), lambda _name, _is_directory: False)
+        post.guard.add_tree(TREE, str(post.root), lambda _name, _is_directory: False)
     post.come_back(filled=made)
     why = (
         f"{post.root} is empty"
@@ -172,18 +172,18 @@ def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alo
     for number in range(5):
         (post.root / f"{number}").touch()
         post.guard.touched(TREE)
-        assert post.guard.back() == []
+        assert post.guard.recovered() == []
         assert not post.guard.check(TREE)
         post.now += PATIENCE - 1
     assert "(at once? kill -USR2 " in post.guard.reasons([TREE])[0]
     post.now += 1
-    assert post.guard.back() == [TREE]
+    assert post.guard.recovered() == [TREE]
     assert post.guard.check(TREE)
 
 
 def test_what_waits_is_sent_at_once_if_that_is_wanted(post: Post) -> None:
     post.come_back()
-    assert post.guard.accept() == [TREE]
+    assert post.guard.accept_loss() == [TREE]
     assert post.guard.check(TREE)
     post.trip()
 
@@ -192,32 +192,32 @@ def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
     post.come_back()
     post.empty()
     post.now += PATIENCE
-    assert post.guard.back() == []
+    assert post.guard.recovered() == []
     assert post.guard.halted == {TREE: f"{post.root} is empty"}
 
 
 def test_after_other_rules_a_loss_is_noticed_if_it_was_looked_at_before(post: Post) -> None:
     post.guard.refilter(TREE, lambda name, _is_directory: name == b"lost+found")
-    post.guard.look_again()
+    post.guard.check_unknown()
     post.trip()
-    assert post.guard.accept() == [TREE]
+    assert post.guard.accept_loss() == [TREE]
     post.fill()
-    post.guard.turn(False)
-    post.guard.turn(True)
-    post.guard.look_again()
+    post.guard.set_enabled(False)
+    post.guard.set_enabled(True)
+    post.guard.check_unknown()
     post.trip()
 
 
 def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> None:
     post.trip()
-    assert post.guard.back() == []
+    assert post.guard.recovered() == []
     (post.root / "a").touch()
     for _ in range(3):
         post.guard.touched(TREE)
-        assert post.guard.back() == []
+        assert post.guard.recovered() == []
         post.now += PATIENCE - 1
     post.now += 1
-    assert post.guard.back() == [TREE]
+    assert post.guard.recovered() == [TREE]
     assert post.guard.check(TREE)
 
 
@@ -225,7 +225,7 @@ def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> N
     post.trip()
     post.fill()
     rounds = 0
-    while not post.guard.back():
+    while not post.guard.recovered():
         post.guard.touched(TREE)
         post.now += 1
         rounds += 1
@@ -236,20 +236,20 @@ def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> N
 def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
     post.trip()
     post.fill()
-    assert post.guard.back() == []
+    assert post.guard.recovered() == []
     post.empty()
     post.now += PATIENCE
-    assert post.guard.back() == []
+    assert post.guard.recovered() == []
     post.fill()
-    assert post.guard.back() == []  # the time counts from here
+    assert post.guard.recovered() == []  # the time counts from here
     post.now += PATIENCE
-    assert post.guard.back() == [TREE]
+    assert post.guard.recovered() == [TREE]
 
 
 def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: Post) -> None:
     post.trip()
     before = post.guard.generation
-    assert post.guard.accept() == [TREE]
+    assert post.guard.accept_loss() == [TREE]
     assert post.guard.generation != before
     assert post.guard.check(TREE)
     source = post.guard.source(TREE, True)
@@ -262,11 +262,11 @@ def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: 
 
 def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: Post) -> None:
     post.trip()
-    post.guard.turn(False)
-    assert post.guard.back() == [TREE]
+    post.guard.set_enabled(False)
+    assert post.guard.recovered() == [TREE]
     assert post.guard.check(TREE)
     assert post.guard.source(TREE, True) is None
-    post.guard.turn(True)
+    post.guard.set_enabled(True)
     assert post.guard.check(TREE)
     source = post.guard.source(TREE, True)
     assert source is not None
@@ -275,5 +275,5 @@ def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: 
 
 def test_a_tree_that_is_not_mirrored_any_more_is_not_halted(post: Post) -> None:
     post.trip()
-    post.guard.remove(TREE)
+    post.guard.remove_tree(TREE)
     assert post.guard.halted == {}

@@ -183,9 +183,9 @@ def test_without_a_delay_everything_is_due_at_once() -> None:
 def test_new_settings_count_for_what_waits_already(quiet: float, delay: float, due: float) -> None:
     pace = debounce.changed(Debounce(QUIET, DELAY, wait=0.1, released=99.99), 100.0)
     assert debounce.due(pace) == pytest.approx(100.2)
-    assert debounce.due(debounce.retuned(pace, quiet, delay)) == pytest.approx(due)
+    assert debounce.due(debounce.reconfigured(pace, quiet, delay)) == pytest.approx(due)
 
 
 def test_new_settings_make_nothing_due_that_has_gone() -> None:
     pace = debounce.release(debounce.changed(debounce.start(QUIET, DELAY), 100.0), 100.1)
-    assert debounce.due(debounce.retuned(pace, 1.0, 5.0)) is None
+    assert debounce.due(debounce.reconfigured(pace, 1.0, 5.0)) is None

@@ -148,11 +148,11 @@ def test_a_node_in_the_middle_gets_only_what_is_newer() -> None:
     assert content(journal, 2) == [(b"c", NAME), (b"a", NAME)]
     assert content(journal, 3) == [(b"a", NAME)]
     assert content(journal, 4) == []
-    assert [journal.behind(cursor)[0] for cursor in range(5)] == [3, 3, 2, 1, 0]
-    assert journal.behind(0, lambda _change: False) == (0, None)
+    assert [journal.backlog(cursor)[0] for cursor in range(5)] == [3, 3, 2, 1, 0]
+    assert journal.backlog(0, lambda _change: False) == (0, None)
     newest = journal.since(3)
     assert newest is not None
-    assert [journal.behind(cursor, newest.__contains__)[0] for cursor in range(5)] == [1, 1, 1, 1, 0]
+    assert [journal.backlog(cursor, newest.__contains__)[0] for cursor in range(5)] == [1, 1, 1, 1, 0]
 
 
 def test_a_listing_that_one_node_confirmed_is_still_due_to_another_after_a_name() -> None:
@@ -178,12 +178,12 @@ def test_a_tree_that_is_mirrored_no_longer_is_forgotten_alone() -> None:
         for path in (b"", b"a", b"a/b/c"):
             journal.record(Change(tree, path, LIST), tree)
     head = journal.head
-    journal.forget_tree(1)
+    journal.drop_tree(1)
     assert journal.since(0) == [Change(2, path, LIST) for path in (b"", b"a", b"a/b/c")]
     assert journal.head == head
     assert journal.floor == 0
     check_index(journal)
-    journal.forget_tree(9)
+    journal.drop_tree(9)
     assert len(journal) == 3
 
 
@@ -207,12 +207,12 @@ def test_changes_of_the_same_file_never_push_anything_out() -> None:
 
 def test_what_every_node_has_confirmed_is_forgotten_and_nobody_falls_off_for_it() -> None:
     journal = journal_of([(b"a/b", NAME), (b"c", NAME), (b"a/b", NAME), (b"d", NAME)])
-    journal.forget(2)
+    journal.drop_confirmed(2)
     assert content(journal, 2) == [(b"a/b", NAME), (b"d", NAME)]
-    journal.forget(3)
+    journal.drop_confirmed(3)
     assert content(journal, 3) == [(b"d", NAME)]
     assert journal.floor == 0
-    journal.forget(journal.head)
+    journal.drop_confirmed(journal.head)
     assert len(journal) == 0
     assert content(journal, journal.head) == []
     assert journal.oldest_since(journal.head) is None
@@ -225,14 +225,14 @@ def test_depth_is_no_limit(levels: int, what: Kind | str) -> None:
     path = b"/".join([b"d"] * levels)
     journal = journal_of([(path, LIST), (path + b"/f", NAME), (b"d", what)])
     assert content(journal) == [(b"d", NAME if what == GONE else TREE)]
-    journal.forget(journal.head)
+    journal.drop_confirmed(journal.head)
     check_index(journal)
 
 
 @pytest.mark.parametrize("levels", [10, 1500])
 def test_a_deep_tree_is_forgotten_whole(levels: int) -> None:
     journal = journal_of([(b"/".join([b"d"] * levels), LIST)])
-    journal.forget_tree(1)
+    journal.drop_tree(1)
     assert len(journal) == 0
     check_index(journal)
 
@@ -272,7 +272,7 @@ def test_the_oldest_change_is_never_said_to_be_younger_than_it_is(
         journal.record(Change(1, b"%d" % (i % 7), NAME), now)
         assert len(journal._marks._marks) <= max(marks, 4)
     confirmed = min(confirmed, journal.head)
-    journal.forget(confirmed)
+    journal.drop_confirmed(confirmed)
     cursor = data.draw(st.integers(confirmed, journal.head))
     oldest = journal.oldest_since(cursor)
     if cursor == journal.head:
@@ -303,10 +303,10 @@ def test_who_sees_a_part_lags_since_the_oldest_change_of_that_part() -> None:
     journal.record(Change(1, b"f/1", NAME), 20.0)
     journal.record(Change(1, b"other", NAME), 30.0)
     journal.record(Change(1, b"f/1", NAME), 40.0)
-    assert journal.behind(0) == (2, 10.0)
-    assert journal.behind(0, concerns_f) == (1, 20.0)
-    assert journal.behind(2, concerns_f) == (1, 30.0)  # never too late, but it may be too early
-    assert journal.behind(4, concerns_f) == (0, None)
+    assert journal.backlog(0) == (2, 10.0)
+    assert journal.backlog(0, concerns_f) == (1, 20.0)
+    assert journal.backlog(2, concerns_f) == (1, 30.0)  # never too late, but it may be too early
+    assert journal.backlog(4, concerns_f) == (0, None)
 
 
 @pytest.mark.parametrize("by", ["gone", "a listing", "a tree"])
@@ -319,7 +319,7 @@ def test_what_covers_older_changes_is_as_old_as_they_are(by: str) -> None:
     else:
         kind, path = (Kind.LIST, b"f") if by == "a listing" else (Kind.TREE, b"")
         journal.record(Change(1, path, kind), 20.0)
-    assert journal.behind(0, lambda change: change.path != b"x") == (1, 5.0 if by == "a tree" else 10.0)
+    assert journal.backlog(0, lambda change: change.path != b"x") == (1, 5.0 if by == "a tree" else 10.0)
 
 
 @given(
@@ -346,7 +346,7 @@ def test_the_lag_of_a_part_is_never_understated_and_never_more_than_that_of_all(
         recorded.append((path, now))
     cursor = data.draw(st.integers(0, len(steps)))
     true = min((at for path, at in recorded[cursor:] if path.startswith(b"f")), default=None)
-    count, told = journal.behind(cursor, concerns_f)
+    count, told = journal.backlog(cursor, concerns_f)
     assert (true is None) == (told is None) == (count == 0)
     if true is not None and told is not None:
         assert recorded[cursor][1] <= told <= true
@@ -380,16 +380,16 @@ def test_the_index_fits_the_entries_after_any_history(
             case "gone":
                 journal.gone(number, path, now)
             case "forget":
-                journal.forget(min(number, journal.head))
+                journal.drop_confirmed(min(number, journal.head))
             case "forget tree":
-                journal.forget_tree(number)
+                journal.drop_tree(number)
         check_index(journal)
         assert len(journal) <= limit
         assert [entry.position for entry in journal._entries.values()] == sorted(
             {entry.position for entry in journal._entries.values()}
         )
         assert journal.floor <= journal.head
-    journal.forget(journal.head)
+    journal.drop_confirmed(journal.head)
     assert len(journal) == 0
     assert journal._below == {}
 
@@ -640,7 +640,7 @@ class World:
             has[path] = version
 
     def forget(self) -> None:
-        self.journal.forget(min((node.cursor for node in self.nodes), default=self.journal.head))
+        self.journal.drop_confirmed(min((node.cursor for node in self.nodes), default=self.journal.head))
 
     # All of it -----------------------------------------------------------------------------------------
 

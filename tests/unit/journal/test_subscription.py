@@ -7,7 +7,7 @@ import pytest
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.timetable import constant
 from inosync.filters import rules
-from inosync.journal.subscription import NOTHING, views
+from inosync.journal.subscription import NOTHING, subscriptions
 from inosync.messages import Change, Kind
 
 CACHE = rules.excludes(["/cache/"])
@@ -24,16 +24,16 @@ def name(tree: int, path: bytes, kind: Kind = Kind.NAME) -> Change:
 
 
 def test_nodes_with_the_same_trees_and_rules_share_a_view_and_all_concerns_them() -> None:
-    found = views([node("a"), node("b")], TREES, NUMBERS)
+    found = subscriptions([node("a"), node("b")], TREES, NUMBERS)
     assert found["a"] is found["b"]
     assert found["a"].everything
     assert found["a"].trees == (11, 12)
     # What the watcher leaves out is not tested again.
-    assert found["a"].narrow == frozenset()
+    assert found["a"].partially_excluded == frozenset()
 
 
 def test_a_node_with_wpaths_of_its_own_has_to_do_with_them_only() -> None:
-    found = views([node("a"), node("b", wpaths=("/2",)), node("c", wpaths=("/2",))], TREES, NUMBERS)
+    found = subscriptions([node("a"), node("b", wpaths=("/2",)), node("c", wpaths=("/2",))], TREES, NUMBERS)
     view = found["b"]
     assert view is found["c"]
     assert (view.trees, view.everything) == ((12,), False)
@@ -43,10 +43,10 @@ def test_a_node_with_wpaths_of_its_own_has_to_do_with_them_only() -> None:
 
 
 def test_what_a_node_of_its_own_excludes_does_not_concern_it() -> None:
-    found = views([node("a"), node("b", "/drafts/", "*.tmp")], TREES, NUMBERS)
+    found = subscriptions([node("a"), node("b", "/drafts/", "*.tmp")], TREES, NUMBERS)
     view = found["b"]
     assert view is not found["a"]
-    assert (view.narrow, view.everything) == (frozenset({11, 12}), False)
+    assert (view.partially_excluded, view.everything) == (frozenset({11, 12}), False)
     for path in (b"drafts/f", b"drafts/d/f", b"x.tmp", b"d/x.tmp", b"d/x.tmp/below"):
         assert not view.concerns(name(12, path)), path
     # As a file it would be sent.
@@ -58,7 +58,7 @@ def test_what_a_node_of_its_own_excludes_does_not_concern_it() -> None:
 
 @pytest.mark.parametrize("path", [b"cache/f", b"cache/keep/f"])
 def test_where_one_node_includes_what_the_others_exclude_only_it_is_concerned(path: bytes) -> None:
-    found = views([node("a"), node("b", "+ /cache/")], TREES, NUMBERS)
+    found = subscriptions([node("a"), node("b", "+ /cache/")], TREES, NUMBERS)
     assert not found["a"].concerns(name(11, path))
     assert found["b"].concerns(name(11, path))
     assert not found["a"].everything
@@ -66,4 +66,4 @@ def test_where_one_node_includes_what_the_others_exclude_only_it_is_concerned(pa
 
 def test_nothing_concerns_nobody() -> None:
     assert not NOTHING.concerns(name(11, b"f"))
-    assert views([], TREES, NUMBERS) == {}
+    assert subscriptions([], TREES, NUMBERS) == {}

@@ -24,9 +24,9 @@ class World:
         self.directory = directory
         self.now = 100.0
         self.events: list[str] = []
-        self.busy = False
-        self.walking: set[int] = set()
-        self.searching: float | None = None
+        self.is_walking = False
+        self.incomplete_trees: set[int] = set()
+        self.searching_since: float | None = None
         self.compared_at = EVER
         """What is not watched was compared then."""
         self.blind: set[int] = set()
@@ -51,15 +51,15 @@ class World:
         self.events.append("watch")
         self._told = seen
 
-    def settle(self) -> None:
+    def record_unclosed(self) -> None:
         self.events.append("settle")
         self.head += 1  # there was a file that nobody had closed
 
-    def has_compared(self, trees: set[int], since: float) -> bool:
+    def has_polled(self, trees: set[int], since: float) -> bool:
         assert trees == {1, 2}
         return self.compared_at >= since
 
-    def unseen(self, trees: Sequence[int]) -> bool:
+    def unreadable(self, trees: Sequence[int]) -> bool:
         return not self.blind.isdisjoint(trees)
 
     # What the test does
@@ -133,10 +133,10 @@ def test_what_comes_afterwards_is_not_waited_for(world: World) -> None:
 @pytest.mark.parametrize(
     ("hold", "let"),
     [
-        (lambda w: setattr(w, "busy", True), lambda w: setattr(w, "busy", False)),
-        (lambda w: w.walking.add(5), lambda w: w.walking.clear()),
-        (lambda w: setattr(w, "searching", w.now), lambda w: setattr(w, "searching", None)),
-        (lambda w: setattr(w, "searching", w.now), lambda w: setattr(w, "searching", w.now + 1)),
+        (lambda w: setattr(w, "is_walking", True), lambda w: setattr(w, "is_walking", False)),
+        (lambda w: w.incomplete_trees.add(5), lambda w: w.incomplete_trees.clear()),
+        (lambda w: setattr(w, "searching_since", w.now), lambda w: setattr(w, "searching_since", None)),
+        (lambda w: setattr(w, "searching_since", w.now), lambda w: setattr(w, "searching_since", w.now + 1)),
         (lambda w: setattr(w, "compared_at", w.now - 1), lambda w: setattr(w, "compared_at", w.now)),
     ],
     ids=["busy", "walking", "searching", "searching for what came later", "not compared"],
@@ -161,17 +161,17 @@ def test_what_is_not_known_yet_is_waited_for(
 def test_names_that_settling_has_searched_for_are_waited_for(world: World) -> None:
     said = world.begin()
     world.read()
-    settle = world.settle
+    settle = world.record_unclosed
 
     def found_more() -> None:
         settle()
-        world.searching = world.now
+        world.searching_since = world.now
 
-    world.settle = found_more  # type: ignore[method-assign]
+    world.record_unclosed = found_more  # type: ignore[method-assign]
     world.look()
     assert world.events == ["watch", "settle"]
-    world.searching = None
-    world.settle = settle  # type: ignore[method-assign]
+    world.searching_since = None
+    world.record_unclosed = settle  # type: ignore[method-assign]
     world.look()
     world.confirm()
     world.look()
@@ -271,7 +271,7 @@ def test_paused_nodes_end_it_when_nobody_else_is_waited_for(world: World) -> Non
 
 
 def test_a_paused_node_that_lacks_nothing_is_no_trouble(world: World) -> None:
-    world.settle = lambda: None  # type: ignore[method-assign]
+    world.record_unclosed = lambda: None  # type: ignore[method-assign]
     world.nodes["b"].paused = True
     world.confirm()
     said = world.begin("b")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from inosync.filters.rules import Rules, excludes
 from inosync.journal.journal import Journal
-from inosync.journal.subscription import View
+from inosync.journal.subscription import Subscription
 from inosync.messages import Batch, Change, Kind, Part, Source
 from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
@@ -25,7 +25,7 @@ from inosync.nodes.node import Node
 from inosync.system import spool
 
 IDLE = WorkerState(phase=Phase.IDLE)
-EVERYTHING = View({1: Rules(())}, frozenset(), everything=True)
+EVERYTHING = Subscription({1: Rules(())}, frozenset(), everything=True)
 
 
 class FakeNode:
@@ -246,7 +246,7 @@ def world(tmp_path: Path) -> World:
     """Two slots."""
     made = World(tmp_path)
     made.journal.record(Change(1, b"old", Kind.NAME), made.now)
-    made.journal.forget(1)
+    made.journal.drop_confirmed(1)
     made.dispatch.release()
     made.journal.floor = made.journal.head  # nothing before this is known
     return made
@@ -326,8 +326,8 @@ def test_a_batch_is_cut_and_written_once_for_all_nodes_and_removed_with_the_last
     assert world.spooled() == []
 
 
-def leaving_out(*patterns: str) -> View:
-    return View({1: Rules(excludes(patterns))}, frozenset({1}), everything=False)
+def leaving_out(*patterns: str) -> Subscription:
+    return Subscription({1: Rules(excludes(patterns))}, frozenset({1}), everything=False)
 
 
 def test_what_does_not_concern_a_node_is_neither_sent_nor_counted(world: World) -> None:
@@ -528,7 +528,7 @@ def test_a_root_is_looked_at_once_before_a_batch_is_cut_for_all(world: World) ->
 
 def test_what_is_lost_when_a_batch_is_cut_is_not_in_it_and_the_rest_is(world: World) -> None:
     (node,) = world.add(1, cursor=world.journal.head)
-    node.view = View({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
+    node.view = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
     node.ready = [Change(1, b"x", Kind.NAME), Change(2, b"y", Kind.NAME)]
     world.gate.lost = {1}
     world.dispatch.offer(node.real)
@@ -811,7 +811,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
         happens(world, event, number)
         assert len(world.holding) <= slots
         for node in world.nodes:
-            changes = world.journal.behind(node.cursor)[0]
+            changes = world.journal.backlog(node.cursor)[0]
             if node.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
                 # Nothing light waits for anything but its release.
                 assert not 0 < changes < HEAVY or node.cursor < world.journal.floor

@@ -18,7 +18,7 @@ import pytest
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
-from inosync.journal.subscription import View
+from inosync.journal.subscription import Subscription
 from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Report, Started
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import LATE, MAX_DUE, Due, Node
@@ -55,7 +55,7 @@ class RequestHandler:
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
         self.node = Node(spec, 10, self, lambda: self.now, lambda: 0.0, (FIRST, LONGEST))
         rules = Rules(())
-        self.node.mirror(View(dict.fromkeys(TREES, rules), frozenset(), everything=True))
+        self.node.mirror(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
         self.node.start()
         self.report(Started(NOBODY))
 
@@ -247,7 +247,7 @@ def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: RequestHandler) 
     for tree in TREES:
         desk.node.owe(name(b"due", tree), desk.now)
     number = desk.send(15, [name(b"due", 1), name(b"due", 2)])
-    desk.node.mirror(View({2: Rules(())}, frozenset(), everything=True))
+    desk.node.mirror(Subscription({2: Rules(())}, frozenset(), everything=True))
     desk.report(desk.done(number, Part(1, False, (b"due",)), Part(2, False, (b"due",))))
     assert desk.owes() == {name(b"due", 2)}
 

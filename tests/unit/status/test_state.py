@@ -27,8 +27,8 @@ class World:
     now: float = 1_000.0
     looks: int = 0
     halted: frozenset[int] = frozenset()
-    walking: frozenset[int] = frozenset()
-    searching: float | None = None
+    incomplete_trees: frozenset[int] = frozenset()
+    searching_since: float | None = None
     # A node of it:
     state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
     overdue: str = ""

@@ -228,13 +228,13 @@ def test_a_search_that_takes_long_is_not_followed_by_another_one_at_once(field: 
     field.take()
     write(field.root / "2/three")
     assert field.told() == {name(b"2/three")}
-    since = field.watcher.searching
+    since = field.watcher.searching_since
     assert since == field.clock.now
-    assert field.watcher.idle
+    assert field.watcher.is_idle
     assert field.watcher.deadline() <= since + 10 * took
     field.later(10 * took)
     assert set(field.take()) == {name(b"3/four")}
-    assert field.watcher.searching is None
+    assert field.watcher.searching_since is None
 
 
 def test_very_many_files_are_compared_instead_of_searched_for(

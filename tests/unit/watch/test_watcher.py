@@ -105,9 +105,9 @@ def test_a_tree_is_told_of_once_all_of_it_is_watched(field: Field) -> None:
     (field.root / "d").mkdir()
     write(field.root / "a/f")
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
-    assert field.watcher.busy
+    assert field.watcher.is_walking
     field.settle()
-    assert not field.watcher.busy
+    assert not field.watcher.is_walking
     assert field.take() == [WALKED]
     lines_up(field)
 
@@ -379,7 +379,7 @@ def test_two_thousand_directories_in_one_are_watched_in_small_steps(field: Field
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.001
     slices = 0
-    while field.watcher.busy:
+    while field.watcher.is_walking:
         field.watcher.work(0.01)
         slices += 1
         assert slices < 5000
@@ -456,7 +456,7 @@ def test_a_million_files_in_a_directory_are_no_single_step(field: Field) -> None
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.01
     slices = 0
-    while field.watcher.busy:
+    while field.watcher.is_walking:
         field.watcher.work(0.01)
         slices += 1
     assert slices > 5
@@ -699,7 +699,7 @@ def test_a_directory_that_becomes_a_symlink_while_it_is_walked_leads_nobody_out(
     (field.root / "a/b").mkdir(parents=True)
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.01
-    while field.watcher.busy:
+    while field.watcher.is_walking:
         field.watcher.work(0.001)
         if len(field.watcher) == (1 if moment == "before the watch" else 2):
             shutil.rmtree(field.root / "a", ignore_errors=True)
@@ -781,11 +781,11 @@ def test_rules_that_may_matter_anywhere_change_the_watches_and_nothing_that_was_
         (field.root / path).mkdir(parents=True)
     field.add(leaving_out(b"a/b"))
     field.watcher.refilter(TREE, leaving_out(b"cache", b"d/cache"), None)
-    assert field.watcher.walking == {TREE}
+    assert field.watcher.incomplete_trees == {TREE}
     field.settle()
     # What was not watched before is listed: it might change before all of it is compared.
     assert sorted(field.take()) == sorted([listing(b"a/b"), listing(b"a/b/c"), REFILTERED])
-    assert field.watcher.walking == set()
+    assert field.watcher.incomplete_trees == set()
     assert field.watched() == inodes(field.root, lambda path: path in (b"cache", b"d/cache"))
 
 
@@ -1030,7 +1030,7 @@ def test_other_events_are_told_after_a_retune(field: Field) -> None:
     field.add(events=frozenset({"IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE"}))
     (field.root / "a/f").chmod(0o600)
     assert field.told() == set()
-    field.watcher.retune(TREE, EVENTS)
+    field.watcher.set_events(TREE, EVENTS)
     assert {listing(b""), listing(b"a")} <= field.told()
     (field.root / "a/f").chmod(0o640)
     assert field.told() == {name(b"a/f")}
@@ -1053,7 +1053,7 @@ def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pyte
     (field.root / "e").rename(field.outside / "e")
     overflow(field, monkeypatch)
     assert field.watcher.overflows == 1
-    assert field.watcher.busy
+    assert field.watcher.is_walking
     field.settle()
     assert field.take()[-1] == WALKED
     field.calm()
@@ -1100,7 +1100,7 @@ def test_what_changes_while_a_tree_is_walked_after_an_overflow_is_covered(
     overflow(field, monkeypatch)
     field.clock.tick = 0.01
     moves = iter(range(30))
-    while field.watcher.busy:
+    while field.watcher.is_walking:
         field.watcher.work(0.05)
         for i in itertools.islice(moves, 1):
             (field.root / f"{i}/a").rename(field.root / f"{29 - i}/moved")
@@ -1199,7 +1199,7 @@ def test_round_follows_round_however_small_the_slices_of_time_are(
 ) -> None:
     # Each slice ends after one step: the last visit of a round is the last step of a slice, too.
     def work() -> None:
-        while not field.watcher.idle:
+        while not field.watcher.is_idle:
             field.watcher.work(0.0)
 
     (field.root / "a").mkdir()
@@ -1210,7 +1210,7 @@ def test_round_follows_round_however_small_the_slices_of_time_are(
         for each in range(3):
             write(field.root / f"a/{each}")
             field.clock.now += EVERY
-            field.watcher.tend()
+            field.watcher.run_due()
             if overflows and not each:
                 field.watcher.work(0.0)
                 field.watcher._walker.rescan()
@@ -1227,30 +1227,30 @@ def test_what_is_not_watched_is_compared_when_somebody_wants_to_know(
         limit(field, 1, patch)
         field.add()
         field.take()
-        assert watcher.has_compared((TREE + 1,), clock.now)
+        assert watcher.has_polled((TREE + 1,), clock.now)
         for each in range(3):
             write(field.root / f"a/{each}")
             clock.now += 0.1
             since = clock.now
-            assert not watcher.has_compared(trees, since)
+            assert not watcher.has_polled(trees, since)
             assert watcher.deadline() <= since, "at once"
-            watcher.tend()
+            watcher.run_due()
             # What is written now may lie behind the round that is under way, for who asks now.
             clock.now += 0.1
-            assert not watcher.has_compared(trees, clock.now)
-            while not watcher.has_compared(trees, since):
+            assert not watcher.has_polled(trees, clock.now)
+            while not watcher.has_polled(trees, since):
                 watcher.work(0.0)
             assert field.take() == [listing(b"a")]
-            assert not watcher.has_compared(trees, clock.now)
+            assert not watcher.has_polled(trees, clock.now)
             assert watcher.deadline() <= clock.now, "the next round follows at once"
-            watcher.tend()
-            while not watcher.has_compared(trees, clock.now):
+            watcher.run_due()
+            while not watcher.has_polled(trees, clock.now):
                 watcher.work(0.0)
             field.take()
             assert watcher.deadline() > clock.now
     field.later(EVERY)
     assert watcher.unwatched() == (0, "")
-    assert watcher.has_compared(trees, clock.now + 1)
+    assert watcher.has_polled(trees, clock.now + 1)
 
 
 # Depth ---------------------------------------------------------------------------------------------------
@@ -1417,7 +1417,7 @@ class Mirror:
                 self._one(path)
             if wire.endswith(b"/"):
                 self._list(path)
-        self.journal.forget(self.cursor)
+        self.journal.drop_confirmed(self.cursor)
 
     def _one(self, path: bytes) -> None:
         signature = self.source(path)
@@ -1534,7 +1534,7 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
                     field.watcher.work(dice.choice((0.0005, 0.003, 0.02)))
                 case 4:
                     field.clock.now += dice.choice((0.0, 0.05, 0.3, 2.0, 30.0 if watches else 0.0))
-                    field.watcher.tend()
+                    field.watcher.run_due()
             field.clock.tick = 0
         if dice.random() < 0.05:
             mirror.sync()
