@@ -1,44 +1,57 @@
-"""A worker's life as the master sees it: ``step(state, event) -> (state, actions)``, pure.
+"""The life of a worker process as the master sees it: ``step(state, event, now)``, pure.
 
-What the worker is doing (``Phase``) is kept apart from what the node's mirror is worth (``verdict``):
-a worker may be idle while its node is degraded, or busy while it is merely catching up.
+What the process does (``Phase``) is kept apart from how well its node is mirrored (``node_state``):
+a worker may be idle while its node is degraded.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 
-from inosync.messages import NodeState
+from inosync.messages import (
+    Batch,
+    Done,
+    Failed,
+    NodeState,
+    Progress,
+    Reachable,
+    SlotGranted,
+    SlotRequest,
+    Started,
+    Stop,
+    Unreachable,
+)
 from inosync.nodes import backoff
 
-CRASH_FIRST = 0.1
-CRASH_LONGEST = 60.0
-"""Seconds between the death of a worker and the start of its successor, first and longest."""
-STEADY = 60.0
-"""A worker that lived this long, in seconds, was no part of a crash loop."""
-TOLD = 10
-"""Deaths in a row that are logged one by one; after that one in as many is."""
+FIRST_RESPAWN_SECONDS = 0.1
+LONGEST_RESPAWN_SECONDS = 60.0
+"""Bounds of the pause between the death of a worker and the start of its successor."""
+STEADY_SECONDS = 60.0
+"""A worker that lived this long was no part of a crash loop."""
+LOGGED_DEATHS = 10
+"""Deaths in a row that are logged one by one; after that, one in as many is logged."""
 
 
 class Phase(enum.Enum):
-    """What the worker's process is doing."""
+    """What the worker process is doing."""
 
     DOWN = "down"
-    """There is none; one is started at ``WorkerState.wake``."""
+    """There is no process; one is started at ``WorkerState.wake_at``."""
     STARTING = "starting"
-    """Forked, has not reported yet."""
+    """The process is forked and has not reported yet."""
     IDLE = "idle"
     BUSY = "busy"
     """It has a batch, and rsync runs."""
     WAITING = "waiting"
-    """It has a batch that failed, and tries again at ``WorkerState.wake``."""
+    """Its batch has failed; it tries again at ``WorkerState.wake_at``."""
     AWAY = "away"
-    """It has nothing to do and cannot reach its node; it tries again at ``WorkerState.wake``."""
+    """It has no batch and cannot reach its node; it tries again at ``WorkerState.wake_at``."""
     KILLED = "killed"
-    """Killed since it took no orders, but not gone yet: what hangs in the kernel goes when it wakes."""
+    """It was killed because it hung, and is not gone yet: the kernel may hold it for long."""
     STOPPING = "stopping"
-    """Told to end, for good."""
+    """It was told to end, for good."""
     STOPPED = "stopped"
 
 
@@ -47,208 +60,145 @@ class WorkerState:
     """A worker's life so far. Times are the caller's clock, in seconds."""
 
     phase: Phase = Phase.DOWN
-    wake: float = 0.0
-    """When the next thing happens by itself, in DOWN, WAITING and AWAY;
-    infinite in WAITING, if that is for a slot."""
-    born: float = 0.0
-    """When the current process was forked."""
+    wake_at: float = 0.0
+    """When the next start or try is due, in DOWN, WAITING and AWAY; infinite while a slot is waited for."""
+    forked_at: float = 0.0
     deaths: int = 0
-    """Of this worker's processes in a row, each too young."""
-    silences: int = 0
-    """Processes in a row that were killed since they took no orders."""
+    """Processes in a row that died before they were steady."""
+    hangs: int = 0
+    """Processes in a row that were killed because they hung."""
     full: bool = False
-    """Whether the outstanding batch holds a FULL ..."""
+    """Whether the outstanding batch is a full mirror."""
     percent: int | None = None
-    """... and how far that has come, when rsync has said so."""
+    """Progress of the full mirror; None while rsync has not said."""
     count: int = 0
     """Names in the outstanding batch."""
     attempt: int = 0
     """Failed tries of the outstanding batch or, without one, to reach the node."""
     reason: str = ""
-    """Of the last failure or death; empty after a success."""
+    """Why the last try or process failed; empty after a success."""
 
 
 class Action(enum.Enum):
-    """What the driver has to do."""
+    """What the caller has to do."""
 
     FORK = "fork"
     """Start a worker."""
     KILL = "kill"
-    """Kill the process, and all it started."""
+    """Kill the process and all that it started."""
     CLEAN = "clean"
-    """The process is dead: kill what it left, throw its queue away, consider its batch unsent."""
+    """The process is dead: kill what it left, close its queue, take its batch back."""
     OFFER = "offer"
-    """The worker can take a batch: send it one if there is any."""
+    """The worker can take a batch: send the next one, if there is any."""
     CONFIRM = "confirm"
-    """The batch is through: move the cursor, keep what it says is still due."""
+    """The batch is done: move the cursor, keep what has to be retried."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """The time ``WorkerState.wake`` has come."""
-
-    now: float
+class TimePassed:
+    """``WorkerState.wake_at`` may have come."""
 
 
 @dataclass(frozen=True, slots=True)
-class Readied:
-    """The worker has reported for work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A batch has been handed over."""
-
-    count: int
-    full: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """A FULL has come so far."""
-
-    percent: int
-
-
-@dataclass(frozen=True, slots=True)
-class TryFailed:
-    """A transfer failed; the worker tries again at ``retry_at``."""
-
-    attempt: int
-    reason: str
-    retry_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """The next try of the outstanding batch waits for a slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """It has got one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """Without a batch, the worker did not reach its node; it tries again at ``retry_at``."""
-
-    attempt: int
-    reason: str
-    retry_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The worker has reached its node again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The worker is through with its batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """The worker takes no orders."""
+class Hung:
+    """The worker does not read its orders."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process has ended. ``rand`` in [0, 1) is for the jitter of the respawn."""
+    """The process has ended. ``rand`` in [0, 1) is the jitter of the pause before the next one."""
 
-    now: float
     reason: str
     rand: float
 
 
-@dataclass(frozen=True, slots=True)
-class StopWanted:
-    """The node is not wanted any more."""
+Event = (
+    # Orders that were put into the worker's queue.
+    Batch
+    | SlotGranted
+    | Stop
+    # Reports of the worker.
+    | Started
+    | Progress
+    | Failed
+    | SlotRequest
+    | Unreachable
+    | Reachable
+    | Done
+    # What the master sees by itself.
+    | TimePassed
+    | Hung
+    | Died
+)
+
+Step = tuple[WorkerState, tuple[Action, ...]]
 
 
-Retry = TryFailed | Queued | Resumed
-Reach = Missed | Found
-Event = Wake | Readied | Sent | Progressed | Retry | Reach | Completed | Silent | Died | StopWanted
-
-
-def step(state: WorkerState, event: Event) -> tuple[WorkerState, tuple[Action, ...]]:
-    """What becomes of a worker. Events that mean nothing in a phase change nothing."""
-    match event:
-        case Died():
-            return _died(state, event)
-        case StopWanted():
-            if state.phase in (Phase.DOWN, Phase.STOPPED):
-                return replace(state, phase=Phase.STOPPED), ()
+def step(state: WorkerState, event: Event, now: float) -> Step:
+    """Return the next state and what to do. An event that means nothing in a phase changes nothing."""
+    match state.phase, event:
+        case _, Died():
+            return _after_death(state, event, now)
+        case Phase.DOWN | Phase.STOPPED, Stop():
+            return replace(state, phase=Phase.STOPPED), ()
+        case _, Stop():
             return replace(state, phase=Phase.STOPPING), ()
-        case Silent():
-            return _silent(state, event)
-        case _ if state.phase in (Phase.STOPPING, Phase.STOPPED, Phase.KILLED):
-            # What was reported before it fell silent, or was told to end, still counts.
-            return state, (Action.CONFIRM,) if isinstance(event, Completed) else ()
-        case _ if state.phase is Phase.DOWN and not isinstance(event, Wake):
+        case Phase.DOWN, TimePassed() if now >= state.wake_at:
+            return replace(state, phase=Phase.STARTING, forked_at=now), (Action.FORK,)
+        case (Phase.DOWN, _) | (Phase.STOPPED | Phase.KILLED, Hung()):
             return state, ()
-        case Wake():
-            if state.phase is Phase.DOWN and event.now >= state.wake:
-                return replace(state, phase=Phase.STARTING, born=event.now), (Action.FORK,)
-            if state.phase is Phase.WAITING and event.now >= state.wake:
-                return replace(state, phase=Phase.BUSY), ()
-        case Readied():
+        case Phase.STOPPING, Hung():
+            return state, (Action.KILL,)
+        case _, Hung(reason):
+            return replace(state, phase=Phase.KILLED, hangs=state.hangs + 1, reason=reason), (Action.KILL,)
+        case Phase.STOPPING | Phase.STOPPED | Phase.KILLED, _:
+            # What it has reported before it hung, or while it stops, still counts.
+            return state, (Action.CONFIRM,) if isinstance(event, Done) else ()
+        case _, Started():
             return replace(state, phase=Phase.IDLE), (Action.OFFER,)
-        case Sent():
-            count, full = event.count, event.full
+        case _, Batch(count=count, full=full):
             return replace(state, phase=Phase.BUSY, count=count, full=full, percent=None, attempt=0), ()
-        case Progressed():
-            return replace(state, phase=Phase.BUSY, percent=event.percent), ()
-        case TryFailed():
-            failed = replace(state, phase=Phase.WAITING, wake=event.retry_at, percent=None)
-            return replace(failed, attempt=event.attempt, reason=event.reason), ()
-        case Queued():
-            return replace(state, phase=Phase.WAITING, wake=float("inf")), ()
-        case Resumed() if state.phase is Phase.WAITING:
+        case _, Progress(percent=percent):
+            return replace(state, phase=Phase.BUSY, percent=percent), ()
+        case _, Failed(attempt=attempt, reason=reason, retry_in=pause):
+            failed = replace(state, phase=Phase.WAITING, wake_at=now + pause, percent=None)
+            return replace(failed, attempt=attempt, reason=reason), ()
+        case _, SlotRequest():
+            return replace(state, phase=Phase.WAITING, wake_at=math.inf), ()
+        case Phase.WAITING, SlotGranted():
             return replace(state, phase=Phase.BUSY), ()
-        case Missed() if state.phase in (Phase.IDLE, Phase.AWAY):
-            away = replace(state, phase=Phase.AWAY, wake=event.retry_at)
-            return replace(away, attempt=event.attempt, reason=event.reason), ()
-        case Found() if state.phase is Phase.AWAY:
+        case Phase.WAITING, TimePassed() if now >= state.wake_at:
+            return replace(state, phase=Phase.BUSY), ()
+        case Phase.IDLE | Phase.AWAY, Unreachable(attempt=attempt, reason=reason, retry_in=pause):
+            away = replace(state, phase=Phase.AWAY, wake_at=now + pause)
+            return replace(away, attempt=attempt, reason=reason), ()
+        case Phase.AWAY, Reachable():
             return replace(state, phase=Phase.IDLE, attempt=0, reason=""), (Action.OFFER,)
-        case Completed():
-            return WorkerState(Phase.IDLE, state.wake, state.born), (Action.CONFIRM, Action.OFFER)
+        case _, Done():
+            done = WorkerState(Phase.IDLE, state.wake_at, state.forked_at)
+            return done, (Action.CONFIRM, Action.OFFER)
     return state, ()
 
 
-def _died(state: WorkerState, event: Died) -> tuple[WorkerState, tuple[Action, ...]]:
+def _after_death(state: WorkerState, event: Died, now: float) -> Step:
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return replace(state, phase=Phase.STOPPED), (Action.CLEAN,)
-    deaths = 1 if event.now - state.born >= STEADY else state.deaths + 1
-    pause = backoff.delay(deaths, CRASH_FIRST, CRASH_LONGEST, event.rand)
-    silent = state.phase is Phase.KILLED
-    reason, silences = (state.reason, state.silences) if silent else (event.reason, 0)
-    down = WorkerState(wake=event.now + pause, deaths=deaths, silences=silences, reason=reason)
-    return down, (Action.CLEAN,)
+    deaths = 1 if now - state.forked_at >= STEADY_SECONDS else state.deaths + 1
+    pause = backoff.delay(deaths, FIRST_RESPAWN_SECONDS, LONGEST_RESPAWN_SECONDS, event.rand)
+    hung = state.phase is Phase.KILLED
+    reason, hangs = (state.reason, state.hangs) if hung else (event.reason, 0)
+    return WorkerState(wake_at=now + pause, deaths=deaths, hangs=hangs, reason=reason), (Action.CLEAN,)
 
 
-def _silent(state: WorkerState, event: Silent) -> tuple[WorkerState, tuple[Action, ...]]:
-    if state.phase in (Phase.DOWN, Phase.STOPPED, Phase.KILLED):
-        return state, ()
-    if state.phase is Phase.STOPPING:
-        return state, (Action.KILL,)
-    silences = state.silences + 1
-    return replace(state, phase=Phase.KILLED, silences=silences, reason=event.reason), (Action.KILL,)
-
-
-def is_told(deaths: int) -> bool:
-    """Whether that many deaths in a row are a line in the log: a loop of them must not fill it."""
-    return deaths <= TOLD or deaths % TOLD == 0
+def is_logged(deaths: int) -> bool:
+    """Return whether this death in a row is logged: a crash loop must not fill the log."""
+    return deaths <= LOGGED_DEATHS or deaths % LOGGED_DEATHS == 0
 
 
 def trouble(state: WorkerState) -> str:
-    """Why there is no worker, or one that has not come through with anything yet; empty if all is well.
-
-    There may be no worker whose title could tell it.
-    """
+    """Return why there is no working worker whose own title could say so; empty if there is one."""
     if state.phase is Phase.KILLED:
         return f"{state.reason}, and is not gone yet"
     if not state.deaths or state.attempt or state.phase not in (Phase.DOWN, Phase.STARTING, Phase.BUSY):
@@ -256,35 +206,34 @@ def trouble(state: WorkerState) -> str:
     return state.reason + (f", {state.deaths} times in a row" if state.deaths > 1 else "")
 
 
-def verdict(
-    state: WorkerState,
-    lag: float,
-    patience: float,
+def node_state(
+    worker: WorkerState,
     *,
-    overdue: bool,
-    halted: bool,
-    level: bool,
-    known: bool = True,
+    lag: float,
+    max_lag: float,
+    degraded: bool = False,
+    halted: bool = False,
+    was_ok: bool = True,
+    walking: bool = False,
     paused: bool = False,
 ) -> NodeState:
-    """The one word for a node.
+    """Return the one word for a node.
 
-    ``lag``: seconds since its oldest unconfirmed change; ``patience``: how many of them are normal
-    (edelay); ``overdue``: names that rsync complained of are still due, or something under the trees is
-    not watched; ``halted``: a tree of it has lost its root; ``level``: it was level once; ``known``: all of
-    its trees are, and none is being walked as a whole; ``paused``: the operator wants it to be sent nothing.
+    ``lag``: seconds; ``max_lag``: the lag that is normal (edelay); ``degraded``: names are to be retried, or
+    directories are not watched; ``halted``: the guard has halted a tree; ``was_ok``: a batch has been done;
+    ``walking``: a tree is being walked; ``paused``: by the operator.
     """
     if paused:
         return NodeState.PAUSED
     if halted:
         return NodeState.HALTED
     failing = (Phase.WAITING, Phase.AWAY, Phase.KILLED)
-    if state.phase in failing or (state.phase is Phase.DOWN and state.deaths):
+    if worker.phase in failing or (worker.phase is Phase.DOWN and worker.deaths):
         return NodeState.RETRYING
-    if state.phase is Phase.BUSY:
-        return NodeState.FULL if state.full else NodeState.SYNCING
-    if state.phase is not Phase.IDLE or not level:
+    if worker.phase is Phase.BUSY:
+        return NodeState.FULL if worker.full else NodeState.SYNCING
+    if worker.phase is not Phase.IDLE or not was_ok:
         return NodeState.STARTING
-    if lag > patience or not known:
+    if lag > max_lag or walking:
         return NodeState.LAGGING
-    return NodeState.DEGRADED if overdue else NodeState.OK
+    return NodeState.DEGRADED if degraded else NodeState.OK

@@ -186,7 +186,7 @@ class Node:
 
     def start(self) -> None:
         """Have a worker."""
-        self.step(lifecycle.Wake(self._clock()))
+        self.step(lifecycle.TimePassed())
 
     def revive(self) -> None:
         """Be ready to ``start`` again, after ``stop``."""
@@ -195,8 +195,9 @@ class Node:
 
     def stop(self, grace: float) -> None:
         """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
-        self.step(lifecycle.StopWanted())
-        self._put(Stop(grace))
+        order = Stop(grace)
+        self.step(order)
+        self._put(order)
 
     def _put(self, order: Order) -> None:
         """Tell the worker something; one that does not take it is replaced."""
@@ -216,7 +217,7 @@ class Node:
         """Have another worker, as soon as this one is gone."""
         pid = self.process.pid if self.process is not None else None
         log.warning("%s: %s (pid %s): it is killed, and replaced when it is gone", self.name, reason, pid)
-        self.step(lifecycle.Silent(reason))
+        self.step(lifecycle.Hung(reason))
 
     def kill(self) -> None:
         """End the worker and all it started, at once."""
@@ -254,7 +255,7 @@ class Node:
         self.batch, self._upto, self._since = batch, upto, since
         self._trying = {change: self.due.pop(change) for change in trying}
         self._put(batch)
-        self.step(lifecycle.Sent(batch.count, batch.full))
+        self.step(batch)
 
     def tell_hook(self, order: StateChanged) -> None:
         """Have the hook told of a change of state; of several, while it is busy, as of one."""
@@ -297,8 +298,9 @@ class Node:
     def go(self) -> None:
         """The batch may be tried again: it has its slot."""
         assert self.batch is not None
-        self._put(SlotGranted(self.batch.id))
-        self.step(lifecycle.Resumed())
+        granted = SlotGranted(self.batch.id)
+        self._put(granted)
+        self.step(granted)
 
     # What the worker says ----------------------------------------------------------------------------
 
@@ -311,29 +313,29 @@ class Node:
         now = self._clock()
         match report:
             case Started():
-                self.step(lifecycle.Readied())
+                self.step(report)
                 self.hooks_lost = False
                 self._tell_next()
             case Progress():
-                self.step(lifecycle.Progressed(report.percent))
+                self.step(report)
             case Failed():
                 self._count(report)
                 node_log.tried(self.name, report)
-                self.step(lifecycle.TryFailed(report.attempt, report.reason, now + report.retry_in))
+                self.step(report)
                 self._work.at(now + report.retry_in, self.wake)
                 self._work.failed(self)
             case SlotRequest() if self.batch is not None and report.batch == self.batch.id:
-                self.step(lifecycle.Queued())
+                self.step(report)
                 self._work.again(self)
             case Unreachable() if self.batch is None:
                 self._count(report)
                 node_log.tried(self.name, report)
-                self.step(lifecycle.Missed(report.attempt, report.reason, now + report.retry_in))
+                self.step(report)
                 self._work.failed(self)
             case Reachable():
                 log.info("%s: answers again", self.name)
                 self.told = ""
-                self.step(lifecycle.Found())
+                self.step(report)
             case WarmSuspended():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
             case Relisting():
@@ -343,7 +345,7 @@ class Node:
                 log.info("%s: rspeed is now %s", self.name, limit)
             case Done() if self.batch is not None and report.batch == self.batch.id:
                 self._done = report
-                self.step(lifecycle.Completed())
+                self.step(report)
             case HookFinished():
                 self._hooked(report)
             case Compared():
@@ -393,23 +395,23 @@ class Node:
         if before is not Phase.STOPPING:
             self.tally.deaths += 1
             self.hooks_lost = True
-        self.step(lifecycle.Died(now, reason, self._chance()))
-        deaths, pause = self.state.deaths, self.state.wake - now
+        self.step(lifecycle.Died(reason, self._chance()))
+        deaths, pause = self.state.deaths, self.state.wake_at - now
         if before is Phase.KILLED:
             log.info("%s: its worker is gone%s", self.name, which)
-        elif self.state.phase is Phase.DOWN and lifecycle.is_told(deaths):
+        elif self.state.phase is Phase.DOWN and lifecycle.is_logged(deaths):
             often = f", {deaths} times in a row; the next one starts in {pause:.1f} s" if deaths > 1 else ""
             log.warning("%s: %s%s%s", self.name, reason, which, often)
 
     def wake(self) -> None:
         """A time of its own has come."""
-        self.step(lifecycle.Wake(self._clock()))
+        self.step(lifecycle.TimePassed())
 
     # What follows ------------------------------------------------------------------------------------
 
     def step(self, event: lifecycle.Event) -> None:
         """Let the state machine decide, and do what it says."""
-        self.state, actions = lifecycle.step(self.state, event)
+        self.state, actions = lifecycle.step(self.state, event, self._clock())
         for action in actions:
             match action:
                 case Action.FORK:
@@ -446,7 +448,7 @@ class Node:
                 self.due.setdefault(change, due)
             self._trying = {}
         if self.state.phase is Phase.DOWN:
-            self._work.at(self.state.wake, self.wake)
+            self._work.at(self.state.wake_at, self.wake)
         else:
             self._work.ended(self)
 

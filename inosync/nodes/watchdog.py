@@ -37,7 +37,7 @@ class Watchdog:
     def _look_at(
         self, node: Node, queue: Endpoint, known: dict[Endpoint, HangDetector | None]
     ) -> HangDetector | None:
-        now, patience = self._clock(), silence.patience(node.spec.rtimeout, node.state.silences)
+        now, patience = self._clock(), silence.patience(node.spec.rtimeout, node.state.hangs)
         before = known[queue] if queue in known else silence.start(now, patience, self._chance())
         if before is None or node.state.phase is Phase.KILLED:
             return None

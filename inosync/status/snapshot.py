@@ -113,7 +113,7 @@ class Report:
     def _node(self, node: Node) -> dict[str, Any]:
         verdict, state, tally = self._overview.verdict(node), node.state, node.tally
         failing = verdict is NodeState.RETRYING
-        waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake < float("inf")
+        waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake_at < float("inf")
         pid = node.process.pid if node.process is not None else None
         return {
             "node": without_password(node.spec.node),
@@ -122,7 +122,7 @@ class Report:
             "lag": round(self._dispatch.lag(node), 3),
             "pending": self._dispatch.pending(node),
             "reason": self._overview.reason(node, verdict),
-            "retry_at": self._wall(state.wake) if failing and waits else None,
+            "retry_at": self._wall(state.wake_at) if failing and waits else None,
             "attempts": (state.attempt or state.deaths) if failing else 0,
             "percent": state.percent if verdict is NodeState.FULL else None,
             "paused": node.paused,

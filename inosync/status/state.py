@@ -93,14 +93,14 @@ class Overview:
         """The one word for a node, as of now."""
         times = [self._dispatch.oldest(node), self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
-        return lifecycle.verdict(
+        return lifecycle.node_state(
             node.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
-            patience=self.patience,
-            overdue=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
+            max_lag=self.patience,
+            degraded=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
-            level=node.last_ok is not None,
-            known=self._watcher.incomplete_trees.isdisjoint(node.trees),
+            was_ok=node.last_ok is not None,
+            walking=not self._watcher.incomplete_trees.isdisjoint(node.trees),
             paused=node.paused,
         )
 

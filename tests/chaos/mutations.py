@@ -341,7 +341,7 @@ MUTATIONS = (
     Mutation(
         "a worker that dies has no successor",
         "inosync/nodes/node.py",
-        "            self._work.at(self.state.wake, self.wake)\n",
+        "            self._work.at(self.state.wake_at, self.wake)\n",
         "            pass\n",
         NODE,
     ),

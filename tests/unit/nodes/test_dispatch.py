@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,20 @@ from hypothesis import strategies as st
 from inosync.filters.rules import Rules, excludes
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Batch, Change, Kind, Part, Source
+from inosync.messages import (
+    Batch,
+    Change,
+    Done,
+    Failed,
+    Kind,
+    Part,
+    Reachable,
+    SlotGranted,
+    SlotRequest,
+    Source,
+    Started,
+    Unreachable,
+)
 from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
@@ -76,7 +90,7 @@ class FakeNode:
         if batch.heavy:
             self.held_since = self._world.now
         self._world.granted.append(self.name)
-        self.step(lifecycle.Sent(batch.count, batch.full))
+        self.step(batch)
 
     def go(self) -> None:
         assert self.batch is not None
@@ -84,10 +98,10 @@ class FakeNode:
         assert self.state.phase is Phase.WAITING
         self.held_since = self._world.now
         self._world.granted.append(self.name)
-        self.step(lifecycle.Resumed())
+        self.step(SlotGranted(self.batch.id))
 
     def step(self, event: lifecycle.Event) -> None:
-        self.state, actions = lifecycle.step(self.state, event)
+        self.state, actions = lifecycle.step(self.state, event, self._world.now)
         if lifecycle.Action.OFFER in actions:
             self._world.dispatch.offer(self.real)
 
@@ -96,30 +110,31 @@ class FakeNode:
     def done(self) -> None:
         """Its batch is through."""
         assert self.batch is not None
+        done = Done(self.batch.id, self.batch.count, 0.1)
         file, self.batch, self.held_since = self.batch.file, None, None
         self.cursor = self.upto
         self._world.dispatch.finished(self.real, file)
-        self.step(lifecycle.Completed())
+        self.step(done)
 
     def fails(self) -> None:
         """Its try has failed, and it waits for the next one."""
         assert self.batch is not None
         self.held_since = None
-        self.step(lifecycle.TryFailed(1, "no", self._world.now + 1))
+        self.step(Failed(self.batch.id, 1, 12, "no", 1.0))
         self._world.dispatch.rest(self.real)
 
     def tries_again(self) -> None:
         """The pause after the failure is over."""
         assert self.batch is not None
         if self.batch.heavy:
-            self.step(lifecycle.Queued())
+            self.step(SlotRequest(self.batch.id))
             self._world.dispatch.again(self.real)
         else:
-            self.step(lifecycle.Wake(float("inf")))
+            self.state, _ = lifecycle.step(self.state, lifecycle.TimePassed(), math.inf)
 
     def dies(self) -> None:
         """Its worker ends."""
-        self.step(lifecycle.Died(self._world.now, "killed", 0.0))
+        self.step(lifecycle.Died("killed", 0.0))
         batch, self.batch, self.held_since = self.batch, None, None
         if batch is not None:
             self.untidy = True
@@ -128,15 +143,15 @@ class FakeNode:
     def starts(self) -> None:
         """It has a worker again."""
         self.state = WorkerState(phase=Phase.STARTING)
-        self.step(lifecycle.Readied())
+        self.step(Started(1))
 
     def goes_away(self) -> None:
         """It cannot be reached."""
-        self.step(lifecycle.Missed(1, "no", self._world.now + 1))
+        self.step(Unreachable(1, 12, "no", 1.0))
 
     def comes_back(self) -> None:
         """It can be reached again."""
-        self.step(lifecycle.Found())
+        self.step(Reachable())
 
 
 class FakeGate:
@@ -773,7 +788,7 @@ def happens(world: World, event: str, number: int) -> None:
             node.done()
         case "fails" if phase is Phase.BUSY:
             node.fails()
-        case "again" if phase is Phase.WAITING and node.state.wake != float("inf"):
+        case "again" if phase is Phase.WAITING and node.state.wake_at < math.inf:
             node.tries_again()
         case "dies" if phase is not Phase.DOWN:
             node.dies()
@@ -821,7 +836,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
             node.comes_back()
         elif node.state.phase is Phase.DOWN:
             node.starts()
-        elif node.state.phase is Phase.WAITING and node.state.wake != float("inf"):
+        elif node.state.phase is Phase.WAITING and node.state.wake_at < math.inf:
             node.tries_again()
     world.offer()
     for _ in range(NODES + 1):
