@@ -146,7 +146,9 @@ class Flushes:
         return [
             node
             for node in there
-            if node.cursor < flush.position or node.lacks(flush.since) or self._watcher.unreadable(node.trees)
+            if node.cursor < flush.position
+            or node.lacks_since(flush.since)
+            or self._watcher.unreadable(node.trees)
         ]
 
     def _hopeless(self, flush: Flush) -> bool:

@@ -129,7 +129,7 @@ class Master:
             self._dispatch,
             lambda node: pretend is None and self._overview.verdict(node) is NodeState.OK,
             self._trees.wpath,
-            self.offer,
+            self.offer_batch,
             self.at,
             clock,
             random.random,
@@ -198,7 +198,7 @@ class Master:
         self._tell_manager()
         if self._stop_by is not None and now >= self._stop_by:
             for node in self._alive():
-                node.kill()
+                node.kill_worker()
 
     def _tell_manager(self) -> None:
         if not self._watcher.incomplete_trees:
@@ -229,7 +229,7 @@ class Master:
             pass
         for tree in self._tops:
             # A full mirror that runs deletes what it finds to be gone; the next batch may be long in coming.
-            if any(node.is_mirroring(tree) for node in self._nodes.values()):
+            if any(node.is_full_mirroring(tree) for node in self._nodes.values()):
                 self._guard.check(tree)
         self._tops.clear()
 
@@ -315,7 +315,7 @@ class Master:
     def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
         for node in [self._nodes[name] for name in names if name in self._nodes]:
             if tree in node.trees:
-                node.owe(Change(tree, b"", Kind.TREE), now)
+                node.retry(Change(tree, b"", Kind.TREE), now)
                 self._dispatch.offer(node)
         self._verification.touched(tree)
 
@@ -338,8 +338,8 @@ class Master:
         for node in self._nodes.values():
             if tree in node.trees:
                 # What was on its way, or is recorded meanwhile, counts for nothing.
-                node.owe(Change(tree, b"", Kind.TREE), now)
-                node.halt(tree)
+                node.retry(Change(tree, b"", Kind.TREE), now)
+                node.halt_tree(tree)
         self._verification.touched(tree)
         self._overview.refresh()
 
@@ -361,40 +361,40 @@ class Master:
         self._go_on(accepted)
         return [self._trees.wpath(tree) for tree in accepted]
 
-    def held(self, node: Node, tree: int) -> None:
+    def tree_held(self, node: Node, tree: int) -> None:
         """A worker did not send something of a tree, since its root was not what it had to be."""
         log.debug("%s: held back: %s", node.name, self._trees.wpath(tree))
         self._guard.send_refused(tree)
 
     # What the nodes ask for --------------------------------------------------------------------------
 
-    def offer(self, node: Node) -> None:
+    def offer_batch(self, node: Node) -> None:
         """A node can take a batch."""
         if self._stop_by is None and node not in self._leaving:
             self._dispatch.offer(node)
         self._overview.refresh()
 
-    def finished(self, node: Node, file: str) -> None:
+    def batch_finished(self, node: Node, file: str) -> None:
         """A node needs a batch no longer."""
         self._dispatch.finished(node, file)
 
-    def failed(self, node: Node) -> None:
+    def try_failed(self, node: Node) -> None:
         """A node's worker waits for its next try."""
         self._dispatch.rest(node)
         node.tell(self._overview.note(node))
         self._overview.look(node)
         self._overview.refresh()
 
-    def again(self, node: Node) -> None:
+    def slot_requested(self, node: Node) -> None:
         """A node's worker waits for a slot for its next try."""
         self._dispatch.again(node)
         self._overview.refresh()
 
-    def compared(self, node: Node, report: Compared) -> None:
+    def tree_compared(self, node: Node, report: Compared) -> None:
         """A node's worker has compared a tree."""
         self._verification.compared(node, report)
 
-    def fork(self, node: Node) -> tuple[ForkProcess, Endpoint]:
+    def fork_worker(self, node: Node) -> tuple[ForkProcess, Endpoint]:
         """Start a worker, and listen to it."""
         ours, theirs = channel.pair()
         job = self._job(node)
@@ -402,12 +402,12 @@ class Master:
         master = os.getpid()
         child = process.fork(lambda: worker.run(job, theirs, master, inherited), node.name)
         theirs.close()
-        self._loop.on_readable(ours, node.hear)
-        self._loop.on_readable(child.sentinel, node.died)
+        self._loop.on_readable(ours, node.read_report)
+        self._loop.on_readable(child.sentinel, node.collect_worker)
         log.debug("%s: worker started, pid %d", node.name, child.pid or 0)
         return child, ours
 
-    def unhear(self, node: Node) -> None:
+    def worker_died(self, node: Node) -> None:
         """A worker is dead."""
         self._dispatch.forget(node)
         self._verification.gone(node)
@@ -419,7 +419,7 @@ class Master:
             self._overview.look(node)
         self._overview.refresh()
 
-    def ended(self, node: Node) -> None:
+    def worker_stopped(self, node: Node) -> None:
         """A worker that was told to end has ended."""
         self._leaving.discard(node)
         if self._nodes.get(node.name) is node and self._stop_by is None:
@@ -431,7 +431,7 @@ class Master:
     def _revive(self, node: Node) -> None:
         # Meanwhile it may have been told to leave again, or all of us.
         if self._nodes.get(node.name) is node and self._stop_by is None:
-            node.revive()
+            node.allow_restart()
             self._start(node)
 
     def _descriptors(self) -> list[int]:
@@ -474,7 +474,7 @@ class Master:
 
     def _add_node(self, spec: NodeSpec) -> Node:
         node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
-        node.mirror(self._views[spec.name])
+        node.set_view(self._views[spec.name])
         self._nodes[spec.name] = node
         self._start(node)
         return node
@@ -482,7 +482,7 @@ class Master:
     def _start(self, node: Node) -> None:
         """Start its worker; but not while another one may still be writing to the same place."""
         if not any(left.place == node.spec.node for left in self._leaving - {node}):
-            node.start()
+            node.start_worker()
 
     # Signals -----------------------------------------------------------------------------------------
 
@@ -513,7 +513,7 @@ class Master:
         self._stop_by = self._clock() + grace + STOP
         self._manager.stopping(grace + STOP + 2 * LEAVE)
         for node in self._alive():
-            node.stop(grace)
+            node.stop_worker(grace)
         self.at(self._stop_by, lambda: None)
         self._overview.refresh()
 
@@ -532,11 +532,11 @@ class Master:
         log.info("%s: all of it is compared, as was asked for", node.name)
         now = self._clock()
         for tree in node.trees:
-            node.owe(Change(tree, b"", Kind.TREE), now)
+            node.retry(Change(tree, b"", Kind.TREE), now)
         if node.state.phase in (Phase.WAITING, Phase.AWAY) and self._stop_by is None:
             self._let_go(node)  # another worker does not wait for the time of the next try
         else:
-            self.offer(node)
+            self.offer_batch(node)
 
     def verify(self, node: Node) -> None:
         """Compare a node in full when it is ok, beside what it is sent."""
@@ -547,14 +547,14 @@ class Master:
         """Send a node nothing, and connect to it no more. What runs has a moment to finish."""
         if not node.paused and self._stop_by is None:
             log.info("%s: paused", node.name)
-            node.paused = True
+            node.set_paused(True)
             self._let_go(node)
 
     def resume(self, node: Node) -> None:
         """Send it again what it lacks."""
         if node.paused and self._stop_by is None:
             log.info("%s: resumed", node.name)
-            node.paused = False
+            node.set_paused(False)
             self._let_go(node)
 
     # The configuration -------------------------------------------------------------------------------
@@ -617,14 +617,13 @@ class Master:
         anywhere = (wpath for wpath, refilter in changes.refilter.items() if refilter.places is None)
         walked = {*changes.trees_added, *anywhere}  # mirrored in full once they are
         for node in self._nodes.values():
-            node.spec, node.retry = specs[node.name], new.rretry
-            node.mirror(self._views[node.name])
+            node.follow_config(specs[node.name], self._views[node.name], new.rretry)
         for name in changes.nodes_changed:
             self._change_node(self._nodes[name], set(changes.full[name]) - walked)
         for name in changes.nodes_added:
             added = self._add_node(specs[name])
             for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
-                added.owe(Change(number, b"", Kind.TREE), self._clock())
+                added.retry(Change(number, b"", Kind.TREE), self._clock())
         self._chronicle.use(new.on_state if self._pretend is None else None)
         self._chronicle.keep(self._nodes.values())
         self._guard.check_unknown()
@@ -650,14 +649,14 @@ class Master:
     def _let_go(self, node: Node) -> None:
         self._dispatch.forget(node)
         self._leaving.add(node)
-        node.stop(worker.GRACE)
+        node.stop_worker(worker.GRACE)
         if node.process is None:
-            self.ended(node)
+            self.worker_stopped(node)
 
     def _change_node(self, node: Node, full: set[str]) -> None:
         """Give a node a worker that knows better; it keeps its place but for the trees in ``full``."""
         for wpath in full:
-            node.owe(Change(self._trees.numbers[wpath], b"", Kind.TREE), self._clock())
+            node.retry(Change(self._trees.numbers[wpath], b"", Kind.TREE), self._clock())
         self._let_go(node)
 
 

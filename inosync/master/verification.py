@@ -135,7 +135,7 @@ class Verification:
             if good:
                 visit.tree, visit.id = tree, next_id()
                 source = self._guard.source(tree, full=True)
-                visit.node.compare(Compare(visit.id, tree, source, visit.node.spec.rchecksum))
+                visit.node.send_compare(Compare(visit.id, tree, source, visit.node.spec.rchecksum))
                 return
         visit.took = self._clock() - visit.began
         if any(not one.negligible for found in visit.found.values() for one in found):
@@ -188,7 +188,7 @@ class Verification:
         assert visit is not None
         self._visit = None
         if visit.id:
-            visit.node.compare(CancelCompare())
+            visit.node.send_compare(CancelCompare())
         name = visit.node.name
         log.debug("%s: is verified another time", name)
         if name in self._plans:
@@ -222,7 +222,7 @@ class Verification:
             self._visit = None
             self._plans[node.name] = rounds.done(self._plans[node.name], now, self._chance())
             found = [one for tree in visit.found for one in self._unexplained(visit, tree, [*changes, *due])]
-            node.verified_at, node.differences = now, len(found) + sum(visit.truncated.values())
+            node.set_verified(now, len(found) + sum(visit.truncated.values()))
             self._tell(visit, found)
 
     def _owe(self, visit: _Visit, now: float) -> None:
@@ -236,7 +236,7 @@ class Verification:
                 ]
             for change in dict.fromkeys(repairs):
                 if change is not None:
-                    visit.node.owe(change, now)
+                    visit.node.retry(change, now)
 
     def _unexplained(
         self, visit: _Visit, tree: int, changes: list[Change]

@@ -98,12 +98,12 @@ class Dispatcher:
 
     def pending(self, node: Node) -> int:
         """Changes that a node has not confirmed; those that only a full mirror can tell count as one."""
-        known = self._behind(node)[0] + node.owed
+        known = self._behind(node)[0] + node.retry_count
         return max(known, 1) if node.batch is not None else known
 
     def oldest(self, node: Node) -> float | None:
         """Since when a node lags, by the clock; None if it does not."""
-        return node.oldest(self._oldest(node))
+        return node.oldest_missing(self._oldest(node))
 
     def lag(self, node: Node) -> float:
         """How many seconds a node lags; 0 if it does not."""
@@ -140,7 +140,7 @@ class Dispatcher:
         if node.state.phase is not Phase.IDLE or node.batch is not None or node.paused:
             return
         now = self.clock()
-        ready = [change for change in node.ready_due(now) if change.tree not in self.gate.halted]
+        ready = [change for change in node.ready_retries(now) if change.tree not in self.gate.halted]
         if node.cursor >= self.released and not ready:
             return
         if node in self._waiting and not self._is_next(node):
@@ -163,11 +163,11 @@ class Dispatcher:
             return
         self._waiting.pop(node, None)
         cut.users += 1
-        overdue = node.overdue_beside(ready) or self.unwatched(node)
+        overdue = node.degraded_reason_after(ready) or self.unwatched(node)
         batch = Batch(
             next_id(), cut.count, cut.full, cut.payload, cut.file, node.untidy, overdue, _is_heavy(cut)
         )
-        node.send(batch, head, now if since is None else since, ready)
+        node.send_batch(batch, head, now if since is None else since, ready)
 
     def _cannot_write(self, node: Node, error: OSError) -> None:
         if node not in self._unwritten:
@@ -192,7 +192,7 @@ class Dispatcher:
     def again(self, node: Node) -> None:
         """A node has a heavy batch that failed, and wants a slot for the next try."""
         if self._has_slot(node):
-            node.go()
+            node.grant_slot()
 
     def rest(self, node: Node) -> None:
         """A node gives up its slot: it has finished, failed for now, or died."""

@@ -80,31 +80,31 @@ class Due:
 class Work(Protocol):
     """What a node asks of the master."""
 
-    def offer(self, node: Node) -> None:
+    def offer_batch(self, node: Node) -> None:
         """The node can take a batch: ``send`` it one if there is any."""
 
-    def fork(self, node: Node) -> tuple[ForkProcess, Endpoint]:
+    def fork_worker(self, node: Node) -> tuple[ForkProcess, Endpoint]:
         """Start a worker for it, and listen to the queue and the process."""
 
-    def unhear(self, node: Node) -> None:
+    def worker_died(self, node: Node) -> None:
         """The worker is dead: listen to it no longer, neither to its queue nor to its process."""
 
-    def ended(self, node: Node) -> None:
+    def worker_stopped(self, node: Node) -> None:
         """The worker was told to end, and has."""
 
-    def finished(self, node: Node, file: str) -> None:
+    def batch_finished(self, node: Node, file: str) -> None:
         """A batch, and its file, is not needed by this node any more."""
 
-    def failed(self, node: Node) -> None:
+    def try_failed(self, node: Node) -> None:
         """The worker waits for its next try."""
 
-    def again(self, node: Node) -> None:
+    def slot_requested(self, node: Node) -> None:
         """The worker waits for a slot: let the node ``go`` on when there is one."""
 
-    def held(self, node: Node, tree: int) -> None:
+    def tree_held(self, node: Node, tree: int) -> None:
         """The worker did not send something of a tree, since its root is not what it has to be."""
 
-    def compared(self, node: Node, report: Compared) -> None:
+    def tree_compared(self, node: Node, report: Compared) -> None:
         """The worker has compared a tree."""
 
     def at(self, when: float, call: Callable[[], None]) -> None:
@@ -121,7 +121,7 @@ class Node:
         work: Work,
         clock: Callable[[], float],
         rand: Callable[[], float],
-        retry: tuple[float, float],
+        retry_bounds: tuple[float, float],
     ) -> None:
         self.spec = spec
         self.place = spec.node
@@ -141,7 +141,7 @@ class Node:
         """The one outstanding batch ..."""
         self.paused = False
         """Whether the operator wants it to be sent nothing."""
-        self.tally = Counters()
+        self.counters = Counters()
         self.untidy = False
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
         self.told = ""
@@ -169,7 +169,7 @@ class Node:
         """... and what of ``due`` was taken into it."""
         self._done: Done | None = None
         self._due_timer: float | None = None
-        self.retry = retry
+        self._retry_bounds = retry_bounds
         self._work, self._clock, self._chance = work, clock, rand
 
     @property
@@ -184,16 +184,16 @@ class Node:
 
     # What the master says ----------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start_worker(self) -> None:
         """Have a worker."""
         self.step(lifecycle.TimePassed())
 
-    def revive(self) -> None:
+    def allow_restart(self) -> None:
         """Be ready to ``start`` again, after ``stop``."""
         if self.process is None and self.state.phase is Phase.STOPPED:
             self.state = WorkerState()
 
-    def stop(self, grace: float) -> None:
+    def stop_worker(self, grace: float) -> None:
         """Have no worker any more; a running transfer may take ``grace`` seconds to finish."""
         order = Stop(grace)
         self.step(order)
@@ -205,21 +205,21 @@ class Node:
             if self.queue is not None and self.state.phase is not Phase.KILLED:
                 self.queue.put(order)
         except QueueFull:
-            self.give_up("worker takes no orders")
+            self.replace_worker("worker takes no orders")
         except QueueError:  # it has ended, or will soon
-            self.kill()
+            self.kill_worker()
 
-    def ask(self) -> None:
+    def ping_worker(self) -> None:
         """Let the worker show that it takes orders."""
         self._put(Ping())
 
-    def give_up(self, reason: str) -> None:
+    def replace_worker(self, reason: str) -> None:
         """Have another worker, as soon as this one is gone."""
         pid = self.process.pid if self.process is not None else None
         log.warning("%s: %s (pid %s): it is killed, and replaced when it is gone", self.name, reason, pid)
         self.step(lifecycle.Hung(reason))
 
-    def kill(self) -> None:
+    def kill_worker(self) -> None:
         """End the worker and all it started, at once."""
         if self.process is not None and self.process.pid is not None:
             if self.killed_at is None:
@@ -229,23 +229,36 @@ class Node:
             process.send_group(self.process.pid, signal.SIGKILL)
             process.send(family, signal.SIGKILL)
 
-    def owe(self, change: Change, now: float) -> None:
+    def retry(self, change: Change, now: float) -> None:
         """Make a change due to this node alone, as of now."""
         before = self.due.get(change)
         self.due[change] = Due(0, now, min(now, before.since) if before else now)
 
-    def mirror(self, view: Subscription) -> None:
+    def set_view(self, view: Subscription) -> None:
         """Be given this from now on, and owe nothing of other trees."""
         for tree in set(self.trees) - set(view.trees):
             self.forget_tree(tree)
         self.view = view
+
+    def follow_config(self, spec: NodeSpec, view: Subscription, retry_bounds: tuple[float, float]) -> None:
+        """Follow a new configuration; what a worker has to know, only its successor knows."""
+        self.spec, self._retry_bounds = spec, retry_bounds
+        self.set_view(view)
+
+    def set_paused(self, paused: bool) -> None:
+        """Send it nothing from now on, or again what it lacks."""
+        self.paused = paused
+
+    def set_verified(self, now: float, differences: int) -> None:
+        """Note that it was compared in full, and how many differences there were."""
+        self.verified_at, self.differences = now, differences
 
     def forget_tree(self, tree: int) -> None:
         """Owe nothing of a tree any more."""
         self.due = {change: due for change, due in self.due.items() if change.tree != tree}
         self._trying = {change: due for change, due in self._trying.items() if change.tree != tree}
 
-    def send(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
+    def send_batch(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
         """Hand a batch over.
 
         ``upto``: the cursor after it; ``since``: when its oldest change was seen; ``trying``: what of
@@ -257,7 +270,7 @@ class Node:
         self._put(batch)
         self.step(batch)
 
-    def tell_hook(self, order: StateChanged) -> None:
+    def announce_state(self, order: StateChanged) -> None:
         """Have the hook told of a change of state; of several, while it is busy, as of one."""
         if self._to_tell is not None:
             order = replace(order, before=self._to_tell.before)
@@ -271,9 +284,9 @@ class Node:
             self._put(self._telling)
 
     def _hooked(self, report: HookFinished) -> None:
-        self.tally.hooks += 1
+        self.counters.hooks += 1
         if report.reason:
-            self.tally.hook_failures += 1
+            self.counters.hook_failures += 1
             # One that is told to end with its worker may have been cut off.
             self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING
             node_log.hook_failed(self.name, report)
@@ -281,21 +294,21 @@ class Node:
             self._telling = None
             self._tell_next()
 
-    def compare(self, order: Compare | CancelCompare) -> None:
+    def send_compare(self, order: Compare | CancelCompare) -> None:
         """Have a tree compared with its copy, beside the batches, or stop that."""
         self._put(order)
 
-    def is_mirroring(self, tree: int) -> bool:
+    def is_full_mirroring(self, tree: int) -> bool:
         """Whether a full mirror is under way that may be of this tree."""
         return self.batch is not None and self.batch.full and tree in self.trees
 
-    def halt(self, tree: int) -> None:
+    def halt_tree(self, tree: int) -> None:
         """Have nothing sent of a tree; what is outstanding of it comes back."""
         self.told = ""  # its title may tell of another tree
         if self.batch is not None:
             self._put(Halt(tree))
 
-    def go(self) -> None:
+    def grant_slot(self) -> None:
         """The batch may be tried again: it has its slot."""
         assert self.batch is not None
         granted = SlotGranted(self.batch.id)
@@ -304,7 +317,7 @@ class Node:
 
     # What the worker says ----------------------------------------------------------------------------
 
-    def hear(self) -> bool:
+    def read_report(self) -> bool:
         """Read what the worker has reported; whether there was anything."""
         try:
             report = self.queue.get() if self.queue is not None else None
@@ -322,16 +335,16 @@ class Node:
                 self._count(report)
                 node_log.tried(self.name, report)
                 self.step(report)
-                self._work.at(now + report.retry_in, self.wake)
-                self._work.failed(self)
+                self._work.at(now + report.retry_in, self._wake)
+                self._work.try_failed(self)
             case SlotRequest() if self.batch is not None and report.batch == self.batch.id:
                 self.step(report)
-                self._work.again(self)
+                self._work.slot_requested(self)
             case Unreachable() if self.batch is None:
                 self._count(report)
                 node_log.tried(self.name, report)
                 self.step(report)
-                self._work.failed(self)
+                self._work.try_failed(self)
             case Reachable():
                 log.info("%s: answers again", self.name)
                 self.told = ""
@@ -349,13 +362,13 @@ class Node:
             case HookFinished():
                 self._hooked(report)
             case Compared():
-                self._work.compared(self, report)
+                self._work.tree_compared(self, report)
         return report is not None
 
     def _count(self, report: Done | Failed | Unreachable) -> None:
-        self.tally.rsyncs += report.rsyncs
+        self.counters.rsyncs += report.rsyncs
         if not isinstance(report, Done) or report.code:
-            self.tally.failures[str(report.code)] += 1
+            self.counters.failures[str(report.code)] += 1
 
     def tell(self, note: TitleUpdate) -> None:
         """Let the title of a worker that runs nothing say what the master knows."""
@@ -377,10 +390,10 @@ class Node:
         is_new = is_new or (verdict is NodeState.DEGRADED and why != self._told_why)
         return self.state.phase is Phase.IDLE and is_new
 
-    def died(self) -> None:
+    def collect_worker(self) -> None:
         """The worker's process has ended."""
         assert self.process is not None
-        while self.hear():  # what it could still report counts
+        while self.read_report():  # what it could still report counts
             pass
         pid = self.process.pid
         assert pid is not None
@@ -393,7 +406,7 @@ class Node:
     def _has_died(self, reason: str, which: str) -> None:
         before, now = self.state.phase, self._clock()
         if before is not Phase.STOPPING:
-            self.tally.deaths += 1
+            self.counters.deaths += 1
             self.hooks_lost = True
         self.step(lifecycle.Died(reason, self._chance()))
         deaths, pause = self.state.deaths, self.state.wake_at - now
@@ -403,7 +416,7 @@ class Node:
             often = f", {deaths} times in a row; the next one starts in {pause:.1f} s" if deaths > 1 else ""
             log.warning("%s: %s%s%s", self.name, reason, which, often)
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """A time of its own has come."""
         self.step(lifecycle.TimePassed())
 
@@ -417,40 +430,40 @@ class Node:
                 case Action.FORK:
                     self._fork()
                 case Action.KILL:
-                    self.kill()
+                    self.kill_worker()
                 case Action.CLEAN:
                     self._clean()
                 case Action.CONFIRM:
                     self._confirm()
                 case Action.OFFER:
-                    self._work.offer(self)
+                    self._work.offer_batch(self)
                     self._wait_for_due()
 
     def _fork(self) -> None:
         self.place, self.killed_at = self.spec.node, None
         try:
-            self.process, self.queue = self._work.fork(self)
+            self.process, self.queue = self._work.fork_worker(self)
         except OSError as error:  # no processes or descriptors left: that is a death, too
             self._has_died(f"no worker could be started: {error.strerror}", "")
 
     def _clean(self) -> None:
-        self._work.unhear(self)
+        self._work.worker_died(self)
         if self.queue is not None:
             self.queue.close()
         self.process = self.queue = None
         self.told, self._told_verified = "", None
         self._to_tell, self._telling = self._to_tell or self._telling, None
         if self.batch is not None:
-            self._work.finished(self, self.batch.file)
+            self._work.batch_finished(self, self.batch.file)
             self.batch = None
             self.untidy = True
             for change, due in self._trying.items():
                 self.due.setdefault(change, due)
             self._trying = {}
         if self.state.phase is Phase.DOWN:
-            self._work.at(self.state.wake_at, self.wake)
+            self._work.at(self.state.wake_at, self._wake)
         else:
-            self._work.ended(self)
+            self._work.worker_stopped(self)
 
     def _confirm(self) -> None:
         batch, done = self.batch, self._done
@@ -463,7 +476,7 @@ class Node:
         for change in still:
             before = tried.get(change) or self.due.get(change)
             attempt = before.attempt + 1 if before else 1
-            at = now + backoff.delay(attempt, *self.retry, rand)
+            at = now + backoff.delay(attempt, *self._retry_bounds, rand)
             self.due[change] = Due(attempt, at, min(before.since, self._since) if before else self._since)
         self.cursor = max(self.cursor, self._upto)
         self.flaw, self.untidy = done.reason, False
@@ -474,7 +487,7 @@ class Node:
         self.told = NodeState.DEGRADED if self._told_why else NodeState.OK
         held = [tree for tree in done.held if tree in self.trees]
         for tree in held:  # if the master does not see why, it is tried again
-            later = Due(1, now + backoff.delay(1, *self.retry, rand), self._since)
+            later = Due(1, now + backoff.delay(1, *self._retry_bounds, rand), self._since)
             self.due.setdefault(Change(tree, b"", Kind.TREE), later)
         if done.cut_off:
             self._look_again(batch, now + LATE)
@@ -483,21 +496,21 @@ class Node:
         node_log.done(self.name, batch, done)
         if log.isEnabledFor(logging.DEBUG):
             node_log.paths(self.name, self._unpack(batch.payload, batch.file))
-        self._work.finished(self, batch.file)
+        self._work.batch_finished(self, batch.file)
         for tree in held:
-            self._work.held(self, tree)
+            self._work.tree_held(self, tree)
 
     def _add_up(self, batch: Batch, done: Done, now: float) -> None:
         self._count(done)
-        self.tally.bytes += done.bytes
+        self.counters.bytes += done.bytes
         if done.held:
             return
-        self.tally.batches += 1
-        self.tally.paths += batch.count
+        self.counters.batches += 1
+        self.counters.paths += batch.count
         if batch.full:
-            self.tally.fulls += 1
+            self.counters.fulls += 1
         else:
-            self.tally.latency.add(max(now - self._since, 0.0))
+            self.counters.latency.add(max(now - self._since, 0.0))
 
     def _look_again(self, batch: Batch, at: float) -> None:
         changes = self._unpack(batch.payload, batch.file)
@@ -522,7 +535,7 @@ class Node:
             self._work.at(when, self._offer_due)
 
     def _offer_due(self) -> None:
-        self._work.offer(self)
+        self._work.offer_batch(self)
         self._wait_for_due()
 
     def _still_due(self, done: Done) -> set[Change]:
@@ -546,30 +559,30 @@ class Node:
             attempt = min(1, max(due.attempt for due in self.due.values()))
             self.due = {Change(tree, b"", Kind.TREE): Due(attempt, at, since) for tree in trees}
 
-    def ready_due(self, now: float) -> list[Change]:
+    def ready_retries(self, now: float) -> list[Change]:
         """What of ``due`` is to be tried by now."""
         return [change for change, due in self.due.items() if due.at <= now]
 
     @property
-    def overdue(self) -> str:
+    def degraded_reason(self) -> str:
         """Why the node is degraded: names were complained of, or can never be sent. Empty if it is not."""
-        return self.flaw or self.overdue_beside(())
+        return self.flaw or self.degraded_reason_after(())
 
-    def overdue_beside(self, trying: Iterable[Change]) -> str:
+    def degraded_reason_after(self, trying: Iterable[Change]) -> str:
         """Why the node stays degraded even if all of ``trying`` succeeds; empty if it does not."""
         waits = any(self.due[change].attempt for change in self.due.keys() - set(trying))
         return (self.flaw or "some names could not be transferred") if waits else ""
 
     @property
-    def owed(self) -> int:
+    def retry_count(self) -> int:
         """How much is due to it apart from the journal."""
         return sum(due.since < math.inf for due in (*self.due.values(), *self._trying.values()))
 
-    def lacks(self, since: float) -> bool:
+    def lacks_since(self, since: float) -> bool:
         """Whether it is owed anything, apart from the journal, that was so by then, tried or not."""
         return any(due.since <= since for due in (*self.due.values(), *self._trying.values()))
 
-    def oldest(self, in_journal: float | None) -> float | None:
+    def oldest_missing(self, in_journal: float | None) -> float | None:
         """Since when it lags, given the oldest change in the journal after its cursor; None if it does not.
 
         What has been tried, and was complained of, is no lag: it is ``overdue``.

@@ -46,8 +46,8 @@ class Watchdog:
         after, finding = silence.look(before, now, taken, unread, patience, self._chance())
         match finding:
             case HangFinding.ASK:
-                node.ask()
+                node.ping_worker()
             case HangFinding.GIVE_UP:
-                node.give_up(f"worker did not answer for {after.seconds:.0f} s")
+                node.replace_worker(f"worker did not answer for {after.seconds:.0f} s")
                 return None
         return after

@@ -111,7 +111,7 @@ class Report:
         }
 
     def _node(self, node: Node) -> dict[str, Any]:
-        verdict, state, tally = self._overview.verdict(node), node.state, node.tally
+        verdict, state, tally = self._overview.verdict(node), node.state, node.counters
         failing = verdict is NodeState.RETRYING
         waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake_at < float("inf")
         pid = node.process.pid if node.process is not None else None

@@ -97,7 +97,7 @@ class Overview:
             node.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             max_lag=self.patience,
-            degraded=bool(node.overdue or self._watcher.unwatched(node.trees)[0]),
+            degraded=bool(node.degraded_reason or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
             was_ok=node.last_ok is not None,
             walking=not self._watcher.incomplete_trees.isdisjoint(node.trees),
@@ -136,7 +136,7 @@ class Overview:
                     return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
             case NodeState.DEGRADED:
-                return node.overdue or self.unwatched(node)
+                return node.degraded_reason or self.unwatched(node)
         return ""
 
     def reason(self, node: Node, verdict: NodeState) -> str:

@@ -78,7 +78,7 @@ class StateLog:
             told = "" if before.told is None else before.told.value
             began = before.since if before.since is not None else known.alarm.since
             seconds = now - (known.since if began is None else began)
-            node.tell_hook(StateChanged(state, told, seconds, reason[:500], lag))
+            node.announce_state(StateChanged(state, told, seconds, reason[:500], lag))
 
     def _log(
         self, node: Node, before: NodeState | None, state: NodeState, seconds: float, reason: str, lag: float

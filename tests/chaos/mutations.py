@@ -289,8 +289,8 @@ MUTATIONS = (
     Mutation(
         "a flush does not count what is owed to a node apart from the journal",
         "inosync/master/flush.py",
-        "node.cursor < flush.position or node.lacks(flush.since) or",
-        "node.cursor < flush.position or",
+        "            or node.lacks_since(flush.since)\n",
+        "",
         (f"{STEERING}::test_a_flush_waits_for_a_full_mirror",),
     ),
     Mutation(
@@ -327,7 +327,7 @@ MUTATIONS = (
     Mutation(
         "a worker that takes no orders is left as it is",
         "inosync/nodes/watchdog.py",
-        '                node.give_up(f"worker did not answer for {after.seconds:.0f} s")\n',
+        '                node.replace_worker(f"worker did not answer for {after.seconds:.0f} s")\n',
         "                pass\n",
         ("tests/unit/nodes/test_watchdog.py",),
     ),
@@ -341,7 +341,7 @@ MUTATIONS = (
     Mutation(
         "a worker that dies has no successor",
         "inosync/nodes/node.py",
-        "            self._work.at(self.state.wake_at, self.wake)\n",
+        "            self._work.at(self.state.wake_at, self._wake)\n",
         "            pass\n",
         NODE,
     ),

@@ -34,10 +34,13 @@ class FakeNode:
         self.differences = 0
         self.ok = True
 
-    def compare(self, order: Compare | CancelCompare) -> None:
+    def send_compare(self, order: Compare | CancelCompare) -> None:
         self.orders.append(order)
 
-    def owe(self, change: Change, _now: float) -> None:
+    def set_verified(self, now: float, differences: int) -> None:
+        self.verified_at, self.differences = now, differences
+
+    def retry(self, change: Change, _now: float) -> None:
         self.due[change] = None
 
     @property

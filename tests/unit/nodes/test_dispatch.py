@@ -54,7 +54,7 @@ class FakeNode:
         self.batch: Batch | None = None
         self.untidy = False
         self.paused = False
-        self.owed = 0
+        self.retry_count = 0
         self.ready: list[Change] = []
         self.sent: list[Batch] = []
         self.upto = 0
@@ -72,16 +72,16 @@ class FakeNode:
     def trees(self) -> tuple[int, ...]:
         return self.view.trees
 
-    def ready_due(self, _now: float) -> list[Change]:
+    def ready_retries(self, _now: float) -> list[Change]:
         return list(self.ready)
 
-    def oldest(self, in_journal: float | None) -> float | None:
+    def oldest_missing(self, in_journal: float | None) -> float | None:
         return in_journal
 
-    def overdue_beside(self, _trying: Iterable[Change]) -> str:
+    def degraded_reason_after(self, _trying: Iterable[Change]) -> str:
         return ""
 
-    def send(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
+    def send_batch(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
         assert self.batch is None
         assert self.state.phase is Phase.IDLE
         self.batch, self.upto = batch, upto
@@ -92,7 +92,7 @@ class FakeNode:
         self._world.granted.append(self.name)
         self.step(batch)
 
-    def go(self) -> None:
+    def grant_slot(self) -> None:
         assert self.batch is not None
         assert self.batch.heavy
         assert self.state.phase is Phase.WAITING

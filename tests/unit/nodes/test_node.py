@@ -55,35 +55,35 @@ class RequestHandler:
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
         self.node = Node(spec, 10, self, lambda: self.now, lambda: 0.0, (FIRST, LONGEST))
         rules = Rules(())
-        self.node.mirror(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
-        self.node.start()
+        self.node.set_view(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
+        self.node.start_worker()
         self.report(Started(NOBODY))
 
     # What the node asks for
 
-    def fork(self, _node: Node) -> tuple[ForkProcess, Endpoint]:
+    def fork_worker(self, _node: Node) -> tuple[ForkProcess, Endpoint]:
         ours, self.worker = channel.pair()
         self.queues += [ours, self.worker]
         return cast(ForkProcess, Dead()), ours
 
-    def offer(self, _node: Node) -> None:
+    def offer_batch(self, _node: Node) -> None:
         self.offers += 1
 
-    def finished(self, _node: Node, file: str) -> None:
+    def batch_finished(self, _node: Node, file: str) -> None:
         self.finishes.append(file)
 
-    def held(self, _node: Node, tree: int) -> None:
+    def tree_held(self, _node: Node, tree: int) -> None:
         self.holds.append(tree)
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         self.timers.append((when, call))
 
-    def unhear(self, _node: Node) -> None:
+    def worker_died(self, _node: Node) -> None:
         pass
 
-    ended = failed = again = unhear
+    worker_stopped = try_failed = slot_requested = worker_died
 
-    def compared(self, _node: Node, _report: Compared) -> None:
+    def tree_compared(self, _node: Node, _report: Compared) -> None:
         pass
 
     # What the test does
@@ -92,13 +92,13 @@ class RequestHandler:
         """The worker says something, and the node hears it."""
         for report in reports:
             self.worker.put(report)
-        while self.node.hear():
+        while self.node.read_report():
             pass
 
     def send(self, upto: int, trying: Iterable[Change] = ()) -> int:
         """The node is sent a batch; its number."""
         number = next(self._ids)
-        self.node.send(Batch(number, 1, False, file=f"file-{number}"), upto, self.now, trying)
+        self.node.send_batch(Batch(number, 1, False, file=f"file-{number}"), upto, self.now, trying)
         assert self.worker.get() == self.node.batch
         return number
 
@@ -138,13 +138,13 @@ def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: Request
 
 
 def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
-    desk.node.owe(name(b"due"), desk.now)
-    desk.node.owe(whole(2), desk.now)
+    desk.node.retry(name(b"due"), desk.now)
+    desk.node.retry(whole(2), desk.now)
     before = dict(desk.node.due)
     number = desk.send(15, [name(b"due"), whole(2)])
     assert desk.owes() == set()
-    assert desk.node.owed == 2
-    desk.node.died()
+    assert desk.node.retry_count == 2
+    desk.node.collect_worker()
     assert desk.node.cursor == 10
     assert desk.node.due == before
     assert (desk.node.batch is None, desk.node.untidy) == (True, True)
@@ -159,10 +159,10 @@ def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
 
 
 def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: RequestHandler) -> None:
-    desk.node.owe(name(b"due"), desk.now)
+    desk.node.retry(name(b"due"), desk.now)
     number = desk.send(15, [name(b"due")])
     desk.now += 1
-    desk.node.owe(name(b"due"), desk.now)
+    desk.node.retry(name(b"due"), desk.now)
     desk.report(desk.done(number))
     assert desk.owes() == {name(b"due")}
 
@@ -170,7 +170,7 @@ def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: R
 def test_what_a_worker_reported_before_it_died_counts(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.worker.put(desk.done(number))
-    desk.node.died()
+    desk.node.collect_worker()
     assert (desk.node.cursor, desk.node.untidy) == (15, False)
 
 
@@ -195,14 +195,14 @@ def test_what_is_complained_of_is_due_with_a_growing_pause(desk: RequestHandler)
         assert desk.owes() == changes
         found = {(due.attempt, due.at - desk.now) for due in desk.node.due.values()}
         assert found == {(attempt, FIRST * 2 ** (attempt - 1))}
-        assert desk.node.overdue == "no"
-        assert desk.node.ready_due(desk.now) == []
+        assert desk.node.degraded_reason == "no"
+        assert desk.node.ready_retries(desk.now) == []
         assert any(when == desk.now + FIRST * 2 ** (attempt - 1) for when, _ in desk.timers)
         desk.now += 1000
-        assert set(desk.node.ready_due(desk.now)) == changes
+        assert set(desk.node.ready_retries(desk.now)) == changes
         number = desk.send(15, changes)
     desk.report(desk.done(number))
-    assert (desk.node.due, desk.node.overdue) == ({}, "")
+    assert (desk.node.due, desk.node.degraded_reason) == ({}, "")
 
 
 def test_what_is_held_back_is_due_as_a_whole(desk: RequestHandler) -> None:
@@ -221,7 +221,7 @@ def test_what_is_counted_of_batches(desk: RequestHandler) -> None:
     number = desk.send(16)
     desk.report(dataclasses.replace(desk.done(number, Part(1, False, (b"x",))), bytes=7))
     desk.report(desk.done(desk.send(17), held=(1,)))
-    counted = desk.node.tally
+    counted = desk.node.counters
     assert (counted.batches, counted.paths, counted.fulls) == (2, 2, 0), "what was held back is none"
     assert (counted.bytes, counted.rsyncs) == (77, 4)
     assert counted.failures == {"12": 2, "23": 1}
@@ -245,22 +245,22 @@ def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler,
 
 def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: RequestHandler) -> None:
     for tree in TREES:
-        desk.node.owe(name(b"due", tree), desk.now)
+        desk.node.retry(name(b"due", tree), desk.now)
     number = desk.send(15, [name(b"due", 1), name(b"due", 2)])
-    desk.node.mirror(Subscription({2: Rules(())}, frozenset(), everything=True))
+    desk.node.set_view(Subscription({2: Rules(())}, frozenset(), everything=True))
     desk.report(desk.done(number, Part(1, False, (b"due",)), Part(2, False, (b"due",))))
     assert desk.owes() == {name(b"due", 2)}
 
 
 def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(desk: RequestHandler) -> None:
-    desk.node.owe(whole(1), desk.now)
+    desk.node.retry(whole(1), desk.now)
     since = desk.now
     desk.now += 50
-    desk.node.owe(whole(1), desk.now)
+    desk.node.retry(whole(1), desk.now)
     assert desk.node.due[whole(1)] == Due(0, desk.now, since)
-    assert desk.node.oldest(None) == since
+    assert desk.node.oldest_missing(None) == since
     desk.send(15, [whole(1)])
-    assert desk.node.oldest(2_000.0) == since
+    assert desk.node.oldest_missing(2_000.0) == since
 
 
 def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_lag(
@@ -270,16 +270,16 @@ def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_l
     # With the directories that the names are in: a try that had to tidy up has listed those, too.
     changes = {name(b"a/f"), *(Change(1, path, Kind.LIST) for path in (b"a", b"b", b""))}
     payload, _ = spool.pack((part,), "")
-    desk.node.send(Batch(70, 2, False, payload), 15, desk.now, ())
+    desk.node.send_batch(Batch(70, 2, False, payload), 15, desk.now, ())
     desk.report(dataclasses.replace(desk.done(70), cut_off=True))
     assert (desk.node.cursor, desk.owes()) == (15, changes)
     assert {(due.attempt, due.at) for due in desk.node.due.values()} == {(0, desk.now + LATE)}
-    assert (desk.node.oldest(None), desk.node.owed, desk.node.overdue) == (None, 0, "")
+    assert (desk.node.oldest_missing(None), desk.node.retry_count, desk.node.degraded_reason) == (None, 0, "")
     # If it is complained of then, it has been lacking since then.
     desk.now += LATE
-    assert set(desk.node.ready_due(desk.now)) == changes
-    desk.node.send(Batch(71, 2, False, payload), 15, desk.now, changes)
-    assert (desk.node.oldest(None), desk.node.owed) == (None, 0)
+    assert set(desk.node.ready_retries(desk.now)) == changes
+    desk.node.send_batch(Batch(71, 2, False, payload), 15, desk.now, changes)
+    assert (desk.node.oldest_missing(None), desk.node.retry_count) == (None, 0)
     desk.report(desk.done(71, Part(1, False, (b"a/f",)), reason="no"))
     assert desk.owes() == {name(b"a/f")}
     assert desk.node.due[name(b"a/f")].since == desk.now
@@ -287,6 +287,6 @@ def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_l
     desk.node.due.clear()
     many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
     _, file = spool.pack(many, str(tmp_path / "spool/batch"))
-    desk.node.send(Batch(72, MAX_DUE + 1, False, file=file), 20, desk.now, ())
+    desk.node.send_batch(Batch(72, MAX_DUE + 1, False, file=file), 20, desk.now, ())
     desk.report(dataclasses.replace(desk.done(72), cut_off=True))
     assert desk.node.due == {whole(2): Due(0, desk.now + LATE, math.inf)}

@@ -39,12 +39,12 @@ class Commands:
     def _node(self, name: str) -> Node:
         spec = NodeSpec(f"{name}:", name, Timetable(((0, 0),)), (), (), 300.0)
         node = Node(spec, 0, self, lambda: self.now, lambda: 0.0, (1, 10))
-        node.start()
+        node.start_worker()
         return node
 
     # What a node asks for
 
-    def fork(self, node: Node) -> tuple[ForkProcess, Endpoint]:
+    def fork_worker(self, node: Node) -> tuple[ForkProcess, Endpoint]:
         ours, theirs = channel.pair()
 
         def take() -> None:
@@ -68,21 +68,21 @@ class Commands:
     def at(self, when: float, call: Callable[[], None]) -> None:
         self.timers.append((when, call))
 
-    def finished(self, _node: Node, file: str) -> None:
+    def batch_finished(self, _node: Node, file: str) -> None:
         self.finishes.append(file)
 
-    def offer(self, _node: Node) -> None:
+    def offer_batch(self, _node: Node) -> None:
         pass
 
-    def unhear(self, _node: Node) -> None:
+    def worker_died(self, _node: Node) -> None:
         pass
 
-    ended = failed = again = offer
+    worker_stopped = try_failed = slot_requested = offer_batch
 
-    def held(self, _node: Node, _tree: int) -> None:
+    def tree_held(self, _node: Node, _tree: int) -> None:
         pass
 
-    def compared(self, _node: Node, _report: Compared) -> None:
+    def tree_compared(self, _node: Node, _report: Compared) -> None:
         pass
 
     # What the test does
@@ -140,7 +140,7 @@ def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: C
     a.process.join(30)
     assert a.process.exitcode == -signal.SIGKILL
     first = office.seen[0].pid
-    a.died()
+    a.collect_worker()
     assert a.state.reason == f"{REASON}60 s"
     [(when, wake)] = office.timers
     office.now = when
@@ -184,7 +184,7 @@ def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_b
 ) -> None:
     a, b = office.nodes
     office.stop(a)
-    a.send(Batch(7, 1, False, file="a-file"), 5, 0.0, ())
+    a.send_batch(Batch(7, 1, False, file="a-file"), 5, 0.0, ())
     office.live(MOST + 2)
     assert a.state.phase is Phase.KILLED
     assert a.queue is not None
@@ -197,7 +197,7 @@ def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_b
     assert [record.message for record in caplog.records] == [
         f"a: {REASON}60 s (pid {office.pid(a)}): it is killed, and replaced when it is gone"
     ]
-    a.died()
+    a.collect_worker()
     assert (a.batch is None, office.finishes, a.untidy) == (True, ["a-file"], True)
     assert b.state.phase is Phase.STARTING
 
@@ -208,7 +208,7 @@ def test_one_whose_queue_is_full_is_killed_at_once(
     a, _ = office.nodes
     office.stop(a)
     for _ in range(10_000):
-        a.ask()
+        a.ping_worker()
     assert a.state.phase is Phase.KILLED
     assert a.state.reason == "worker takes no orders"
     assert len(caplog.records) == 1
@@ -217,12 +217,12 @@ def test_one_whose_queue_is_full_is_killed_at_once(
 def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Commands) -> None:
     a, _ = office.nodes
     office.stop(a)
-    a.stop(5.0)
+    a.stop_worker(5.0)
     office.live(MOST + 2)
     assert a.killed_at is not None
     assert a.process is not None
     a.process.join(30)
-    a.died()
+    a.collect_worker()
     assert a.state.phase is Phase.STOPPED
 
 
@@ -232,7 +232,7 @@ def test_descendants_in_groups_of_their_own_are_killed_with_it(
     a, _ = office.nodes
     made: list[int] = []
 
-    def fork(_node: Node) -> tuple[ForkProcess, Endpoint]:
+    def fork_worker(_node: Node) -> tuple[ForkProcess, Endpoint]:
         reader, writer = os.pipe()
 
         def run() -> None:
@@ -253,11 +253,11 @@ def test_descendants_in_groups_of_their_own_are_killed_with_it(
         office.seen += [each for each in found if each is not None]
         return child, ours
 
-    monkeypatch.setattr(office, "fork", fork)
+    monkeypatch.setattr(office, "fork_worker", fork_worker)
     node = Node(a.spec, 0, office, lambda: office.now, lambda: 0.0, (1, 10))
     office.nodes.append(node)
-    node.start()
+    node.start_worker()
     [orphan] = [each for each in office.seen if each.pid == made[0]]
     assert procs.alive(orphan)
-    node.give_up("worker did not answer")
+    node.replace_worker("worker did not answer")
     until(lambda: not procs.alive(orphan), 30, "the descendant to end")

@@ -31,7 +31,7 @@ class World:
     searching_since: float | None = None
     # A node of it:
     state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
-    overdue: str = ""
+    degraded_reason: str = ""
     trees: tuple[int, ...] = (1,)
     last_ok: float | None = None
     paused: bool = False

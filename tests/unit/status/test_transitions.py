@@ -23,7 +23,7 @@ class Told:
     def __init__(self) -> None:
         self.orders: list[StateChanged] = []
 
-    def tell_hook(self, order: StateChanged) -> None:
+    def announce_state(self, order: StateChanged) -> None:
         self.orders.append(order)
 
 
