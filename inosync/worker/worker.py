@@ -141,7 +141,7 @@ class Worker:
     ) -> None:
         self._job, self._queue = job, queue
         self._clock, self._chance = clock, rand
-        self._loop = Loop()
+        self._loop = Loop(clock)
         self._loop.on_readable(queue, self._orders)
         self._stop = signals.Signals((signal.SIGTERM,))
         self._loop.on_readable(self._stop, self._signalled)
@@ -149,7 +149,7 @@ class Worker:
         self._throttle = Throttle(job.rspeed, clock, job.wall)
         self._deletions = Deletions(clock)
         extra = next((tree.extra for tree in job.trees.values()), ())
-        self._line = SshMaster(job.node, extra, job.spool, self._loop, clock, rand)
+        self._line = SshMaster(job.node, extra, job.spool, self._loop, rand)
         rsh = self._line.rsh if job.pretend is None else self._line.rsh_direct
         self._trees = {number: replace(tree, rsh=rsh) for number, tree in job.trees.items()}
         self._stats = True
@@ -225,7 +225,6 @@ class Worker:
         elif self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._again()
-        self._line.tend()
         self._hooks.tend()
         if self._end_by is None:
             self._tend_others()
@@ -255,7 +254,7 @@ class Worker:
 
     def _deadline(self) -> float:
         times = [self._leftovers.deadline, self._hooks.deadline]
-        times += [at for at in (self._retry_at, self._end_by, self._line.deadline) if at is not None]
+        times += [at for at in (self._retry_at, self._end_by) if at is not None]
         if self._transfer is not None:
             times.append(self._transfer.deadline)
         if self._end_by is None:
@@ -319,7 +318,7 @@ class Worker:
 
     def reached(self) -> None:
         """The node answers."""
-        self._line.reached()
+        self._line.node_reached()
         self._come_back()
 
     def unwatched(self) -> None:
@@ -486,7 +485,7 @@ class Worker:
             if not self._tried_again_at_once(task, transfer, outcome):
                 self._failed(task, outcome.retry, code, transfer.hung or outcome.reason)
             return
-        self._line.reached()
+        self._line.node_reached()
         if task.refused_beside_warm:
             self._spares.chill(task.refused_beside_warm)
             task.refused_beside_warm = ""

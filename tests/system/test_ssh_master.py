@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import random
 import signal
@@ -62,15 +63,13 @@ class Bench:
 
         def turned() -> bool:
             self.loop.turn(0.02)
-            if self.line.deadline is not None and self.clock() >= self.line.deadline:
-                self.line.tend()
             return bool(condition())
 
         until(turned, timeout, what)
 
     def begin(self) -> procs.Process:
         """Have the connection, and wait until it can be shared; its process."""
-        self.line.reached()
+        self.line.node_reached()
         self.pump(self.socket.exists, "the socket of the shared connection")
         (pid,) = self.line.pids
         found = procs.look(pid)
@@ -127,15 +126,16 @@ def bench(
     """Lines to the node of an sshd; ``config`` is what the user's ssh_config has before the test's own."""
     made: list[Bench] = []
     monkeypatch.delenv("RSYNC_RSH", raising=False)
-    monkeypatch.setattr(line_module, "_ASK_LIMIT", 60.0)  # ssh may be slow to answer where much else runs
+    monkeypatch.setattr(line_module, "_ASK_SECONDS", 60.0)  # ssh may be slow to answer where much else runs
 
     def make(
         config: str = "", sshd: Sshd | None = None, node: str = "node-a:", extra: tuple[str, ...] = ()
     ) -> Bench:
         server = sshd or request.getfixturevalue("sshd")
         monkeypatch.setenv("PATH", user_ssh(tmp_path / "user", server, config))
-        loop, clock = Loop(), Clock()
-        line = SshMaster(node, extra, str(directory), loop, clock, lambda: 0.0, os.environ)
+        clock = Clock()
+        loop = Loop(clock)
+        line = SshMaster(node, extra, str(directory), loop, lambda: 0.0, os.environ)
         made.append(Bench(line, loop, clock, tmp_path, directory))
         return made[-1]
 
@@ -185,7 +185,7 @@ def test_the_end_of_the_worker_is_the_end_of_it(bench: MakeBench) -> None:
     one.line.close()
     assert not procs.alive(child)
     assert not one.socket.exists()
-    one.line.reached()
+    one.line.node_reached()
     assert one.line.pids == ()
     one.line.close()
 
@@ -196,9 +196,9 @@ def test_it_does_not_outlive_a_worker_that_is_killed(bench: MakeBench, directory
         import os, sys
         from inosync.worker.ssh_master import SshMaster
         from inosync.system.loop import Loop
-        loop = Loop()
-        line = SshMaster("node-a:", (), sys.argv[1], loop, lambda: 0.0, lambda: 0.0, {})
-        line.reached()
+        loop = Loop(lambda: 0.0)
+        line = SshMaster("node-a:", (), sys.argv[1], loop, lambda: 0.0, {})
+        line.node_reached()
         print(*line.pids, flush=True)
         while True:
             loop.turn(None)
@@ -320,7 +320,7 @@ def test_one_that_hangs_on_our_side_is_ended_by_doubt(bench: MakeBench) -> None:
 def test_doubt_without_a_connection_changes_nothing(bench: MakeBench) -> None:
     one = bench()
     one.line.distrust()
-    assert one.line.deadline is None
+    assert one.loop.next_timer == math.inf
     one.begin()
 
 
@@ -329,7 +329,7 @@ def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
     (tmp_path / "user" / "ssh").write_text(
         "#!/bin/sh\ntrap '' TERM\necho up >&2\nwhile :; do sleep 1; done\n"
     )
-    one.line.reached()
+    one.line.node_reached()
     (pid,) = one.line.pids
     child = procs.look(pid)
     assert child is not None
@@ -337,11 +337,11 @@ def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
     one.socket.touch()
     one.line.distrust()
     assert not one.socket.exists()
-    assert one.line.deadline is not None
+    assert one.loop.next_timer < math.inf
     one.clock.ahead += 60
     one.pump(one.ended, "the connection to be killed")
     assert not procs.alive(child)
-    assert one.line.deadline is None
+    assert one.loop.next_timer == math.inf
 
 
 # When it is begun again ----------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_one_that_ended_young_is_begun_again_after_a_pause(bench: MakeBench) -> 
         procs.send(one.begin(), signal.SIGKILL)
         one.pump(one.ended, "the end to be noticed")
         one.clock.ahead += pause / 2
-        one.line.reached()
+        one.line.node_reached()
         assert one.line.pids == ()
         one.clock.ahead += pause / 2
     one.begin()
@@ -377,10 +377,10 @@ def test_one_that_nobody_can_use_is_ended(bench: MakeBench) -> None:
     one = bench()
     child = one.begin()
     one.socket.unlink()
-    one.line.reached()
-    assert one.line.deadline is None  # it may still be connecting
+    one.line.node_reached()
+    assert one.loop.next_timer == math.inf  # it may still be connecting
     one.clock.ahead += 61
-    one.line.reached()
+    one.line.node_reached()
     one.pump(one.ended, "the connection to end")
     assert not procs.alive(child)
     one.begin()
@@ -390,9 +390,9 @@ def test_a_node_that_refuses_costs_a_try_now_and_then(bench: MakeBench, own_sshd
     one = bench(sshd=own_sshd)
     one.clock.stop()
     own_sshd.stop()
-    one.line.reached()
+    one.line.node_reached()
     one.pump(one.ended, "the connection to fail")
-    one.line.reached()
+    one.line.node_reached()
     assert one.line.pids == ()
     own_sshd.start()
     one.clock.ahead += 5
@@ -415,7 +415,7 @@ def test_without_a_process_to_spare_the_runs_go_on(bench: MakeBench, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(process, "spawn", no_more)
-        one.line.reached()
+        one.line.node_reached()
     assert one.line.pids == ()
     assert one.run() == (0, [])
     one.clock.ahead += 5
@@ -426,9 +426,9 @@ def test_the_longest_path_that_is_allowed_can_be_a_socket(bench: MakeBench, dire
     one = bench()
     deep = directory / ("d" * (90 - len(f"{directory}//ssh-{os.getpid()}")))
     deep.mkdir()
-    line = SshMaster("node-a:", (), str(deep), one.loop, one.clock, lambda: 0.0, {})
+    line = SshMaster("node-a:", (), str(deep), one.loop, lambda: 0.0, {})
     try:
-        line.reached()
+        line.node_reached()
         socket = deep / f"ssh-{os.getpid()}"
         assert len(str(socket)) == 90
         one.pump(socket.exists, "the socket")
@@ -467,7 +467,7 @@ def test_what_depends_on_the_login_name_is_seen(bench: MakeBench) -> None:
 def test_a_user_who_shares_connections_himself_is_left_alone(bench: MakeBench, option: str) -> None:
     one = bench(f"Host *\n  {option}")
     assert one.line.rsh == one.line.rsh_direct != ""
-    one.line.reached()
+    one.line.node_reached()
     assert one.line.pids == ()
 
 
@@ -489,12 +489,12 @@ def test_it_stays_out_of_what_is_not_its_business(
     environ: Mapping[str, str],
 ) -> None:
     monkeypatch.setattr(process, "spawn", lambda argv: pytest.fail(f"{argv} was started"))
-    line = SshMaster(node, extra, str(directory), Loop(), time.monotonic, lambda: 0.0, environ)
+    loop = Loop()
+    line = SshMaster(node, extra, str(directory), loop, lambda: 0.0, environ)
     assert (line.rsh, line.rsh_direct) == ("", "")
-    line.reached()
+    line.node_reached()
     line.distrust()
-    line.tend()
-    assert (line.pids, line.deadline) == ((), None)
+    assert (line.pids, loop.next_timer) == ((), math.inf)
     line.close()
 
 
@@ -509,20 +509,20 @@ def test_without_an_ssh_that_answers_there_are_no_options(
         (tmp_path / "bin" / "ssh").write_text(ssh)
         (tmp_path / "bin" / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    line = SshMaster("node-a:", (), str(directory), one.loop, one.clock, lambda: 0.0, {})
+    line = SshMaster("node-a:", (), str(directory), one.loop, lambda: 0.0, {})
     assert (line.rsh, line.rsh_direct) == ("", "")
-    line.reached()
+    line.node_reached()
     assert line.pids == ()
 
 
 def test_an_ssh_that_does_not_come_to_an_answer_gets_the_options_only(
     bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_module, "_ASK_LIMIT", 3.0)  # in which the program has to have begun
+    monkeypatch.setattr(line_module, "_ASK_SECONDS", 3.0)  # in which the program has to have begun
     pid = tmp_path / "pid"
     one = bench(f'Match exec "echo $$ >{pid}; exec sleep 600"')
     assert one.line.rsh == one.line.rsh_direct == rsync_ssh.rsh(rsync_ssh.options({}))
-    one.line.reached()
+    one.line.node_reached()
     assert one.line.pids == ()
     asked = procs.look(int(pid.read_text()))
     until(lambda: asked is None or not procs.alive(asked), 60, "nothing of it to be left")
