@@ -55,10 +55,6 @@ class Loop:
         """A heap; the number keeps timers of one time in the order in which they were set."""
         self._numbers = itertools.count()
 
-    def time(self) -> float:
-        """The time by the loop's clock, in seconds."""
-        return self._clock()
-
     def on_readable(self, source: Source, call: Callable[[], object]) -> None:
         """Call when there is something to read, or the end."""
         self._selector.register(source, selectors.EVENT_READ, call)

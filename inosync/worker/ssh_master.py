@@ -86,7 +86,7 @@ class SshMaster:
 
     def node_reached(self) -> None:
         """Have the connection ready for the next transfer: one has just got through to the node."""
-        now = self._loop.time()
+        now = self._loop.clock()
         if self._child is not None:
             if now - self._started_at >= _YOUNG_SECONDS and not os.path.exists(self._path):
                 self._end()  # it hangs in its login, or its socket was removed
@@ -143,7 +143,7 @@ class SshMaster:
 
     def _end(self) -> None:
         if self._child is not None and self._kill is None:
-            self._kill = self._loop.call_at(self._loop.time() + _KILL_AFTER_SECONDS, self._kill_family)
+            self._kill = self._loop.call_at(self._loop.clock() + _KILL_AFTER_SECONDS, self._kill_family)
             # A stopped process gets SIGTERM only when it goes on.
             process.send((self._child.pid,), signal.SIGTERM)
             process.send((self._child.pid,), signal.SIGCONT)
@@ -165,7 +165,7 @@ class SshMaster:
             self._kill.cancel()
         self._child = self._kill = None
         _remove(self._path)  # which ssh does not do when it is killed
-        self._set_pause(self._loop.time())
+        self._set_pause(self._loop.clock())
 
     def _set_pause(self, now: float) -> None:
         self._failures = 0 if now - self._started_at >= _YOUNG_SECONDS else self._failures + 1
