@@ -1,4 +1,4 @@
-"""What is run for somebody else, apart from everything: its own session, one pipe for what it says."""
+"""A child process in a session of its own, whose output goes to one pipe: hooks, and our ssh master."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
-_MOST = 4096
-"""Bytes kept of what it says: the last ones."""
+_OUTPUT_BYTES = 4096
+"""How much of the output is kept: its end."""
 
 
 class Child:
-    """A process that runs, the leader of a session. The caller must be single-threaded.
+    """A running child, the leader of a session. The caller has one thread only.
 
-    ``output`` and ``exited`` are descriptors for a selector: when the first is readable, ``listen``; when the
-    second is, ``finish`` collects the process. It ends with us. OSError if it cannot be started.
+    ``output`` and ``exited`` are descriptors for the loop: call ``read_output`` when the first is readable
+    and ``reap`` when the second is. OSError if the child cannot be started.
     """
 
     def __init__(self, start: Callable[[int], int]) -> None:
@@ -30,54 +30,56 @@ class Child:
             raise
         finally:
             os.close(writer)
-        self._said = b""
+        self._output = b""
         self.code: int | None = None
-        """After ``finish``: its exit code, negative for a signal."""
+        """The exit code, negative for a signal; None before ``reap``."""
 
-    def listen(self) -> bool:
-        """Read what it says; False at the end of that, after which ``output`` is never readable again."""
+    def read_output(self) -> bool:
+        """Read what the child has written; False at the end of its output."""
         try:
             data = os.read(self.output, 65_536)
         except BlockingIOError:
             return True
-        self._said = (self._said + data)[-_MOST:]
+        self._output = (self._output + data)[-_OUTPUT_BYTES:]
         return bool(data)
 
-    def finish(self) -> None:
-        """Collect it; to be called once, after its end. What it has left in the pipe is read."""
+    def reap(self) -> None:
+        """Collect the child after its end, once, and read what is left in the pipe."""
         _, status = os.waitpid(self.pid, 0)
         self.code = os.waitstatus_to_exitcode(status)
         os.set_blocking(self.output, False)
         size = -1
-        while size != len(self._said) and self.listen():  # a grandchild may hold it open, and go on talking
-            size = len(self._said)
+        while (
+            size != len(self._output) and self.read_output()
+        ):  # a grandchild may keep it open and go on writing
+            size = len(self._output)
         os.close(self.output)
         os.close(self.exited)
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal all of its session's first group."""
+        """Signal the child's process group."""
         if self.code is None:
             try:
                 os.killpg(self.pid, number)
             except ProcessLookupError:
                 pass
-            except PermissionError:  # a program that became another user, and we are not root
+            except PermissionError:  # the program has become another user, and we are not root
                 pass
 
     @property
-    def last_words(self) -> str:
-        """The last line that it said; empty if it said nothing."""
-        lines = [line for line in self._said.splitlines() if line.strip()]
+    def output_tail(self) -> str:
+        """The last line of output; empty if there was none."""
+        lines = [line for line in self._output.splitlines() if line.strip()]
         return os.fsdecode(lines[-1]).strip() if lines else ""
 
 
-def program(argv: tuple[str, ...], env: Mapping[str, str], die_with: Callable[[], None]) -> Child:
-    """Run a program, without a shell. ``die_with`` is called in the child, and binds it to us."""
+def program(argv: tuple[str, ...], env: Mapping[str, str], bind_to_parent: Callable[[], None]) -> Child:
+    """Run a program without a shell. ``bind_to_parent`` is called in the child before exec."""
 
     def start(writer: int) -> int:
         def prepare() -> None:  # between fork and exec
-            _as_new()
-            die_with()
+            _reset_signals()
+            bind_to_parent()
 
         child = subprocess.Popen(
             argv,
@@ -89,14 +91,16 @@ def program(argv: tuple[str, ...], env: Mapping[str, str], die_with: Callable[[]
             start_new_session=True,
             preexec_fn=prepare,
         )
-        child.returncode = 0  # it is collected here; without one, subprocess would complain, and do it later
+        child.returncode = (
+            0  # reap() collects it; without a return code subprocess would warn, and collect it
+        )
         return child.pid
 
     return Child(start)
 
 
-def function(run: Callable[[], object], die_with: Callable[[], None]) -> Child:
-    """Run a function in a forked child that has nothing open of ours. An exception of it is exit code 1."""
+def function(run: Callable[[], object], bind_to_parent: Callable[[], None]) -> Child:
+    """Run a function in a forked child that closes all our descriptors. An exception is exit code 1."""
 
     def start(writer: int) -> int:
         for stream in (sys.stdout, sys.stderr):
@@ -107,18 +111,18 @@ def function(run: Callable[[], object], die_with: Callable[[], None]) -> Child:
         code = 1
         try:
             os.setsid()
-            die_with()
+            bind_to_parent()
             null = os.open(os.devnull, os.O_RDWR)
             for fd, stream in ((null, 0), (writer, 1), (writer, 2)):
                 os.dup2(fd, stream)
             os.closerange(3, 1 << 20)
             os.chdir("/")
-            _as_new()
+            _reset_signals()
             run()
             code = 0
         except SystemExit as wanted:
             code = wanted.code if isinstance(wanted.code, int) else int(wanted.code is not None)
-        except BaseException:  # noqa: BLE001 - whatever it is, the child ends here
+        except BaseException:  # noqa: BLE001 - the child ends here, whatever happened
             sys.excepthook(*sys.exc_info())
         finally:
             try:
@@ -130,8 +134,8 @@ def function(run: Callable[[], object], die_with: Callable[[], None]) -> Child:
     return Child(start)
 
 
-def _as_new() -> None:
-    """Signals as a program expects them that was started by a shell."""
+def _reset_signals() -> None:
+    """Give every signal its default action, and block none, as a shell does for what it starts."""
     for number in signal.valid_signals():
         if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What is in one directory, as far as somebody wants to know it."""
+"""Questions about one open directory: which one it is, whether it holds anything, whether it has changed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import os
 from collections.abc import Callable, Generator
 from itertools import islice
 
-_STEP = 128  # entries between two pauses
+_ENTRIES_PER_STEP = 128
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def open_directory(path: str) -> int:
-    """A descriptor of the directory that a path leads to now; OSError if there is none."""
+    """Open the directory that a path leads to; return the descriptor. OSError if there is none."""
     return os.open(path, _OPEN)
 
 
 def identity(directory: int) -> tuple[int, int]:
-    """Device and inode of an open directory."""
+    """Return device and inode of an open directory."""
     status = os.fstat(directory)
     return status.st_dev, status.st_ino
 
 
 def count(directory: int, excluded: Callable[[bytes, bool], bool], most: int) -> int:
-    """How many entries of an open directory are not excluded; it is not looked further than to ``most``.
+    """Count the entries of an open directory that are not excluded; stop at ``most``.
 
-    ``excluded``: (name, is a directory) -> bool. OSError if the directory cannot be read.
+    ``excluded`` takes a name and whether it is a directory. OSError if the directory cannot be read.
     """
     found = 0
     with os.scandir(directory) as entries:
@@ -38,18 +38,20 @@ def count(directory: int, excluded: Callable[[bytes, bool], bool], most: int) ->
 
 
 def digest(directory: int, excluded: Callable[[bytes, bool], bool], since: int) -> Generator[None, None, int]:
-    """A number for an open directory and the entries in it, as they are: another one if any has changed.
+    """Compute a number that differs once an open directory, or an entry in it, has changed.
 
-    Of directories in it only what they are, not what is in them. Pauses now and then. ``since`` is a time
-    shortly before now, in nanoseconds since the epoch: what has changed later might change again without
-    another time, so that the number is 0 then, which tells nothing. OSError if it cannot be read.
+    Directories in it count by their own attributes, not by what they hold. It yields every few entries.
+
+    ``since`` is a time shortly before now, in nanoseconds since the epoch. What has changed after it may
+    change again within the granularity of the file system's clock; then the result is 0, "unknown". OSError
+    if the directory cannot be read.
     """
     own = os.fstat(directory)
     newest = own.st_ctime_ns
-    # In any order; no entry comes twice.
+    # XOR, because entries come in any order, each once.
     number = hash((own.st_mode, own.st_uid, own.st_gid, own.st_mtime_ns, own.st_ctime_ns))
     with os.scandir(directory) as entries:
-        while step := list(islice(entries, _STEP)):
+        while step := list(islice(entries, _ENTRIES_PER_STEP)):
             for entry in step:
                 is_directory = entry.is_dir(follow_symlinks=False)
                 if excluded(os.fsencode(entry.name), is_directory):

@@ -1,4 +1,4 @@
-"""Where file systems are mounted, and where fstab(5) says that they are to be."""
+"""Mount points: those of now, those that fstab(5) wants, and when they change."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 def expected(path: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a path is a mount point by fstab; where that is, LIBMOUNT_FSTAB may say, as for mount(8).
+    """Whether a path is a mount point by fstab, or by the file that LIBMOUNT_FSTAB names, as for mount(8).
 
-    A file that cannot be read has none.
+    False if the file cannot be read.
     """
     try:
         with open(environ.get("LIBMOUNT_FSTAB") or _FSTAB, "rb") as file:
@@ -27,7 +27,7 @@ def expected(path: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def mounted(path: str, file: str = _MOUNTED) -> bool:
-    """Whether something is mounted at a path. Other than os.path.ismount this sees bind mounts as well."""
+    """Whether something is mounted at a path, bind mounts included, which os.path.ismount cannot see."""
     try:
         with open(file, "rb") as table:
             text = table.read()
@@ -37,7 +37,7 @@ def mounted(path: str, file: str = _MOUNTED) -> bool:
 
 
 class Changes:
-    """Tells where something was mounted or unmounted; inotify does not, or of the latter only."""
+    """Notices mounts and unmounts. inotify reports no mounts."""
 
     def __init__(self, file: str = _MOUNTED) -> None:
         self._poll = select.poll()
@@ -46,16 +46,16 @@ class Changes:
         try:
             self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return  # without /proc nobody can tell
-        # The table is always readable; when it has changed, there is an error as well: proc_pid_mounts(5).
+            return  # without /proc there is no way to notice them
+        # The table is always readable; a change shows as an error condition: proc_pid_mounts(5).
         self._poll.register(self._fd, select.POLLPRI | select.POLLERR)
         self._known = self._table()
 
     def take(self) -> set[bytes]:
-        """If anything has changed since the last call, all mount points that there were and are.
+        """Return all mount points of before and now if the table has changed since the last call, else none.
 
-        Which of them it was the table does not tell: what is mounted in the place of something else, at
-        once, gets the numbers of that.
+        The table does not say which one has changed: a file system that replaces another at once gets its
+        numbers.
         """
         if not self._poll.poll(0):
             return set()
@@ -67,7 +67,7 @@ class Changes:
         return [self._fd] if self._fd >= 0 else []
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Close the table."""
         for fd in self.descriptors():
             self._poll.unregister(fd)
             os.close(fd)
@@ -79,7 +79,7 @@ class Changes:
 
 
 def in_fstab(text: bytes) -> Iterator[bytes]:
-    """The mount points in the text of a fstab, normalised; swap and the like have none."""
+    """Yield the mount points in the text of an fstab, normalised; swap has none."""
     for line in text.splitlines():
         fields = line.split()
         if len(fields) >= 2 and not fields[0].startswith(b"#") and fields[1].startswith(b"/"):
@@ -87,11 +87,11 @@ def in_fstab(text: bytes) -> Iterator[bytes]:
 
 
 def in_mountinfo(text: bytes) -> set[bytes]:
-    """The mount points in the text of a mountinfo: proc_pid_mountinfo(5)."""
+    """Return the mount points in the text of a mountinfo: proc_pid_mountinfo(5)."""
     lines = (line.split(b" ") for line in text.split(b"\n"))
     return {_decoded(fields[4]) for fields in lines if len(fields) > 4}
 
 
 def _decoded(field: bytes) -> bytes:
-    """Spaces, tabs, newlines and backslashes are written as three octal digits: getmntent(3)."""
+    """Undo getmntent(3)'s octal escapes of space, tab, newline and backslash."""
     return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field)

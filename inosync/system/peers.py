@@ -1,6 +1,7 @@
-"""The far ends of another process's connections, watched for their end on its behalf.
+"""Notices that the far end of another process's connection has closed.
 
-While rsync waits for names it does not look at its connection: dead, it lives on until it is used.
+An rsync that waits for names does not look at its connection: when the node is gone, it lives on until it is
+used.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ import socket
 
 from inosync.system.libc import LIBC, last_error
 
-_PIDFD_GETFD = 438  # pidfd_getfd(2), since Linux 5.6; the same number on nearly every architecture
+_PIDFD_GETFD = 438  # pidfd_getfd(2), since Linux 5.6, on nearly every architecture
 
-_SILENCE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+_NO_ANSWER = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
 KEEPALIVE = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
 """A connection without traffic is probed after this many seconds, that often, so many times (tcp(7))."""
 
 
 class Peers:
-    """Readable when the far end of one of a process's sockets has closed, or does not answer any more.
+    """Readable when the far end of one of a process's sockets has closed or stopped answering.
 
-    That may be a node, over TCP, or the child that talks to it. ``process`` is a pidfd. OSError if the kernel
-    does not let us: an old one, or ptrace(2) is restricted. Made once the process is connected; ``close`` it
-    before the process is to end its connections, which are kept open by this.
+    The far end is a node, over TCP, or a child that talks to the node. ``process`` is a pidfd of a process
+    that is connected. ``close`` this before that process is to end its connections, because it keeps them
+    open. OSError if the kernel refuses: it is old, or ptrace(2) is restricted.
     """
 
     def __init__(self, process: int, pid: int) -> None:
@@ -46,40 +47,40 @@ class Peers:
         theirs = socket.socket(fileno=fd)
         self._sockets.append(theirs)
         if theirs.family in (socket.AF_INET, socket.AF_INET6):
-            # The option belongs to the connection, so this is as if rsync had set it.
+            # The option belongs to the connection: it works as if rsync had set it.
             for option, value in KEEPALIVE.items():
                 theirs.setsockopt(socket.IPPROTO_TCP, option, value)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # Not EPOLLIN: what the node says is for rsync, when it gets to read it.
+        # Not EPOLLIN: rsync reads what the node sends, later.
         self._epoll.register(theirs, select.EPOLLRDHUP)
 
     def fileno(self) -> int:
-        """What becomes readable."""
+        """The descriptor that becomes readable."""
         return self._epoll.fileno()
 
     @property
     def error(self) -> str:
-        """Why a far end does not answer any more; empty if it does. Told once (SO_ERROR, socket(7)).
+        """Why a far end does not answer; empty if it does. Reading it clears it (SO_ERROR, socket(7)).
 
-        A reset is an answer, too: of a firewall that ends idle connections, for instance.
+        A reset counts as an answer: a firewall may end idle connections that way.
         """
         codes = [theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for theirs in self._sockets]
-        return next((os.strerror(code) for code in codes if code in _SILENCE), "")
+        return next((os.strerror(code) for code in codes if code in _NO_ANSWER), "")
 
     @property
     def ended(self) -> bool:
-        """Whether it is readable."""
+        """Whether the descriptor is readable."""
         return bool(self._epoll.poll(0))
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close our descriptors of the connections."""
         self._epoll.close()
         for theirs in self._sockets:
             theirs.close()
 
 
 def _socket_numbers(pid: int) -> list[int]:
-    """The descriptors of a process that are sockets."""
+    """List the descriptors of a process that are sockets."""
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):

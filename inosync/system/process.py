@@ -1,6 +1,6 @@
-"""Processes: titles, forks that leave nothing open, the death of parents, whole families of them.
+"""Processes: titles, starting and ending them, and what /proc says of them.
 
-The only importer of setproctitle and psutil.
+This is the only importer of setproctitle and psutil.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from inosync.system.libc import prctl
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
 _NICEST = 19
-_BRIEFLY = 0.002
+_REAP_INTERVAL_SECONDS = 0.002
 
 
 def set_title(text: str) -> None:
-    """What ``ps`` shows for this process. Control characters would garble the terminal: escaped."""
+    """Set what ``ps`` shows for this process; escape control characters, which would garble the terminal."""
     plain = text.encode("ascii", "backslashreplace").decode()
     setproctitle.setproctitle("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain))
 
@@ -40,7 +40,7 @@ def set_title(text: str) -> None:
 def die_with_parent(number: signal.Signals, parent: int) -> None:
     """Have the kernel send us ``number`` when our parent dies (PR_SET_PDEATHSIG, prctl(2)).
 
-    A parent that died before the call would send nothing: then the signal is sent here.
+    The kernel sends nothing if the parent died before the call: then we send the signal ourselves.
     """
     prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
@@ -53,26 +53,26 @@ def adopt_orphans() -> None:
 
 
 def fork(run: Callable[[], None], name: str) -> ForkProcess:
-    """Start ``run`` in a forked child. The caller must be single-threaded.
+    """Start ``run`` in a forked child. The caller has one thread only.
 
-    fork, by name: the default differs between versions of Python, and the others cost ten times as much.
+    fork is asked for by name because the default differs between Python versions, and forkserver and spawn
+    cost ten times as much.
     """
-    # Objects frozen into the permanent generation are not touched by the child's collector, so their
-    # pages stay shared.
+    # The child's garbage collector does not touch frozen objects, so their pages stay shared.
     gc.freeze()
-    # Daemonic, so that a master which ends by a fault of its own does not wait for its workers for ever.
+    # Daemonic: a master that ends by a fault of its own does not wait for its workers.
     process = get_context("fork").Process(target=run, name=name, daemon=True)
     process.start()
     return process
 
 
 def abandon(process: ForkProcess | None) -> None:
-    """Do not wait for a forked child at our own end, as multiprocessing does: it may never come."""
+    """Let our own exit not wait for a forked child, as multiprocessing does: it may hang in the kernel."""
     _children.discard(process)
 
 
 def close(descriptors: Iterable[int]) -> None:
-    """In a forked child: close what it inherited and has no business with."""
+    """Close inherited descriptors, in a forked child."""
     for fd in descriptors:
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -82,7 +82,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def rss(pid: int) -> int | None:
-    """Bytes of memory that a process has, those included that it shares; None if it is gone. proc(5)."""
+    """Return a process's resident memory in bytes, shared pages included (proc(5)); None if it is gone."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE
@@ -90,27 +90,26 @@ def rss(pid: int) -> int | None:
         return None
 
 
-START = "/"
-"""The directory that programs are started in."""
+START_DIRECTORY = "/"
+"""The working directory of the programs that we start."""
 
 
 def spawn(
-    argv: tuple[str, ...], idle: bool = False, farewell: signal.Signals = signal.SIGKILL
+    argv: tuple[str, ...], idle: bool = False, death_signal: signal.Signals = signal.SIGKILL
 ) -> subprocess.Popen[bytes]:
-    """Start a program with pipes for its three streams, to be sent ``farewell`` if we die.
+    """Start a program, without a shell, with non-blocking pipes for its three streams.
 
-    Another signal than SIGKILL would leave one that is stopped for ever; we end it politely while we can.
-    No shell; English messages, since they are parsed; the descriptors of ours are non-blocking. With ``idle``
-    it, and what it starts, gets the processor and the disk when nobody else wants them.
-    OSError if it cannot be started.
+    The kernel sends it ``death_signal`` when we die; any other signal than SIGKILL would leave a stopped
+    program behind. Its messages are in English because we parse them. With ``idle`` it gets processor and
+    disk when no other process wants them. OSError if it cannot be started.
     """
     parent = os.getpid()
 
-    def prepare() -> None:  # between fork and exec; the callers are single-threaded
+    def prepare() -> None:  # between fork and exec; we have one thread only
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        die_with_parent(farewell, parent)
+        die_with_parent(death_signal, parent)
         if idle:
-            _come_last()
+            _lower_priority()
 
     child = subprocess.Popen(
         argv,
@@ -118,7 +117,7 @@ def spawn(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C"},
-        cwd=START,
+        cwd=START_DIRECTORY,
         bufsize=0,
         preexec_fn=prepare,
     )
@@ -129,22 +128,22 @@ def spawn(
     return child
 
 
-def _come_last() -> None:
+def _lower_priority() -> None:
     os.nice(_NICEST)
-    with contextlib.suppress(psutil.Error, OSError):  # a kernel or a sandbox without it
+    with contextlib.suppress(psutil.Error, OSError):  # a kernel or a sandbox may not have it
         psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def unread(pipe: int) -> int:
-    """Bytes in a pipe that nobody has read yet (FIONREAD, ioctl_tty(2)); either end will do."""
+    """Return how many bytes wait in a pipe, given either end (FIONREAD, ioctl_tty(2))."""
     found = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
     return int.from_bytes(found, sys.byteorder)
 
 
 def is_cut_off(pid: int) -> bool:
-    """Whether a client has lost whom it talked to, a child of its own or the other end of a TCP connection.
+    """Whether a client has lost its counterpart: its child, or the far end of its TCP connection.
 
-    This looks at all connections of the system: ``peers.Peers`` is cheaper, where it is allowed.
+    This reads all connections of the system; ``peers.Peers`` is cheaper, where it is allowed.
     """
     try:
         process = psutil.Process(pid)
@@ -156,7 +155,7 @@ def is_cut_off(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process, from /proc: psutil's own way scans the whole system, 10 to 60 ms."""
+    """Return a process's children, from /proc. psutil scans the whole system for that, in 10 to 60 ms."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -166,7 +165,7 @@ def children(pid: int) -> list[int]:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants, itself first."""
+    """Return a process and all its descendants, itself first."""
     members = [pid]
     for member in members:
         members += [child for child in children(member) if child not in members]
@@ -174,9 +173,9 @@ def family(pid: int) -> list[int]:
 
 
 def io_total(pids: Iterable[int], but: Container[str] = ()) -> int:
-    """Bytes that the processes have read and written so far, by psutil's I/O counters (proc(5), io).
+    """Return how many bytes processes have read and written so far (proc(5), io).
 
-    Those that have ended, or are not ours to look at, count as 0, and so do those whose names are in ``but``.
+    A process counts as 0 if it has ended, may not be looked at, or has a name in ``but``.
     """
     total = 0
     for pid in pids:
@@ -190,9 +189,9 @@ def io_total(pids: Iterable[int], but: Container[str] = ()) -> int:
 
 
 def waits_for_fifo(pids: Iterable[int]) -> bool:
-    """Whether one of the processes is opening a FIFO that has nobody at its other end (fifo(7)).
+    """Whether one of the processes hangs in open(2) of a FIFO that has no process at its other end (fifo(7)).
 
-    Told by where it sleeps in the kernel (proc(5), wchan); False where the kernel does not say that.
+    The place where it sleeps in the kernel shows that (proc(5), wchan); False where the kernel hides it.
     """
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/wchan") as sleeping:
@@ -202,22 +201,22 @@ def waits_for_fifo(pids: Iterable[int]) -> bool:
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
-    """Signal each process that is still there."""
+    """Signal processes; those that are gone are skipped."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
 def send_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group, if there is anybody in it."""
+    """Signal a process group; harmless when it is empty."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 def orphans(known: Iterable[int] = ()) -> list[int]:
-    """The living children of ours, with their families, that are not ``known``; dead ones are collected.
+    """Return our living children that are not ``known``, with their descendants; reap the dead ones.
 
-    After ``adopt_orphans`` that is what a dead child of ours has left behind.
+    After ``adopt_orphans``, these are what our dead children have left behind.
     """
     found: list[int] = []
     for pid in set(children(os.getpid())) - set(known):
@@ -228,16 +227,16 @@ def orphans(known: Iterable[int] = ()) -> list[int]:
 
 
 def end_family(within: float) -> None:
-    """Kill all descendants and wait until they are gone, for so many seconds; after ``adopt_orphans``."""
+    """Kill all descendants and wait up to ``within`` seconds for their end; call ``adopt_orphans`` before."""
     until = time.monotonic() + within
     while (left := orphans()) and time.monotonic() < until:
         send(left, signal.SIGKILL)
-        time.sleep(_BRIEFLY)
+        time.sleep(_REAP_INTERVAL_SECONDS)
 
 
 def leave(code: int) -> None:
-    """End a forked child at once, without the exit handlers that belong to its parent."""
+    """End a forked child at once, without its parent's exit handlers."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it may have been closed before we were started
+        if stream is not None:  # it may have been closed before we started
             stream.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Signals as bytes in a pipe, so that a selector loop meets them at a time of its own choosing."""
+"""Signals as bytes in a pipe, so that a loop handles them between other events."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import signal
 from collections.abc import Iterable
 
 
-def _noted(_number: int, _frame: object) -> None:
-    """Nothing: the interpreter has written the signal's number to the wakeup descriptor by now."""
+def _ignore_in_handler(_number: int, _frame: object) -> None:
+    """Do nothing: the interpreter has written the signal's number to the wakeup descriptor already."""
 
 
 class Signals:
-    """Catches the given signals; ``fileno`` is readable when ``caught`` has something to tell.
+    """Catches the given signals. ``fileno`` is readable when ``caught`` returns any.
 
-    ``signal.set_wakeup_fd`` is of the whole process: make one of these only, in the main thread.
+    Make only one in a process, in the main thread: ``signal.set_wakeup_fd`` belongs to the process.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -24,15 +24,15 @@ class Signals:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in self._numbers:
-            signal.signal(number, _noted)
+            signal.signal(number, _ignore_in_handler)
             signal.siginterrupt(number, False)
 
     def fileno(self) -> int:
-        """The descriptor for a selector."""
+        """The descriptor that is readable after a signal."""
         return self._reader
 
     def caught(self) -> list[int]:
-        """The numbers of the signals since the last call, each once, in order."""
+        """Return the signals since the last call, each once, in order."""
         try:
             return list(dict.fromkeys(os.read(self._reader, 4096)))
         except BlockingIOError:
@@ -44,7 +44,7 @@ class Signals:
 
 
 def reset(ignored: Iterable[signal.Signals] = ()) -> None:
-    """In a forked child: no wakeup descriptor, every handler at its default, ``ignored`` ones ignored."""
+    """Reset all signals to their default actions, in a forked child; ignore ``ignored``."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if number in (signal.SIGKILL, signal.SIGSTOP):
@@ -52,6 +52,6 @@ def reset(ignored: Iterable[signal.Signals] = ()) -> None:
         handler = signal.getsignal(number)
         if handler is not None and handler is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
-    # Python itself ignores SIGPIPE and SIGXFSZ: writing to a dead rsync is to be EPIPE, not our end.
+    # As Python does at its start: a write to a dead rsync is to fail with EPIPE, not to kill us.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, *ignored):
         signal.signal(number, signal.SIG_IGN)

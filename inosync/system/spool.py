@@ -1,4 +1,4 @@
-"""What is too long for a queue's message goes by reference to a file in the run directory."""
+"""Files in the run directory for what is too long for a message of the queue."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import pickle
 import re
 
-INLINE = 2_800
-"""Bytes that travel in a message; a message as a whole must stay below PIPE_BUF."""
+MAX_INLINE_BYTES = 2_800
+"""The longest payload that travels in a message; a whole message must stay below PIPE_BUF."""
 
 
 def pack(thing: object, path: str) -> tuple[bytes, str]:
-    """(the pickled thing, "") if it is short, else (b"", ``path``) with the thing written there.
+    """Pickle ``thing``; return (data, "") if it is short, else write it to ``path`` and return (b"", path).
 
-    The file appears whole or not at all; its directory is made again if it has gone. OSError if it cannot be
-    written.
+    The file appears whole or not at all. Its directory is made again if it is gone. OSError if the file
+    cannot be written.
     """
     data = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
-    if len(data) <= INLINE:
+    if len(data) <= MAX_INLINE_BYTES:
         return data, ""
     partial = path + ".part"
     for directory in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
@@ -30,13 +30,13 @@ def pack(thing: object, path: str) -> tuple[bytes, str]:
             file.write(data)
         os.rename(partial, path)
     except OSError:
-        discard(partial)  # on a full disk this is what keeps it full
+        discard(partial)  # a full disk would stay full
         raise
     return b"", path
 
 
 def unpack(payload: bytes, path: str) -> object:
-    """What ``pack`` was given; OSError if the file is gone."""
+    """Return what ``pack`` was given. OSError if the file is gone."""
     if not path:
         thing: object = pickle.loads(payload)
         return thing
@@ -46,14 +46,14 @@ def unpack(payload: bytes, path: str) -> object:
 
 
 def discard(path: str) -> None:
-    """Remove a file that nobody needs any more; ``""`` and files that are gone are fine."""
+    """Remove a file; harmless for ``""`` and for a file that is gone."""
     if path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
 def sweep(directory: str, pid: int) -> None:
-    """Remove what a killed process has left there: the socket of its ssh, and what nobody was told of."""
+    """Remove the files that a killed process has left: the socket of its ssh master, its reports."""
     left = re.compile(rf"ssh-{pid}(\..*)?|(due|hook)-{pid}-.*")
     with contextlib.suppress(OSError):
         for name in filter(left.fullmatch, os.listdir(directory)):

@@ -175,7 +175,7 @@ class Hooks:
         return run
 
     def _listen(self, run: _HookRun) -> None:
-        if not run.errand.listen():
+        if not run.errand.read_output():
             self._loop.drop(run.errand.output)
 
     def _ended(self, run: _HookRun) -> None:
@@ -183,7 +183,7 @@ class Hooks:
         self._loop.drop(run.errand.exited)
         # What it has left running in its group would have nobody to end it.
         run.errand.signal(signal.SIGKILL)
-        run.errand.finish()
+        run.errand.reap()
         _discard(run.file)
         if run is self._sync:
             self._sync = None
@@ -219,7 +219,7 @@ class _HookRun:
             return ""
         else:
             why = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-        return f"{why}: {self.errand.last_words}" if self.errand.last_words else why
+        return f"{why}: {self.errand.output_tail}" if self.errand.output_tail else why
 
 
 def _for_environment(value: object) -> str:

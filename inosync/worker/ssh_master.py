@@ -116,7 +116,7 @@ class SshMaster:
         self._started_at = now
         _remove(self._path)  # ssh does not share a connection where a socket is already
         try:
-            child = process.spawn(self._argv, farewell=signal.SIGTERM)  # on which it removes its socket
+            child = process.spawn(self._argv, death_signal=signal.SIGTERM)  # on which it removes its socket
             self._exited = os.pidfd_open(child.pid)
         except OSError:  # we are short of processes or descriptors
             self._set_pause(now)

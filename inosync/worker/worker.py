@@ -416,7 +416,7 @@ class Worker:
         OSError if that cannot be seen.
         """
         # A wrapper that runs rsync, instead of becoming it, stays where it was started.
-        wrapped = os.path.samestat(transfer.source, os.stat(process.START))
+        wrapped = os.path.samestat(transfer.source, os.stat(process.START_DIRECTORY))
         place = self._trees[task.part.tree].source if wrapped else transfer.directory
         found = standing(place, task.part.source, self._job.excluded[task.part.tree])
         return found is SourceState.GOOD or (found is SourceState.EMPTY and task.delete_nothing)

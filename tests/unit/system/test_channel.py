@@ -13,7 +13,7 @@ from support.wait import until
 
 from inosync.messages import Batch, Done, Started, TitleUpdate
 from inosync.system import channel, process
-from inosync.system.channel import MAX_MESSAGE, Endpoint, QueueError
+from inosync.system.channel import MAX_MESSAGE_BYTES, Endpoint, QueueError
 
 Pair = tuple[Endpoint, Endpoint]
 
@@ -40,7 +40,7 @@ def fill(end: Endpoint, message: object) -> int:
     raise AssertionError("the pipe is never full")
 
 
-def test_messages_arrive_whole_in_their_order_and_both_ways(pair: Pair) -> None:
+def test_messages_arrive_whole_and_in_order_both_ways(pair: Pair) -> None:
     master, worker = pair
     sent = [
         Batch(1, 3, False, b"\x80payload\n\0"),
@@ -55,13 +55,13 @@ def test_messages_arrive_whole_in_their_order_and_both_ways(pair: Pair) -> None:
     assert [master.get(), master.get()] == [Started(12), Done(1, 3, 0.5, 23, "some")]
 
 
-def test_nothing_there_is_none_at_once(pair: Pair) -> None:
+def test_get_without_a_message_returns_none_at_once(pair: Pair) -> None:
     for end in pair:
         assert end.get() is None
         assert not waiting(end)
 
 
-def test_the_descriptor_is_readable_when_there_is_something_to_get(pair: Pair) -> None:
+def test_endpoint_is_readable_when_a_message_has_arrived(pair: Pair) -> None:
     master, worker = pair
     master.put(TitleUpdate("ok", 1, "", ""))
     assert waiting(worker)
@@ -71,7 +71,7 @@ def test_the_descriptor_is_readable_when_there_is_something_to_get(pair: Pair) -
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_what_was_sent_before_the_other_side_ended_is_got_and_then_its_end(side: int) -> None:
+def test_get_returns_what_was_sent_before_the_other_end_closed(side: int) -> None:
     pair = channel.pair()
     ours, theirs = pair[side], pair[1 - side]
     theirs.put(Started(1))
@@ -87,10 +87,10 @@ def test_what_was_sent_before_the_other_side_ended_is_got_and_then_its_end(side:
     ours.close()
 
 
-def test_a_message_of_the_greatest_length_goes_and_a_longer_one_is_refused(pair: Pair) -> None:
+def test_put_sends_the_longest_message_and_refuses_a_longer_one(pair: Pair) -> None:
     master, worker = pair
     overhead = len(pickle.dumps(b"x" * 3000, pickle.HIGHEST_PROTOCOL)) - 3000
-    longest = b"x" * (MAX_MESSAGE - overhead)
+    longest = b"x" * (MAX_MESSAGE_BYTES - overhead)
     master.put(longest)
     assert worker.get() == longest
     with pytest.raises(ValueError, match="bytes"):
@@ -100,7 +100,7 @@ def test_a_message_of_the_greatest_length_goes_and_a_longer_one_is_refused(pair:
     assert worker.get() == TitleUpdate("ok", 1, "", "")
 
 
-def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> None:
+def test_put_into_a_full_pipe_raises_and_never_waits(pair: Pair) -> None:
     master, worker = pair
     message = b"x" * 4000
     count = fill(master, message)
@@ -112,7 +112,7 @@ def test_a_full_pipe_is_an_error_for_the_master_and_never_a_wait(pair: Pair) -> 
     assert worker.get() == TitleUpdate("ok", 1, "", "")
 
 
-def test_what_the_other_side_has_not_taken_is_seen_without_its_help(pair: Pair) -> None:
+def test_unread_bytes_of_the_queue_are_seen_from_outside(pair: Pair) -> None:
     master, worker = pair
     sizes = []
     for number in range(3):
@@ -126,7 +126,7 @@ def test_what_the_other_side_has_not_taken_is_seen_without_its_help(pair: Pair) 
     assert process.unread(master.send_fd) == master.written - sum(sizes)
 
 
-def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> None:
+def test_forked_worker_answers_until_the_master_closes_the_queue(pair: Pair) -> None:
     master, worker = pair
     inherited = master.descriptors()
 
@@ -151,7 +151,7 @@ def test_a_forked_worker_answers_until_the_master_ends_the_queue(pair: Pair) -> 
     assert child.exitcode == 42
 
 
-def test_the_death_of_a_worker_is_seen_at_the_queue(pair: Pair) -> None:
+def test_get_raises_after_the_death_of_the_worker(pair: Pair) -> None:
     master, worker = pair
     child = process.fork(signal.pause, "sleeper")
     worker.close()
@@ -166,7 +166,7 @@ def test_the_death_of_a_worker_is_seen_at_the_queue(pair: Pair) -> None:
         master.put(TitleUpdate("ok", 1, "", ""))
 
 
-def test_a_stopped_worker_makes_the_master_wait_for_nothing(pair: Pair) -> None:
+def test_put_to_a_stopped_worker_never_waits(pair: Pair) -> None:
     master, _worker = pair
     child = process.fork(signal.pause, "stopped")
     assert child.pid is not None

@@ -11,7 +11,7 @@ import pytest
 from inosync.system import entries
 
 
-def test_entries_are_counted_no_further_than_needed_and_without_what_is_excluded(tmp_path: Path) -> None:
+def test_count_stops_at_most_and_leaves_out_excluded_entries(tmp_path: Path) -> None:
     asked: list[tuple[bytes, bool]] = []
 
     def excluded(name: bytes, is_directory: bool) -> bool:
@@ -33,7 +33,7 @@ def test_entries_are_counted_no_further_than_needed_and_without_what_is_excluded
         os.close(fd)
 
 
-def test_what_is_no_directory_is_not_opened(tmp_path: Path) -> None:
+def test_open_directory_refuses_other_files(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "fifo")
     for name in ("file", "fifo", "missing"):
@@ -54,7 +54,7 @@ def digest(path: Path, since: int = 1 << 62) -> int:
         os.close(fd)
 
 
-def test_the_digest_of_a_directory_is_another_one_after_every_change_of_what_is_in_it(tmp_path: Path) -> None:
+def test_digest_differs_after_each_change_in_the_directory(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for number in range(300):
         (tmp_path / f"{number}").write_text("content")
@@ -79,7 +79,7 @@ def test_the_digest_of_a_directory_is_another_one_after_every_change_of_what_is_
     assert digest(tmp_path) == seen[-1]
 
 
-def test_the_digest_of_a_directory_that_has_changed_just_now_says_nothing(tmp_path: Path) -> None:
+def test_digest_of_a_directory_changed_just_now_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     changed = (tmp_path / "file").stat().st_ctime_ns
     assert digest(tmp_path, changed + 1) != 0

@@ -23,16 +23,16 @@ nfs:/x\040y /latin1\344 nfs
 """
 
 
-def test_mount_points_are_read_as_getmntent_does() -> None:
+def test_fstab_mount_points_are_read_as_getmntent_does() -> None:
     assert list(mounts.in_fstab(FSTAB)) == [b"/", b"/srv/www", b"/with space\tand\\tab", b"/latin1\xe4"]
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"#", b"a", b"a b", b"\0\xff \\0 \\999", b"x /\\08"])
-def test_whatever_stands_in_it_it_is_read(text: bytes) -> None:
+def test_fstab_with_any_bytes_is_read(text: bytes) -> None:
     assert all(point.startswith(b"/") for point in mounts.in_fstab(text))
 
 
-def test_a_wpath_is_found_whatever_links_lead_to_it(tmp_path: Path) -> None:
+def test_expected_follows_symlinks_to_a_mount_point(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     table = tmp_path / "fstab"
@@ -43,7 +43,7 @@ def test_a_wpath_is_found_whatever_links_lead_to_it(tmp_path: Path) -> None:
     assert not mounts.expected(str(tmp_path), environ)
 
 
-def test_without_a_fstab_nothing_is_expected(tmp_path: Path) -> None:
+def test_expected_is_false_without_fstab(tmp_path: Path) -> None:
     assert not mounts.expected("/", {"LIBMOUNT_FSTAB": str(tmp_path / "none")})
 
 
@@ -52,7 +52,7 @@ TABLE = rb"""25 1 259:1 / / rw,relatime shared:1 - ext4 /dev/root rw
 """
 
 
-def test_what_is_mounted_is_told_by_the_kernel(tmp_path: Path) -> None:
+def test_mounted_reads_the_table_of_the_kernel(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_bytes(TABLE)
     assert mounts.in_mountinfo(TABLE) == {b"/", b"/a b"}
@@ -61,18 +61,18 @@ def test_what_is_mounted_is_told_by_the_kernel(tmp_path: Path) -> None:
     assert not mounts.mounted("/a", str(table))
 
 
-def test_of_this_machine_at_least_the_root_and_proc_are_known(tmp_path: Path) -> None:
+def test_mounted_knows_root_and_proc_of_this_machine(tmp_path: Path) -> None:
     assert mounts.mounted("/")
     assert mounts.mounted("/proc") == os.path.ismount("/proc")
     assert not mounts.mounted(str(tmp_path))
 
 
-def test_without_the_table_device_numbers_tell(tmp_path: Path) -> None:
+def test_mounted_falls_back_to_device_numbers(tmp_path: Path) -> None:
     assert mounts.mounted("/", str(tmp_path / "none"))
     assert not mounts.mounted(str(tmp_path), str(tmp_path / "none"))
 
 
-def test_a_table_that_does_not_change_tells_of_nothing() -> None:
+def test_changes_report_nothing_while_the_table_is_the_same() -> None:
     changes = mounts.Changes()
     try:
         assert changes.take() == set()
@@ -82,7 +82,7 @@ def test_a_table_that_does_not_change_tells_of_nothing() -> None:
     assert changes.descriptors() == []
 
 
-def test_without_a_table_nothing_is_told(tmp_path: Path) -> None:
+def test_changes_report_nothing_without_the_table(tmp_path: Path) -> None:
     changes = mounts.Changes(str(tmp_path / "none"))
     assert changes.take() == set()
     changes.close()

@@ -133,7 +133,7 @@ def reset(far: socket.socket) -> None:
 
 @pytest.mark.parametrize("connect", KINDS)
 @pytest.mark.parametrize("ending", [close, shut, reset])
-def test_the_end_of_a_connection_is_told(
+def test_peers_report_the_end_of_a_connection(
     stack: contextlib.ExitStack, connect: Callable[[], Pair], ending: Callable[[socket.socket], None]
 ) -> None:
     found, far, _ = watched(stack, connect)
@@ -157,7 +157,7 @@ def test_the_end_of_a_connection_is_told(
         (local, shut, ""),
     ],
 )
-def test_a_connection_that_broke_says_why(
+def test_peers_say_why_a_connection_broke(
     stack: contextlib.ExitStack,
     connect: Callable[[], Pair],
     ending: Callable[[socket.socket], None],
@@ -172,9 +172,7 @@ def test_a_connection_that_broke_says_why(
 
 
 @pytest.mark.parametrize("connect", KINDS)
-def test_what_comes_is_no_end_and_stays_for_the_process(
-    stack: contextlib.ExitStack, connect: Callable[[], Pair]
-) -> None:
+def test_peers_leave_data_for_the_process(stack: contextlib.ExitStack, connect: Callable[[], Pair]) -> None:
     near, far = connect()
     stack.enter_context(far)
     stack.enter_context(near)
@@ -191,7 +189,7 @@ def test_what_comes_is_no_end_and_stays_for_the_process(
     assert near.recv(100) == b"last words"
 
 
-def test_the_end_of_a_process_at_the_far_end_is_told(stack: contextlib.ExitStack) -> None:
+def test_peers_report_the_end_of_a_process_at_the_far_end(stack: contextlib.ExitStack) -> None:
     near, far = local()
     with near, far:
         carrier = client(stack, far)
@@ -202,7 +200,7 @@ def test_the_end_of_a_process_at_the_far_end_is_told(stack: contextlib.ExitStack
     assert readable(found, LIMIT)
 
 
-def test_one_end_of_several_is_enough(stack: contextlib.ExitStack) -> None:
+def test_peers_report_the_first_end_of_several(stack: contextlib.ExitStack) -> None:
     pairs = [tcp(), local(), local()]
     for _, far in pairs:
         stack.enter_context(far)
@@ -229,7 +227,7 @@ def test_a_loop_calls_at_the_end_only(stack: contextlib.ExitStack) -> None:
     loop.drop(found)
 
 
-def test_pipes_and_files_of_the_process_are_no_connections(stack: contextlib.ExitStack) -> None:
+def test_peers_ignore_pipes_and_files(stack: contextlib.ExitStack) -> None:
     found, _, other = watched(stack, local)
     assert other.program.stdin is not None
     other.program.stdin.close()
@@ -241,7 +239,7 @@ def test_pipes_and_files_of_the_process_are_no_connections(stack: contextlib.Exi
 
 
 @pytest.mark.parametrize("connect", [tcp, tcp6])
-def test_a_silent_far_end_is_probed(stack: contextlib.ExitStack, connect: Callable[[], Pair]) -> None:
+def test_peers_probe_a_silent_far_end(stack: contextlib.ExitStack, connect: Callable[[], Pair]) -> None:
     near, far = connect()
     stack.enter_context(far)
     stack.enter_context(near)  # a descriptor of the same connection
@@ -253,7 +251,7 @@ def test_a_silent_far_end_is_probed(stack: contextlib.ExitStack, connect: Callab
         assert near.getsockopt(socket.IPPROTO_TCP, option) == value
 
 
-def test_a_dead_far_end_is_given_up_when_its_probes_are_unanswered_and_no_later(
+def test_peers_end_when_probes_of_a_dead_far_end_are_unanswered(
     stack: contextlib.ExitStack,
 ) -> None:
     # tcp(7): "when used with SO_KEEPALIVE, TCP_USER_TIMEOUT will override keepalive", its number of probes.
@@ -267,7 +265,7 @@ def test_a_dead_far_end_is_given_up_when_its_probes_are_unanswered_and_no_later(
 
 
 @pytest.mark.parametrize("connect", [tcp, tcp6])
-def test_a_connection_that_is_to_be_used_has_no_limit_of_ours_for_a_node_that_does_not_read(
+def test_peers_set_no_limit_for_a_node_that_does_not_read(
     stack: contextlib.ExitStack, connect: Callable[[], Pair]
 ) -> None:
     # With TCP_USER_TIMEOUT the kernel ends a connection whose far end answers, but has had no room for so
@@ -281,7 +279,7 @@ def test_a_connection_that_is_to_be_used_has_no_limit_of_ours_for_a_node_that_do
 
 
 @pytest.mark.parametrize("connect", KINDS)
-def test_the_connection_lives_as_long_as_it_is_watched_and_no_longer(
+def test_peers_keep_the_connection_until_they_are_closed(
     stack: contextlib.ExitStack, connect: Callable[[], Pair]
 ) -> None:
     found, far, other = watched(stack, connect)
@@ -292,7 +290,7 @@ def test_the_connection_lives_as_long_as_it_is_watched_and_no_longer(
 
 
 @pytest.mark.parametrize("connect", KINDS)
-def test_the_process_keeps_its_connection_when_nobody_watches_any_more(
+def test_peers_closed_leave_the_process_its_connection(
     stack: contextlib.ExitStack, connect: Callable[[], Pair]
 ) -> None:
     near, far = connect()
@@ -312,7 +310,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_it_leaves_nothing_open(stack: contextlib.ExitStack) -> None:
+def test_peers_leave_nothing_open(stack: contextlib.ExitStack) -> None:
     pairs = [tcp(), local()]
     for pair in pairs:
         for end in pair:
@@ -327,7 +325,7 @@ def test_it_leaves_nothing_open(stack: contextlib.ExitStack) -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_where_the_kernel_does_not_let_us_that_is_an_error_and_nothing_stays_open(
+def test_peers_refused_by_the_kernel_raise_and_leave_nothing_open(
     stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
     pairs = [local(), local()]
@@ -351,20 +349,20 @@ def test_where_the_kernel_does_not_let_us_that_is_an_error_and_nothing_stays_ope
     assert open_files() == before
 
 
-def test_an_error_of_the_kernel_is_told_as_such(stack: contextlib.ExitStack) -> None:
+def test_peers_report_an_error_of_the_kernel(stack: contextlib.ExitStack) -> None:
     other = client(stack)
     with pytest.raises(OSError, match="Bad file descriptor"):
         peers_module._duplicate(other.handle, 9_999)
 
 
-def test_a_process_without_connections_is_an_error(stack: contextlib.ExitStack) -> None:
+def test_peers_of_a_process_without_connections_raise(stack: contextlib.ExitStack) -> None:
     before = open_files()
     with pytest.raises(OSError, match="not connected"):
         client(stack).watched()
     assert open_files() <= before + 2  # the client's own two
 
 
-def test_a_process_that_has_ended_is_an_error(stack: contextlib.ExitStack) -> None:
+def test_peers_of_an_ended_process_raise(stack: contextlib.ExitStack) -> None:
     near, far = local()
     with near, far:
         other = client(stack, near)
@@ -373,7 +371,7 @@ def test_a_process_that_has_ended_is_an_error(stack: contextlib.ExitStack) -> No
             other.watched()
 
 
-def test_a_process_that_has_ended_and_was_not_collected_is_an_error(stack: contextlib.ExitStack) -> None:
+def test_peers_of_a_zombie_raise(stack: contextlib.ExitStack) -> None:
     near, far = local()
     with near, far:
         other = client(stack, near)

@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "inosync.pid")
 
 
-def test_the_holder_is_in_the_file_and_nobody_else_may_read_it(path: str) -> None:
+def test_pid_file_names_the_holder_and_has_mode_0600(path: str) -> None:
     held = PidFile(path, "/etc/inosync/default.py")
     try:
         assert Path(path).read_text() == f"{os.getpid()}\n/etc/inosync/default.py\n"
@@ -39,7 +39,7 @@ def test_the_holder_is_in_the_file_and_nobody_else_may_read_it(path: str) -> Non
     assert not os.path.exists(path)
 
 
-def test_a_second_one_is_refused_and_told_who_holds_it(path: str) -> None:
+def test_second_pid_file_is_refused_and_names_the_holder(path: str) -> None:
     held = PidFile(path, "the configuration")
     try:
         assert in_child(lambda: PidFile(path, "other")) == f"Locked {os.getpid()} the configuration"
@@ -51,18 +51,18 @@ def test_a_second_one_is_refused_and_told_who_holds_it(path: str) -> None:
         held.remove()
 
 
-def test_it_says_which_pid_in_words(path: str) -> None:
+def test_locked_names_the_pid(path: str) -> None:
     error = Locked(path, 4711, "")
     assert "4711" in str(error)
     assert path in str(error)
 
 
-def test_after_its_removal_anybody_may_have_it(path: str) -> None:
+def test_pid_file_is_free_after_its_removal(path: str) -> None:
     PidFile(path, "one").remove()
     assert in_child(lambda: PidFile(path, "two").path) == path
 
 
-def test_a_holder_that_was_killed_holds_nothing(path: str) -> None:
+def test_pid_file_of_a_killed_holder_is_free(path: str) -> None:
     def hold() -> None:
         PidFile(path, "mortal")
         while True:
@@ -84,7 +84,7 @@ def test_a_holder_that_was_killed_holds_nothing(path: str) -> None:
     held.remove()
 
 
-def test_a_child_that_outlives_the_holder_does_not_hold_it(path: str) -> None:
+def test_pid_file_is_not_held_by_a_child_that_outlives_the_holder(path: str) -> None:
     def hold() -> None:
         PidFile(path, "mortal")
         os.fork()  # from here on there are two, and only one of them holds it
@@ -108,14 +108,14 @@ def test_a_child_that_outlives_the_holder_does_not_hold_it(path: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"99999999\nlong gone\n" * 50, b"\xff\xfe", b"no number\n"])
-def test_a_stale_file_is_taken_over_whatever_it_says(path: str, content: bytes) -> None:
+def test_stale_pid_file_is_taken_over(path: str, content: bytes) -> None:
     Path(path).write_bytes(content)
     held = PidFile(path, "mine")
     assert Path(path).read_text() == f"{os.getpid()}\nmine\n"
     held.remove()
 
 
-def test_a_file_that_was_removed_meanwhile_is_made_anew(path: str) -> None:
+def test_pid_file_removed_meanwhile_is_made_again(path: str) -> None:
     held = PidFile(path, "one")
     os.unlink(path)
     try:
@@ -125,7 +125,7 @@ def test_a_file_that_was_removed_meanwhile_is_made_anew(path: str) -> None:
         os.close(held.fd)
 
 
-def test_a_symlink_is_not_followed(path: str, tmp_path: Path) -> None:
+def test_pid_file_does_not_follow_a_symlink(path: str, tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("untouched")
     os.symlink("victim", path)
     with pytest.raises(OSError, match="symbolic"):
@@ -133,6 +133,6 @@ def test_a_symlink_is_not_followed(path: str, tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "untouched"
 
 
-def test_a_directory_that_is_missing_is_an_error(tmp_path: Path) -> None:
+def test_pid_file_in_a_missing_directory_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         PidFile(str(tmp_path / "gone/inosync.pid"), "mine")

@@ -91,7 +91,7 @@ def read(stream: IO[bytes] | None) -> bytes:
         ("inosync: " + os.fsdecode(b"\xff"), r"inosync: \udcff"),
     ],
 )
-def test_a_title_is_seen_by_all_and_garbles_no_terminal(title: str, shown: str) -> None:
+def test_title_is_visible_and_escapes_control_characters(title: str, shown: str) -> None:
     text = "process.set_title(sys.argv[1]); print('set', flush=True); sys.stdin.read(); signal.pause()"
     with script(text, title) as running:
         try:
@@ -105,7 +105,7 @@ def test_a_title_is_seen_by_all_and_garbles_no_terminal(title: str, shown: str) 
 # Families ------------------------------------------------------------------------------------------------
 
 
-def test_children_and_families_are_found(started: list[procs.Process]) -> None:
+def test_children_and_family_list_descendants(started: list[procs.Process]) -> None:
     def two_more() -> None:
         fork_and_pause(2)
 
@@ -119,7 +119,7 @@ def test_children_and_families_are_found(started: list[procs.Process]) -> None:
     assert set(found) <= set(process.family(os.getpid()))
 
 
-def test_who_is_gone_has_no_children_and_can_be_signalled(started: list[procs.Process]) -> None:
+def test_process_that_is_gone_has_no_children_and_can_be_signalled(started: list[procs.Process]) -> None:
     gone = child(started, lambda: process.leave(0))
     os.waitpid(gone, 0)
     assert process.children(gone) == []
@@ -129,7 +129,7 @@ def test_who_is_gone_has_no_children_and_can_be_signalled(started: list[procs.Pr
     process.send_group(gone, signal.SIGTERM)
 
 
-def test_what_processes_read_and_write_is_counted(started: list[procs.Process], tmp_path: Path) -> None:
+def test_io_total_counts_reads_and_writes(started: list[procs.Process], tmp_path: Path) -> None:
     reader, writer = os.pipe()
 
     def copy() -> None:
@@ -149,7 +149,7 @@ def test_what_processes_read_and_write_is_counted(started: list[procs.Process], 
     assert process.io_total([]) == 0
 
 
-def test_what_nobody_has_read_of_a_pipe_is_counted_from_either_end() -> None:
+def test_unread_counts_bytes_in_a_pipe_from_either_end() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as out, os.fdopen(writer, "wb", buffering=0) as into:
         assert process.unread(reader) == process.unread(writer) == 0
@@ -170,7 +170,7 @@ def holder(started: list[procs.Process], *held: socket.socket) -> subprocess.Pop
     return made
 
 
-def test_a_client_is_cut_off_when_the_other_end_of_its_connection_is_closed(
+def test_is_cut_off_when_the_far_end_of_the_connection_is_closed(
     started: list[procs.Process],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -185,7 +185,7 @@ def test_a_client_is_cut_off_when_the_other_end_of_its_connection_is_closed(
         client.kill()
 
 
-def test_a_client_with_neither_child_nor_connection_is_cut_off(started: list[procs.Process]) -> None:
+def test_is_cut_off_without_child_and_connection(started: list[procs.Process]) -> None:
     parent = child(started, lambda: fork_and_pause(1))
     until(lambda: process.children(parent), 60, "the child")
     started += procs.family(process.children(parent))
@@ -196,7 +196,7 @@ def test_a_client_with_neither_child_nor_connection_is_cut_off(started: list[pro
     assert process.is_cut_off(alone.pid)
 
 
-def test_what_some_programs_read_and_write_may_be_left_out(started: list[procs.Process]) -> None:
+def test_io_total_leaves_out_programs_by_name(started: list[procs.Process]) -> None:
     with holder(started) as copying:
         assert process.io_total([copying.pid]) > 0
         assert process.io_total([copying.pid], but=("cat",)) == 0
@@ -204,7 +204,7 @@ def test_what_some_programs_read_and_write_may_be_left_out(started: list[procs.P
         copying.kill()
 
 
-def test_a_group_is_signalled_as_one(started: list[procs.Process]) -> None:
+def test_send_group_signals_the_whole_group(started: list[procs.Process]) -> None:
     def lead() -> None:
         os.setpgid(0, 0)
         fork_and_pause(1)
@@ -217,7 +217,7 @@ def test_a_group_is_signalled_as_one(started: list[procs.Process]) -> None:
     until(lambda: not any(procs.alive(member) for member in members), 60, "the end of the group")
 
 
-def test_descriptors_are_closed_and_those_that_are_not_open_are_fine() -> None:
+def test_close_accepts_descriptors_that_are_not_open() -> None:
     fds = os.pipe()
     process.close(fds)
     process.close(fds)
@@ -226,7 +226,7 @@ def test_descriptors_are_closed_and_those_that_are_not_open_are_fine() -> None:
             os.fstat(fd)
 
 
-def test_a_forked_child_leaves_without_running_what_belongs_to_its_parent() -> None:
+def test_leave_runs_no_exit_handler_of_the_parent() -> None:
     text = """
 import atexit
 atexit.register(print, "at exit", os.getpid() == int(os.environ.get("PARENT", os.getpid())))
@@ -244,7 +244,7 @@ print(child.exitcode, flush=True)
 # Programs ------------------------------------------------------------------------------------------------
 
 
-def test_a_program_has_three_streams_and_none_of_ours_blocks() -> None:
+def test_spawn_gives_three_streams_that_do_not_block() -> None:
     with process.spawn(("/bin/sh", "-c", 'read line; echo "got $line"; echo oops >&2; exit 3')) as program:
         assert program.stdin is not None
         assert program.stdout is not None
@@ -257,7 +257,7 @@ def test_a_program_has_three_streams_and_none_of_ours_blocks() -> None:
         assert program.wait(60) == 3
 
 
-def test_a_program_speaks_english_from_the_root_directory_with_all_signals_open(
+def test_spawn_starts_in_root_directory_in_english_with_no_signal_blocked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
@@ -276,13 +276,13 @@ def test_a_program_speaks_english_from_the_root_directory_with_all_signals_open(
     assert said[4] == "2"
 
 
-def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_spawn_of_a_missing_program_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         process.spawn((str(tmp_path / "none"),))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_a_program_ends_with_whoever_started_it_however_that_ends(
+def test_spawned_program_ends_with_its_parent_however_that_ends(
     started: list[procs.Process], number: signal.Signals
 ) -> None:
     reader, writer = os.pipe()
@@ -310,7 +310,7 @@ def test_a_program_ends_with_whoever_started_it_however_that_ends(
     until(lambda: not procs.alive(program), 60, "the end of the program")
 
 
-def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[procs.Process]) -> None:
+def test_die_with_parent_works_when_the_parent_died_before(started: list[procs.Process]) -> None:
     # The parent's pid is told by the caller: whoever has another parent by now has lost it.
     def run() -> None:
         process.die_with_parent(signal.SIGUSR1, os.getpid())
@@ -321,7 +321,7 @@ def test_a_child_ends_with_its_parent_even_if_that_was_faster(started: list[proc
     assert os.WTERMSIG(status) == signal.SIGUSR1
 
 
-def test_a_program_that_is_stopped_ends_with_whoever_started_it(started: list[procs.Process]) -> None:
+def test_spawned_program_that_is_stopped_ends_with_its_parent(started: list[procs.Process]) -> None:
     reader, writer = os.pipe()
 
     def start() -> None:
@@ -341,7 +341,7 @@ def test_a_program_that_is_stopped_ends_with_whoever_started_it(started: list[pr
     until(lambda: not procs.alive(program), 30, "the end of the program")
 
 
-def test_a_child_that_is_abandoned_is_not_waited_for() -> None:
+def test_abandoned_child_is_not_waited_for() -> None:
     text = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which it would be sent at the end, and waited for
 child = process.fork(signal.pause, "hangs")
@@ -363,7 +363,7 @@ print(child.pid, flush=True)
 # Orphans -------------------------------------------------------------------------------------------------
 
 
-def test_a_family_is_ended_whatever_its_members_are_doing() -> None:
+def test_end_family_ends_descendants_whatever_they_do() -> None:
     text = """
 import time
 process.adopt_orphans()
@@ -390,7 +390,7 @@ process.leave(0)
         assert running.wait(60) == 0
 
 
-def test_what_a_dead_child_left_behind_is_killed_and_collected_and_the_known_live() -> None:
+def test_end_family_kills_what_a_dead_child_left_and_spares_known_ones() -> None:
     # In a process of its own: it kills every child that it was not told of.
     text = """
 import time

@@ -32,7 +32,7 @@ def run(script: str) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_signals_are_met_when_they_are_asked_for_each_once_and_in_order() -> None:
+def test_signals_caught_are_returned_once_each_in_order() -> None:
     run("""
 caught = Signals((HUP, TERM, USR1))
 assert caught.caught() == []
@@ -57,7 +57,7 @@ assert HUP in caught.caught()
 """)
 
 
-def test_a_storm_of_signals_blocks_nobody() -> None:
+def test_signals_in_a_storm_never_block() -> None:
     run("""
 caught = Signals((HUP, TERM))
 for _ in range(100_000):
@@ -71,7 +71,7 @@ assert caught.caught() == [TERM]
 """)
 
 
-def test_the_pipe_is_not_inherited_by_programs_and_is_told_to_children() -> None:
+def test_signals_pipe_is_closed_on_exec_and_listed_for_children() -> None:
     run("""
 caught = Signals((HUP,))
 assert caught.fileno() in caught.descriptors()
@@ -81,7 +81,7 @@ assert not any(os.get_inheritable(fd) for fd in caught.descriptors())
 
 
 @pytest.mark.parametrize("number", ["HUP", "TERM", "USR1", "signal.SIGINT"])
-def test_after_a_reset_signals_do_what_they_do_to_any_process(number: str) -> None:
+def test_reset_gives_signals_their_default_action(number: str) -> None:
     run(f"""
 caught = Signals((HUP, TERM, USR1, signal.SIGINT))
 pid = os.fork()
@@ -95,7 +95,7 @@ assert caught.caught() == []
 """)
 
 
-def test_after_a_reset_what_is_to_be_ignored_is_and_a_broken_pipe_is_an_error_not_an_end() -> None:
+def test_reset_ignores_given_signals_and_makes_a_broken_pipe_an_error() -> None:
     run("""
 caught = Signals((HUP, TERM, USR1))
 pid = os.fork()
@@ -116,7 +116,7 @@ assert caught.caught() == []
 """)
 
 
-def test_after_a_reset_signals_can_be_caught_anew() -> None:
+def test_signals_can_be_caught_again_after_reset() -> None:
     run("""
 first = Signals((HUP, TERM))
 pid = os.fork()

@@ -12,20 +12,20 @@ import pytest
 
 from inosync.messages import Batch, Part
 from inosync.system import spool
-from inosync.system.channel import MAX_MESSAGE
+from inosync.system.channel import MAX_MESSAGE_BYTES
 
 SHORT = (Part(1, False, (b"a", b"d/", b"\xff\n")),)
 LONG = (Part(1, True), Part(2, False, tuple(b"%06d" % i for i in range(5000))))
 
 
-def test_what_is_short_travels_in_the_message(tmp_path: Path) -> None:
+def test_pack_returns_short_payloads_inline(tmp_path: Path) -> None:
     payload, file = spool.pack(SHORT, str(tmp_path / "f"))
     assert file == ""
     assert spool.unpack(payload, file) == SHORT
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_long_goes_into_a_file_for_us_alone(tmp_path: Path) -> None:
+def test_pack_writes_long_payloads_to_a_file_with_mode_0600(tmp_path: Path) -> None:
     path = tmp_path / "f"
     payload, file = spool.pack(LONG, str(path))
     assert (payload, file) == (b"", str(path))
@@ -35,17 +35,19 @@ def test_what_is_long_goes_into_a_file_for_us_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_longest_that_travels_in_a_message_fits_into_one_with_all_else(tmp_path: Path) -> None:
+def test_pack_longest_inline_payload_fits_into_a_message(tmp_path: Path) -> None:
     size = next(
-        size for size in range(spool.INLINE, 0, -1) if spool.pack(b"x" * size, str(tmp_path / "f"))[1] == ""
+        size
+        for size in range(spool.MAX_INLINE_BYTES, 0, -1)
+        if spool.pack(b"x" * size, str(tmp_path / "f"))[1] == ""
     )
     payload, _ = spool.pack(b"x" * size, str(tmp_path / "f"))
-    assert len(payload) == spool.INLINE
+    assert len(payload) == spool.MAX_INLINE_BYTES
     batch = Batch(2**40, 10**6, False, payload, overdue="r" * 800)
-    assert len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE
+    assert len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE_BYTES
 
 
-def test_a_file_that_is_there_is_replaced_in_one_step(tmp_path: Path) -> None:
+def test_pack_replaces_a_file_in_one_step(tmp_path: Path) -> None:
     path = str(tmp_path / "f")
     spool.pack(LONG, path)
     with open(path, "rb") as before:
@@ -54,13 +56,13 @@ def test_a_file_that_is_there_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert spool.unpack(b"", path) == (*LONG, "more")
 
 
-def test_what_a_broken_write_left_does_not_disturb(tmp_path: Path) -> None:
+def test_pack_ignores_what_a_broken_write_left(tmp_path: Path) -> None:
     (tmp_path / "f.part").write_bytes(b"x" * 10**6)
     _, file = spool.pack(LONG, str(tmp_path / "f"))
     assert spool.unpack(b"", file) == LONG
 
 
-def test_a_symlink_in_the_place_of_the_file_leads_nobody_astray(tmp_path: Path) -> None:
+def test_pack_does_not_follow_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("untouched")
     (tmp_path / "f.part").symlink_to("victim")
     with pytest.raises(OSError, match="symbolic"):
@@ -68,7 +70,7 @@ def test_a_symlink_in_the_place_of_the_file_leads_nobody_astray(tmp_path: Path) 
     assert (tmp_path / "victim").read_text() == "untouched"
 
 
-def test_a_directory_that_is_gone_is_made_again_for_its_owner_alone(tmp_path: Path) -> None:
+def test_pack_makes_a_missing_directory_again_with_mode_0700(tmp_path: Path) -> None:
     path = str(tmp_path / "run" / "spool" / "f")
     with pytest.raises(FileNotFoundError):
         spool.unpack(b"", path)
@@ -77,9 +79,7 @@ def test_a_directory_that_is_gone_is_made_again_for_its_owner_alone(tmp_path: Pa
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pack_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_discarding_what_is_gone_or_never_was_is_fine(tmp_path: Path) -> None:
+def test_discard_accepts_missing_files(tmp_path: Path) -> None:
     _, file = spool.pack(LONG, str(tmp_path / "f"))
     spool.discard(file)
     spool.discard(file)
@@ -97,7 +97,7 @@ def test_discarding_what_is_gone_or_never_was_is_fine(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_has_left_is_swept_out_and_nothing_else(tmp_path: Path) -> None:
+def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Path) -> None:
     left = ["ssh-12", "ssh-12.XwZ", "due-12-1", "due-12-1.part"]
     others = ["ssh-123", "ssh-1", "due-123-12", "due-1-12", "batch-12", "batch-12.part", "ssh-12x"]
     for name in left + others:
