@@ -12,7 +12,7 @@ from dataclasses import replace
 from inosync.config.hook import Hook
 from inosync.config.load import Config, NodeSpec, Tree
 from inosync.rsync import probe, ssh
-from inosync.rsync.argv import Settings, names_input
+from inosync.rsync.argv import TransferSettings, names_input
 from inosync.rsync.probe import Finding
 from inosync.rsync.target import Transport, transport
 from inosync.text import format_value, one_line, plural, without_password
@@ -126,7 +126,7 @@ def _shell(node: NodeSpec) -> str:
     return ssh.rsh(ssh.options({}))
 
 
-def _run(settings: Settings, asking: bool) -> tuple[Finding, bool]:
+def _run(settings: TransferSettings, asking: bool) -> tuple[Finding, bool]:
     try:
         done = subprocess.run(
             probe.argv(settings, asking),
@@ -146,7 +146,7 @@ def _run(settings: Settings, asking: bool) -> tuple[Finding, bool]:
     return found, probe.was_asked(stderr)
 
 
-def _locally(settings: Settings, found: Finding) -> Finding:
+def _locally(settings: TransferSettings, found: Finding) -> Finding:
     place = settings.target.rstrip("/") or "/"
     is_new = not os.path.lexists(place)
     if is_new:

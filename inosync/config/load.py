@@ -37,7 +37,7 @@ from inosync.config.settings import (
 from inosync.config.targets import check_targets
 from inosync.config.timetable import constant
 from inosync.filters.rules import File, Item, Rule
-from inosync.rsync.argv import MAX_RULES, Settings, size
+from inosync.rsync.argv import MAX_RULES, TransferSettings, size
 from inosync.rsync.options import Parted, deletes, parted
 from inosync.system import mounts
 from inosync.system.fingerprint import Fingerprint
@@ -99,9 +99,9 @@ class Config:
         """Whether the loss of a whole tree is not mirrored. Where nothing is deleted, nothing is lost."""
         return self.rguard and self.rdelete is not False
 
-    def of_rsync(self, node: NodeSpec, tree: Tree) -> Settings:
+    def of_rsync(self, node: NodeSpec, tree: Tree) -> TransferSettings:
         """What the rsyncs that mirror a tree to a node have in common."""
-        return Settings(
+        return TransferSettings(
             rsync=self.rsync,
             source=tree.wpath,
             target=node.target(tree),

@@ -1,24 +1,19 @@
-"""rsync's argument vectors, the list of names it is fed, and what its exit codes mean.
+"""rsync's argument vectors, and the list of names that it reads from its standard input.
 
-There is one vector for every batch, so that an rsync can be started before the batch exists, and one for
-FULL. What is in them and why was measured with rsync 3.5.0; ``tests/system/test_rsync_facts.py`` pins it.
-Section names refer to rsync(1).
+All batches have the same vector, so that an rsync can be started before the batch exists; a full mirror and a
+comparison have one each. ``tests/system/test_rsync_facts.py`` proves what is said here, with rsync 3.5.0.
 """
 
 from __future__ import annotations
 
-import enum
 import os
-import re
 import shlex
-import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inosync.filters.rules import Rule
 from inosync.rsync import itemize
 from inosync.rsync.options import audible, confinable, recurses
-from inosync.rsync.options import forbidden as forbidden
 from inosync.rsync.target import Transport, transport
 
 _READ_NAMES = "--files-from=-"
@@ -67,7 +62,7 @@ EVERYTHING = (b"./",)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TransferSettings:
     """What the rsync calls of one worker have in common for one tree."""
 
     rsync: str
@@ -93,7 +88,7 @@ class Settings:
     """Whether the node lets itself be asked what was sent (``misfit``)."""
 
 
-def batch_argv(s: Settings, ignore_times: bool = False) -> tuple[str, ...]:
+def batch_argv(s: TransferSettings, ignore_times: bool = False) -> tuple[str, ...]:
     """The call that reads names from its standard input (``names_input``) and makes them level.
 
     ``p`` sends a file, or a directory itself; ``p/`` also makes its listing, one level deep, like ours. With
@@ -112,11 +107,11 @@ def batch_argv(s: Settings, ignore_times: bool = False) -> tuple[str, ...]:
     return (s.rsync, *middle, *flat, *_NUL_SEPARATED, _contents(s.source), _existing(s.target))
 
 
-def full_argv(s: Settings, delete_nothing: bool = False) -> tuple[str, ...]:
-    """The call that compares the whole tree when it reads ``EVERYTHING`` (``names_input``).
+def full_argv(s: TransferSettings, delete_nothing: bool = False) -> tuple[str, ...]:
+    """Return the call that makes the whole tree level once it reads ``EVERYTHING`` (``names_input``).
 
-    It tells its progress (``percent``) on standard output. With ``delete_nothing`` its exit code is
-    ``DELETIONS_STOPPED`` if there was something to delete.
+    It prints its progress (``stdout.percent``). With ``delete_nothing`` it deletes nothing, and exits with
+    ``exit_codes.DELETIONS_STOPPED`` if there was something to delete.
     """
     deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
     return (
@@ -134,11 +129,11 @@ def full_argv(s: Settings, delete_nothing: bool = False) -> tuple[str, ...]:
     )
 
 
-def _told_bytes(s: Settings) -> tuple[str, ...]:
+def _told_bytes(s: TransferSettings) -> tuple[str, ...]:
     return _TELL_BYTES if s.stats else ()
 
 
-def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
+def compare_argv(s: TransferSettings, checksum: bool) -> tuple[str, ...]:
     """The call that tells in what the whole tree differs on the node, and changes nothing there.
 
     It begins when it reads ``EVERYTHING`` (``names_input``); ``policy.differences`` reads what it prints.
@@ -160,7 +155,7 @@ def compare_argv(s: Settings, checksum: bool) -> tuple[str, ...]:
     )
 
 
-def _common(s: Settings) -> tuple[str, ...]:
+def _common(s: TransferSettings) -> tuple[str, ...]:
     exact = _EXACT_TIMES_THERE if transport(s.target) is Transport.SSH else _EXACT_TIMES
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Or else small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
@@ -229,127 +224,3 @@ def _quoted(word: bytes) -> str:
 def _ansi_c(byte: int) -> str:
     plain = 0x20 <= byte < 0x7F and byte not in b"'\\"
     return chr(byte) if plain else f"\\{byte:03o}"
-
-
-# What comes back ---------------------------------------------------------------------------------------
-
-
-class ExitKind(enum.Enum):
-    """What an exit code says about the work."""
-
-    OK = "ok"
-    PARTIAL = "partial"
-    """What could arrive has arrived; what rsync complained of stays due, beside what comes next."""
-    RETRY = "retry"
-    """Nothing is certain: the same again, with backoff."""
-    SLOW = "slow"
-    """It will hardly get better by itself: the same again, at the longest backoff."""
-
-
-_VERDICTS = {0: ExitKind.OK, 23: ExitKind.PARTIAL, 24: ExitKind.PARTIAL, 25: ExitKind.PARTIAL}
-_VERDICTS |= dict.fromkeys((1, 2, 3, 4), ExitKind.SLOW)
-
-DELETIONS_STOPPED = 25
-"""The exit code of an rsync that was not allowed to delete what was to be deleted (--max-delete)."""
-_DELETIONS_STOPPED_LINE = b"Deletions stopped due to --max-delete limit"
-REFUSED = frozenset({5, 10, 12, 35, 255})
-"""Exit codes of an rsync that may not have got a connection at all."""
-
-# EXIT VALUES; 126, 127 and 255 are those of the shell and ssh on the way.
-_MEANINGS = {
-    0: "done",
-    1: "rsync refused its arguments",
-    2: "protocols of the two rsyncs do not fit",
-    3: "files or directories could not be selected",
-    4: "the node's rsync cannot do what was asked",
-    5: "the rsync daemon refused the connection",
-    6: "rsync could not write its log",
-    10: "connection failed",
-    11: "error in file I/O",
-    12: "connection broke off",
-    13: "error in rsync's messages",
-    14: "error between rsync's processes",
-    19: "rsync got SIGUSR1",
-    20: "rsync was interrupted",
-    21: "rsync lost a child process",
-    22: "rsync is out of memory",
-    23: "not everything was transferred",
-    24: "files vanished during the transfer",
-    25: "--max-delete stopped deletions",
-    30: "timeout",
-    35: "timeout while connecting",
-    126: "rsync cannot be run on the node",
-    127: "rsync was not found on the node",
-    255: "connection failed",
-}
-
-
-def told_code(code: int, stderr: Iterable[bytes]) -> int:
-    """The exit code of a run, given what it said, too.
-
-    An rsync that talks to a daemon ends in 0 when the daemon was stopped by --max-delete, and only says so.
-    """
-    if code == 0 and any(line.strip().startswith(_DELETIONS_STOPPED_LINE) for line in stderr):
-        return DELETIONS_STOPPED
-    return code
-
-
-def verdict(code: int) -> ExitKind:
-    """What an exit code means; below 0 it is the number of the signal that killed rsync.
-
-    Death and every code unknown here is a failure: counting them as done loses data.
-    """
-    return _VERDICTS.get(code, ExitKind.RETRY)
-
-
-def meaning(code: int) -> str:
-    """A phrase for the operator, for when rsync itself said nothing: "connection failed (exit 255)"."""
-    if code < 0:
-        return f"killed by {_signal_name(-code)}"
-    return f"{_MEANINGS.get(code, 'rsync failed')} (exit {code})"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # the real-time ones between SIGRTMIN and SIGRTMAX have no name
-        return f"signal {number}"
-
-
-_TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
-
-
-_TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
-_NO_DIGIT = re.compile(rb"\D")  # here, since compiling is costly for the memory of a forked process
-_UNITS = b" KMGTP"
-
-
-def transferred(lines: Iterable[bytes]) -> int:
-    """The bytes that rsync says it has sent and received, 0 if it does not; -h in ``extra`` rounds them."""
-    for line in lines:
-        if found := _TRANSFERRED.match(line):
-            sent, unit, received, other = found.groups()
-            return _bytes(sent, unit) + _bytes(received, other)
-    return 0
-
-
-def _bytes(number: bytes, unit: bytes) -> int:
-    if not unit:
-        return int(_NO_DIGIT.sub(b"", number))
-    try:
-        return int(float(number.replace(b",", b".")) * 1000 ** _UNITS.index(unit))
-    except ValueError:
-        return 0
-
-
-def percent(line: bytes) -> int | None:
-    """The share of entries checked, 0 to 100, if this line of --info=progress2 tells it.
-
-    Lines end in a carriage return. With ``ir-chk`` the sender is still listing, so that the share may
-    fall. rsync's own percentage is of bytes, which says nothing while it compares.
-    """
-    found = _TO_CHECK.search(line)
-    if not found:
-        return None
-    left, total = int(found[1]), int(found[2])
-    return 100 * (total - left) // total if total else 100

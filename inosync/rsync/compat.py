@@ -36,7 +36,7 @@ def reason(lines: Sequence[bytes]) -> str:
 
 
 def refuses_missing(lines: Sequence[bytes]) -> bool:
-    """Whether a batch failed since no names may be listed that are gone (``Settings.list_missing``)."""
+    """Whether a batch failed because it listed names that are gone (``TransferSettings.list_missing``)."""
     for line in lines:
         unknown = _UNKNOWN.fullmatch(line.strip())
         if (unknown and unknown["option"] == DELETE_MISSING) or _MODE_OF_MISSING.fullmatch(line.strip()):
@@ -45,7 +45,7 @@ def refuses_missing(lines: Sequence[bytes]) -> bool:
 
 
 def refuses_stats(lines: Sequence[bytes]) -> bool:
-    """Whether a daemon's ``refuse options`` forbids to ask what was sent (``Settings.stats``)."""
+    """Whether a daemon's ``refuse options`` forbids to ask what was sent (``TransferSettings.stats``)."""
     return any(_REFUSES_STATS.search(line) for line in lines)
 
 

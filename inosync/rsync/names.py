@@ -19,7 +19,7 @@ Excluded = Callable[[bytes, bool], bool]
 
 
 @dataclass(slots=True)
-class NamesNow:
+class CurrentNames:
     """What came of the names: what to send, and what rsync can never take."""
 
     send: list[bytes] = field(default_factory=list)
@@ -27,14 +27,14 @@ class NamesNow:
     unsendable: list[bytes] = field(default_factory=list)
 
 
-def look(
+def current_names(
     source: str,
     wires: Iterable[bytes],
     excluded: Excluded,
     tidy: bool = False,
     list_missing: bool = True,
     one_file_system: bool = False,
-) -> NamesNow:
+) -> CurrentNames:
     """Look at each name in the tree ``source`` as it is now.
 
     With ``tidy`` the directories that the names are in are relisted: a transfer of theirs ended early, and
@@ -63,8 +63,8 @@ class _Looker:
         self._above: dict[bytes, Change | bool | None] = {b"": True}
         """For a directory: True, it is one; None, excluded; else what to list instead of anything below."""
 
-    def all(self, wires: Iterable[bytes], tidy: bool) -> NamesNow:
-        result = NamesNow()
+    def all(self, wires: Iterable[bytes], tidy: bool) -> CurrentNames:
+        result = CurrentNames()
         seen: dict[bytes, None] = {}
         for wire in wires:
             change = self._now(from_wire(0, wire))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from inosync.messages import Part
-from inosync.rsync import argv, errors
-from inosync.rsync.argv import ExitKind, Settings
+from inosync.rsync import errors, exit_codes
+from inosync.rsync.argv import TransferSettings
+from inosync.rsync.exit_codes import ExitKind
 
 # With these rsync ends before it has written anything on the node.
 _TOO_EARLY = (1, 3, 4, 5, 35)
@@ -47,13 +48,13 @@ class Outcome:
     """What is to be run next in the place of the part: at once, or when that is to be tried again."""
 
 
-def judge(run: Run, settings: Settings) -> Outcome:
+def judge(run: Run, settings: TransferSettings) -> Outcome:
     """The meaning of a run, by its exit code and by what rsync said."""
-    verdict = argv.verdict(run.code)
-    if verdict is ExitKind.OK:
+    kind = exit_codes.exit_kind(run.code)
+    if kind is ExitKind.OK:
         return Outcome()
-    reason = errors.reason(run.stderr) or argv.meaning(run.code)
-    if verdict is ExitKind.PARTIAL:
+    reason = errors.reason(run.stderr) or exit_codes.describe(run.code)
+    if kind is ExitKind.PARTIAL:
         return _partial(run, settings, reason)
     if not run.part.full and errors.target_missing(run.stderr):
         # A batch does not make the tree's directory on the node, and cannot know what else it lacks.
@@ -61,11 +62,11 @@ def judge(run: Run, settings: Settings) -> Outcome:
     if run.code == _FILE_IO and not run.part.full:
         return _put_aside(run, settings, reason)
     if errors.source_moved(run.stderr):
-        verdict = ExitKind.RETRY
-    return Outcome(verdict, reason, untidy=run.code not in _TOO_EARLY)
+        kind = ExitKind.RETRY
+    return Outcome(kind, reason, untidy=run.code not in _TOO_EARLY)
 
 
-def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
+def _put_aside(run: Run, settings: TransferSettings, reason: str) -> Outcome:
     """Let what does not fit wait by itself; the rest is tried again with backoff: it may not fit either."""
     tree = run.part.tree
     aside = errors.unwritten(run.stderr, settings.source, run.sent, settings.target)
@@ -78,7 +79,7 @@ def _put_aside(run: Run, settings: Settings, reason: str) -> Outcome:
     return Outcome(ExitKind.RETRY, reason, due=due, instead=instead)
 
 
-def _partial(run: Run, settings: Settings, reason: str) -> Outcome:
+def _partial(run: Run, settings: TransferSettings, reason: str) -> Outcome:
     tree, source, target = run.part.tree, settings.source, settings.target
     stdout = None if run.cut or _is_quiet(settings.extra) else run.stdout
     if run.part.full:

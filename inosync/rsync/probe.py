@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from inosync.rsync import argv as rsync_argv
-from inosync.rsync import errors, options
-from inosync.rsync.argv import Settings
+from inosync.rsync import errors, exit_codes, options
+from inosync.rsync.argv import TransferSettings
 from inosync.rsync.target import Transport, remote_parts, transport
 
 # rsync(1), --debug: told by our side alone. Not --version: a daemon has none.
@@ -34,7 +34,7 @@ class Finding:
     """Whether the first mirror makes the directory."""
 
 
-def argv(s: Settings, asking: bool) -> tuple[str, ...]:
+def argv(s: TransferSettings, asking: bool) -> tuple[str, ...]:
     """The call of rsync: that of a batch, as a dry run, of nothing but the root itself (``NAMES``).
 
     With ``asking``, a node behind a shell is also asked for the version of its rsync, and whether the
@@ -52,7 +52,7 @@ NAMES = (b"./",)
 """What such a call is to be told."""
 
 
-def can_ask(s: Settings) -> bool:
+def can_ask(s: TransferSettings) -> bool:
     """Whether there may be a shell on the node that can be asked."""
     own = any(option == "--rsync-path" for option, _ in options.options(s.extra))
     found = remote_parts(s.target)
@@ -82,7 +82,7 @@ def was_asked(stderr: Sequence[bytes]) -> bool:
 
 
 def finding(
-    s: Settings, asking: bool, code: int, stdout: Sequence[bytes], stderr: Sequence[bytes]
+    s: TransferSettings, asking: bool, code: int, stdout: Sequence[bytes], stderr: Sequence[bytes]
 ) -> Finding:
     """What the call says."""
     marks = [line for line in stderr if line.startswith(_MARK.encode())]
@@ -101,7 +101,7 @@ def finding(
         return Finding(f"{s.target}: {what}", version)
     is_new = b"new" in said or (code != 0 and errors.target_missing(rest))
     if code != 0 and not is_new:
-        reason = errors.reason(rest) or rsync_argv.meaning(code)
+        reason = errors.reason(rest) or exit_codes.describe(code)
         return Finding(reason, version)
     return Finding("", version, unsure, is_new)
 

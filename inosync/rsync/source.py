@@ -1,4 +1,4 @@
-"""What the root of a tree is, to whoever is about to transfer it."""
+"""Checks the root of a tree before it is transferred."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from inosync.system import entries
 
 
 class SourceState(enum.Enum):
-    """Whether it may be mirrored."""
+    """What a root is compared with what it was."""
 
-    GOOD = "good"
+    OK = "ok"
     EMPTY = "empty"
-    """Nothing in it would be mirrored, and that is or may be a loss."""
-    ANOTHER = "another"
-    """It is not there, or another directory is."""
+    """Nothing in it would be mirrored, which may be a loss."""
+    REPLACED = "replaced"
+    """The directory is missing, or is another one."""
 
 
-def standing(path: str, source: Source | None, excluded: Excluded) -> SourceState:
-    """What the directory at a path is, where ``source`` is expected.
+def check_source(path: str, source: Source | None, excluded: Excluded) -> SourceState:
+    """Compare the directory at a path with ``source``; entries that are ``excluded`` do not count.
 
-    ``excluded``: which of its entries do not count. OSError if that cannot be seen.
+    OSError if the directory cannot be read.
     """
     if source is None:
-        return SourceState.GOOD
+        return SourceState.OK
     try:
         directory = entries.open_directory(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
-            return SourceState.ANOTHER
+            return SourceState.REPLACED
         raise
     try:
         if entries.identity(directory) != source.identity:
-            return SourceState.ANOTHER
+            return SourceState.REPLACED
         is_empty = source.whole and not entries.count(directory, excluded, 1)
-        return SourceState.EMPTY if is_empty else SourceState.GOOD
+        return SourceState.EMPTY if is_empty else SourceState.OK
     finally:
         os.close(directory)

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import IO, ClassVar
 
-from inosync.rsync import argv as rsync_argv
+from inosync.rsync import argv, stdout
 from inosync.system import process
 from inosync.system.loop import Loop
 from inosync.system.peers import Peers
@@ -28,7 +28,7 @@ _CHUNK = 1 << 16
 
 
 class Transfer:
-    """An rsync process heard through a loop. After ``done`` is true, ``code`` and ``lines`` tell.
+    """An rsync process is_connected through a loop. After ``done`` is true, ``code`` and ``lines`` tell.
 
     It is started, and waits for what it is to transfer until that is said: ``begin``. ``timeout``: seconds
     without progress (bytes read or written by rsync and its children) after which it is ended from then on;
@@ -41,7 +41,7 @@ class Transfer:
 
     def __init__(
         self,
-        argv: tuple[str, ...],
+        command: tuple[str, ...],
         timeout: float,
         loop: Loop,
         clock: Callable[[], float],
@@ -54,29 +54,29 @@ class Transfer:
         self._timeout = timeout
         self._data = memoryview(b"")
         self._listener = listener
-        self._child = process.spawn(argv, idle)
+        self._child = process.spawn(command, idle)
         self._exited = os.pidfd_open(self._child.pid)
         self._rest = {True: b"", False: b""}
         """What came after the last line end, of stderr (True) and stdout (False)."""
         self.pid = self._child.pid
         self.code: int | None = None
-        self.lines: list[bytes] = []
+        self.stderr: list[bytes] = []
         """What rsync said on stderr, without line ends; the last ones, if it is too much."""
-        self.said: list[bytes] = []
+        self.stdout: list[bytes] = []
         """What it said on stdout, without its progress."""
-        self.cut = False
+        self.is_truncated = False
         """Whether older lines of either were dropped."""
         self.percent: int | None = None
-        self.hung = ""
+        self.abort_reason = ""
         """Why it was ended, if that was because it made no progress."""
         self.superseded = False
         """Whether it was ended for another one that is to do the same."""
-        self.fed_at: float | None = None
+        self.names_sent_at: float | None = None
         """When it was told what to transfer, by the clock; None: not yet."""
-        self.warm = False
+        self.was_warm = False
         """Whether it was connected to its node by then."""
         self._knocked = False
-        self.refused = False
+        self.cancelled = False
         """Whether it was ended because it was not to begin."""
         self._promised: tuple[bytes, Callable[[], bool]] | None = None
         self._begun_at = 0.0
@@ -92,14 +92,14 @@ class Transfer:
         loop.on_readable(self._stdout, lambda: self._on_output(self._stdout))
         loop.on_readable(self._stderr, lambda: self._on_output(self._stderr))
 
-    def begin(self, data: bytes, sure: Callable[[], bool] = lambda: True) -> None:
+    def send_when_connected(self, data: bytes, sure: Callable[[], bool] = lambda: True) -> None:
         """Say what to transfer, a list of names, as soon as it has connected and stands in its source.
 
         It may take its time to connect, and what was true of the source when it was started may not be any
         more: so ``sure`` is asked just before. If not, it is ended, and ``refused``.
         """
         if not self._knocked:
-            self.knock()
+            self.send_empty_name()
         self._promised = data, sure
         self._begun_at = self._clock()
         self._watch()
@@ -109,53 +109,53 @@ class Transfer:
         if self._promised is None or self.done:
             return
         (data, sure), now = self._promised, self._clock()
-        if not self.heard:
+        if not self.is_connected:
             shortest, longest = _LISTEN
             self._listen_at = now + min(max((now - self._begun_at) / 10, shortest), longest)
             return
         self._promised, self._listen_at = None, float("inf")
         try:
-            self.refused = not sure()
+            self.cancelled = not sure()
         except OSError:  # it has ended, and tells why; if not, it is tried again
             self.terminate()
             return
-        if self.refused:
+        if self.cancelled:
             self.terminate()
         else:
-            self.feed(data)
+            self.send_names(data)
 
     def _watch(self) -> None:
         """From now on it has to make progress."""
         self._progress_at = self._clock()
         self._next_look = self._progress_at + self._look_every
 
-    def feed(self, data: bytes) -> None:
+    def send_names(self, data: bytes) -> None:
         """Say what to transfer: a list of names."""
-        self.fed_at = self._clock()
+        self.names_sent_at = self._clock()
         self._watch()
         self._data = memoryview(data)
         if not self._stdin.closed:  # or else it has ended; its exit code tells
             self._loop.on_writable(self._stdin, self._on_room)
             self._on_room()
 
-    def knock(self) -> None:
+    def send_empty_name(self) -> None:
         """Give it something to read that means nothing: an empty name (``command.NO_NAME``)."""
         self._knocked = True
         with contextlib.suppress(OSError):  # it has ended already
-            os.write(self._stdin.fileno(), rsync_argv.NO_NAME)
+            os.write(self._stdin.fileno(), argv.NO_NAME)
 
     @property
-    def heard(self) -> bool:
+    def is_connected(self) -> bool:
         """After ``knock``: whether it has read that, which it does when it is connected to its node."""
         return not self._stdin.closed and process.unread(self._stdin.fileno()) == 0
 
     def peers(self) -> Peers:
-        """Whom it is connected to, once it has ``heard``; OSError if that cannot be seen."""
+        """Whom it is connected to, once it has ``is_connected``; OSError if that cannot be seen."""
         return Peers(self._exited, self.pid)
 
     @property
-    def source(self) -> os.stat_result:
-        """The directory that it reads from, once it has ``heard``; OSError if it has ended."""
+    def directory_status(self) -> os.stat_result:
+        """The directory that it reads from, once it has ``is_connected``; OSError if it has ended."""
         return os.stat(self.directory)
 
     @property
@@ -193,20 +193,20 @@ class Transfer:
         if total != self._io_total:
             self._io_total, self._progress_at = total, now
         elif self._timeout and now - self._progress_at >= self._timeout:
-            self.give_up(f"no progress for {self._timeout:g} s")
+            self.abort(f"no progress for {self._timeout:g} s")
         elif process.waits_for_fifo(family):
             # rsync opens a file that has become a FIFO since it looked, and would wait for ever.
-            self.give_up("a file became a FIFO while it was to be sent")
+            self.abort("a file became a FIFO while it was to be sent")
 
-    def give_up(self, why: str) -> None:
-        """End it, and let ``hung`` say why."""
-        if not self.hung:
-            self.hung = why
+    def abort(self, why: str) -> None:
+        """End it, and let ``abort_reason`` say why."""
+        if not self.abort_reason:
+            self.abort_reason = why
             self.terminate()
 
-    def give_way(self) -> None:
+    def supersede(self) -> None:
         """End it for another one that does the same, if it does not end by itself for having failed."""
-        if not self.done and not self.hung:
+        if not self.done and not self.abort_reason:
             self.superseded = True
             self.terminate()
 
@@ -248,19 +248,21 @@ class Transfer:
             self._drop(stream)
         lines = [line for line in lines if line.strip()]
         if is_error:
-            self._keep(self.lines, lines)
+            self._keep(self.stderr, lines)
         elif self._listener is not None:
             self._listener(lines)
         else:
-            shares = [rsync_argv.percent(line) for line in lines]
-            self._keep(self.said, [line for line, share in zip(lines, shares, strict=True) if share is None])
+            shares = [stdout.percent(line) for line in lines]
+            self._keep(
+                self.stdout, [line for line, share in zip(lines, shares, strict=True) if share is None]
+            )
             self.percent = next((share for share in reversed(shares) if share is not None), self.percent)
         return bool(data)
 
     def _keep(self, kept: list[bytes], lines: list[bytes]) -> None:
         kept += lines
         if len(kept) > _MAX_LINES:
-            self.cut = True
+            self.is_truncated = True
             del kept[: -_MAX_LINES // 2]
 
     def _on_exit(self) -> None:
@@ -281,14 +283,14 @@ class Transfer:
         stream.close()
 
 
-class Leftovers:
+class OrphanReaper:
     """The processes that an rsync leaves behind when it dies; we are a subreaper, so they become ours."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._kill_at: float | None = None
 
-    def gone(self, known: Iterable[int]) -> bool:
+    def reap(self, known: Iterable[int]) -> bool:
         """End them, and tell whether that is done. A receiver gets the time to remove its temporary file.
 
         ``known``: our own children, which are none of them.

@@ -9,11 +9,11 @@ from typing import cast
 
 from inosync.filters.rules import Rules
 from inosync.messages import Batch, Part
-from inosync.rsync.argv import EVERYTHING, Settings
-from inosync.rsync.names import Excluded, NamesNow, look
+from inosync.rsync.argv import EVERYTHING, TransferSettings
+from inosync.rsync.names import CurrentNames, Excluded, current_names
 from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
-from inosync.rsync.source import SourceState, standing
+from inosync.rsync.source import SourceState, check_source
 from inosync.system import spool
 from inosync.text import plural
 
@@ -30,7 +30,7 @@ class BatchRun:
         """What rsync complained of, to be reported with the batch's end."""
         self.arrived: list[Part] = []
         """What has come through, for hooks."""
-        self.look = NamesNow()
+        self.look = CurrentNames()
         """What the names of the first part have become; nothing for FULL."""
         self.attempt = 0
         """Tries of the first part that failed, in a row ..."""
@@ -66,11 +66,11 @@ class BatchRun:
         """What rsync is to be told of it."""
         return EVERYTHING if self.part.full else self.look.send
 
-    def may_begin(self, settings: Settings, excluded: Excluded) -> bool:
+    def may_begin(self, settings: TransferSettings, excluded: Excluded) -> bool:
         """Look at the root, before a transfer is started; False if the part must not be sent."""
-        found = standing(settings.source, self.part.source, excluded)
+        found = check_source(settings.source, self.part.source, excluded)
         self.delete_nothing = found is SourceState.EMPTY and self.part.full
-        return found is SourceState.GOOD or self.delete_nothing
+        return found is SourceState.OK or self.delete_nothing
 
     def hold(self, tree: int, but: int = 0) -> None:
         """Take what is to be sent of a tree out of the batch, except for the first ``but`` parts."""
@@ -84,16 +84,16 @@ class BatchRun:
         self.held[self.parts.pop(0).tree] = None
         self.dropped, self.attempt = False, 0
 
-    def has_something(self, settings: Settings, rules: Rules) -> bool:
+    def has_something(self, settings: TransferSettings, rules: Rules) -> bool:
         """Look at the part as the tree is now; False if nothing of it is left to do.
 
         OSError if the tree is not there.
         """
-        self.look = NamesNow()
+        self.look = CurrentNames()
         if self.part.full:
             os.stat(settings.source)  # or else rsync would end in the same way as for wrong usage
         else:
-            self.look = look(
+            self.look = current_names(
                 settings.source,
                 self.part.names,
                 rules.excluded,

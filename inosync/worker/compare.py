@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from inosync.messages import Compare, Compared
 from inosync.rsync import argv as rsync_argv
-from inosync.rsync import itemize, stderr
-from inosync.rsync.argv import EVERYTHING, Settings
+from inosync.rsync import exit_codes, itemize, stderr
+from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import Excluded
-from inosync.rsync.source import SourceState, standing
+from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
 from inosync.system import spool
 from inosync.system.loop import Loop
@@ -47,7 +47,7 @@ class _Comparison:
 class Comparer:
     """Makes one comparison at a time. ``settings`` are those of a tree at the moment; times by the clock."""
 
-    settings: Callable[[int], Settings]
+    settings: Callable[[int], TransferSettings]
     excluded: Mapping[int, Excluded]
     timeout: float
     """Seconds without progress after which it is ended."""
@@ -65,7 +65,7 @@ class Comparer:
         settings = self.settings(order.tree)
         patience = self.timeout * CHECKSUM_PATIENCE if order.checksum else self.timeout
         try:
-            if standing(settings.source, order.source, self.excluded[order.tree]) is not SourceState.GOOD:
+            if check_source(settings.source, order.source, self.excluded[order.tree]) is not SourceState.OK:
                 self.report(Compared(order.id, held=True))
                 return
             argv = rsync_argv.compare_argv(settings, order.checksum)
@@ -74,15 +74,15 @@ class Comparer:
             self.report(Compared(order.id, f"{error.filename or settings.rsync}: {error.strerror}"))
             return
         self._run = run
-        run.transfer.begin(rsync_argv.names_input(EVERYTHING), lambda: self._is_sure(run))
+        run.transfer.send_when_connected(rsync_argv.names_input(EVERYTHING), lambda: self._is_sure(run))
 
     def _is_sure(self, run: _Comparison) -> bool:
         order = run.order
         try:
-            found = standing(run.transfer.directory, order.source, self.excluded[order.tree])
+            found = check_source(run.transfer.directory, order.source, self.excluded[order.tree])
         except OSError:
             return False
-        return found is SourceState.GOOD
+        return found is SourceState.OK
 
     @property
     def running(self) -> bool:
@@ -135,10 +135,10 @@ class Comparer:
     def _result(self, run: _Comparison) -> Compared:
         transfer, number = run.transfer, run.order.id
         code = transfer.code or 0
-        if transfer.refused:
+        if transfer.cancelled:
             return Compared(number, held=True)
-        if transfer.hung or code not in _COMPLETE or transfer.fed_at is None:
-            reason = transfer.hung or stderr.reason(transfer.lines) or rsync_argv.meaning(code)
+        if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
+            reason = transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
             return Compared(number, reason[:500])
         path = os.path.join(self.spool, f"compared-{os.getpid()}-{number}")
         try:

@@ -18,7 +18,7 @@ class Deletions:
         self._again_at = 0.0
         self._told = False
         self.listed = True
-        """Whether names that are gone may be listed (``Settings.list_missing``)."""
+        """Whether names that are gone may be listed (``TransferSettings.list_missing``)."""
 
     def refused(self, lines: Sequence[bytes]) -> bool:
         """Whether a failed batch said that they may not, which is news."""

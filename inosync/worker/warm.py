@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from inosync.rsync import argv, stderr
+from inosync.rsync import exit_codes, stderr
 from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
@@ -53,7 +53,7 @@ class WarmRsync:
         """The exit code that came with it, if one did ..."""
         self.said: list[bytes] = []
         """... and the lines of its standard error."""
-        transfer.knock()
+        transfer.send_empty_name()
 
     @property
     def pid(self) -> int:
@@ -87,8 +87,8 @@ class WarmRsync:
             return
         if self._transfer.done:
             self.code = self._transfer.code or 0
-            self.said = self._transfer.lines
-            self.lost = stderr.reason(self._transfer.lines) or argv.meaning(self.code)
+            self.said = self._transfer.stderr
+            self.lost = stderr.reason(self._transfer.stderr) or exit_codes.describe(self.code)
         elif now < self._look_at:
             return
         elif self.ready_at is None:
@@ -99,7 +99,7 @@ class WarmRsync:
             self._look_at = now + max(LOOK, _COST * (self._clock() - now))
 
     def _look_for_connection(self, now: float) -> None:
-        if self._transfer.heard:
+        if self._transfer.is_connected:
             self.ready_at = now
             self._watch_peers(now)
         elif now - self.began >= self._patience:
@@ -137,7 +137,7 @@ class WarmRsync:
         if self.lost or not self.reads_from(source):
             return None
         self._let_go()
-        self._transfer.warm = self.ready_at is not None
+        self._transfer.was_warm = self.ready_at is not None
         return self._transfer
 
     def reads_from(self, source: str) -> bool:
@@ -145,7 +145,7 @@ class WarmRsync:
         if self.ready_at is None:  # it has not entered the directory yet
             return True
         try:
-            return os.path.samestat(self._transfer.source, os.stat(source))
+            return os.path.samestat(self._transfer.directory_status, os.stat(source))
         except OSError:
             return False
 

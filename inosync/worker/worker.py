@@ -44,13 +44,13 @@ from inosync.messages import (
     WarmSuspended,
 )
 from inosync.nodes import backoff
-from inosync.rsync import argv, compat, stderr, understands
-from inosync.rsync.argv import ExitKind as Ending
-from inosync.rsync.argv import Settings
+from inosync.rsync import argv, binary, compat, exit_codes, stderr, stdout
+from inosync.rsync.argv import TransferSettings
+from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.names import Excluded
 from inosync.rsync.outcome import Outcome, Run, judge
-from inosync.rsync.source import SourceState, standing
-from inosync.rsync.transfer import Leftovers, Transfer
+from inosync.rsync.source import SourceState, check_source
+from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import fingerprint, process, signals, spool
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop
@@ -85,7 +85,7 @@ class Job:
     """How the node is called everywhere."""
     node: str
     """As written in ``rnodes``."""
-    trees: Mapping[int, Settings]
+    trees: Mapping[int, TransferSettings]
     rules: Mapping[int, Rules]
     rspeed: Timetable
     excluded: Mapping[int, Excluded]
@@ -184,7 +184,7 @@ class Worker:
             clock,
             job.hooks_lost,
         )
-        self._leftovers = Leftovers(clock)
+        self._orphan_reaper = OrphanReaper(clock)
         self._sweep = False
         """Whether something may have been left behind while no transfer ran."""
         self._confines: dict[tuple[object, ...], bool] = {}
@@ -219,7 +219,7 @@ class Worker:
             self._show_progress(transfer)
             if self._end_by is not None and now >= self._end_by:
                 transfer.terminate()
-            if transfer.done and self._leftovers.gone(self._own_children()):
+            if transfer.done and self._orphan_reaper.reap(self._own_children()):
                 self._transfer = None
                 self._ended(transfer)
         elif self._retry_at is not None and now >= self._retry_at:
@@ -239,7 +239,7 @@ class Worker:
         if not set(before) <= {*self._spares.pids, *self._comparer.pids}:
             self._sweep = True
         if self._sweep and self._transfer is None:
-            self._sweep = not self._leftovers.gone(self._own_children())
+            self._sweep = not self._orphan_reaper.reap(self._own_children())
 
     def _change_limit(self) -> None:
         """Let no rsync go on with the limit that was in force before; rsync has no way to change it."""
@@ -247,13 +247,13 @@ class Worker:
         self._spares.renew(FIRST_LULL * (1 + self._chance()))
         self._comparer.renew()
         if self._transfer is not None:
-            self._transfer.give_way()
+            self._transfer.supersede()
 
     def _own_children(self) -> list[int]:
         return [*self._spares.pids, *self._comparer.pids, *self._line.pids, *self._hooks.pids]
 
     def _deadline(self) -> float:
-        times = [self._leftovers.deadline, self._hooks.deadline]
+        times = [self._orphan_reaper.deadline, self._hooks.deadline]
         times += [at for at in (self._retry_at, self._end_by) if at is not None]
         if self._transfer is not None:
             times.append(self._transfer.deadline)
@@ -405,9 +405,9 @@ class Worker:
             else:
                 self._transfer = self._spares.take(tree) or self._start_batch(tree)
             transfer = self._transfer
-            transfer.begin(argv.names_input(task.names), lambda: self._is_sure(task, transfer))
+            transfer.send_when_connected(argv.names_input(task.names), lambda: self._is_sure(task, transfer))
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
-            self._failed(task, Ending.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
+            self._failed(task, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
 
     def _is_sure(self, task: BatchRun, transfer: Transfer) -> bool:
@@ -416,10 +416,10 @@ class Worker:
         OSError if that cannot be seen.
         """
         # A wrapper that runs rsync, instead of becoming it, stays where it was started.
-        wrapped = os.path.samestat(transfer.source, os.stat(process.START_DIRECTORY))
+        wrapped = os.path.samestat(transfer.directory_status, os.stat(process.START_DIRECTORY))
         place = self._trees[task.part.tree].source if wrapped else transfer.directory
-        found = standing(place, task.part.source, self._job.excluded[task.part.tree])
-        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.delete_nothing)
+        found = check_source(place, task.part.source, self._job.excluded[task.part.tree])
+        return found is SourceState.OK or (found is SourceState.EMPTY and task.delete_nothing)
 
     def _halt(self, tree: int) -> None:
         """Send nothing of a tree any more."""
@@ -437,11 +437,11 @@ class Worker:
     def _start_batch(self, tree: int, ignore_times: bool = False) -> Transfer:
         return self._start_rsync(argv.batch_argv(self._confined(self._settings(tree)), ignore_times))
 
-    def _settings(self, tree: int) -> Settings:
+    def _settings(self, tree: int) -> TransferSettings:
         limit, listed = self._throttle.limit, self._deletions.listed
         return replace(self._trees[tree], rspeed=limit, list_missing=listed, stats=self._stats)
 
-    def _confined(self, settings: Settings) -> Settings:
+    def _confined(self, settings: TransferSettings) -> TransferSettings:
         """These for a batch. The rsync is asked here, since it may hang; the master would with it.
 
         OSError if it gives no answer: then it is not known whether names would lead it out of the tree.
@@ -449,41 +449,45 @@ class Worker:
         key = settings.rsync, fingerprint.at(settings.rsync)
         if key not in self._confines:
             self._sweep = True  # a script may leave behind what it has started
-            self._confines = {key: understands.understands(settings.rsync, f"{argv.CONFINE}=/")}
+            self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE}=/")}
         return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings
 
     def _start_rsync(self, words: tuple[str, ...]) -> Transfer:
         return Transfer(words, self._job.timeout, self._loop, self._clock)
 
     def _ended(self, transfer: Transfer) -> None:
-        task, code = self._task, argv.told_code(transfer.code or 0, transfer.lines)
+        task, code = self._task, exit_codes.actual_code(transfer.code or 0, transfer.stderr)
         assert task is not None
-        task.bytes += argv.transferred(transfer.said)
+        task.bytes += stdout.transferred_bytes(transfer.stdout)
         if self._end_by is not None and code != 0:
             return  # it was we who ended it
-        if task.dropped or transfer.refused or (task.delete_nothing and code == argv.DELETIONS_STOPPED):
+        if (
+            task.dropped
+            or transfer.cancelled
+            or (task.delete_nothing and code == exit_codes.DELETIONS_STOPPED)
+        ):
             task.drop()
             if self._end_by is None or not task.parts:
                 self._next(task)
             return
         if transfer.superseded and code != 0:  # and here, too, but for another one
-            task.interrupted(transfer.fed_at is not None)
+            task.interrupted(transfer.names_sent_at is not None)
             self._next(task)
             return
-        if code != 0 and self.adapts(transfer.lines):
+        if code != 0 and self.adapts(transfer.stderr):
             self._next(task)
             return
         sent = tuple(task.look.send)
-        run = Run(task.part, sent, code, transfer.lines, transfer.said, transfer.cut)
+        run = Run(task.part, sent, code, transfer.stderr, transfer.stdout, transfer.is_truncated)
         outcome = judge(run, self._trees[task.part.tree])
-        if outcome.retry is None and transfer.fed_at is None:  # whatever it did, it was nothing of this
-            outcome = Outcome(Ending.RETRY, outcome.reason or "rsync ended before it was told what to do")
+        if outcome.retry is None and transfer.names_sent_at is None:
+            outcome = Outcome(ExitKind.RETRY, outcome.reason or "rsync ended before it was told what to do")
         if outcome.retry is not None:
-            task.failed(outcome, code, transfer.fed_at is not None)
-            if transfer.hung or code in argv.REFUSED:
+            task.failed(outcome, code, transfer.names_sent_at is not None)
+            if transfer.abort_reason or code in exit_codes.NO_CONNECTION:
                 self._line.distrust()
             if not self._tried_again_at_once(task, transfer, outcome):
-                self._failed(task, outcome.retry, code, transfer.hung or outcome.reason)
+                self._failed(task, outcome.retry, code, transfer.abort_reason or outcome.reason)
             return
         self._line.node_reached()
         if task.refused_beside_warm:
@@ -495,13 +499,17 @@ class Worker:
 
     def _tried_again_at_once(self, task: BatchRun, transfer: Transfer, outcome: Outcome) -> bool:
         """Whether a failure may be the fault of connections that were kept, and there is a try without."""
-        if transfer.warm and transfer.fed_at is not None and self._clock() - transfer.fed_at < STALE:
+        if (
+            transfer.was_warm
+            and transfer.names_sent_at is not None
+            and self._clock() - transfer.names_sent_at < STALE
+        ):
             self._next(task)
-        elif transfer.code in argv.REFUSED and self._spares.kept:
+        elif transfer.code in exit_codes.NO_CONNECTION and self._spares.kept:
             task.refused_beside_warm = outcome.reason
             self._spares.drop()
             self._retry_at = self._clock() + YIELD
-        elif transfer.code in argv.REFUSED and self._comparer.running:
+        elif transfer.code in exit_codes.NO_CONNECTION and self._comparer.running:
             self._comparer.fail("its connection may have stood in the way of a batch")
             self._retry_at = self._clock() + YIELD
         else:
@@ -509,10 +517,10 @@ class Worker:
             return False
         return True
 
-    def _failed(self, task: BatchRun, retry: Ending, code: int, reason: str) -> None:
+    def _failed(self, task: BatchRun, retry: ExitKind, code: int, reason: str) -> None:
         task.attempt += 1
         first, longest = self._job.retry
-        first = longest if retry is Ending.SLOW else first
+        first = longest if retry is ExitKind.SLOW else first
         pause = backoff.delay(task.attempt, first, longest, self._chance())
         self._retry_at = self._clock() + pause
         task.reason, task.needs_slot = reason, task.batch.heavy
@@ -559,7 +567,7 @@ class Worker:
                 self._report(Progress(task.batch.id, task.percent))
 
 
-def _line(settings: Settings, task: BatchRun) -> str:
+def _line(settings: TransferSettings, task: BatchRun) -> str:
     part = task.part
     words = (
         argv.full_argv(settings, task.delete_nothing)

@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "an rsync is not asked where it stands",
         "inosync/worker/worker.py",
-        "        return found is SourceState.GOOD or (found is SourceState.EMPTY and task.delete_nothing)\n",
+        "        return found is SourceState.OK or (found is SourceState.EMPTY and task.delete_nothing)\n",
         "        return True\n",
         (
             f"{LOST}::test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root",
@@ -231,24 +231,24 @@ MUTATIONS = (
     Mutation(
         "an rsync that waits in the old root is used for the new one",
         "inosync/worker/warm.py",
-        "            return os.path.samestat(self._transfer.source, os.stat(source))\n",
+        "            return os.path.samestat(self._transfer.directory_status, os.stat(source))\n",
         "            return True\n",
         ("tests/system/test_warm_rsync.py",),
     ),
     # What came of it
     Mutation(
         "death by a signal is a success",
-        "inosync/rsync/argv.py",
-        "    return _VERDICTS.get(code, ExitKind.RETRY)\n",
-        "    return _VERDICTS.get(max(code, 0), ExitKind.RETRY)\n",
-        ("tests/unit/rsync/test_argv.py",),
+        "inosync/rsync/exit_codes.py",
+        "    return _KINDS.get(code, ExitKind.RETRY)\n",
+        "    return _KINDS.get(max(code, 0), ExitKind.RETRY)\n",
+        ("tests/unit/rsync/test_exit_codes.py",),
     ),
     Mutation(
         "exit 24 is a success",
-        "inosync/rsync/argv.py",
+        "inosync/rsync/exit_codes.py",
         "24: ExitKind.PARTIAL, ",
         "24: ExitKind.OK, ",
-        ("tests/unit/rsync/test_argv.py",),
+        ("tests/unit/rsync/test_exit_codes.py",),
     ),
     Mutation(
         "what rsync complains of with exit 23 is done",

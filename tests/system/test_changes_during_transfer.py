@@ -16,7 +16,7 @@ from support import trees
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
-from inosync.rsync import understands
+from inosync.rsync import binary
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 SECRET = "from outside"
@@ -101,7 +101,7 @@ def test_a_directory_that_becomes_a_symlink_before_rsync_looks_sends_nothing_fro
     setup: Setup,
 ) -> None:
     s = setup
-    if not understands.understands(str(s.rsync.path), "--confine-root=/"):
+    if not binary.supports_option(str(s.rsync.path), "--confine-root=/"):
         pytest.skip("an rsync that cannot be confined")
     (s.tree / "d/deep").mkdir(parents=True)
     (s.tree / "d/deep/file").write_text("inside")

@@ -24,7 +24,7 @@ from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.rsync.understands import understands
+from inosync.rsync.binary import supports_option
 
 ROOT = os.geteuid() == 0
 FIRST, LONGEST = 0.1, 0.5
@@ -402,7 +402,7 @@ def test_an_rsync_that_does_not_say_what_it_understands_stops_one_worker_only(se
     s = setup({"a": {"node": "", "rwarm": False}})
     real, home = shutil.which("rsync"), s.rsync.home
     s.rsync.path.write_text(SILENT.replace("@HOME@", str(home)).replace("@REAL@", str(real)))
-    can_be_confined = understands(str(real), "--confine-root=/")
+    can_be_confined = supports_option(str(real), "--confine-root=/")
     (home / "silent").touch()
     s.daemon.start()
     s.until_ok()

@@ -15,7 +15,7 @@ from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 
 from inosync.rsync import itemize
-from inosync.rsync.argv import EVERYTHING, Settings, compare_argv, names_input
+from inosync.rsync.argv import EVERYTHING, TransferSettings, compare_argv, names_input
 
 names = st.one_of(
     st.sampled_from([b"new\nline", b"\\#012", b"\\#", b"#x", b" ", b"-rf", b"\xff", b"a -> b", b"inosync:"]),
@@ -40,11 +40,11 @@ def make(place: bytes, kind: bytes | None) -> None:
 
 
 def told(home: str, **changes: object) -> set[bytes]:
-    s = Settings("rsync", f"{home}/a", f"{home}/b", **changes)  # type: ignore[arg-type]
+    s = TransferSettings("rsync", f"{home}/a", f"{home}/b", **changes)  # type: ignore[arg-type]
     return run(s)
 
 
-def output_of(s: Settings, checksum: bool) -> bytes:
+def output_of(s: TransferSettings, checksum: bool) -> bytes:
     return subprocess.run(
         compare_argv(s, checksum),
         input=names_input(EVERYTHING),
@@ -56,7 +56,7 @@ def output_of(s: Settings, checksum: bool) -> bytes:
     ).stdout
 
 
-def run(s: Settings, checksum: bool = False) -> set[bytes]:
+def run(s: TransferSettings, checksum: bool = False) -> set[bytes]:
     output = output_of(s, checksum)
     found = [itemize.parse(line) for line in output.split(b"\n") if line]
     assert None not in found, output
@@ -90,11 +90,11 @@ def test_rsync_tells_of_every_difference_and_of_no_other(
 
 
 @pytest.fixture(params=["local path", "daemon", "ssh"])
-def pair(request: pytest.FixtureRequest, tmp_path: Path, rsyncd: MakeRsyncd) -> Settings:
+def pair(request: pytest.FixtureRequest, tmp_path: Path, rsyncd: MakeRsyncd) -> TransferSettings:
     """Two trees, a and b in the directory of the test, of which b is reached in this way."""
     for side in "ab":
         (tmp_path / side).mkdir()
-    s = Settings("rsync", str(tmp_path / "a"), str(tmp_path / "b"))
+    s = TransferSettings("rsync", str(tmp_path / "a"), str(tmp_path / "b"))
     if request.param == "daemon":
         return replace(s, target=rsyncd({"b": tmp_path / "b"}).url("b"))
     if request.param == "ssh":
@@ -114,7 +114,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, rsyncd: MakeRsyncd) -> 
     ],
 )
 def test_whatever_extra_prints_the_differences_can_be_read(
-    pair: Settings, tmp_path: Path, extra: tuple[str, ...]
+    pair: TransferSettings, tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
     hostile = [b"new\nline", b"\xff\xfe", b"\\#012", b"caf\xc3\xa9"]
     for name in hostile:
@@ -130,7 +130,7 @@ def test_whatever_extra_prints_the_differences_can_be_read(
     assert sorted(os.listdir(tmp_path / "b")) == before
 
 
-def run_loosely(s: Settings, checksum: bool = False) -> set[bytes]:
+def run_loosely(s: TransferSettings, checksum: bool = False) -> set[bytes]:
     """As ``run``, but other lines may stand between."""
     found = map(itemize.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
     return {one.path for one in found if one is not None and not one.negligible}

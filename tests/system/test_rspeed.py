@@ -41,7 +41,7 @@ from inosync.messages import (
     TitleUpdate,
 )
 from inosync.rsync import transfer
-from inosync.rsync.argv import Settings
+from inosync.rsync.argv import TransferSettings
 from inosync.rsync.transfer import Transfer
 from inosync.system import channel, process, spool
 from inosync.system.channel import Endpoint, QueueError
@@ -116,7 +116,7 @@ class Rig:
         job = worker.Job(
             name="node",
             node=str(self.dst),
-            trees={1: Settings(str(self.rsync), str(self.src), str(self.dst), extra=extra)},
+            trees={1: TransferSettings(str(self.rsync), str(self.src), str(self.dst), extra=extra)},
             rules={1: Rules(())},
             excluded={1: lambda _name, _is_directory: False},
             rspeed=check(timetable),
@@ -453,7 +453,7 @@ def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str]
     """A shell script in the place of rsync, and how to wait for its end."""
     loop = Loop()
     made = Transfer(("/bin/sh", "-c", script), timeout, loop, time.monotonic)
-    made.feed(b"")
+    made.send_names(b"")
 
     def finish(what: str) -> None:
         def one() -> bool:
@@ -469,7 +469,7 @@ def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str]
 def test_who_gives_way_ends_and_says_so() -> None:
     run, finish = started("exec sleep 1000")
     assert not run.superseded
-    run.give_way()
+    run.supersede()
     finish("it to give way")
     assert (run.superseded, run.code) == (True, -signal.SIGTERM)
 
@@ -477,16 +477,16 @@ def test_who_gives_way_ends_and_says_so() -> None:
 def test_who_has_ended_has_not_given_way() -> None:
     run, finish = started("exit 12")
     finish("its end")
-    run.give_way()
+    run.supersede()
     assert (run.superseded, run.code) == (False, 12)
 
 
 def test_who_hangs_has_failed_and_not_given_way() -> None:
     run, finish = started("exec sleep 1000")
-    run.give_up("no progress")
-    run.give_way()
+    run.abort("no progress")
+    run.supersede()
     finish("its end")
-    assert (run.superseded, run.hung) == (False, "no progress")
+    assert (run.superseded, run.abort_reason) == (False, "no progress")
 
 
 # All of it -------------------------------------------------------------------------------------------------

@@ -28,24 +28,19 @@ from support.wait import until
 from inosync.filters import rules as filter_rules
 from inosync.rsync.argv import (
     CONFINE,
-    DELETIONS_STOPPED,
     EVERYTHING,
     NO_NAME,
-    REFUSED,
-    ExitKind,
-    Settings,
+    TransferSettings,
     batch_argv,
     full_argv,
     names_input,
-    percent,
     shell_line,
-    told_code,
     too_long,
-    transferred,
-    verdict,
 )
+from inosync.rsync.binary import supports_option
 from inosync.rsync.errors import Complaints, after_batch, after_full, target_missing
-from inosync.rsync.understands import understands
+from inosync.rsync.exit_codes import DELETIONS_STOPPED, NO_CONNECTION, ExitKind, actual_code, exit_kind
+from inosync.rsync.stdout import percent, transferred_bytes
 from inosync.system import process
 
 RSYNC = shutil.which("rsync") or ""
@@ -65,11 +60,11 @@ class Pair:
 
     home: Path
     user: int | None = None
-    settings: Settings = field(init=False)
+    settings: TransferSettings = field(init=False)
 
     def __post_init__(self) -> None:
         self.src, self.dst = self.home / "src", self.home / "dst"
-        self.settings = Settings(RSYNC, str(self.src), str(self.dst))
+        self.settings = TransferSettings(RSYNC, str(self.src), str(self.dst))
         for path in (self.home, self.src, self.dst):
             path.mkdir(exist_ok=True)
             path.chmod(0o755)
@@ -309,7 +304,7 @@ def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
     pair.dst.rmdir()
     pair.dst.write_text("precious")
     done = pair.batch(b"f")
-    assert verdict(done.returncode) is ExitKind.SLOW
+    assert exit_kind(done.returncode) is ExitKind.SLOW
     assert not target_missing(done.stderr.splitlines())
     assert pair.dst.read_text() == "precious"
 
@@ -317,8 +312,8 @@ def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
 def test_a_missing_source_deletes_nothing(pair: Pair) -> None:
     pair.file("f", side="dst")
     pair.src.rmdir()
-    assert verdict(pair.batch(b"./", b"f").returncode) is ExitKind.SLOW
-    assert verdict(pair.full().returncode) is ExitKind.SLOW
+    assert exit_kind(pair.batch(b"./", b"f").returncode) is ExitKind.SLOW
+    assert exit_kind(pair.full().returncode) is ExitKind.SLOW
     assert pair.arrived() == {"f"}
 
 
@@ -392,7 +387,7 @@ def test_a_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> Non
 
 
 def test_a_name_below_a_symlink_to_the_outside_is_refused_if_rsync_is_confined(pair: Pair) -> None:
-    if not understands(pair.settings.rsync, f"{CONFINE}=/"):
+    if not supports_option(pair.settings.rsync, f"{CONFINE}=/"):
         pytest.skip("an rsync that cannot be confined")
     pair.file("ok")
     (pair.src.parent / "outside").mkdir()
@@ -619,7 +614,7 @@ def test_death_by_a_signal_is_a_failure(pair: Pair) -> None:
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=LIMIT)
     assert child.returncode == -signal.SIGKILL
-    assert verdict(child.returncode) is ExitKind.RETRY
+    assert exit_kind(child.returncode) is ExitKind.RETRY
 
 
 @pytest.fixture(params=["local path", "daemon", "ssh"])
@@ -666,7 +661,7 @@ def test_a_name_of_no_length_is_skipped(anywhere: Pair) -> None:
     for data in (NO_NAME + names_input([b"f"]), names_input([b"f"]) + NO_NAME, NO_NAME, NO_NAME * 3):
         done = anywhere.run(batch_argv(anywhere.settings), data)
         assert (done.returncode, done.stderr) == (0, b""), data
-        assert transferred(done.stdout.splitlines()) > 0
+        assert transferred_bytes(done.stdout.splitlines()) > 0
     assert anywhere.arrived() == {"f", "kept"}
 
 
@@ -691,7 +686,7 @@ def test_who_waits_for_an_answer_of_the_daemon_does_not_read_it(pair: Pair) -> N
                 taken.settimeout(LIMIT)
                 assert taken.recv(100).startswith(b"@RSYNCD:")
                 assert _unread(child) == len(NO_NAME)
-            assert child.wait(LIMIT) in REFUSED
+            assert child.wait(LIMIT) in NO_CONNECTION
             assert _unread(child) == len(NO_NAME), "not to its end"
 
 
@@ -881,12 +876,12 @@ def test_more_deletions_than_allowed_keep_everything_due(pair: Pair) -> None:
 def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywhere: Pair) -> None:
     anywhere.file("kept/f", side="dst")
     done = anywhere.run(full_argv(anywhere.settings, delete_nothing=True), names_input(EVERYTHING))
-    assert told_code(done.returncode, done.stderr.splitlines()) == DELETIONS_STOPPED
+    assert actual_code(done.returncode, done.stderr.splitlines()) == DELETIONS_STOPPED
     assert anywhere.arrived() == {"kept", "kept/f"}
     (anywhere.dst / "kept/f").unlink()
     (anywhere.dst / "kept").rmdir()
     done = anywhere.run(full_argv(anywhere.settings, delete_nothing=True), names_input(EVERYTHING))
-    assert told_code(done.returncode, done.stderr.splitlines()) == 0
+    assert actual_code(done.returncode, done.stderr.splitlines()) == 0
 
 
 def test_what_was_sent_and_received_is_told_and_nothing_of_that_is_asked_of_the_node(
@@ -902,7 +897,7 @@ def test_what_was_sent_and_received_is_told_and_nothing_of_that_is_asked_of_the_
         (pair.dst / "a").unlink(missing_ok=True)
         done = pair.run(argv, names_input(names))
         assert done.returncode == 0
-        assert 5_000 < transferred(done.stdout.splitlines()) < 10_000
+        assert 5_000 < transferred_bytes(done.stdout.splitlines()) < 10_000
     asked = (tmp_path / "asked").read_text()
     assert "--stats" in asked
     assert "--info" not in asked
@@ -913,11 +908,11 @@ def test_what_was_sent_is_told_however_talkative_rsync_is_wanted(pair: Pair, ext
     pair.file("a", "x" * 50_000)
     done = pair.batch(b"a", extra=[extra])
     assert done.returncode == 0
-    told = transferred(done.stdout.replace(b"\r", b"\n").splitlines())
+    told = transferred_bytes(done.stdout.replace(b"\r", b"\n").splitlines())
     assert 45_000 < told < 60_000 or (told == 0 and extra == "--info=none")
     pair.file("b", "x" * 50_000)
     done = pair.batch(b"b", extra=[extra, "-q"])
-    assert (done.returncode, transferred(done.stdout.splitlines())) == (0, 0)
+    assert (done.returncode, transferred_bytes(done.stdout.splitlines())) == (0, 0)
 
 
 def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:

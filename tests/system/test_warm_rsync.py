@@ -21,7 +21,7 @@ from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.rsync.argv import Settings, batch_argv, names_input
+from inosync.rsync.argv import TransferSettings, batch_argv, names_input
 from inosync.rsync.transfer import Transfer
 from inosync.system import peers, process
 from inosync.system.loop import Loop
@@ -58,7 +58,7 @@ class Bench:
     def spare(
         self, target: str = "", patience: float = LIMIT, age: float = FOR_EVER, timeout: float = 0.0
     ) -> WarmRsync:
-        settings = Settings(RSYNC, str(self.src), target or str(self.dst), rsh=self.rsh)
+        settings = TransferSettings(RSYNC, str(self.src), target or str(self.dst), rsh=self.rsh)
         argv = batch_argv(settings)
         transfer = Transfer(argv, timeout, self.loop, self.clock)
         self.transfers.append(transfer)
@@ -154,11 +154,11 @@ def test_it_waits_connected_and_brings_what_it_is_given(bench: Bench, place: Pla
     (bench.src / "f").write_text("made after it was connected")
     transfer = spare.take(str(bench.src))
     assert transfer is not None, (spare.lost, seen)
-    assert transfer.warm
-    assert transfer.fed_at is None
-    transfer.feed(names_input([b"f"]))
+    assert transfer.was_warm
+    assert transfer.names_sent_at is None
+    transfer.send_names(names_input([b"f"]))
     bench.finish(transfer)
-    assert (transfer.code, transfer.lines) == (0, [])
+    assert (transfer.code, transfer.stderr) == (0, [])
     assert (bench.dst / "f").read_text() == "made after it was connected"
 
 
@@ -168,9 +168,9 @@ def test_the_empty_name_that_it_was_given_first_changes_nothing(bench: Bench, pl
     (bench.dst / "mine").write_text("the node's own")
     transfer = bench.ready(target).take(str(bench.src))
     assert transfer is not None
-    transfer.feed(names_input([]))
+    transfer.send_names(names_input([]))
     bench.finish(transfer)
-    assert (transfer.code, transfer.lines) == (0, [])
+    assert (transfer.code, transfer.stderr) == (0, [])
     assert [path.name for path in bench.dst.iterdir()] == ["mine"]
 
 
@@ -180,8 +180,8 @@ def test_one_that_is_still_connecting_brings_it_as_well(bench: Bench, place: Pla
     spare = bench.spare(target)
     transfer = spare.take(str(bench.src))
     assert transfer is not None
-    assert transfer.warm is (spare.ready_at is not None)
-    transfer.feed(names_input([b"f"]))
+    assert transfer.was_warm is (spare.ready_at is not None)
+    transfer.send_names(names_input([b"f"]))
     bench.finish(transfer)
     assert (transfer.code, (bench.dst / "f").read_text()) == (0, "x")
 
@@ -459,7 +459,7 @@ def test_nothing_of_ours_keeps_the_connection_open_once_it_was_taken(bench: Benc
     before = open_files()
     transfer = bench.ready(target).take(str(bench.src))
     assert transfer is not None
-    transfer.feed(b"")
+    transfer.send_names(b"")
     bench.finish(transfer)
     assert transfer.code == 0
     assert open_files() <= before

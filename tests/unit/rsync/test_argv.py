@@ -1,9 +1,8 @@
-"""rsync's vectors, the names list and the exit codes: what is in them, and what bash makes of them."""
+"""rsync's argument vectors and its list of names: what is in them, and what bash makes of them."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from dataclasses import replace
 
@@ -14,25 +13,17 @@ from hypothesis import strategies as st
 from inosync.filters import rules as filter_rules
 from inosync.rsync.argv import (
     NO_NAME,
-    REFUSED,
-    ExitKind,
-    Settings,
+    TransferSettings,
     batch_argv,
     compare_argv,
-    forbidden,
     full_argv,
-    meaning,
     names_input,
-    percent,
     shell_line,
     size,
-    told_code,
     too_long,
-    transferred,
-    verdict,
 )
 
-PLAIN = Settings("/usr/bin/rsync", "/srv/www", "a.mirror.com:/srv/www")
+PLAIN = TransferSettings("/usr/bin/rsync", "/srv/www", "a.mirror.com:/srv/www")
 DELETING = ("--delete-missing-args", "--delete", "--force")
 
 # Wire names: no NUL, not empty; everything else may come from the kernel.
@@ -103,19 +94,6 @@ def test_what_is_sent_anew_is_read_whatever_its_time_says() -> None:
     argv = batch_argv(replace(PLAIN, extra=("--size-only",)), ignore_times=True)
     assert argv.index("--ignore-times") > argv.index("--size-only")
     assert tuple(word for word in argv if word not in ("--ignore-times", "--size-only")) == batch_argv(PLAIN)
-
-
-@pytest.mark.parametrize(
-    ("code", "said", "expected"),
-    [
-        (0, [], 0),
-        (0, [b"Deletions stopped due to --max-delete limit (2 skipped)"], 25),
-        (12, [b"Deletions stopped due to --max-delete limit (2 skipped)"], 12),
-        (0, [b"file has vanished: Deletions stopped due to --max-delete limit"], 0),
-    ],
-)
-def test_a_daemon_that_has_stopped_deletions_is_heard(code: int, said: list[bytes], expected: int) -> None:
-    assert told_code(code, said) == expected
 
 
 def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
@@ -249,132 +227,10 @@ def test_a_digit_after_an_escape_stays_a_digit() -> None:
     assert shell_line(("x",), [b"\n1", b"\xffb'\\"]) == r"printf '%s\0' $'\0121' $'\377b\047\134' | x"
 
 
-# Exit codes
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"),
-    [
-        ([0], ExitKind.OK),
-        ([23, 24, 25], ExitKind.PARTIAL),
-        ([1, 2, 3, 4], ExitKind.SLOW),
-        ([5, 6, 10, 11, 12, 13, 14, 19, 20, 21, 22, 30, 35, 126, 127, 255], ExitKind.RETRY),
-        ([-1, -2, -9, -11, -15, 7, 99, 200], ExitKind.RETRY),
-    ],
-)
-def test_verdicts(codes: list[int], expected: ExitKind) -> None:
-    assert {verdict(code) for code in codes} == {expected}
-
-
-def test_what_may_have_been_no_connection_at_all_is_tried_again_soon() -> None:
-    assert {verdict(code) for code in REFUSED} == {ExitKind.RETRY}
-    assert {5, 255} <= REFUSED  # no room in the daemon, and none in sshd
-    assert not REFUSED & {0, 11, 23, 24, 25, 30}
-
-
-def test_every_code_has_a_meaning_and_signals_have_names() -> None:
-    assert meaning(-signal.SIGKILL) == "killed by SIGKILL"
-    assert meaning(-40) == "killed by signal 40"
-    assert meaning(255) == "connection failed (exit 255)"
-    assert meaning(77) == "rsync failed (exit 77)"
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        (b"              2  28%    0.00kB/s    0:00:00 (xfr#1, to-chk=11/13)", 15),
-        (b"      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, ir-chk=1000/4000)", 75),
-        (b"              0   0%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/1)  ", 100),
-        (b"              0 100%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/0)", 100),
-        (b"              2  28%    0.00kB/s    0:00:00  ", None),
-        (b"", None),
-        (b"file (to-chk=1/2) name", None),
-    ],
-)
-def test_progress_is_the_share_of_entries_checked(line: bytes, expected: int | None) -> None:
-    assert percent(line) == expected
-
-
-# What extra may not say
-
-
-@pytest.mark.parametrize(
-    ("extra", "offenders"),
-    [
-        (["-n"], ["-n"]),
-        (["-avzn"], ["-n"]),
-        (["-vR", "--list-only"], ["-R", "--list-only"]),
-        (["--files-from", "x"], ["--files-from"]),
-        (["--files-from=x"], ["--files-from"]),
-        (["--exclude-from=-"], ["--exclude-from"]),
-        (["--filter=. -"], ["--filter"]),
-        (["-f", "merge,- -"], ["-f"]),
-        (["-F"], ["-F"]),
-        (["-C"], ["-C"]),
-        (["--cvs-exclude"], ["--cvs-exclude"]),
-        (["-vC"], ["-C"]),
-        (["--exclude=- "], ["--exclude"]),
-        (["--include", "a!#:+"], ["--include"]),
-        (["-f", "x a"], ["-f"]),
-        (["--filter=.e /etc/rules"], ["--filter"]),
-        (["--exclude-from="], ["--exclude-from"]),
-        (["--include-from", ""], ["--include-from"]),
-        (["--filter=:- .gitignore"], ["--filter"]),
-        (["-f", "dir-merge_.rules"], ["-f"]),
-        (["--no-r"], ["--no-r"]),
-        (["--remove-source-files"], ["--remove-source-files"]),
-        (["/etc"], ["/etc"]),
-        (["-e", "ssh", "x"], ["x"]),
-        (["-e"], ["-e"]),
-        (["--bwlimit"], ["--bwlimit"]),
-        (["--"], ["--"]),
-    ],
-)
-def test_what_would_break_a_transfer_is_named(extra: list[str], offenders: list[str]) -> None:
-    assert [line.partition(": ")[0] for line in forbidden(extra)] == offenders
-
-
-@pytest.mark.parametrize(
-    "extra",
-    [
-        [],
-        ["-avz"],
-        ["-r"],
-        ["-rltpD", "--delete", "-0"],
-        ["-e", "ssh -n -R 1:2"],
-        ["-e=ssh", "-essh -n"],
-        ["--rsh=ssh -p 2222", "--rsync-path", "sudo rsync"],
-        ["-H", "-A", "-X", "--numeric-ids", "--chmod=D755,F644"],
-        ["--exclude", "-n", "--exclude-from", "/etc/list", "--filter=. /etc/rules", "-f", "- *.o"],
-        ["--password-file=/etc/secret", "--port", "874", "--timeout=60", "-@", "-1"],
-        ["--backup", "--backup-dir=../old", "-x", "--max-delete=100"],
-    ],
-)
-def test_what_files_for_0_2_3_have_is_allowed(extra: list[str]) -> None:
-    assert forbidden(extra) == []
-
-
 def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
-    settings = Settings("rsync", "/wpath", "node:rpath", root="/real/path")
+    settings = TransferSettings("rsync", "/wpath", "node:rpath", root="/real/path")
     assert "--confine-root=/real/path" in batch_argv(settings)
     assert not any("confine" in word for word in full_argv(settings))  # it follows no symlink by itself
     assert not any("confine" in word for word in batch_argv(replace(settings, root="")))
     elsewhere = replace(settings, extra=("--password-file=/etc/secret",))
     assert not any("confine" in word for word in batch_argv(elsewhere))
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        (b"sent 97 bytes  received 35 bytes  264.00 bytes/sec", 132),
-        (b"sent 1,234,567 bytes  received 12 bytes  1.00 bytes/sec", 1_234_579),
-        (b"sent 1.20K bytes  received 12 bytes  1.00 bytes/sec", 1_212),
-        (b"sent 1.50G bytes  received 2.00M bytes  1.00K bytes/sec", 1_502_000_000),
-        (b"sent 1.2.3K bytes  received 12 bytes  1.00 bytes/sec", 12),
-        (b"sent a file of 3 bytes  received by 4 bytes  x", 0),
-        (b"Total bytes sent: 97", 0),
-    ],
-)
-def test_the_bytes_of_a_run_are_read(line: bytes, expected: int) -> None:
-    assert transferred([b"Number of files: 1 (reg: 1)", line, b"total size is 3"]) == expected
-    assert transferred([]) == 0

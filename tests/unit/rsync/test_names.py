@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inosync.filters.rules import Rules, excludes
-from inosync.rsync.names import look
+from inosync.rsync.names import current_names
 
 Excluded = Callable[[bytes, bool], bool]
 
@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
 
 def sent(tree: Path, *wires: bytes, excluded: Excluded = nothing) -> list[bytes]:
     """What is left of the names; none of them may be hopeless."""
-    found = look(str(tree), wires, excluded)
+    found = current_names(str(tree), wires, excluded)
     assert found.unsendable == []
     return found.send
 
@@ -64,7 +64,7 @@ def test_a_name_that_is_still_what_it_was_goes_as_it_is(tree: Path, wire: bytes)
 def test_where_what_is_gone_may_not_be_listed_the_nearest_directory_is_relisted(
     tree: Path, wire: bytes, instead: bytes
 ) -> None:
-    assert look(str(tree), [wire, wire], nothing, list_missing=False).send == [instead]
+    assert current_names(str(tree), [wire, wire], nothing, list_missing=False).send == [instead]
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_nothing_is_nothing(tree: Path) -> None:
 def test_a_tree_that_is_not_there_is_an_error_and_not_an_empty_one(tree: Path) -> None:
     shutil.rmtree(tree)
     with pytest.raises(FileNotFoundError):
-        look(str(tree), [b"./", b"d/e"], nothing)
+        current_names(str(tree), [b"./", b"d/e"], nothing)
     tree.write_text("content")
     with pytest.raises(NotADirectoryError):
-        look(str(tree), [b"./", b"d/e"], nothing)
+        current_names(str(tree), [b"./", b"d/e"], nothing)
 
 
 def test_a_wpath_that_is_a_symlink_is_looked_at(tree: Path) -> None:
@@ -160,7 +160,7 @@ def test_every_name_that_the_kernel_allows_is_looked_at_as_it_is(tree: Path, nam
 def test_a_source_whose_own_name_is_no_utf8_is_looked_at(tmp_path: Path) -> None:
     source = os.fsencode(tmp_path) + b"/\xff"
     os.makedirs(source + b"/d")
-    assert look(os.fsdecode(source), [b"d/", b"d/x/y"], nothing).send == [b"d/", b"d/x"]
+    assert current_names(os.fsdecode(source), [b"d/", b"d/x/y"], nothing).send == [b"d/", b"d/x"]
 
 
 # Excludes ------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept
     long = b"/".join([b"x" * 250] * 17)
     dig(swept, long)
     (swept / "file").touch()
-    found = look(str(swept), [long, b"file", long + b"/", long + b"/gone"], nothing)
+    found = current_names(str(swept), [long, b"file", long + b"/", long + b"/gone"], nothing)
     assert b"file" in found.send
     assert not [each for each in found.send if len(each) > 4095]
     assert found.unsendable
@@ -292,13 +292,13 @@ def test_a_short_name_in_a_source_with_a_long_name_is_no_trouble(swept: Path) ->
 
 def test_after_a_kill_the_directory_of_every_name_is_relisted_too(tree: Path) -> None:
     names = [b"d/e/f/file", b"d/e/gone", b"file", b"d/", b"out/e"]
-    found = look(str(tree), names, nothing, True)
+    found = current_names(str(tree), names, nothing, True)
     assert set(found.send) == {b"d/e/f/file", b"d/e/f/", b"d/e/gone", b"d/e/", b"file", b"d/", b"out", b"./"}
     assert len(found.send) == len(set(found.send))
 
 
 def test_the_directory_of_a_name_that_is_left_out_is_not_relisted_for_it(tree: Path) -> None:
-    assert look(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
+    assert current_names(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
 
 
 def test_below_a_mount_point_nothing_is_sent_where_rsync_stays_on_one_file_system(
@@ -321,5 +321,5 @@ def test_below_a_mount_point_nothing_is_sent_where_rsync_stays_on_one_file_syste
     def nothing(_path: bytes, _is_directory: bool) -> bool:
         return False
 
-    assert look(str(tmp_path), wires, nothing, one_file_system=True).send == [b"mnt", b"d/"]
-    assert look(str(tmp_path), wires, nothing).send == wires
+    assert current_names(str(tmp_path), wires, nothing, one_file_system=True).send == [b"mnt", b"d/"]
+    assert current_names(str(tmp_path), wires, nothing).send == wires

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from inosync.filters.rules import File, Form, Item, Rule
-from inosync.rsync.options import confinable, deletes, one_file_system, options, parted
+from inosync.rsync.options import confinable, deletes, forbidden, one_file_system, options, parted
 
 A = Rule(b"a")
 
@@ -105,3 +105,59 @@ def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...],
 )
 def test_where_extra_names_places_elsewhere_nothing_is_confined(words: tuple[str, ...], may_be: bool) -> None:
     assert confinable(words) is may_be
+
+
+@pytest.mark.parametrize(
+    ("extra", "offenders"),
+    [
+        (["-n"], ["-n"]),
+        (["-avzn"], ["-n"]),
+        (["-vR", "--list-only"], ["-R", "--list-only"]),
+        (["--files-from", "x"], ["--files-from"]),
+        (["--files-from=x"], ["--files-from"]),
+        (["--exclude-from=-"], ["--exclude-from"]),
+        (["--filter=. -"], ["--filter"]),
+        (["-f", "merge,- -"], ["-f"]),
+        (["-F"], ["-F"]),
+        (["-C"], ["-C"]),
+        (["--cvs-exclude"], ["--cvs-exclude"]),
+        (["-vC"], ["-C"]),
+        (["--exclude=- "], ["--exclude"]),
+        (["--include", "a!#:+"], ["--include"]),
+        (["-f", "x a"], ["-f"]),
+        (["--filter=.e /etc/rules"], ["--filter"]),
+        (["--exclude-from="], ["--exclude-from"]),
+        (["--include-from", ""], ["--include-from"]),
+        (["--filter=:- .gitignore"], ["--filter"]),
+        (["-f", "dir-merge_.rules"], ["-f"]),
+        (["--no-r"], ["--no-r"]),
+        (["--remove-source-files"], ["--remove-source-files"]),
+        (["/etc"], ["/etc"]),
+        (["-e", "ssh", "x"], ["x"]),
+        (["-e"], ["-e"]),
+        (["--bwlimit"], ["--bwlimit"]),
+        (["--"], ["--"]),
+    ],
+)
+def test_forbidden_names_what_would_break_a_transfer(extra: list[str], offenders: list[str]) -> None:
+    assert [line.partition(": ")[0] for line in forbidden(extra)] == offenders
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["-avz"],
+        ["-r"],
+        ["-rltpD", "--delete", "-0"],
+        ["-e", "ssh -n -R 1:2"],
+        ["-e=ssh", "-essh -n"],
+        ["--rsh=ssh -p 2222", "--rsync-path", "sudo rsync"],
+        ["-H", "-A", "-X", "--numeric-ids", "--chmod=D755,F644"],
+        ["--exclude", "-n", "--exclude-from", "/etc/list", "--filter=. /etc/rules", "-f", "- *.o"],
+        ["--password-file=/etc/secret", "--port", "874", "--timeout=60", "-@", "-1"],
+        ["--backup", "--backup-dir=../old", "-x", "--max-delete=100"],
+    ],
+)
+def test_forbidden_allows_what_files_for_0_2_3_have(extra: list[str]) -> None:
+    assert forbidden(extra) == []

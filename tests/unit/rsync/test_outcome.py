@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from inosync.messages import Part, Source
-from inosync.rsync.argv import ExitKind, Settings
+from inosync.rsync.argv import TransferSettings
+from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome, Run, judge
 
-SETTINGS = Settings("rsync", "/src", "rsync://h/www/tree")
+SETTINGS = TransferSettings("rsync", "/src", "rsync://h/www/tree")
 NO_ROOM = [
     b'rsync: [receiver] write failed on "/tree/big" (in www): No space left on device (28)',
     b"rsync error: error in file IO (code 11) at receiver.c(380) [receiver=3.5.0]",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inosync.messages import Source
-from inosync.rsync.source import SourceState, standing
+from inosync.rsync.source import SourceState, check_source
 
 
 def source(path: Path, whole: bool = True) -> Source:
@@ -26,17 +26,17 @@ def everything(_name: bytes, _is_directory: bool) -> bool:
 
 def test_what_has_an_entry_is_good_and_what_has_none_that_counts_is_empty(tmp_path: Path) -> None:
     expected = source(tmp_path)
-    assert standing(str(tmp_path), expected, nothing) is SourceState.EMPTY
+    assert check_source(str(tmp_path), expected, nothing) is SourceState.EMPTY
     (tmp_path / "file").touch()
-    assert standing(str(tmp_path), expected, nothing) is SourceState.GOOD
-    assert standing(str(tmp_path), expected, everything) is SourceState.EMPTY
+    assert check_source(str(tmp_path), expected, nothing) is SourceState.OK
+    assert check_source(str(tmp_path), expected, everything) is SourceState.EMPTY
 
 
 @pytest.mark.parametrize("excluded", [nothing, everything])
 def test_where_an_empty_one_is_no_loss_it_is_good(
     excluded: Callable[[bytes, bool], bool], tmp_path: Path
 ) -> None:
-    assert standing(str(tmp_path), source(tmp_path, whole=False), excluded) is SourceState.GOOD
+    assert check_source(str(tmp_path), source(tmp_path, whole=False), excluded) is SourceState.OK
 
 
 def test_one_that_is_gone_or_another_one_is_not_mirrored(tmp_path: Path) -> None:
@@ -44,16 +44,16 @@ def test_one_that_is_gone_or_another_one_is_not_mirrored(tmp_path: Path) -> None
     root.mkdir()
     expected = source(root, whole=False)
     root.rename(tmp_path / "away")
-    assert standing(str(root), expected, nothing) is SourceState.ANOTHER
+    assert check_source(str(root), expected, nothing) is SourceState.REPLACED
     root.write_text("")
-    assert standing(str(root), expected, nothing) is SourceState.ANOTHER
+    assert check_source(str(root), expected, nothing) is SourceState.REPLACED
     root.unlink()
     root.mkdir()
-    assert standing(str(root), expected, nothing) is SourceState.ANOTHER
+    assert check_source(str(root), expected, nothing) is SourceState.REPLACED
     root.rmdir()
     root.symlink_to("away")
-    assert standing(str(root), expected, nothing) is SourceState.GOOD
+    assert check_source(str(root), expected, nothing) is SourceState.OK
 
 
 def test_without_a_guard_nothing_is_looked_at(tmp_path: Path) -> None:
-    assert standing(str(tmp_path / "none"), None, nothing) is SourceState.GOOD
+    assert check_source(str(tmp_path / "none"), None, nothing) is SourceState.OK

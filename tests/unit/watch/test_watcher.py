@@ -37,7 +37,7 @@ from support.watched_tree import (
 
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind
-from inosync.rsync.names import look
+from inosync.rsync.names import current_names
 from inosync.watch import inotify, scan
 from inosync.watch.inotify import Inotify, InotifyError
 from inosync.watch.open_files import CLOSE_WAIT
@@ -1410,7 +1410,9 @@ class Mirror:
         changes = self.journal.since(self.cursor)
         assert changes is not None
         self.cursor = self.journal.head
-        wires = look(os.fsdecode(self.root), [c.wire for c in changes], lambda _path, _is_directory: False)
+        wires = current_names(
+            os.fsdecode(self.root), [c.wire for c in changes], lambda _path, _is_directory: False
+        )
         for wire in wires.send:
             path = wire.rstrip(b"/") if wire != b"./" else b""
             if path:

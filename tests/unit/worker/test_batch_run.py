@@ -6,7 +6,8 @@ from pathlib import Path
 
 from inosync.filters.rules import Rules
 from inosync.messages import Batch, Part
-from inosync.rsync.argv import ExitKind, Settings
+from inosync.rsync.argv import TransferSettings
+from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool
 from inosync.worker.batch_run import BatchRun
@@ -18,7 +19,7 @@ def test_what_was_put_aside_is_not_found_again_by_the_relists_that_tidy(tmp_path
     part = Part(1, False, (b"big", b"small"))
     payload, _ = spool.pack((part,), str(tmp_path / "spool"))
     task = BatchRun(Batch(1, 2, False, payload, tidy=True), 0.0)
-    settings = Settings("rsync", str(tmp_path), "h:")
+    settings = TransferSettings("rsync", str(tmp_path), "h:")
     assert task.has_something(settings, Rules(()))
     assert sorted(task.look.send) == [b"./", b"big", b"small"]
     rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"./", b"big"))

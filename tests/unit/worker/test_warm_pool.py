@@ -48,12 +48,12 @@ class FakeTransfer:
         self._world = world
         self.pid, self.tree = pid, tree
         self.code: int | None = None
-        self.lines: list[bytes] = []
-        self.heard = self.warm = self.knocked = self.stopped = False
+        self.stderr: list[bytes] = []
+        self.is_connected = self.was_warm = self.knocked = self.stopped = False
         self.far = FarEnd()
         self.blind = False
         """Whether its connections cannot be seen."""
-        self.source = world.root
+        self.directory_status = world.root
         self.lingers = 0.0
         """Seconds that it takes to end after it was told to."""
         self.deadline = NEVER
@@ -62,11 +62,11 @@ class FakeTransfer:
     def done(self) -> bool:
         return self.code is not None
 
-    def knock(self) -> None:
+    def send_empty_name(self) -> None:
         self.knocked = True
 
     def peers(self) -> FarEnd:
-        assert self.heard
+        assert self.is_connected
         if self.blind:
             raise PermissionError(1, "Operation not permitted")
         return self.far
@@ -87,10 +87,10 @@ class FakeTransfer:
 
     def fail(self, code: int, line: bytes = b"") -> None:
         if not self.done:
-            self.code, self.lines = code, [line] if line else []
+            self.code, self.stderr = code, [line] if line else []
 
     def connect(self) -> None:
-        self.heard = not self.done
+        self.is_connected = not self.done
 
     def hang_up(self, error: str = "") -> None:
         """The far end closes the connection, or does not answer any more, with that error."""
@@ -335,7 +335,7 @@ def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
     world = rested()
     taken = world.spares.take(1)
     assert taken is cast(Transfer, world.last)
-    assert (taken.warm, world.last.stopped) == (True, False)
+    assert (taken.was_warm, world.last.stopped) == (True, False)
     assert world.last.far.closed
     assert not world.listens
     assert world.spares.take(1) is None
@@ -361,7 +361,7 @@ def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None
     world.wait(0.1)
     taken = world.spares.take(1)
     assert taken is cast(Transfer, world.last)
-    assert not taken.warm
+    assert not taken.was_warm
 
 
 def test_one_that_has_just_connected_is_taken_warm() -> None:
@@ -371,7 +371,7 @@ def test_one_that_has_just_connected_is_taken_warm() -> None:
     world.now = world.spares.deadline
     taken = world.spares.take(1)
     assert taken is not None
-    assert taken.warm
+    assert taken.was_warm
     assert world.last.far.closed
 
 
@@ -399,7 +399,7 @@ def test_one_for_what_was_at_the_source_before_is_not_taken(tmp_path: Path) -> N
     world = rested()
     source = tmp_path / "source"
     source.mkdir()
-    world.sources[1], world.last.source = str(source), source.stat()
+    world.sources[1], world.last.directory_status = str(source), source.stat()
     source.rename(tmp_path / "moved")
     source.mkdir()
     assert world.spares.take(1) is None
@@ -463,7 +463,7 @@ def test_a_node_that_is_in_reach_is_not_told_of_when_its_last_source_goes(tmp_pa
 
 def test_one_for_what_is_at_the_source_is_taken(tmp_path: Path) -> None:
     world = rested()
-    world.sources[1], world.last.source = str(tmp_path), tmp_path.stat()
+    world.sources[1], world.last.directory_status = str(tmp_path), tmp_path.stat()
     assert world.spares.take(1) is cast(Transfer, world.last)
 
 
@@ -822,7 +822,7 @@ def test_a_long_life_that_ends_makes_the_node_one_like_others() -> None:
 def test_a_life_until_its_age_makes_the_node_one_like_others() -> None:
     world = after_a_chill(AGE + 1)
     assert world.running == [world.last]
-    assert not world.last.heard
+    assert not world.last.is_connected
     assert is_the_first_chill(world)
 
 
@@ -964,7 +964,7 @@ def test_a_replacement_refused_because_the_old_one_is_not_gone_yet_is_no_trouble
     for _ in range(10):
         world.last.lingers = 0.03
         world.wait(AGE - (world.now % 1))
-        until_two = [transfer for transfer in world.running if not transfer.heard]
+        until_two = [transfer for transfer in world.running if not transfer.is_connected]
         for transfer in until_two:
             transfer.fail(5, b"@ERROR: max connections (1) reached -- try again later")
         world.wait(1)
@@ -1230,7 +1230,7 @@ def test_whatever_the_worker_says_nothing_spins_and_nobody_is_forgotten(
     world.wait(2 * CHILL[1] + 2 * AGE + 10_000)
 
     def ready() -> list[int]:
-        return sorted(t.tree for t in world.running if t.pid not in taken and t.heard)
+        return sorted(t.tree for t in world.running if t.pid not in taken and t.is_connected)
 
     for _ in range(10):  # they may just have become too old
         if ready() != [1, 2]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.rsync import understands
+from inosync.rsync import binary
 
 
 def script(home: Path, shell: str) -> str:
@@ -19,7 +19,7 @@ def script(home: Path, shell: str) -> str:
 @pytest.mark.parametrize("yes", [True, False])
 def test_an_answer_is_its_exit_code(tmp_path: Path, yes: bool) -> None:
     asked = script(tmp_path, f'[ "$*" = "--version --option=/" ] && exit {0 if yes else 1}; exit 2')
-    assert understands.understands(asked, "--option=/") is yes
+    assert binary.supports_option(asked, "--option=/") is yes
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_what_gives_no_answer_has_not_said_no(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, expected: str
 ) -> None:
     if "sleep" in shell:
-        monkeypatch.setattr(understands, "_LONGEST", 0.1)
+        monkeypatch.setattr(binary, "_TIMEOUT_SECONDS", 0.1)
     asked = script(tmp_path, shell)
     with pytest.raises(OSError, match=expected) as caught:
-        understands.understands(asked, "--option=/")
+        binary.supports_option(asked, "--option=/")
     assert (caught.value.filename, caught.value.strerror) == (asked, expected)
 
 
 def test_what_is_not_there_has_not_said_no(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        understands.understands(str(tmp_path / "rsync"), "--option=/")
+        binary.supports_option(str(tmp_path / "rsync"), "--option=/")

@@ -1,0 +1,43 @@
+"""What rsync prints on standard output during and after a transfer: its progress, and bytes transferred."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+# Compiled here, in the master, because a forked process would pay for it in memory that is not shared.
+_TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
+_TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
+_NO_DIGIT = re.compile(rb"\D")
+_UNITS = b" KMGTP"
+
+
+def transferred_bytes(lines: Iterable[bytes]) -> int:
+    """Return the bytes sent and received that --stats reports, 0 without a report; -h in ``extra`` rounds."""
+    for line in lines:
+        if found := _TRANSFERRED.match(line):
+            sent, sent_unit, received, received_unit = found.groups()
+            return _bytes(sent, sent_unit) + _bytes(received, received_unit)
+    return 0
+
+
+def _bytes(number: bytes, unit: bytes) -> int:
+    if not unit:
+        return int(_NO_DIGIT.sub(b"", number))
+    try:
+        return int(float(number.replace(b",", b".")) * 1000 ** _UNITS.index(unit))
+    except ValueError:
+        return 0
+
+
+def percent(line: bytes) -> int | None:
+    """Return the share of entries checked, 0 to 100, from a line of --info=progress2; None for other lines.
+
+    With ``ir-chk`` the sender is still listing, so that the share may fall. rsync's own percentage counts
+    bytes, which says nothing while it compares.
+    """
+    found = _TO_CHECK.search(line)
+    if not found:
+        return None
+    left, total = int(found[1]), int(found[2])
+    return 100 * (total - left) // total if total else 100

@@ -1,0 +1,40 @@
+"""What is read from rsync's standard output."""
+
+from __future__ import annotations
+
+import pytest
+
+from inosync.rsync.stdout import percent, transferred_bytes
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"              2  28%    0.00kB/s    0:00:00 (xfr#1, to-chk=11/13)", 15),
+        (b"      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, ir-chk=1000/4000)", 75),
+        (b"              0   0%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/1)  ", 100),
+        (b"              0 100%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/0)", 100),
+        (b"              2  28%    0.00kB/s    0:00:00  ", None),
+        (b"", None),
+        (b"file (to-chk=1/2) name", None),
+    ],
+)
+def test_percent_is_the_share_of_entries_checked(line: bytes, expected: int | None) -> None:
+    assert percent(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"sent 97 bytes  received 35 bytes  264.00 bytes/sec", 132),
+        (b"sent 1,234,567 bytes  received 12 bytes  1.00 bytes/sec", 1_234_579),
+        (b"sent 1.20K bytes  received 12 bytes  1.00 bytes/sec", 1_212),
+        (b"sent 1.50G bytes  received 2.00M bytes  1.00K bytes/sec", 1_502_000_000),
+        (b"sent 1.2.3K bytes  received 12 bytes  1.00 bytes/sec", 12),
+        (b"sent a file of 3 bytes  received by 4 bytes  x", 0),
+        (b"Total bytes sent: 97", 0),
+    ],
+)
+def test_transferred_bytes_are_read_from_statistics(line: bytes, expected: int) -> None:
+    assert transferred_bytes([b"Number of files: 1 (reg: 1)", line, b"total size is 3"]) == expected
+    assert transferred_bytes([]) == 0
