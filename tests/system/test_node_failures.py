@@ -160,7 +160,7 @@ def test_a_node_behind_a_network_that_swallows_everything(
     network.answer()
     w.until_level()
     before = w.until_warm()["far"]["tree"]
-    if isinstance(far, Sshd):  # for a daemon, see test_warm_silence.py
+    if isinstance(far, Sshd):  # for a daemon, see test_warm_failures.py
         # Half-open: nobody has told this side that there is nobody any more.
         network.swallow()
         w.until_title("far", f"{silent}, 0 behind")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from support import procs
+from support.daemon import MakeDaemon
 from support.wait import until
 from support.warm import MakeWarm, cont, stop
 
@@ -47,3 +50,54 @@ def test_what_an_overflow_has_swallowed_reaches_every_node(warm: MakeWarm) -> No
     # And what follows is seen, in the new directory, too.
     (w.tree() / "dir/sub/file").write_text("more")
     w.until_level()
+
+
+# Overflow after overflow --------------------------------------------------------------------------------
+
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+QUEUE = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+OVERFLOW = "the kernel's event queue overflowed"
+
+
+def test_events_that_are_lost_again_and_again_are_made_good_for(tmp_path: Path, daemon: MakeDaemon) -> None:
+    tree = tmp_path / "tree"
+    for number in range(300):
+        (tree / f"{number}/deep").mkdir(parents=True)
+        (tree / f"{number}/deep/file").write_text("before")
+    one, two = tree / "0/deep/file", tree / "1/deep/file"
+    nodes = []
+    for name in "ab":
+        place = tmp_path / "nodes" / name
+        place.mkdir(parents=True)
+        nodes.append({"node": f"{place}/", "name": name})
+    d = daemon({"wpaths": [str(tree)], "rpaths": ["tree"], "rnodes": nodes, **FAST}, ("-v",))
+    pairs = [(tree, tmp_path / "nodes" / name / "tree") for name in "ab"]
+    d.start()
+    d.until_level(pairs)
+    pids = {"master": d.pid, **d.workers()}
+    for times in range(1, 4):
+        os.kill(d.pid, signal.SIGSTOP)
+        try:
+            until(lambda: (p := procs.look(d.pid)) is not None and p.state == "T", 30, "the master to stop")
+            for _ in range(QUEUE // 2 + 500):  # alternately: of equal ones that follow each other one is made
+                os.utime(one)
+                os.utime(two)
+            # Nobody will be told of these.
+            (tree / f"new-{times}/deep").mkdir(parents=True)
+            (tree / f"new-{times}/deep/file").write_text("new")
+            shutil.rmtree(tree / f"{10 + times}")
+            (tree / f"{20 + times}").rename(tree / f"renamed-{times}")
+            (tree / f"{30 + times}/deep/file").write_text(f"changed {times}")
+        finally:
+            os.kill(d.pid, signal.SIGCONT)
+        if times != 2:  # the next one comes while the last is being made good for
+            d.until_level(pairs)
+            (tree / f"new-{times}/deep/watched").write_text("content")
+            (tree / f"renamed-{times}/deep/file").write_text("content")
+            d.until_level(pairs)
+    log = d.log()
+    assert 1 <= log.count(OVERFLOW) <= 3
+    # The one at the start, and one for each at most.
+    assert log.count("directories are watched") <= 1 + log.count(OVERFLOW)
+    assert {"master": d.pid, **d.workers()} == pids
