@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from support.daemon import CHECKOUT, LAUNCHER, Daemon, MakeDaemon, Patched
 from support.network import Network, NoNetwork
 from support.rsyncd import MakeRsyncd, Rsyncd
+from support.service import Detached, Service, make_service
 from support.sshd import Sshd
 from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
 
@@ -126,6 +129,57 @@ def warm(tmp_path: Path, daemon: MakeDaemon) -> MakeWarm:
 def everywhere(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd) -> Everywhere:
     """Such a daemon with a node for each transport, and servers of the test's own."""
     return set_up_everywhere(tmp_path, daemon, rsyncd, own_sshd)
+
+
+@pytest.fixture
+def service(tmp_path: Path, daemon: MakeDaemon) -> Service:
+    """A service of the test's own, not started."""
+    return make_service(tmp_path, daemon)
+
+
+@pytest.fixture(scope="module")
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service that the tests of a module share through ``shared``."""
+    home = tmp_path_factory.mktemp("service")
+    made: list[Daemon] = []
+
+    def make(
+        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Daemon:
+        made.append(Daemon(home / "inosync", config, args, env))
+        return made[0]
+
+    service = make_service(home, make)
+    try:
+        service.daemon.start()
+        yield service
+        service.daemon.close()
+    finally:
+        for node in "ab":
+            service.rsync.mend(node)
+        with contextlib.suppress(AssertionError):
+            service.daemon.close()
+
+
+@pytest.fixture
+def shared(running_service: Service) -> Service:
+    """The shared service, level and with its base configuration."""
+    running = running_service
+    if running.settings != running.base() or not running.daemon.file.exists():
+        running.reload()
+    # A change that every worker confirms.
+    running.change("next", str(time.monotonic_ns()))
+    running.until_ok()
+    return running
+
+
+@pytest.fixture
+def detached(service: Service) -> Iterator[Detached]:
+    """A service of the test's own that is to be started with -d."""
+    one = Detached(service)
+    service.configure(logfile=str(service.home / "log"))
+    yield one
+    one.close()
 
 
 def _sshd(home: Path) -> Iterator[Sshd]:

@@ -52,7 +52,7 @@ def found(done: subprocess.CompletedProcess[str], node: str) -> str:
     return line
 
 
-# -t --------------------------------------------------------------------------------------------------------
+# -t ------------------------------------------------------------------------------------------------------
 
 
 def test_nodes_of_every_kind_are_tried_and_nothing_is_changed(
@@ -189,7 +189,7 @@ def test_a_configuration_with_a_mistake_is_told_and_no_node_is_tried(
     assert "edelay: -1: is negative" in done.stderr
 
 
-# --once ----------------------------------------------------------------------------------------------------
+# --once --------------------------------------------------------------------------------------------------
 
 
 def test_once_mirrors_everything_and_leaves_nothing_running(

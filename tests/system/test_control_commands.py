@@ -115,7 +115,7 @@ def running(office: Commands) -> Iterator[Commands]:
         office.rsync.mend(node)
 
 
-# status ------------------------------------------------------------------------------------------------
+# status --------------------------------------------------------------------------------------------------
 
 
 def test_status_when_all_is_well(running: Commands) -> None:
@@ -259,7 +259,7 @@ def test_status_of_a_daemon_whose_file_has_gone_bad(running: Commands) -> None:
     assert "not reloaded" not in running.say("status").stdout
 
 
-# flush -------------------------------------------------------------------------------------------------
+# flush ---------------------------------------------------------------------------------------------------
 
 
 def test_what_was_changed_before_a_flush_is_there_after_it(running: Commands) -> None:
@@ -477,7 +477,7 @@ def test_verify_finds_what_somebody_has_changed_on_a_node(office: Commands, ever
     until(lambda: (office.copy("b") / "file").read_text() == "content", 60, "b to be mended")
 
 
-# The daemon ---------------------------------------------------------------------------------------------
+# The daemon ----------------------------------------------------------------------------------------------
 
 
 def test_accept(running: Commands) -> None:
@@ -525,7 +525,7 @@ def test_stop_returns_when_it_has_ended(office: Commands) -> None:
         assert not (office.daemon.rundir / "default.pid").exists()
 
 
-# Bad input ------------------------------------------------------------------------------------------------
+# Bad input -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -630,7 +630,7 @@ def test_silence_garbage_and_a_thousand_clients_hold_up_nothing(shared: Commands
     assert shared.say("status").returncode == 0
 
 
-# top ------------------------------------------------------------------------------------------------------
+# top -----------------------------------------------------------------------------------------------------
 
 
 def test_top_shows_the_nodes_live_and_leaves_the_terminal_as_it_was(running: Commands) -> None:

@@ -482,7 +482,7 @@ def test_rtimeout_does_not_end_a_transfer_that_is_only_slow(setup: Make) -> None
     assert float(took) > 3, "it was no test"
 
 
-# Nodes that refuse, and nodes that are not there -----------------------------------------------------------
+# Nodes that refuse, and nodes that are not there ---------------------------------------------------------
 
 
 def without_owners(path: Path) -> dict[bytes, tuple[object, ...]]:

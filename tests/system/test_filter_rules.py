@@ -384,7 +384,7 @@ def test_pretended_calls_show_what_is_deleted_and_by_which_rules(warm: MakeWarm)
     assert "--delete" not in batch
 
 
-# Trees with rules of their own, under churn -------------------------------------------------------------
+# Trees with rules of their own, under churn --------------------------------------------------------------
 
 
 RSYNC = shutil.which("rsync") or ""
@@ -494,7 +494,7 @@ def test_rules_hold_under_churn(tmp_path: Path, daemon: MakeDaemon, seed: int, e
         field.level(extra, churns)
 
 
-# Names that are hidden and not protected ----------------------------------------------------------------
+# Names that are hidden and not protected -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

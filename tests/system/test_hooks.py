@@ -128,7 +128,7 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Setup]:
     s.wait(False)
 
 
-# on_sync ---------------------------------------------------------------------------------------------------
+# on_sync -------------------------------------------------------------------------------------------------
 
 
 def test_after_a_batch_the_names_are_told_and_after_a_full_mirror_that_it_was_one(setup: Setup) -> None:
@@ -353,7 +353,7 @@ def test_a_reload_has_another_hook_run_and_keeps_workers_whose_hook_is_the_same(
     )
 
 
-# on_state --------------------------------------------------------------------------------------------------
+# on_state ------------------------------------------------------------------------------------------------
 
 
 def test_every_change_of_state_is_told(setup: Setup) -> None:
@@ -407,7 +407,7 @@ def test_a_state_is_told_though_the_worker_was_dead_when_it_came(setup: Setup) -
     s.until_told(name="a", state="ok", before="retrying")
 
 
-# Mistakes --------------------------------------------------------------------------------------------------
+# Mistakes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def test_a_program_that_others_can_write_is_refused(setup: Setup) -> None:
     assert f"'{s.hook}': is writable by others; chmod go-w {s.hook}" in done.stderr
 
 
-# The examples ----------------------------------------------------------------------------------------------
+# The examples --------------------------------------------------------------------------------------------
 
 
 def test_the_example_that_purges_a_cache(setup: Setup) -> None:

@@ -164,7 +164,7 @@ def test_another_format_takes_effect_at_a_reload(setup: Setup) -> None:
     s.daemon.until_logged(r"logformat: 'xml': is not known; write 'text' or 'json'", since=len(answer))
 
 
-# Rotation -----------------------------------------------------------------------------------------------
+# Rotation ------------------------------------------------------------------------------------------------
 
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

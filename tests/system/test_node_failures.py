@@ -28,7 +28,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and
 NOBODY = "65534"
 
 
-# How it is tried again -------------------------------------------------------------------------------------
+# How it is tried again -----------------------------------------------------------------------------------
 
 
 def starts(w: Warm, node: str) -> int:
@@ -102,7 +102,7 @@ def until_level(w: Warm) -> None:
     w.until_level()
 
 
-# A network that swallows everything ------------------------------------------------------------------------
+# A network that swallows everything ----------------------------------------------------------------------
 
 FAR_SHELL = {
     "ConnectTimeout": "1",
@@ -188,7 +188,7 @@ def test_a_node_behind_a_network_that_swallows_everything(
     assert w.fulls("far") <= 1 + len(re.findall("far: .*; try ", w.daemon.log()))
 
 
-# Nodes that do not want us ---------------------------------------------------------------------------------
+# Nodes that do not want us -------------------------------------------------------------------------------
 
 
 class Doors:
@@ -284,7 +284,7 @@ def test_a_node_that_does_not_let_us_in_is_told_of_and_level_when_it_does(
     assert w.fulls("shut") == 1
 
 
-# Nodes that cannot be told of what is gone -----------------------------------------------------------------
+# Nodes that cannot be told of what is gone ---------------------------------------------------------------
 
 # RsyncProject/rsync issue 910: it is the list as such that 3.4.3 does not take.
 OF_3_4_3 = r"""
@@ -362,7 +362,7 @@ def test_a_node_that_takes_no_names_that_are_gone_is_mirrored_all_the_same(
     assert w.fulls("lacking") == 1
 
 
-# Nodes that cannot write -----------------------------------------------------------------------------------
+# Nodes that cannot write ---------------------------------------------------------------------------------
 
 ROOM = 1 << 20
 
@@ -459,7 +459,7 @@ def test_a_node_whose_disk_became_read_only_is_told_of_and_level_when_it_is_not(
     assert w.fulls("small") == 1
 
 
-# Names that cannot be sent ---------------------------------------------------------------------------------
+# Names that cannot be sent -------------------------------------------------------------------------------
 
 
 def tried_again_by_itself(w: Warm, node: str, line: str, times: int = 4, new: int = 1) -> None:

@@ -50,7 +50,7 @@ def until_other_worker(w: Warm, node: str, before: Process) -> None:
     until(found, 60, f"another worker of {node}; the log:\n{w.daemon.log_tail()}")
 
 
-# Stopped and hanging workers -------------------------------------------------------------------------------
+# Stopped and hanging workers -----------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(300)
@@ -166,7 +166,7 @@ def test_a_worker_that_goes_on_before_its_time_is_over_stays(warm: MakeWarm) -> 
     assert w.warnings() == []
 
 
-# Workers that die at once ----------------------------------------------------------------------------------
+# Workers that die at once --------------------------------------------------------------------------------
 
 SICK = """
 import os
@@ -222,7 +222,7 @@ def test_a_worker_that_dies_at_each_start_is_slowed_down_named_and_never_given_u
     w.daemon.until_logged(rf"victim: worker killed by signal 9 \(pid {victim.pid}\)$")
 
 
-# The master is killed --------------------------------------------------------------------------------------
+# The master is killed ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def _have_a_long_batch_outstanding(w: Warm, node: str) -> None:
     until(lambda: w.batches(node) > starts, 60, "the transfer")
 
 
-# Everything at once ----------------------------------------------------------------------------------------
+# Everything at once --------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(300)

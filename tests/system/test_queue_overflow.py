@@ -52,7 +52,7 @@ def test_what_an_overflow_has_swallowed_reaches_every_node(warm: MakeWarm) -> No
     w.until_level()
 
 
-# Overflow after overflow --------------------------------------------------------------------------------
+# Overflow after overflow ---------------------------------------------------------------------------------
 
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}

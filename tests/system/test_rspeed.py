@@ -257,7 +257,7 @@ def fill(path: Path) -> bytes:
     return content
 
 
-# A transfer that runs --------------------------------------------------------------------------------------
+# A transfer that runs ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("warm", [True, False])
@@ -395,7 +395,7 @@ def test_with_a_directory_for_partial_files_the_one_on_its_way_goes_on_where_it_
     assert second < len(content) - 400_000, f"{first} bytes were sent before"
 
 
-# Rsyncs that wait, and those to come -----------------------------------------------------------------------
+# Rsyncs that wait, and those to come ---------------------------------------------------------------------
 
 
 def test_one_that_waits_is_replaced_without_a_word_of_the_node_and_the_next_is_used(rig: Rig) -> None:
@@ -446,7 +446,7 @@ def test_what_is_pretended_has_the_limit_in_force(rig: Rig) -> None:
     assert rig.calls() == []
 
 
-# A transfer that gives way ---------------------------------------------------------------------------------
+# A transfer that gives way -------------------------------------------------------------------------------
 
 
 def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str], None]]:
@@ -489,7 +489,7 @@ def test_who_hangs_has_failed_and_not_given_way() -> None:
     assert (run.superseded, run.abort_reason) == (False, "no progress")
 
 
-# All of it -------------------------------------------------------------------------------------------------
+# All of it -----------------------------------------------------------------------------------------------
 
 
 def zone(clock: str, seconds: int) -> str:

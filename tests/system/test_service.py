@@ -2,150 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import re
 import shutil
 import signal
 import stat
 import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from support import procs, trees
-from support.churn import HOSTILE, Churn
-from support.daemon import Daemon, FakeRsync, MakeDaemon
-from support.procs import Process
+from support.churn import HOSTILE
+from support.daemon import MakeDaemon
+from support.service import IN_TIME, Service, make_service, run_inosync
 from support.wait import until
 
 ROOT = os.geteuid() == 0
-FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.2, 1)}
 USAGE, CONFIG, FAILED = 64, 78, 1
-IN_TIME = 30.0
-"""Seconds that a stop may take: 5 s are for the transfers that run, the rest for a machine that is busy."""
-
-
-@dataclass
-class Service:
-    """A daemon for local nodes, its trees, and its settings as they stand in the file."""
-
-    home: Path
-    rsync: FakeRsync
-    daemon: Daemon
-    settings: dict[str, object] = field(default_factory=dict)
-
-    def tree(self, name: str = "tree") -> Path:
-        path = self.home / "trees" / name
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def node(self, name: str, **settings: object) -> dict[str, object]:
-        """An item for rnodes: the node ``NAME`` at ``nodes/NAME``."""
-        (self.home / "nodes" / name).mkdir(parents=True, exist_ok=True)
-        return {"node": f"{self.home}/nodes/{name}/", "name": name, **settings}
-
-    def copy(self, node: str, tree: str = "tree") -> Path:
-        return self.home / "nodes" / node / tree
-
-    def base(self) -> dict[str, object]:
-        """The settings that every test begins with."""
-        return {
-            "wpaths": [str(self.tree())],
-            "rpaths": ["tree"],
-            "rnodes": [self.node("a"), self.node("b")],
-            "rsync": str(self.rsync.path),
-            # What a test holds or fails is the rsync of the next change, so that has to be started for it.
-            "rwarm": False,
-            **FAST,
-        }
-
-    def configure(self, **settings: object) -> None:
-        self.settings = {**self.base(), **settings}
-        self.daemon.configure(self.settings)
-
-    def hup(self, expect: str = "default.py reloaded") -> str:
-        """SIGHUP; return what was logged up to the line that tells of its end."""
-        since = len(self.daemon.log())
-        self.daemon.hup()
-        self.daemon.until_logged(f"{re.escape(expect)}.*\n", since=since)
-        return self.daemon.log()[since:]
-
-    def reload(self, **settings: object) -> None:
-        self.configure(**settings)
-        self.hup()
-
-    def change(self, name: str, content: str = "content", tree: str = "tree") -> None:
-        trees.replace(self.tree(tree) / name, content, self.home / "fresh")
-
-    def until_arrived(self, node: str, name: str, content: str = "content", tree: str = "tree") -> None:
-        path = self.copy(node, tree) / name
-        until(lambda: path.exists() and path.read_text() == content, 60, f"{name} on {node}")
-
-    def until_ok(self, nodes: Sequence[str] = ("a", "b"), *, names: Sequence[str] = ("tree",)) -> None:
-        """Wait until these nodes, and no others, are level with these trees, and say so."""
-        pairs = [(self.tree(name), self.copy(node, name)) for node in nodes for name in names]
-        self.daemon.until_level(pairs, nodes=len(nodes))
-        # Those that it was level with may be the workers of before a reload.
-        until(lambda: set(self.daemon.workers()) == set(nodes), 60, f"workers of {nodes}")
-
-    def fulls(self) -> list[str]:
-        """The full mirrors so far, as NODE/TREE."""
-        return [
-            str(Path(line.split(" ", 1)[1]).relative_to(self.home / "nodes"))
-            for line in self.rsync.starts("full ")
-        ]
-
-
-def make_service(home: Path, make: MakeDaemon, args: Sequence[str] = ("-v",)) -> Service:
-    home.mkdir(exist_ok=True)
-    service = Service(home, FakeRsync(home / "fake"), make({}, args))
-    service.configure()
-    return service
-
-
-@pytest.fixture
-def service(tmp_path: Path, daemon: MakeDaemon) -> Service:
-    """A service of the test's own, not started."""
-    return make_service(tmp_path, daemon)
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A running service that tests share. Each begins with ``reset``."""
-    home = tmp_path_factory.mktemp("service")
-    made: list[Daemon] = []
-
-    def make(
-        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> Daemon:
-        made.append(Daemon(home / "inosync", config, args, env))
-        return made[0]
-
-    service = make_service(home, make)
-    try:
-        service.daemon.start()
-        yield service
-        service.daemon.close()
-    finally:
-        for node in "ab":
-            service.rsync.mend(node)
-        with contextlib.suppress(AssertionError):
-            service.daemon.close()
-
-
-@pytest.fixture
-def shared(running: Service) -> Service:
-    """The shared service, with its base configuration and level."""
-    if running.settings != running.base() or not running.daemon.file.exists():
-        running.reload()
-    # Something for every worker to say that it is ok.
-    running.change("next", str(time.monotonic_ns()))
-    running.until_ok()
-    return running
 
 
 # Titles --------------------------------------------------------------------------------------------------
@@ -290,370 +163,6 @@ def test_control_characters_reach_neither_title_nor_log(shared: Service) -> None
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", log)
 
 
-# SIGHUP --------------------------------------------------------------------------------------------------
-
-
-def test_an_unchanged_file_changes_nothing(shared: Service) -> None:
-    pids, fulls = shared.daemon.workers(), shared.fulls()
-    for number in range(3):
-        shared.hup()
-        shared.change("file", f"{number}")
-        shared.until_arrived("a", "file", f"{number}")
-    shared.until_ok()
-    assert shared.daemon.workers() == pids
-    assert shared.fulls() == fulls
-
-
-def test_a_node_that_is_added_gets_all_and_the_others_go_on(shared: Service) -> None:
-    shared.change("before")
-    shared.until_ok()
-    pids, fulls = shared.daemon.workers(), shared.fulls()
-    shared.reload(rnodes=[shared.node("a"), shared.node("new"), shared.node("b")])
-    shared.change("after")
-    shared.until_ok(["a", "b", "new"])
-    assert {node: shared.daemon.workers()[node] for node in "ab"} == pids
-    assert shared.fulls() == [*fulls, "new/tree"]
-
-
-def test_a_node_that_is_removed_ends_and_the_others_go_on(shared: Service) -> None:
-    pids, fulls = shared.daemon.workers(), shared.fulls()
-    shared.change("before")
-    shared.until_ok()
-    shared.reload(rnodes=[shared.node("b")])
-    shared.change("after the removal")
-    shared.until_ok(["b"])
-    assert shared.daemon.workers() == {"b": pids["b"]}
-    assert shared.fulls() == fulls
-    assert not (shared.copy("a") / "after the removal").exists()
-    # What it had it keeps, and when it is back it is compared.
-    assert (shared.copy("a") / "before").exists()
-    shared.reload()
-    shared.until_ok()
-    assert shared.fulls() == [*fulls, "a/tree"]
-    assert shared.daemon.workers()["b"] == pids["b"]
-
-
-def test_a_node_is_removed_and_added_again_while_its_transfer_hangs(shared: Service) -> None:
-    shared.rsync.hold("a")
-    try:
-        shared.change("file")
-        shared.daemon.until_state("a", ("syncing",))
-        first = shared.daemon.workers()["a"]
-        shared.reload(rnodes=[shared.node("b")])
-        shared.change("file", "more")
-        shared.reload()
-        shared.until_arrived("b", "file", "more")
-    finally:
-        shared.rsync.mend("a")
-    shared.until_ok()
-    assert shared.daemon.workers()["a"] != first
-
-
-def test_a_node_that_is_changed_restarts_where_it_was(shared: Service) -> None:
-    pids, fulls = shared.daemon.workers(), shared.fulls()
-    for speed in (100_000, 200_000):
-        shared.change("before", f"{speed}")
-        shared.reload(rnodes=[shared.node("a", rspeed=speed), shared.node("b")])
-        shared.change("after", f"{speed}")
-        shared.until_ok()
-        assert shared.daemon.workers()["a"] != pids["a"]
-        assert shared.daemon.workers()["b"] == pids["b"]
-    assert shared.fulls() == fulls
-
-
-def test_a_changed_node_does_not_lose_what_it_had_not_confirmed(shared: Service) -> None:
-    fulls = shared.fulls()
-    shared.rsync.fault("a", "exit 12")
-    try:
-        shared.change("unconfirmed")
-        shared.daemon.until_state("a", ("retry",))
-        shared.change("and more")
-        shared.until_arrived("b", "and more")
-        shared.reload(rnodes=[shared.node("a", rspeed=100_000), shared.node("b")])
-    finally:
-        shared.rsync.mend("a")
-    shared.until_ok()
-    assert shared.fulls() == fulls
-
-
-def test_a_node_at_another_place_is_mirrored_in_full(shared: Service) -> None:
-    pids, fulls = shared.daemon.workers(), shared.fulls()
-    moved = {**shared.node("moved"), "name": "a"}
-    shared.reload(rnodes=[moved, shared.node("b")])
-    shared.change("file", "at another place")
-    shared.daemon.until_level([(shared.tree(), shared.copy(place)) for place in ("moved", "b")], nodes=2)
-    assert shared.fulls() == [*fulls, "moved/tree"]
-    assert shared.daemon.workers()["b"] == pids["b"]
-    assert (
-        not (shared.copy("a") / "file").exists()
-        or (shared.copy("a") / "file").read_text() != "at another place"
-    )
-
-
-def test_another_rpath_is_mirrored_in_full_on_all_nodes(shared: Service) -> None:
-    fulls = shared.fulls()
-    shared.change("file", "elsewhere")
-    shared.reload(rpaths=["elsewhere"])
-    until(
-        lambda: all(
-            path.is_dir() and not trees.diff(trees.snapshot(shared.tree()), trees.snapshot(path))
-            for path in (shared.copy("a", "elsewhere"), shared.copy("b", "elsewhere"))
-        ),
-        60,
-        "the other place to be level",
-    )
-    shared.until_ok(names=())
-    assert sorted(shared.fulls()[len(fulls) :]) == ["a/elsewhere", "b/elsewhere"]
-
-
-def test_a_wpath_is_added_and_removed_again(shared: Service) -> None:
-    fulls = shared.fulls()
-    shared.change("early", tree="second")
-    shared.reload(wpaths=[str(shared.tree()), str(shared.tree("second"))], rpaths=["tree", "second"])
-    shared.change("late", tree="second")
-    shared.change("late")
-    shared.until_ok(names=("tree", "second"))
-    assert sorted(shared.fulls()[len(fulls) :]) == ["a/second", "b/second"]
-    shared.reload()
-    shared.change("too late", tree="second")
-    shared.change("not too late")
-    shared.until_ok()
-    shared.change("afterwards")
-    shared.until_ok()
-    for node in "ab":
-        assert sorted(os.listdir(shared.copy(node, "second"))) == ["early", "late"]
-    assert sorted(shared.fulls()[len(fulls) :]) == ["a/second", "b/second"]
-    until(lambda: re.search(r"\[2 nodes: 2 ok\] \d+ dirs", shared.daemon.title()), 60, "the title to follow")
-
-
-def test_a_wpath_takes_anothers_place(shared: Service) -> None:
-    shared.change("file", "of the third", tree="third")
-    shared.reload(wpaths=[str(shared.tree("third"))], rpaths=["tree"])
-    until(
-        lambda: all(
-            not trees.diff(trees.snapshot(shared.tree("third")), trees.snapshot(shared.copy(node)))
-            for node in "ab"
-        ),
-        60,
-        "the nodes to have the other one",
-    )
-    shared.until_ok(names=())
-    shared.reload()
-    shared.until_ok()
-
-
-def test_other_excludes_are_followed(shared: Service) -> None:
-    shared.change("a.tmp", "first")
-    shared.until_ok()
-    shared.reload(rexcludes=["*.tmp"])
-    shared.change("a.tmp", "second")
-    shared.change("b.tmp")
-    shared.change("file", "excluding")
-    shared.until_arrived("a", "file", "excluding")
-    shared.until_arrived("b", "file", "excluding")
-    until(lambda: set(shared.daemon.states().values()) == {"ok"}, 60, "both to be ok")
-    for node in "ab":
-        assert (shared.copy(node) / "a.tmp").read_text() == "first"
-        assert not (shared.copy(node) / "b.tmp").exists()
-    shared.reload()
-    shared.until_ok()
-    for node in "ab":
-        assert (shared.copy(node) / "a.tmp").read_text() == "second"
-        assert (shared.copy(node) / "b.tmp").exists()
-
-
-def test_a_file_of_patterns_takes_effect_when_it_changes(shared: Service) -> None:
-    patterns = shared.home / "patterns"
-    patterns.touch(0o644)
-    patterns.chmod(0o644)
-    patterns.write_text("*.tmp\n")
-    extra = shared.home / "more patterns"
-    extra.touch(0o600)
-    shared.reload(rexcludes={"from": str(patterns)}, extra=["--exclude-from", str(extra)])
-
-    def arrives(name: str) -> bool:
-        """Whether a file gets to the nodes; the one after it has to."""
-        for each in (name, "marker"):
-            shared.change(each, str(time.monotonic_ns()))
-        content = (shared.tree() / "marker").read_text()
-        for node in "ab":
-            shared.until_arrived(node, "marker", content)
-        until(lambda: set(shared.daemon.states().values()) == {"ok"}, 60, "the end of the batch")
-        return all((shared.copy(node) / name).exists() for node in "ab")
-
-    def logged(text: str, since: int) -> None:
-        shared.daemon.until_logged(text, since=since)
-
-    assert not arrives("one.tmp")
-    assert arrives("one.bak")
-    since = len(shared.daemon.log())
-    patterns.write_text("*.bak\n")
-    logged(f"changed: {patterns}: the configuration is read again\n(.*\n)*.*default.py reloaded", since)
-    assert not arrives("two.bak")
-    assert arrives("two.tmp")
-    # Replaced by one with mistakes, removed, and made right: the old one is in force until then.
-    since = len(shared.daemon.log())
-    (shared.home / "next").write_text("good\n- \n")
-    (shared.home / "next").rename(patterns)
-    logged(f"{patterns}:2: '- ': a pattern is missing.*\n.*not reloaded: the old configuration", since)
-    patterns.unlink()
-    logged(f"rexcludes: '{patterns}': cannot be read: No such file.*\n.*not reloaded: the old", since)
-    assert not arrives("three.bak")
-    assert shared.daemon.log()[since:].count("the configuration is read again") == 2
-    patterns.write_text("*.old\n")
-    logged("default.py reloaded", since)
-    assert arrives("four.bak")
-    assert not arrives("four.old")
-    # One that is named in extra.
-    since = len(shared.daemon.log())
-    extra.write_text("*.dir/\n")
-    logged("default.py reloaded", since)
-    (shared.tree() / "five.dir").mkdir()
-    assert not arrives("five.dir/file")
-    shared.reload()
-    shared.until_ok()
-
-
-def test_a_node_may_include_what_is_excluded_for_the_others(shared: Service) -> None:
-    (shared.tree() / "cache").mkdir()
-    shared.change("cache/file", "first")
-    including = shared.node("a", rexcludes=["+ /cache/"])
-    shared.reload(rexcludes=["/cache/"], rnodes=[including, shared.node("c")])
-    shared.until_arrived("a", "cache/file", "first")
-    until(lambda: set(shared.daemon.states().values()) == {"ok"}, 60, "both to be ok")
-    shared.change("cache/file", "second")
-    shared.until_arrived("a", "cache/file", "second")
-    shared.change("file", "both")
-    shared.until_arrived("c", "file", "both")
-    assert not (shared.copy("c") / "cache").exists()
-    # Nobody needs to have it watched any more.
-    shared.reload(rexcludes=["/cache/"], rnodes=[shared.node("a"), shared.node("c")])
-    directories = 1 + sum(entry.type == "directory" for entry in trees.snapshot(shared.tree()).values())
-    until(lambda: shared.daemon.title().endswith(f" {directories - 1} dirs"), 60, "one watch less")
-    shared.change("cache/file", "third")
-    shared.change("file", "none")
-    for node in "ac":
-        shared.until_arrived(node, "file", "none")
-    assert (shared.copy("a") / "cache/file").read_text() == "second"
-    shared.reload()
-    shared.until_ok()
-    shutil.rmtree(shared.tree() / "cache")
-    shared.until_ok()
-
-
-def test_another_emask_is_followed_without_a_restart(shared: Service) -> None:
-    pids = shared.daemon.workers()
-    for name in ("one", "two"):
-        shared.change(name)
-        (shared.tree() / name).chmod(0o600)
-    shared.until_ok()
-    shared.reload(emask=["IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO"])
-    rounds = itertools.count()
-
-    def chmod_alone_goes_unnoticed() -> bool:
-        # A full comparison on the way may bring it all the same.
-        number = next(rounds)
-        mode = 0o640 if number % 2 else 0o604
-        (shared.tree() / "one").chmod(mode)
-        for node in "ab":
-            shared.change(f"marker-{node}", f"{number}")
-            shared.until_arrived(node, f"marker-{node}", f"{number}")
-        return all(stat.S_IMODE((shared.copy(node) / "one").stat().st_mode) != mode for node in "ab")
-
-    until(chmod_alone_goes_unnoticed, 60, "a change of mode alone to go unnoticed")
-    shared.reload()
-    (shared.tree() / "two").chmod(0o640)
-    until(
-        lambda: all(stat.S_IMODE((shared.copy(n) / "two").stat().st_mode) == 0o640 for n in "ab"), 60, "modes"
-    )
-    assert shared.daemon.workers() == pids
-    (shared.tree() / "one").chmod(0o600)
-    shared.until_ok()
-
-
-BAD: dict[str, tuple[str, str]] = {
-    "syntax": ("wpaths = [\n", r"default\.py:\d+: SyntaxError"),
-    "unknown name": ("{good}rexclude = []\n", r"rexclude: did you mean rexcludes"),
-    "exception": ("{good}1 / 0\n", r"ZeroDivisionError"),
-    "no such wpath": ("{good}wpaths = ['/nonexistent/tree']\n", r"/nonexistent/tree.*does not exist"),
-    "exits": ("raise SystemExit(0)\n", r"SystemExit"),
-}
-
-
-@pytest.mark.parametrize("kind", [*BAD, "removed", "writable by others"])
-def test_a_bad_file_leaves_the_old_one_in_force(shared: Service, kind: str) -> None:
-    pids, fulls, file = shared.daemon.workers(), shared.fulls(), shared.daemon.file
-    if kind == "removed":
-        file.unlink()
-        why = r"default\.py: cannot be read: No such file"
-    elif kind == "writable by others":
-        file.chmod(0o666)
-        why = r"default\.py: is writable by others"
-    else:
-        text, why = BAD[kind]
-        shared.daemon.configure(text.replace("{good}", file.read_text()))
-    try:
-        said = shared.hup("was not reloaded")
-        lines = [line for line in said.splitlines() if "WARNING" in line or "ERROR" in line]
-        assert len([line for line in lines if re.search(why, line)]) == 1, lines
-        assert len(lines) <= 2, lines
-        shared.change("file", kind)
-        shared.until_ok()
-        assert shared.daemon.workers() == pids
-        assert shared.fulls() == fulls
-    finally:
-        shared.configure()
-    shared.hup()
-    assert shared.daemon.workers() == pids
-
-
-@pytest.mark.timeout(300)
-def test_reloads_under_churn_end_level(service: Service, seed: int) -> None:
-    tree = service.tree()
-    churn = Churn(os.fsencode(tree), seed)
-    churn.run(100)
-    service.daemon.start()
-    a, b = service.node("a"), service.node("b")
-    variants: list[dict[str, object]] = [
-        {"rnodes": [a, b, service.node("c")]},
-        {"rnodes": [a, service.node("c")]},
-        {"rnodes": [service.node("a", rspeed=50_000), b]},
-        {"wpaths": [str(tree), str(service.tree("second"))], "rpaths": ["tree", "second"]},
-        {"rexcludes": ["index.html"]},
-        {"emask": ["IN_ALL_EVENTS"]},
-        {},
-    ]
-    for settings in variants:
-        churn.run(30)
-        service.configure(**settings)
-        service.hup()
-        churn.run(30, seconds=0.3)
-    # Faster than it can follow.
-    for settings in variants:
-        service.configure(**settings)
-        service.daemon.hup()
-        churn.run(10)
-    service.reload()
-    try:
-        service.until_ok()
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{churn.tail(100)}") from None
-
-
-def test_a_hup_that_comes_during_the_start_is_a_reload(service: Service) -> None:
-    service.daemon.start(ready=False)
-    status = Path(f"/proc/{service.daemon.pid}/status")
-
-    def is_held_back() -> bool:
-        blocked = re.search(r"^SigBlk:\s*(\w+)", status.read_text(), re.MULTILINE)
-        return blocked is not None and bool(int(blocked[1], 16) & 1 << (signal.SIGHUP - 1))
-
-    until(lambda: service.daemon.exit_code is not None or is_held_back() or service.daemon.title(), 60, "it")
-    service.daemon.hup()
-    service.daemon.until_logged("default.py reloaded")
-    service.until_ok()
-
-
 # Stopping ------------------------------------------------------------------------------------------------
 
 
@@ -719,20 +228,10 @@ def test_a_transfer_that_ends_soon_is_not_cut_off_by_a_stop(service: Service) ->
 # Files and other instances -------------------------------------------------------------------------------
 
 
-def call(
-    daemon: Daemon, *args: str, command: Sequence[str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run inosync to its end; by default a second one for the same configuration."""
-    words = [*(command or daemon.command), *args]
-    return subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
 def test_a_second_instance_refuses_and_says_who_runs(shared: Service) -> None:
     pids = shared.daemon.workers()
     for args in ((), ("-d",), ("-p",)):
-        done = call(shared.daemon, *args)
+        done = run_inosync(shared.daemon, *args)
         assert (done.returncode, done.stdout) == (FAILED, "")
         [line] = done.stderr.splitlines()
         assert re.search(rf"already running with pid {shared.daemon.pid}\b", line)
@@ -748,7 +247,7 @@ def test_another_configuration_of_the_same_name_refuses_to_share_the_rundir(
     other.write_text(shared.daemon.file.read_text())
     other.chmod(0o600)
     command = [word if word != str(shared.daemon.file) else str(other) for word in shared.daemon.command]
-    done = call(shared.daemon, command=command)
+    done = run_inosync(shared.daemon, command=command)
     assert done.returncode == FAILED
     [line] = done.stderr.splitlines()
     assert str(shared.daemon.pid) in line
@@ -794,105 +293,7 @@ def test_a_log_file_that_was_moved_away_is_made_anew(service: Service) -> None:
     assert service.daemon.log() == ""
 
 
-# Detached ------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Detached:
-    """A service that was started with -d."""
-
-    service: Service
-    seen: list[Process] = field(default_factory=list)
-
-    @property
-    def pidfile(self) -> Path:
-        return self.service.daemon.rundir / "default.pid"
-
-    def start(self, *args: str) -> subprocess.CompletedProcess[str]:
-        done = call(self.service.daemon, "-d", *args)
-        if self.pidfile.exists():
-            self.family()
-        return done
-
-    def pid(self) -> int:
-        return int(self.pidfile.read_text().split("\n")[0])
-
-    def family(self) -> list[Process]:
-        found = procs.family([self.pid()])
-        self.seen += [process for process in found if process not in self.seen]
-        return found
-
-    def until_gone(self) -> None:
-        until(lambda: not any(map(procs.alive, self.seen)), IN_TIME, "everything to be gone")
-
-    def close(self) -> None:
-        if self.pidfile.exists():
-            self.family()
-        for process in self.seen:
-            procs.send(process, signal.SIGKILL)
-        self.until_gone()
-
-
-@pytest.fixture
-def detached(service: Service) -> Iterator[Detached]:
-    one = Detached(service)
-    service.configure(logfile=str(service.home / "log"))
-    yield one
-    one.close()
-
-
-def test_detached_it_works_when_the_caller_is_told_so_and_keeps_nothing_of_the_callers(
-    detached: Detached,
-) -> None:
-    service = detached.service
-    service.change("before")
-    done = detached.start()
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    pid = detached.pid()
-    [*_, second, last] = detached.pidfile.read_text().split("\n")
-    assert (second, last) == (str(service.daemon.file), "")
-    service.until_arrived("a", "before")
-    # It is watched by now, whatever the full mirror does.
-    service.change("after")
-    service.until_arrived("a", "after")
-    service.until_arrived("b", "after")
-    master = procs.look(pid)
-    assert master is not None
-    assert procs.title(pid).startswith("inosync: master default.py [")
-    assert master.session not in (os.getsid(0), 0)
-    # Not the leader of it, so that it cannot get a terminal.
-    assert master.session != pid
-    tty = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4]
-    assert tty == "0"
-    # The master and the workers. A child of theirs has their title until it is rsync, which goes elsewhere.
-    inosyncs = [process for process in detached.family() if pid in (process.pid, process.ppid)]
-    assert len(inosyncs) == 3
-    assert {os.readlink(f"/proc/{process.pid}/cwd") for process in inosyncs} == {"/"}
-    assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
-    again = detached.start()
-    assert again.returncode == FAILED
-    assert f"already running with pid {pid}" in again.stderr
-    os.kill(pid, signal.SIGTERM)
-    detached.until_gone()
-    assert list(service.daemon.rundir.iterdir()) == []
-    assert "Traceback" not in (service.home / "log").read_text()
-
-
-def test_detached_it_follows_a_hup_although_its_configuration_was_named_relatively(
-    detached: Detached, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = detached.service
-    monkeypatch.chdir(service.daemon.file.parent)
-    command = [word if word != str(service.daemon.file) else "default.py" for word in service.daemon.command]
-    assert call(service.daemon, "-d", command=command).returncode == 0
-    detached.family()
-    service.configure(logfile=str(service.home / "log"), rnodes=[service.node("a"), service.node("new")])
-    os.kill(detached.pid(), signal.SIGHUP)
-    service.change("file")
-    service.until_arrived("new", "file")
-    detached.family()
-    os.kill(detached.pid(), signal.SIGTERM)
-    detached.until_gone()
+# Starts that fail ----------------------------------------------------------------------------------------
 
 
 def foreign_rundir(home: Path) -> str:
@@ -932,7 +333,7 @@ def test_a_start_that_fails_tells_its_caller(
             for name, value in setting.items()
         }
     )
-    done = call(service.daemon, *args)
+    done = run_inosync(service.daemon, *args)
     assert done.returncode == code
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
@@ -946,12 +347,12 @@ def test_a_start_that_fails_tells_its_caller(
 
 def test_version_and_help_are_told(service: Service) -> None:
     launch = service.daemon.command[:2]
-    done = call(service.daemon, command=[*launch, "--version"])
+    done = run_inosync(service.daemon, command=[*launch, "--version"])
     assert done.returncode == 0
     assert re.fullmatch(r"inosync \d+\.\d+\.\d+\S*\n", done.stdout)
     texts = []
     for option in ("-h", "--help"):
-        done = call(service.daemon, command=[*launch, option])
+        done = run_inosync(service.daemon, command=[*launch, option])
         assert (done.returncode, done.stderr) == (0, "")
         texts.append(done.stdout)
     assert texts[0] == texts[1]
@@ -961,7 +362,7 @@ def test_version_and_help_are_told(service: Service) -> None:
 
 @pytest.mark.parametrize("args", [["--unknown"], ["-x"], ["file"], ["-c"], ["--vers"]])
 def test_wrong_usage_is_one_line_and_64(service: Service, args: list[str]) -> None:
-    done = call(service.daemon, command=[*service.daemon.command[:2], *args])
+    done = run_inosync(service.daemon, command=[*service.daemon.command[:2], *args])
     assert (done.returncode, done.stdout) == (USAGE, "")
     assert len(done.stderr.splitlines()) == 1
 
@@ -976,7 +377,7 @@ def test_wrong_usage_is_one_line_and_64(service: Service, args: list[str]) -> No
 )
 def test_a_configuration_that_is_not_there_is_78(service: Service, file: str, message: str) -> None:
     path = f"{service.daemon.file.parent}/{file}"
-    done = call(service.daemon, command=[*service.daemon.command[:2], "-c", path])
+    done = run_inosync(service.daemon, command=[*service.daemon.command[:2], "-c", path])
     assert (done.returncode, done.stdout) == (CONFIG, "")
     [line] = done.stderr.splitlines()
     assert message in line
@@ -995,7 +396,7 @@ def test_all_mistakes_are_told_at_once(service: Service) -> None:
     }
     service.configure(**wrong)
     for args in ((), ("-d",)):
-        done = call(service.daemon, *args)
+        done = run_inosync(service.daemon, *args)
         assert (done.returncode, done.stdout) == (CONFIG, "")
         lines = done.stderr.splitlines()
         for setting in wrong:
@@ -1012,7 +413,7 @@ def test_a_configuration_that_others_can_write_is_refused(service: Service, what
     path = file if what == "the file" else file.parent
     for mode in (0o666, 0o620) if what == "the file" else (0o777, 0o770):
         path.chmod(mode)
-        done = call(service.daemon)
+        done = run_inosync(service.daemon)
         assert (done.returncode, done.stdout) == (CONFIG, "")
         [line] = done.stderr.splitlines()
         assert line.startswith(f"{path}: is writable by others")
@@ -1025,7 +426,7 @@ def test_a_module_of_a_configuration_that_others_can_write_is_refused(service: S
     module.write_text(f"open({str(service.home / 'ran')!r}, 'w').close()\n")
     module.chmod(0o666)
     service.daemon.configure("import common as _common\n" + file.read_text())
-    done = call(service.daemon)
+    done = run_inosync(service.daemon)
     assert (done.returncode, done.stdout) == (CONFIG, "")
     assert done.stderr == f"{module}: is writable by others; chmod go-w {module}\n"
     assert not (service.home / "ran").exists()

@@ -16,7 +16,7 @@ from support.warm import OK, TIME, Location, MakeWarm
 ROOT = os.geteuid() == 0
 
 
-# Slots -----------------------------------------------------------------------------------------------------
+# Slots ---------------------------------------------------------------------------------------------------
 
 
 def test_no_more_full_mirrors_run_at_once_than_there_are_slots(warm: MakeWarm) -> None:
@@ -101,7 +101,7 @@ def test_the_next_try_of_a_full_mirror_waits_for_a_slot_again(warm: MakeWarm) ->
     assert (w.fulls("fails"), w.fulls("third")) == (tries + 1, 1)
 
 
-# Pacing ----------------------------------------------------------------------------------------------------
+# Pacing --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])

@@ -43,7 +43,7 @@ ROOT = os.geteuid() == 0
 KEPT_NO_MORE = r"WARNING: (\S+): (.*): no connection is kept to it"
 
 
-# Idle ------------------------------------------------------------------------------------------------------
+# Idle ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("transport", ["daemon", "ssh"])
@@ -162,7 +162,7 @@ def test_a_node_that_is_not_there_at_the_start_is_told_of(
     w.until_warm()
 
 
-# When the batch comes --------------------------------------------------------------------------------------
+# When the batch comes ------------------------------------------------------------------------------------
 
 
 def test_a_batch_that_meets_a_connection_just_dead_goes_on_a_cold_start_and_is_no_failure(
@@ -233,7 +233,7 @@ def test_a_node_that_hangs_is_given_up_after_rtimeout_and_others_do_not_notice(
     w.until_warm()
 
 
-# Nodes that do not like connections that are kept ----------------------------------------------------------
+# Nodes that do not like connections that are kept --------------------------------------------------------
 
 
 def test_a_node_that_cuts_idle_connections_gets_cold_starts_after_a_few(
@@ -300,7 +300,7 @@ def test_a_node_with_one_connection_is_never_locked_out_by_what_waits(
         assert w.daemon.until_logged(KEPT_NO_MORE)[1] == "full"
 
 
-# Everything at once ----------------------------------------------------------------------------------------
+# Everything at once --------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(300)
@@ -330,10 +330,10 @@ def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
         raise AssertionError(f"{error}\n{churn.tail(150)}") from None
 
 
-# Connections that end without notice --------------------------------------------------------------------
+# Connections that end without notice ---------------------------------------------------------------------
 
 
-# Where the kernel does not let us look ---------------------------------------------------------------------
+# Where the kernel does not let us look -------------------------------------------------------------------
 
 NOT_PERMITTED = """
 from inosync.system import peers
@@ -370,7 +370,7 @@ def test_a_death_is_noticed_where_the_connections_of_others_may_not_be_looked_at
     assert {node: w.batches(node) - counts[node] for node in before} == dict.fromkeys(before, 1)
 
 
-# A network that is gone ------------------------------------------------------------------------------------
+# A network that is gone ----------------------------------------------------------------------------------
 
 
 def test_a_connection_that_is_dead_without_a_word_is_noticed(
@@ -397,7 +397,7 @@ def test_a_connection_that_is_dead_without_a_word_is_noticed(
         server.kill()
 
 
-# Sessions that hang ----------------------------------------------------------------------------------------
+# Sessions that hang --------------------------------------------------------------------------------------
 
 
 def test_an_ssh_connection_that_hangs_is_noticed_without_a_change(

@@ -22,7 +22,7 @@ from support.warm import Location, MakeWarm, Warm, below, cont, set_up, stop
 
 ROOT = os.geteuid() == 0
 
-# One rsync for each tree, over every transport -------------------------------------------------------------
+# One rsync for each tree, over every transport -----------------------------------------------------------
 
 TRANSPORTS = ("local", "limited", "daemon", "module", "ssh")
 USER, PASSWORD = "mirror", "not secret"
@@ -154,7 +154,7 @@ def test_a_reload_without_a_difference_leaves_every_rsync_in_its_place(shared: W
     assert all(after[node]["two"] == before[node]["two"] for node in TRANSPORTS)
 
 
-# Which rsync a batch goes through --------------------------------------------------------------------------
+# Which rsync a batch goes through ------------------------------------------------------------------------
 
 
 def test_what_changes_during_a_transfer_is_the_next_batch_and_goes_without_waiting(warm: MakeWarm) -> None:
@@ -226,7 +226,7 @@ def test_nothing_is_started_while_a_transfer_runs(warm: MakeWarm) -> None:
     assert w.batches("slow") == began + 1
 
 
-# The root of a tree ----------------------------------------------------------------------------------------
+# The root of a tree --------------------------------------------------------------------------------------
 
 
 def place(path: Path) -> tuple[int, int] | None:
@@ -333,7 +333,7 @@ def test_a_root_that_is_mounted_over_is_not_read_by_an_rsync_from_below(
     assert not list(w.home.glob("nodes/*/tree/new below"))
 
 
-# Settings --------------------------------------------------------------------------------------------------
+# Settings ------------------------------------------------------------------------------------------------
 
 
 def test_other_settings_replace_what_waits_and_only_where_they_are_other(warm: MakeWarm) -> None:
@@ -399,7 +399,7 @@ def test_pretending_connects_to_no_node(tmp_path: Path, daemon: MakeDaemon) -> N
     assert w.rsync.starts() == []
 
 
-# The end ---------------------------------------------------------------------------------------------------
+# The end -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "the master killed", "a worker killed", "a worker stopped"])
