@@ -15,8 +15,8 @@ settings.load_profile("any machine")
 
 TOGETHER = (
     "tests/system/test_bench_smoke.py::",
-    "tests/system/test_failures.py::test_it_recovers_from_an_rsync_that[",
-    "tests/system/test_mirror.py::test_it_arrives_that[",
+    "tests/system/test_failures.py::test_worker_recovers_from_an_rsync_that[",
+    "tests/system/test_mirror.py::test_change_arrives_when[",
 )
 """How the names of tests begin that share what costs much to make: a daemon, or a run of the benchmarks."""
 

@@ -90,7 +90,7 @@ MUTATIONS = (
         "inosync/master/master.py",
         "self._journal.drop_confirmed(int(min(*cursors, self._verification.cursor)))\n",
         "self._journal.drop_confirmed(max(cursors))\n",
-        (f"{FAULTS}::test_changes_made_while_a_node_fails_are_all_there_afterwards",),
+        (f"{FAULTS}::test_changes_made_while_a_node_fails_arrive_afterwards",),
     ),
     Mutation(
         "a cursor that has fallen off the journal is taken for a good one",
@@ -165,7 +165,7 @@ MUTATIONS = (
         "inosync/worker/worker.py",
         "self._start_rsync(argv.full_argv(settings, task.delete_nothing))",
         "self._start_rsync(argv.full_argv(settings, False))",
-        (f"{LOST}::test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_something",),
+        (f"{LOST}::test_root_emptied_before_the_start_is_lost_if_nodes_have_files",),
     ),
     Mutation(
         "a root that is not what it has to be is good",
@@ -179,16 +179,14 @@ MUTATIONS = (
         "inosync/worker/worker.py",
         "        return found is SourceState.OK or (found is SourceState.EMPTY and task.delete_nothing)\n",
         "        return True\n",
-        (
-            f"{LOST}::test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root",
-        ),
+        (f"{LOST}::test_full_mirror_before_the_master_knows_deletes_nothing_when_a_root",),
     ),
     Mutation(
         "a root that is emptied while all nodes are mirrored in full is not looked at",
         "inosync/master/master.py",
         "        for tree in self._tops:\n",
         "        for tree in ():\n",
-        (f"{LOST}::test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied",),
+        (f"{LOST}::test_full_mirror_that_runs_is_ended_when_a_root_is_emptied",),
     ),
     Mutation(
         "a root that comes back is compared while it is filled",
@@ -202,7 +200,7 @@ MUTATIONS = (
         "inosync/master/master.py",
         "        self._guard.check_unknown()\n",
         "",
-        (f"{LOST}::test_a_loss_is_noticed_after_a_reload_that_brings",),
+        (f"{LOST}::test_root_loss_is_noticed_after_a_reload_that_brings",),
     ),
     Mutation(
         "what was changed and moved at once is not sent under its other names",
@@ -269,7 +267,7 @@ MUTATIONS = (
         "inosync/worker/worker.py",
         "        if outcome.retry is not None:\n            task.failed(",
         "        if outcome.retry is not None and code == 0:\n            task.failed(",
-        (f"{FAULTS}::test_it_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
+        (f"{FAULTS}::test_worker_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
     ),
     # The operator's seat
     Mutation(
@@ -277,21 +275,21 @@ MUTATIONS = (
         "inosync/master/flush.py",
         "if self._watcher.is_walking or self._watcher.incomplete_trees or self._is_searching(flush):",
         "if self._is_searching(flush):",
-        (f"{STEERING}::test_a_flush_waits_for_directories_that_are_walked",),
+        (f"{STEERING}::test_flush_waits_for_directories_that_are_walked",),
     ),
     Mutation(
         "a flush does not look at what is not watched",
         "inosync/master/flush.py",
         "if not self._watcher.has_polled(trees, flush.since):",
         "if False:",
-        (f"{UNWATCHED}::test_a_flush_waits_for_a_look_at_what_is_not_watched",),
+        (f"{UNWATCHED}::test_flush_waits_for_a_poll_of_unwatched_directories",),
     ),
     Mutation(
         "a flush does not count what is owed to a node apart from the journal",
         "inosync/master/flush.py",
         "            or node.lacks_since(flush.since)\n",
         "",
-        (f"{STEERING}::test_a_flush_waits_for_a_full_mirror",),
+        (f"{STEERING}::test_flush_waits_for_a_full_mirror",),
     ),
     Mutation(
         "a round over what is not watched never ends if a slice ends with its last visit",
@@ -305,7 +303,7 @@ MUTATIONS = (
         "inosync/nodes/dispatch.py",
         "node.batch is not None or node.paused:",
         "node.batch is not None:",
-        (f"{STEERING}::test_a_paused_node_is_sent_nothing_until_it_is_resumed",),
+        (f"{STEERING}::test_pause_sends_nothing_to_a_node_until_resume",),
     ),
     Mutation(
         "the control socket is for everybody",
@@ -319,9 +317,7 @@ MUTATIONS = (
         "inosync/nodes/node.py",
         'self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING',
         "pass",
-        (
-            f"{HOOKS}::test_a_hook_that_a_worker_cannot_wait_for_when_it_is_to_end_is_made_up_for_by_the_next_one",
-        ),
+        (f"{HOOKS}::test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker",),
     ),
     # The processes
     Mutation(

@@ -82,20 +82,20 @@ def _start(*words: str, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=os.environ | env)
 
 
-def test_the_decoder_sees_as_many_events_as_pyinotify(run: Run) -> None:
+def test_decoder_sees_as_many_events_as_pyinotify(run: Run) -> None:
     assert re.search(r"inosync's rate is [\d.]+ times pyinotify's", run("decode"))
 
 
-def test_the_cost_of_filter_rules_is_told_against_their_number(run: Run) -> None:
+def test_filters_benchmark_prints_cost_for_each_number_of_rules(run: Run) -> None:
     found = re.findall(r"^ *(\d+) rules: +[\d.]+ us a path, .* ms$", run("filters"), re.MULTILINE)
     assert found == ["1", "10", "100", "1000"]
 
 
-def test_the_cost_of_files_with_several_names_is_told(run: Run) -> None:
+def test_hardlinks_benchmark_prints_cost_of_a_search(run: Run) -> None:
     assert re.search(r"^a search of 2000 entries: [\d.]+ s", run("hard links"), re.MULTILINE)
 
 
-def test_isolated_changes(run: Run) -> None:
+def test_compare_prints_latency_of_isolated_changes(run: Run) -> None:
     out = run("edit")
     assert re.search(r"^\d+ processors .*; Linux .*, Python .*, rsync ", out)
     assert re.search(r"^isolated change, daemon, 1 node$", out, re.MULTILINE)
@@ -104,33 +104,33 @@ def test_isolated_changes(run: Run) -> None:
     assert re.search(r"^isolated change, daemon +1 ", out, re.MULTILINE)
 
 
-def test_isolated_changes_over_ssh(run: Run) -> None:
+def test_compare_prints_latency_of_isolated_changes_over_ssh(run: Run) -> None:
     if missing("ssh") or os.geteuid() != 0:
         pytest.skip("an sshd of this user may let nobody in")
     assert re.search(r"^  rsync by hand +median +[\d.]+ m?s", run("ssh"), re.MULTILINE)
 
 
-def test_many_new_files(run: Run) -> None:
+def test_compare_prints_latency_of_many_new_files(run: Run) -> None:
     out = run("files")
     for tool in tools("files"):
         assert re.search(rf"^  {tool} +median +[\d.]+ m?s", out, re.MULTILINE), out
     assert re.search(r"^100 new files, daemon +1 ", out, re.MULTILINE)
 
 
-def test_the_masters_own_processor_time(run: Run) -> None:
+def test_compare_prints_processor_time_of_the_master(run: Run) -> None:
     out = run("cpu")
     assert re.search(r"^master's CPU for 60 changes, 3 nodes: .* against 1 node: .*: [\d.]+$", out, re.M)
     assert re.search(r"^master's CPU for 60 changes, 3 nodes  ", out, re.MULTILINE)
 
 
-def test_the_memory_for_each_node(run: Run) -> None:
+def test_pss_prints_memory_for_each_node(run: Run) -> None:
     out = run("pss")
     for tool, parts in {"inosync": "1 workers .*, 1 rsync", "inosync, rwarm off": "1 workers"}.items():
         found = rf"^daemon, 1 node, {tool} +PSS for each node +[\d.]+ MB   a worker .*\(1 master .*, {parts}"
         assert re.search(found, out, re.MULTILINE), out
 
 
-def test_a_large_tree(run: Run) -> None:
+def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:
     assert re.search(r"^20 directories, inosync  watched in ", run("directories"), re.MULTILINE)
 
 
@@ -138,7 +138,7 @@ def test_a_large_tree(run: Run) -> None:
     ("name", "axis", "most"),
     [("nodes", "nodes", 2), ("changes", "changes", 200), ("tree", "directories", 100)],
 )
-def test_growth(run: Run, name: str, axis: str, most: int) -> None:
+def test_growth_prints_latency_and_cpu_for_each_size(run: Run, name: str, axis: str, most: int) -> None:
     out = run(name)
     for size in (1, most):
         found = rf"^{axis} +{size}   inosync, equiet 0 +latency +[\d.]+ m?s   CPU +[\d.]+ m?s   its master "
@@ -147,7 +147,7 @@ def test_growth(run: Run, name: str, axis: str, most: int) -> None:
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is optional")
-def test_the_plot_is_the_same_for_the_same_points(tmp_path: Path) -> None:
+def test_plot_is_the_same_for_the_same_points(tmp_path: Path) -> None:
     points = [Point("nodes", size, "inosync", size / 1000, Cost(0.1, 0.0)) for size in (1, 10)]
     points.append(Point("nodes", 100, "inosync", math.inf, Cost(0.1, 0.1)))
     files = [tmp_path / "a.svg", tmp_path / "b.svg"]
@@ -156,7 +156,7 @@ def test_the_plot_is_the_same_for_the_same_points(tmp_path: Path) -> None:
     assert b"<svg" in files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_what_a_benchmark_has_started_ends_with_it(tmp_path: Path) -> None:
+def test_benchmark_ends_all_processes_it_started(tmp_path: Path) -> None:
     bench = _start(*EDIT, "--transports=daemon", "--apart=60", TMPDIR=str(tmp_path))
 
     def running() -> list[procs.Process]:
@@ -184,7 +184,7 @@ FIGURES = [
 ]
 
 
-def test_the_tables_have_a_row_for_each_work_and_a_dash_for_what_is_not_known() -> None:
+def test_tables_have_a_row_for_each_work_and_a_dash_for_unknown_values() -> None:
     assert _rows(rst(RESULTS, [])) == [
         "work | nodes | inosync | equiet 0 | cold | lsyncd | tuned | by hand"
         " | of lsyncd | of tuned | goal | reached",
@@ -209,7 +209,7 @@ def _rows(table: str) -> list[str]:
     return [" | ".join(line[a:b].strip() for a, b in cells) for line in [head, *rest[: rest.index(rule)]]]
 
 
-def test_a_tool_that_never_delivers_or_fails_is_said_to() -> None:
+def test_report_says_when_a_tool_never_delivers_or_fails() -> None:
     said = text(RESULTS[1])
     assert re.search(r"lsyncd, tuned +median +never .* takes - of it", said)
     assert re.search(r"lsyncd +failed", said)

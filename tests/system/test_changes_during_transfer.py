@@ -97,7 +97,7 @@ while [ -e "$fault" ] && [ ! -e {home}/go-$mine ]; do sleep 0.02; done
 """
 
 
-def test_a_directory_that_becomes_a_symlink_before_rsync_looks_sends_nothing_from_outside(
+def test_directory_replaced_by_symlink_sends_nothing_from_outside(
     setup: Setup,
 ) -> None:
     s = setup
@@ -126,7 +126,7 @@ def test_a_directory_that_becomes_a_symlink_before_rsync_looks_sends_nothing_fro
 # Files ---------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_rewritten_during_its_transfer_arrives_as_it_is_at_last(setup: Setup) -> None:
+def test_file_rewritten_during_its_transfer_arrives_in_its_last_version(setup: Setup) -> None:
     s = setup
     s.configure(rspeed=2_000)
     s.start()
@@ -165,7 +165,7 @@ def test_rewrites_of_the_same_size_in_the_same_second_are_not_missed(setup: Setu
         s.until_level()
 
 
-def test_names_that_alternate_between_file_directory_and_symlink_converge(setup: Setup) -> None:
+def test_names_alternating_between_types_converge(setup: Setup) -> None:
     s = setup
     (s.outside / "file").write_text(SECRET)
     s.start()
@@ -230,7 +230,7 @@ def test_swapped_files_and_directories_converge(setup: Setup) -> None:
         s.until_level()
 
 
-def test_a_tree_that_is_renamed_while_it_is_walked_converges(setup: Setup) -> None:
+def test_tree_renamed_while_it_is_walked_converges(setup: Setup) -> None:
     s = setup
     s.start()
     script = (
@@ -250,7 +250,7 @@ def test_a_tree_that_is_renamed_while_it_is_walked_converges(setup: Setup) -> No
 
 
 @pytest.mark.parametrize("seconds", [0, 1, -(10**9), 4 * 10**9])
-def test_files_from_other_times_are_mirrored_and_followed(setup: Setup, seconds: int) -> None:
+def test_files_with_old_and_future_times_are_mirrored_and_followed(setup: Setup, seconds: int) -> None:
     s = setup
     (s.tree / "before").write_text("before")
     os.utime(s.tree / "before", (seconds, seconds))

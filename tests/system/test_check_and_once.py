@@ -55,7 +55,7 @@ def found(done: subprocess.CompletedProcess[str], node: str) -> str:
 # -t ------------------------------------------------------------------------------------------------------
 
 
-def test_nodes_of_every_kind_are_tried_and_nothing_is_changed(
+def test_check_tries_nodes_of_every_kind_and_changes_nothing(
     tmp_path: Path, tree: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
 ) -> None:
     places = {name: tmp_path / "nodes" / name for name in ("local", "ssh", "module")}
@@ -92,7 +92,7 @@ def test_nodes_of_every_kind_are_tried_and_nothing_is_changed(
     assert trees.snapshot(tmp_path / "nodes", content=True) == before
 
 
-def test_each_that_fails_says_why(
+def test_check_says_why_each_node_fails(
     tmp_path: Path, tree: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
 ) -> None:
     server = rsyncd({"m": tmp_path / "m"}, options={"read only": "yes"})
@@ -127,7 +127,7 @@ def test_each_that_fails_says_why(
     assert done.stdout.splitlines()[-1] == "7 nodes: NOT all can be mirrored to"
 
 
-def test_a_forced_command_is_not_asked_what_it_does_not_know(
+def test_check_asks_a_forced_command_only_for_rsync(
     tmp_path: Path, tree: Path, own_sshd: Sshd, daemon: MakeDaemon
 ) -> None:
     rrsync = shutil.which("rrsync")
@@ -152,7 +152,7 @@ def test_a_forced_command_is_not_asked_what_it_does_not_know(
 
 
 @pytest.mark.parametrize("path", ['it\'s a $(touch oops) `touch oops` "place";', "plain", "-n", "a b\\c*"])
-def test_a_path_means_itself_to_the_shell_on_the_node(
+def test_check_quotes_paths_for_the_shell_on_the_node(
     tmp_path: Path, tree: Path, daemon: MakeDaemon, sshd: Sshd, path: str
 ) -> None:
     place = tmp_path / "node" / path
@@ -165,7 +165,7 @@ def test_a_path_means_itself_to_the_shell_on_the_node(
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can become another user")
-def test_the_nodes_are_tried_as_the_user_who_mirrors(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
+def test_check_tries_nodes_as_the_user_of_ruser(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_mode & 0o5 != 0o5:
             parent.chmod(parent.stat().st_mode | 0o5)
@@ -180,7 +180,7 @@ def test_the_nodes_are_tried_as_the_user_who_mirrors(tmp_path: Path, tree: Path,
     assert done.returncode == OK, done.stdout
 
 
-def test_a_configuration_with_a_mistake_is_told_and_no_node_is_tried(
+def test_check_reports_a_bad_configuration_and_tries_no_node(
     tmp_path: Path, tree: Path, daemon: MakeDaemon
 ) -> None:
     config = {"wpaths": [str(tree)], "rpaths": ["/x"], "rnodes": [str(tmp_path)], "edelay": -1}
@@ -216,7 +216,7 @@ def test_once_mirrors_everything_and_leaves_nothing_running(
     assert sorted(told.read_text().splitlines()) == ["a 1", "b 1"]
 
 
-def test_once_gives_up_who_cannot_be_reached_and_the_others_get_all(
+def test_once_gives_up_an_unreachable_node_and_mirrors_the_others(
     tmp_path: Path, tree: Path, daemon: MakeDaemon
 ) -> None:
     (tmp_path / "node").mkdir()
@@ -238,7 +238,7 @@ def test_once_gives_up_who_cannot_be_reached_and_the_others_get_all(
     assert (tmp_path / "node/tree/sub/file").read_text() == "content"
 
 
-def test_once_tells_of_names_that_could_not_be_sent(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
+def test_once_reports_names_that_could_not_be_sent(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
     (tmp_path / "node").mkdir()
     rsync = FakeRsync(tmp_path)
     complaint = f'rsync: [sender] send_files failed to open "{tree}/sub/file": Permission denied (13)'
@@ -266,7 +266,7 @@ def test_once_tells_of_names_that_could_not_be_sent(tmp_path: Path, tree: Path, 
         ),
     ],
 )
-def test_what_does_not_go_together_is_one_clear_line(
+def test_options_that_conflict_are_refused_in_one_line(
     tmp_path: Path, tree: Path, daemon: MakeDaemon, words: list[str], expected: str
 ) -> None:
     done = run(daemon, {"wpaths": [str(tree)], "rpaths": ["x"], "rnodes": [str(tmp_path)]}, *words)

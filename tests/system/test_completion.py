@@ -80,7 +80,7 @@ def shell(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Shell]:
 
 
 @pytest.mark.skipif(BASH is None, reason="bash is not installed")
-def test_in_bash(shell: Shell) -> None:
+def test_bash_completes_options_commands_and_nodes(shell: Shell) -> None:
     config = f"-c {shell.daemon.file}"
     options = {option for action in cli.parser()._actions for option in action.option_strings}
     assert set(shell.complete("inosync -")) == options
@@ -103,13 +103,13 @@ def test_in_bash(shell: Shell) -> None:
 
 
 @pytest.mark.skipif(ZSH is None, reason="zsh is not installed")
-def test_in_zsh_it_is_well_formed() -> None:
+def test_zsh_completion_is_well_formed() -> None:
     assert ZSH is not None
     done = subprocess.run([ZSH, "-n", CONF / "completion.zsh"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_zsh_knows_every_option_and_command() -> None:
+def test_zsh_completion_knows_every_option_and_command() -> None:
     text = (CONF / "completion.zsh").read_text()
     options = {option for action in cli.parser()._actions for option in action.option_strings}
     told = set(re.findall(r"^        '(--?[a-z]+)\[", text, re.MULTILINE)) | {"-h", "--help"}

@@ -118,7 +118,7 @@ def running(office: Commands) -> Iterator[Commands]:
 # status --------------------------------------------------------------------------------------------------
 
 
-def test_status_when_all_is_well(running: Commands) -> None:
+def test_status_shows_all_nodes_ok(running: Commands) -> None:
     done = running.say("status")
     assert (done.returncode, done.stderr) == (0, "")
     head, *nodes, last = done.stdout.splitlines()
@@ -127,7 +127,7 @@ def test_status_when_all_is_well(running: Commands) -> None:
     assert last.startswith("3 nodes: 3 ok; 1 directory watched; up ")
 
 
-def test_status_for_machines(running: Commands) -> None:
+def test_status_as_json_has_all_facts(running: Commands) -> None:
     (running.tree / "new").write_text("new")
     assert running.say("flush").returncode == 0
     told = running.told()
@@ -147,7 +147,7 @@ def test_status_for_machines(running: Commands) -> None:
     assert len(running.told("b")["nodes"]) == 1
 
 
-def test_the_worst_node_comes_first_and_decides_the_exit_code(running: Commands) -> None:
+def test_status_lists_the_worst_node_first_and_exits_by_it(running: Commands) -> None:
     running.rsync.hold("b")
     (running.tree / "file").write_text("more")
     node = running.until_state("b", "syncing", "lagging")
@@ -174,7 +174,7 @@ def test_the_worst_node_comes_first_and_decides_the_exit_code(running: Commands)
     running.until_level()
 
 
-def test_the_lag_is_the_truth(running: Commands) -> None:
+def test_lag_is_the_age_of_the_oldest_unconfirmed_change(running: Commands) -> None:
     """Between the time since somebody could see that the event was read, and that since before the change."""
     running.rsync.hold("b")
     since = len(running.daemon.log())
@@ -195,7 +195,7 @@ def test_the_lag_is_the_truth(running: Commands) -> None:
     assert running.node("b")["lag"] == 0.0
 
 
-def test_who_does_not_get_a_change_does_not_lag(office: Commands) -> None:
+def test_lag_does_not_count_changes_excluded_for_the_node(office: Commands) -> None:
     nodes: list[dict[str, object]] = [
         {"node": f"{office.home}/nodes/{name}/", "name": name} for name in "abc"
     ]
@@ -219,7 +219,7 @@ def test_who_does_not_get_a_change_does_not_lag(office: Commands) -> None:
     office.until_level()
 
 
-def test_status_when_nothing_runs(office: Commands) -> None:
+def test_status_says_when_no_daemon_runs(office: Commands) -> None:
     done = office.say("status")
     assert done.returncode == 3
     assert done.stdout == ""
@@ -234,7 +234,7 @@ def test_status_when_nothing_runs(office: Commands) -> None:
     assert not Path(office.socket).exists()
 
 
-def test_status_of_a_daemon_whose_file_has_gone_bad(running: Commands) -> None:
+def test_status_works_when_the_configuration_has_become_bad(running: Commands) -> None:
     good = running.daemon.file.read_text()
     running.daemon.file.write_text(f"{good}\nwpaths = (((\n")
     done = running.say("status")
@@ -262,7 +262,7 @@ def test_status_of_a_daemon_whose_file_has_gone_bad(running: Commands) -> None:
 # flush ---------------------------------------------------------------------------------------------------
 
 
-def test_what_was_changed_before_a_flush_is_there_after_it(running: Commands) -> None:
+def test_flush_returns_when_every_earlier_change_has_arrived(running: Commands) -> None:
     for number in range(15):
         deep = running.tree / f"d{number}" / "x" / "y"
         deep.mkdir(parents=True)
@@ -276,7 +276,7 @@ def test_what_was_changed_before_a_flush_is_there_after_it(running: Commands) ->
             assert trees.diff(trees.snapshot(running.tree), trees.snapshot(running.copy(node))) == []
 
 
-def test_a_flush_waits_for_directories_that_are_walked(running: Commands) -> None:
+def test_flush_waits_for_directories_that_are_walked(running: Commands) -> None:
     away = running.home / "away"
     for number in range(60):
         for below in range(60):
@@ -288,7 +288,7 @@ def test_a_flush_waits_for_directories_that_are_walked(running: Commands) -> Non
         assert trees.diff(trees.snapshot(running.tree), trees.snapshot(running.copy(node))) == []
 
 
-def test_a_flush_waits_for_a_full_mirror(running: Commands) -> None:
+def test_flush_waits_for_a_full_mirror(running: Commands) -> None:
     running.rsync.hold("b")
     assert running.say("resync", "b").returncode == 0
     running.until_state("b", "full")
@@ -298,14 +298,14 @@ def test_a_flush_waits_for_a_full_mirror(running: Commands) -> None:
     assert running.say("flush", "b").returncode == 0
 
 
-def test_a_flush_does_not_wait_for_the_tree_to_be_quiet(office: Commands) -> None:
+def test_flush_does_not_wait_for_the_tree_to_be_quiet(office: Commands) -> None:
     office.start(edelay=3600, equiet=1800)
     (office.tree / "file").write_text("now")
     assert office.say("flush").returncode == 0
     assert [(office.copy(node) / "file").read_text() for node in "abc"] == ["now"] * 3
 
 
-def test_a_flush_under_churn_comes_to_an_end(running: Commands) -> None:
+def test_flush_under_churn_ends(running: Commands) -> None:
     churn = Churn(os.fsencode(running.tree), 11)
     script = f"import sys; from pathlib import Path\nimport itertools\nroot = Path({str(running.tree)!r})\n"
     script += "for n in itertools.count():\n d = root / f'c{n % 50}'\n d.mkdir(exist_ok=True)\n"
@@ -324,7 +324,7 @@ def test_a_flush_under_churn_comes_to_an_end(running: Commands) -> None:
         process.wait()
 
 
-def test_a_flush_of_one_node_does_not_wait_for_the_others(running: Commands) -> None:
+def test_flush_of_one_node_does_not_wait_for_the_others(running: Commands) -> None:
     running.rsync.hold("b")
     (running.tree / "file").write_text("x")
     assert running.say("flush", "a").returncode == 0
@@ -344,7 +344,7 @@ def test_a_flush_of_one_node_does_not_wait_for_the_others(running: Commands) -> 
     assert (running.copy("b") / "file").read_text() == "x"
 
 
-def test_a_name_that_cannot_be_sent_is_no_flush(running: Commands) -> None:
+def test_flush_fails_while_a_name_cannot_be_sent(running: Commands) -> None:
     running.rsync.fault("c", "[ $kind = full ] || exit 12")
     (running.tree / "file").write_text("x")
     done = running.say("flush", "--timeout", "1")
@@ -354,7 +354,7 @@ def test_a_name_that_cannot_be_sent_is_no_flush(running: Commands) -> None:
     assert running.say("flush").returncode == 0
 
 
-def test_a_flush_ends_with_its_client_and_the_daemon_with_its_clients(running: Commands) -> None:
+def test_flush_ends_with_its_client_or_its_daemon(running: Commands) -> None:
     running.rsync.hold("a")
     (running.tree / "file").write_text("x")
     waiting = subprocess.Popen(running.command("flush"), stderr=subprocess.PIPE)
@@ -368,7 +368,7 @@ def test_a_flush_ends_with_its_client_and_the_daemon_with_its_clients(running: C
     assert b"has ended before it replied" in stderr
 
 
-def test_marks_are_sent_to_nobody_and_leave_nothing(running: Commands) -> None:
+def test_flush_marks_are_sent_to_no_node_and_leave_nothing(running: Commands) -> None:
     starts = len(running.rsync.starts())
     head = running.told()["master"]["journal"]
     for _ in range(5):
@@ -381,7 +381,7 @@ def test_marks_are_sent_to_nobody_and_leave_nothing(running: Commands) -> None:
 # pause, resume, resync, verify ---------------------------------------------------------------------------
 
 
-def test_a_paused_node_is_sent_nothing_until_it_is_resumed(running: Commands) -> None:
+def test_pause_sends_nothing_to_a_node_until_resume(running: Commands) -> None:
     assert running.say("pause", "b").returncode == 0
     running.until_state("b", "paused")
     starts = len(running.rsync.starts("/b/"))
@@ -411,7 +411,7 @@ def test_a_paused_node_is_sent_nothing_until_it_is_resumed(running: Commands) ->
     assert (running.copy("b") / "file").read_text() == "while paused"
 
 
-def test_no_connection_is_kept_to_a_paused_node(office: Commands) -> None:
+def test_pause_keeps_no_connection_to_the_node(office: Commands) -> None:
     office.start(rwarm=True)
     until(lambda: all(office.daemon.rsyncs(node) for node in "ab"), 60, "an rsync that waits, for each")
     assert office.say("pause", "a").returncode == 0
@@ -430,7 +430,7 @@ def test_no_connection_is_kept_to_a_paused_node(office: Commands) -> None:
     until(lambda: office.daemon.rsyncs("a"), 60, "one for it again")
 
 
-def test_a_transfer_that_runs_is_ended_by_a_pause_and_nothing_is_lost(running: Commands) -> None:
+def test_pause_ends_a_running_transfer_and_loses_nothing(running: Commands) -> None:
     running.rsync.hold("a")
     (running.tree / "file").write_text("x")
     until(lambda: running.daemon.rsyncs("a"), 60, "a transfer")
@@ -443,7 +443,7 @@ def test_a_transfer_that_runs_is_ended_by_a_pause_and_nothing_is_lost(running: C
     assert (running.copy("a") / "file").read_text() == "x"
 
 
-def test_resync_makes_level_what_somebody_has_changed_on_a_node(running: Commands) -> None:
+def test_resync_repairs_what_was_changed_on_a_node(running: Commands) -> None:
     (running.copy("a") / "file").write_text("tampered")
     (running.copy("b") / "file").write_text("tampered")
     assert running.say("resync", "a").returncode == 0
@@ -465,7 +465,7 @@ def test_resync_does_not_wait_for_the_next_try(office: Commands) -> None:
 
 
 @pytest.mark.parametrize("every", [0, 86_400])
-def test_verify_finds_what_somebody_has_changed_on_a_node(office: Commands, every: float) -> None:
+def test_verify_finds_what_was_changed_on_a_node(office: Commands, every: float) -> None:
     office.start(rverify=every)
     assert office.node("b")["verified_at"] is None
     (office.copy("b") / "file").write_text("tampered")
@@ -480,7 +480,7 @@ def test_verify_finds_what_somebody_has_changed_on_a_node(office: Commands, ever
 # The daemon ----------------------------------------------------------------------------------------------
 
 
-def test_accept(running: Commands) -> None:
+def test_accept_mirrors_an_emptied_tree(running: Commands) -> None:
     (running.tree / "second").write_text("second")
     assert running.say("flush").returncode == 0
     done = running.say("accept")
@@ -498,14 +498,14 @@ def test_accept(running: Commands) -> None:
     until(lambda: not any(os.listdir(running.copy(node)) for node in "abc"), 60, "the nodes to be empty")
 
 
-def test_reload(running: Commands) -> None:
+def test_reload_takes_a_new_configuration(running: Commands) -> None:
     running.configure(rnodes=[{"node": f"{running.home}/nodes/a/", "name": "z"}])
     assert running.say("reload").returncode == 0
     assert [node["name"] for node in running.told()["nodes"]] == ["z"]
     assert running.told()["master"]["reloaded_at"] is not None
 
 
-def test_reopen(office: Commands) -> None:
+def test_reopen_makes_a_new_log_file(office: Commands) -> None:
     log = office.home / "the.log"
     office.start(logfile=str(log))
     log.rename(office.home / "old.log")
@@ -513,7 +513,7 @@ def test_reopen(office: Commands) -> None:
     until(lambda: "log file reopened" in log.read_text(), 60, "a new file")
 
 
-def test_stop_returns_when_it_has_ended(office: Commands) -> None:
+def test_stop_returns_when_the_daemon_has_ended(office: Commands) -> None:
     for _ in range(3):
         office.daemon.start()
         office.until_level()
@@ -553,7 +553,7 @@ def test_wrong_usage_is_one_clear_line(shared: Commands, words: list[str], expec
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--timeout", "1"], ["a"], ["--lag", "2"]])
-def test_what_belongs_to_a_command_needs_one(words: list[str]) -> None:
+def test_options_of_a_command_need_a_command(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, str(LAUNCHER), *words], capture_output=True, text=True, timeout=60, check=False
     )
@@ -561,7 +561,7 @@ def test_what_belongs_to_a_command_needs_one(words: list[str]) -> None:
     assert "-s COMMAND" in done.stderr
 
 
-def test_a_node_is_known_as_it_is_written_or_named(shared: Commands) -> None:
+def test_node_is_known_by_its_address_or_its_name(shared: Commands) -> None:
     for text in ("a", f"{shared.home}/nodes/a/", f"{shared.home}/nodes/a"):
         assert [node["name"] for node in shared.told(text)["nodes"]] == ["a"]
 
@@ -582,7 +582,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can be another user")
-def test_another_user_is_refused_clearly(shared: Commands) -> None:
+def test_other_user_is_refused_in_one_line(shared: Commands) -> None:
     for path in (shared.daemon.rundir, Path(shared.socket)):
         assert path.stat().st_mode & 0o077 == 0
 
@@ -597,7 +597,7 @@ def test_another_user_is_refused_clearly(shared: Commands) -> None:
     assert re.fullmatch(rf"77 {shared.socket}: only (root|its owner) may ask this daemon", told)
 
 
-def test_silence_garbage_and_a_thousand_clients_hold_up_nothing(shared: Commands) -> None:
+def test_clients_that_are_silent_or_send_garbage_delay_nothing(shared: Commands) -> None:
     silent = []
     with contextlib.ExitStack() as stack:
         for number in range(200):
@@ -633,7 +633,7 @@ def test_silence_garbage_and_a_thousand_clients_hold_up_nothing(shared: Commands
 # top -----------------------------------------------------------------------------------------------------
 
 
-def test_top_shows_the_nodes_live_and_leaves_the_terminal_as_it_was(running: Commands) -> None:
+def test_top_shows_nodes_live_and_restores_the_terminal(running: Commands) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "r+b", buffering=0) as screen:
         process = subprocess.Popen(
@@ -672,7 +672,7 @@ def test_top_without_a_terminal_says_so(shared: Commands) -> None:
     assert (done.returncode, done.stderr) == (64, "inosync: top needs a terminal; use status\n")
 
 
-def test_who_stops_reading_ends_it_without_a_word(shared: Commands) -> None:
+def test_status_ends_silently_when_its_reader_is_gone(shared: Commands) -> None:
     process = subprocess.Popen(
         shared.command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -46,7 +46,7 @@ def told(*words: str | Path) -> str:
     return subprocess.run(["dpkg-deb", *words], capture_output=True, text=True, check=True).stdout
 
 
-def test_it_says_what_setup_cfg_says(package: Path) -> None:
+def test_package_metadata_equals_setup_cfg(package: Path) -> None:
     read = configparser.ConfigParser()
     read.read(CHECKOUT / "setup.cfg")
     assert told("--field", package, "Package").strip() == read["metadata"]["name"]
@@ -60,9 +60,7 @@ def test_it_says_what_setup_cfg_says(package: Path) -> None:
     assert "rsync" in needs
 
 
-def test_everything_is_where_it_belongs_and_the_operators_is_left_alone(
-    package: Path, tmp_path: Path
-) -> None:
+def test_package_puts_files_in_place_and_leaves_configuration_alone(package: Path, tmp_path: Path) -> None:
     listed = told("--contents", package).splitlines()
     files = {line.split(None, 5)[5].removeprefix("./") for line in listed if not line.startswith("d")}
     assert [name for name in files if not name.startswith(PLACES)] == []
@@ -93,7 +91,7 @@ def test_everything_is_where_it_belongs_and_the_operators_is_left_alone(
     assert (check.returncode, check.stdout) == (0, "")
 
 
-def test_what_it_installs_runs(package: Path, tmp_path: Path) -> None:
+def test_package_installs_a_program_that_runs(package: Path, tmp_path: Path) -> None:
     told("--extract", package, tmp_path / "root")
     for name in ("src", "node", "run"):
         (tmp_path / name).mkdir(mode=0o700)

@@ -16,7 +16,7 @@ CONFIG, FAILED = 78, 1
 # Detached ------------------------------------------------------------------------------------------------
 
 
-def test_detached_it_works_when_the_caller_is_told_so_and_keeps_nothing_of_the_callers(
+def test_detached_daemon_works_when_its_caller_returns(
     detached: Detached,
 ) -> None:
     service = detached.service
@@ -53,7 +53,7 @@ def test_detached_it_works_when_the_caller_is_told_so_and_keeps_nothing_of_the_c
     assert "Traceback" not in (service.home / "log").read_text()
 
 
-def test_detached_it_follows_a_hup_although_its_configuration_was_named_relatively(
+def test_detached_daemon_reloads_a_configuration_named_relatively(
     detached: Detached, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = detached.service
@@ -85,7 +85,7 @@ def works(detached: Detached) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "<&-", ">&-", "2>&-"])
-def test_detached_it_starts_with_closed_standard_streams(detached: Detached, closed: str) -> None:
+def test_detached_daemon_starts_with_closed_standard_streams(detached: Detached, closed: str) -> None:
     done = detached.start_in_shell(f'exec "$@" {closed}')
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert {os.readlink(f"/proc/{detached.pid()}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
@@ -96,7 +96,7 @@ def test_detached_it_starts_with_closed_standard_streams(detached: Detached, clo
 IN_NOTHING = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
 
 
-def test_detached_it_starts_in_a_directory_that_was_removed(detached: Detached, tmp_path: Path) -> None:
+def test_detached_daemon_starts_in_a_removed_directory(detached: Detached, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     done = detached.start_in_shell(IN_NOTHING, str(gone))
@@ -110,9 +110,7 @@ def test_detached_it_starts_in_a_directory_that_was_removed(detached: Detached, 
     detached.stop()
 
 
-def test_a_configuration_that_is_relative_to_a_removed_directory_is_told_of(
-    detached: Detached, tmp_path: Path
-) -> None:
+def test_configuration_relative_to_a_removed_directory_is_refused(detached: Detached, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     done = detached.start_in_shell(IN_NOTHING, str(gone), config="default.py")

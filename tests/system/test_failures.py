@@ -144,7 +144,7 @@ def test_workers_killed_under_churn_are_replaced_and_lose_nothing(setup: Make, s
     assert f"victim: worker killed by signal 9 (pid {victims[0]})" in s.daemon.log()
 
 
-def test_a_worker_killed_at_rest_is_replaced_by_one_that_is_ok(setup: Make) -> None:
+def test_worker_killed_at_rest_is_replaced_by_one_that_is_ok(setup: Make) -> None:
     s = setup({"a": "", "b": ""})
     s.daemon.start()
     s.until_ok()
@@ -205,7 +205,7 @@ def test_rsyncs_killed_under_churn_are_failures_and_lose_nothing(
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-def test_a_killed_receiver_leaves_no_temporary_file_for_ever(setup: Make, warm: bool) -> None:
+def test_killed_receiver_leaves_no_temporary_file_for_good(setup: Make, warm: bool) -> None:
     s = setup({"victim": {"rspeed": 400, "rwarm": warm}})
     (s.tree / "dir").mkdir()
     s.daemon.start()
@@ -222,7 +222,7 @@ def test_a_killed_receiver_leaves_no_temporary_file_for_ever(setup: Make, warm: 
     s.until_ok()
 
 
-def test_a_stopped_worker_holds_up_nobody_and_catches_up(setup: Make, seed: int) -> None:
+def test_stopped_worker_delays_no_other_node_and_catches_up(setup: Make, seed: int) -> None:
     s = setup({"stopped": "", "other": "", "third": ""})
     s.daemon.start()
     s.until_ok()
@@ -343,7 +343,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_it_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
+def test_worker_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
     s, fault = table, FAULTS[name]
     executable = s.rsync.path.stat().st_mode
     s.until_ok()
@@ -398,7 +398,7 @@ exec @REAL@ "$@"
 """
 
 
-def test_an_rsync_that_does_not_say_what_it_understands_stops_one_worker_only(setup: Make) -> None:
+def test_rsync_that_hangs_on_version_delays_only_its_worker(setup: Make) -> None:
     s = setup({"a": {"node": "", "rwarm": False}})
     real, home = shutil.which("rsync"), s.rsync.home
     s.rsync.path.write_text(SILENT.replace("@HOME@", str(home)).replace("@REAL@", str(real)))
@@ -418,7 +418,7 @@ def test_an_rsync_that_does_not_say_what_it_understands_stops_one_worker_only(se
     assert (home / "confined").exists() is can_be_confined
 
 
-def test_an_rsync_that_complains_without_end_is_read_and_disturbs_nobody(table: Setup) -> None:
+def test_rsync_that_writes_errors_without_end_delays_no_other_node(table: Setup) -> None:
     s = table
     s.until_ok()
     s.rsync.fault(
@@ -440,7 +440,7 @@ def test_an_rsync_that_complains_without_end_is_read_and_disturbs_nobody(table: 
     s.until_ok()
 
 
-def test_a_fault_during_the_first_full_mirror_is_retried_until_it_is_level(setup: Make) -> None:
+def test_first_full_mirror_that_fails_is_retried_until_level(setup: Make) -> None:
     s = setup({"faulty": {"rwarm": False}, "sound": ""})
     s.change("before")
     s.rsync.fault("faulty", failing(12))
@@ -453,7 +453,7 @@ def test_a_fault_during_the_first_full_mirror_is_retried_until_it_is_level(setup
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-def test_changes_made_while_a_node_fails_are_all_there_afterwards(setup: Make, seed: int, warm: bool) -> None:
+def test_changes_made_while_a_node_fails_arrive_afterwards(setup: Make, seed: int, warm: bool) -> None:
     s = setup({"faulty": {"rwarm": warm}, "sound": ""})
     churn = Churn(os.fsencode(s.tree), seed)
     churn.run(50)
@@ -470,7 +470,7 @@ def test_changes_made_while_a_node_fails_are_all_there_afterwards(setup: Make, s
     assert len(s.rsync.starts("full ")) == full
 
 
-def test_rtimeout_does_not_end_a_transfer_that_is_only_slow(setup: Make) -> None:
+def test_rtimeout_does_not_end_a_slow_transfer(setup: Make) -> None:
     s = setup({"slow": {"rtimeout": 3, "rspeed": 100}, "other": ""})
     s.daemon.start()
     s.until_ok()
@@ -491,7 +491,7 @@ def without_owners(path: Path) -> dict[bytes, tuple[object, ...]]:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs a node as somebody else")
-def test_a_node_that_may_not_set_the_roots_times_is_mirrored_and_degraded(
+def test_node_that_may_not_set_times_of_the_root_is_degraded(
     setup: Make, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/foreign"}, options={"uid": "65534", "gid": "65534"})
@@ -528,7 +528,7 @@ def test_a_node_that_may_not_set_the_roots_times_is_mirrored_and_degraded(
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs a node as somebody else")
-def test_a_name_that_a_node_refuses_holds_up_no_other_and_arrives_when_it_is_repaired(
+def test_name_refused_by_a_node_delays_no_other_and_arrives_after_repair(
     setup: Make, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/foreign"}, options={"uid": "65534", "gid": "65534"})
@@ -558,7 +558,7 @@ def test_a_name_that_a_node_refuses_holds_up_no_other_and_arrives_when_it_is_rep
     until(lambda: without_owners(s.tree) == without_owners(s.copy("foreign")), 60, "it to be level")
 
 
-def test_a_node_that_is_down_at_the_start_is_level_when_it_is_up(
+def test_node_down_at_start_becomes_level_when_it_is_up(
     setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, seed: int
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/remote"})
@@ -593,7 +593,7 @@ def test_a_node_that_is_down_at_the_start_is_level_when_it_is_up(
     s.until_ok(churn)
 
 
-def test_a_node_that_hangs_is_given_up_and_level_when_it_goes_on(
+def test_node_that_hangs_is_given_up_and_level_when_it_resumes(
     setup: Make, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/remote"})
@@ -611,7 +611,7 @@ def test_a_node_that_hangs_is_given_up_and_level_when_it_goes_on(
 
 
 @pytest.mark.parametrize("how", ["its worker is killed", "it is given up"])
-def test_what_a_receiver_still_does_when_its_sender_has_ended_does_not_stay(
+def test_late_writes_of_an_orphaned_receiver_are_undone(
     setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, how: str
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/remote"})
@@ -663,7 +663,7 @@ def fill(tree: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("stopped", ["", "daemon", "ssh"])
-def test_a_killed_master_leaves_nothing_in_the_middle_of_a_full_mirror(
+def test_killed_master_leaves_no_process_during_a_full_mirror(
     tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd, stopped: str
 ) -> None:
     server = rsyncd({"www": tmp_path / "nodes/daemon"})
@@ -691,7 +691,7 @@ def test_a_killed_master_leaves_nothing_in_the_middle_of_a_full_mirror(
     s.daemon.until_level(s.pairs(), nodes=3)
 
 
-def test_a_master_killed_at_rest_leaves_nothing_and_starts_again(setup: Make, seed: int) -> None:
+def test_killed_master_leaves_no_process_and_starts_again(setup: Make, seed: int) -> None:
     s = setup({"stopped": "", "other": ""})
     churn = Churn(os.fsencode(s.tree), seed)
     churn.run(50)
@@ -710,7 +710,7 @@ def test_a_master_killed_at_rest_leaves_nothing_and_starts_again(setup: Make, se
     s.until_ok(churn)
 
 
-def test_a_master_killed_together_with_a_worker_leaves_nothing(setup: Make) -> None:
+def test_master_killed_together_with_a_worker_leaves_no_process(setup: Make) -> None:
     # With an rsync that was connected before the fault, the change would get through.
     cold = {"rwarm": False}
     s = setup({"hanging": cold, "waiting": cold, "other": ""})

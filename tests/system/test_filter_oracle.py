@@ -339,7 +339,7 @@ def difference(mine: Outcome | str, theirs: Outcome | str) -> str:
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_rules_hide_and_protect_what_they_do_in_rsync(forest: list[Trees], seed: int, part: int) -> None:
+def test_rules_hide_and_protect_the_same_names_as_rsync(forest: list[Trees], seed: int, part: int) -> None:
     @hypothesis.seed(PARTS * seed + part)
     @settings(
         max_examples=-(-CASES // PARTS // BATCH),
@@ -363,7 +363,7 @@ def test_rules_hide_and_protect_what_they_do_in_rsync(forest: list[Trees], seed:
         [("--exclude=", b"/***")],
     ],
 )
-def test_a_difference_that_was_found_is_none_any_more(
+def test_rules_that_once_differed_from_rsync_agree(
     forest: list[Trees], options: Options, rewritten: bool
 ) -> None:
     compared(forest, [(number, options, rewritten) for number in range(BATCH)])

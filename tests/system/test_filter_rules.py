@@ -77,7 +77,7 @@ def touch_every_directory(w: Warm, tree: str = "") -> None:
 
 
 @pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
-def test_ten_thousand_changes_below_an_excluded_directory_start_nothing(warm: MakeWarm, rwarm: bool) -> None:
+def test_changes_below_an_excluded_directory_start_no_rsync(warm: MakeWarm, rwarm: bool) -> None:
     nodes: dict[str, Location] = {"a": "", "b": {"rexcludes": ["/drafts/"]}}
     w = warm(nodes, rexcludes=["/cache/"], rwarm=rwarm, equiet=0, edelay=0.05)
     for name in ("cache/deep", "drafts/deep"):
@@ -117,7 +117,7 @@ def test_ten_thousand_changes_below_an_excluded_directory_start_nothing(warm: Ma
     assert not (w.copy("b") / "drafts").exists()
 
 
-def test_a_directory_renamed_from_an_excluded_name_appears_whole_and_back_again_is_gone(
+def test_directory_renamed_from_and_to_an_excluded_name_comes_and_goes(
     warm: MakeWarm,
 ) -> None:
     w = warm({"a": "", "b": {"rexcludes": ["/work/"]}}, rexcludes=["/.new/"])
@@ -166,9 +166,7 @@ def furnish(w: Warm, node: str) -> None:
 
 @pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
 @pytest.mark.parametrize("run", range(2))
-def test_after_any_churn_a_node_has_what_its_rules_say(
-    warm: MakeWarm, seed: int, run: int, rwarm: bool
-) -> None:
+def test_random_rules_hold_after_random_changes(warm: MakeWarm, seed: int, run: int, rwarm: bool) -> None:
     dice = random.Random(seed + run)
     print(f"seed {seed + run}")
     of_all = some_rules(dice)
@@ -195,7 +193,7 @@ def test_after_any_churn_a_node_has_what_its_rules_say(
 # Other rules on SIGHUP -----------------------------------------------------------------------------------
 
 
-def test_rules_that_change_at_a_place_are_applied_there_and_nothing_is_compared_in_full(
+def test_rules_changed_for_one_path_start_no_full_mirror(
     warm: MakeWarm,
 ) -> None:
     w = warm({"a": "", "b": ""}, rexcludes=["/cache/", "/file"])
@@ -240,7 +238,7 @@ def test_rules_that_change_at_a_place_are_applied_there_and_nothing_is_compared_
     assert (w.fulls("a"), w.fulls("b")) == fulls
 
 
-def test_rules_that_may_matter_anywhere_compare_the_nodes_concerned_and_no_others(warm: MakeWarm) -> None:
+def test_rules_changed_for_any_path_compare_only_the_nodes_concerned(warm: MakeWarm) -> None:
     w = warm({"a": "", "b": ""}, rexcludes=["*.tmp"])
     (w.tree() / "deep/er").mkdir(parents=True)
     for name in ("x.tmp", "deep/x.tmp", "deep/er/x.tmp"):
@@ -257,7 +255,7 @@ def test_rules_that_may_matter_anywhere_compare_the_nodes_concerned_and_no_other
     assert not (w.copy("a") / "x.tmp").exists()
 
 
-def test_any_rules_after_any_others_under_churn(warm: MakeWarm, seed: int) -> None:
+def test_random_rules_replaced_by_others_hold_under_churn(warm: MakeWarm, seed: int) -> None:
     dice = random.Random(seed)
     w = warm({"a": "", "b": ""})
     churn = Churn(os.fsencode(w.tree()), seed)
@@ -288,7 +286,7 @@ def test_any_rules_after_any_others_under_churn(warm: MakeWarm, seed: int) -> No
 # Trees of single nodes -----------------------------------------------------------------------------------
 
 
-def test_a_node_gets_the_trees_that_it_names_and_no_other(warm: MakeWarm) -> None:
+def test_node_gets_only_the_trees_it_names(warm: MakeWarm) -> None:
     w = warm({"a": "", "b": ""}, trees=("one", "two"))
     some = w.item("a", {"wpaths": [str(w.tree("two"))]})
     w.configure({"a": some, "b": ""})
@@ -329,7 +327,7 @@ def test_a_node_gets_the_trees_that_it_names_and_no_other(warm: MakeWarm) -> Non
     ("rdelete", "at_start", "later"),
     [(True, True, True), (False, False, False), ("startup", True, False), ("running", False, True)],
 )
-def test_deletions_are_mirrored_when_rdelete_says_so(
+def test_deletions_are_mirrored_as_rdelete_says(
     everywhere: Everywhere, rdelete: bool | str, at_start: bool, later: bool
 ) -> None:
     w = everywhere.warm
@@ -370,7 +368,7 @@ def has_only(copy: Path, names: set[str], expected: set[str]) -> bool:
     return {name for name in names if (copy / name).exists()} == expected
 
 
-def test_pretended_calls_show_what_is_deleted_and_by_which_rules(warm: MakeWarm) -> None:
+def test_pretended_calls_show_deletions_and_rules(warm: MakeWarm) -> None:
     w = warm({"a": {"rexcludes": ["/own"]}}, rexcludes=["*.tmp", "+ /keep"], rdelete="startup")
     w.daemon.args = ("-p",)
     w.daemon.start()
@@ -482,7 +480,9 @@ RULES: dict[str, list[str]] = {
     ],
     ids=["hidden", "delete-excluded", "sides"],
 )
-def test_rules_hold_under_churn(tmp_path: Path, daemon: MakeDaemon, seed: int, extra: list[str]) -> None:
+def test_rules_of_all_forms_hold_under_churn(
+    tmp_path: Path, daemon: MakeDaemon, seed: int, extra: list[str]
+) -> None:
     field = Field(tmp_path, daemon, RULES, extra=extra)
     churns = [Churn(os.fsencode(tree), seed + number) for number, tree in enumerate(field.trees)]
     for churn in churns:
@@ -508,7 +508,7 @@ def test_rules_hold_under_churn(tmp_path: Path, daemon: MakeDaemon, seed: int, e
     ],
 )
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside another"])
-def test_what_is_hidden_and_not_kept_goes(
+def test_names_that_become_hidden_and_unprotected_are_deleted(
     warm: MakeWarm, before: Sequence[str], after: Sequence[str], goes: str, others: int
 ) -> None:
     w = warm({"a": {"extra": before}} | {f"other{n}": "" for n in range(others)})

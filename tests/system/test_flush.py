@@ -203,7 +203,7 @@ def fire(tmp_path: Path, daemon: MakeDaemon, seed: int) -> Fire:
 
 
 @pytest.mark.timeout(600)
-def test_what_a_flush_says_is_so(fire: Fire) -> None:
+def test_flush_under_faults_says_the_truth(fire: Fire) -> None:
     f = fire
     f._write("always")
     f.daemon.start()
@@ -221,7 +221,7 @@ def test_what_a_flush_says_is_so(fire: Fire) -> None:
     assert f.daemon.stop() == 0
 
 
-def test_the_socket_is_there_until_the_end(fire: Fire) -> None:
+def test_socket_exists_until_the_daemon_ends(fire: Fire) -> None:
     fire._write("file")
     fire.daemon.start()
     assert fire.ask("stop")["pid"] == fire.daemon.pid

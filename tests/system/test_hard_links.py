@@ -18,9 +18,7 @@ def append(path: Path) -> None:
         file.write(b"more")
 
 
-def test_a_file_with_several_names_is_changed_under_all_of_them_on_all_nodes(
-    tmp_path: Path, daemon: MakeDaemon
-) -> None:
+def test_hard_links_change_under_all_names_on_all_nodes(tmp_path: Path, daemon: MakeDaemon) -> None:
     trees = [tmp_path / "tree", tmp_path / "second"]
     nodes = []
     for name in "ab":
@@ -67,7 +65,7 @@ def test_a_file_with_several_names_is_changed_under_all_of_them_on_all_nodes(
     until_level()
 
 
-def test_a_change_under_a_name_that_is_moved_or_removed_at_once_reaches_all_names(
+def test_hard_link_changed_then_moved_or_removed_updates_all_names(
     tmp_path: Path, daemon: MakeDaemon
 ) -> None:
     tree, copy = tmp_path / "tree", tmp_path / "node" / "tree"

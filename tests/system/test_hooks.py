@@ -131,7 +131,7 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Setup]:
 # on_sync -------------------------------------------------------------------------------------------------
 
 
-def test_after_a_batch_the_names_are_told_and_after_a_full_mirror_that_it_was_one(setup: Setup) -> None:
+def test_on_sync_gets_the_names_of_a_batch_or_that_it_was_full(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook, "some word", "$(false) *"])
     s.daemon.start()
@@ -161,7 +161,7 @@ def test_after_a_batch_the_names_are_told_and_after_a_full_mirror_that_it_was_on
     until(lambda: not any(Path(one["names"]).exists() for one in s.told(full="0")), 60, "the lists to go")
 
 
-def test_what_happens_while_a_hook_runs_is_one_run_after_it_and_mirroring_goes_on(setup: Setup) -> None:
+def test_batches_during_a_hook_are_one_run_after_it(setup: Setup) -> None:
     s = setup
     s.configure(on_sync={"command": [s.hook], "timeout": 1000})
     s.wait(True)
@@ -176,7 +176,7 @@ def test_what_happens_while_a_hook_runs_is_one_run_after_it_and_mirroring_goes_o
     assert {f"file {number}" for number in range(5)} <= set(second["listed"])
 
 
-def test_a_batch_that_failed_is_told_when_it_has_come_through(setup: Setup) -> None:
+def test_failed_batch_runs_on_sync_when_it_has_succeeded(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook])
     s.daemon.start()
@@ -190,7 +190,7 @@ def test_a_batch_that_failed_is_told_when_it_has_come_through(setup: Setup) -> N
     until(lambda: [one for one in s.told(name="a") if "later" in one.get("listed", [])], 60, "it to be told")
 
 
-def test_a_hook_that_hangs_is_ended_with_all_it_has_started_and_reported(setup: Setup) -> None:
+def test_hook_that_hangs_is_killed_with_its_children_and_reported(setup: Setup) -> None:
     s = setup
     script = s.home / "hangs"
     script.write_text(
@@ -210,7 +210,7 @@ def test_a_hook_that_hangs_is_ended_with_all_it_has_started_and_reported(setup: 
     assert node["hooks"] >= node["hook_failures"]
 
 
-def test_what_a_hook_leaves_running_is_ended(setup: Setup) -> None:
+def test_processes_left_by_a_hook_are_ended(setup: Setup) -> None:
     s = setup
     script = s.home / "leaves"
     script.write_text(
@@ -230,7 +230,7 @@ def test_what_a_hook_leaves_running_is_ended(setup: Setup) -> None:
     s.flush()
 
 
-def test_a_hook_that_talks_without_an_end_disturbs_nobody(setup: Setup) -> None:
+def test_hook_that_writes_without_end_delays_nothing(setup: Setup) -> None:
     s = setup
     script = s.home / "talks"
     script.write_text("#!/bin/sh\nyes 'much to say'\n")
@@ -244,7 +244,7 @@ def test_a_hook_that_talks_without_an_end_disturbs_nobody(setup: Setup) -> None:
     assert s.node("a")["rss"] < 500_000_000
 
 
-def test_a_hook_that_fails_is_reported_with_its_last_words_once_for_all_repeats(setup: Setup) -> None:
+def test_hook_failure_is_reported_once_with_its_last_output(setup: Setup) -> None:
     s = setup
     (s.home / "code").write_text("3")
     s.configure(on_sync=[s.hook])
@@ -255,7 +255,7 @@ def test_a_hook_that_fails_is_reported_with_its_last_words_once_for_all_repeats(
     assert s.daemon.stop() == 0
 
 
-def test_a_function_is_run_apart_from_the_worker_and_told_the_same(setup: Setup) -> None:
+def test_function_as_hook_runs_in_a_child_of_the_worker(setup: Setup) -> None:
     s = setup
     text = f"""
 def on_sync(told):
@@ -286,7 +286,7 @@ def on_sync(told):
     s.wait(False)
 
 
-def test_after_the_death_of_a_worker_that_may_have_left_one_out_everything_is_told(setup: Setup) -> None:
+def test_worker_killed_during_a_hook_runs_on_sync_as_full_afterwards(setup: Setup) -> None:
     s = setup
     s.begin_and_hang()
     (s.tree / "two").write_text("x")
@@ -301,7 +301,7 @@ def test_after_the_death_of_a_worker_that_may_have_left_one_out_everything_is_to
     )
 
 
-def test_a_hook_that_a_worker_cannot_wait_for_when_it_is_to_end_is_made_up_for_by_the_next_one(
+def test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker(
     setup: Setup,
 ) -> None:
     s = setup
@@ -316,7 +316,7 @@ def test_a_hook_that_a_worker_cannot_wait_for_when_it_is_to_end_is_made_up_for_b
     )
 
 
-def test_where_calls_are_only_shown_no_hook_is_run_whatever_dies(setup: Setup) -> None:
+def test_hooks_do_not_run_with_pretend(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook], on_state=[s.hook])
     s.daemon.args = ("-p",)
@@ -333,7 +333,7 @@ def test_where_calls_are_only_shown_no_hook_is_run_whatever_dies(setup: Setup) -
     assert s.told() == []
 
 
-def test_a_reload_has_another_hook_run_and_keeps_workers_whose_hook_is_the_same(setup: Setup) -> None:
+def test_reload_runs_the_new_hook_and_keeps_workers_with_the_same(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook, "old"])
     s.daemon.start()
@@ -356,7 +356,7 @@ def test_a_reload_has_another_hook_run_and_keeps_workers_whose_hook_is_the_same(
 # on_state ------------------------------------------------------------------------------------------------
 
 
-def test_every_change_of_state_is_told(setup: Setup) -> None:
+def test_on_state_runs_at_every_change_of_state(setup: Setup) -> None:
     s = setup
     s.configure(on_state=[s.hook])
     s.daemon.start()
@@ -372,7 +372,7 @@ def test_every_change_of_state_is_told(setup: Setup) -> None:
     assert not s.told(name="b", state="retrying")
 
 
-def test_a_node_that_is_behind_for_long_is_told_once_and_when_that_is_over(setup: Setup) -> None:
+def test_on_state_with_after_runs_once_per_outage_and_at_its_end(setup: Setup) -> None:
     s = setup
     s.configure(on_state={"command": [s.hook], "after": 1.5})
     s.daemon.start()
@@ -396,7 +396,7 @@ def test_a_node_that_is_behind_for_long_is_told_once_and_when_that_is_over(setup
     assert s.told(name="b") == []
 
 
-def test_a_state_is_told_though_the_worker_was_dead_when_it_came(setup: Setup) -> None:
+def test_on_state_runs_when_the_worker_has_died(setup: Setup) -> None:
     s = setup
     s.configure(on_state={"command": [s.hook], "states": ["retrying"]})
     s.daemon.start()
@@ -424,7 +424,7 @@ def test_a_state_is_told_though_the_worker_was_dead_when_it_came(setup: Setup) -
         ({"command": ["/bin/true"], "colour": 3}, "is not known"),
     ],
 )
-def test_a_hook_that_cannot_be_is_one_clear_line(setup: Setup, value: object, expected: str) -> None:
+def test_hook_with_a_bad_setting_is_refused_in_one_line(setup: Setup, value: object, expected: str) -> None:
     s = setup
     s.configure(on_sync=value)
     done = s.fails()
@@ -434,7 +434,7 @@ def test_a_hook_that_cannot_be_is_one_clear_line(setup: Setup, value: object, ex
     assert expected in line
 
 
-def test_a_program_that_others_can_write_is_refused(setup: Setup) -> None:
+def test_hook_that_others_can_write_is_refused(setup: Setup) -> None:
     s = setup
     Path(s.hook).chmod(0o777)
     s.configure(on_state={"command": [s.hook], "states": ["cheerful"]})
@@ -450,7 +450,7 @@ def test_a_program_that_others_can_write_is_refused(setup: Setup) -> None:
 # The examples --------------------------------------------------------------------------------------------
 
 
-def test_the_example_that_purges_a_cache(setup: Setup) -> None:
+def test_example_hook_purges_a_cache(setup: Setup) -> None:
     purged: list[str] = []
 
     class Cache(http.server.BaseHTTPRequestHandler):
@@ -485,7 +485,7 @@ def test_the_example_that_purges_a_cache(setup: Setup) -> None:
         server.server_close()
 
 
-def test_the_example_that_sends_a_mail(setup: Setup) -> None:
+def test_example_hook_sends_a_mail(setup: Setup) -> None:
     s = setup
     sendmail, mails = s.home / "sendmail", s.home / "mails"
     sendmail.write_text(f"#!/bin/sh\ncat >> {shlex.quote(str(mails))}\n")

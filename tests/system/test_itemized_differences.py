@@ -65,7 +65,7 @@ def run(s: TransferSettings, checksum: bool = False) -> set[bytes]:
 
 @settings(max_examples=25, deadline=None)
 @given(tree, nested)
-def test_rsync_tells_of_every_difference_and_of_no_other(
+def test_comparison_lists_every_difference_and_no_other(
     top: dict[bytes, tuple[bytes | None, bytes | None]],
     below: dict[bytes, dict[bytes, tuple[bytes | None, bytes | None]]],
 ) -> None:
@@ -113,7 +113,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, rsyncd: MakeRsyncd) -> 
         ("--quiet", "--debug=FILTER", "-8"),
     ],
 )
-def test_whatever_extra_prints_the_differences_can_be_read(
+def test_comparison_can_be_read_whatever_extra_prints(
     pair: TransferSettings, tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
     hostile = [b"new\nline", b"\xff\xfe", b"\\#012", b"caf\xc3\xa9"]

@@ -123,7 +123,7 @@ def settings(tree: Path, example: str) -> dict[str, object]:
     return {"wpaths": [f"{tree}/"], **own, **FAST, **often, **usual}
 
 
-def test_a_key_that_is_good_for_writing_below_one_directory(
+def test_example_key_allows_writing_below_one_directory_only(
     tmp_path: Path, tree: Path, own_sshd: Sshd, daemon: MakeDaemon
 ) -> None:
     rrsync = shutil.which("rrsync")
@@ -158,7 +158,7 @@ def test_a_key_that_is_good_for_writing_below_one_directory(
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can start a daemon that changes its root and its user")
 @pytest.mark.parametrize("counts", [True, False])
-def test_a_module_that_one_user_can_write_to_and_nobody_can_read(
+def test_example_module_is_writable_for_one_user_and_readable_for_none(
     tmp_path: Path, tree: Path, daemon: MakeDaemon, counts: bool
 ) -> None:
     copy = tmp_path / "mirror"

@@ -80,7 +80,7 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Setup:
     return Setup(tmp_path, daemon, FakeRsync(tmp_path))
 
 
-def test_one_line_for_each_batch_and_node_and_for_each_change_of_state(setup: Setup) -> None:
+def test_log_has_a_line_for_each_batch_and_each_change_of_state(setup: Setup) -> None:
     s = setup
     s.start()
     since = len(s.daemon.log())
@@ -109,7 +109,7 @@ def test_one_line_for_each_batch_and_node_and_for_each_change_of_state(setup: Se
     assert "changed (" not in log
 
 
-def test_who_wants_to_know_it_all_gets_paths_and_every_try(setup: Setup) -> None:
+def test_log_with_verbose_has_paths_and_every_try(setup: Setup) -> None:
     s = setup
     s.start("-v")
     name = os.fsdecode(b"new\nline \xff")
@@ -123,7 +123,7 @@ def test_who_wants_to_know_it_all_gets_paths_and_every_try(setup: Setup) -> None
     assert len(re.findall(r"WARNING: a: .*; try \d+ in", s.daemon.log())) >= 3
 
 
-def test_as_json_every_line_is_an_object_with_the_facts_apart(setup: Setup) -> None:
+def test_log_as_json_has_an_object_in_every_line(setup: Setup) -> None:
     s = setup
     s.start("-v", logformat="json", on_sync=["/bin/false"])
     name = os.fsdecode(b"new\nline \xff")
@@ -150,7 +150,7 @@ def test_as_json_every_line_is_an_object_with_the_facts_apart(setup: Setup) -> N
     assert any("new\\x0aline \\xff" in line["message"] for line in every)
 
 
-def test_another_format_takes_effect_at_a_reload(setup: Setup) -> None:
+def test_logformat_takes_effect_at_a_reload(setup: Setup) -> None:
     s = setup
     s.start()
     s.daemon.configure(s.config(logformat="json"))
@@ -173,7 +173,7 @@ PROGRAM = shutil.which("logrotate", path=os.environ.get("PATH", "") + ":/usr/sbi
 
 @pytest.mark.skipif(PROGRAM is None, reason="logrotate is not installed")
 @pytest.mark.parametrize("told", [True, False])
-def test_no_line_is_lost(tmp_path: Path, daemon: MakeDaemon, told: bool) -> None:
+def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool) -> None:
     """``told``: whether inosync is; without it notices by itself."""
     assert PROGRAM is not None
     tree, node, logs = (tmp_path / name for name in ("tree", "node", "logs"))

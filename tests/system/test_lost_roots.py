@@ -235,7 +235,7 @@ def suspended(s: Setup, action: Callable[[], Callable[[], None]]) -> Callable[[]
 
 
 @pytest.mark.parametrize("loss", [*NOT_THERE, *EMPTY])
-def test_nothing_is_deleted_when_a_root(loss: Loss, setup: Setup) -> None:
+def test_root_loss_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> None:
     s = setup
     s.start()
     put_back = suspended(s, lambda: loss(s))
@@ -250,7 +250,7 @@ def test_nothing_is_deleted_when_a_root(loss: Loss, setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("loss", EMPTY)
-def test_the_loss_is_mirrored_when_the_operator_says_so_after_a_root(loss: Loss, setup: Setup) -> None:
+def test_root_loss_is_mirrored_when_accepted_after_a_root(loss: Loss, setup: Setup) -> None:
     s = setup
     s.start()
     suspended(s, lambda: loss(s))
@@ -266,7 +266,7 @@ def test_the_loss_is_mirrored_when_the_operator_says_so_after_a_root(loss: Loss,
     s.until_halted(f"{s.root} is empty")
 
 
-def test_a_root_that_is_not_there_cannot_be_accepted(setup: Setup) -> None:
+def test_root_that_does_not_exist_cannot_be_accepted(setup: Setup) -> None:
     s = setup
     s.start()
     s.accept()
@@ -283,7 +283,7 @@ def test_a_root_that_is_not_there_cannot_be_accepted(setup: Setup) -> None:
     s.until_level()
 
 
-def test_without_the_guard_the_loss_is_mirrored(setup: Setup) -> None:
+def test_root_loss_is_mirrored_without_rguard(setup: Setup) -> None:
     s = setup
     s.configure(rguard=False)
     s.start()
@@ -299,7 +299,7 @@ def test_without_the_guard_the_loss_is_mirrored(setup: Setup) -> None:
     s.until_level()
 
 
-def test_the_one_entry_of_a_root_may_go(setup: Setup) -> None:
+def test_root_with_one_entry_may_lose_it(setup: Setup) -> None:
     s = setup
     empty(s.root)
     (s.root / "only").mkdir()
@@ -311,7 +311,7 @@ def test_the_one_entry_of_a_root_may_go(setup: Setup) -> None:
     assert "nothing of it is mirrored" not in s.daemon.log()
 
 
-def test_what_is_excluded_does_not_count(setup: Setup) -> None:
+def test_root_with_only_excluded_entries_is_lost(setup: Setup) -> None:
     s = setup
     (s.root / "lost+found").mkdir()
     s.configure(rexcludes=["/lost+found"])
@@ -334,7 +334,7 @@ def test_what_is_excluded_does_not_count(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("loss", [is_emptied, is_removed])
-def test_what_is_put_back_file_by_file_deletes_nothing_meanwhile(loss: Loss, setup: Setup) -> None:
+def test_root_refilled_file_by_file_deletes_nothing_meanwhile(loss: Loss, setup: Setup) -> None:
     s = setup
     s.start()
     s.reload(edelay=4)
@@ -353,7 +353,7 @@ def test_what_is_put_back_file_by_file_deletes_nothing_meanwhile(loss: Loss, set
     [({}, {"rexcludes": ["/cache"]}), ({"rguard": False}, {"rguard": True})],
     ids=["other excludes", "the guard on"],
 )
-def test_a_loss_is_noticed_after_a_reload_that_brings(
+def test_root_loss_is_noticed_after_a_reload_that_brings(
     before: dict[str, object], after: dict[str, object], setup: Setup
 ) -> None:
     s = setup
@@ -368,7 +368,7 @@ def test_a_loss_is_noticed_after_a_reload_that_brings(
 
 
 @pytest.mark.parametrize("loss", EMPTY)
-def test_nothing_is_deleted_when_before_a_full_mirror_has_begun_a_root(loss: Loss, setup: Setup) -> None:
+def test_waiting_full_mirror_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> None:
     """Its rsync is started, and has not connected; as over a slow ssh."""
     s = setup
     s.start()
@@ -388,9 +388,7 @@ def test_nothing_is_deleted_when_before_a_full_mirror_has_begun_a_root(loss: Los
 
 
 @pytest.mark.parametrize("loss", EMPTY)
-def test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed_that_a_root(
-    loss: Loss, setup: Setup
-) -> None:
+def test_full_mirror_before_the_master_knows_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> None:
     """The master is stopped for that long, so that the worker is alone with it."""
     s = setup
     s.start()
@@ -418,7 +416,7 @@ def test_nothing_is_deleted_when_a_full_mirror_begins_before_anybody_has_noticed
 
 
 @pytest.mark.parametrize("loss", [*NOT_THERE, *EMPTY])
-def test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root(loss: Loss, setup: Setup) -> None:
+def test_retried_batch_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> None:
     s = setup
     s.start()
     s.rsync.fault("a", "exit 12")
@@ -439,7 +437,7 @@ def test_nothing_is_deleted_by_a_batch_that_is_tried_again_when_a_root(loss: Los
 
 
 @pytest.mark.parametrize("slow", ["a", "ab"])
-def test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup: Setup) -> None:
+def test_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup: Setup) -> None:
     s = setup
     for number in range(2_000):  # which are not listed at once
         (s.root / f"sub/{number}").mkdir(parents=True)
@@ -466,7 +464,7 @@ def test_a_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setu
 # Starts --------------------------------------------------------------------------------------------------
 
 
-def test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_something(setup: Setup) -> None:
+def test_root_emptied_before_the_start_is_lost_if_nodes_have_files(setup: Setup) -> None:
     s = setup
     s.start()
     assert s.daemon.stop() == 0
@@ -485,7 +483,7 @@ def test_a_root_that_was_emptied_before_the_start_is_a_loss_if_nodes_have_someth
     s.until_level()
 
 
-def test_an_empty_root_is_none_if_no_node_has_anything(setup: Setup) -> None:
+def test_root_empty_at_the_start_is_not_lost_if_nodes_are_empty(setup: Setup) -> None:
     s = setup
     empty(s.root)
     s.start()
@@ -496,7 +494,7 @@ def test_an_empty_root_is_none_if_no_node_has_anything(setup: Setup) -> None:
     assert "nothing of it is mirrored" not in s.daemon.log()
 
 
-def test_a_root_that_is_not_there_at_the_start_is_waited_for_if_that_is_wanted(setup: Setup) -> None:
+def test_root_missing_at_the_start_is_waited_for_with_rwait(setup: Setup) -> None:
     s = setup
     s.start()
     assert s.daemon.stop() == 0
@@ -538,7 +536,7 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
 
 @pytest.mark.parametrize("in_fstab", [True, False], ids=["in fstab", "not in fstab"])
 @pytest.mark.parametrize("below", [True, False], ids=["files below", "nothing below"])
-def test_a_root_that_is_unmounted_is_waited_for(in_fstab: bool, below: bool, mounts: Mounts) -> None:
+def test_root_that_is_unmounted_is_waited_for(in_fstab: bool, below: bool, mounts: Mounts) -> None:
     s = mounts.setup
     source = s.home / "source"
     fill(source)
@@ -577,7 +575,7 @@ def test_a_root_that_is_unmounted_is_waited_for(in_fstab: bool, below: bool, mou
     assert os.listdir(s.copy("a")) == (["below"] if below else [])
 
 
-def test_a_mount_point_in_fstab_that_does_not_exist_is_waited_for(mounts: Mounts) -> None:
+def test_mount_point_of_fstab_that_does_not_exist_is_waited_for(mounts: Mounts) -> None:
     s = mounts.setup
     s.start()
     assert s.daemon.stop() == 0

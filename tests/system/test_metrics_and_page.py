@@ -141,7 +141,7 @@ def running(seat: Seat) -> Seat:
     return seat
 
 
-def test_what_is_served(running: Seat) -> None:
+def test_server_serves_page_status_and_health(running: Seat) -> None:
     code, headers, text = running.request("/")
     assert (code, headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'sha256-")
@@ -160,7 +160,7 @@ def test_what_is_served(running: Seat) -> None:
     assert f"http://127.0.0.1:{running.port}/metrics" in running.daemon.log()
 
 
-def test_the_metrics_are_true_and_rise(running: Seat) -> None:
+def test_metrics_are_true_and_rise(running: Seat) -> None:
     before = running.samples()
     assert before["inosync_up", ""] == 1
     assert before["inosync_watched_directories", ""] == 1
@@ -212,7 +212,7 @@ def test_promtool_accepts_the_metrics(running: Seat) -> None:
         (b"GET / HTT", 0),
     ],
 )
-def test_requests_of_all_kinds(running: Seat, data: bytes, code: int) -> None:
+def test_requests_of_all_kinds_get_their_status_code(running: Seat, data: bytes, code: int) -> None:
     reply = running.raw(data)
     if code == 431 and not reply:
         return  # it was cut off while it still talked
@@ -220,7 +220,7 @@ def test_requests_of_all_kinds(running: Seat, data: bytes, code: int) -> None:
     assert code in (0, 200) or len(reply.partition(b"\r\n\r\n")[2]) < 200
 
 
-def test_head_is_get_without_a_body(running: Seat) -> None:
+def test_head_request_gets_no_body(running: Seat) -> None:
     reply = running.raw(b"HEAD / HTTP/1.0\r\n\r\n")
     head, _, body = reply.partition(b"\r\n\r\n")
     assert body == b""
@@ -229,7 +229,7 @@ def test_head_is_get_without_a_body(running: Seat) -> None:
     assert int(length[1]) > 1000
 
 
-def test_many_clients_and_slow_ones_hold_up_nobody(running: Seat) -> None:
+def test_slow_and_many_clients_delay_no_request_and_no_node(running: Seat) -> None:
     with contextlib.ExitStack() as stack:
         idle = [
             stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 30)) for _ in range(200)
@@ -251,7 +251,7 @@ def test_many_clients_and_slow_ones_hold_up_nobody(running: Seat) -> None:
     until(lambda: running.request("/healthz")[0] == 200, 60, "an answer afterwards")
 
 
-def test_one_that_dies_is_followed_by_another(running: Seat) -> None:
+def test_metrics_process_that_dies_is_replaced(running: Seat) -> None:
     child = running.child()
     assert child
     os.kill(child, signal.SIGKILL)
@@ -262,14 +262,14 @@ def test_one_that_dies_is_followed_by_another(running: Seat) -> None:
     assert len(running.daemon.workers()) == 3
 
 
-def test_it_ends_with_its_master(running: Seat) -> None:
+def test_metrics_process_ends_with_its_master(running: Seat) -> None:
     child = running.child()
     assert child
     running.daemon.kill9()
     until(lambda: not psutil.pid_exists(child), 60, "its end")
 
 
-def test_a_port_that_is_taken_is_tried_again(seat: Seat) -> None:
+def test_port_that_is_taken_is_tried_again(seat: Seat) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", seat.port))
@@ -281,7 +281,7 @@ def test_a_port_that_is_taken_is_tried_again(seat: Seat) -> None:
     until(seat.is_level, 60, "an answer once it is free")
 
 
-def test_a_reload_turns_it_off_and_on_elsewhere(running: Seat) -> None:
+def test_reload_turns_rlisten_off_and_on_at_another_port(running: Seat) -> None:
     running.configure(rlisten=None)
     running.daemon.hup()
     until(lambda: running.child() is None, 60, "its end")
@@ -298,7 +298,7 @@ def test_a_reload_turns_it_off_and_on_elsewhere(running: Seat) -> None:
     assert procs.title(running.child() or 0) == f"inosync: metrics [::1]:{running.port}"
 
 
-def test_a_master_that_hangs_is_said_to_be_down(running: Seat) -> None:
+def test_master_that_hangs_is_reported_as_down(running: Seat) -> None:
     running.daemon.signal(signal.SIGSTOP)
     try:
         until(lambda: running.request("/healthz")[0] == 503, 60, "that to be noticed")
@@ -347,7 +347,7 @@ def is_asked_only(url: str, net: str) -> bool:
     return url in asked and all(one.startswith(url) or own.match(one) for one in asked)
 
 
-def test_the_page_in_a_browser(running: Seat, chromium: list[str]) -> None:
+def test_page_in_a_browser_updates_itself(running: Seat, chromium: list[str]) -> None:
     url = f"http://127.0.0.1:{running.port}/"
     page, said, net = browse([*chromium, "--virtual-time-budget=12000", "--dump-dom"], url)
     assert len(re.findall(r"<tr class=", page)) == len(NODES)
@@ -357,7 +357,9 @@ def test_the_page_in_a_browser(running: Seat, chromium: list[str]) -> None:
     assert is_asked_only(url, net)
 
 
-def test_the_page_in_a_browser_without_scripts(running: Seat, chromium: list[str], tmp_path: Path) -> None:
+def test_page_in_a_browser_without_scripts_shows_the_nodes(
+    running: Seat, chromium: list[str], tmp_path: Path
+) -> None:
     preferences = tmp_path / "chromium" / "Default" / "Preferences"
     preferences.parent.mkdir(parents=True)
     # As a user turns them off.
@@ -369,7 +371,7 @@ def test_the_page_in_a_browser_without_scripts(running: Seat, chromium: list[str
     assert is_asked_only(url, net)
 
 
-def test_nothing_is_asked_more_than_once_a_second(running: Seat) -> None:
+def test_master_is_asked_at_most_once_a_second(running: Seat) -> None:
     until(lambda: running.request("/status.json")[0] == 200, 60, "an answer")
     began = time.monotonic()
     told = {json.loads(running.request("/status.json")[2])["master"]["uptime"] for _ in range(40)}

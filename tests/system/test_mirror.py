@@ -660,7 +660,7 @@ def table(
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_it_arrives_that(name: str, table: Callable[[str], tuple[Mirror, list[Iterator[None]]]]) -> None:
+def test_change_arrives_when(name: str, table: Callable[[str], tuple[Mirror, list[Iterator[None]]]]) -> None:
     mirror, pending = table(name)
     for waiting in pending:
         assert next(waiting, "made") == "made"
@@ -668,7 +668,7 @@ def test_it_arrives_that(name: str, table: Callable[[str], tuple[Mirror, list[It
     mirror.daemon.until_level(mirror.pairs(), 60, ignore=lambda path: path.split(b"/")[0] != own)
 
 
-def test_what_happens_in_the_root_of_a_tree_arrives(
+def test_change_in_the_root_of_a_tree_arrives(
     table: Callable[[str], tuple[Mirror, list[Iterator[None]]]],
 ) -> None:
     mirror, _ = table(next(iter(CHANGES)))
@@ -699,7 +699,7 @@ def test_what_happens_in_the_root_of_a_tree_arrives(
 
 
 @pytest.mark.skipif(not ROOT, reason="only root makes devices")
-def test_a_device_arrives(table: Callable[[str], tuple[Mirror, list[Iterator[None]]]]) -> None:
+def test_device_arrives(table: Callable[[str], tuple[Mirror, list[Iterator[None]]]]) -> None:
     mirror, _ = table(next(iter(CHANGES)))
     device = mirror.trees[0] / "device"
     try:
@@ -709,7 +709,7 @@ def test_a_device_arrives(table: Callable[[str], tuple[Mirror, list[Iterator[Non
     mirror.daemon.until_level(mirror.pairs(), 60, ignore=lambda path: path != b"device")
 
 
-def test_a_file_in_the_making_arrives_when_it_is_closed(
+def test_file_being_written_arrives_when_it_is_closed(
     table: Callable[[str], tuple[Mirror, list[Iterator[None]]]],
 ) -> None:
     mirror, _ = table(next(iter(CHANGES)))
@@ -786,7 +786,7 @@ def test_hostile_churn_ends_level_on_three_nodes(
 
 
 @pytest.mark.timeout(300)
-def test_100_random_operations_before_the_start_and_500_after_it(
+def test_random_operations_before_and_after_the_start_arrive(
     seed: int, three_nodes: Callable[[dict[str, object]], Mirror]
 ) -> None:
     """lsyncd's own scenario: its tests/churn-*.lua."""
@@ -799,7 +799,7 @@ def test_100_random_operations_before_the_start_and_500_after_it(
 
 
 @pytest.mark.timeout(300)
-def test_five_copies_of_a_directory_at_once(
+def test_copies_of_a_directory_made_at_once_arrive(
     tmp_path: Path, three_nodes: Callable[[dict[str, object]], Mirror]
 ) -> None:
     """lsyncd's own scenario: cp -r, and what was copied touched right after it."""
@@ -831,7 +831,7 @@ def test_five_copies_of_a_directory_at_once(
 
 
 @pytest.mark.timeout(300)
-def test_a_tree_with_excluded_names_is_emptied_and_refilled(
+def test_tree_with_excluded_names_is_emptied_and_refilled(
     three_nodes: Callable[[dict[str, object]], Mirror],
 ) -> None:
     """lsyncd's own scenario, and a little more: its tests/exclude-*.lua."""
@@ -895,7 +895,7 @@ def test_a_tree_with_excluded_names_is_emptied_and_refilled(
 # Starting and ending -------------------------------------------------------------------------------------
 
 
-def test_the_start_makes_a_node_level_that_was_not(
+def test_start_makes_a_different_node_level(
     three_nodes: Callable[[dict[str, object]], Mirror],
 ) -> None:
     mirror = three_nodes({})
@@ -909,7 +909,9 @@ def test_the_start_makes_a_node_level_that_was_not(
     mirror.daemon.until_level(mirror.pairs())
 
 
-def test_sigterm_ends_it_at_once_and_with_0(three_nodes: Callable[[dict[str, object]], Mirror]) -> None:
+def test_sigterm_ends_the_daemon_at_once_with_exit_code_0(
+    three_nodes: Callable[[dict[str, object]], Mirror],
+) -> None:
     mirror = three_nodes({})
     plant(mirror.trees[0] / "dir")
     mirror.daemon.start()
@@ -919,7 +921,7 @@ def test_sigterm_ends_it_at_once_and_with_0(three_nodes: Callable[[dict[str, obj
     until(lambda: not mirror.daemon.descendants(), 30, "all of its processes to end")
 
 
-def test_a_second_start_finds_what_changed_in_between(
+def test_second_start_finds_what_changed_in_between(
     three_nodes: Callable[[dict[str, object]], Mirror],
 ) -> None:
     mirror = three_nodes({})

@@ -58,7 +58,7 @@ EMASK = ["IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_
 
 # A write that is no change costs little. One that is costs more than it takes to make it.
 @pytest.mark.parametrize("emask", [EMASK, [*EMASK, "IN_MODIFY"]], ids=["as usual", "each a change"])
-def test_a_program_that_writes_without_end_starves_nobody(service: Service, emask: list[str]) -> None:
+def test_endless_writer_starves_no_node_and_no_command(service: Service, emask: list[str]) -> None:
     s = service
     s.configure(emask=emask)
     s.daemon.start()
@@ -76,7 +76,7 @@ def test_a_program_that_writes_without_end_starves_nobody(service: Service, emas
 # Directories that go away --------------------------------------------------------------------------------
 
 
-def test_a_log_directory_that_is_removed_ends_nobody_and_is_used_again_when_it_is_back(
+def test_log_directory_removed_and_made_again_is_used_again(
     service: Service,
 ) -> None:
     s = service
@@ -105,7 +105,7 @@ def test_a_log_directory_that_is_removed_ends_nobody_and_is_used_again_when_it_i
     assert "Traceback" not in log.read_text()
 
 
-def test_a_run_directory_that_is_removed_is_made_again_and_does_not_disturb_the_end(service: Service) -> None:
+def test_run_directory_that_is_removed_is_made_again(service: Service) -> None:
     s = service
     s.daemon.start()
     s.until_ok()
@@ -158,7 +158,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root mounts")
-def test_a_run_directory_that_was_full_is_used_again_when_it_has_room(tiny: Path, service: Service) -> None:
+def test_run_directory_that_was_full_is_used_when_it_has_room(tiny: Path, service: Service) -> None:
     s = service
     s.configure(rundir=str(tiny))
     s.daemon.start()
@@ -178,9 +178,7 @@ def test_a_run_directory_that_was_full_is_used_again_when_it_has_room(tiny: Path
 
 
 @pytest.mark.skipif(not ROOT, reason="only root mounts")
-def test_a_log_on_a_full_disk_ends_nobody_and_is_written_again_when_it_has_room(
-    tiny: Path, service: Service
-) -> None:
+def test_log_on_a_full_disk_is_written_when_it_has_room(tiny: Path, service: Service) -> None:
     s = service
     log = tiny / "inosync.log"
     s.configure(logfile=str(log))

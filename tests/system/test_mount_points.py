@@ -84,7 +84,7 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
         s.daemon.close()
 
 
-def test_what_is_mounted_and_unmounted_is_followed_by_those_who_cross_mount_points_and_by_no_others(
+def test_mounts_are_followed_only_by_nodes_that_cross_mount_points(
     setup: Setup,
 ) -> None:
     s = setup
@@ -103,7 +103,7 @@ def test_what_is_mounted_and_unmounted_is_followed_by_those_who_cross_mount_poin
         s.daemon.until_level(pairs, nodes=2)
 
 
-def test_where_nobody_crosses_them_nothing_below_mount_points_is_watched(setup: Setup) -> None:
+def test_mounts_are_not_watched_if_no_node_crosses_them(setup: Setup) -> None:
     s = setup
     s.start(a="-x", b="--one-file-system -v")
     until(lambda: " 3 dirs" in s.daemon.title(), 30, "three directories to be watched")

@@ -143,7 +143,7 @@ SILENT = (
 )
 
 
-def test_a_node_behind_a_network_that_swallows_everything(
+def test_node_behind_a_network_that_drops_everything_becomes_level(
     tmp_path: Path, daemon: MakeDaemon, network: Network, far: Server
 ) -> None:
     silent = rf"{RETRY} {SILENT}"
@@ -256,7 +256,7 @@ SHUT = [
 ]
 
 
-def test_a_node_that_does_not_let_us_in_is_told_of_and_level_when_it_does(
+def test_node_that_refuses_the_login_is_reported_and_becomes_level(
     tmp_path: Path, warm: MakeWarm, own_sshd: Sshd
 ) -> None:
     doors = Doors(tmp_path, own_sshd)
@@ -342,9 +342,7 @@ def deletes(w: Warm, node: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.0.9", "3.4.3"])
-def test_a_node_that_takes_no_names_that_are_gone_is_mirrored_all_the_same(
-    version: str, warm: MakeWarm
-) -> None:
+def test_node_without_delete_missing_args_is_mirrored(version: str, warm: MakeWarm) -> None:
     # The wrapper that looks at the names is no rsync that could wait for them.
     w = warm({"lacking": {"rwarm": version == "3.0.9"}, "other": ""})
     w.rsync.fault("lacking", OF_3_0_9 if version == "3.0.9" else OF_3_4_3)
@@ -387,7 +385,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 @needs_root
-def test_a_node_without_room_is_told_of_and_level_when_it_has_some(
+def test_node_without_room_is_reported_and_becomes_level(
     small: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"small": small})
@@ -418,7 +416,7 @@ def test_a_node_without_room_is_told_of_and_level_when_it_has_some(
     assert w.fulls("small") == 1
 
 
-def test_a_module_that_became_read_only_is_told_of_and_level_when_it_is_not(
+def test_module_that_became_read_only_is_reported_and_becomes_level(
     warm: MakeWarm, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
     server = rsyncd({"module": tmp_path / "nodes/module"})
@@ -441,7 +439,7 @@ def test_a_module_that_became_read_only_is_told_of_and_level_when_it_is_not(
 
 
 @needs_root
-def test_a_node_whose_disk_became_read_only_is_told_of_and_level_when_it_is_not(
+def test_node_with_a_read_only_disk_is_reported_and_becomes_level(
     small: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"small": small})
@@ -511,7 +509,7 @@ os.execv(sys.executable, [sys.executable, {launcher!r}, *sys.argv[1:]])
 """
 
 
-def test_what_cannot_be_read_here_holds_up_nothing_else_and_is_tried_by_itself(
+def test_file_unreadable_here_delays_nothing_else_and_is_retried(
     tmp_path: Path, bound_by_permissions: MakeDaemon
 ) -> None:
     w = set_up(tmp_path, bound_by_permissions, {"a": ""})
@@ -541,7 +539,7 @@ def test_what_cannot_be_read_here_holds_up_nothing_else_and_is_tried_by_itself(
 
 
 @needs_root
-def test_what_a_node_may_not_write_holds_up_nothing_else_and_is_tried_by_itself(
+def test_name_unwritable_on_a_node_delays_nothing_else_and_is_retried(
     tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"foreign": tmp_path / "nodes/foreign"}, options={"uid": NOBODY, "gid": NOBODY})

@@ -54,7 +54,7 @@ def until_other_worker(w: Warm, node: str, before: Process) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_workers_that_are_stopped_or_hang_hold_up_nobody_and_are_replaced(warm: MakeWarm) -> None:
+def test_workers_that_are_stopped_or_hang_delay_no_other_node(warm: MakeWarm) -> None:
     cold: dict[str, object] = {"rwarm": False}
     w = warm(dict.fromkeys(["quiet", "idle", "busy", "waiting", "hung", "other", "third"], ""), TREES)
     tree, still, hang = (str(w.tree(name)) for name in TREES)
@@ -149,7 +149,7 @@ def _wpaths(location: Location) -> list[str]:
     return found
 
 
-def test_a_worker_that_goes_on_before_its_time_is_over_stays(warm: MakeWarm) -> None:
+def test_worker_that_resumes_in_time_stays(warm: MakeWarm) -> None:
     w = warm({"stopped": "", "other": ""}, **HASTY)
     w.daemon.start()
     w.until_level()
@@ -190,7 +190,7 @@ def sick(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return flag, {"PYTHONPATH": str(tmp_path / "site")}
 
 
-def test_a_worker_that_dies_at_each_start_is_slowed_down_named_and_never_given_up(
+def test_worker_that_dies_at_each_start_is_restarted_with_growing_pauses(
     sick: tuple[Path, dict[str, str]], warm: MakeWarm
 ) -> None:
     flag, env = sick
@@ -233,7 +233,7 @@ def short() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def test_after_a_killed_master_a_new_one_works_at_once_and_clears_what_was_left(
+def test_new_master_after_a_killed_one_works_and_removes_its_files(
     tmp_path: Path, daemon: MakeDaemon, sshd: Sshd, short: Path
 ) -> None:
     nodes: dict[str, Location] = {"ssh": sshd.node("a", f"{tmp_path}/nodes/ssh/"), "local": {"rwarm": False}}

@@ -17,7 +17,7 @@ LIMIT = Path("/proc/sys/fs/inotify/max_queued_events")
 MOST = 200_000
 
 
-def test_what_an_overflow_has_swallowed_reaches_every_node(warm: MakeWarm) -> None:
+def test_changes_lost_in_an_overflow_reach_every_node(warm: MakeWarm) -> None:
     limit = int(LIMIT.read_text())
     if limit > MOST:
         pytest.skip(f"{LIMIT} is {limit}")
@@ -60,7 +60,7 @@ QUEUE = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 OVERFLOW = "the kernel's event queue overflowed"
 
 
-def test_events_that_are_lost_again_and_again_are_made_good_for(tmp_path: Path, daemon: MakeDaemon) -> None:
+def test_changes_lost_in_repeated_overflows_reach_every_node(tmp_path: Path, daemon: MakeDaemon) -> None:
     tree = tmp_path / "tree"
     for number in range(300):
         (tree / f"{number}/deep").mkdir(parents=True)

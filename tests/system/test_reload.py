@@ -21,7 +21,7 @@ from support.warm import OK, MakeWarm
 # What a reload changes -----------------------------------------------------------------------------------
 
 
-def test_an_unchanged_file_changes_nothing(shared: Service) -> None:
+def test_reload_of_an_unchanged_file_changes_nothing(shared: Service) -> None:
     pids, fulls = shared.daemon.workers(), shared.fulls()
     for number in range(3):
         shared.hup()
@@ -32,7 +32,7 @@ def test_an_unchanged_file_changes_nothing(shared: Service) -> None:
     assert shared.fulls() == fulls
 
 
-def test_a_node_that_is_added_gets_all_and_the_others_go_on(shared: Service) -> None:
+def test_node_added_gets_everything_and_the_others_go_on(shared: Service) -> None:
     shared.change("before")
     shared.until_ok()
     pids, fulls = shared.daemon.workers(), shared.fulls()
@@ -43,7 +43,7 @@ def test_a_node_that_is_added_gets_all_and_the_others_go_on(shared: Service) -> 
     assert shared.fulls() == [*fulls, "new/tree"]
 
 
-def test_a_node_that_is_removed_ends_and_the_others_go_on(shared: Service) -> None:
+def test_node_removed_ends_and_the_others_go_on(shared: Service) -> None:
     pids, fulls = shared.daemon.workers(), shared.fulls()
     shared.change("before")
     shared.until_ok()
@@ -61,7 +61,7 @@ def test_a_node_that_is_removed_ends_and_the_others_go_on(shared: Service) -> No
     assert shared.daemon.workers()["b"] == pids["b"]
 
 
-def test_a_node_is_removed_and_added_again_while_its_transfer_hangs(shared: Service) -> None:
+def test_node_removed_and_added_while_its_transfer_hangs_is_level(shared: Service) -> None:
     shared.rsync.hold("a")
     try:
         shared.change("file")
@@ -77,7 +77,7 @@ def test_a_node_is_removed_and_added_again_while_its_transfer_hangs(shared: Serv
     assert shared.daemon.workers()["a"] != first
 
 
-def test_a_node_that_is_changed_restarts_where_it_was(shared: Service) -> None:
+def test_node_changed_restarts_without_a_full_mirror(shared: Service) -> None:
     pids, fulls = shared.daemon.workers(), shared.fulls()
     for speed in (100_000, 200_000):
         shared.change("before", f"{speed}")
@@ -89,7 +89,7 @@ def test_a_node_that_is_changed_restarts_where_it_was(shared: Service) -> None:
     assert shared.fulls() == fulls
 
 
-def test_a_changed_node_does_not_lose_what_it_had_not_confirmed(shared: Service) -> None:
+def test_node_changed_keeps_its_unconfirmed_changes(shared: Service) -> None:
     fulls = shared.fulls()
     shared.rsync.fault("a", "exit 12")
     try:
@@ -104,7 +104,7 @@ def test_a_changed_node_does_not_lose_what_it_had_not_confirmed(shared: Service)
     assert shared.fulls() == fulls
 
 
-def test_a_node_at_another_place_is_mirrored_in_full(shared: Service) -> None:
+def test_node_at_another_target_is_mirrored_in_full(shared: Service) -> None:
     pids, fulls = shared.daemon.workers(), shared.fulls()
     moved = {**shared.node("moved"), "name": "a"}
     shared.reload(rnodes=[moved, shared.node("b")])
@@ -118,7 +118,7 @@ def test_a_node_at_another_place_is_mirrored_in_full(shared: Service) -> None:
     )
 
 
-def test_another_rpath_is_mirrored_in_full_on_all_nodes(shared: Service) -> None:
+def test_rpath_changed_is_mirrored_in_full_on_all_nodes(shared: Service) -> None:
     fulls = shared.fulls()
     shared.change("file", "elsewhere")
     shared.reload(rpaths=["elsewhere"])
@@ -134,7 +134,7 @@ def test_another_rpath_is_mirrored_in_full_on_all_nodes(shared: Service) -> None
     assert sorted(shared.fulls()[len(fulls) :]) == ["a/elsewhere", "b/elsewhere"]
 
 
-def test_a_wpath_is_added_and_removed_again(shared: Service) -> None:
+def test_wpath_added_and_removed_again_is_mirrored_meanwhile(shared: Service) -> None:
     fulls = shared.fulls()
     shared.change("early", tree="second")
     shared.reload(wpaths=[str(shared.tree()), str(shared.tree("second"))], rpaths=["tree", "second"])
@@ -154,7 +154,7 @@ def test_a_wpath_is_added_and_removed_again(shared: Service) -> None:
     until(lambda: re.search(r"\[2 nodes: 2 ok\] \d+ dirs", shared.daemon.title()), 60, "the title to follow")
 
 
-def test_a_wpath_takes_anothers_place(shared: Service) -> None:
+def test_wpath_that_replaces_another_is_mirrored(shared: Service) -> None:
     shared.change("file", "of the third", tree="third")
     shared.reload(wpaths=[str(shared.tree("third"))], rpaths=["tree"])
     until(
@@ -170,7 +170,7 @@ def test_a_wpath_takes_anothers_place(shared: Service) -> None:
     shared.until_ok()
 
 
-def test_other_excludes_are_followed(shared: Service) -> None:
+def test_rexcludes_changed_take_effect(shared: Service) -> None:
     shared.change("a.tmp", "first")
     shared.until_ok()
     shared.reload(rexcludes=["*.tmp"])
@@ -190,7 +190,7 @@ def test_other_excludes_are_followed(shared: Service) -> None:
         assert (shared.copy(node) / "b.tmp").exists()
 
 
-def test_a_file_of_patterns_takes_effect_when_it_changes(shared: Service) -> None:
+def test_pattern_file_takes_effect_when_it_changes(shared: Service) -> None:
     patterns = shared.home / "patterns"
     patterns.touch(0o644)
     patterns.chmod(0o644)
@@ -242,7 +242,7 @@ def test_a_file_of_patterns_takes_effect_when_it_changes(shared: Service) -> Non
     shared.until_ok()
 
 
-def test_a_node_may_include_what_is_excluded_for_the_others(shared: Service) -> None:
+def test_node_may_include_what_is_excluded_for_the_others(shared: Service) -> None:
     (shared.tree() / "cache").mkdir()
     shared.change("cache/file", "first")
     including = shared.node("a", rexcludes=["+ /cache/"])
@@ -269,7 +269,7 @@ def test_a_node_may_include_what_is_excluded_for_the_others(shared: Service) -> 
     shared.until_ok()
 
 
-def test_another_emask_is_followed_without_a_restart(shared: Service) -> None:
+def test_emask_changed_takes_effect_without_new_workers(shared: Service) -> None:
     pids = shared.daemon.workers()
     for name in ("one", "two"):
         shared.change(name)
@@ -309,7 +309,7 @@ BAD: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("kind", [*BAD, "removed", "writable by others"])
-def test_a_bad_file_leaves_the_old_one_in_force(shared: Service, kind: str) -> None:
+def test_bad_file_leaves_the_old_configuration_in_force(shared: Service, kind: str) -> None:
     pids, fulls, file = shared.daemon.workers(), shared.fulls(), shared.daemon.file
     if kind == "removed":
         file.unlink()
@@ -368,7 +368,7 @@ def test_reloads_under_churn_end_level(service: Service, seed: int) -> None:
         raise AssertionError(f"{error}\n{churn.tail(100)}") from None
 
 
-def test_a_hup_that_comes_during_the_start_is_a_reload(service: Service) -> None:
+def test_sighup_during_the_start_is_a_reload(service: Service) -> None:
     service.daemon.start(ready=False)
     status = Path(f"/proc/{service.daemon.pid}/status")
 
@@ -385,7 +385,7 @@ def test_a_hup_that_comes_during_the_start_is_a_reload(service: Service) -> None
 # Reloads that fail ---------------------------------------------------------------------------------------
 
 
-def test_a_reload_that_cannot_open_its_log_changes_nothing_and_can_be_repeated(service: Service) -> None:
+def test_reload_that_cannot_open_its_log_changes_nothing(service: Service) -> None:
     s = service
     (s.home / "other").mkdir()
     s.daemon.start()
@@ -416,7 +416,7 @@ def test_a_reload_that_cannot_open_its_log_changes_nothing_and_can_be_repeated(s
 # Reloads that overlap ------------------------------------------------------------------------------------
 
 
-def test_a_node_that_changes_again_as_its_worker_ends_has_one_worker(service: Service) -> None:
+def test_node_changed_again_as_its_worker_ends_has_one_worker(service: Service) -> None:
     s = service
     s.daemon.start()
     s.until_ok()
@@ -446,7 +446,7 @@ def test_a_node_that_changes_again_as_its_worker_ends_has_one_worker(service: Se
     assert {p.pid for p in s.daemon.children()} == set(s.daemon.workers().values())
 
 
-def test_a_hup_during_the_end_starts_nothing(service: Service) -> None:
+def test_sighup_during_the_stop_starts_nothing(service: Service) -> None:
     s = service
     s.daemon.start()
     s.until_ok()
@@ -486,7 +486,7 @@ while [ -e {home}/held ]; do sleep 0.02; done
 
 
 @pytest.mark.parametrize("how", ["gets another name", "is removed and added again"])
-def test_two_transfers_never_write_to_one_place_when_a_node(how: str, service: Service) -> None:
+def test_transfers_never_overlap_in_one_target_when_a_node(how: str, service: Service) -> None:
     s = service
     fresh = "renamed" if how == "gets another name" else "a"
     s.daemon.start()
@@ -516,7 +516,7 @@ def test_two_transfers_never_write_to_one_place_when_a_node(how: str, service: S
 # Nodes that keep their worker, or take the place of others -----------------------------------------------
 
 
-def test_a_node_that_named_the_trees_it_had_gets_no_other_when_its_worker_is_replaced(warm: MakeWarm) -> None:
+def test_node_with_named_trees_gets_no_other_from_a_new_worker(warm: MakeWarm) -> None:
     w = warm({"a": "", "b": ""}, trees=("one", "two", "three"))
     first = [str(w.tree("one")), str(w.tree("two"))]
     both = {"wpaths": first, "rpaths": ["one", "two"]}
@@ -543,7 +543,7 @@ def test_a_node_that_named_the_trees_it_had_gets_no_other_when_its_worker_is_rep
     assert not [start for start in w.rsync.starts("/a/") if "/three" in start]
 
 
-def test_no_two_workers_write_to_one_place_however_often_it_is_renamed_and_changed(warm: MakeWarm) -> None:
+def test_renamed_node_never_has_two_workers_for_one_target(warm: MakeWarm) -> None:
     w = warm({"a": {"rspeed": 50}})
     w.daemon.start()
     w.until_title("a", OK)
@@ -560,7 +560,7 @@ def test_no_two_workers_write_to_one_place_however_often_it_is_renamed_and_chang
     assert (w.copy("a") / "large").read_bytes() == (w.tree() / "large").read_bytes()
 
 
-def test_nodes_that_exchange_their_places_wait_for_each_other(warm: MakeWarm) -> None:
+def test_nodes_that_exchange_targets_wait_for_each_other(warm: MakeWarm) -> None:
     w = warm({"a": {"rspeed": 50}, "b": ""})
     w.daemon.start()
     for node in "ab":
@@ -582,9 +582,7 @@ def test_nodes_that_exchange_their_places_wait_for_each_other(warm: MakeWarm) ->
 
 
 @pytest.mark.parametrize("why", ["wpath", "directory"])
-def test_a_changed_file_takes_effect_when_what_kept_it_from_being_read_is_over(
-    warm: MakeWarm, why: str
-) -> None:
+def test_pattern_file_refused_for_another_reason_is_read_later(warm: MakeWarm, why: str) -> None:
     w = warm({"a": ""})
     file = w.daemon.file.with_name("patterns")
     file.write_text("/x\n")

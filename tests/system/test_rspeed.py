@@ -261,7 +261,7 @@ def fill(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("warm", [True, False])
-def test_a_batch_on_its_way_goes_on_with_the_new_limit_and_nothing_has_failed(rig: Rig, warm: bool) -> None:
+def test_batch_on_its_way_goes_on_with_the_new_limit(rig: Rig, warm: bool) -> None:
     content = fill(rig.src / "big")
     process_before = rig.start(warm=warm)
     if warm:
@@ -283,7 +283,7 @@ def test_a_batch_on_its_way_goes_on_with_the_new_limit_and_nothing_has_failed(ri
     assert re.fullmatch(r"inosync: node \[ok\] synced .*", rig.title())
 
 
-def test_a_full_mirror_goes_on_keeps_its_slot_and_what_has_arrived(rig: Rig) -> None:
+def test_full_mirror_goes_on_and_keeps_its_slot_and_its_files(rig: Rig) -> None:
     (rig.src / "a").write_text("arrives first")
     content = fill(rig.src / "big")
     rig.start(warm=False)
@@ -300,7 +300,7 @@ def test_a_full_mirror_goes_on_keeps_its_slot_and_what_has_arrived(rig: Rig) -> 
     assert sorted(path.name for path in rig.dst.iterdir()) == ["a", "big"]
 
 
-def test_a_limit_comes_into_force_as_well_as_it_goes(rig: Rig) -> None:
+def test_limit_begins_as_well_as_it_ends(rig: Rig) -> None:
     fill(rig.src / "big")
     rig.start("08:00,200 18:00,100 22:00,0", warm=False)
     rig.send()
@@ -315,7 +315,9 @@ def test_a_limit_comes_into_force_as_well_as_it_goes(rig: Rig) -> None:
     assert rig.told()[:-1] == [Throttled(100), Throttled(0)]
 
 
-def test_one_that_ends_by_itself_just_then_has_succeeded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfer_that_ends_by_itself_at_the_switch_has_succeeded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transfer, "KILL_AFTER", LIMIT)
     # Told to give way, it does all its work, and ends well: as if it had been about to.
     rig.be_rsync('until [ "$told" ]; do sleep 0.01; done; trap - TERM', before="trap told=1 TERM")
@@ -330,7 +332,7 @@ def test_one_that_ends_by_itself_just_then_has_succeeded(rig: Rig, monkeypatch: 
     assert (done.code, (rig.dst / "f").read_text()) == (0, "content")
 
 
-def test_one_that_does_not_end_is_killed_and_what_it_may_have_left_is_removed(rig: Rig) -> None:
+def test_transfer_that_does_not_end_is_killed_and_its_file_removed(rig: Rig) -> None:
     rig.be_rsync("[ $number != 1 ] || exec sleep 1000", before="[ $number != 1 ] || trap '' TERM")
     (rig.src / "f").write_text("content")
     (rig.dst / ".f.ABCDEF").write_text("cont")
@@ -344,7 +346,7 @@ def test_one_that_does_not_end_is_killed_and_what_it_may_have_left_is_removed(ri
     assert {path.name: path.read_text() for path in rig.dst.iterdir()} == {"f": "content"}
 
 
-def test_it_counts_neither_as_a_failure_nor_as_a_success(rig: Rig) -> None:
+def test_switch_counts_neither_as_a_failure_nor_as_a_success(rig: Rig) -> None:
     rig.be_rsync('case "$number" in 1 | 3) exit 12 ;; 2) exec sleep 1000 ;; esac')
     (rig.src / "f").write_text("content")
     rig.start(warm=False)
@@ -360,7 +362,7 @@ def test_it_counts_neither_as_a_failure_nor_as_a_success(rig: Rig) -> None:
     assert rig.calls() == [("batch", SLOW), ("batch", SLOW), ("batch", 0), ("batch", 0)]
 
 
-def test_a_worker_that_ends_lets_its_transfer_finish_as_it_is(rig: Rig) -> None:
+def test_stopping_worker_lets_its_transfer_finish_unchanged(rig: Rig) -> None:
     go = rig.home / "go"
     rig.be_rsync(f"until [ -e {shlex.quote(str(go))} ]; do sleep 0.01; done")
     (rig.src / "f").write_text("content")
@@ -378,7 +380,7 @@ def test_a_worker_that_ends_lets_its_transfer_finish_as_it_is(rig: Rig) -> None:
     assert Throttled not in map(type, rig.reports)
 
 
-def test_with_a_directory_for_partial_files_the_one_on_its_way_goes_on_where_it_was(rig: Rig) -> None:
+def test_partial_dir_lets_the_file_go_on_where_it_was(rig: Rig) -> None:
     # What the README promises. Over a local path rsync would send files whole.
     content, log = fill(rig.src / "big"), rig.home / "log"
     extra = ("--partial-dir=.rsync-partial", "--no-whole-file", f"--log-file={log}")
@@ -398,7 +400,7 @@ def test_with_a_directory_for_partial_files_the_one_on_its_way_goes_on_where_it_
 # Rsyncs that wait, and those to come ---------------------------------------------------------------------
 
 
-def test_one_that_waits_is_replaced_without_a_word_of_the_node_and_the_next_is_used(rig: Rig) -> None:
+def test_warm_rsync_is_replaced_at_the_switch(rig: Rig) -> None:
     before = rig.start()
     first = rig.until_spare()
     rig.set(EVENING)
@@ -417,7 +419,7 @@ def test_one_that_waits_is_replaced_without_a_word_of_the_node_and_the_next_is_u
     assert procs.alive(before)
 
 
-def test_a_change_while_none_waits_is_sent_with_the_limit_in_force(rig: Rig) -> None:
+def test_change_without_a_warm_rsync_is_sent_with_the_current_limit(rig: Rig) -> None:
     rig.start(warm=False)
     for number, clock in enumerate((DAY, EVENING, DAY), 1):
         rig.set(clock)
@@ -428,7 +430,7 @@ def test_a_change_while_none_waits_is_sent_with_the_limit_in_force(rig: Rig) -> 
     assert rig.calls() == [("batch", SLOW), ("batch", 0), ("batch", SLOW)]
 
 
-def test_what_is_pretended_has_the_limit_in_force(rig: Rig) -> None:
+def test_pretended_calls_have_the_current_limit(rig: Rig) -> None:
     def show(line: str) -> None:
         with rig.shown.open("a") as file:
             file.write(line + "\n")
@@ -466,7 +468,7 @@ def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str]
     return made, finish
 
 
-def test_who_gives_way_ends_and_says_so() -> None:
+def test_transfer_that_gives_way_is_superseded() -> None:
     run, finish = started("exec sleep 1000")
     assert not run.superseded
     run.supersede()
@@ -474,14 +476,14 @@ def test_who_gives_way_ends_and_says_so() -> None:
     assert (run.superseded, run.code) == (True, -signal.SIGTERM)
 
 
-def test_who_has_ended_has_not_given_way() -> None:
+def test_transfer_that_has_ended_is_not_superseded() -> None:
     run, finish = started("exit 12")
     finish("its end")
     run.supersede()
     assert (run.superseded, run.code) == (False, 12)
 
 
-def test_who_hangs_has_failed_and_not_given_way() -> None:
+def test_transfer_that_hangs_has_failed_and_is_not_superseded() -> None:
     run, finish = started("exec sleep 1000")
     run.abort("no progress")
     run.supersede()
@@ -535,9 +537,7 @@ def limits(daemon: Daemon, node: str) -> set[str]:
     return set(re.findall(r"--bwlimit=(\d+)", titles))
 
 
-def test_a_daemon_follows_the_clock_and_only_the_rsyncs_start_anew(
-    tmp_path: Path, daemon: MakeDaemon
-) -> None:
+def test_daemon_follows_the_clock_and_restarts_only_rsyncs(tmp_path: Path, daemon: MakeDaemon) -> None:
     tree, copies = tmp_path / "tree", {name: tmp_path / "nodes" / name for name in "abc"}
     tree.mkdir()
     fill(tree / "big")

@@ -155,7 +155,7 @@ def without(argv: Iterable[str], *words: str) -> tuple[str, ...]:
 # One vector for every batch
 
 
-def test_a_name_sends_a_directory_itself_and_a_slash_relists_it(pair: Pair) -> None:
+def test_name_sends_a_directory_itself_and_a_slash_relists_it(pair: Pair) -> None:
     pair.file("a/new")
     pair.file("a/stale/f", side="dst")
     pair.file("b/new")
@@ -164,14 +164,14 @@ def test_a_name_sends_a_directory_itself_and_a_slash_relists_it(pair: Pair) -> N
     assert pair.arrived() == {"a", "a/stale", "a/stale/f", "b", "b/new"}
 
 
-def test_a_relist_is_one_level_deep(pair: Pair) -> None:
+def test_relist_is_one_level_deep(pair: Pair) -> None:
     pair.file("a/b/c/f")
     pair.file("a/b/kept", side="dst")
     assert pair.batch(b"a/").returncode == 0
     assert pair.arrived() == {"a", "a/b", "a/b/kept"}
 
 
-def test_the_root_can_be_relisted(pair: Pair) -> None:
+def test_root_can_be_relisted(pair: Pair) -> None:
     pair.file("f")
     pair.file("stale/f", side="dst")
     assert pair.batch(b"./").returncode == 0
@@ -203,7 +203,7 @@ def test_parents_are_made_with_the_attributes_of_the_source(pair: Pair) -> None:
     assert (stat.S_IMODE(made.st_mode), made.st_mtime) == (0o710, 10**9)
 
 
-def test_what_is_gone_is_deleted_with_all_below(pair: Pair) -> None:
+def test_missing_name_is_deleted_with_all_below(pair: Pair) -> None:
     pair.file("gone/b/f", side="dst")
     pair.file("f", side="dst")
     assert pair.batch(b"gone", b"f", b"never").returncode == 0
@@ -211,21 +211,21 @@ def test_what_is_gone_is_deleted_with_all_below(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("option", ["--force", "--delete"])
-def test_either_force_or_delete_makes_a_directory_go(pair: Pair, option: str) -> None:
+def test_force_or_delete_removes_a_directory(pair: Pair, option: str) -> None:
     pair.file("gone/b/f", side="dst")
     argv = without(batch_argv(pair.settings), option)
     assert pair.run(argv, names_input([b"gone"])).returncode == 0
     assert pair.arrived() == set()
 
 
-def test_without_force_and_delete_a_directory_stays_and_the_exit_code_is_0(pair: Pair) -> None:
+def test_directory_stays_with_exit_code_0_without_force_and_delete(pair: Pair) -> None:
     pair.file("gone/b/f", side="dst")
     done = pair.run(without(batch_argv(pair.settings), "--force", "--delete"), names_input([b"gone"]))
     assert done.returncode == 0
     assert pair.arrived() == {"gone", "gone/b", "gone/b/f"}
 
 
-def test_only_the_topmost_of_several_lost_levels_may_be_listed(pair: Pair) -> None:
+def test_missing_levels_may_be_listed_only_by_the_topmost(pair: Pair) -> None:
     pair.file("a/b/f", side="dst")
     found = pair.due(b"a/b/f", b"c", code=24)
     assert pair.arrived() == {"a", "a/b"}
@@ -235,7 +235,7 @@ def test_only_the_topmost_of_several_lost_levels_may_be_listed(pair: Pair) -> No
 
 
 @pytest.mark.parametrize("swap", ["file for directory", "directory for file", "symlink for directory"])
-def test_a_replaced_type_is_replaced_in_batches_and_in_full(pair: Pair, swap: str) -> None:
+def test_replaced_type_is_replaced_in_batches_and_in_full(pair: Pair, swap: str) -> None:
     for name in ("batch", "full"):
         if swap == "directory for file":
             pair.file(name, side="dst")
@@ -253,7 +253,7 @@ def test_a_replaced_type_is_replaced_in_batches_and_in_full(pair: Pair, swap: st
         assert stat.S_IFMT(ours.st_mode) == stat.S_IFMT(theirs.st_mode)
 
 
-def test_a_batch_that_may_not_delete_deletes_nothing_and_ends_in_0(pair: Pair) -> None:
+def test_batch_without_rdelete_deletes_nothing_and_ends_with_0(pair: Pair) -> None:
     pair.settings = replace(pair.settings, rdelete=False)
     pair.file("a/new")
     pair.file("a/stale", side="dst")
@@ -264,7 +264,7 @@ def test_a_batch_that_may_not_delete_deletes_nothing_and_ends_in_0(pair: Pair) -
     assert pair.arrived() == {"a", "a/new", "a/stale", "gone"}
 
 
-def test_the_same_size_in_the_same_second_is_seen(pair: Pair) -> None:
+def test_modify_window_sees_the_same_size_in_the_same_second(pair: Pair) -> None:
     for name, side, content in (("f", "src", "new"), ("f", "dst", "old")):
         path = pair.file(name, content, side)
         os.utime(path, ns=(0, 10**18 + (5 if side == "src" else 9)))
@@ -278,7 +278,7 @@ def test_the_same_size_in_the_same_second_is_seen(pair: Pair) -> None:
 # The target
 
 
-def test_a_batch_fails_on_a_missing_target_and_full_makes_it(pair: Pair) -> None:
+def test_batch_fails_on_a_missing_target_and_full_makes_it(pair: Pair) -> None:
     pair.file("f")
     pair.file("g")
     pair.dst.rmdir()
@@ -291,7 +291,7 @@ def test_a_batch_fails_on_a_missing_target_and_full_makes_it(pair: Pair) -> None
     assert pair.arrived() == {"f", "g"}
 
 
-def test_a_plain_target_would_become_a_file_with_exit_0(pair: Pair) -> None:
+def test_target_without_a_slash_would_become_a_file_with_exit_0(pair: Pair) -> None:
     pair.file("f")
     pair.dst.rmdir()
     done = pair.run((*batch_argv(pair.settings)[:-1], str(pair.dst)), names_input([b"f"]))
@@ -299,7 +299,7 @@ def test_a_plain_target_would_become_a_file_with_exit_0(pair: Pair) -> None:
     assert pair.dst.is_file()
 
 
-def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
+def test_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
     pair.file("f")
     pair.dst.rmdir()
     pair.dst.write_text("precious")
@@ -309,7 +309,7 @@ def test_a_target_that_is_a_file_is_not_overwritten(pair: Pair) -> None:
     assert pair.dst.read_text() == "precious"
 
 
-def test_a_missing_source_deletes_nothing(pair: Pair) -> None:
+def test_missing_source_deletes_nothing(pair: Pair) -> None:
     pair.file("f", side="dst")
     pair.src.rmdir()
     assert exit_kind(pair.batch(b"./", b"f").returncode) is ExitKind.SLOW
@@ -317,7 +317,7 @@ def test_a_missing_source_deletes_nothing(pair: Pair) -> None:
     assert pair.arrived() == {"f"}
 
 
-def test_a_full_begins_with_what_is_in_the_directory_that_it_stands_in(pair: Pair) -> None:
+def test_full_reads_the_directory_that_it_has_entered(pair: Pair) -> None:
     pair.file("f")
     pair.run(full_argv(pair.settings), names_input(EVERYTHING))
     with subprocess.Popen(
@@ -355,7 +355,7 @@ NAMES = [
 ]
 
 
-def test_every_name_arrives(pair: Pair) -> None:
+def test_names_of_every_kind_arrive(pair: Pair) -> None:
     for name in NAMES:
         Path(os.fsdecode(os.path.join(bytes(pair.src), name))).write_text("x")
     assert pair.batch(*NAMES).returncode == 0
@@ -369,7 +369,7 @@ def test_names_that_look_like_comments_would_be_skipped_with_exit_0(pair: Pair) 
     assert pair.arrived() == set()
 
 
-def test_a_prefix_also_sends_the_attributes_of_the_root(pair: Pair) -> None:
+def test_prefix_also_sends_the_attributes_of_the_root(pair: Pair) -> None:
     pair.file("x")
     pair.src.chmod(0o750)
     pair.dst.chmod(0o755)
@@ -379,14 +379,14 @@ def test_a_prefix_also_sends_the_attributes_of_the_root(pair: Pair) -> None:
     assert stat.S_IMODE(pair.dst.stat().st_mode) == 0o750
 
 
-def test_a_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> None:
+def test_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> None:
     pair.file("real/x")
     (pair.src / "lnk").symlink_to("real")
     assert pair.batch(b"lnk/x").returncode == 0
     assert not (pair.dst / "lnk").is_symlink()
 
 
-def test_a_name_below_a_symlink_to_the_outside_is_refused_if_rsync_is_confined(pair: Pair) -> None:
+def test_name_below_a_symlink_to_the_outside_is_refused_when_confined(pair: Pair) -> None:
     if not supports_option(pair.settings.rsync, f"{CONFINE}=/"):
         pytest.skip("an rsync that cannot be confined")
     pair.file("ok")
@@ -400,7 +400,7 @@ def test_a_name_below_a_symlink_to_the_outside_is_refused_if_rsync_is_confined(p
     assert os.readlink(pair.dst / "lnk") == "../outside"
 
 
-def test_a_name_below_a_file_stays_due_for_ever(pair: Pair) -> None:
+def test_name_below_a_file_stays_due(pair: Pair) -> None:
     pair.file("b")
     pair.file("ok")
     found = pair.due(b"b/x", b"ok")
@@ -443,7 +443,7 @@ def _has(root: Path, path: bytes) -> bool:
 
 
 @pytest.mark.parametrize(("length", "fits"), [(4000, True), (4094, True), (4095, False), (4100, False)])
-def test_the_longest_name_over_a_local_path(pair: Pair, length: int, fits: bool) -> None:
+def test_longest_name_over_a_local_path(pair: Pair, length: int, fits: bool) -> None:
     name = _deep(pair.src, length)
     done = pair.batch(name)
     assert done.returncode == (0 if fits else 23)
@@ -451,7 +451,7 @@ def test_the_longest_name_over_a_local_path(pair: Pair, length: int, fits: bool)
 
 
 @pytest.mark.parametrize(("length", "fits"), [(4086, True), (4087, False)])
-def test_the_longest_name_over_a_daemon(pair: Pair, rsyncd: MakeRsyncd, length: int, fits: bool) -> None:
+def test_longest_name_over_a_daemon(pair: Pair, rsyncd: MakeRsyncd, length: int, fits: bool) -> None:
     server = rsyncd({"www": pair.dst})
     pair.settings = replace(pair.settings, target=f"rsync://127.0.0.1:{server.port}/www")
     name = _deep(pair.src, length)
@@ -462,13 +462,13 @@ def test_the_longest_name_over_a_daemon(pair: Pair, rsyncd: MakeRsyncd, length: 
     assert too_long(name) is not fits
 
 
-def test_a_prefixed_name_of_the_longest_length_would_be_cut_silently(pair: Pair) -> None:
+def test_prefixed_name_of_the_longest_length_would_be_cut_silently(pair: Pair) -> None:
     name = _deep(pair.src, 4094)
     assert pair.run(batch_argv(pair.settings), b"./" + name + b"\0").returncode == 0
     assert not _has(pair.dst, name)
 
 
-def test_the_line_for_a_shell_does_what_the_call_does(pair: Pair) -> None:
+def test_shell_line_does_what_the_call_does(pair: Pair) -> None:
     for name in NAMES:
         Path(os.fsdecode(os.path.join(bytes(pair.src), name))).write_text("x")
     done = pair.run(["bash", "-c", shell_line(batch_argv(pair.settings), NAMES)])
@@ -480,7 +480,7 @@ def test_the_line_for_a_shell_does_what_the_call_does(pair: Pair) -> None:
 # Excludes and extra
 
 
-def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair: Pair) -> None:
+def test_excludes_protect_names_of_the_node_but_do_not_hide_listed_ones(pair: Pair) -> None:
     pair.settings = replace(pair.settings, rules=filter_rules.excludes(["/a/ex", "*.o"]))
     pair.file("a/ex/n")
     pair.file("a/f.o")
@@ -492,7 +492,7 @@ def test_excludes_keep_what_the_node_has_but_not_what_is_listed_below_them(pair:
     assert "a/ex/n" in pair.arrived(), "whoever writes the list has to look at every component"
 
 
-def test_with_delete_excluded_a_relist_deletes_what_is_excluded_and_full_all_of_it(pair: Pair) -> None:
+def test_delete_excluded_deletes_what_is_excluded_in_relists_and_full(pair: Pair) -> None:
     rules = (
         *filter_rules.excludes(["ex/", "*.o"]),
         *filter_rules.from_filter("P own"),
@@ -514,7 +514,7 @@ def test_with_delete_excluded_a_relist_deletes_what_is_excluded_and_full_all_of_
 
 
 @pytest.mark.parametrize("option", ["--delete-excluded", "--delete", "--del"])
-def test_an_option_of_the_users_would_delete_whatever_rdelete_is(pair: Pair, option: str) -> None:
+def test_delete_options_of_the_user_would_override_rdelete(pair: Pair, option: str) -> None:
     pair.settings = replace(pair.settings, rdelete=False)
     pair.file("stale", side="dst")
     assert pair.batch(b"./").returncode == 0
@@ -524,7 +524,7 @@ def test_an_option_of_the_users_would_delete_whatever_rdelete_is(pair: Pair, opt
 
 
 @pytest.mark.parametrize("word", ["--exclude=a!#:+", "--filter=- a!#:+"])
-def test_the_reader_of_options_would_put_the_source_into_a_rule(pair: Pair, word: str) -> None:
+def test_option_parser_would_put_the_source_into_a_rule(pair: Pair, word: str) -> None:
     pair.file("f")
     argv, names = full_argv(pair.settings), names_input(EVERYTHING)
     pair.run((*argv[:-2], word, *argv[-2:]), names)  # the only path that is left is the target: it is listed
@@ -533,7 +533,7 @@ def test_the_reader_of_options_would_put_the_source_into_a_rule(pair: Pair, word
     assert pair.arrived() == {"f"}
 
 
-def test_the_end_of_a_name_stays_what_it_is_whatever_extra_says(pair: Pair) -> None:
+def test_from0_stays_in_force_whatever_extra_says(pair: Pair) -> None:
     pair.file("a")
     pair.file("b")
     assert pair.batch(b"a", b"b", extra=["--from0", "--no-from0"]).returncode == 0
@@ -553,7 +553,7 @@ def test_the_end_of_a_name_stays_what_it_is_whatever_extra_says(pair: Pair) -> N
         ["-W", "--timeout=30"],
     ],
 )
-def test_usual_extras_change_neither_vector(pair: Pair, extra: list[str]) -> None:
+def test_usual_extra_options_change_neither_vector(pair: Pair, extra: list[str]) -> None:
     pair.file("a/b/f")
     pair.file("a/h")
     pair.file("old/f", side="dst")
@@ -564,7 +564,7 @@ def test_usual_extras_change_neither_vector(pair: Pair, extra: list[str]) -> Non
     assert pair.arrived() == {"a", "a/b", "a/b/f", "a/h"}
 
 
-def test_full_tells_how_far_it_is(pair: Pair) -> None:
+def test_full_prints_its_progress(pair: Pair) -> None:
     for number in range(20):
         pair.file(f"d{number % 3}/{number}")
     told = [percent(line) for line in pair.full().stdout.replace(b"\n", b"\r").split(b"\r")]
@@ -599,7 +599,7 @@ def test_names_may_come_after_the_start(pair: Pair) -> None:
     assert pair.arrived() == {"f"}
 
 
-def test_the_source_is_entered_at_the_start(pair: Pair) -> None:
+def test_source_is_entered_at_the_start(pair: Pair) -> None:
     pair.file("f", "old")
     with _waiting(pair) as child:
         pair.src.rename(pair.home / "moved")
@@ -654,7 +654,7 @@ def _unread(child: subprocess.Popen[bytes]) -> int:
     return process.unread(child.stdin.fileno())
 
 
-def test_a_name_of_no_length_is_skipped(anywhere: Pair) -> None:
+def test_empty_name_is_skipped(anywhere: Pair) -> None:
     anywhere.file("f")
     anywhere.file("unasked")
     anywhere.file("kept", side="dst")
@@ -665,7 +665,7 @@ def test_a_name_of_no_length_is_skipped(anywhere: Pair) -> None:
     assert anywhere.arrived() == {"f", "kept"}
 
 
-def test_who_has_read_it_is_connected_and_has_entered_the_source(anywhere: Pair) -> None:
+def test_empty_name_is_read_after_connecting_and_entering_the_source(anywhere: Pair) -> None:
     with _knocked(anywhere) as child:
         until(lambda: _unread(child) == 0 or child.poll() is not None, LIMIT, "rsync to read")
         assert os.path.samestat(os.stat(f"/proc/{child.pid}/cwd"), anywhere.src.stat())
@@ -676,7 +676,7 @@ def test_who_has_read_it_is_connected_and_has_entered_the_source(anywhere: Pair)
     assert anywhere.arrived() == {"f"}
 
 
-def test_who_waits_for_an_answer_of_the_daemon_does_not_read_it(pair: Pair) -> None:
+def test_empty_name_is_not_read_while_waiting_for_the_daemon(pair: Pair) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(LIMIT)
         pair.settings = replace(pair.settings, target=f"rsync://127.0.0.1:{server.getsockname()[1]}/www")
@@ -690,7 +690,7 @@ def test_who_waits_for_an_answer_of_the_daemon_does_not_read_it(pair: Pair) -> N
             assert _unread(child) == len(NO_NAME), "not to its end"
 
 
-def test_whom_the_daemon_lets_wait_reads_it_when_it_goes_on(pair: Pair, rsyncd: MakeRsyncd) -> None:
+def test_empty_name_is_read_when_a_paused_daemon_resumes(pair: Pair, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": pair.dst})
     pair.settings = replace(pair.settings, target=server.url("www"))
     server.pause()
@@ -701,7 +701,7 @@ def test_whom_the_daemon_lets_wait_reads_it_when_it_goes_on(pair: Pair, rsyncd: 
         until(lambda: _unread(child) == 0, LIMIT, "rsync to read")
 
 
-def test_whom_the_daemon_refuses_does_not_read_it(pair: Pair, rsyncd: MakeRsyncd) -> None:
+def test_empty_name_is_not_read_when_the_daemon_refuses(pair: Pair, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": pair.dst}, options={"max connections": "1"})
     pair.settings = replace(pair.settings, target=server.url("none"))
     with _knocked(pair) as child:
@@ -718,9 +718,7 @@ def test_whom_the_daemon_refuses_does_not_read_it(pair: Pair, rsyncd: MakeRsyncd
 
 
 @pytest.mark.parametrize(("broken", "code"), [("the connection", 255), ("the rsync there", 127)])
-def test_who_does_not_get_through_ssh_does_not_read_it(
-    pair: Pair, sshd: Sshd, broken: str, code: int
-) -> None:
+def test_empty_name_is_not_read_when_ssh_fails(pair: Pair, sshd: Sshd, broken: str, code: int) -> None:
     rsh = sshd.rsh if broken == "the rsync there" else f"{sshd.rsh} -p {free_port()}"
     pair.settings = replace(pair.settings, target=sshd.node("a", pair.dst), rsh=rsh)
     with _knocked(pair, "--rsync-path=/no/rsync") as child:
@@ -731,7 +729,7 @@ def test_who_does_not_get_through_ssh_does_not_read_it(
 # Complaints, as the rsync at hand words them
 
 
-def test_an_unreadable_file_is_due_and_the_rest_arrives(stranger: Pair) -> None:
+def test_unreadable_file_is_due_and_the_rest_arrives(stranger: Pair) -> None:
     stranger.file("b/x").chmod(0)
     stranger.file("y")
     found = stranger.due(b"b/x", b"y")
@@ -742,7 +740,7 @@ def test_an_unreadable_file_is_due_and_the_rest_arrives(stranger: Pair) -> None:
     assert stranger.due_full().whole
 
 
-def test_an_unreadable_directory_keeps_deletions_of_other_relists_from_happening(stranger: Pair) -> None:
+def test_unreadable_directory_prevents_deletions_of_other_relists(stranger: Pair) -> None:
     stranger.folder("b").chmod(0)
     stranger.folder("c")
     stranger.file("c/stale", side="dst")
@@ -755,7 +753,7 @@ def test_an_unreadable_directory_keeps_deletions_of_other_relists_from_happening
     assert "c/stale" not in stranger.arrived()
 
 
-def test_a_name_below_an_unreadable_directory_is_due(stranger: Pair) -> None:
+def test_name_below_an_unreadable_directory_is_due(stranger: Pair) -> None:
     stranger.file("b/x")
     stranger.file("y")
     (stranger.src / "b").chmod(0)
@@ -764,7 +762,7 @@ def test_a_name_below_an_unreadable_directory_is_due(stranger: Pair) -> None:
 
 
 @needs_root
-def test_a_root_that_is_not_owned_leaves_only_itself_due(stranger: Pair) -> None:
+def test_root_not_owned_leaves_only_itself_due(stranger: Pair) -> None:
     stranger.file("b/x")
     os.chown(stranger.dst, 0, 0)
     stranger.dst.chmod(0o777)
@@ -775,7 +773,7 @@ def test_a_root_that_is_not_owned_leaves_only_itself_due(stranger: Pair) -> None
 
 
 @needs_root
-def test_a_prefixed_name_under_a_root_that_is_not_owned(stranger: Pair) -> None:
+def test_prefixed_name_under_a_root_not_owned_leaves_the_root_due(stranger: Pair) -> None:
     stranger.file("#x")
     os.chown(stranger.dst, 0, 0)
     stranger.dst.chmod(0o777)
@@ -786,7 +784,7 @@ def test_a_prefixed_name_under_a_root_that_is_not_owned(stranger: Pair) -> None:
 
 
 @needs_root
-def test_a_directory_that_is_not_owned_leaves_only_itself_due(stranger: Pair) -> None:
+def test_directory_not_owned_leaves_only_itself_due(stranger: Pair) -> None:
     stranger.file("b/x")
     os.chown(stranger.folder("b", "dst"), 0, 0)
     (stranger.dst / "b").chmod(0o777)
@@ -797,7 +795,7 @@ def test_a_directory_that_is_not_owned_leaves_only_itself_due(stranger: Pair) ->
 
 
 @needs_root
-def test_a_directory_that_may_not_be_written_keeps_what_was_for_it_due(stranger: Pair) -> None:
+def test_unwritable_directory_leaves_its_names_due(stranger: Pair) -> None:
     stranger.file("b/x")
     stranger.file("b/k/j/f")
     stranger.file("ok")
@@ -813,7 +811,7 @@ def test_a_directory_that_may_not_be_written_keeps_what_was_for_it_due(stranger:
 
 
 @needs_root
-def test_a_deletion_that_is_not_permitted_stays_due(stranger: Pair) -> None:
+def test_forbidden_deletion_stays_due(stranger: Pair) -> None:
     os.chown(stranger.file("c/stale", side="dst").parent, 0, 0)
     os.chown(stranger.file("gone/sub/f", side="dst").parent, 0, 0)
     stranger.folder("c")
@@ -822,7 +820,7 @@ def test_a_deletion_that_is_not_permitted_stays_due(stranger: Pair) -> None:
 
 
 @needs_root
-def test_an_owner_that_may_not_be_set_leaves_the_names_due(stranger: Pair) -> None:
+def test_forbidden_chown_leaves_the_names_due(stranger: Pair) -> None:
     os.chown(stranger.file("f"), 0, 0)
     os.chown(stranger.file("k/g"), 0, 0)
     stranger.file("ok")
@@ -832,7 +830,7 @@ def test_an_owner_that_may_not_be_set_leaves_the_names_due(stranger: Pair) -> No
 
 
 @needs_root
-def test_a_rename_that_is_not_permitted_leaves_the_name_due(stranger: Pair) -> None:
+def test_forbidden_rename_leaves_the_name_due(stranger: Pair) -> None:
     stranger.file("b/x", "new")
     os.chown(stranger.file("b/x", side="dst"), 0, 0)
     os.chown(stranger.dst / "b", 0, 0)
@@ -845,7 +843,7 @@ def test_a_rename_that_is_not_permitted_leaves_the_name_due(stranger: Pair) -> N
 
 
 @needs_root
-def test_a_file_that_cannot_make_way_keeps_what_is_below_due(stranger: Pair) -> None:
+def test_file_that_cannot_make_way_leaves_what_is_below_due(stranger: Pair) -> None:
     stranger.file("b/x")
     stranger.file("b/c/y")
     stranger.file("b", side="dst")
@@ -855,7 +853,7 @@ def test_a_file_that_cannot_make_way_keeps_what_is_below_due(stranger: Pair) -> 
 
 
 @needs_root
-def test_complaints_about_odd_names_keep_those_or_everything(stranger: Pair) -> None:
+def test_complaints_about_odd_names_leave_them_or_everything_due(stranger: Pair) -> None:
     os.chown(stranger.folder("b", "dst"), 0, 0)
     names = [f"b/{name}" for name in ("a\nb", "\\#012", "é", "x (in y)", '"', '" -> "', ".f.abcdef")]
     for name in names:
@@ -867,13 +865,13 @@ def test_complaints_about_odd_names_keep_those_or_everything(stranger: Pair) -> 
         assert found.whole is ('"' in name)
 
 
-def test_more_deletions_than_allowed_keep_everything_due(pair: Pair) -> None:
+def test_max_delete_exceeded_leaves_everything_due(pair: Pair) -> None:
     pair.file("1", side="dst")
     pair.file("2", side="dst")
     assert pair.due(b"1", b"2", code=25, extra=["--max-delete=1"]).whole
 
 
-def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywhere: Pair) -> None:
+def test_full_that_spares_deletions_reports_that_there_were_some(anywhere: Pair) -> None:
     anywhere.file("kept/f", side="dst")
     done = anywhere.run(full_argv(anywhere.settings, delete_nothing=True), names_input(EVERYTHING))
     assert actual_code(done.returncode, done.stderr.splitlines()) == DELETIONS_STOPPED
@@ -884,9 +882,7 @@ def test_who_may_delete_nothing_tells_that_there_was_something_to_delete(anywher
     assert actual_code(done.returncode, done.stderr.splitlines()) == 0
 
 
-def test_what_was_sent_and_received_is_told_and_nothing_of_that_is_asked_of_the_node(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_transferred_bytes_are_printed_without_asking_the_node(pair: Pair, tmp_path: Path) -> None:
     """An rsync before 3.1 knows no --info, but --stats."""
     shell = tmp_path / "shell"
     shell.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\nshift\nexec "$@"\n')
@@ -904,7 +900,7 @@ def test_what_was_sent_and_received_is_told_and_nothing_of_that_is_asked_of_the_
 
 
 @pytest.mark.parametrize("extra", ["-v", "-h", "-hh", "--info=none", "--info=all2", "--progress", "--no-h"])
-def test_what_was_sent_is_told_however_talkative_rsync_is_wanted(pair: Pair, extra: str) -> None:
+def test_transferred_bytes_are_printed_with_any_verbosity(pair: Pair, extra: str) -> None:
     pair.file("a", "x" * 50_000)
     done = pair.batch(b"a", extra=[extra])
     assert done.returncode == 0
@@ -915,7 +911,7 @@ def test_what_was_sent_is_told_however_talkative_rsync_is_wanted(pair: Pair, ext
     assert (done.returncode, transferred_bytes(done.stdout.splitlines())) == (0, 0)
 
 
-def test_what_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
+def test_name_that_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
     (pair.src / "a").write_bytes(os.urandom(3_000_000))
     pair.file("z")
     for argv, data, full in (

@@ -76,7 +76,7 @@ def wrong_rights(daemon: Daemon) -> list[str]:
 
 
 @root_only
-def test_what_only_root_can_read_is_mirrored_by_nobody(
+def test_ruser_mirrors_what_only_root_can_read(
     tmp_path: Path, outside: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     tree = tmp_path / "tree"
@@ -150,7 +150,7 @@ def reload(one: Daemon, log: Path, config: dict[str, object], expected: str) -> 
 
 
 @root_only
-def test_what_root_has_left_in_the_run_directory_is_handed_over(tmp_path: Path, daemon: MakeDaemon) -> None:
+def test_ruser_gets_what_root_left_in_the_run_directory(tmp_path: Path, daemon: MakeDaemon) -> None:
     fill(tmp_path / "tree")
     config = {
         "wpaths": [str(tmp_path / "tree")],
@@ -176,7 +176,7 @@ def test_what_root_has_left_in_the_run_directory_is_handed_over(tmp_path: Path, 
         (7, "ruser: 7: is not a string"),
     ],
 )
-def test_who_is_not_there_is_told_in_one_line(
+def test_ruser_that_does_not_exist_is_refused_in_one_line(
     tmp_path: Path, daemon: MakeDaemon, ruser: object, message: str
 ) -> None:
     (tmp_path / "tree").mkdir()

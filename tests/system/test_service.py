@@ -26,7 +26,7 @@ USAGE, CONFIG, FAILED = 64, 78, 1
 TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 
 
-def test_titles_have_the_form_that_the_manual_shows(shared: Service) -> None:
+def test_titles_have_the_form_of_the_manual(shared: Service) -> None:
     directories = 1 + sum(entry.type == "directory" for entry in trees.snapshot(shared.tree()).values())
     until(
         lambda: shared.daemon.title() == f"inosync: master default.py [2 nodes: 2 ok] {directories} dirs",
@@ -43,7 +43,7 @@ def test_titles_have_the_form_that_the_manual_shows(shared: Service) -> None:
     until(lambda: shared.daemon.title().endswith(f"] {directories} dirs"), 60, "the number to follow")
 
 
-def test_a_node_is_never_ok_while_it_lacks_a_change(shared: Service) -> None:
+def test_node_is_never_ok_while_it_lacks_a_change(shared: Service) -> None:
     shared.rsync.hold("a")
     pid = shared.daemon.workers()["a"]
     try:
@@ -64,7 +64,7 @@ def test_a_node_is_never_ok_while_it_lacks_a_change(shared: Service) -> None:
     shared.until_ok()
 
 
-def test_whoever_is_ok_has_what_was_there_before(shared: Service) -> None:
+def test_node_that_is_ok_has_every_earlier_change(shared: Service) -> None:
     """Sampled: a title seen as ok after a change was sent to the other node, and begun with for this one."""
     pid = shared.daemon.workers()["a"]
     for number in range(15):
@@ -77,7 +77,7 @@ def test_whoever_is_ok_has_what_was_there_before(shared: Service) -> None:
         assert (shared.copy("a") / "round").read_text() == f"{number}"
 
 
-def test_a_node_that_waits_for_a_slot_is_not_ok(shared: Service) -> None:
+def test_node_that_waits_for_a_slot_is_not_ok(shared: Service) -> None:
     # So that it is one large batch.
     shared.reload(rslots=1, equiet=0.5, edelay=2)
     shared.until_ok()
@@ -99,7 +99,7 @@ def test_a_node_that_waits_for_a_slot_is_not_ok(shared: Service) -> None:
     shared.until_ok()
 
 
-def test_a_throttled_full_mirror_shows_how_far_it_is(service: Service) -> None:
+def test_full_mirror_shows_its_percentage_in_the_title(service: Service) -> None:
     for number in range(30):
         (service.tree() / f"{number}").write_bytes(os.urandom(20_000))
     service.configure(rnodes=[service.node("a", rspeed=100), service.node("b")])
@@ -167,7 +167,7 @@ def test_control_characters_reach_neither_title_nor_log(shared: Service) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_at_rest_and_leaves_nothing(service: Service, number: signal.Signals) -> None:
+def test_stop_at_rest_leaves_nothing(service: Service, number: signal.Signals) -> None:
     service.change("file")
     service.daemon.start()
     service.until_ok()
@@ -179,7 +179,7 @@ def test_it_stops_at_rest_and_leaves_nothing(service: Service, number: signal.Si
     assert list(service.daemon.rundir.iterdir()) == []
 
 
-def test_it_stops_in_the_middle_of_a_full_mirror_and_leaves_nothing(service: Service) -> None:
+def test_stop_during_a_full_mirror_leaves_nothing(service: Service) -> None:
     for number in range(4):
         (service.tree() / f"{number}").write_bytes(os.urandom(2_000_000))
     service.configure(rspeed=100)
@@ -199,7 +199,7 @@ def test_it_stops_in_the_middle_of_a_full_mirror_and_leaves_nothing(service: Ser
     service.until_ok()
 
 
-def test_it_stops_though_an_rsync_does_not_and_a_worker_is_stopped(service: Service) -> None:
+def test_stop_works_with_a_stuck_rsync_and_a_stopped_worker(service: Service) -> None:
     service.rsync.fault("a", "trap '' TERM; exec sleep 1000")
     service.daemon.start()
     service.daemon.until_state("a", ("full",))
@@ -211,7 +211,7 @@ def test_it_stops_though_an_rsync_does_not_and_a_worker_is_stopped(service: Serv
     assert list(service.daemon.rundir.iterdir()) == []
 
 
-def test_a_transfer_that_ends_soon_is_not_cut_off_by_a_stop(service: Service) -> None:
+def test_stop_does_not_cut_off_a_transfer_that_ends_soon(service: Service) -> None:
     service.daemon.start()
     service.until_ok()
     service.rsync.hold("a")
@@ -228,7 +228,7 @@ def test_a_transfer_that_ends_soon_is_not_cut_off_by_a_stop(service: Service) ->
 # Files and other instances -------------------------------------------------------------------------------
 
 
-def test_a_second_instance_refuses_and_says_who_runs(shared: Service) -> None:
+def test_second_instance_refuses_and_names_the_first(shared: Service) -> None:
     pids = shared.daemon.workers()
     for args in ((), ("-d",), ("-p",)):
         done = run_inosync(shared.daemon, *args)
@@ -240,9 +240,7 @@ def test_a_second_instance_refuses_and_says_who_runs(shared: Service) -> None:
     assert shared.daemon.workers() == pids
 
 
-def test_another_configuration_of_the_same_name_refuses_to_share_the_rundir(
-    shared: Service, tmp_path: Path
-) -> None:
+def test_second_configuration_of_the_same_name_does_not_share_rundir(shared: Service, tmp_path: Path) -> None:
     other = tmp_path / "default.py"
     other.write_text(shared.daemon.file.read_text())
     other.chmod(0o600)
@@ -255,7 +253,7 @@ def test_another_configuration_of_the_same_name_refuses_to_share_the_rundir(
     assert "rundir" in line
 
 
-def test_a_pid_file_left_by_a_killed_master_is_in_nobodys_way(service: Service) -> None:
+def test_pid_file_of_a_killed_master_does_not_prevent_a_start(service: Service) -> None:
     service.daemon.start()
     service.until_ok()
     first = service.daemon.pid
@@ -273,7 +271,7 @@ def test_a_pid_file_left_by_a_killed_master_is_in_nobodys_way(service: Service) 
     assert list(service.daemon.rundir.iterdir()) == []
 
 
-def test_a_log_file_that_was_moved_away_is_made_anew(service: Service) -> None:
+def test_log_file_moved_away_is_made_again(service: Service) -> None:
     log, old = service.home / "inosync.log", service.home / "inosync.log.1"
     service.configure(logfile=str(log))
     service.daemon.start()
@@ -319,7 +317,7 @@ def foreign_rundir(home: Path) -> str:
     ],
     ids=["bad setting", "rundir a file", "rundir a link", "rundir in nothing", "rundir of others", "logfile"],
 )
-def test_a_start_that_fails_tells_its_caller(
+def test_start_that_fails_tells_its_caller(
     service: Service, args: tuple[str, ...], setting: dict[str, object], code: int, message: str
 ) -> None:
     home = service.home
@@ -345,7 +343,7 @@ def test_a_start_that_fails_tells_its_caller(
 # The command line ----------------------------------------------------------------------------------------
 
 
-def test_version_and_help_are_told(service: Service) -> None:
+def test_version_and_help_are_printed(service: Service) -> None:
     launch = service.daemon.command[:2]
     done = run_inosync(service.daemon, command=[*launch, "--version"])
     assert done.returncode == 0
@@ -361,7 +359,7 @@ def test_version_and_help_are_told(service: Service) -> None:
 
 
 @pytest.mark.parametrize("args", [["--unknown"], ["-x"], ["file"], ["-c"], ["--vers"]])
-def test_wrong_usage_is_one_line_and_64(service: Service, args: list[str]) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_64(service: Service, args: list[str]) -> None:
     done = run_inosync(service.daemon, command=[*service.daemon.command[:2], *args])
     assert (done.returncode, done.stdout) == (USAGE, "")
     assert len(done.stderr.splitlines()) == 1
@@ -375,7 +373,7 @@ def test_wrong_usage_is_one_line_and_64(service: Service, args: list[str]) -> No
         ("default.py/x", "cannot be read: Not a directory"),
     ],
 )
-def test_a_configuration_that_is_not_there_is_78(service: Service, file: str, message: str) -> None:
+def test_missing_configuration_is_exit_code_78(service: Service, file: str, message: str) -> None:
     path = f"{service.daemon.file.parent}/{file}"
     done = run_inosync(service.daemon, command=[*service.daemon.command[:2], "-c", path])
     assert (done.returncode, done.stdout) == (CONFIG, "")
@@ -383,7 +381,7 @@ def test_a_configuration_that_is_not_there_is_78(service: Service, file: str, me
     assert message in line
 
 
-def test_all_mistakes_are_told_at_once(service: Service) -> None:
+def test_mistakes_in_a_configuration_are_all_reported(service: Service) -> None:
     wrong: dict[str, object] = {
         "wpaths": ["/nonexistent/tree"],
         "rpaths": ["one", "two"],
@@ -408,7 +406,7 @@ def test_all_mistakes_are_told_at_once(service: Service) -> None:
 
 
 @pytest.mark.parametrize("what", ["the file", "its directory"])
-def test_a_configuration_that_others_can_write_is_refused(service: Service, what: str) -> None:
+def test_configuration_that_others_can_write_is_refused(service: Service, what: str) -> None:
     file = service.daemon.file
     path = file if what == "the file" else file.parent
     for mode in (0o666, 0o620) if what == "the file" else (0o777, 0o770):
@@ -420,7 +418,7 @@ def test_a_configuration_that_others_can_write_is_refused(service: Service, what
     path.chmod(0o700)
 
 
-def test_a_module_of_a_configuration_that_others_can_write_is_refused(service: Service) -> None:
+def test_imported_module_that_others_can_write_is_refused(service: Service) -> None:
     file = service.daemon.file
     module = file.parent / "common.py"
     module.write_text(f"open({str(service.home / 'ran')!r}, 'w').close()\n")
@@ -435,7 +433,7 @@ def test_a_module_of_a_configuration_that_others_can_write_is_refused(service: S
 # Pretending ----------------------------------------------------------------------------------------------
 
 
-def test_pretended_calls_do_what_they_say_when_they_are_pasted(tmp_path: Path, daemon: MakeDaemon) -> None:
+def test_pretended_calls_do_what_they_say_when_pasted(tmp_path: Path, daemon: MakeDaemon) -> None:
     service = make_service(tmp_path, daemon, ("-p",))
     service.configure(rexcludes=["*.tmp", "it's $HOME"], extra=["--out-format=%n a 'b'"])
     tree, copies = service.tree(), [service.copy(node) for node in "ab"]

@@ -19,7 +19,7 @@ ROOT = os.geteuid() == 0
 # Slots ---------------------------------------------------------------------------------------------------
 
 
-def test_no_more_full_mirrors_run_at_once_than_there_are_slots(warm: MakeWarm) -> None:
+def test_full_mirrors_run_at_most_rslots_at_once(warm: MakeWarm) -> None:
     w = warm({f"n{number}": "" for number in range(20)}, rslots=3)
     for number in range(20):
         w.change(f"{number}")
@@ -55,7 +55,7 @@ def test_no_more_full_mirrors_run_at_once_than_there_are_slots(warm: MakeWarm) -
     w.until_level()
 
 
-def test_who_is_out_of_reach_hangs_or_waits_for_its_next_try_holds_no_slot(
+def test_node_unreachable_hanging_or_waiting_holds_no_slot(
     warm: MakeWarm, tmp_path: Path, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"dead": tmp_path / "nodes/dead"})
@@ -76,7 +76,7 @@ def test_who_is_out_of_reach_hangs_or_waits_for_its_next_try_holds_no_slot(
     assert w.fulls("dead") <= 1  # none, if it was found out of reach before it had a slot
 
 
-def test_the_next_try_of_a_full_mirror_waits_for_a_slot_again(warm: MakeWarm) -> None:
+def test_full_mirror_that_failed_waits_for_a_slot_again(warm: MakeWarm) -> None:
     w = warm({"fails": "", "holds": "", "third": ""}, rslots=1)
     # Whoever is ready first has the slot first; the one that fails has to have had it before it is held.
     tried, held = w.home / "tried", w.home / "held"
@@ -105,7 +105,7 @@ def test_the_next_try_of_a_full_mirror_waits_for_a_slot_again(warm: MakeWarm) ->
 
 
 @pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
-def test_a_flood_costs_at_most_one_batch_in_edelay(warm: MakeWarm, rwarm: bool) -> None:
+def test_flood_costs_at_most_one_batch_in_edelay(warm: MakeWarm, rwarm: bool) -> None:
     equiet, edelay = 0.02, 1.0
     w = warm({"a": "", "b": ""}, edelay=edelay, equiet=equiet, rwarm=rwarm)
     w.daemon.start()
@@ -136,7 +136,7 @@ def test_a_flood_costs_at_most_one_batch_in_edelay(warm: MakeWarm, rwarm: bool) 
     assert [w.sizes(node, since) for node in w.nodes()] == [[1, 1], [1, 1]]
 
 
-def test_an_isolated_change_does_not_wait_for_edelay(warm: MakeWarm) -> None:
+def test_isolated_change_does_not_wait_for_edelay(warm: MakeWarm) -> None:
     w = warm({"a": ""}, edelay=3600, equiet=0.02)
     w.daemon.start()
     w.until_warm()
@@ -146,7 +146,7 @@ def test_an_isolated_change_does_not_wait_for_edelay(warm: MakeWarm) -> None:
     w.until_level()
 
 
-def test_a_new_file_is_sent_when_it_is_closed(warm: MakeWarm) -> None:
+def test_new_file_is_sent_when_it_is_closed(warm: MakeWarm) -> None:
     w = warm({"a": ""}, edelay=0.05)
     w.daemon.start()
     w.until_warm()

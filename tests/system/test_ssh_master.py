@@ -165,7 +165,7 @@ def logins(sshd: Sshd) -> int:
 # What goes through it ------------------------------------------------------------------------------------
 
 
-def test_the_first_run_connects_directly_and_the_others_share(bench: MakeBench, sshd: Sshd) -> None:
+def test_first_run_connects_directly_and_the_others_share(bench: MakeBench, sshd: Sshd) -> None:
     one = bench()
     before = logins(sshd)
     assert one.line.pids == ()
@@ -179,7 +179,7 @@ def test_the_first_run_connects_directly_and_the_others_share(bench: MakeBench, 
     assert logins(sshd) == before + 3
 
 
-def test_the_end_of_the_worker_is_the_end_of_it(bench: MakeBench) -> None:
+def test_master_ends_when_the_worker_closes_it(bench: MakeBench) -> None:
     one = bench()
     child = one.begin()
     one.line.close()
@@ -190,7 +190,7 @@ def test_the_end_of_the_worker_is_the_end_of_it(bench: MakeBench) -> None:
     one.line.close()
 
 
-def test_it_does_not_outlive_a_worker_that_is_killed(bench: MakeBench, directory: Path) -> None:
+def test_master_does_not_outlive_a_killed_worker(bench: MakeBench, directory: Path) -> None:
     bench()  # for its PATH
     script = """if True:
         import os, sys
@@ -219,14 +219,14 @@ def test_it_does_not_outlive_a_worker_that_is_killed(bench: MakeBench, directory
     until(lambda: not socket.exists(), 60, "the socket to be removed")
 
 
-def test_its_process_is_no_orphan_of_a_transfer(bench: MakeBench) -> None:
+def test_master_is_no_orphan_of_a_transfer(bench: MakeBench) -> None:
     one = bench()
     child = one.begin()
     assert child.pid not in process.orphans(one.line.pids)
     assert procs.alive(child)
 
 
-def test_a_forced_command_sees_the_runs_only(bench: MakeBench, own_sshd: Sshd) -> None:
+def test_forced_command_sees_only_the_runs(bench: MakeBench, own_sshd: Sshd) -> None:
     keys = own_sshd.home / "authorized_keys"
     log = own_sshd.home / "commands"
     command = f'echo \\"$SSH_ORIGINAL_COMMAND\\" >>{log}; eval \\"$SSH_ORIGINAL_COMMAND\\"'
@@ -238,7 +238,7 @@ def test_a_forced_command_sees_the_runs_only(bench: MakeBench, own_sshd: Sshd) -
     assert [line.split()[:2] for line in log.read_text().splitlines()] == [["rsync", "--server"]]
 
 
-def test_forwardings_of_the_user_do_not_come_between(bench: MakeBench) -> None:
+def test_forwardings_of_the_user_do_not_interfere(bench: MakeBench) -> None:
     one = bench(f"Host *\n  LocalForward 127.0.0.1:{free_port()} 127.0.0.1:9")
     one.begin()
     assert one.run() == (0, [])
@@ -248,7 +248,7 @@ def test_forwardings_of_the_user_do_not_come_between(bench: MakeBench) -> None:
 # What happens without it ---------------------------------------------------------------------------------
 
 
-def test_no_more_sessions_on_the_node_is_a_direct_connection(bench: MakeBench, own_sshd: Sshd) -> None:
+def test_run_without_a_free_session_connects_directly(bench: MakeBench, own_sshd: Sshd) -> None:
     config = own_sshd.home / "sshd_config"
     config.write_text(config.read_text().replace("MaxSessions 1000", "MaxSessions 1"))
     own_sshd.stop()
@@ -265,7 +265,7 @@ def test_no_more_sessions_on_the_node_is_a_direct_connection(bench: MakeBench, o
     first.communicate()
 
 
-def test_a_socket_that_nobody_listens_on_is_a_direct_connection(bench: MakeBench) -> None:
+def test_run_with_a_dead_socket_connects_directly(bench: MakeBench) -> None:
     one = bench()
     child = one.begin()
     procs.send(child, signal.SIGKILL)
@@ -277,7 +277,7 @@ def test_a_socket_that_nobody_listens_on_is_a_direct_connection(bench: MakeBench
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_loses_it_fails(bench: MakeBench, number: signal.Signals) -> None:
+def test_run_fails_when_its_master_ends(bench: MakeBench, number: signal.Signals) -> None:
     one = bench()
     child = one.begin()
     run = one.long_run()
@@ -287,7 +287,7 @@ def test_a_run_that_loses_it_fails(bench: MakeBench, number: signal.Signals) -> 
     assert run.returncode in (12, 255), stderr
 
 
-def test_a_node_that_answers_no_more_ends_it(bench: MakeBench, own_sshd: Sshd) -> None:
+def test_master_ends_when_the_node_no_longer_answers(bench: MakeBench, own_sshd: Sshd) -> None:
     """With nothing configured it takes 30 s; the user has it shorter here."""
     one = bench("Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 2", sshd=own_sshd)
     assert "ServerAlive" not in one.line.rsh
@@ -304,7 +304,7 @@ def test_a_node_that_answers_no_more_ends_it(bench: MakeBench, own_sshd: Sshd) -
     assert run.returncode in (12, 255), stderr
 
 
-def test_one_that_hangs_on_our_side_is_ended_by_doubt(bench: MakeBench) -> None:
+def test_master_that_hangs_locally_is_ended_by_distrust(bench: MakeBench) -> None:
     one = bench()
     child = one.begin()
     os.kill(child.pid, signal.SIGSTOP)
@@ -317,14 +317,14 @@ def test_one_that_hangs_on_our_side_is_ended_by_doubt(bench: MakeBench) -> None:
     assert run.returncode == 0
 
 
-def test_doubt_without_a_connection_changes_nothing(bench: MakeBench) -> None:
+def test_distrust_without_a_master_changes_nothing(bench: MakeBench) -> None:
     one = bench()
     one.line.distrust()
     assert one.loop.next_timer == math.inf
     one.begin()
 
 
-def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
+def test_master_that_ignores_sigterm_is_killed(bench: MakeBench, tmp_path: Path) -> None:
     one = bench()
     (tmp_path / "user" / "ssh").write_text(
         "#!/bin/sh\ntrap '' TERM\necho up >&2\nwhile :; do sleep 1; done\n"
@@ -347,7 +347,7 @@ def test_what_does_not_end_is_killed(bench: MakeBench, tmp_path: Path) -> None:
 # When it is begun again ----------------------------------------------------------------------------------
 
 
-def test_one_that_ended_young_is_begun_again_after_a_pause(bench: MakeBench) -> None:
+def test_master_that_ended_early_is_restarted_after_a_growing_pause(bench: MakeBench) -> None:
     one = bench()
     one.clock.stop()
     for pause in (5, 10, 20):
@@ -360,7 +360,7 @@ def test_one_that_ended_young_is_begun_again_after_a_pause(bench: MakeBench) -> 
     one.begin()
 
 
-def test_one_that_has_lasted_is_begun_again_at_once(bench: MakeBench) -> None:
+def test_master_that_has_lasted_is_restarted_at_once(bench: MakeBench) -> None:
     one = bench()
     procs.send(one.begin(), signal.SIGKILL)
     one.pump(one.ended, "the end to be noticed")
@@ -372,7 +372,7 @@ def test_one_that_has_lasted_is_begun_again_at_once(bench: MakeBench) -> None:
         one.begin()
 
 
-def test_one_that_nobody_can_use_is_ended(bench: MakeBench) -> None:
+def test_master_without_its_socket_is_ended(bench: MakeBench) -> None:
     """It hangs in its login, or somebody tidied up; both look the same."""
     one = bench()
     child = one.begin()
@@ -386,7 +386,7 @@ def test_one_that_nobody_can_use_is_ended(bench: MakeBench) -> None:
     one.begin()
 
 
-def test_a_node_that_refuses_costs_a_try_now_and_then(bench: MakeBench, own_sshd: Sshd) -> None:
+def test_master_refused_by_the_node_is_retried_after_a_pause(bench: MakeBench, own_sshd: Sshd) -> None:
     one = bench(sshd=own_sshd)
     one.clock.stop()
     own_sshd.stop()
@@ -399,7 +399,7 @@ def test_a_node_that_refuses_costs_a_try_now_and_then(bench: MakeBench, own_sshd
     one.begin()
 
 
-def test_a_socket_of_an_earlier_process_is_removed(bench: MakeBench, directory: Path) -> None:
+def test_socket_of_an_earlier_process_is_removed(bench: MakeBench, directory: Path) -> None:
     (directory / f"ssh-{os.getpid()}").touch()
     one = bench()
     assert not one.socket.exists()
@@ -407,7 +407,7 @@ def test_a_socket_of_an_earlier_process_is_removed(bench: MakeBench, directory: 
     one.begin()
 
 
-def test_without_a_process_to_spare_the_runs_go_on(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_go_on_when_no_process_can_be_made(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     one = bench()
 
     def no_more(argv: tuple[str, ...], **_how: object) -> subprocess.Popen[bytes]:
@@ -422,7 +422,7 @@ def test_without_a_process_to_spare_the_runs_go_on(bench: MakeBench, monkeypatch
     one.begin()
 
 
-def test_the_longest_path_that_is_allowed_can_be_a_socket(bench: MakeBench, directory: Path) -> None:
+def test_socket_of_the_longest_allowed_path_works(bench: MakeBench, directory: Path) -> None:
     one = bench()
     deep = directory / ("d" * (90 - len(f"{directory}//ssh-{os.getpid()}")))
     deep.mkdir()
@@ -440,7 +440,7 @@ def test_the_longest_path_that_is_allowed_can_be_a_socket(bench: MakeBench, dire
 # Whose options -------------------------------------------------------------------------------------------
 
 
-def test_a_user_who_has_set_nothing_gets_them_all(bench: MakeBench) -> None:
+def test_options_are_all_set_for_a_user_without_any(bench: MakeBench) -> None:
     one = bench()
     assert one.line.rsh_direct == (
         "ssh -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=20 -o ServerAliveInterval=5"
@@ -448,23 +448,23 @@ def test_a_user_who_has_set_nothing_gets_them_all(bench: MakeBench) -> None:
     assert one.line.rsh == f"{one.line.rsh_direct} -o ControlMaster=no -o ControlPath={one.socket}"
 
 
-def test_batch_mode_of_the_user_does_not_look_like_an_interval_of_his(bench: MakeBench) -> None:
+def test_batch_mode_of_the_user_is_not_taken_for_an_alive_interval(bench: MakeBench) -> None:
     assert "ServerAliveInterval=5" in bench("Host *\n  BatchMode yes").line.rsh
 
 
-def test_what_the_user_has_set_for_this_host_stays(bench: MakeBench) -> None:
+def test_options_of_the_user_for_this_host_stay(bench: MakeBench) -> None:
     one = bench("Host node-a\n  ConnectTimeout 7\n  ServerAliveInterval 70")
     assert one.line.rsh_direct == "ssh -o BatchMode=yes -o ClearAllForwardings=yes"
 
 
-def test_what_depends_on_the_login_name_is_seen(bench: MakeBench) -> None:
+def test_options_that_depend_on_the_login_name_are_seen(bench: MakeBench) -> None:
     config = "Match user john\n  ConnectTimeout 7"
     assert "ConnectTimeout" not in bench(config, node="john@node-a:").line.rsh
     assert "ConnectTimeout" in bench(config).line.rsh
 
 
 @pytest.mark.parametrize("option", ["ControlPath /nowhere/%C", "ControlMaster auto"])
-def test_a_user_who_shares_connections_himself_is_left_alone(bench: MakeBench, option: str) -> None:
+def test_multiplexing_set_by_the_user_is_left_alone(bench: MakeBench, option: str) -> None:
     one = bench(f"Host *\n  {option}")
     assert one.line.rsh == one.line.rsh_direct != ""
     one.line.node_reached()
@@ -481,7 +481,7 @@ def test_a_user_who_shares_connections_himself_is_left_alone(bench: MakeBench, o
         ("/srv/mirror", (), {}),
     ],
 )
-def test_it_stays_out_of_what_is_not_its_business(
+def test_master_is_not_used_for_other_transports_or_an_explicit_rsh(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     node: str,
@@ -499,7 +499,7 @@ def test_it_stays_out_of_what_is_not_its_business(
 
 
 @pytest.mark.parametrize("ssh", [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\nexit 0\n"])
-def test_without_an_ssh_that_answers_there_are_no_options(
+def test_options_are_empty_without_an_ssh_that_answers(
     bench: MakeBench, tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, ssh: str | None
 ) -> None:
     """It is not there, is of another make, or has mistakes in its configuration: rsync will say."""
@@ -515,7 +515,7 @@ def test_without_an_ssh_that_answers_there_are_no_options(
     assert line.pids == ()
 
 
-def test_an_ssh_that_does_not_come_to_an_answer_gets_the_options_only(
+def test_ssh_that_hangs_when_asked_gets_the_default_options(
     bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_module, "_ASK_SECONDS", 3.0)  # in which the program has to have begun

@@ -72,7 +72,7 @@ def test_rsyncd_with_a_user_wants_the_password(tmp_path: Path, rsyncd: MakeRsync
     assert (tmp_path / "copy" / "file").read_text() == "x"
 
 
-def test_a_server_that_was_killed_comes_back_on_its_port(tmp_path: Path, rsyncd: MakeRsyncd) -> None:
+def test_server_that_was_killed_comes_back_on_its_port(tmp_path: Path, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": tmp_path / "copy"})
     server.kill()
     assert not server.accepts()
@@ -81,7 +81,7 @@ def test_a_server_that_was_killed_comes_back_on_its_port(tmp_path: Path, rsyncd:
     assert server.accepts()
 
 
-def test_killing_a_server_cuts_its_connections(own_sshd: Sshd) -> None:
+def test_server_that_is_killed_loses_its_connections(own_sshd: Sshd) -> None:
     command = ["ssh", "-F", str(own_sshd.ssh_config), "node-a", "cat"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -96,7 +96,7 @@ def test_killing_a_server_cuts_its_connections(own_sshd: Sshd) -> None:
         assert client.wait(60) == 255
 
 
-def test_a_paused_server_answers_again_when_resumed(tmp_path: Path, rsyncd: MakeRsyncd) -> None:
+def test_server_that_is_paused_answers_when_resumed(tmp_path: Path, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": tmp_path / "copy"})
     server.pause()
     assert {p.state for p in server.processes()} == {"T"}
@@ -169,7 +169,7 @@ def test_diff_sees_a_change_of_owner(tmp_path: Path) -> None:
     assert trees.diff(before, trees.snapshot(tree)) == ["b'link' (symlink): uid 0 != 1, gid 0 != 2"]
 
 
-def test_snapshot_sees_through_no_symlink_and_takes_every_name(tmp_path: Path) -> None:
+def test_snapshot_follows_no_symlink_and_takes_every_name(tmp_path: Path) -> None:
     tree = trees.snapshot(make_tree(tmp_path / "a"))
     assert sorted(tree) == [b"dir", b"dir/file", b"fifo", b"link", b"\xff\n"]
     assert tree[b"link"].target == b"dir"
@@ -204,7 +204,7 @@ def test_churn_is_the_same_for_the_same_seed(tmp_path: Path, seed: int) -> None:
     assert results[0] == results[1]
 
 
-def test_churn_does_all_it_can(tmp_path: Path) -> None:
+def test_churn_does_every_operation(tmp_path: Path) -> None:
     tree, outside = tmp_path / "tree", tmp_path / "outside"
     tree.mkdir()
     outside.mkdir()
@@ -221,7 +221,7 @@ def test_churn_does_all_it_can(tmp_path: Path) -> None:
     assert "the last 2 operations" in churn.tail(2)
 
 
-def test_churn_stays_inside(tmp_path: Path, seed: int) -> None:
+def test_churn_changes_nothing_outside_of_the_tree(tmp_path: Path, seed: int) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "file").write_text("precious")
@@ -274,7 +274,7 @@ def test_family_finds_children_of_children() -> None:
         ("inosync: user2@b.mirror.com [syncing] 14 paths", "user2@b.mirror.com", "syncing"),
     ],
 )
-def test_titles_are_understood(title: str, node: str, state: str) -> None:
+def test_worker_titles_are_parsed(title: str, node: str, state: str) -> None:
     match = WORKER.match(title)
     assert match
     assert (match["node"], match["state"]) == (node, state)
@@ -318,7 +318,7 @@ def stand_in(home: Path, *args: str) -> Daemon:
     return daemon
 
 
-def test_a_session_is_over_without_processes_or_when_another_one_has_its_number() -> None:
+def test_session_is_over_without_processes_or_when_its_number_is_reused() -> None:
     def process(pid: int, session: int, start: int) -> procs.Process:
         return procs.Process(pid, "S", 1, session, session, start)
 
@@ -327,7 +327,7 @@ def test_a_session_is_over_without_processes_or_when_another_one_has_its_number(
     assert procs.still(known, {one.pid: one for one in found}) == {5: 100, 6: 100}
 
 
-def test_a_daemon_is_seen_with_its_workers(tmp_path: Path) -> None:
+def test_daemon_is_seen_with_its_workers(tmp_path: Path) -> None:
     daemon = stand_in(tmp_path)
     assert daemon.states() == {"a": "ok", "b c": "ok"}
     assert daemon.state("b c") == "ok"
@@ -342,13 +342,13 @@ def test_a_daemon_is_seen_with_its_workers(tmp_path: Path) -> None:
     assert daemon.descendants() == []
 
 
-def test_a_daemon_whose_master_was_killed_is_followed_to_its_end(tmp_path: Path) -> None:
+def test_daemon_whose_master_was_killed_is_followed_to_its_end(tmp_path: Path) -> None:
     daemon = stand_in(tmp_path)
     daemon.kill9()
     daemon.close()
 
 
-def test_an_orphan_is_told_of_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orphan_is_reported_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("support.daemon.LEFT_AFTER", 0.5)
     daemon = stand_in(tmp_path, "--orphan")
     orphan = procs.look(daemon.workers()["b c"])
@@ -358,13 +358,13 @@ def test_an_orphan_is_told_of_and_killed(tmp_path: Path, monkeypatch: pytest.Mon
     assert not procs.alive(orphan)
 
 
-def test_a_traceback_in_the_log_is_a_failure(tmp_path: Path) -> None:
+def test_traceback_in_the_log_is_a_failure(tmp_path: Path) -> None:
     daemon = stand_in(tmp_path, "--traceback")
     with pytest.raises(AssertionError, match="a traceback in the log"):
         daemon.close()
 
 
-def test_level_is_waited_for_and_differences_are_told(tmp_path: Path) -> None:
+def test_until_level_waits_and_reports_differences(tmp_path: Path) -> None:
     daemon = stand_in(tmp_path)
     make_tree(tmp_path / "a")
     rsync(f"{tmp_path}/a/", tmp_path / "b")

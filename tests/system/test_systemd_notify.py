@@ -95,7 +95,7 @@ def service(tmp_path: Path, daemon: MakeDaemon, ear: Ear, environment: dict[str,
     return made
 
 
-def test_it_says_when_it_has_started_and_what_it_is_at(service: Daemon, ear: Ear, tmp_path: Path) -> None:
+def test_ready_and_status_are_sent(service: Daemon, ear: Ear, tmp_path: Path) -> None:
     [ready] = ear.has("READY")
     assert "MAINPID" not in ready
     ear.until_status("2 nodes: 2 ok")
@@ -109,7 +109,7 @@ def test_it_says_when_it_has_started_and_what_it_is_at(service: Daemon, ear: Ear
 
 
 @pytest.mark.usefixtures("service")
-def test_the_same_is_not_told_twice(ear: Ear) -> None:
+def test_status_is_not_sent_twice(ear: Ear) -> None:
     ear.until_status("2 nodes: 2 ok")
     before = len(ear.has("STATUS"))
     beats = len(ear.has("WATCHDOG"))
@@ -119,7 +119,7 @@ def test_the_same_is_not_told_twice(ear: Ear) -> None:
     assert all(one != other for one, other in itertools.pairwise(told))
 
 
-def test_signs_of_life_come_as_long_as_it_runs_and_not_while_it_is_stopped(service: Daemon, ear: Ear) -> None:
+def test_watchdog_is_sent_while_it_runs_and_not_while_stopped(service: Daemon, ear: Ear) -> None:
     until(lambda: len(ear.has("WATCHDOG")) >= 3, 60, "signs of life")
     service.signal(signal.SIGSTOP)
     try:
@@ -133,7 +133,7 @@ def test_signs_of_life_come_as_long_as_it_runs_and_not_while_it_is_stopped(servi
     ear.until("WATCHDOG", heard)
 
 
-def test_no_child_has_the_socket_or_its_name(service: Daemon, ear: Ear) -> None:
+def test_socket_and_its_name_are_not_passed_to_children(service: Daemon, ear: Ear) -> None:
     ear.until_status("2 nodes: 2 ok")
     rsyncs = until(service.rsyncs, 60, "an rsync that waits")
     for pid in rsyncs:
@@ -156,7 +156,7 @@ def test_no_child_has_the_socket_or_its_name(service: Daemon, ear: Ear) -> None:
         assert not held(pid)
 
 
-def test_a_reload_is_told_from_its_beginning_to_its_end(service: Daemon, ear: Ear, tmp_path: Path) -> None:
+def test_reload_sends_reloading_and_ready(service: Daemon, ear: Ear, tmp_path: Path) -> None:
     since = len(ear.listen())
     before = time.monotonic_ns() // 1000
     service.configure(config(tmp_path, 3))
@@ -169,7 +169,7 @@ def test_a_reload_is_told_from_its_beginning_to_its_end(service: Daemon, ear: Ea
     ear.until_status("3 nodes: 3 ok")
 
 
-def test_so_is_one_that_is_refused_by_signal_and_by_command(service: Daemon, ear: Ear) -> None:
+def test_reload_refused_sends_reloading_and_ready(service: Daemon, ear: Ear) -> None:
     since = len(ear.listen())
     service.configure("wpaths = [")
     service.hup()
@@ -194,7 +194,7 @@ def test_so_is_one_that_is_refused_by_signal_and_by_command(service: Daemon, ear
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_its_end_is_told(service: Daemon, ear: Ear, number: signal.Signals) -> None:
+def test_stop_sends_stopping(service: Daemon, ear: Ear, number: signal.Signals) -> None:
     service.signal(number)
     assert service.wait() == 0
     stopping = ear.until("STOPPING")
@@ -202,7 +202,7 @@ def test_its_end_is_told(service: Daemon, ear: Ear, number: signal.Signals) -> N
     assert stopping["STATUS"].startswith("stopping")
 
 
-def test_it_works_when_nobody_listens(
+def test_daemon_works_when_nobody_listens_on_the_socket(
     tmp_path: Path, daemon: MakeDaemon, environment: dict[str, str], ear: Ear
 ) -> None:
     ear.socket.close()
@@ -211,7 +211,7 @@ def test_it_works_when_nobody_listens(
     made.until_level([(tmp_path / "tree", tmp_path / "node0" / "tree")])
 
 
-def test_it_works_when_the_socket_is_full(
+def test_daemon_works_when_the_socket_is_full(
     tmp_path: Path, daemon: MakeDaemon, environment: dict[str, str], ear: Ear
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as full:
@@ -226,7 +226,7 @@ def test_it_works_when_the_socket_is_full(
     assert ear.until("READY")  # reading has made room
 
 
-def test_a_walk_that_lasts_asks_for_time_and_gives_signs_of_life(
+def test_walk_that_lasts_asks_for_time_and_sends_watchdog(
     tmp_path: Path, patched: Patched, environment: dict[str, str], ear: Ear
 ) -> None:
     """A tree whose directories take long to watch: 400 of them at 10 ms each."""
@@ -272,7 +272,7 @@ Inotify.add, Inotify.add_near = slow(Inotify.add), slow(Inotify.add_near)
     assert max(after - before for before, after in itertools.pairwise(gaps)) < 1.0
 
 
-def test_the_watchdog_is_for_the_process_that_was_started(
+def test_watchdog_is_sent_only_by_the_process_of_watchdog_pid(
     tmp_path: Path, daemon: MakeDaemon, ear: Ear, environment: dict[str, str]
 ) -> None:
     made = daemon(config(tmp_path), env={**environment, "WATCHDOG_PID": str(os.getpid())})
@@ -281,7 +281,7 @@ def test_the_watchdog_is_for_the_process_that_was_started(
     assert not ear.has("WATCHDOG")
 
 
-def test_a_daemon_says_who_it_is_and_gives_signs_of_life(
+def test_detached_daemon_sends_its_pid_and_watchdog(
     tmp_path: Path, daemon: MakeDaemon, ear: Ear, environment: dict[str, str]
 ) -> None:
     made = daemon(config(tmp_path, logfile=str(tmp_path / "log")), ("-d",), env=environment)

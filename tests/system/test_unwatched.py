@@ -67,7 +67,7 @@ def closed(s: Setup) -> Iterator[Setup]:
         s.daemon.close()
 
 
-def test_what_cannot_be_watched_is_mirrored_degraded_and_recovers_when_there_are_more_watches(
+def test_unwatched_directories_are_mirrored_until_there_are_more_watches(
     setup: Setup,
 ) -> None:
     s = setup
@@ -110,7 +110,7 @@ def test_what_cannot_be_watched_is_mirrored_degraded_and_recovers_when_there_are
     s.until_level("ok", "tree")
 
 
-def test_a_wpath_for_which_no_watch_is_left_at_a_reload_is_mirrored_degraded(setup: Setup) -> None:
+def test_wpath_without_a_watch_at_a_reload_is_mirrored_degraded(setup: Setup) -> None:
     s = setup
     (s.tree / "takes/watches").mkdir(parents=True)
     (s.home / "second/sub").mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_a_wpath_for_which_no_watch_is_left_at_a_reload_is_mirrored_degraded(set
     s.until_level("ok", "tree", "second")
 
 
-def test_a_flush_waits_for_a_look_at_what_is_not_watched(setup: Setup) -> None:
+def test_flush_waits_for_a_poll_of_unwatched_directories(setup: Setup) -> None:
     s = setup
     for number in range(4):
         (s.tree / f"{number}/deep").mkdir(parents=True)
@@ -170,7 +170,7 @@ def powerless(tmp_path: Path) -> Iterator[Setup]:
     yield from closed(Setup(tmp_path, launcher))
 
 
-def test_directories_that_cannot_be_read_are_told_of_and_mirrored_when_they_can_be(powerless: Setup) -> None:
+def test_unreadable_directories_are_reported_and_mirrored_later(powerless: Setup) -> None:
     s = powerless
     for name in ("closed", "open", "later"):
         (s.tree / name / "deep").mkdir(parents=True)

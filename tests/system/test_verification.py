@@ -77,7 +77,7 @@ def rewrite(copy: Path) -> int:
     return 1
 
 
-def test_what_was_changed_on_nodes_is_counted_and_repaired(everywhere: Everywhere) -> None:
+def test_verification_counts_and_repairs_changes_made_on_nodes(everywhere: Everywhere) -> None:
     w = everywhere.warm
     nodes = w.nodes()
     fill(w.tree())
@@ -99,7 +99,7 @@ def test_what_was_changed_on_nodes_is_counted_and_repaired(everywhere: Everywher
     assert w.daemon.stop() == 0
 
 
-def test_a_change_does_not_wait_for_a_verification(warm: MakeWarm) -> None:
+def test_change_does_not_wait_for_a_verification(warm: MakeWarm) -> None:
     w = warm({"a": "", "b": ""}, rverify=0)
     fill(w.tree())
     w.daemon.start()
@@ -138,7 +138,7 @@ def comparing(w: Warm, node: str) -> list[int]:
     return [pid for pid in children if "--dry-run" in procs.title(pid)]
 
 
-def test_a_verification_ends_with_its_worker_and_when_it_is_not_wanted_any_more(warm: MakeWarm) -> None:
+def test_verification_ends_with_its_worker_and_when_turned_off(warm: MakeWarm) -> None:
     w = warm({"a": ""}, rverify=0)
     fill(w.tree())
     w.daemon.start()
@@ -165,7 +165,7 @@ def test_a_verification_ends_with_its_worker_and_when_it_is_not_wanted_any_more(
     assert w.daemon.stop() == 0  # and leaves nothing
 
 
-def test_one_that_fails_is_told_and_tried_again_and_the_node_is_ok(warm: MakeWarm) -> None:
+def test_verification_that_fails_is_reported_and_tried_again(warm: MakeWarm) -> None:
     w = warm({"a": ""}, rverify=0)
     fill(w.tree())
     w.daemon.start()
@@ -181,7 +181,7 @@ def test_one_that_fails_is_told_and_tried_again_and_the_node_is_ok(warm: MakeWar
     assert until_verified(w, "a") == {"a": 0}
 
 
-def test_what_is_not_mirrored_is_no_difference(warm: MakeWarm) -> None:
+def test_verification_ignores_what_is_not_mirrored(warm: MakeWarm) -> None:
     w = warm(
         {"a": {"node": "", "rexcludes": ["/own"]}},
         trees=("one", "two"),
@@ -204,7 +204,7 @@ def test_what_is_not_mirrored_is_no_difference(warm: MakeWarm) -> None:
     assert sorted(os.listdir(w.copy("a", "two"))) == ["content", "more", "own", "x.tmp"]
 
 
-def test_pretending_compares_nothing(tmp_path: Path, warm: MakeWarm) -> None:
+def test_verification_does_not_run_with_pretend(tmp_path: Path, warm: MakeWarm) -> None:
     w = warm({"a": ""}, rverify=0.05)
     w.daemon.args = ("-v", "-p")
     w.daemon.start()

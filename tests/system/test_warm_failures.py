@@ -47,7 +47,7 @@ KEPT_NO_MORE = r"WARNING: (\S+): (.*): no connection is kept to it"
 
 
 @pytest.mark.parametrize("transport", ["daemon", "ssh"])
-def test_a_node_that_goes_away_is_told_of_without_a_change_and_so_is_its_return(
+def test_node_that_goes_and_returns_is_reported_without_a_change(
     transport: str, tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     server: Server = own_sshd
@@ -95,7 +95,7 @@ def test_a_node_that_goes_away_is_told_of_without_a_change_and_so_is_its_return(
 CUTS = ("the far end", "the child", "rsync, politely", "rsync")
 
 
-def test_a_connection_that_is_cut_is_made_anew_and_is_no_failure(everywhere: Everywhere) -> None:
+def test_connection_that_is_cut_is_made_again_and_is_no_failure(everywhere: Everywhere) -> None:
     w = everywhere.warm
     w.daemon.start()
     for what in CUTS:
@@ -115,7 +115,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_is_no_failure(everywhere: Eve
 
 
 @pytest.mark.parametrize("count", [1, 5], ids=["one tree", "five trees"])
-def test_one_cut_of_all_connections_does_not_look_like_many(
+def test_connections_cut_together_count_as_one_cut(
     count: int, tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     names = tuple(f"tree-{number}" for number in range(count))
@@ -134,7 +134,7 @@ def test_one_cut_of_all_connections_does_not_look_like_many(
     assert not re.search(KEPT_NO_MORE, w.daemon.log())
 
 
-def test_a_node_that_comes_and_goes_is_followed(tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd) -> None:
+def test_node_that_comes_and_goes_is_followed(tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"daemon": tmp_path / "nodes/daemon"})
     w = warm({"daemon": server.url("daemon"), "other": ""})
     w.daemon.start()
@@ -148,9 +148,7 @@ def test_a_node_that_comes_and_goes_is_followed(tmp_path: Path, warm: MakeWarm, 
     assert not re.search(KEPT_NO_MORE, w.daemon.log())
 
 
-def test_a_node_that_is_not_there_at_the_start_is_told_of(
-    tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
-) -> None:
+def test_node_down_at_the_start_is_reported(tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"daemon": tmp_path / "nodes/daemon"})
     server.kill()
     w = warm({"daemon": server.url("daemon"), "other": ""})
@@ -165,7 +163,7 @@ def test_a_node_that_is_not_there_at_the_start_is_told_of(
 # When the batch comes ------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_meets_a_connection_just_dead_goes_on_a_cold_start_and_is_no_failure(
+def test_batch_that_finds_its_connection_dead_starts_cold_without_failure(
     everywhere: Everywhere,
 ) -> None:
     w = everywhere.warm
@@ -193,7 +191,7 @@ def test_a_batch_that_meets_a_connection_just_dead_goes_on_a_cold_start_and_is_n
 PATIENT = "from inosync import worker; worker.STALE = 60.0"
 
 
-def test_a_batch_that_a_connection_swallows_goes_on_a_cold_start_and_is_no_failure(
+def test_batch_lost_in_a_dying_connection_starts_cold_without_failure(
     tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     """The far end is there when the names are written, and dead before it has done anything about them."""
@@ -214,7 +212,7 @@ def test_a_batch_that_a_connection_swallows_goes_on_a_cold_start_and_is_no_failu
     assert w.warnings() == []
 
 
-def test_a_node_that_hangs_is_given_up_after_rtimeout_and_others_do_not_notice(
+def test_node_that_hangs_is_given_up_after_rtimeout(
     tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"hangs": tmp_path / "nodes/hangs"})
@@ -236,7 +234,7 @@ def test_a_node_that_hangs_is_given_up_after_rtimeout_and_others_do_not_notice(
 # Nodes that do not like connections that are kept --------------------------------------------------------
 
 
-def test_a_node_that_cuts_idle_connections_gets_cold_starts_after_a_few(
+def test_node_that_cuts_idle_connections_gets_cold_starts(
     tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"cuts": tmp_path / "nodes/cuts"})
@@ -268,7 +266,7 @@ def test_a_node_that_cuts_idle_connections_gets_cold_starts_after_a_few(
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one tree", "two trees"])
-def test_a_node_with_one_connection_is_never_locked_out_by_what_waits(
+def test_node_with_one_connection_is_not_blocked_by_a_warm_rsync(
     count: int, tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
     names = ("one", "two")[:count]
@@ -343,7 +341,7 @@ peers._duplicate = refuse
 """
 
 
-def test_a_death_is_noticed_where_the_connections_of_others_may_not_be_looked_at(
+def test_death_is_noticed_where_sockets_of_others_cannot_be_duplicated(
     tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
     everywhere = set_up_everywhere(tmp_path, patched(NOT_PERMITTED), rsyncd, own_sshd)
@@ -373,7 +371,7 @@ def test_a_death_is_noticed_where_the_connections_of_others_may_not_be_looked_at
 # A network that is gone ----------------------------------------------------------------------------------
 
 
-def test_a_connection_that_is_dead_without_a_word_is_noticed(
+def test_connection_that_is_silently_dead_is_noticed(
     tmp_path: Path, warm: MakeWarm, network: Network
 ) -> None:
     server = Rsyncd(tmp_path / "rsyncd", {"far": tmp_path / "nodes/far"}, place=network)
@@ -400,7 +398,7 @@ def test_a_connection_that_is_dead_without_a_word_is_noticed(
 # Sessions that hang --------------------------------------------------------------------------------------
 
 
-def test_an_ssh_connection_that_hangs_is_noticed_without_a_change(
+def test_ssh_connection_that_hangs_is_noticed_without_a_change(
     tmp_path: Path, warm: MakeWarm, own_sshd: Sshd
 ) -> None:
     w = warm({"ssh": own_sshd.node("a", f"{tmp_path}/nodes/ssh/"), "other": ""}, env=own_sshd.env())
@@ -418,7 +416,7 @@ def test_an_ssh_connection_that_hangs_is_noticed_without_a_change(
     assert all(map(procs.alive, hung))
 
 
-def test_a_batch_on_an_ssh_connection_that_hangs_is_sent_again_on_another(
+def test_batch_on_an_ssh_connection_that_hangs_is_sent_on_another(
     tmp_path: Path, warm: MakeWarm, own_sshd: Sshd
 ) -> None:
     node = {"node": own_sshd.node("a", f"{tmp_path}/nodes/ssh/"), "rtimeout": 2}

@@ -73,7 +73,7 @@ def shared(world: Warm) -> Warm:
     return world
 
 
-def test_a_change_goes_through_the_rsync_that_waits_and_starts_none_but_the_next(shared: Warm) -> None:
+def test_change_goes_through_the_warm_rsync_and_starts_only_the_next(shared: Warm) -> None:
     before = shared.until_warm()
     assert set(before) == set(TRANSPORTS)
     for number in range(3):
@@ -97,7 +97,7 @@ def test_a_change_goes_through_the_rsync_that_waits_and_starts_none_but_the_next
     assert set(modes.values()) == {(shared.tree("one") / "file").stat().st_mode & 0o777}
 
 
-def test_each_transport_has_what_was_configured_and_the_passwords_stay_out_of_sight(shared: Warm) -> None:
+def test_warm_rsyncs_have_their_options_and_show_no_password(shared: Warm) -> None:
     titles = {node: procs.title(shared.spare(node, "one").pid) for node in TRANSPORTS}
     assert all(" --dirs " in title for title in titles.values())
     assert all("--exclude=*.tmp" in title and "--exclude=/private/" in title for title in titles.values())
@@ -111,7 +111,7 @@ def test_each_transport_has_what_was_configured_and_the_passwords_stay_out_of_si
         assert option in ssh
 
 
-def test_many_changes_in_sequence_go_one_by_one_and_all_arrive(shared: Warm) -> None:
+def test_changes_in_sequence_go_one_by_one_and_all_arrive(shared: Warm) -> None:
     counts, since = {node: shared.batches(node) for node in TRANSPORTS}, len(shared.daemon.log())
     for number in range(15):
         shared.change(f"sequence-{number % 3}", f"{number}", "two")
@@ -126,7 +126,7 @@ def test_many_changes_in_sequence_go_one_by_one_and_all_arrive(shared: Warm) -> 
         assert shared.batches(node) - counts[node] == 15
 
 
-def test_a_directory_that_comes_and_goes_and_excluded_names_need_no_full_mirror(shared: Warm) -> None:
+def test_directory_that_comes_and_goes_needs_no_full_mirror(shared: Warm) -> None:
     fulls = shared.rsync.starts("full ")
     home = shared.home / "outside"
     (home / "sub/private").mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_a_directory_that_comes_and_goes_and_excluded_names_need_no_full_mirror(
     assert shared.rsync.starts("full ") == fulls
 
 
-def test_a_reload_without_a_difference_leaves_every_rsync_in_its_place(shared: Warm) -> None:
+def test_reload_without_a_difference_keeps_every_warm_rsync(shared: Warm) -> None:
     before = shared.until_warm()
     shared.reload()
     shared.reload()
@@ -157,7 +157,7 @@ def test_a_reload_without_a_difference_leaves_every_rsync_in_its_place(shared: W
 # Which rsync a batch goes through ------------------------------------------------------------------------
 
 
-def test_what_changes_during_a_transfer_is_the_next_batch_and_goes_without_waiting(warm: MakeWarm) -> None:
+def test_changes_during_a_transfer_are_the_next_batch_at_once(warm: MakeWarm) -> None:
     w = warm({"slow": "", "other": ""})
     w.daemon.start()
     for round_ in range(2):
@@ -181,7 +181,7 @@ def test_what_changes_during_a_transfer_is_the_next_batch_and_goes_without_waiti
     assert w.warnings() == []
 
 
-def test_a_batch_goes_through_an_rsync_that_is_still_connecting(warm: MakeWarm) -> None:
+def test_batch_goes_through_an_rsync_that_is_still_connecting(warm: MakeWarm) -> None:
     w = warm({"a": "", "b": ""})
     w.daemon.start()
     w.until_warm()
@@ -206,7 +206,7 @@ def test_a_batch_goes_through_an_rsync_that_is_still_connecting(warm: MakeWarm) 
     assert w.warnings() == []
 
 
-def test_nothing_is_started_while_a_transfer_runs(warm: MakeWarm) -> None:
+def test_warm_rsync_is_not_started_while_a_transfer_runs(warm: MakeWarm) -> None:
     w = warm({"slow": {"rspeed": 200}}, ("one", "two"))
     w.daemon.start()
     spare = w.until_warm()["slow"]
@@ -255,7 +255,7 @@ def until_all_read_from(w: Warm, root: Path) -> None:
     )
 
 
-def test_a_root_that_is_replaced_is_not_read_by_an_rsync_of_the_old_one(
+def test_replaced_root_is_not_read_by_a_warm_rsync_of_the_old_one(
     tmp_path: Path, daemon: MakeDaemon, sshd: Sshd
 ) -> None:
     nodes = {"local": "", "ssh": sshd.node("a", f"{tmp_path}/nodes/ssh/")}
@@ -311,7 +311,7 @@ def mount() -> Iterator[Callable[[Path], None]]:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root mounts")
-def test_a_root_that_is_mounted_over_is_not_read_by_an_rsync_from_below(
+def test_root_mounted_over_is_not_read_by_a_warm_rsync_from_below(
     warm: MakeWarm, mount: Callable[[Path], None]
 ) -> None:
     w = warm({"a": "", "b": ""})
@@ -336,7 +336,7 @@ def test_a_root_that_is_mounted_over_is_not_read_by_an_rsync_from_below(
 # Settings ------------------------------------------------------------------------------------------------
 
 
-def test_other_settings_replace_what_waits_and_only_where_they_are_other(warm: MakeWarm) -> None:
+def test_settings_changed_replace_only_the_warm_rsyncs_concerned(warm: MakeWarm) -> None:
     w = warm({"a": "", "b": ""})
     w.daemon.start()
     before = w.until_warm()
@@ -358,7 +358,7 @@ def test_other_settings_replace_what_waits_and_only_where_they_are_other(warm: M
     assert w.warnings() == []
 
 
-def test_without_rwarm_nothing_waits_and_every_batch_has_its_own_rsync(warm: MakeWarm) -> None:
+def test_rwarm_off_starts_an_rsync_for_every_batch(warm: MakeWarm) -> None:
     w = warm({"warm": "", "cold": {"rwarm": False}})
     w.daemon.start()
     w.until_warm("warm")
@@ -390,7 +390,7 @@ def test_without_rwarm_nothing_waits_and_every_batch_has_its_own_rsync(warm: Mak
     assert w.warnings() == []
 
 
-def test_pretending_connects_to_no_node(tmp_path: Path, daemon: MakeDaemon) -> None:
+def test_warm_rsyncs_are_not_started_with_pretend(tmp_path: Path, daemon: MakeDaemon) -> None:
     w = set_up(tmp_path, lambda config, *_: daemon(config, ("-p",)), {"a": ""})
     w.daemon.start()
     until(lambda: "1 ok" in w.daemon.title(), 60, "the full mirror")
@@ -403,7 +403,7 @@ def test_pretending_connects_to_no_node(tmp_path: Path, daemon: MakeDaemon) -> N
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "the master killed", "a worker killed", "a worker stopped"])
-def test_nothing_is_left_of_what_waited(
+def test_warm_rsyncs_leave_nothing(
     how: str, tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
 ) -> None:
     server = rsyncd({"daemon": tmp_path / "nodes/daemon"})

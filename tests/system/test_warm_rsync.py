@@ -146,7 +146,7 @@ def seen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 # The common case -----------------------------------------------------------------------------------------
 
 
-def test_it_waits_connected_and_brings_what_it_is_given(bench: Bench, place: Place, seen: str) -> None:
+def test_warm_rsync_waits_connected_and_sends_its_names(bench: Bench, place: Place, seen: str) -> None:
     target, server = place
     spare = bench.ready(target)
     if server is not None:  # that of who has looked whether it listens may have a moment left
@@ -162,7 +162,7 @@ def test_it_waits_connected_and_brings_what_it_is_given(bench: Bench, place: Pla
     assert (bench.dst / "f").read_text() == "made after it was connected"
 
 
-def test_the_empty_name_that_it_was_given_first_changes_nothing(bench: Bench, place: Place) -> None:
+def test_empty_name_at_the_start_changes_nothing(bench: Bench, place: Place) -> None:
     target, _ = place
     (bench.src / "f").write_text("new")
     (bench.dst / "mine").write_text("the node's own")
@@ -174,7 +174,7 @@ def test_the_empty_name_that_it_was_given_first_changes_nothing(bench: Bench, pl
     assert [path.name for path in bench.dst.iterdir()] == ["mine"]
 
 
-def test_one_that_is_still_connecting_brings_it_as_well(bench: Bench, place: Place) -> None:
+def test_warm_rsync_still_connecting_sends_its_names(bench: Bench, place: Place) -> None:
     target, _ = place
     (bench.src / "f").write_text("x")
     spare = bench.spare(target)
@@ -186,14 +186,14 @@ def test_one_that_is_still_connecting_brings_it_as_well(bench: Bench, place: Pla
     assert (transfer.code, (bench.dst / "f").read_text()) == (0, "x")
 
 
-def test_while_it_waits_nothing_is_due(bench: Bench) -> None:
+def test_warm_rsync_that_waits_has_no_deadline(bench: Bench) -> None:
     spare = bench.ready()
     assert spare.deadline >= bench.clock() + FOR_EVER / 2
     for transfer in bench.transfers:
         assert transfer.deadline == float("inf"), "a limit for progress holds for what has something to do"
 
 
-def test_where_the_kernel_does_not_tell_it_looks_every_few_seconds(
+def test_warm_rsync_is_polled_where_the_kernel_does_not_tell(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(_process: int, _number: int) -> int:
@@ -220,14 +220,14 @@ def is_noticed(bench: Bench, spare: WarmRsync, seen: str) -> None:
     assert spare.take(str(bench.src)) is None
 
 
-def test_the_death_of_its_child_is_noticed(bench: Bench, seen: str) -> None:
+def test_death_of_its_child_is_noticed(bench: Bench, seen: str) -> None:
     spare = bench.ready()
     (child,) = process.children(spare.pid)
     os.kill(child, signal.SIGKILL)
     is_noticed(bench, spare, seen)
 
 
-def test_the_death_of_the_other_side_of_ssh_is_noticed(bench: Bench, own_sshd: Sshd, seen: str) -> None:
+def test_death_of_the_far_side_of_ssh_is_noticed(bench: Bench, own_sshd: Sshd, seen: str) -> None:
     bench.rsh = own_sshd.rsh
     spare = bench.ready(own_sshd.node("a", bench.dst))
     own_sshd.drop()
@@ -235,7 +235,7 @@ def test_the_death_of_the_other_side_of_ssh_is_noticed(bench: Bench, own_sshd: S
 
 
 @pytest.mark.parametrize("ending", [Rsyncd.drop, Rsyncd.stop, Rsyncd.kill])
-def test_the_end_of_the_daemon_at_the_other_side_is_noticed(
+def test_end_of_the_daemon_is_noticed(
     bench: Bench, rsyncd: MakeRsyncd, seen: str, ending: Callable[[Rsyncd], None]
 ) -> None:
     server = rsyncd({"www": bench.dst})
@@ -282,9 +282,7 @@ class Middle:
             each.close()
 
 
-def test_a_connection_that_is_reset_was_ended_by_the_node_which_answers_still(
-    bench: Bench, rsyncd: MakeRsyncd
-) -> None:
+def test_reset_connection_is_not_taken_for_an_unreachable_node(bench: Bench, rsyncd: MakeRsyncd) -> None:
     # A node, or a firewall, may end idle connections in this way again and again. That is no outage.
     server = rsyncd({"www": bench.dst})
     middle = Middle(server.port)
@@ -297,14 +295,14 @@ def test_a_connection_that_is_reset_was_ended_by_the_node_which_answers_still(
         middle.close()
 
 
-def test_a_timeout_of_the_daemon_is_noticed(bench: Bench, rsyncd: MakeRsyncd, seen: str) -> None:
+def test_timeout_of_the_daemon_is_noticed(bench: Bench, rsyncd: MakeRsyncd, seen: str) -> None:
     server = rsyncd({"www": bench.dst}, options={"timeout": "1"})
     spare = bench.ready(server.url("www"))
     until(lambda: not server.connections(), LIMIT, "the daemon to give up")
     is_noticed(bench, spare, seen)
 
 
-def test_its_own_death_is_noticed(bench: Bench, place: Place, seen: str) -> None:
+def test_death_of_the_rsync_itself_is_noticed(bench: Bench, place: Place, seen: str) -> None:
     target, _ = place
     spare = bench.ready(target)
     os.kill(spare.pid, signal.SIGKILL)
@@ -315,9 +313,7 @@ def test_its_own_death_is_noticed(bench: Bench, place: Place, seen: str) -> None
     assert spare.take(str(bench.src)) is None
 
 
-def test_a_death_that_nobody_has_noticed_yet_is_noticed_when_it_is_taken(
-    bench: Bench, rsyncd: MakeRsyncd
-) -> None:
+def test_death_not_yet_noticed_is_noticed_when_the_rsync_is_taken(bench: Bench, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": bench.dst})
     spare = bench.ready(server.url("www"))
     server.kill()  # which waits until they are gone; the loop has not turned since
@@ -328,7 +324,7 @@ def test_a_death_that_nobody_has_noticed_yet_is_noticed_when_it_is_taken(
 # It does not get through ---------------------------------------------------------------------------------
 
 
-def test_nobody_listening_is_a_failure_in_rsyncs_words(bench: Bench, rsyncd: MakeRsyncd) -> None:
+def test_refused_connection_is_a_failure_in_the_words_of_rsync(bench: Bench, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": bench.dst})
     server.stop()
     spare = bench.spare(server.url("www"))
@@ -338,9 +334,7 @@ def test_nobody_listening_is_a_failure_in_rsyncs_words(bench: Bench, rsyncd: Mak
     assert spare.ready_at is None
 
 
-def test_a_module_that_is_not_there_is_a_failure_in_the_daemons_words(
-    bench: Bench, rsyncd: MakeRsyncd
-) -> None:
+def test_unknown_module_is_a_failure_in_the_words_of_the_daemon(bench: Bench, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": bench.dst})
     spare = bench.spare(server.url("none"))
     bench.turn(spare, lambda: bool(spare.lost), "the failure")
@@ -348,7 +342,7 @@ def test_a_module_that_is_not_there_is_a_failure_in_the_daemons_words(
     assert "Unknown module 'none'" in spare.lost
 
 
-def test_a_second_connection_to_a_daemon_that_allows_one_says_why_it_failed(
+def test_second_connection_beyond_max_connections_says_why_it_failed(
     bench: Bench, rsyncd: MakeRsyncd
 ) -> None:
     server = rsyncd({"www": bench.dst}, options={"max connections": "1"})
@@ -362,7 +356,7 @@ def test_a_second_connection_to_a_daemon_that_allows_one_says_why_it_failed(
     assert bench.ready(server.url("www"))
 
 
-def test_who_takes_the_connection_and_never_answers_is_given_up(bench: Bench) -> None:
+def test_server_that_never_answers_is_given_up(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         spare = bench.spare(f"rsync://127.0.0.1:{silent.getsockname()[1]}/www", patience=0.5)
         taken, _ = silent.accept()
@@ -372,9 +366,7 @@ def test_who_takes_the_connection_and_never_answers_is_given_up(bench: Bench) ->
             bench.finish(spare.end())
 
 
-def test_a_daemon_that_hangs_is_given_up_and_one_that_goes_on_is_not(
-    bench: Bench, rsyncd: MakeRsyncd
-) -> None:
+def test_daemon_that_hangs_is_given_up_and_one_that_resumes_is_not(bench: Bench, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": bench.dst})
     server.pause()
     spare = bench.spare(server.url("www"), patience=0.5)
@@ -387,7 +379,7 @@ def test_a_daemon_that_hangs_is_given_up_and_one_that_goes_on_is_not(
     bench.turn(spare, lambda: spare.ready_at is not None, "the connection")
 
 
-def test_the_time_to_answer_ends_with_the_answer(bench: Bench) -> None:
+def test_answer_ends_the_time_limit_for_it(bench: Bench) -> None:
     spare = bench.ready()
     bench.ahead += FOR_EVER / 2
     spare.tend()
@@ -399,9 +391,7 @@ def test_the_time_to_answer_ends_with_the_answer(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("successor", ["another", "none", "a file"])
-def test_one_for_a_directory_that_was_replaced_is_of_no_use(
-    bench: Bench, place: Place, successor: str
-) -> None:
+def test_warm_rsync_of_a_replaced_source_is_not_taken(bench: Bench, place: Place, successor: str) -> None:
     target, _ = place
     spare = bench.ready(target)
     bench.src.rename(bench.home / "moved")
@@ -414,7 +404,7 @@ def test_one_for_a_directory_that_was_replaced_is_of_no_use(
     bench.finish(spare.end())
 
 
-def test_one_whose_directory_was_moved_there_and_back_is_of_use(bench: Bench) -> None:
+def test_warm_rsync_of_a_source_moved_and_put_back_is_taken(bench: Bench) -> None:
     spare = bench.ready()
     bench.src.rename(bench.home / "moved")
     assert spare.take(str(bench.src)) is None
@@ -422,7 +412,7 @@ def test_one_whose_directory_was_moved_there_and_back_is_of_use(bench: Bench) ->
     assert spare.take(str(bench.src)) is not None
 
 
-def test_a_source_that_is_a_link_is_what_it_leads_to(bench: Bench) -> None:
+def test_source_that_is_a_symlink_is_what_it_leads_to(bench: Bench) -> None:
     link = bench.home / "link"
     link.symlink_to(bench.src)
     spare = bench.ready()
@@ -441,7 +431,7 @@ def open_files() -> int:
 # Its end -------------------------------------------------------------------------------------------------
 
 
-def test_it_ends_when_it_is_told_to_and_so_does_its_other_side(bench: Bench, place: Place, seen: str) -> None:
+def test_warm_rsync_and_its_far_side_end_when_ended(bench: Bench, place: Place, seen: str) -> None:
     target, server = place
     before = open_files()
     spare = bench.ready(target)
@@ -454,7 +444,7 @@ def test_it_ends_when_it_is_told_to_and_so_does_its_other_side(bench: Bench, pla
     assert open_files() <= before
 
 
-def test_nothing_of_ours_keeps_the_connection_open_once_it_was_taken(bench: Bench, place: Place) -> None:
+def test_connection_is_not_held_open_after_the_rsync_was_taken(bench: Bench, place: Place) -> None:
     target, _ = place
     before = open_files()
     transfer = bench.ready(target).take(str(bench.src))
@@ -465,13 +455,13 @@ def test_nothing_of_ours_keeps_the_connection_open_once_it_was_taken(bench: Benc
     assert open_files() <= before
 
 
-def test_one_that_was_stopped_ends_all_the_same(bench: Bench) -> None:
+def test_stopped_warm_rsync_ends(bench: Bench) -> None:
     spare = bench.ready()
     os.kill(spare.pid, signal.SIGSTOP)
     bench.finish(spare.end())
 
 
-def test_it_is_old_at_its_age(bench: Bench) -> None:
+def test_warm_rsync_is_old_at_its_age(bench: Bench) -> None:
     spare = bench.spare(age=100)
     assert not spare.old
     assert spare.deadline <= bench.clock() + 100
@@ -479,7 +469,7 @@ def test_it_is_old_at_its_age(bench: Bench) -> None:
     assert spare.old
 
 
-def test_it_is_seen_in_the_process_table_as_an_rsync_of_ours(bench: Bench) -> None:
+def test_warm_rsync_is_a_child_with_its_command_line(bench: Bench) -> None:
     spare = bench.ready()
     shown = procs.look(spare.pid)
     assert shown is not None
