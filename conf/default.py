@@ -1,29 +1,33 @@
 # Configuration of inosync.
 #
 # This file is Python. Every setting is here: the three that are required with an example, all others
-# commented out with the value they have anyway: to change one, remove the "# " in front. Names of your own
-# begin with an underscore; modules and functions may have any name. The file, and its directory, must not
-# be writable by others: it is run with the rights of the daemon.
+# commented out with their defaults. To change one, remove the "# " in front. Names of your own begin with an
+# underscore; modules and functions may have any name. Others must not be able to write to the file or its
+# directory, because it is run with the rights of the daemon.
 #
-# After a change: kill -HUP the master. A file with a mistake is not taken; the old one stays in force, and
-# one line for each mistake says what would be right.
+# After a change: kill -HUP the master. A file with a mistake is not taken: the old configuration stays in
+# force, and one line for each mistake says what would be right.
+#
+# bin/reference.py writes this file.
 
-# What is mirrored, and where to ----------------------------------------------------------------------
+# What is mirrored, and where to -----------------------------------------------------------------------
 
-# Directories on this machine. They exist (but see rwait), and none lies inside another.
+# The directories on this machine that are mirrored, a list. They exist (but see rwait), and none lies inside
+# another.
 wpaths = [
     "/var/www/",
     "/srv/downloads/",
 ]
 
-# Where each of them lives on the nodes: one rpath for each wpath, in the same order. All files there that
-# are not in the wpath are deleted (see rdelete).
+# Where each of them lives on the nodes: one rpath for each wpath, in the same order. All files there that are
+# not in the wpath are deleted (see rdelete).
 rpaths = [
     "/var/www/",
     "/srv/downloads/",
 ]
 
-# The nodes, in rsync's syntax. The target of a transfer is the node followed by the rpath.
+# The nodes in rsync's syntax, or dictionaries with node and any of name, rspeed, extra, rexcludes, rtimeout,
+# rwarm, rverify, rchecksum and wpaths. The target of a transfer is the node followed by the rpath.
 #
 #   "user@host:"             through ssh; use a key without a passphrase, or an agent
 #   "host::module"           an rsync daemon
@@ -31,18 +35,17 @@ rpaths = [
 #   "user@[2001:db8::1]:"    an IPv6 address
 #   "/mnt/copy"              a directory of this machine
 #
-# A dictionary gives a node values of its own: name, rspeed, extra, rexcludes, rtimeout, rwarm, rverify,
-# rchecksum, wpaths. Its extra and its rexcludes are used together with those of the file, the others instead
-# of them; wpaths are the ones that go to this node.
+# A dictionary gives a node a name, and values of its own. Its extra and its rexcludes are used together with
+# those of the file, the others instead of them. Only its wpaths are mirrored to it.
 rnodes = [
     "user1@a.mirror.com:",
     "user2@b.mirror.com:",
     {"node": "rsync://c.mirror.com/mirror", "name": "c", "rspeed": 500, "rexcludes": ["/drafts"]},
 ]
 
-# What is transferred, and when -----------------------------------------------------------------------
+# What is transferred, and when ------------------------------------------------------------------------
 
-# Exclude patterns of rsync: a list for all wpaths, or a dictionary with lists for single ones and for "*":
+# Exclude patterns of rsync: a list for all wpaths, or a dictionary from wpath (or "*") to a list.
 #
 #   rexcludes = {"*": ["*.tmp", ".git/"], "/var/www/": ["/cache"]}
 #
@@ -50,116 +53,119 @@ rnodes = [
 # rsync takes the first pattern that matches: those of a node come first, then those of a wpath, then those
 # for all, then those in extra. What is excluded is not deleted on a node.
 #
-# In place of a list, or in it, a file may be named, as for rsync's --exclude-from: one pattern a line; # or ;
-# begins a comment. It takes effect when it changes. Like this file, it must not be writable by others:
+# A list, or an item of it, can be a file as for rsync's --exclude-from: one pattern a line; # or ; begins a
+# comment. A change of the file takes effect at once. Others must not be able to write to it.
 #
 #   rexcludes = {"from": "/etc/inosync/www.exclude"}
 #   rexcludes = {"*": ["*.tmp"], "/var/www/": ["/cache", {"from": "/etc/inosync/www.exclude"}]}
 # rexcludes = []
 
-# Events that trigger a transfer. Those that only reading a file causes (IN_ACCESS, IN_OPEN,
-# IN_CLOSE_NOWRITE) are left out, as rsync itself would cause them.
+# The inotify events that trigger a transfer. Those that only reading a file causes (IN_ACCESS, IN_OPEN,
+# IN_CLOSE_NOWRITE) are left out, because rsync itself causes them.
 # emask = [
-#    "IN_CLOSE_WRITE",
-#    "IN_CREATE",
-#    "IN_DELETE",
-#    "IN_MOVED_FROM",
-#    "IN_MOVED_TO",
-#    "IN_ATTRIB",
+#     "IN_CLOSE_WRITE",
+#     "IN_CREATE",
+#     "IN_DELETE",
+#     "IN_MOVED_FROM",
+#     "IN_MOVED_TO",
+#     "IN_ATTRIB",
 # ]
 
 # The longest that a change waits before it is sent, in seconds.
 # edelay = 10
 
-# The shortest, in seconds: a change is sent once nothing else has changed for so long. While changes go on,
-# the wait doubles, up to edelay.
+# The shortest wait, in seconds: a change is sent once nothing else has changed for so long; while changes go
+# on, the wait doubles, up to edelay.
 # equiet = 0.05
 
-# When deletions are mirrored: True is always, False is never, "startup" only when a whole directory is
-# compared (as after the start), "running" only for what is deleted while inosync runs.
+# When deletions are mirrored: True always, False never, "startup" only when a whole directory is compared (as
+# after the start), "running" only what is deleted while inosync runs.
 # rdelete = True
 
-# Halt instead of mirroring the loss of a whole directory: one of the wpaths that was moved away, unmounted,
-# replaced by an empty one, or emptied of everything at once. Nothing is deleted then; ps and the log say why.
-# It goes on when the files are back. If the loss is meant: kill -USR2 the master.
+# Halt instead of mirroring the loss of a whole wpath. A wpath is lost if it is moved away, unmounted,
+# replaced by an empty directory, or emptied at once. Nothing is deleted then; ps and the log say why.
+# Mirroring goes on when the files are back. If the loss is meant: kill -USR2 the master.
 # rguard = True
 
 # How often each node is compared in full with this machine, in seconds; 0 is never. This runs beside what is
-# sent, one node at a time, when the node is ok. What differs is told in the log, and sent again. An item of
+# sent, one node at a time, when the node is ok. The log tells what differs, and it is sent again. An item of
 # rnodes can have its own.
 # rverify = 86400
 
-# Compare the contents of all files then, not only sizes, times and modes: each file is read here and there.
+# Compare the contents of all files then, not only sizes, times and modes. Each file is read here and on the
+# node. An item of rnodes can have its own.
 # rchecksum = False
 
-# Wait for a wpath that does not exist yet; else that is a mistake, unless fstab says that something is to be
-# mounted there.
+# Wait for a wpath that does not exist yet, instead of refusing it. A wpath is waited for anyway if fstab says
+# that something is mounted there.
 # rwait = False
 
-# How it is transferred -------------------------------------------------------------------------------
+# How it is transferred --------------------------------------------------------------------------------
 
 # The rsync program, as an absolute path.
 # rsync = "/usr/bin/rsync"
 
-# More parameters for rsync: a string, split as a shell would split it, or a list of strings. An example:
+# More parameters for rsync: a string, split as a shell would split it, or a list of strings.
 #
 #   extra = "--rsh='ssh -p 2222' --compress"
 #
 # Filter rules in it (--exclude, --include, --exclude-from, --include-from, --filter) apply after rexcludes.
-#
 # extra = ""
 
-# The greatest speed of a transfer to one node, in KB/s of 1024 bytes; 0 is without a limit. Or a timetable:
-# times of day, by the local clock, and the limit from each of them on.
+# The greatest speed of a transfer to one node, in KB/s of 1024 bytes; 0 is without a limit; or a timetable. A
+# timetable has times of day, by the local clock, and the limit from each of them on.
 #
 #   rspeed = "08:00,512 18:00,2000 23:00,0"
 #
 # At each of these times the rsyncs that run are ended, and started again at once with the new limit.
 # rspeed = 0
 
-# How many full mirrors and large batches (from 1,000 names on) run at once; 0 is twice the number of
-# processors. What takes more than 30 seconds does not count any more. Small batches go to all nodes at once.
+# How many full mirrors and large batches run at once; 0 is twice the number of processors. A batch is large
+# from 1,000 names on. A transfer of more than 30 seconds does not count any more. Small batches go to all
+# nodes at once.
 # rslots = 0
 
-# Keep an rsync connected to each node, for each directory, so that a change does not wait for a connection,
-# and a node that is out of reach is known before there is a change for it. False starts one for each batch.
-# An item of rnodes can have its own.
+# Keep an rsync connected to each node, for each wpath. A change then does not wait for a connection, and a
+# node that is out of reach is known before there is a change for it. False starts an rsync for each batch. An
+# item of rnodes can have its own.
 # rwarm = True
 
-# After how many seconds without progress a transfer is ended and tried again. It is also the time, if it is
-# between 10 and 60, after which a worker process that takes no orders is replaced.
+# After how many seconds without progress a transfer is ended, and tried again. If it is between 10 and 60, it
+# is also the time after which a worker process that takes no orders is replaced.
 # rtimeout = 300
 
-# After a failed transfer the first wait and the longest, in seconds. The waits double in between, and never
-# end.
+# The first and the longest pause after a failed transfer, in seconds. The pauses double in between. The tries
+# never end.
 # rretry = (1, 300)
 
-# The daemon itself -----------------------------------------------------------------------------------
+# The daemon itself ------------------------------------------------------------------------------------
 
 # The user, or user:group, that inosync goes on as when root has started it. It can still read everything
 # (CAP_DAC_READ_SEARCH), and write nothing but what belongs to that user.
 # ruser = None
 
-# An address and a port where metrics for Prometheus (/metrics) and a page for a browser (/) are served, such
-# as "127.0.0.1:9187" or "[::1]:9187". Whoever can connect to it sees names and states of the nodes: there is
-# no password. It needs prometheus_client (pip install 'inosync[metrics]').
+# An address and a port for metrics and the page, such as "127.0.0.1:9187" or "[::1]:9187". Whoever can
+# connect to it sees names and states of the nodes: there is no password. It needs prometheus_client (pip
+# install 'inosync[metrics]').
 # rlisten = None
 
-# What is run after each batch that has come through, such as to purge a cache: a program with its arguments,
-# which no shell takes apart, a function, or either with a limit, {"command": ..., "timeout": 60}. It is
-# told of the batch by INOSYNC_NODE, INOSYNC_WPATH ... in its environment. conf/purge-cache is an example.
+# What is run after each batch that has come through, such as to purge a cache. It is a program with its
+# arguments, which no shell takes apart, a function, or either with a limit, {"command": ..., "timeout": 60}.
+# INOSYNC_NODE, INOSYNC_WPATH and others in its environment describe the batch. conf/purge-cache is an
+# example.
 # on_sync = None
 
-# The same for changes of state of a node. {"command": [...], "after": 300} tells only of nodes that have been
-# behind for five minutes, and when that is over. conf/mail-when-behind is an example.
+# What is run when the state of a node has changed. {"command": [...], "after": 300} is run only for nodes
+# that have been behind for five minutes, and when that is over. conf/mail-when-behind is an example.
 # on_state = None
 
-# A file for the log, in a directory that exists. None: syslog for a daemon (-d), else standard error.
+# A file for the log, in a directory that exists; None is syslog for a daemon (-d), else standard error.
 # logfile = None
 
-# How its lines look: "text", or "json" for programs that read them.
+# How the lines of the log look: "text", or "json" for programs that read them.
 # logformat = "text"
 
-# A directory for the pid file, the control socket and long lists of names. None: /run/inosync for root,
-# for other users inosync in $XDG_RUNTIME_DIR.
+# A directory for inosync alone, with the pid file, the control socket and what is being sent; None is
+# /run/inosync for root, for other users $XDG_RUNTIME_DIR/inosync. It is made, with mode 0700. One that others
+# use is refused.
 # rundir = None

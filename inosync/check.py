@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from inosync.config.hook import Hook
-from inosync.config.load import Config, NodeSpec, Tree
+from inosync.config.load import Config
+from inosync.config.nodes import NodeSpec, Tree
 from inosync.rsync import probe, ssh
 from inosync.rsync.argv import TransferSettings, names_input
 from inosync.rsync.probe import Finding
@@ -110,7 +111,7 @@ def _told(found: Finding) -> Iterator[str]:
 
 
 def _try(config: Config, node: NodeSpec, tree: Tree) -> Finding:
-    settings = replace(config.of_rsync(node, tree), rsh=_shell(node))
+    settings = replace(config.rsync_settings(node, tree), rsh=_shell(node))
     asking = probe.can_ask(settings)
     found, was_asked = _run(settings, asking)
     if asking and found.reason and not was_asked:  # by a forced command, perhaps

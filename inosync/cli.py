@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import NoReturn
 
 from inosync import __version__, check
-from inosync.config import load as configs
-from inosync.config.load import Config, ConfigError
+from inosync.config.errors import ConfigError
+from inosync.config.load import Config, load, rundirs
+from inosync.config.paths import relative_to, started_by_root
 from inosync.console import commands, protocol
 from inosync.master.master import Master
 from inosync.startup import StartError, become, give_log, make_rundir
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is not None:
         return _steer(options, path)
     try:
-        config = configs.load(path)
+        config = load(path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return CONFIG
@@ -176,11 +177,11 @@ def _wrong_usage(options: argparse.Namespace) -> str:
 
 def _steer(options: argparse.Namespace, path: str) -> int:
     """Have the daemon for that configuration do something."""
-    rundirs, doubt = configs.rundirs(path)
+    places, doubt = rundirs(path)
     if doubt:
-        print(f"{doubt}\ninosync: looking in {' and '.join(map(one_line, rundirs))}", file=sys.stderr)
+        print(f"{doubt}\ninosync: looking in {' and '.join(map(one_line, places))}", file=sys.stderr)
     order = commands.Order(options.command, options.node, options.json, options.timeout, options.lag)
-    code = commands.run(order, [protocol.socket_path(rundir, path) for rundir in rundirs])
+    code = commands.run(order, [protocol.socket_path(rundir, path) for rundir in places])
     if code == protocol.NOT_RUNNING and doubt:
         print("inosync: it may run with a run directory that cannot be told from that file", file=sys.stderr)
         return CONFIG
@@ -242,7 +243,7 @@ def _hand_over(config: Config) -> str:
     make_rundir(config.rundir, user)
     if config.logfile:
         give_log(config.logfile, user)
-    configs.begun_by_root()
+    started_by_root()
     return become(user)
 
 
@@ -321,7 +322,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
         os._exit(OK)
     os.close(reader)
     with contextlib.suppress(FileNotFoundError):  # it was removed under us: nothing is relative to it
-        configs.relative_to(os.getcwd())
+        relative_to(os.getcwd())
     os.chdir("/")
     os.umask(0o022)
     os.set_inheritable(writer, False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 # What follows the first colon of a URL is a port, or else the start of a password.
@@ -33,6 +35,12 @@ def plural(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``did you mean X?`` for the known word that is most like this one; empty if none is."""
+    close = difflib.get_close_matches(word, list(known), 1, cutoff)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def format_value(value: object) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from inosync.config.errors import Invalid, ValueProblem
+from inosync.config.errors import Invalid, ValueProblem, invalid
 from inosync.filters.rules import File, FilterError, Item, from_pattern
 from inosync.rsync.options import forbidden
 from inosync.text import format_value
@@ -20,34 +20,34 @@ Check = Callable[[Any], Any]
 
 
 def each(values: Iterable[object], check: Check) -> tuple[Any, ...]:
-    """What a check makes of several values; Invalid with the faults of all of them."""
+    """What a check makes of several values; Invalid with the problems of all of them."""
     made: list[Any] = []
-    faults: list[ValueProblem] = []
+    problems: list[ValueProblem] = []
     for value in values:
         try:
             made.append(check(value))
-        except Invalid as invalid:
-            made.append(invalid.rest)
-            faults += invalid.faults
-    if faults:
-        raise Invalid(*faults, rest=tuple(made))
+        except Invalid as error:
+            made.append(error.usable)
+            problems += error.problems
+    if problems:
+        raise Invalid(*problems, usable=tuple(made))
     return tuple(made)
 
 
 def inside(where: str, check: Check, value: object) -> Any:
-    """A check of something inside a setting, whose faults tell where."""
+    """A check of something inside a setting, whose problems tell where."""
     try:
         return check(value)
-    except Invalid as invalid:
-        raise Invalid(*(replace(fault, where=where) for fault in invalid.faults)) from None
+    except Invalid as error:
+        raise Invalid(*(replace(problem, where=where) for problem in error.problems)) from None
 
 
 def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
     def checked(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
-            raise Invalid(ValueProblem(value, "is not a list", f"write {example}"))
+            raise invalid(value, "is not a list", f"write {example}")
         if not value and not empty:
-            raise Invalid(ValueProblem(value, "is empty", f"write {example}"))
+            raise invalid(value, "is empty", f"write {example}")
         return each(value, check)
 
     return checked
@@ -56,28 +56,26 @@ def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
 def string(value: object) -> str:
     """A str that the system can take: for a path, or an argument of a program."""
     if not isinstance(value, str):
-        raise Invalid(ValueProblem(value, "is not a string", "write it in quotes"))
+        raise invalid(value, "is not a string", "write it in quotes")
     try:
         whole = b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
         whole = False
     if not whole:
-        raise Invalid(ValueProblem(value, "has a character in it that no file name can have", "leave it out"))
+        raise invalid(value, "has a character in it that no file name can have", "leave it out")
     return value
 
 
 def boolean(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Invalid(ValueProblem(value, "is neither True nor False", "write one of them"))
+        raise invalid(value, "is neither True nor False", "write one of them")
     return value
 
 
 def one_of(*words: str) -> Check:
     def checked(value: object) -> str:
         if value not in words:
-            raise Invalid(
-                ValueProblem(value, "is not known", f"write {' or '.join(map(format_value, words))}")
-            )
+            raise invalid(value, "is not known", f"write {' or '.join(map(format_value, words))}")
         return str(value)
 
     return checked
@@ -86,18 +84,18 @@ def one_of(*words: str) -> Check:
 def number(highest: float, unit: str = "", *, whole: bool = False, positive: bool = False) -> Check:
     """From 0, or if ``positive`` from just above."""
     kind = "whole number" if whole else "number"
-    right = f"write a {kind}{unit}, {'more than 0' if positive else '0 or more'}"
+    hint = f"write a {kind}{unit}, {'more than 0' if positive else '0 or more'}"
 
     def checked(value: object) -> float | int:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Invalid(ValueProblem(value, "is not a number", right))
+            raise invalid(value, "is not a number", hint)
         if value < 0:
-            raise Invalid(ValueProblem(value, "is negative", right))
+            raise invalid(value, "is negative", hint)
         # Written so that nan, of which every comparison is false, is refused as well.
         if not value <= highest or (positive and value == 0):
-            raise Invalid(ValueProblem(value, "is out of range", f"{right}, at most {highest}"))
+            raise invalid(value, "is out of range", f"{hint}, at most {highest}")
         if whole and value != int(value):
-            raise Invalid(ValueProblem(value, "is not a whole number", right))
+            raise invalid(value, "is not a whole number", hint)
         return int(value) if whole else value
 
     return checked
@@ -115,40 +113,38 @@ speed = number(FASTEST, " of KB/s", whole=True)
 
 
 def retry(value: object) -> tuple[float, float]:
-    right = "write the first and the longest delay in seconds, such as (1, 300)"
+    hint = "write the first and the longest delay in seconds, such as (1, 300)"
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise Invalid(ValueProblem(value, "is not a pair", right))
+        raise invalid(value, "is not a pair", hint)
     first, longest = each(value, some_seconds)
     if first > longest:
-        raise Invalid(ValueProblem(value, "the first delay is longer than the longest", right))
+        raise invalid(value, "the first delay is longer than the longest", hint)
     return first, longest
 
 
 def delete(value: object) -> bool | str:
     if isinstance(value, bool) or (isinstance(value, str) and value in ("startup", "running")):
         return value
-    raise Invalid(ValueProblem(value, "is not known", 'write True, False, "startup" or "running"'))
+    raise invalid(value, "is not known", 'write True, False, "startup" or "running"')
 
 
 def name(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or not value.strip() or value != value.strip():
-        raise Invalid(ValueProblem(value, "is not a name", "write a string of printable characters"))
+        raise invalid(value, "is not a name", "write a string of printable characters")
     return value
 
 
 def extra(value: object) -> tuple[str, ...]:
-    right = 'write a string such as "--rsh=ssh -a", or a list of strings'
+    hint = 'write a string such as "--rsh=ssh -a", or a list of strings'
     if isinstance(value, str):
         try:
             words: tuple[str, ...] = tuple(shlex.split(value))
         except ValueError as problem:
-            raise Invalid(
-                ValueProblem(value, f"cannot be split as a shell would: {problem}", right)
-            ) from None
+            raise invalid(value, f"cannot be split as a shell would: {problem}", hint) from None
     elif isinstance(value, list | tuple):
         words = tuple(value)
     else:
-        raise Invalid(ValueProblem(value, "is not a string", right))
+        raise invalid(value, "is not a string", hint)
     words = each(words, string)
     if refused := forbidden(words):
         raise Invalid(*(ValueProblem(value, complaint) for complaint in refused))
@@ -161,15 +157,15 @@ _FILE = '{"from": "/etc/inosync/www.exclude"}'
 def _pattern(value: object) -> tuple[Item, ...]:
     if isinstance(value, dict):
         return (_pattern_file(value),)
-    right = 'write an rsync pattern such as "*.tmp"'
+    hint = 'write an rsync pattern such as "*.tmp"'
     if not isinstance(value, str) or not value:
-        raise Invalid(ValueProblem(value, "is not a pattern", right))
+        raise invalid(value, "is not a pattern", hint)
     if "\n" in value:
-        raise Invalid(ValueProblem(value, "has a newline in it", right))
+        raise invalid(value, "has a newline in it", hint)
     try:
         return from_pattern(string(value))
     except FilterError as error:
-        raise Invalid(ValueProblem(value, error.problem, right)) from None
+        raise invalid(value, error.problem, hint) from None
 
 
 _patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
@@ -178,9 +174,9 @@ _patterns = list_of(_pattern, '["/cache", "*.tmp"]', empty=True)
 def _pattern_file(value: dict[object, object]) -> File:
     path = value.get("from")
     if set(value) != {"from"}:
-        raise Invalid(ValueProblem(value, "is neither a pattern nor a file", f'write "*.tmp", or {_FILE}'))
+        raise invalid(value, "is neither a pattern nor a file", f'write "*.tmp", or {_FILE}')
     if not string(path).startswith("/"):
-        raise Invalid(ValueProblem(path, "is not an absolute path", f"write {_FILE}"))
+        raise invalid(path, "is not an absolute path", f"write {_FILE}")
     return File(string(path))
 
 
@@ -201,5 +197,5 @@ def excludes(value: object) -> dict[str, tuple[Item, ...]]:
 def _excludes_of(item: tuple[object, object]) -> tuple[str, tuple[Item, ...]]:
     wpath, rules = item
     if not isinstance(wpath, str):
-        raise Invalid(ValueProblem(wpath, "is not a wpath", 'write a directory from wpaths, or "*"'))
+        raise invalid(wpath, "is not a wpath", 'write a directory from wpaths, or "*"')
     return wpath, inside(f"for {format_value(wpath)}", patterns, rules)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from inosync.config.checks import list_of
-from inosync.config.errors import Invalid, ValueProblem
+from inosync.config.errors import invalid
+from inosync.text import did_you_mean
 
 BY_READING = frozenset({"IN_ACCESS", "IN_OPEN", "IN_CLOSE_NOWRITE"})
 """Caused by every reader of a file, so by rsync itself."""
@@ -32,8 +31,8 @@ def events(value: object) -> frozenset[str]:
     some = list(value) if isinstance(value, set | frozenset) else value
     found = frozenset[str]().union(*list_of(_event, 'emask = ["IN_CLOSE_WRITE", ...]')(some))
     if found <= BY_READING:
-        right = "write events that change something, such as IN_CLOSE_WRITE"
-        raise Invalid(ValueProblem(value, "has only events that rsync's own reading causes", right))
+        hint = "write events that change something, such as IN_CLOSE_WRITE"
+        raise invalid(value, "has only events that rsync's own reading causes", hint)
     return found
 
 
@@ -41,6 +40,5 @@ def _event(value: object) -> frozenset[str]:
     name = value if isinstance(value, str) else ""
     if name in _MEANING:
         return _MEANING[name]
-    close = difflib.get_close_matches(name.upper(), _MEANING, 1)
-    right = f"did you mean {close[0]}?" if close else f"write one of {' '.join(sorted(_SINGLE))}"
-    raise Invalid(ValueProblem(value, "is not an event", right))
+    hint = did_you_mean(name.upper(), _MEANING) or f"write one of {' '.join(sorted(_SINGLE))}"
+    raise invalid(value, "is not an event", hint)

@@ -27,8 +27,8 @@ def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
     with _imports_from(os.path.dirname(os.path.abspath(path))):
         try:
             exec(code, namespace)
-        except Invalid as invalid:
-            raise _untrusted(invalid) from None
+        except Invalid as error:
+            raise _untrusted(error) from None
         except BaseException as problem:  # noqa: BLE001 - whatever it is, SystemExit too, the file raised it
             raise ConfigError(ConfigProblem(path, _told(problem), "", _line_of(problem, path))) from None
     return _assignments(tree), namespace
@@ -52,14 +52,14 @@ def literal(path: str, name: str) -> Any:
 def _read(path: str) -> str:
     try:
         content, _ = trust.read(path, "name a configuration file with -c")
-    except Invalid as invalid:
-        raise _untrusted(invalid) from None
+    except Invalid as error:
+        raise _untrusted(error) from None
     return _decoded(path, content)
 
 
-def _untrusted(invalid: Invalid) -> ConfigError:
+def _untrusted(error: Invalid) -> ConfigError:
     return ConfigError(
-        *(ConfigProblem(str(fault.value), fault.wrong, fault.right) for fault in invalid.faults)
+        *(ConfigProblem(str(problem.value), problem.problem, problem.hint) for problem in error.problems)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from inosync.config import checks
 from inosync.config.checks import list_of, string
-from inosync.config.errors import Invalid, ValueProblem
+from inosync.config.errors import invalid
 from inosync.messages import NodeState
 from inosync.text import format_value
 
@@ -61,7 +61,7 @@ def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:
         return Hook(**_what(value))
     known = {"command": _what, "timeout": checks.some_seconds, **also}
     if "command" not in value:
-        raise Invalid(ValueProblem(value, "has no 'command'", f"write {EXAMPLE}"))
+        raise invalid(value, "has no 'command'", f"write {EXAMPLE}")
     items = dict(checks.each(value.items(), lambda item: _item(known, *item)))
     made = Hook(
         **items["command"],
@@ -76,7 +76,7 @@ def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:
 
 def _item(known: Mapping[str, checks.Check], key: object, value: object) -> tuple[str, Any]:
     if not isinstance(key, str) or key not in known:
-        raise Invalid(ValueProblem(key, "is not known", f"write one of {', '.join(known)}"))
+        raise invalid(key, "is not known", f"write one of {', '.join(known)}")
     return key, checks.inside(key, known[key], value)
 
 
@@ -84,15 +84,11 @@ def _what(value: object) -> dict[str, Any]:
     if callable(value):
         return {"call": value}
     if isinstance(value, str):
-        raise Invalid(
-            ValueProblem(
-                value, "is a string, which nothing takes apart", f"write {format_value(value.split())}"
-            )
-        )
+        raise invalid(value, "is a string, which nothing takes apart", f"write {format_value(value.split())}")
     return {"command": list_of(string, EXAMPLE)(value)}
 
 
 def _state(value: object) -> NodeState:
     if value not in _STATES:
-        raise Invalid(ValueProblem(value, "is no state that is told", f"write some of {', '.join(_STATES)}"))
+        raise invalid(value, "is no state that is told", f"write some of {', '.join(_STATES)}")
     return NodeState(value)

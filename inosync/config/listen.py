@@ -10,11 +10,11 @@ _WRITTEN = re.compile(r"(?P<host>\[[^]]*\]|[^:\[\]]*):(?P<port>\d{1,5})", re.ASC
 
 
 class BadAddress(ValueError):
-    """What is wrong with an address; ``right`` is what would do."""
+    """What is wrong with an address; ``hint`` is what would be right."""
 
-    def __init__(self, wrong: str, right: str) -> None:
-        super().__init__(wrong)
-        self.right = right
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,8 @@ def parse(text: str) -> Address:
     try:
         known = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        right = "127.0.0.1" if host == "localhost" else "0.0.0.0" if host in ("", "*") else ""
-        raise BadAddress(
-            "names no numeric address", f'write "{right}:{port}"' if right else _EXAMPLE
-        ) from None
+        hint = "127.0.0.1" if host == "localhost" else "0.0.0.0" if host in ("", "*") else ""
+        raise BadAddress("names no numeric address", f'write "{hint}:{port}"' if hint else _EXAMPLE) from None
     if (known.version == 6) != host.startswith("[") or "%" in host:
         raise BadAddress("is not ADDRESS:PORT", _EXAMPLE)
     return Address(str(known), port)

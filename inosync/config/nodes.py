@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inosync.config.errors import Invalid, ValueProblem
-from inosync.config.timetable import Timetable
+from inosync.config.errors import invalid
+from inosync.config.timetable import UNLIMITED, Timetable
 from inosync.filters import rules as filter_rules
 from inosync.filters.rules import Rule
 from inosync.rsync import target
@@ -34,28 +34,23 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One node, with the values that are in force for it: its own, or else those of the file."""
+    """One node, with the values in force for it: its own, or else those of the file. Times are in seconds."""
 
     node: str
     """As written in ``rnodes``."""
     name: str
-    """How it is called everywhere; unique, printable, without a password."""
-    rspeed: Timetable
-    """The limit of its speed; a plain number is one for all day."""
-    extra: tuple[str, ...]
-    """Those of the file, then the node's own; without the filter rules in them."""
-    own: tuple[Rule, ...]
-    """What is in the node's own ``rexcludes``; see ``rules``."""
-    rtimeout: float
-    """Seconds."""
+    """What it is called everywhere; unique, printable, without a password."""
+    rspeed: Timetable = UNLIMITED
+    extra: tuple[str, ...] = ()
+    """The file's, then the node's own, without the filter rules in them."""
+    own_rules: tuple[Rule, ...] = ()
+    """Those in the node's own ``rexcludes``."""
+    rtimeout: float = 0.0
     rwarm: bool = True
-    """Whether an rsync is kept connected to it."""
     rverify: float = 0.0
-    """Seconds between two comparisons in full; 0 is never."""
     rchecksum: bool = False
-    """Whether the contents of all files are compared then."""
-    after: tuple[Rule, ...] = ()
-    """What was in ``extra``: that of the file, then the node's own."""
+    extra_rules: tuple[Rule, ...] = ()
+    """Those in ``extra``: the file's, then the node's own."""
     wpaths: tuple[str, ...] | None = None
     """The trees that it gets, by their ``Tree.wpath``; None: all of them."""
 
@@ -64,15 +59,15 @@ class NodeSpec:
         return self.wpaths is None or tree.wpath in self.wpaths
 
     def target(self, tree: Tree) -> str:
-        """Where rsync is to put a tree."""
+        """Return where rsync puts a tree."""
         return self.node + tree.rpath
 
     def rules(self, tree: Tree) -> tuple[Rule, ...]:
-        """All filter rules for a transfer of a tree to this node, the most specific first.
+        """Return all filter rules for transfers of a tree to this node, the most specific first.
 
-        ``!`` has been obeyed, and of equal rules the first is there: no other decides anything.
+        ``!`` has been obeyed, and only the first of equal rules is kept, because no other decides anything.
         """
-        return tuple(dict.fromkeys(filter_rules.standing(self.own + tree.rules + self.after)))
+        return tuple(dict.fromkeys(filter_rules.standing(self.own_rules + tree.rules + self.extra_rules)))
 
     @property
     def transport(self) -> Transport:
@@ -116,9 +111,9 @@ def display_name(node: str) -> str:
 def check_node(node: object) -> str:
     """A node as it is written in ``rnodes``, or Invalid. Where it leads, ``check_target`` in targets says."""
     if not isinstance(node, str):
-        raise Invalid(ValueProblem(node, "is not a string", f"write {_SYNTAX}"))
-    if wrong := _unlike_a_node(node):
-        raise Invalid(ValueProblem(node, *wrong))
+        raise invalid(node, "is not a string", f"write {_SYNTAX}")
+    if problem := _unlike_a_node(node):
+        raise invalid(node, *problem)
     return node
 
 

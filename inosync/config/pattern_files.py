@@ -26,34 +26,34 @@ class PatternFiles:
     def rules(self, items: Iterable[Item]) -> tuple[Rule, ...]:
         """The rules, those in files in the place of the files; Invalid if not all of them can be read."""
         rules: list[Rule] = []
-        faults: list[ValueProblem] = []
+        problems: list[ValueProblem] = []
         for item in items:
             if isinstance(item, Rule):
                 rules.append(item)
                 continue
             try:
                 rules += self._rules_in(item)
-            except Invalid as invalid:
-                faults += invalid.faults
-        if faults:
-            raise Invalid(*faults)
+            except Invalid as error:
+                problems += error.problems
+        if problems:
+            raise Invalid(*problems)
         return tuple(rules)
 
     def _rules_in(self, file: File) -> list[Rule]:
         rules: list[Rule] = []
-        faults: list[ValueProblem] = []
+        problems: list[ValueProblem] = []
         for number, line in file.lines(self._content(file.name)):
             try:
                 rules += file.rules(line)
             except FilterError as error:
-                faults.append(
+                problems.append(
                     ValueProblem(error.rule, error.problem, "correct the line", "", file.name, number)
                 )
             # More would not be read by anybody, or not taken by rsync.
-            if len(faults) == MOST_FAULTS or len(rules) > MAX_RULES // 20:
+            if len(problems) == MOST_FAULTS or len(rules) > MAX_RULES // 20:
                 break
-        if faults:
-            raise Invalid(*faults)
+        if problems:
+            raise Invalid(*problems)
         return rules
 
     def _content(self, path: str) -> bytes:

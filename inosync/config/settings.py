@@ -1,329 +1,351 @@
-"""Every setting of a configuration file: how it is checked, and its default.
+"""The table of settings: what each is called, its default, its check, and what it means.
 
-``SETTINGS`` is the list. What needs only the value is checked by ``policy.checks``, what needs to look at
-this machine here, and what depends on several settings by ``config``.
+From it come the checks and defaults of ``load``, what ``inosync -t`` shows, ``conf/default.py``, and the
+reference in README.rst and inosync.conf(5); bin/reference.py writes the last two.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import os
-import shlex
-import shutil
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from inosync.config import checks, hook, timetable, trust
+from inosync.config import checks, hook, local_checks, nodes, timetable
 from inosync.config.checks import Check, list_of, string
-from inosync.config.errors import Invalid, ValueProblem
+from inosync.config.errors import Invalid, invalid
 from inosync.config.events import DEFAULT_EVENTS, events
-from inosync.config.listen import Address, BadAddress, parse
-from inosync.config.nodes import check_node, display_name
-from inosync.config.targets import overlaps
-from inosync.system import privileges
-from inosync.text import format_value
+from inosync.text import did_you_mean, format_value
 
 REQUIRED = object()
-EXAMPLES = {
-    "wpaths": 'wpaths = ["/var/www/"]',
-    "rpaths": 'rpaths = ["/var/www/"], one for each wpath',
-    "rnodes": 'rnodes = ["user@host:"]',
-}
-"""Of what is required."""
-
-
-def unknown(name: object, known: Iterable[str]) -> tuple[str, str]:
-    """What is wrong with a name that is not known, and what would be right."""
-    if close := difflib.get_close_matches(str(name).lower(), known, 1):
-        return f"did you mean {close[0]}? There is no setting of this name", ""
-    return "there is no setting of this name", "names of your own begin with an underscore"
-
-
-_base = ""
-
-
-def relative_to(directory: str) -> None:
-    """Take relative paths from ``directory`` from now on, whatever the current one is: a daemon leaves it."""
-    global _base
-    _base = directory
-
-
-def absolute(path: str) -> str:
-    """Absolute and normalised, with one leading slash and none at the end."""
-    return "/" + os.path.abspath(os.path.join(_base, path)).lstrip("/")
-
-
-# wpaths ------------------------------------------------------------------------------------------------
-
-
-def _wpaths(value: object) -> tuple[str, ...]:
-    faults: list[ValueProblem] = []
-    try:
-        wpaths = list_of(_wpath, EXAMPLES["wpaths"])(value)
-    except Invalid as invalid:
-        wpaths = invalid.rest or ()
-        faults += invalid.faults
-    named = [wpath for wpath in wpaths if wpath is not None]
-    faults += _nested(named, [os.path.realpath(wpath) for wpath in named])
-    if faults:
-        raise Invalid(*faults, rest=wpaths)
-    return tuple(wpaths)
-
-
-def _wpath(value: object) -> str:
-    """A wpath as it is written: its trailing slash had a meaning in 0.2.3."""
-    wpath = string(value)
-    if not wpath:
-        raise Invalid(ValueProblem(value, "is empty", "write an absolute path"))
-    if wrong := _unlike_a_directory(absolute(wpath)):
-        raise Invalid(ValueProblem(value, *wrong), rest=wpath)
-    return wpath
-
-
-def _unlike_a_directory(path: str) -> tuple[str, str] | None:
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return None  # that may be no mistake: see ``absent``
-    except OSError as problem:
-        return f"cannot be read: {problem.strerror}", "correct the path"
-    if not stat.S_ISDIR(mode):
-        return "is not a directory", "name the directory that it is in"
-    try:
-        # Not access(2): it does not count what a user was left of root's rights (``ruser``).
-        os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError as problem:
-        return f"cannot be read: {problem.strerror}", "run inosync as a user who may"
-    return None
-
-
-def absent(wpath: str) -> bool:
-    """Whether there is nothing at an absolute wpath."""
-    return not os.path.exists(wpath)
-
-
-ABSENT = ("does not exist", "make it, correct the path, or set rwait = True to wait for it")
-"""What is wrong with one that nobody waits for, and what would be right."""
-
-
-def _nested(wpaths: Sequence[str], real: Sequence[str]) -> Iterator[ValueProblem]:
-    for inner, outer in overlaps([("", path) for path in real]):
-        how = "is the same directory as" if real[inner] == real[outer] else "lies inside"
-        right = "leave it out, it is mirrored already"
-        yield ValueProblem(wpaths[inner], f"{how} {format_value(wpaths[outer])}", right)
-
-
-# rnodes ------------------------------------------------------------------------------------------------
-
-
-def _node(value: object) -> dict[str, Any]:
-    """An item of ``rnodes``: "node", "name", and what overrides the settings of the file."""
-    if not isinstance(value, dict):
-        return _named({"node": check_node(value)})
-    if "node" not in value:
-        raise Invalid(ValueProblem(value, "has no 'node'", 'write {"node": "user@host:", ...}'))
-    try:
-        items = dict(checks.each(value.items(), lambda item: _node_item(value["node"], *item)))
-    except Invalid as invalid:
-        good = dict(item for item in invalid.rest if item is not None)
-        raise Invalid(*invalid.faults, rest=_named(good) if "node" in good else None) from None
-    return _named(items)
-
-
-def _named(items: dict[str, Any]) -> dict[str, Any]:
-    return {"name": display_name(items["node"]), **items}
-
-
-def _node_item(node: object, key: object, value: object) -> tuple[str, Any]:
-    if key == "node":
-        return "node", check_node(value)
-    where = f"{key} of {format_value(node)}"
-    if not isinstance(key, str) or key not in _OF_A_NODE:
-        raise Invalid(ValueProblem(key, *unknown(key, ["node", *_OF_A_NODE]), f"in {format_value(node)}"))
-    return key, checks.inside(where, _OF_A_NODE[key], value)
-
-
-# The others --------------------------------------------------------------------------------------------
-
-
-def _slots(value: object) -> int:
-    slots: int = checks.number(2**31 - 1, whole=True)(value)
-    return slots or 2 * (os.cpu_count() or 1)
-
-
-def _program(value: object) -> str:
-    path = string(value)
-    right = "install it (apt install rsync), or write the path where it is"
-    if not os.path.isabs(path):
-        raise Invalid(ValueProblem(value, "is not an absolute path", right))
-    if not os.path.isfile(path):
-        raise Invalid(ValueProblem(value, "is not found", right))
-    if not os.access(path, os.X_OK):
-        raise Invalid(ValueProblem(value, "cannot be executed", right))
-    return path
-
-
-def _logfile(value: object) -> str | None:
-    if value is None or value == "":  # 0.2.3 took an empty string for none
-        return None
-    path = string(value)
-    right = "write a file in a directory that exists, such as '/var/log/inosync.log', or None"
-    if not os.path.isabs(path):
-        raise Invalid(ValueProblem(value, "is not an absolute path", right))
-    if os.path.isdir(path):
-        raise Invalid(ValueProblem(value, "is a directory", right))
-    if not os.path.isdir(os.path.dirname(path)):
-        raise Invalid(ValueProblem(value, "its directory does not exist", right))
-    return path
-
-
-def _rundir(value: object) -> str:
-    if value is None:
-        return _default_rundir()
-    path = string(value)
-    if not os.path.isabs(path):
-        raise Invalid(ValueProblem(value, "is not an absolute path", "write one such as '/run/inosync'"))
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise Invalid(ValueProblem(value, "is not a directory", "remove it, or write another path"))
-    if not os.path.isdir(os.path.dirname(absolute(path))):
-        raise Invalid(ValueProblem(value, "its directory does not exist", "make it, or write another path"))
-    return absolute(path)
-
-
-_begun_by_root = False
-
-
-def begun_by_root() -> None:
-    """Take for default what is root's, whoever we are from now on."""
-    global _begun_by_root
-    _begun_by_root = True
-
-
-ROOTS_RUNDIR = "/run/inosync"
-
-
-def default_rundirs() -> list[str]:
-    """Where a daemon may have its run directory if nothing else is set: ours, and root's."""
-    try:
-        return list(dict.fromkeys((_default_rundir(), ROOTS_RUNDIR)))
-    except Invalid:
-        return [ROOTS_RUNDIR]
-
-
-def _default_rundir() -> str:
-    if os.geteuid() == 0 or _begun_by_root:
-        return ROOTS_RUNDIR
-    session = os.environ.get("XDG_RUNTIME_DIR", "")
-    if not os.path.isabs(session):
-        right = "set rundir to the absolute path of a directory that only you can write to"
-        raise Invalid(ValueProblem(None, "is not set, and neither is XDG_RUNTIME_DIR", right))
-    return os.path.join(session, "inosync")
-
-
-def _listen(value: object) -> Address | None:
-    if value is None or value == "":
-        return None
-    try:
-        address = parse(string(value))
-    except BadAddress as problem:
-        raise Invalid(ValueProblem(value, str(problem), problem.right)) from None
-    if importlib.util.find_spec("prometheus_client") is None:
-        right = "install it (pip install 'inosync[metrics]', or apt install python3-prometheus-client)"
-        raise Invalid(ValueProblem(value, "needs prometheus_client, which is not installed", right))
-    return address
-
-
-def _hook(check: Check) -> Check:
-    """A check of a hook, whose program has to be one that nobody else can write."""
-
-    def checked(value: object) -> hook.Hook | None:
-        made: hook.Hook | None = check(value)
-        if made is not None and made.command:
-            _runnable(made.command[0])
-        return made
-
-    return checked
-
-
-def _runnable(program: str) -> None:
-    if not os.path.isabs(program):
-        found = shutil.which(program) or f"/usr/bin/{program}"
-        raise Invalid(ValueProblem(program, "is not an absolute path", f"write {format_value(found)}"))
-    if not os.path.isfile(program):
-        raise Invalid(ValueProblem(program, "is not found", "install it, or write the path where it is"))
-    if not os.access(program, os.X_OK):
-        raise Invalid(ValueProblem(program, "cannot be executed", f"chmod +x {shlex.quote(program)}"))
-    trust.check(program)
-
-
-def _ruser(value: object) -> str | None:
-    if value is None:
-        return None
-    text = string(value)
-    try:
-        who = privileges.account(text)
-    except LookupError as problem:
-        right = "write a user of this machine, or user:group"
-        raise Invalid(ValueProblem(value, str(problem), right)) from None
-    if os.geteuid() not in (0, who.uid):
-        raise Invalid(
-            ValueProblem(value, "only root can be another user", "start inosync as root, or leave it out")
-        )
-    return text
-
-
-# All of them -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
+    """One setting of a configuration file."""
+
+    name: str
     check: Check
+    meaning: str
+    """One sentence without its period, for the reference. ``{unit}`` stands for the unit."""
     default: Any = REQUIRED
-    """As it would be written in a file."""
+    """As it is written in a file."""
+    unit: str = ""
+    see: str = ""
+    """The section of README.rst that says more."""
+    text: str = ""
+    """Further paragraphs for conf/default.py; those that are indented are kept as they are."""
+    example: str = ""
+    """Of a required setting, for error messages."""
+    sample: str = ""
+    """Of a required setting, for conf/default.py."""
+    per_node: bool = False
+    """Whether an item of ``rnodes`` can have its own value."""
+    formerly: str = ""
+    """Its name in the older form of inosync 0.2.3."""
 
 
-SETTINGS: dict[str, Setting] = {
-    "wpaths": Setting(_wpaths),
-    "rpaths": Setting(list_of(string, EXAMPLES["rpaths"])),
-    "rnodes": Setting(list_of(_node, EXAMPLES["rnodes"])),
-    "rexcludes": Setting(checks.excludes, []),
-    "extra": Setting(checks.extra, ""),
-    "rspeed": Setting(timetable.check, 0),
-    "emask": Setting(events, DEFAULT_EVENTS),
-    "edelay": Setting(checks.seconds, 10),
-    "equiet": Setting(checks.seconds, 0.05),
-    "rsync": Setting(_program, "/usr/bin/rsync"),
-    "rwarm": Setting(checks.boolean, True),
-    "rslots": Setting(_slots, 0),
-    "rtimeout": Setting(checks.some_seconds, 300),
-    "rretry": Setting(checks.retry, (1, 300)),
-    "rdelete": Setting(checks.delete, True),
-    "rguard": Setting(checks.boolean, True),
-    "rverify": Setting(checks.seconds, 86_400),
-    "rchecksum": Setting(checks.boolean, False),
-    "rwait": Setting(checks.boolean, False),
-    "ruser": Setting(_ruser, None),
-    "rlisten": Setting(_listen, None),
-    "on_sync": Setting(_hook(hook.on_sync), None),
-    "on_state": Setting(_hook(hook.on_state), None),
-    "logfile": Setting(_logfile, None),
-    "logformat": Setting(checks.one_of("text", "json"), "text"),
-    "rundir": Setting(_rundir, None),
+def unknown(name: object, known: Iterable[str]) -> tuple[str, str]:
+    """Return what is wrong with a name that is no setting, and a hint."""
+    if meant := did_you_mean(str(name).lower(), known):
+        return f"{meant} There is no setting of this name", ""
+    return "there is no setting of this name", "names of your own begin with an underscore"
+
+
+def _node(value: object) -> dict[str, Any]:
+    """Check an item of ``rnodes``; return it with "node", "name", and what overrides the file's settings."""
+    if not isinstance(value, dict):
+        return _named({"node": nodes.check_node(value)})
+    if "node" not in value:
+        raise invalid(value, "has no 'node'", 'write {"node": "user@host:", ...}')
+    try:
+        items = dict(checks.each(value.items(), lambda item: _node_item(value["node"], *item)))
+    except Invalid as error:
+        good = dict(item for item in error.usable if item is not None)
+        raise Invalid(*error.problems, usable=_named(good) if "node" in good else None) from None
+    return _named(items)
+
+
+def _named(items: dict[str, Any]) -> dict[str, Any]:
+    return {"name": nodes.display_name(items["node"]), **items}
+
+
+def _node_item(node: object, key: object, value: object) -> tuple[str, Any]:
+    if key == "node":
+        return "node", nodes.check_node(value)
+    if not isinstance(key, str) or key not in PER_NODE:
+        raise invalid(key, *unknown(key, ["node", *PER_NODE]), f"in {format_value(node)}")
+    return key, checks.inside(f"{key} of {format_value(node)}", PER_NODE[key], value)
+
+
+_WPATHS = 'wpaths = ["/var/www/"]'
+_RPATHS = 'rpaths = ["/var/www/"], one for each wpath'
+_RNODES = 'rnodes = ["user@host:"]'
+
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "What is mirrored, and where to": (
+        Setting(
+            "wpaths",
+            local_checks.wpaths(_WPATHS),
+            "the directories on this machine that are mirrored, a list",
+            text="They exist (but see rwait), and none lies inside another.",
+            example=_WPATHS,
+            sample='wpaths = [\n    "/var/www/",\n    "/srv/downloads/",\n]',
+            formerly="wpath",
+        ),
+        Setting(
+            "rpaths",
+            list_of(string, _RPATHS),
+            "where each of them lives on the nodes: one rpath for each wpath, in the same order",
+            text="All files there that are not in the wpath are deleted (see rdelete).",
+            example=_RPATHS,
+            sample='rpaths = [\n    "/var/www/",\n    "/srv/downloads/",\n]',
+        ),
+        Setting(
+            "rnodes",
+            list_of(_node, _RNODES),
+            "the nodes in rsync's syntax, or dictionaries with ``node`` and any of ``name``, ``rspeed``, "
+            "``extra``, ``rexcludes``, ``rtimeout``, ``rwarm``, ``rverify``, ``rchecksum`` and ``wpaths``",
+            text="""The target of a transfer is the node followed by the rpath.
+
+  "user@host:"             through ssh; use a key without a passphrase, or an agent
+  "host::module"           an rsync daemon
+  "rsync://host/module"    the same, also with a port: rsync://host:8730/module
+  "user@[2001:db8::1]:"    an IPv6 address
+  "/mnt/copy"              a directory of this machine
+
+A dictionary gives a node a name, and values of its own. Its extra and its rexcludes are used together with
+those of the file, the others instead of them. Only its wpaths are mirrored to it.""",
+            example=_RNODES,
+            sample="""rnodes = [
+    "user1@a.mirror.com:",
+    "user2@b.mirror.com:",
+    {"node": "rsync://c.mirror.com/mirror", "name": "c", "rspeed": 500, "rexcludes": ["/drafts"]},
+]""",
+        ),
+    ),
+    "What is transferred, and when": (
+        Setting(
+            "rexcludes",
+            checks.excludes,
+            'exclude patterns of rsync: a list for all wpaths, or a dictionary from wpath (or ``"*"``) to a '
+            "list",
+            [],
+            see="Excludes",
+            text="""  rexcludes = {"*": ["*.tmp", ".git/"], "/var/www/": ["/cache"]}
+
+A pattern with a slash in front is relative to the wpath. "+ PATTERN" includes what a later one excludes.
+rsync takes the first pattern that matches: those of a node come first, then those of a wpath, then those for
+all, then those in extra. What is excluded is not deleted on a node.
+
+A list, or an item of it, can be a file as for rsync's --exclude-from: one pattern a line; # or ; begins a
+comment. A change of the file takes effect at once. Others must not be able to write to it.
+
+  rexcludes = {"from": "/etc/inosync/www.exclude"}
+  rexcludes = {"*": ["*.tmp"], "/var/www/": ["/cache", {"from": "/etc/inosync/www.exclude"}]}""",
+        ),
+        Setting(
+            "emask",
+            events,
+            "the inotify events that trigger a transfer",
+            DEFAULT_EVENTS,
+            text="Those that only reading a file causes (IN_ACCESS, IN_OPEN, IN_CLOSE_NOWRITE) are left out, "
+            "because rsync itself causes them.",
+        ),
+        Setting(
+            "edelay",
+            checks.seconds,
+            "the longest that a change waits before it is sent, in {unit}",
+            10,
+            unit="seconds",
+        ),
+        Setting(
+            "equiet",
+            checks.seconds,
+            "the shortest wait, in {unit}: a change is sent once nothing else has changed for so long; while "
+            "changes go on, the wait doubles, up to edelay",
+            0.05,
+            unit="seconds",
+        ),
+        Setting(
+            "rdelete",
+            checks.delete,
+            'when deletions are mirrored: ``True`` always, ``False`` never, ``"startup"`` only when a whole '
+            'directory is compared (as after the start), ``"running"`` only what is deleted while inosync '
+            "runs",
+            True,
+        ),
+        Setting(
+            "rguard",
+            checks.boolean,
+            "halt instead of mirroring the loss of a whole wpath",
+            True,
+            see="When a whole tree is lost",
+            text="A wpath is lost if it is moved away, unmounted, replaced by an empty directory, or "
+            "emptied at once. Nothing is deleted then; ps and the log say why. Mirroring goes on when the "
+            "files are back. If the loss is meant: kill -USR2 the master.",
+        ),
+        Setting(
+            "rverify",
+            checks.seconds,
+            "how often each node is compared in full with this machine, in {unit}; 0 is never",
+            86_400,
+            unit="seconds",
+            see="Verification",
+            text="This runs beside what is sent, one node at a time, when the node is ok. The log tells what "
+            "differs, and it is sent again. An item of rnodes can have its own.",
+            per_node=True,
+        ),
+        Setting(
+            "rchecksum",
+            checks.boolean,
+            "compare the contents of all files then, not only sizes, times and modes",
+            False,
+            text="Each file is read here and on the node. An item of rnodes can have its own.",
+            per_node=True,
+        ),
+        Setting(
+            "rwait",
+            checks.boolean,
+            "wait for a wpath that does not exist yet, instead of refusing it",
+            False,
+            text="A wpath is waited for anyway if fstab says that something is mounted there.",
+        ),
+    ),
+    "How it is transferred": (
+        Setting("rsync", local_checks.program, "the rsync program, as an absolute path", "/usr/bin/rsync"),
+        Setting(
+            "extra",
+            checks.extra,
+            "more parameters for rsync: a string, split as a shell would split it, or a list of strings",
+            "",
+            text="""  extra = "--rsh='ssh -p 2222' --compress"
+
+Filter rules in it (--exclude, --include, --exclude-from, --include-from, --filter) apply after rexcludes.""",
+            per_node=True,
+        ),
+        Setting(
+            "rspeed",
+            timetable.check,
+            "the greatest speed of a transfer to one node, in {unit} of 1024 bytes; 0 is without a limit; "
+            "or a timetable",
+            0,
+            unit="KB/s",
+            see="Speed by the time of day",
+            text="""A timetable has times of day, by the local clock, and the limit from each of them on.
+
+  rspeed = "08:00,512 18:00,2000 23:00,0"
+
+At each of these times the rsyncs that run are ended, and started again at once with the new limit.""",
+            per_node=True,
+        ),
+        Setting(
+            "rslots",
+            local_checks.slots,
+            "how many full mirrors and large batches run at once; 0 is twice the number of processors",
+            0,
+            text="A batch is large from 1,000 names on. A transfer of more than 30 seconds does not count "
+            "any more. Small batches go to all nodes at once.",
+        ),
+        Setting(
+            "rwarm",
+            checks.boolean,
+            "keep an rsync connected to each node, for each wpath",
+            True,
+            see="Connections that are kept",
+            text="A change then does not wait for a connection, and a node that is out of reach is known "
+            "before there is a change for it. False starts an rsync for each batch. An item of rnodes can "
+            "have its own.",
+            per_node=True,
+        ),
+        Setting(
+            "rtimeout",
+            checks.some_seconds,
+            "after how many {unit} without progress a transfer is ended, and tried again",
+            300,
+            unit="seconds",
+            text="If it is between 10 and 60, it is also the time after which a worker process that takes no "
+            "orders is replaced.",
+            per_node=True,
+        ),
+        Setting(
+            "rretry",
+            checks.retry,
+            "the first and the longest pause after a failed transfer, in {unit}",
+            (1, 300),
+            unit="seconds",
+            text="The pauses double in between. The tries never end.",
+        ),
+    ),
+    "The daemon itself": (
+        Setting(
+            "ruser",
+            local_checks.ruser,
+            "the user, or ``user:group``, that inosync goes on as when root has started it",
+            None,
+            see="Least privilege",
+            text="It can still read everything (CAP_DAC_READ_SEARCH), and write nothing but what belongs to "
+            "that user.",
+        ),
+        Setting(
+            "rlisten",
+            local_checks.listen,
+            'an address and a port for metrics and the page, such as ``"127.0.0.1:9187"`` or '
+            '``"[::1]:9187"``',
+            None,
+            see="Metrics and page",
+            text="Whoever can connect to it sees names and states of the nodes: there is no password. It "
+            "needs prometheus_client (pip install 'inosync[metrics]').",
+        ),
+        Setting(
+            "on_sync",
+            local_checks.runnable(hook.on_sync),
+            "what is run after each batch that has come through, such as to purge a cache",
+            None,
+            see="Hooks",
+            text="""It is a program with its arguments, which no shell takes apart, a function, or either with
+a limit, {"command": ..., "timeout": 60}. INOSYNC_NODE, INOSYNC_WPATH and others in its environment describe
+the batch. conf/purge-cache is an example.""",
+        ),
+        Setting(
+            "on_state",
+            local_checks.runnable(hook.on_state),
+            "what is run when the state of a node has changed",
+            None,
+            see="Hooks",
+            text="""{"command": [...], "after": 300} is run only for nodes that have been behind for five
+minutes, and when that is over. conf/mail-when-behind is an example.""",
+        ),
+        Setting(
+            "logfile",
+            local_checks.logfile,
+            "a file for the log, in a directory that exists; ``None`` is syslog for a daemon (``-d``), else "
+            "standard error",
+            None,
+        ),
+        Setting(
+            "logformat",
+            checks.one_of("text", "json"),
+            'how the lines of the log look: ``"text"``, or ``"json"`` for programs that read them',
+            "text",
+            see="The log",
+        ),
+        Setting(
+            "rundir",
+            local_checks.rundir,
+            "a directory for inosync alone, with the pid file, the control socket and what is being sent; "
+            "``None`` is ``/run/inosync`` for root, for other users ``$XDG_RUNTIME_DIR/inosync``",
+            None,
+            text="It is made, with mode 0700. One that others use is refused.",
+        ),
+    ),
 }
-"""Every setting of a file (design.md section 6)."""
+"""The settings under the headings of conf/default.py."""
 
-_OF_A_NODE: dict[str, Check] = {
+SETTINGS = {setting.name: setting for group in GROUPS.values() for setting in group}
+
+PER_NODE: dict[str, Check] = {
     "name": checks.name,
-    "rspeed": timetable.check,
-    "extra": checks.extra,
     "rexcludes": checks.patterns,
-    "rtimeout": checks.some_seconds,
-    "rwarm": checks.boolean,
-    "rverify": checks.seconds,
-    "rchecksum": checks.boolean,
     "wpaths": list_of(string, '["/var/www/"], some of the wpaths'),
-}
-"""What a node may have of its own."""
+} | {setting.name: setting.check for setting in SETTINGS.values() if setting.per_node}
+"""What an item of ``rnodes`` may have beside its ``node``."""

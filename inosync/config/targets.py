@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inosync.config.errors import Invalid, ValueProblem
+from inosync.config.errors import Invalid, ValueProblem, invalid
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.rsync.target import Transport, remote_parts, transport
 
@@ -58,8 +58,8 @@ def _path(remote: re.Match[str]) -> str:
     return remote["path"] or ""
 
 
-def _invalid(node: str, rpath: str, wrong: str, right: str) -> Invalid:
-    return Invalid(ValueProblem(node, f"with rpath {rpath!r}: {wrong}", right))
+def _invalid(node: str, rpath: str, problem: str, hint: str) -> Invalid:
+    return invalid(node, f"with rpath {rpath!r}: {problem}", hint)
 
 
 def _local(node: str, rpath: str) -> str:
@@ -126,8 +126,8 @@ def check_targets(
             try:
                 place = _resolved(check_target(node.node, tree.rpath), real)
                 _keep_apart(node.target(tree), place, sources)
-            except Invalid as invalid:
-                yield from invalid.faults
+            except Invalid as error:
+                yield from error.problems
                 continue
             # Another remote shell or port may make another machine of the same host.
             reach = node.extra if place.host else ()
@@ -147,7 +147,7 @@ def _keep_apart(target: str, place: TargetPlace, sources: Mapping[str, str]) -> 
     for source, wpath in sources.items():
         if overlap := next(overlaps([("", source), ("", place.path)]), None):
             same = "is" if source == place.path else "lies inside" if overlap == (1, 0) else "contains"
-            raise Invalid(ValueProblem(target, f"{same} the wpath {wpath!r}", "write a directory elsewhere"))
+            raise invalid(target, f"{same} the wpath {wpath!r}", "write a directory elsewhere")
 
 
 def _overlapping(
@@ -160,8 +160,8 @@ def _overlapping(
             continue  # the same rpaths, on one more node
         reported.add((tree, other_tree))
         how = "is the same place as" if spots[inner] == spots[outer] else "lies inside"
-        wrong = f"for the wpath {tree.wpath!r}: {how} {other.target(other_tree)!r} for {other_tree.wpath!r}"
-        yield ValueProblem(node.target(tree), wrong, "keep them apart, each would delete the other's files")
+        problem = f"for the wpath {tree.wpath!r}: {how} {other.target(other_tree)!r} for {other_tree.wpath!r}"
+        yield ValueProblem(node.target(tree), problem, "keep them apart, each would delete the other's files")
 
 
 def overlaps(places: Sequence[tuple[Hashable, str]]) -> Iterator[tuple[int, int]]:

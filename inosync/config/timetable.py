@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from inosync.config import checks
-from inosync.config.errors import Invalid, ValueProblem
+from inosync.config.errors import invalid
 from inosync.text import format_value
 
 DAY = 86_400
@@ -52,8 +52,11 @@ class Timetable:
 
 
 def constant(speed: int) -> Timetable:
-    """The same limit all day."""
+    """Return a timetable with the same limit all day."""
     return Timetable(((0, speed),))
+
+
+UNLIMITED = constant(0)
 
 
 _EXAMPLE = "08:00,512 23:00,0"
@@ -66,15 +69,13 @@ def check(value: object) -> Timetable:
         return constant(checks.speed(value))
     # Nobody is helped by a complaint about each word of a sentence.
     if ":" not in value:
-        right = f'write a whole number of KB/s, or a timetable such as "{_EXAMPLE}"'
-        raise Invalid(ValueProblem(value, "is neither a number nor a timetable", right))
+        hint = f'write a whole number of KB/s, or a timetable such as "{_EXAMPLE}"'
+        raise invalid(value, "is neither a number nor a timetable", hint)
     words = re.sub(r"\s*,\s*", ",", value).split()
     found: dict[int, tuple[str, int]] = {}
     for word, (minute, speed) in zip(words, checks.each(words, _entry), strict=True):
         if minute in found:
-            raise Invalid(
-                ValueProblem(word, f"has the same time as {format_value(found[minute][0])}", "leave one out")
-            )
+            raise invalid(word, f"has the same time as {format_value(found[minute][0])}", "leave one out")
         found[minute] = word, speed
     return Timetable(tuple(sorted((minute, speed) for minute, (_, speed) in found.items())))
 
@@ -82,21 +83,19 @@ def check(value: object) -> Timetable:
 def _entry(word: str) -> tuple[int, int]:
     parts = _ENTRY.fullmatch(word)
     if parts is None:
-        raise Invalid(
-            ValueProblem(word, "is not a time and a speed", f'write a timetable such as "{_EXAMPLE}"')
-        )
+        raise invalid(word, "is not a time and a speed", f'write a timetable such as "{_EXAMPLE}"')
     hour, minute = int(parts[1]), int(parts[2])
     if hour > 23 or minute > 59:
-        raise Invalid(ValueProblem(word, "there is no such time", "write one from 00:00 to 23:59"))
+        raise invalid(word, "there is no such time", "write one from 00:00 to 23:59")
     return hour * 60 + minute, _speed(word, parts[3])
 
 
 def _speed(word: str, text: str) -> int:
-    right = "write a whole number of KB/s, 0 for no limit"
+    hint = "write a whole number of KB/s, 0 for no limit"
     if re.fullmatch(r"-[0-9.]+", text):
-        raise Invalid(ValueProblem(word, "the speed is negative", right))
+        raise invalid(word, "the speed is negative", hint)
     if not re.fullmatch(r"[0-9]+", text):
-        raise Invalid(ValueProblem(word, "the speed is not a whole number", right))
+        raise invalid(word, "the speed is not a whole number", hint)
     if len(text) > 10 or int(text) > checks.FASTEST:
-        raise Invalid(ValueProblem(word, "the speed is out of range", f"{right}, at most {checks.FASTEST}"))
+        raise invalid(word, "the speed is out of range", f"{hint}, at most {checks.FASTEST}")
     return int(text)

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import ForkProcess
 from typing import Any
 
-from inosync.config import load
+from inosync.config.diff import diff
+from inosync.config.errors import ConfigError, ConfigProblem
 from inosync.config.file_monitor import FileMonitor
 from inosync.config.hook import Place
-from inosync.config.load import Config, ConfigError, ConfigProblem, NodeSpec
+from inosync.config.load import Config, load
+from inosync.config.nodes import NodeSpec
 from inosync.console import protocol
 from inosync.console.control import Control
 from inosync.guard.guard import Guard
@@ -445,7 +447,7 @@ class Master:
     def _job(self, node: Node) -> worker.Job:
         spec = node.spec
         places = [(self._trees.numbers[tree.wpath], tree) for tree in filter(spec.gets, self.config.trees)]
-        trees = {number: self.config.of_rsync(spec, tree) for number, tree in places}
+        trees = {number: self.config.rsync_settings(spec, tree) for number, tree in places}
         return worker.Job(
             name=spec.name,
             node=spec.node,
@@ -577,13 +579,13 @@ class Master:
         before = self._reloads.refused
         refused: Sequence[str] = ()
         try:
-            new = load.load(self.config.path)
+            new = load(self.config.path)
             if new.ruser != self.config.ruser:
                 when = "another user takes effect only when inosync is started again"
                 raise ConfigError(ConfigProblem(new.path, when, setting="ruser"))
             self._log_to(new)  # nothing of what follows can fail
         except ConfigError as error:
-            refused = tuple(map(str, error.mistakes))
+            refused = tuple(map(str, error.problems))
         except OSError as error:
             refused = (f"logfile: {error}",)
         self._reloads.refused = refused
@@ -597,7 +599,7 @@ class Master:
         return refused
 
     def _follow(self, new: Config) -> None:
-        old, changes = self.config, load.diff(self.config, new)
+        old, changes = self.config, diff(self.config, new)
         trees = {tree.wpath: tree for tree in new.trees}
         for wpath in changes.trees_removed:  # first: a tree may have moved to above another
             self._remove_tree(wpath)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from inosync.config.load import Config, Refilter, Tree
-from inosync.config.nodes import watched_by
+from inosync.config.diff import Refilter
+from inosync.config.load import Config
+from inosync.config.nodes import Tree, watched_by
 from inosync.filters import rules as filter_rules
 from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard

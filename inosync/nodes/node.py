@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from typing import Protocol, cast
 
-from inosync.config.load import NodeSpec
+from inosync.config.nodes import NodeSpec
 from inosync.journal.subscription import NOTHING, Subscription
 from inosync.messages import (
     Batch,

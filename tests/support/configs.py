@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inosync.config.load import Config, ConfigError, load
+from inosync.config.errors import ConfigError
+from inosync.config.load import Config, load
 
 
 def good() -> dict[str, str]:
@@ -35,7 +36,7 @@ def mistakes(source: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(write(source))
     lines = str(caught.value).splitlines()
-    assert len(lines) == len(caught.value.mistakes) > 0
+    assert len(lines) == len(caught.value.problems) > 0
     assert all(line.isprintable() for line in lines)
     return lines
 

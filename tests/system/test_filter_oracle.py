@@ -200,7 +200,7 @@ def read(trees: Trees, arguments: list[bytes]) -> filter_rules.Rules | str:
     try:
         rules = PatternFiles().rules(parted(extra).rules)
     except Invalid as invalid:
-        return "; ".join(fault.wrong for fault in invalid.faults)
+        return "; ".join(problem.problem for problem in invalid.problems)
     return filter_rules.Rules(rules, root=trees.root + b"/src", target=trees.root + b"/dst")
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from inosync import cli
-from inosync.config.settings import _OF_A_NODE, REQUIRED, SETTINGS
+from inosync.config.settings import PER_NODE, SETTINGS
 from inosync.console import protocol
 from inosync.messages import NodeState
 from inosync.status.snapshot import Report
@@ -24,8 +24,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.rst").read_text()
 
 
-def _man() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("man", CHECKOUT / "bin" / "man.py")
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, CHECKOUT / "bin" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
@@ -36,7 +36,7 @@ def _man() -> ModuleType:
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     """The man pages as troff, by their file names."""
-    found: dict[str, str] = _man().pages(README)
+    found: dict[str, str] = _script("man").pages(README)
     return found
 
 
@@ -46,7 +46,7 @@ def plain(troff: str) -> str:
 
 
 def section(title: str) -> str:
-    text: str = _man().sections(README)[title]
+    text: str = _script("man").sections(README)[title]
     return text
 
 
@@ -150,27 +150,24 @@ def test_every_key_of_the_status_is_in_the_manual() -> None:
 # The settings ----------------------------------------------------------------------------------------------
 
 
-def test_every_setting_is_in_the_manual_with_its_default(pages: dict[str, str]) -> None:
-    told = rows(section("Settings"))
-    assert list(told) == list(SETTINGS)
-    for name, setting in SETTINGS.items():
-        default = told[name][0].strip("`")
-        if setting.default is REQUIRED:
-            assert default == "required", name
-        elif name == "emask":
-            assert default == "the five of 0.2.3 and IN_ATTRIB"
-        elif name == "rundir":
-            assert default == "/run/inosync``, or ``$XDG_RUNTIME_DIR/inosync"
-        else:
-            assert eval(default) == setting.default, name
-    page = plain(pages["inosync.conf.5"])
-    terms = re.findall(r"^\.B (\w+) \((?:default|required)", page, re.MULTILINE)
+def test_reference_is_what_the_table_of_settings_makes(pages: dict[str, str]) -> None:
+    made = _script("reference")
+    assert (CHECKOUT / "conf" / "default.py").read_text() == made.default_file(), "run bin/reference.py"
+    assert made.with_reference(README) == README, "run bin/reference.py"
+    assert list(rows(section("Settings"))) == list(SETTINGS)
+    terms = re.findall(r"^\.B (\w+) \((?:default|required)", plain(pages["inosync.conf.5"]), re.MULTILINE)
     assert terms == list(SETTINGS)
 
 
-def test_what_a_node_may_have_of_its_own_is_in_the_manual() -> None:
-    text = rows(section("Settings"))["rnodes"][1]
-    assert set(re.findall(r"``(\w+)``", text)) == {"node", *_OF_A_NODE}
+def test_setting_names_its_unit_and_a_section_that_exists() -> None:
+    sections = _script("man").sections(README)
+    for setting in SETTINGS.values():
+        assert bool(setting.unit) == ("{unit}" in setting.meaning), setting.name
+        assert not setting.see or setting.see in sections, setting.name
+
+
+def test_rnodes_names_every_setting_of_a_node() -> None:
+    assert set(re.findall(r"``(\w+)``", SETTINGS["rnodes"].meaning)) == {"node", *PER_NODE}
 
 
 # The pages -------------------------------------------------------------------------------------------------

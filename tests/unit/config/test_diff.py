@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from inosync.config.load import Config, Diff, NodeSpec, Refilter, Tree, diff
+from inosync.config.diff import Diff, Refilter, diff
+from inosync.config.load import Config
+from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.timetable import Timetable, constant
 from inosync.filters import rules
 from inosync.filters.rules import Rule
@@ -57,9 +59,9 @@ def with_config(**values: Any) -> Config:
         (with_node(rwarm=False), ()),
         (with_node(node="h:/"), ("/1", "/2")),
         (with_node(extra=("-z",)), ("/1", "/2")),
-        (with_node(own=X), ()),
-        (with_node(after=X), ()),
-        (with_node(own=rules.from_pattern("+ x")), ()),
+        (with_node(own_rules=X), ()),
+        (with_node(extra_rules=X), ()),
+        (with_node(own_rules=rules.from_pattern("+ x")), ()),
         (with_config(rsync="/opt/rsync"), ()),
         (with_config(rretry=(2, 300)), ()),
         (with_config(rdelete=False), ()),
@@ -74,7 +76,7 @@ def with_config(**values: Any) -> Config:
 )
 def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, full: tuple[str, ...]) -> None:
     found = diff(OLD, new)
-    assert (found.nodes_changed, found.nodes_kept) == (("h",), ())
+    assert found.nodes_changed == ("h",)
     assert found.full == {"h": full}
 
 
@@ -88,8 +90,8 @@ def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, f
 )
 def test_a_node_that_nothing_changes_for_is_kept(new: Config) -> None:
     found = diff(OLD, new)
-    assert found.nodes_kept == ("h",)
-    assert found.trees_kept == ("/1", "/2")
+    assert (found.nodes_changed, found.nodes_removed) == ((), ())
+    assert (found.trees_added, found.trees_removed) == ((), ())
     assert found.full == {}
 
 
@@ -98,18 +100,18 @@ def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
     assert diff(OLD, only).nodes_changed == ("h",)
     assert diff(OLD, only).full == {"h": ()}
     assert diff(only, OLD).full == {"h": ("/2",)}
-    assert diff(OLD, with_node(wpaths=("/1", "/2"))).nodes_kept == ("h",)
+    assert diff(OLD, with_node(wpaths=("/1", "/2"))).nodes_changed == ()
     without = dataclasses.replace(only, trees=TREES[:1])
     another = dataclasses.replace(only, trees=(*TREES, Tree("/3", "/c", ())))
     for new in (without, another, dataclasses.replace(only, trees=(TREES[0], Tree("/2", "/x", ())))):
-        assert diff(only, new).nodes_kept == ("h",)
+        assert diff(only, new).nodes_changed == ()
 
 
 def test_nodes_and_trees_come_and_go() -> None:
     other = NodeSpec("i:", "i", constant(0), (), (), 300)
     new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
     everywhere = {"/2": Refilter(None, ("i",))}
-    assert diff(OLD, new) == Diff(("i",), ("h",), (), (), ("/3",), ("/1",), ("/2",), (), everywhere, {})
+    assert diff(OLD, new) == Diff(("i",), ("h",), (), ("/3",), ("/1",), everywhere, {})
 
 
 def excluding(*patterns: str) -> tuple[Rule, ...]:
@@ -123,14 +125,14 @@ SUBTREE = excluding("/sub/tree/")
     ("new", "refilter"),
     [
         (OLD, {}),
-        (with_node(own=SUBTREE), {"/1": (b"sub/tree",), "/2": (b"sub/tree",)}),
-        (with_node(own=X), {"/1": None}),
-        (with_node(after=rules.from_pattern("!")), {"/2": None}),
+        (with_node(own_rules=SUBTREE), {"/1": (b"sub/tree",), "/2": (b"sub/tree",)}),
+        (with_node(own_rules=X), {"/1": None}),
+        (with_node(extra_rules=rules.from_pattern("!")), {"/2": None}),
         (with_config(trees=(Tree("/1", "/a", SUBTREE), TREES[1])), {"/1": (b"sub/tree",)}),
         (with_config(trees=(Tree("/1", "/elsewhere", ()), TREES[1])), {}),
         (with_config(trees=(TREES[0], Tree("/2", "/b", X + excluding("/y", "/z/*")))), {"/2": (b"y", b"z")}),
         # Only to be sent otherwise, not to be watched otherwise.
-        (with_node(after=rules.from_filter("P /kept")), {"/1": (b"kept",), "/2": (b"kept",)}),
+        (with_node(extra_rules=rules.from_filter("P /kept")), {"/1": (b"kept",), "/2": (b"kept",)}),
     ],
 )
 def test_other_rules_matter_where_they_may_match(
@@ -157,7 +159,7 @@ def test_other_rules_matter_where_they_may_match(
 def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[bytes] | None) -> None:
     found = diff(OLD, with_config(nodes=(NODE, other)))
     back = diff(with_config(nodes=(NODE, other)), OLD)
-    assert found.nodes_kept == back.nodes_kept == ("h",)
+    assert found.nodes_changed == back.nodes_changed == ()
     if places == frozenset():
         assert found.refilter == back.refilter == {}
     else:
@@ -177,6 +179,6 @@ def test_what_may_be_hidden_without_being_kept_is_looked_at_in_its_directory(
     rule: str, deletes: bool
 ) -> None:
     extra = ("--delete-excluded",) if deletes else ()
-    found = diff(with_node(extra=extra), with_node(extra=extra, own=rules.from_filter(rule))).refilter
+    found = diff(with_node(extra=extra), with_node(extra=extra, own_rules=rules.from_filter(rule))).refilter
     place = b"d/e" if rule[:2] == "- " and not deletes else b"d"
     assert found == {wpath: Refilter(frozenset({place}), ("h",)) for wpath in ("/1", "/2")}

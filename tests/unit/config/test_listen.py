@@ -46,7 +46,7 @@ def test_an_address(text: str, host: str, port: int, loopback: bool) -> None:
 def test_no_address(text: str, right: str) -> None:
     with pytest.raises(BadAddress) as caught:
         parse(text)
-    assert right in caught.value.right
+    assert right in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.configs import config, good, mistakes, text, write
 
-from inosync.config.load import Config, ConfigError, NodeSpec, Tree, load
+from inosync.config.errors import ConfigError
+from inosync.config.load import Config, load
+from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.settings import REQUIRED, SETTINGS
 from inosync.config.timetable import constant
 from inosync.filters import rules as filter_rules
@@ -212,15 +214,15 @@ def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines() -> None:
     assert places == [
         "conf.py:5: rexclude",
         "conf.py:2: wpaths",
-        "conf.py:2: wpaths",
         "conf.py:3: rpaths",
         "conf.py:4: rnodes",
         "conf.py:4: rnodes",
         "conf.py:4: rnodes",
-        "conf.py:10: rspeed",
         "conf.py:7: emask",
         "conf.py:6: edelay",
         "conf.py:8: rguard",
+        "conf.py:10: rspeed",
+        "conf.py:2: wpaths",
         "conf.py:4: rnodes",
         "conf.py:4: rnodes",
     ]
@@ -293,7 +295,7 @@ def test_arbitrary_values_end_in_a_config_or_in_mistakes(here: Path, values: dic
         error = raised
     finally:
         del sys.modules["inosync_test_values"]
-    assert error is None or len(str(error).splitlines()) == len(error.mistakes) > 0
+    assert error is None or len(str(error).splitlines()) == len(error.problems) > 0
 
 
 # The reference file ----------------------------------------------------------------------------------

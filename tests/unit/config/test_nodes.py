@@ -93,8 +93,8 @@ def test_a_bad_node_is_refused(node: object, wrong: str | None) -> None:
         return
     with pytest.raises(Invalid) as caught:
         check_node(node)
-    (fault,) = caught.value.faults
-    assert wrong in fault.wrong
+    (problem,) = caught.value.problems
+    assert wrong in problem.problem
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_bad_node_is_refused(node: object, wrong: str | None) -> None:
 def test_a_bad_target_is_refused(node: str, rpath: str, wrong: str) -> None:
     with pytest.raises(Invalid) as caught:
         check_target(check_node(node), rpath)
-    (fault,) = caught.value.faults
-    assert wrong in fault.wrong
-    assert f"with rpath {rpath!r}" in fault.wrong
+    (problem,) = caught.value.problems
+    assert wrong in problem.problem
+    assert f"with rpath {rpath!r}" in problem.problem
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_targets_keep_out_of_each_others_way(
 ) -> None:
     found = faults([spec(node) for node in nodes], *trees)
     assert len(found) == len(wrong)
-    assert all(part in fault.wrong for part, fault in zip(wrong, found, strict=True))
+    assert all(part in problem.problem for part, problem in zip(wrong, found, strict=True))
 
 
 def test_another_port_for_ssh_is_another_machine() -> None:
@@ -224,7 +224,7 @@ def test_another_port_for_ssh_is_another_machine() -> None:
 
 def with_rules(own: str = "", after: str = "", node: str = "h:") -> NodeSpec:
     """A node with patterns as after --exclude; "+a" is for an include."""
-    return NodeSpec(node, node, constant(0), (), ruled(own), 300.0, after=ruled(after))
+    return NodeSpec(node, node, constant(0), (), ruled(own), 300.0, extra_rules=ruled(after))
 
 
 def ruled(patterns: str) -> tuple[Rule, ...]:

@@ -269,7 +269,7 @@ def test_without_any_run_directory_the_file_has_to_set_one(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("here")
 def test_metrics_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inosync.config.settings.importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("inosync.config.local_checks.importlib.util.find_spec", lambda _name: None)
     [mistake] = mistakes(text(rlisten="'127.0.0.1:9187'"))
     assert "needs prometheus_client, which is not installed; install it (pip install" in mistake
     assert config().rlisten is None

@@ -121,14 +121,14 @@ def test_what_is_wrong_is_told_of_the_entry_that_it_is_in(
 ) -> None:
     with pytest.raises(Invalid) as caught:
         check(value)
-    first = caught.value.faults[0]
-    assert (first.value, first.wrong, first.right) == (shown, wrong, right)
+    first = caught.value.problems[0]
+    assert (first.value, first.problem, first.hint) == (shown, wrong, right)
 
 
 def test_several_bad_entries_are_told_of_together() -> None:
     with pytest.raises(Invalid) as caught:
         check("08:00,x 18:00,5 25:00,5 19:00,-5")
-    assert [fault.value for fault in caught.value.faults] == ["08:00,x", "25:00,5", "19:00,-5"]
+    assert [problem.value for problem in caught.value.problems] == ["08:00,x", "25:00,5", "19:00,-5"]
 
 
 # Any timetable, and a day of one that looks at every minute ------------------------------------------------

@@ -1,0 +1,141 @@
+"""Trees and nodes, made of checked values; what is wrong in their combination."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from inosync.config import legacy
+from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
+from inosync.config.nodes import NodeSpec, Tree
+from inosync.config.paths import absolute
+from inosync.config.pattern_files import PatternFiles
+from inosync.config.targets import check_targets
+from inosync.filters.rules import File, Item, Rule
+from inosync.rsync.argv import MAX_RULES, size
+from inosync.rsync.options import Parted, deletes, parted
+from inosync.text import format_value
+
+_REPLACES = ("rspeed", "rtimeout", "rwarm", "rverify", "rchecksum")
+"""Settings of which a node's own value replaces that of the file."""
+
+
+class Assembly:
+    """Makes trees and nodes of the values that are right; the others are missing, and already reported."""
+
+    def __init__(self, values: Mapping[str, Any], findings: Findings) -> None:
+        self._values = values
+        self._findings = findings
+        self.files = PatternFiles()
+
+    def trees(self, older_form: bool) -> tuple[Tree, ...]:
+        """Return the trees. With mistakes among them, return those that are known, to check their targets."""
+        wpaths, rpaths = self._values.get("wpaths", ()), self._values.get("rpaths", ())
+        rules = self._rules([absolute(wpath) for wpath in wpaths if wpath is not None])
+        trees = []
+        for wpath, rpath in zip(wpaths, rpaths, strict=False):
+            if wpath is None or rpath is None:
+                continue
+            if not os.path.isabs(wpath):
+                text = "is taken from the directory where inosync was started"
+                self._findings.warn("wpaths", wpath, text)
+            if not older_form:
+                legacy.check_slash(wpath, rpath, self._findings)
+            trees.append(Tree(absolute(wpath), rpath, rules[absolute(wpath)]))
+        return tuple(trees)
+
+    def nodes(self, trees: Sequence[Tree]) -> tuple[NodeSpec, ...]:
+        """Return the nodes that these trees are mirrored to."""
+        items = self._without_twins([item for item in self._values.get("rnodes", ()) if item is not None])
+        extra = self._parted(self._values.get("extra", ()), False, "extra", "")
+        extra_rules = self._read(extra.rules, "extra", "")
+        return tuple(self._node(item, trees, extra, extra_rules) for item in items)
+
+    def check(self, nodes: Sequence[NodeSpec], trees: Sequence[Tree]) -> None:
+        """Report targets that are too close to each other or to a wpath, and rules too long for rsync."""
+        self._findings.add("rnodes", *check_targets(nodes, trees, os.path.realpath))
+        largest_tree = max((size(tree.rules) for tree in trees), default=0)
+        for node in nodes:
+            largest = size(node.own_rules) + largest_tree + size(node.extra_rules)
+            if largest > MAX_RULES:
+                name = format_value(node.name)
+                problem = f"the rules for {name} take {largest} bytes of rsync's command line"
+                hint = f"write fewer or shorter ones, {MAX_RULES} bytes at most"
+                self._findings.add("rexcludes", ValueProblem(NO_VALUE, problem, hint))
+
+    def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[Rule, ...]]:
+        """Return the rules for each wpath: its own, then those for all."""
+        rules: dict[str, tuple[Rule, ...]] = dict.fromkeys(("*", *wpaths), ())
+        for key, items in self._values.get("rexcludes", {}).items():
+            wpath = key if key == "*" else absolute(key)
+            if wpath in rules:
+                where = "" if key == "*" else f"for {format_value(key)}"
+                rules[wpath] += self._read(items, "rexcludes", where)
+            elif wpaths:
+                hint = f'write one of {format_value(list(wpaths))}, or "*" for all of them'
+                self._findings.add("rexcludes", ValueProblem(key, "is no wpath", hint))
+        return {wpath: rules[wpath] + rules["*"] for wpath in wpaths}
+
+    def _read(self, items: Iterable[Item], setting: str, where: str) -> tuple[Rule, ...]:
+        """Return rules, with those in files in place of the files."""
+        items = [
+            replace(item, name=absolute(item.name)) if isinstance(item, File) else item for item in items
+        ]
+        try:
+            return self.files.rules(items)
+        except Invalid as error:
+            self._findings.add(setting, *(replace(problem, where=where) for problem in error.problems))
+            return ()
+
+    def _node(
+        self, item: Mapping[str, Any], trees: Sequence[Tree], extra: Parted, extra_rules: tuple[Rule, ...]
+    ) -> NodeSpec:
+        """Return a node; ``extra`` and ``extra_rules`` are the file's."""
+        node = format_value(item["node"])
+        own_extra = self._parted(item.get("extra", ()), extra.nulls, "rnodes", f"extra of {node}")
+        merged = {**self._values, **item}
+        return NodeSpec(
+            node=item["node"],
+            name=item["name"],
+            extra=extra.words + own_extra.words,
+            own_rules=self._read(item.get("rexcludes", ()), "rnodes", f"rexcludes of {node}"),
+            extra_rules=extra_rules + self._read(own_extra.rules, "rnodes", f"extra of {node}"),
+            wpaths=self._wpaths_of(item, [tree.wpath for tree in trees]),
+            **{name: merged[name] for name in _REPLACES if name in merged},
+        )
+
+    def _parted(self, words: Sequence[str], nulls: bool, setting: str, where: str) -> Parted:
+        option, rdelete = deletes(words), self._values.get("rdelete", True)
+        if option and rdelete is not True:
+            problem = f"deletes always, but rdelete is {format_value(rdelete)}"
+            self._findings.add(setting, ValueProblem(option, problem, "leave one of them out", where))
+        return parted(words, nulls)
+
+    def _wpaths_of(self, item: Mapping[str, Any], wpaths: Sequence[str]) -> tuple[str, ...] | None:
+        if "wpaths" not in item:
+            return None
+        own = {absolute(written): written for written in item["wpaths"]}
+        for wpath, written in own.items():
+            if wpath not in wpaths and wpaths:
+                where = f"wpaths of {format_value(item['node'])}"
+                hint = f"write one of {format_value(list(wpaths))}"
+                self._findings.add("rnodes", ValueProblem(written, "is no wpath", hint, where))
+        return tuple(wpath for wpath in wpaths if wpath in own)
+
+    def _without_twins(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return each node once; report those that are there twice, or share a name."""
+        single: dict[str, dict[str, Any]] = {}
+        named: dict[str, str] = {}
+        for item in items:
+            node, name = item["node"], item["name"]
+            if node in single:
+                self._findings.add("rnodes", ValueProblem(node, "is there twice", "leave one of them out"))
+            elif name in named:
+                problem = f"has the same name as {format_value(named[name])}: {format_value(name)}"
+                hint = f'write {{"node": {format_value(node)}, "name": "another name"}}'
+                self._findings.add("rnodes", ValueProblem(node, problem, hint))
+            single.setdefault(node, item)
+            named.setdefault(name, node)
+        return list(single.values())
