@@ -1,28 +1,229 @@
-"""What only root can open is given to the user that the daemon goes on as (``ruser``)."""
+"""How a daemon comes to life: run directory, user, pid file, log, and going to the background."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import shutil
+import signal
 import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from inosync import __version__
+from inosync.config.load import Config
+from inosync.config.paths import relative_to, started_by_root
+from inosync.console import commands
+from inosync.master.master import Master
+from inosync.system import log as logs
 from inosync.system import privileges
+from inosync.system.pidfile import Locked, PidFile
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
+from inosync.system.systemd import ServiceManager
+from inosync.text import plural
 
-_OURS = (".pid", ".spool", ".sock")
-"""How the names end of what any configuration has in its run directory."""
+FAILED = 1
+"""Exit code of a daemon that could not run."""
+_EARLY_SIGNALS = (signal.SIGHUP, signal.SIGUSR1)
+_OUR_SUFFIXES = (".pid", ".spool", ".sock")
+"""Of everything that a daemon has in its run directory."""
+
+log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
     """The daemon cannot start; the text says why."""
 
 
-def make_rundir(path: str, user: Account | None = None) -> None:
-    """Make the run directory, for its owner alone; StartError or OSError if that is not what it is.
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a daemon runs."""
 
-    Its owner is ``user``, or who we are. A directory that is there already is made so only if nobody else
-    has any use for it: "/tmp" and "/etc" have to stay what they are.
+    daemon: bool = False
+    """In the background."""
+    pretend: bool = False
+    """Show rsync calls, and make none."""
+    once: bool = False
+    """Mirror everything once, and end."""
+    verbose: bool = False
+
+
+def hold_back_signals() -> None:
+    """Block signals that would end this process until the master handles them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY_SIGNALS)
+
+
+def occupy_standard_streams() -> None:
+    """Open /dev/null for standard streams that are closed, so that no other file gets their number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def run(config: Config, mode: Mode, manager: ServiceManager) -> int:
+    """Run a daemon until it ends; return the exit code, in the foreground of a daemon once it has started."""
+    if mode.daemon:
+        return _detached(lambda ready: _serve(config, mode, manager, ready))
+    return _serve(config, mode, manager, lambda: None)
+
+
+def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
+    """Run ``serve`` in the background; return once it has started (0) or failed (its exit code).
+
+    Until then the caller sees what it prints, because stderr is let go only after it (daemon(7)).
+    """
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            outcome = pipe.read(1)
+        return outcome[0] if outcome else FAILED
+    os.setsid()
+    if os.fork():  # the session's leader could get a terminal again
+        os._exit(0)
+    os.close(reader)
+    with contextlib.suppress(FileNotFoundError):  # if the directory was removed, nothing is relative to it
+        relative_to(os.getcwd())
+    os.chdir("/")
+    os.umask(0o022)
+    os.set_inheritable(writer, False)
+
+    def ready() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os.close(null)
+        os.write(writer, bytes([0]))
+        os.close(writer)
+
+    code = FAILED
+    try:
+        code = serve(ready)
+    except Exception:
+        log.exception("inosync ends because of a fault of its own")
+    finally:
+        logging.shutdown()
+        with contextlib.suppress(OSError):  # once it has started, this is closed
+            os.write(writer, bytes([code]))
+        os._exit(code)
+
+
+def _serve(config: Config, mode: Mode, manager: ServiceManager, ready: Callable[[], None]) -> int:
+    """Be the daemon. ``ready`` is called when the start has succeeded; until then errors go to stderr."""
+    name = os.path.basename(config.path).removesuffix(".py")
+    spool = os.path.join(config.rundir, f"{name}.spool")
+    try:
+        lacking = _hand_over(config)
+        pidfile = PidFile(os.path.join(config.rundir, f"{name}.pid"), config.path)
+    except Locked as held:
+        other = f", for {held.content}: set another rundir" if held.content != config.path else ""
+        return _failed(f"already running with pid {held.pid}{other} ({held.path})")
+    except (OSError, LookupError, StartError) as error:
+        return _failed(error)
+    warnings = (*config.warnings, lacking) if lacking else config.warnings
+    try:
+        return _mirror(replace(config, warnings=warnings), mode, manager, spool, ready)
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
+        pidfile.remove()
+
+
+def _failed(reason: object) -> int:
+    print(f"inosync: {reason}", file=sys.stderr)
+    return FAILED
+
+
+def _mirror(
+    config: Config, mode: Mode, manager: ServiceManager, spool: str, ready: Callable[[], None]
+) -> int:
+    def log_to(wanted: Config) -> None:
+        logs.use(_log_handler(wanted, mode), mode.verbose, quiet=mode.once and not wanted.logfile)
+
+    try:
+        shutil.rmtree(spool, ignore_errors=True)  # of an earlier process that had the lock and was killed
+        os.mkdir(spool, 0o700)
+        log_to(config)
+        pretend = _show_call(mode) if mode.pretend else None
+        master = Master(config, spool, log_to, pretend, manager=manager, once=mode.once)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY_SIGNALS)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{where}{error.strerror or error}")
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    pretending = ", pretending: no rsync is called" if mode.pretend else ""
+    nodes = plural(len(config.nodes), "node")
+    log.info("inosync %s, %s: %s%s", __version__, config.path, nodes, pretending)
+    ready()
+    master.run()
+    log.info("stopped")
+    return commands.summarised(master.outcome) if mode.once else 0
+
+
+def _log_handler(config: Config, mode: Mode) -> logging.Handler:
+    as_json = config.logformat == "json"
+    if config.logfile:
+        return logs.to_file(config.logfile, as_json)
+    if mode.daemon:
+        try:
+            return logs.to_syslog(as_json=as_json)
+        except OSError as error:
+            print(f"inosync: no syslog ({error}): set logfile to have a log", file=sys.stderr)
+            return logging.NullHandler()
+    return logs.to_stderr(as_json)
+
+
+def _show_call(mode: Mode) -> Callable[[str], None]:
+    def show(line: str) -> None:
+        if mode.daemon:
+            log.info("would call: %s", line)
+            return
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            log.error("standard output is closed: no more calls can be shown")
+
+    return show
+
+
+# The user, and what is handed over to it ---------------------------------------------------------------
+
+
+def new_user(config: Config) -> Account | None:
+    """Return the user to become, or None if this process is that user already; LookupError if none is so."""
+    user = privileges.account(config.ruser) if config.ruser else None
+    return None if user is None or user.uid == os.geteuid() else user
+
+
+def become(user: Account) -> str:
+    """Become a user who can read everything but write only its own; return what it lacks ("" if nothing)."""
+    lost = privileges.become(user, (CAP_DAC_READ_SEARCH, CAP_LEASE), (CAP_DAC_READ_SEARCH,))
+    if not lost:
+        return ""
+    lacking = ", ".join(NAMES[number] for number in lost)
+    return f"ruser: {user.name} goes without {lacking}, which root lacks here"
+
+
+def _hand_over(config: Config) -> str:
+    """Make the run directory, and become ``ruser``; return what that user lacks ("" if nothing)."""
+    user = new_user(config)
+    make_rundir(config.rundir, user)
+    if user is None:
+        return ""
+    if config.logfile:
+        _give_log(config.logfile, user)
+    started_by_root()
+    return become(user)
+
+
+def make_rundir(path: str, user: Account | None = None) -> None:
+    """Make the run directory, closed to others; StartError or OSError if it cannot be one.
+
+    Its owner is ``user``, or who we are. A directory that exists is changed only if nothing else uses it,
+    because "/tmp" and "/etc" have to stay what they are.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -39,27 +240,27 @@ def make_rundir(path: str, user: Account | None = None) -> None:
         owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
         if owner not in (os.geteuid(), os.geteuid() if user is None else user.uid):
             raise StartError(f"rundir {path} belongs to user {owner}: set another rundir")
-        own = f"set it to a directory for inosync alone, such as {os.path.join(path, 'inosync')}"
+        hint = f"set it to a directory for inosync alone, such as {os.path.join(path, 'inosync')}"
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise StartError(f"rundir {path} is writable by others: {own}")
-        heir = user if user is not None and owner != user.uid else None
-        if mode == 0o700 and heir is None:
+            raise StartError(f"rundir {path} is writable by others: {hint}")
+        new_owner = user if user is not None and owner != user.uid else None
+        if mode == 0o700 and new_owner is None:
             return
         names = os.listdir(directory)
-        if others := sorted(name for name in names if not name.endswith(_OURS)):
-            raise StartError(f"rundir {path} has {others[0]!r}, which is not inosync's: {own}")
+        if foreign := sorted(name for name in names if not name.endswith(_OUR_SUFFIXES)):
+            raise StartError(f"rundir {path} has {foreign[0]!r}, which is not inosync's: {hint}")
         os.fchmod(directory, 0o700)
-        if heir is not None:
-            # Nobody else could put anything there: all of it is of earlier processes of ours.
+        if new_owner is not None:
+            # All of it is of earlier processes of ours, because only the owner can put anything there.
             for name in names:
-                os.chown(name, heir.uid, heir.gid, dir_fd=directory, follow_symlinks=False)
-            os.fchown(directory, heir.uid, heir.gid)
+                os.chown(name, new_owner.uid, new_owner.gid, dir_fd=directory, follow_symlinks=False)
+            os.fchown(directory, new_owner.uid, new_owner.gid)
     finally:
         os.close(directory)
 
 
-def give_log(path: str, user: Account) -> None:
-    """Make the log file, for that user to write to. What is a link is left to whom it was made by."""
+def _give_log(path: str, user: Account) -> None:
+    """Make the log file, and let the user write to it. A link is left as it is."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(path, flags, 0o640)
@@ -73,12 +274,3 @@ def give_log(path: str, user: Account) -> None:
             os.fchown(file, user.uid, -1)
     finally:
         os.close(file)
-
-
-def become(user: Account) -> str:
-    """Be that user, who can read everything and write what is its own; what it lacks for that."""
-    lost = privileges.become(user, (CAP_DAC_READ_SEARCH, CAP_LEASE), (CAP_DAC_READ_SEARCH,))
-    if not lost:
-        return ""
-    lacking = ", ".join(NAMES[number] for number in lost)
-    return f"ruser: {user.name} goes without {lacking}, which root lacks here"
