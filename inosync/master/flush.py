@@ -130,7 +130,7 @@ class Flushes:
         if self._is_searching(flush):
             return False
         flush.since = self._clock()
-        flush.position = self._dispatch.journal.head
+        flush.position = self._dispatch.backlog.journal.head
         self._hasten()
         return True
 

@@ -102,7 +102,14 @@ class Master:
         self._loop.on_readable(self._watcher, self._drain)
         self._guard = Guard(self._watcher, settings.edelay, settings.guards, self._halted, clock)
         self._trees = Trees(self._watcher, self._guard)
-        self._dispatch = Dispatcher(self._journal, spool, settings.rslots, clock, self.at, self._guard)
+        self._dispatch = Dispatcher(
+            self._journal,
+            spool,
+            settings.rslots,
+            self._loop,
+            self._guard,
+            lambda node: self._overview.unwatched(node),
+        )
         self._nodes: dict[str, Node] = {}
         self._leaving: set[Node] = set()
         """Nodes whose workers are to end; those of ``_nodes`` among them get another one."""
@@ -136,7 +143,6 @@ class Master:
             clock,
             random.random,
         )
-        self._dispatch.unwatched = self._overview.unwatched
         self._reloads = Reloads(settings.path)
         self._report = Report(
             self._nodes, self._overview, self._dispatch, self._watcher, self._guard, self._reloads, clock
@@ -256,9 +262,9 @@ class Master:
         """Hand out what there is."""
         self._seen = self._journal.head
         self._pace = debounce.release(self._pace, self._clock())
-        self._dispatch.release()
+        self._dispatch.release_changes()
         for node in self._nodes.values():
-            self._dispatch.offer(node)
+            self._dispatch.offer_batch(node)
 
     def _tick(self) -> None:
         """What no event tells: time passing."""
@@ -318,7 +324,7 @@ class Master:
         for node in [self._nodes[name] for name in names if name in self._nodes]:
             if tree in node.trees:
                 node.retry(Change(tree, b"", Kind.TREE), now)
-                self._dispatch.offer(node)
+                self._dispatch.offer_batch(node)
         self._verification.touched(tree)
 
     def lost(self, tree: int, why: str) -> None:
@@ -373,23 +379,23 @@ class Master:
     def offer_batch(self, node: Node) -> None:
         """A node can take a batch."""
         if self._stop_by is None and node not in self._leaving:
-            self._dispatch.offer(node)
+            self._dispatch.offer_batch(node)
         self._overview.refresh()
 
     def batch_finished(self, node: Node, file: str) -> None:
         """A node needs a batch no longer."""
-        self._dispatch.finished(node, file)
+        self._dispatch.finish_batch(node, file)
 
     def try_failed(self, node: Node) -> None:
         """A node's worker waits for its next try."""
-        self._dispatch.rest(node)
+        self._dispatch.release_slot(node)
         node.tell(self._overview.note(node))
         self._overview.look(node)
         self._overview.refresh()
 
     def slot_requested(self, node: Node) -> None:
         """A node's worker waits for a slot for its next try."""
-        self._dispatch.again(node)
+        self._dispatch.request_slot(node)
         self._overview.refresh()
 
     def tree_compared(self, node: Node, report: Compared) -> None:
@@ -411,7 +417,7 @@ class Master:
 
     def worker_died(self, node: Node) -> None:
         """A worker is dead."""
-        self._dispatch.forget(node)
+        self._dispatch.forget_node(node)
         self._verification.gone(node)
         if node.process is not None and node.queue is not None:
             self._loop.drop(node.process.sentinel)
@@ -476,7 +482,7 @@ class Master:
 
     def _add_node(self, spec: NodeSpec) -> Node:
         node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
-        node.set_view(self._views[spec.name])
+        node.subscribe(self._views[spec.name])
         self._nodes[spec.name] = node
         self._start(node)
         return node
@@ -642,14 +648,14 @@ class Master:
             self._trees.retune(new)
         if self._pretend is None:
             self._listener.serve(new.rlisten)
-        self._dispatch.slots = new.rslots
+        self._dispatch.set_slots(new.rslots)
         self._overview.patience = self._guard.patience = new.edelay
         self._watcher.set_poll_interval(_rounds(new))
         self._guard.set_enabled(new.guards)
         self._pace = debounce.reconfigured(self._pace, new.equiet, new.edelay)
 
     def _let_go(self, node: Node) -> None:
-        self._dispatch.forget(node)
+        self._dispatch.forget_node(node)
         self._leaving.add(node)
         node.stop_worker(worker.GRACE)
         if node.process is None:

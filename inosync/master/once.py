@@ -70,5 +70,5 @@ class Once:
                 return True
             case NodeState.DEGRADED:
                 # What it was complained of has been tried; what has not may be another tree.
-                return not self._watcher.incomplete_trees and self._dispatch.oldest(node) is None
+                return not self._watcher.incomplete_trees and self._dispatch.backlog.oldest(node) is None
         return False

@@ -17,8 +17,9 @@ from inosync.journal.journal import Journal
 from inosync.master import rounds
 from inosync.master.rounds import Round
 from inosync.messages import CancelCompare, Change, Compare, Compared, Kind
+from inosync.nodes.batches import next_id
 from inosync.nodes.dispatch import Dispatcher
-from inosync.nodes.node import Node, next_id
+from inosync.nodes.node import Node
 from inosync.rsync import itemize
 from inosync.rsync.itemize import Difference
 from inosync.system import spool
@@ -108,7 +109,7 @@ class Verification:
 
     def look(self) -> None:
         """Begin with the next node, if it is time for that."""
-        if self._visit is not None or not self._dispatch.calm:
+        if self._visit is not None or not self._dispatch.has_free_slot:
             return
         now = self._clock()
         for name in rounds.next_ones(self._plans, now):

@@ -5,10 +5,8 @@ Nothing here waits for the worker, and what a node is owed does not depend on it
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -62,7 +60,6 @@ LATE = 10.0
 that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
 and deletes next to the transfer that came through: a second on a busy node, and on one that was suspended
 (or whose rsync was stopped) whenever it goes on, which is when it is reached again."""
-_ids = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -126,7 +123,7 @@ class Node:
         self.spec = spec
         self.place = spec.node
         """Where its worker, or its last one, writes to; it may be told to go on elsewhere."""
-        self.view = NOTHING
+        self.subscription = NOTHING
         """What is mirrored to it."""
         self.cursor = cursor
         self.due: dict[Change, Due] = {}
@@ -175,7 +172,7 @@ class Node:
     @property
     def trees(self) -> tuple[int, ...]:
         """The numbers of the trees that are mirrored to it."""
-        return self.view.trees
+        return self.subscription.trees
 
     @property
     def name(self) -> str:
@@ -234,16 +231,18 @@ class Node:
         before = self.due.get(change)
         self.due[change] = Due(0, now, min(now, before.since) if before else now)
 
-    def set_view(self, view: Subscription) -> None:
+    def subscribe(self, subscription: Subscription) -> None:
         """Be given this from now on, and owe nothing of other trees."""
-        for tree in set(self.trees) - set(view.trees):
+        for tree in set(self.trees) - set(subscription.trees):
             self.forget_tree(tree)
-        self.view = view
+        self.subscription = subscription
 
-    def follow_config(self, spec: NodeSpec, view: Subscription, retry_bounds: tuple[float, float]) -> None:
+    def follow_config(
+        self, spec: NodeSpec, subscription: Subscription, retry_bounds: tuple[float, float]
+    ) -> None:
         """Follow a new configuration; what a worker has to know, only its successor knows."""
         self.spec, self._retry_bounds = spec, retry_bounds
-        self.set_view(view)
+        self.subscribe(subscription)
 
     def set_paused(self, paused: bool) -> None:
         """Send it nothing from now on, or again what it lacks."""
@@ -252,6 +251,10 @@ class Node:
     def set_verified(self, now: float, differences: int) -> None:
         """Note that it was compared in full, and how many differences there were."""
         self.verified_at, self.differences = now, differences
+
+    def skip_to(self, position: int) -> None:
+        """Move the cursor over changes that do not concern the node."""
+        self.cursor = position
 
     def forget_tree(self, tree: int) -> None:
         """Owe nothing of a tree any more."""
@@ -596,13 +599,3 @@ def _changes(part: Part) -> list[Change]:
     if part.full:
         return [Change(part.tree, b"", Kind.TREE)]
     return [from_wire(part.tree, wire, part.ignore_times) for wire in part.names]
-
-
-def next_id() -> int:
-    """A number for a batch, never used before in this process."""
-    return next(_ids)
-
-
-def spool_path(directory: str, number: int) -> str:
-    """Where a batch of that number goes if it is too long for a message."""
-    return os.path.join(directory, f"batch-{number}")

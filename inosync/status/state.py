@@ -69,7 +69,7 @@ class Overview:
         for node in self._nodes.values():
             verdict, why = self.look(node)
             verdicts[verdict] += 1
-            if node.title_is_stale(verdict, why, self._dispatch.pending):
+            if node.title_is_stale(verdict, why, self._dispatch.backlog.pending):
                 node.tell(self.note(node))
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != NodeState.OK, item[0])))
         self.summary = titles.summary(ordered)
@@ -86,12 +86,14 @@ class Overview:
         """What a node is worth, and ``why``, which is told; to be called where that may be so for moments."""
         verdict = self.verdict(node)
         why = self.why(node, verdict)
-        self._state_log.look(node, verdict, why or _of_its_own(node, verdict), self._dispatch.lag(node))
+        self._state_log.look(
+            node, verdict, why or _of_its_own(node, verdict), self._dispatch.backlog.lag(node)
+        )
         return verdict, why
 
     def verdict(self, node: Node) -> NodeState:
         """The one word for a node, as of now."""
-        times = [self._dispatch.oldest(node), self._watcher.searching_since]
+        times = [self._dispatch.backlog.oldest(node), self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
         return lifecycle.node_state(
             node.state,
@@ -117,7 +119,9 @@ class Overview:
         verified = ""
         if node.verified_at is not None:
             verified = titles.verified(self._time(node.verified_at), node.differences)
-        return TitleUpdate(verdict, self._dispatch.pending(node), self.why(node, verdict), at, verified)
+        return TitleUpdate(
+            verdict, self._dispatch.backlog.pending(node), self.why(node, verdict), at, verified
+        )
 
     def _time(self, at: float) -> str:
         return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))

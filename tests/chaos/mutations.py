@@ -148,17 +148,17 @@ MUTATIONS = (
     # What is sent
     Mutation(
         "a halted tree is sent",
-        "inosync/nodes/dispatch.py",
-        "        wanted = [tree for tree in node.trees if tree not in self.gate.halted]\n",
+        "inosync/nodes/batches.py",
+        "        wanted = [tree for tree in node.trees if tree not in self._guard.halted]\n",
         "        wanted = list(node.trees)\n",
-        ("tests/unit/nodes/test_dispatch.py",),
+        ("tests/unit/nodes/test_batches.py",),
     ),
     Mutation(
         "the root is not looked at before it is sent",
-        "inosync/nodes/dispatch.py",
-        "            if not all(self.gate.check(part.tree) for part in parts):\n",
+        "inosync/nodes/batches.py",
+        "            if not all(self._guard.check(part.tree) for part in parts):\n",
         "            if not parts:\n",
-        ("tests/unit/nodes/test_dispatch.py",),
+        ("tests/unit/nodes/test_batches.py",),
     ),
     Mutation(
         "a full mirror of an empty root deletes what nodes have",

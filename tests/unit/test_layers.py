@@ -59,6 +59,7 @@ PURE = frozenset(
         "inosync.messages",
         "inosync.nodes.backoff",
         "inosync.nodes.lifecycle",
+        "inosync.nodes.slots",
         "inosync.nodes.silence",
         "inosync.rsync.argv",
         "inosync.rsync.compat",

@@ -34,7 +34,7 @@ class World:
         self.head = 7
         self.nodes = {name: node(name) for name in "ab"}
         self._told: Callable[[bytes], None] = lambda _name: None
-        dispatch = SimpleNamespace(journal=self)
+        dispatch = SimpleNamespace(backlog=SimpleNamespace(journal=self))
         self.flushes = Flushes(
             str(directory),
             cast(dict[str, Node], self.nodes),

@@ -24,7 +24,7 @@ class World:
     def once(self) -> Once:
         parts = [
             SimpleNamespace(incomplete_trees=self.walking, is_walking=False),
-            SimpleNamespace(oldest=lambda _node: self.lacks_since),
+            SimpleNamespace(backlog=SimpleNamespace(oldest=lambda _node: self.lacks_since)),
             SimpleNamespace(begin=lambda _nodes, _deadline, done: self.done.append(done)),
             SimpleNamespace(verdict=lambda _node: self.verdict),
             SimpleNamespace(of=lambda _nodes: {"nodes": [self.verdict.value]}),

@@ -54,7 +54,7 @@ class FakeNode:
 class World:
     now: float = 0.0
     journal: Journal = field(default_factory=Journal)
-    calm: bool = True
+    has_free_slot: bool = True
     halted: set[int] = field(default_factory=set)
     timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
@@ -129,10 +129,10 @@ def test_one_node_at_a_time_when_it_is_ok_and_nobody_waits(world: World) -> None
     world.add(a, b)
     world.wait(EVERY / 5)
     assert not a.orders
-    a.ok, world.calm = False, False
+    a.ok, world.has_free_slot = False, False
     world.wait(EVERY)
     assert not a.orders + b.orders
-    world.calm = True
+    world.has_free_slot = True
     world.wait(1)
     assert not a.orders
     assert b.last == Compare(b.last.id, 1, SOURCE, False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -16,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inosync.filters.rules import Rules, excludes
+from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
 from inosync.messages import (
@@ -33,10 +32,13 @@ from inosync.messages import (
     Unreachable,
 )
 from inosync.nodes import lifecycle
-from inosync.nodes.dispatch import HEAVY, HOLD, PAUSE, Dispatcher
+from inosync.nodes.batches import HEAVY_NAMES
+from inosync.nodes.dispatch import REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
+from inosync.nodes.slots import HOLD_SECONDS
 from inosync.system import spool
+from inosync.system.loop import Loop, Timer
 
 IDLE = WorkerState(phase=Phase.IDLE)
 EVERYTHING = Subscription({1: Rules(())}, frozenset(), everything=True)
@@ -49,7 +51,7 @@ class FakeNode:
         self._world = world
         self.name = name
         self.cursor = cursor
-        self.view = EVERYTHING
+        self.subscription = EVERYTHING
         self.state = IDLE
         self.batch: Batch | None = None
         self.untidy = False
@@ -68,9 +70,12 @@ class FakeNode:
     def real(self) -> Node:
         return cast(Node, self)
 
+    def skip_to(self, position: int) -> None:
+        self.cursor = position
+
     @property
     def trees(self) -> tuple[int, ...]:
-        return self.view.trees
+        return self.subscription.trees
 
     def ready_retries(self, _now: float) -> list[Change]:
         return list(self.ready)
@@ -103,7 +108,7 @@ class FakeNode:
     def step(self, event: lifecycle.Event) -> None:
         self.state, actions = lifecycle.step(self.state, event, self._world.now)
         if lifecycle.Action.OFFER in actions:
-            self._world.dispatch.offer(self.real)
+            self._world.dispatch.offer_batch(self.real)
 
     # What the test says
 
@@ -113,7 +118,7 @@ class FakeNode:
         done = Done(self.batch.id, self.batch.count, 0.1)
         file, self.batch, self.held_since = self.batch.file, None, None
         self.cursor = self.upto
-        self._world.dispatch.finished(self.real, file)
+        self._world.dispatch.finish_batch(self.real, file)
         self.step(done)
 
     def fails(self) -> None:
@@ -121,14 +126,14 @@ class FakeNode:
         assert self.batch is not None
         self.held_since = None
         self.step(Failed(self.batch.id, 1, 12, "no", 1.0))
-        self._world.dispatch.rest(self.real)
+        self._world.dispatch.release_slot(self.real)
 
     def tries_again(self) -> None:
         """The pause after the failure is over."""
         assert self.batch is not None
         if self.batch.heavy:
             self.step(SlotRequest(self.batch.id))
-            self._world.dispatch.again(self.real)
+            self._world.dispatch.request_slot(self.real)
         else:
             self.state, _ = lifecycle.step(self.state, lifecycle.TimePassed(), math.inf)
 
@@ -138,7 +143,7 @@ class FakeNode:
         batch, self.batch, self.held_since = self.batch, None, None
         if batch is not None:
             self.untidy = True
-            self._world.dispatch.finished(self.real, batch.file)
+            self._world.dispatch.finish_batch(self.real, batch.file)
 
     def starts(self) -> None:
         """It has a worker again."""
@@ -154,7 +159,7 @@ class FakeNode:
         self.step(Reachable())
 
 
-class FakeGate:
+class FakeGuard:
     """A guard that does what the test says."""
 
     def __init__(self) -> None:
@@ -183,6 +188,16 @@ class FakeGate:
         return Source((tree, self.generation), full)
 
 
+class CountingLoop(Loop):
+    """A loop that counts the timers."""
+
+    timers_set = 0
+
+    def call_at(self, when: float, call: Callable[[], object]) -> Timer:
+        self.timers_set += 1
+        return super().call_at(when, call)
+
+
 @dataclass
 class World:
     """The master: its clock, its timers, a journal and some nodes."""
@@ -195,20 +210,19 @@ class World:
     granted: list[str] = field(default_factory=list)
     """The nodes that were let go on, in order."""
 
-    gate: FakeGate = field(default_factory=lambda: FakeGate())
+    guard: FakeGuard = field(default_factory=lambda: FakeGuard())
 
     def __post_init__(self) -> None:
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-        self.timers_set = 0
+        self.loop = CountingLoop(lambda: self.now)
         self.dispatch = Dispatcher(
-            self.journal, str(self.directory / "spool"), self.slots, lambda: self.now, self._at, self.gate
+            self.journal,
+            str(self.directory / "spool"),
+            self.slots,
+            self.loop,
+            cast(Guard, self.guard),
+            lambda _node: "",
         )
         (self.directory / "spool").mkdir(exist_ok=True)
-
-    def _at(self, when: float, call: Callable[[], None]) -> None:
-        self.timers_set += 1
-        heapq.heappush(self._timers, (when, next(self._numbers), call))
 
     def add(self, count: int, cursor: int = -1) -> list[FakeNode]:
         """So many nodes more; by default they have nothing yet, so that their first batch is FULL."""
@@ -220,21 +234,19 @@ class World:
         """So many names of the tree change, and may be sent."""
         for number in range(count):
             self.journal.record(Change(1, f"{name}{number}".encode(), Kind.NAME), self.now)
-        self.dispatch.release()
+        self.dispatch.release_changes()
 
     def offer(self) -> None:
         for node in self.nodes:
-            self.dispatch.offer(node.real)
+            self.dispatch.offer_batch(node.real)
 
     def wait(self, seconds: float = 0.0) -> None:
         """Let time pass, and what is due in it happen."""
         end = self.now + seconds
         turns = 0
-        while self._timers and self._timers[0][0] <= end:
-            when, _, call = heapq.heappop(self._timers)
-            assert when >= self.now - 1e-9 or when == 0
-            self.now = max(self.now, when)
-            call()
+        while self.loop.next_timer <= end:
+            self.now = max(self.now, self.loop.next_timer)
+            self.loop.turn(0)
             turns += 1
             assert turns < 10_000, "timers that set timers"
         self.now = end
@@ -249,7 +261,7 @@ class World:
         return [
             node.name
             for node in self.nodes
-            if node.held_since is not None and self.now < node.held_since + HOLD
+            if node.held_since is not None and self.now < node.held_since + HOLD_SECONDS
         ]
 
     def spooled(self) -> list[str]:
@@ -262,7 +274,7 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.journal.record(Change(1, b"old", Kind.NAME), made.now)
     made.journal.drop_confirmed(1)
-    made.dispatch.release()
+    made.dispatch.release_changes()
     made.journal.floor = made.journal.head  # nothing before this is known
     return made
 
@@ -311,34 +323,18 @@ def test_what_may_not_go_yet_is_not_sent_alone(world: World) -> None:
     world.journal.record(Change(1, b"f", Kind.NAME), world.now)
     world.offer()
     assert node.sent == []
-    world.dispatch.release()
+    world.dispatch.release_changes()
     world.offer()
     assert len(node.sent) == 1
 
 
 def test_a_batch_says_whether_it_is_heavy(world: World) -> None:
     (node,) = world.add(1, cursor=1)
-    for count, heavy in ((HEAVY - 1, False), (HEAVY, True)):
+    for count, heavy in ((HEAVY_NAMES - 1, False), (HEAVY_NAMES, True)):
         world.change(count)
         world.offer()
         assert (node.sent[-1].count, node.sent[-1].heavy) == (count, heavy)
         node.done()
-
-
-def test_a_batch_is_cut_and_written_once_for_all_nodes_and_removed_with_the_last(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    packed = count_packing(monkeypatch)
-    nodes = world.add(20, cursor=1)
-    world.change(HEAVY - 1)
-    world.offer()
-    assert len(packed) == 1
-    assert len({node.sent[0].file for node in nodes}) == len(world.spooled()) == 1
-    for node in nodes[:-1]:
-        node.done()
-    assert len(world.spooled()) == 1
-    nodes[-1].dies()
-    assert world.spooled() == []
 
 
 def leaving_out(*patterns: str) -> Subscription:
@@ -347,13 +343,10 @@ def leaving_out(*patterns: str) -> Subscription:
 
 def test_what_does_not_concern_a_node_is_neither_sent_nor_counted(world: World) -> None:
     one, other = world.add(2, cursor=1)
-    other.view = leaving_out("/cache/", "*.tmp")
+    other.subscription = leaving_out("/cache/", "*.tmp")
     for path in (b"cache/f", b"x.tmp"):
         world.journal.record(Change(1, path, Kind.NAME), world.now)
-    assert (world.dispatch.pending(one.real), world.dispatch.pending(other.real)) == (2, 0)
-    assert world.dispatch.oldest(one.real) == world.now
-    assert world.dispatch.oldest(other.real) is None
-    world.dispatch.release()
+    world.dispatch.release_changes()
     world.offer()
     assert parts(one.sent[0]) == (Part(1, False, (b"cache/f", b"x.tmp")),)
     assert other.sent == []
@@ -365,49 +358,12 @@ def test_what_does_not_concern_a_node_is_neither_sent_nor_counted(world: World) 
 
 def test_ten_thousand_changes_that_do_not_concern_a_node_are_no_batch(world: World) -> None:
     (node,) = world.add(1, cursor=1)
-    node.view = leaving_out("/cache/")
+    node.subscription = leaving_out("/cache/")
     for number in range(10_000):
         world.journal.record(Change(1, b"cache/%d" % number, Kind.NAME), world.now)
-        world.dispatch.release()
+        world.dispatch.release_changes()
         world.offer()
     assert node.sent == []
-
-
-def test_nodes_that_lag_alike_are_counted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    view, looks = leaving_out("*.tmp"), 0
-    hides = Rules.hides
-
-    def look(rules: Rules, path: bytes) -> bool:
-        nonlocal looks
-        looks += 1
-        return hides(rules, path)
-
-    monkeypatch.setattr(Rules, "hides", look)
-    nodes = world.add(20, cursor=0)
-    for node in nodes:
-        node.view = view
-    world.change(100)
-    world.change(3, "x.tmp/f")
-    for _ in range(2):
-        assert {world.dispatch.pending(node.real) for node in nodes} == {100}
-        assert all(world.dispatch.oldest(node.real) == world.now for node in nodes)
-    assert looks == 103
-    world.change(1, "g")
-    assert world.dispatch.pending(nodes[0].real) == 101
-    nodes[0].cursor, nodes[1].view = world.journal.head, leaving_out("g*")
-    assert [world.dispatch.pending(node.real) for node in nodes[:3]] == [0, 103, 101]
-
-
-def test_nodes_with_the_same_view_share_a_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = count_packing(monkeypatch)
-    nodes = world.add(20, cursor=1)
-    shared = leaving_out("x")
-    for node in nodes[10:]:
-        node.view = shared
-    world.change(5)
-    world.offer()
-    assert len(packed) == 2
-    assert all(len(node.sent) == 1 for node in nodes)
 
 
 def count_packing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -426,7 +382,7 @@ def test_what_waits_for_a_slot_is_not_cut_and_written_again_and_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = world.add(20, cursor=1)
-    world.change(HEAVY)
+    world.change(HEAVY_NAMES)
     world.offer()
     assert len(world.busy) == world.slots
     packed = count_packing(monkeypatch)
@@ -440,9 +396,9 @@ def test_what_waits_for_a_slot_is_not_cut_and_written_again_and_again(
 
 def test_files_of_batches_that_nobody_takes_do_not_stay(world: World) -> None:
     nodes = world.add(5, cursor=1)
-    world.change(HEAVY)
+    world.change(HEAVY_NAMES)
     world.offer()
-    world.change(HEAVY, "g")
+    world.change(HEAVY_NAMES, "g")
     world.offer()
     for _ in range(6):
         for node in nodes:
@@ -487,7 +443,7 @@ def test_a_hundred_nodes_that_start_at_once_do_not_start_a_hundred_full_mirrors(
 def test_a_slot_goes_to_who_has_waited_longest(world: World) -> None:
     nodes = world.add(6)
     for number in (3, 1, 5, 0, 2, 4):
-        world.dispatch.offer(nodes[number].real)
+        world.dispatch.offer_batch(nodes[number].real)
     assert world.granted == ["n3", "n1"]
     for number in (1, 3, 5, 0, 2):
         world.offer()  # which does not change the order
@@ -499,9 +455,9 @@ def test_a_slot_goes_to_who_has_waited_longest(world: World) -> None:
 def test_who_comes_later_does_not_get_the_slot_that_has_just_become_free(world: World) -> None:
     nodes = world.add(4)
     for node in nodes[:3]:
-        world.dispatch.offer(node.real)
+        world.dispatch.offer_batch(node.real)
     nodes[0].done()
-    world.dispatch.offer(nodes[3].real)
+    world.dispatch.offer_batch(nodes[3].real)
     assert world.granted == ["n0", "n1"]
     world.wait()
     assert world.granted == ["n0", "n1", "n2"]
@@ -515,7 +471,7 @@ def test_one_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> 
     world.offer()
     nodes[2].goes_away()
     nodes[3].dies()
-    world.dispatch.forget(nodes[4].real)
+    world.dispatch.forget_node(nodes[4].real)
     nodes[4].dies()
     nodes[0].done()
     nodes[1].done()
@@ -530,52 +486,29 @@ def test_one_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> 
     assert world.busy == ["n2", "n3"]
 
 
-def test_a_root_is_looked_at_once_before_a_batch_is_cut_for_all(world: World) -> None:
-    nodes = world.add(3, cursor=world.journal.head)
-    world.slots = world.dispatch.slots = 3
-    world.change(1)
-    world.offer()
-    assert world.gate.looks == [1]
-    assert [raw_parts(node.sent[0]) for node in nodes] == 3 * [
-        (Part(1, False, (b"f0",), Source((1, 0), False)),)
-    ]
-
-
 def test_what_is_lost_when_a_batch_is_cut_is_not_in_it_and_the_rest_is(world: World) -> None:
     (node,) = world.add(1, cursor=world.journal.head)
-    node.view = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
+    node.subscription = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
     node.ready = [Change(1, b"x", Kind.NAME), Change(2, b"y", Kind.NAME)]
-    world.gate.lost = {1}
-    world.dispatch.offer(node.real)
+    world.guard.lost = {1}
+    world.dispatch.offer_batch(node.real)
     assert parts(node.sent[0]) == (Part(2, False, (b"y",)),)
     assert node.ready == [Change(1, b"x", Kind.NAME)]  # it is due as before
-
-
-def test_what_was_cut_before_is_not_sent_after_another_look(world: World) -> None:
-    first, second = world.add(2, cursor=world.journal.head)
-    world.change(1)
-    world.dispatch.offer(first.real)
-    world.gate.generation += 1
-    world.dispatch.offer(second.real)
-    assert [part.source for node in (first, second) for part in raw_parts(node.sent[0])] == [
-        Source((1, 0), False),
-        Source((1, 1), False),
-    ]
 
 
 def test_one_that_needs_no_slot_any_more_lets_the_next_one_have_it(world: World) -> None:
     nodes = world.add(4)
     world.offer()
-    world.gate.halt(1)  # all that it waited for
-    world.dispatch.offer(nodes[2].real)
+    world.guard.halt(1)  # all that it waited for
+    world.dispatch.offer_batch(nodes[2].real)
     nodes[0].done()
     nodes[1].done()
     world.wait()
     assert world.busy == []
-    world.gate.go_on(1)
+    world.guard.go_on(1)
     for node in nodes[2:]:
         node.cursor = -1
-        world.dispatch.offer(node.real)
+        world.dispatch.offer_batch(node.real)
     assert world.busy == ["n2", "n3"]
 
 
@@ -625,13 +558,13 @@ def test_if_there_is_a_slot_the_next_try_goes_at_once(world: World) -> None:
 
 def test_those_that_try_again_wait_in_line_with_the_others(world: World) -> None:
     nodes = world.add(5)
-    world.dispatch.offer(nodes[0].real)
-    world.dispatch.offer(nodes[1].real)
+    world.dispatch.offer_batch(nodes[0].real)
+    world.dispatch.offer_batch(nodes[1].real)
     nodes[0].fails()
-    world.dispatch.offer(nodes[2].real)
-    world.dispatch.offer(nodes[3].real)
+    world.dispatch.offer_batch(nodes[2].real)
+    world.dispatch.offer_batch(nodes[3].real)
     nodes[0].tries_again()
-    world.dispatch.offer(nodes[4].real)
+    world.dispatch.offer_batch(nodes[4].real)
     world.wait()
     for name in ("n1", "n2", "n3", "n0"):
         node = world.nodes[int(name[1:])]
@@ -674,32 +607,32 @@ def test_a_light_batch_that_fails_needs_no_slot(world: World) -> None:
 def test_what_takes_long_does_not_hold_up_the_others_for_ever(world: World) -> None:
     world.add(5)
     world.offer()
-    world.wait(HOLD - 0.1)
+    world.wait(HOLD_SECONDS - 0.1)
     assert world.busy == ["n0", "n1"]
     world.wait(0.2)
     assert world.busy == ["n0", "n1", "n2", "n3"]
-    world.wait(HOLD)
+    world.wait(HOLD_SECONDS)
     assert world.busy == ["n0", "n1", "n2", "n3", "n4"]
 
 
 def test_each_slot_counts_from_its_own_beginning(world: World) -> None:
     nodes = world.add(6)
-    world.dispatch.offer(nodes[0].real)
-    world.wait(HOLD / 2)
+    world.dispatch.offer_batch(nodes[0].real)
+    world.wait(HOLD_SECONDS / 2)
     world.offer()
     assert world.busy == ["n0", "n1"]
-    world.wait(HOLD / 2 + 0.1)
+    world.wait(HOLD_SECONDS / 2 + 0.1)
     assert world.busy == ["n0", "n1", "n2"]
-    world.wait(HOLD / 2)
+    world.wait(HOLD_SECONDS / 2)
     assert world.busy == ["n0", "n1", "n2", "n3"]
-    world.wait(HOLD / 2)
+    world.wait(HOLD_SECONDS / 2)
     assert world.busy == ["n0", "n1", "n2", "n3", "n4"]
 
 
 def test_the_end_of_one_that_did_not_count_any_more_frees_nothing(world: World) -> None:
     nodes = world.add(7)
     world.offer()
-    world.wait(HOLD)
+    world.wait(HOLD_SECONDS)
     assert world.busy == ["n0", "n1", "n2", "n3"]
     nodes[0].done()
     nodes[1].fails()
@@ -711,11 +644,11 @@ def test_the_end_of_one_that_did_not_count_any_more_frees_nothing(world: World) 
 def test_more_slots_are_used_and_fewer_are_kept_to(world: World) -> None:
     nodes = world.add(9)
     world.offer()
-    world.dispatch.slots = 4
+    world.dispatch.set_slots(4)
     nodes[0].done()
     world.wait()
     assert world.busy == ["n1", "n2", "n3", "n4"]
-    world.dispatch.slots = 1
+    world.dispatch.set_slots(1)
     for node in nodes[1:4]:
         node.done()
     world.wait()
@@ -730,7 +663,7 @@ def test_few_timers_are_set_however_many_wait(world: World) -> None:
     world.offer()
     for _ in range(20):
         world.offer()
-    assert world.timers_set < 10
+    assert world.loop.timers_set < 10
 
 
 # The run directory ---------------------------------------------------------------------------------------
@@ -741,7 +674,7 @@ def test_a_batch_that_cannot_be_written_waits_and_takes_no_slot(
 ) -> None:
     nodes = world.add(2, cursor=1)
     full = world.add(2)
-    world.change(HEAVY)
+    world.change(HEAVY_NAMES)
 
     def no_room(_thing: object, _path: str) -> tuple[bytes, str]:
         raise OSError(28, "No space left on device")
@@ -750,7 +683,7 @@ def test_a_batch_that_cannot_be_written_waits_and_takes_no_slot(
         patch.setattr(spool, "pack", no_room)
         world.offer()
         assert world.dispatch.waits_for(nodes[0].real).startswith("no room in ")
-        world.wait(PAUSE - 0.1)
+        world.wait(REWRITE_SECONDS - 0.1)
         world.offer()
     assert world.busy == []
     world.wait(0.2)
@@ -782,7 +715,7 @@ def happens(world: World, event: str, number: int) -> None:
             world.change(1, f"light{world.journal.head}-")
             world.offer()
         case "heavy":
-            world.change(HEAVY, f"heavy{world.journal.head}-")
+            world.change(HEAVY_NAMES, f"heavy{world.journal.head}-")
             world.offer()
         case "done" if phase is Phase.BUSY:
             node.done()
@@ -799,9 +732,9 @@ def happens(world: World, event: str, number: int) -> None:
         case "back" if phase is Phase.AWAY:
             node.comes_back()
         case "forget" if phase is Phase.DOWN:
-            world.dispatch.forget(node.real)
+            world.dispatch.forget_node(node.real)
         case "offer":
-            world.dispatch.offer(node.real)
+            world.dispatch.offer_batch(node.real)
 
 
 @settings(
@@ -819,7 +752,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
     world = World(world.directory, slots, journal=Journal())
     world.journal.record(Change(1, b"old", Kind.NAME), world.now)
     world.journal.floor = world.journal.head
-    world.dispatch.release()
+    world.dispatch.release_changes()
     for cursor in cursors:
         world.add(1, cursor)
     for event, number in events:
@@ -829,7 +762,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
             changes = world.journal.backlog(node.cursor)[0]
             if node.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
                 # Nothing light waits for anything but its release.
-                assert not 0 < changes < HEAVY or node.cursor < world.journal.floor
+                assert not 0 < changes < HEAVY_NAMES or node.cursor < world.journal.floor
     # From now on nothing ends, and all are offered what there is: only time passes.
     for node in world.nodes:
         if node.state.phase is Phase.AWAY:
@@ -840,7 +773,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
             node.tries_again()
     world.offer()
     for _ in range(NODES + 1):
-        world.wait(HOLD)
+        world.wait(HOLD_SECONDS)
         assert len(world.holding) <= slots
     waiting = [
         node.name
@@ -855,7 +788,7 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
             if node.state.phase is Phase.BUSY:
                 node.done()
         for _ in range(NODES + 1):
-            world.wait(HOLD)
+            world.wait(HOLD_SECONDS)
     for node in world.nodes:
         assert (node.state.phase, node.cursor) == (Phase.IDLE, world.journal.head)
     assert world.spooled() == []

@@ -55,7 +55,7 @@ class RequestHandler:
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
         self.node = Node(spec, 10, self, lambda: self.now, lambda: 0.0, (FIRST, LONGEST))
         rules = Rules(())
-        self.node.set_view(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
+        self.node.subscribe(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
         self.node.start_worker()
         self.report(Started(NOBODY))
 
@@ -247,7 +247,7 @@ def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: RequestHandler) 
     for tree in TREES:
         desk.node.retry(name(b"due", tree), desk.now)
     number = desk.send(15, [name(b"due", 1), name(b"due", 2)])
-    desk.node.set_view(Subscription({2: Rules(())}, frozenset(), everything=True))
+    desk.node.subscribe(Subscription({2: Rules(())}, frozenset(), everything=True))
     desk.report(desk.done(number, Part(1, False, (b"due",)), Part(2, False, (b"due",))))
     assert desk.owes() == {name(b"due", 2)}
 

@@ -45,6 +45,10 @@ class World:
     def reasons(self, _trees: object) -> list[str]:
         return []
 
+    @property
+    def backlog(self) -> World:
+        return self
+
     def oldest(self, _node: Node) -> None:
         self.looks += 1
         self.now += self.cost

@@ -1,0 +1,129 @@
+"""Batches: cut from the journal, once for all nodes at the same cursor, and shared by these."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.messages import Change, Kind, Part
+from inosync.nodes.node import Node
+from inosync.system import spool
+
+HEAVY_NAMES = 1_000
+"""A batch of so many names waits for a slot, as a full mirror does."""
+_ids = itertools.count(1)
+
+
+class TreeHalted(Exception):
+    """The guard has halted a tree of the batch just now."""
+
+
+@dataclass(slots=True)
+class SharedBatch:
+    """What a batch holds, for as many nodes as take it."""
+
+    payload: bytes
+    """The pickled parts, if they are short; else empty."""
+    file: str
+    """The path of the file that holds the pickled parts, if they are long; else empty."""
+    count: int
+    """Names in it."""
+    full: bool
+    """Whether any part of it is a full mirror."""
+    users: int = 0
+    """Nodes that have been sent it and have not finished with it."""
+
+    @property
+    def is_heavy(self) -> bool:
+        """Return whether it needs a slot."""
+        return self.full or self.count >= HEAVY_NAMES
+
+
+class BatchCutter:
+    """Cuts batches, and keeps the files of those that are too long for a message in ``directory``."""
+
+    def __init__(self, journal: Journal, directory: str, guard: Guard) -> None:
+        self._journal, self._directory, self._guard = journal, directory, guard
+        self._batches: dict[object, SharedBatch] = {}
+        """By what they were cut from, while the journal has the head ``_cut_at``."""
+        self._cut_at = -1
+        self._files: dict[str, SharedBatch] = {}
+        """The batches whose files exist."""
+
+    def cut(self, node: Node, retries: Sequence[Change]) -> SharedBatch | None:
+        """Return the next batch for a node; None if no change concerns it.
+
+        TreeHalted if the guard halts a tree of it; OSError if its file cannot be written.
+        """
+        if self._cut_at != self._journal.head:
+            self._batches.clear()
+            self._cut_at = self._journal.head
+        # The guard has another generation after it has halted a tree.
+        key = (node.cursor, node.subscription, self._guard.generation, tuple(retries))
+        batch = self._batches.get(key)
+        if batch is None or (batch.file and batch.file not in self._files):
+            parts = self._parts(node, retries)
+            if not parts:
+                return None
+            if not all(self._guard.check(part.tree) for part in parts):
+                raise TreeHalted
+            key = (node.cursor, node.subscription, self._guard.generation, tuple(retries))
+            batch = self._batches[key] = self._pack(parts)
+        return batch
+
+    def _parts(self, node: Node, retries: Sequence[Change]) -> list[Part]:
+        changes = self._journal.since(node.cursor)
+        if changes is None:
+            changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
+        elif not node.subscription.everything:
+            changes = list(filter(node.subscription.concerns, changes))
+        wanted = [tree for tree in node.trees if tree not in self._guard.halted]
+        return list(_parts_of([*changes, *retries], wanted))
+
+    def _pack(self, parts: list[Part]) -> SharedBatch:
+        parts = [replace(part, source=self._guard.source(part.tree, part.full)) for part in parts]
+        path = os.path.join(self._directory, f"batch-{next_id()}")
+        payload, file = spool.pack(tuple(parts), path)
+        count = sum(len(part.names) for part in parts)
+        batch = SharedBatch(payload, file, count, any(part.full for part in parts))
+        if file:
+            self._files[file] = batch
+        return batch
+
+    def release(self, file: str) -> None:
+        """A node has finished with the batch that has this file."""
+        batch = self._files.get(file)
+        if batch is not None:
+            batch.users -= 1
+            self.discard_unused(batch)
+
+    def discard_unused(self, batch: SharedBatch) -> None:
+        """Remove the file of a batch that no node has."""
+        if batch.file and batch.users == 0:
+            del self._files[batch.file]
+            spool.discard(batch.file)
+
+
+def next_id() -> int:
+    """Return a number that no other batch or comparison of this process has."""
+    return next(_ids)
+
+
+def _parts_of(changes: Iterable[Change], trees: Iterable[int]) -> Iterable[Part]:
+    names: dict[tuple[int, bool], dict[bytes, None]] = {}
+    full = set()
+    for change in changes:
+        names.setdefault((change.tree, change.ignore_times), {}).setdefault(change.wire)
+        if change.kind is Kind.TREE:
+            full.add(change.tree)
+    for tree in trees:
+        if tree in full:
+            yield Part(tree, True)
+        elif (tree, False) in names:
+            yield Part(tree, False, tuple(names[tree, False]))
+        if (tree, True) in names:
+            yield Part(tree, False, tuple(names[tree, True]), ignore_times=True)

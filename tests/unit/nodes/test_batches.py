@@ -1,0 +1,179 @@
+"""What is in a batch, which nodes share it, and when its file goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from inosync.filters.rules import Rules, excludes
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.journal.subscription import Subscription
+from inosync.messages import Change, Kind, Part, Source
+from inosync.nodes.batches import HEAVY_NAMES, BatchCutter, SharedBatch, TreeHalted
+from inosync.system import spool
+
+EVERYTHING = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
+WHOLE = Change(1, b"", Kind.TREE)
+
+
+class World:
+    """A journal, a guard that does what the test says, and the cutter between them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.journal = Journal()
+        self.halted: dict[int, str] = {}
+        self.lost: set[int] = set()
+        """Trees that the guard halts at the next check."""
+        self.checks: list[int] = []
+        self.generation = 0
+        self.directory = directory
+        self.cutter = BatchCutter(self.journal, str(directory), cast(Guard, self))
+
+    # The guard
+
+    def check(self, tree: int) -> bool:
+        self.checks.append(tree)
+        if tree in self.lost:
+            self.halted[tree] = "gone"
+            self.generation += 1
+        return tree not in self.halted
+
+    def source(self, tree: int, full: bool) -> Source | None:
+        return Source((tree, self.generation), full)
+
+    # What the test does
+
+    def change(self, *paths: bytes, tree: int = 1) -> None:
+        for path in paths:
+            self.journal.record(Change(tree, path, Kind.NAME), 0.0)
+
+    def node(self, cursor: int = 0, subscription: Subscription = EVERYTHING) -> Any:
+        return SimpleNamespace(cursor=cursor, subscription=subscription, trees=subscription.trees)
+
+    def cut(self, node: Any, *retries: Change) -> SharedBatch:
+        batch = self.cutter.cut(node, retries)
+        assert batch is not None
+        return batch
+
+    @property
+    def files(self) -> list[str]:
+        return os.listdir(self.directory)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "spool")
+
+
+def parts(batch: SharedBatch) -> tuple[Part, ...]:
+    return cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
+
+
+def test_batch_holds_the_changes_after_the_cursor(world: World) -> None:
+    world.change(b"a", b"b", b"c")
+    batch = world.cut(world.node(1))
+    assert parts(batch) == (Part(1, False, (b"b", b"c"), Source((1, 0), False)),)
+    assert (batch.count, batch.full, batch.is_heavy, batch.file) == (2, False, False, "")
+
+
+def test_batch_is_a_full_mirror_if_the_cursor_fell_off_the_journal(world: World) -> None:
+    batch = world.cut(world.node(-1))
+    assert parts(batch) == tuple(Part(tree, True, (), Source((tree, 0), True)) for tree in (1, 2))
+    assert (batch.count, batch.full, batch.is_heavy) == (0, True, True)
+
+
+def test_batch_holds_retries_each_name_once(world: World) -> None:
+    world.change(b"a", b"b")
+    retries = (Change(1, b"b", Kind.NAME), Change(1, b"a", Kind.NAME, ignore_times=True))
+    first, second = parts(world.cut(world.node(), *retries))
+    assert (first.names, first.ignore_times) == ((b"a", b"b"), False)
+    assert (second.names, second.ignore_times) == ((b"a",), True)
+
+
+def test_whole_tree_covers_its_names_but_not_those_to_be_read(world: World) -> None:
+    world.change(b"a")
+    found = parts(world.cut(world.node(), WHOLE, Change(1, b"a", Kind.NAME, ignore_times=True)))
+    assert [(part.full, part.names) for part in found] == [(True, ()), (False, (b"a",))]
+
+
+@pytest.mark.parametrize(("count", "heavy"), [(HEAVY_NAMES - 1, False), (HEAVY_NAMES, True)])
+def test_batch_of_many_names_is_heavy(world: World, count: int, heavy: bool) -> None:
+    world.change(*(b"%d" % number for number in range(count)))
+    assert world.cut(world.node()).is_heavy is heavy
+
+
+def test_nothing_is_cut_if_no_change_concerns_the_node(world: World) -> None:
+    world.change(b"x.tmp")
+    subscription = Subscription({1: Rules(excludes(("*.tmp",)))}, frozenset({1}), everything=False)
+    assert world.cutter.cut(world.node(0, subscription), ()) is None
+    assert world.checks == []
+    world.change(b"y")
+    assert [part.names for part in parts(world.cut(world.node(0, subscription)))] == [(b"y",)]
+
+
+def test_halted_tree_is_left_out(world: World) -> None:
+    world.halted[1] = "gone"
+    world.change(b"a")
+    world.change(b"b", tree=2)
+    assert [part.tree for part in parts(world.cut(world.node()))] == [2]
+
+
+def test_tree_that_is_halted_when_it_is_checked_is_not_cut(world: World) -> None:
+    world.change(b"a")
+    world.change(b"b", tree=2)
+    world.lost = {1}
+    with pytest.raises(TreeHalted):
+        world.cutter.cut(world.node(), ())
+    assert [part.tree for part in parts(world.cut(world.node()))] == [2]
+
+
+def test_batch_is_shared_by_nodes_that_are_alike(world: World) -> None:
+    world.change(b"a", b"b")
+    other = Subscription({1: Rules(())}, frozenset(), everything=False)
+    batch = world.cut(world.node())
+    assert world.cut(world.node()) is batch
+    assert world.checks == [1], "the root is checked once, too"
+    for node, retries in ((world.node(1), ()), (world.node(0, other), ()), (world.node(), (WHOLE,))):
+        assert world.cut(node, *retries) is not batch
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [lambda world: world.change(b"new"), lambda world: setattr(world, "generation", 1)],
+    ids=["a change", "another look of the guard"],
+)
+def test_batch_is_not_shared_with_what_came_later(world: World, happens: Callable[[World], None]) -> None:
+    world.change(b"a")
+    batch = world.cut(world.node())
+    happens(world)
+    assert world.cut(world.node()) is not batch
+
+
+def test_file_is_written_once_and_goes_with_the_last_node(world: World) -> None:
+    world.change(*(b"%0100d" % number for number in range(100)))
+    batches = [world.cut(world.node()) for _ in range(3)]
+    assert len(world.files) == 1
+    for batch in batches:
+        batch.users += 1
+    for batch in batches:
+        assert len(world.files) == 1
+        world.cutter.release(batch.file)
+    assert world.files == []
+    assert world.cut(world.node()).file != batches[0].file, "it is written again for who comes later"
+
+
+def test_file_of_a_batch_that_no_node_takes_is_removed(world: World) -> None:
+    world.change(*(b"%0100d" % number for number in range(100)))
+    batch = world.cut(world.node())
+    batch.users = 1
+    world.cutter.discard_unused(batch)
+    assert len(world.files) == 1
+    batch.users = 0
+    world.cutter.discard_unused(batch)
+    assert world.files == []
