@@ -52,7 +52,7 @@ def test_what_the_package_imports_is_required() -> None:
 
 
 def test_what_the_tests_import_is_in_the_extra() -> None:
-    own = {"inosync", "support", "conftest", "bench", "chaos"}
+    own = {"inosync", "support", "conftest", "bench", "chaos", "unit"}
     foreign = imported("tests") - set(sys.stdlib_module_names) - own
     foreign = {{"xdist": "pytest-xdist"}.get(name, name) for name in foreign}
     options = setup()
