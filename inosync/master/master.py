@@ -276,7 +276,7 @@ class Master:
         self._go_on(self._guard.recovered())
         if self._clock() >= self._chronicle.due:
             self._overview.refresh()
-        self._watchdog.look(self._alive())
+        self._watchdog.check_workers(self._alive())
         self._control.look()
         self._overview.refresh()
         if changed := self._lookout.changed():

@@ -323,16 +323,16 @@ MUTATIONS = (
     Mutation(
         "a worker that takes no orders is left as it is",
         "inosync/nodes/watchdog.py",
-        '                node.replace_worker(f"worker did not answer for {after.seconds:.0f} s")\n',
+        '                node.replace_worker(f"worker did not answer for {detector.unread_for:.0f} s")\n',
         "                pass\n",
         ("tests/unit/nodes/test_watchdog.py",),
     ),
     Mutation(
         "workers are blamed for the time in which the master was stopped",
-        "inosync/nodes/silence.py",
-        "min(max(now - before.looked, 0.0), GAP)",
-        "max(now - before.looked, 0.0)",
-        ("tests/unit/nodes/test_silence.py",),
+        "inosync/nodes/watchdog.py",
+        "min(max(now - self.checked_at, 0.0), MAX_GAP_SECONDS)",
+        "max(now - self.checked_at, 0.0)",
+        ("tests/unit/nodes/test_hang_detector.py",),
     ),
     Mutation(
         "a worker that dies has no successor",

@@ -60,7 +60,6 @@ PURE = frozenset(
         "inosync.nodes.backoff",
         "inosync.nodes.lifecycle",
         "inosync.nodes.slots",
-        "inosync.nodes.silence",
         "inosync.rsync.argv",
         "inosync.rsync.compat",
         "inosync.rsync.errors",

@@ -16,8 +16,7 @@ from inosync.config.timetable import Timetable
 from inosync.messages import Batch, Compared, TitleUpdate
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
-from inosync.nodes.silence import GAP, MOST
-from inosync.nodes.watchdog import Watchdog
+from inosync.nodes.watchdog import MAX_GAP_SECONDS, MAX_PATIENCE_SECONDS, Watchdog
 from inosync.system import channel, process
 from inosync.system.channel import Endpoint
 
@@ -105,7 +104,7 @@ class Commands:
         until_then = self.now + seconds
         while self.now < until_then:
             self.now += 1
-            self.watchdog.look(self.nodes)
+            self.watchdog.check_workers(self.nodes)
             until(lambda: all(map(self._has_taken_all, self.nodes)), 30, "the orders to be taken")
 
     def _has_taken_all(self, node: Node) -> bool:
@@ -129,12 +128,12 @@ def office() -> Iterator[Commands]:
     one.close()
 
 
-def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: Commands) -> None:
+def test_stopped_worker_alone_is_killed_and_has_a_successor(office: Commands) -> None:
     a, b = office.nodes
     office.stop(a)
-    office.live(MOST / 2 + MOST - 2 * GAP)
+    office.live(MAX_PATIENCE_SECONDS / 2 + MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
     assert {node.state.phase for node in office.nodes} == {Phase.STARTING}
-    office.live(4 * GAP)
+    office.live(4 * MAX_GAP_SECONDS)
     assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
     assert a.process is not None
     a.process.join(30)
@@ -148,49 +147,49 @@ def test_only_the_one_that_is_stopped_is_killed_and_it_has_a_successor(office: C
     assert office.pid(a) != first
     # The next one is given more time, so that one that is only slow comes to its end.
     office.stop(a)
-    office.live(2 * MOST)
+    office.live(2 * MAX_PATIENCE_SECONDS)
     assert a.state.phase is Phase.STARTING
-    office.live(2 * MOST)
+    office.live(2 * MAX_PATIENCE_SECONDS)
     assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
 
 
-def test_one_that_goes_on_before_its_time_is_over_stays(office: Commands) -> None:
+def test_worker_that_goes_on_in_time_stays(office: Commands) -> None:
     a, _ = office.nodes
     pid = office.pid(a)
     for _ in range(3):
         office.stop(a)
-        office.live(MOST - 2 * GAP)
+        office.live(MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
         office.go_on(a)
         office.live(5)
     assert office.pid(a) == pid
     assert a.state.phase is Phase.STARTING
 
 
-def test_all_stay_when_nobody_looked_for_long(office: Commands) -> None:
+def test_workers_stay_when_there_was_no_check_for_long(office: Commands) -> None:
     a, b = office.nodes
     for node in office.nodes:
         office.stop(node)
-    office.live(MOST / 2 + 10)  # all of them have been asked
+    office.live(MAX_PATIENCE_SECONDS / 2 + 10)  # all of them have been asked
     office.now += 10_000
-    office.watchdog.look(office.nodes)
+    office.watchdog.check_workers(office.nodes)
     for node in office.nodes:
         office.go_on(node)
-    office.live(2 * MOST)
+    office.live(2 * MAX_PATIENCE_SECONDS)
     assert (a.state.phase, b.state.phase) == (Phase.STARTING, Phase.STARTING)
 
 
-def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_back(
+def test_killed_worker_is_left_alone_until_it_is_gone(
     office: Commands, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, b = office.nodes
     office.stop(a)
     a.send_batch(Batch(7, 1, False, file="a-file"), 5, 0.0, ())
-    office.live(MOST + 2)
+    office.live(MAX_PATIENCE_SECONDS + 2)
     assert a.state.phase is Phase.KILLED
     assert a.queue is not None
     written = a.queue.written
     # Its end was not noticed yet, as that of one that hangs in the kernel would not be.
-    office.live(10 * MOST)
+    office.live(10 * MAX_PATIENCE_SECONDS)
     a.tell(TitleUpdate("ok", 0, "", ""))
     assert a.queue.written == written
     assert a.batch is not None
@@ -202,7 +201,7 @@ def test_one_that_was_killed_and_is_not_gone_is_left_alone_and_its_batch_comes_b
     assert b.state.phase is Phase.STARTING
 
 
-def test_one_whose_queue_is_full_is_killed_at_once(
+def test_worker_with_a_full_queue_is_killed_at_once(
     office: Commands, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, _ = office.nodes
@@ -214,11 +213,11 @@ def test_one_whose_queue_is_full_is_killed_at_once(
     assert len(caplog.records) == 1
 
 
-def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Commands) -> None:
+def test_worker_that_does_not_hear_stop_is_killed(office: Commands) -> None:
     a, _ = office.nodes
     office.stop(a)
     a.stop_worker(5.0)
-    office.live(MOST + 2)
+    office.live(MAX_PATIENCE_SECONDS + 2)
     assert a.killed_at is not None
     assert a.process is not None
     a.process.join(30)
@@ -226,7 +225,7 @@ def test_one_that_does_not_hear_that_it_is_to_end_is_killed(office: Commands) ->
     assert a.state.phase is Phase.STOPPED
 
 
-def test_descendants_in_groups_of_their_own_are_killed_with_it(
+def test_descendants_in_other_groups_are_killed_with_the_worker(
     office: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, _ = office.nodes
