@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says nothing about us on a machine that has much else to do.
+# On a busy machine the duration of an example means nothing.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -18,12 +18,12 @@ TOGETHER = (
     "tests/system/test_failures.py::test_worker_recovers_from_an_rsync_that[",
     "tests/system/test_mirror.py::test_change_arrives_when[",
 )
-"""How the names of tests begin that share what costs much to make: a daemon, or a run of the benchmarks."""
+"""Beginnings of the names of tests that share something expensive: a daemon or a run of a benchmark."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """For ``-n auto``. The tests mostly wait: two for each processor take half as long as one."""
+    """For ``-n auto``: two for each processor, because the tests mostly wait."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     cores = len(os.sched_getaffinity(0))
@@ -32,7 +32,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give tests that share something to one process; the others go, one by one, to who is free."""
+    """Give tests that share something to one process, and all others one by one to any free process."""
     if config.getvalue("dist") != "load":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -44,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture
 def seed() -> int:
-    """A seed that differs from run to run, and is printed if the test fails; INOSYNC_SEED repeats one."""
+    """A seed that differs in each run and is printed if the test fails; INOSYNC_SEED repeats one."""
     number = int(os.environ.get("INOSYNC_SEED") or random.SystemRandom().randrange(10**9))
     print(f"to repeat this: INOSYNC_SEED={number}")
     return number

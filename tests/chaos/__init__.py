@@ -1,1 +1,1 @@
-"""Programs that run the whole of inosync on real input, or on the worst that there is."""
+"""Programs that run all of inosync on real input, or under many faults."""

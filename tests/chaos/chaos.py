@@ -1,15 +1,15 @@
-"""Everything that can go wrong, at random and repeatable, over six nodes on all transports.
+"""Random but repeatable faults, with six nodes on all transports.
 
     python tests/chaos/chaos.py [--seed N] [--seconds S]
     python tests/chaos/chaos.py --soak [--seconds S]
 
 mirrors two trees to nodes behind a local path, two rsync daemons, two sshds and a small disk, all on
-loopback; changes the trees in hostile ways; kills, stops, fills up, reloads and breaks whatever there is;
-heals all of it now and then, and compares everything. Prints what happened, and a report. The exit code is
-0 only if nothing was lost, nobody without a fault had to wait for one who had, no traceback was logged, and
-nothing is left running. After a failure the directory with all of it is kept.
+loopback. It changes the trees in hostile ways, and kills, stops, fills up, reloads and breaks whatever
+exists. Now and then it heals everything and compares all trees. It prints each event and a report. The exit
+code is 0 only if nothing was lost, no node without a fault had to wait for another, no traceback was logged,
+and no process is left. After a failure its directory is kept.
 
-With --soak nothing is broken, and what the daemon holds is printed every minute.
+With --soak there are no faults, and the daemon's memory, descriptors and watches are printed every minute.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SOAK = 600.0
 
 
 def options(argv: Sequence[str]) -> Options:
-    """What the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, help="repeat a run: the same changes, the same faults")
     parser.add_argument("--seconds", type=float, help=f"how long ({SECONDS:g}; with --soak {SOAK:g})")
@@ -69,7 +69,7 @@ def options(argv: Sequence[str]) -> Options:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run it, and return the exit code."""
+    """Run it and return the exit code."""
     asked = options(argv)
     print(f"seed {asked.seed}", flush=True)
     run = Run(asked, lambda line: print(line, flush=True))

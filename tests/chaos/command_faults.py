@@ -1,4 +1,4 @@
-"""What the operator wants of the daemon meanwhile, and clients of its control socket that mean no good."""
+"""Commands of an operator, and hostile clients of the control socket."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from support.daemon import ANSWER
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
 from chaos.markers import DIRECTORY
-from chaos.testbed import World
+from chaos.testbed import Testbed
 from inosync.console.client import Refused
 
 LONGEST = 3.0
-"""Seconds that a flush is waited for: nothing else is begun or healed meanwhile."""
+"""The most seconds to wait for a flush, during which no fault begins or is healed."""
 CLIENTS = 60
 NONSENSE = [
     b"",
@@ -27,39 +27,39 @@ NONSENSE = [
 ]
 
 
-def _of_a_node(world: World, command: str, draw: Draw, **more: object) -> tuple[str, dict[str, Any]]:
-    """Say a command of some node; its name and the reply. One that was taken out is not known."""
-    node = draw.among(sorted(world.nodes))
+def _of_a_node(testbed: Testbed, command: str, draw: Draw, **more: object) -> tuple[str, dict[str, Any]]:
+    """Send a command for a random node; return its name and the reply. A removed node is Impossible."""
+    node = draw.among(sorted(testbed.nodes))
     try:
-        return node, world.daemon.ask(command, node=node, **more)
+        return node, testbed.daemon.ask(command, node=node, **more)
     except Refused as why:
         raise Impossible(str(why)) from None
 
 
-def paused(world: World, draw: Draw) -> Happened:
-    """A node is sent nothing for a while."""
-    resource = free(world, f"pause of {draw.among(sorted(world.nodes))}")
-    node, _ = _of_a_node(world, "pause", draw)
+def paused(testbed: Testbed, draw: Draw) -> Happened:
+    """Pause a node for a while."""
+    resource = free(testbed, f"pause of {draw.among(sorted(testbed.nodes))}")
+    node, _ = _of_a_node(testbed, "pause", draw)
 
     def resume() -> None:
         with contextlib.suppress(Refused):  # it may have been taken out
-            world.daemon.ask("resume", node=node)
+            testbed.daemon.ask("resume", node=node)
 
     return Lasting(resource, resume, frozenset({node}), node)
 
 
-def flushed(world: World, draw: Draw) -> Happened:
-    """Change a file in each tree and ask for a flush: if that says that a node has it, it does."""
+def flushed(testbed: Testbed, draw: Draw) -> Happened:
+    """Change a file in each tree and flush: if the reply says that a node has it, it must be there."""
     content = f"{draw.which:.12f}{draw.how:.12f}"
-    for tree in {tree for node in world.nodes.values() for tree in node.trees}:
-        directory = world.tree(tree) / DIRECTORY
+    for tree in {tree for node in testbed.nodes.values() for tree in node.trees}:
+        directory = testbed.tree(tree) / DIRECTORY
         directory.mkdir(exist_ok=True)
         (directory / "flushed").write_text(content)
-    node, reply = _of_a_node(world, "flush", draw, timeout=min(draw.seconds, LONGEST))
+    node, reply = _of_a_node(testbed, "flush", draw, timeout=min(draw.seconds, LONGEST))
     if reply["behind"]:
         return Once(frozenset(), f"{node} is behind: {reply['behind'][0]['state']}")
-    for tree in world.nodes[node].trees:
-        copy = world.nodes[node].place / tree / DIRECTORY / "flushed"
+    for tree in testbed.nodes[node].trees:
+        copy = testbed.nodes[node].place / tree / DIRECTORY / "flushed"
         found = copy.read_text() if copy.exists() else None
         assert found == content, (
             f"flush said that {node} has {tree}/{DIRECTORY}/flushed, but it has {found!r}"
@@ -67,37 +67,37 @@ def flushed(world: World, draw: Draw) -> Happened:
     return Once(frozenset(), f"{node} has it after {reply['seconds']} s")
 
 
-def compared(world: World, draw: Draw) -> Happened:
-    node, _ = _of_a_node(world, draw.one_of(["resync", "verify"]), draw)
+def compared(testbed: Testbed, draw: Draw) -> Happened:
+    node, _ = _of_a_node(testbed, draw.one_of(["resync", "verify"]), draw)
     return Once(frozenset({node}), node)
 
 
-def asked(world: World, draw: Draw) -> Happened:
-    """What changes nothing."""
+def asked(testbed: Testbed, draw: Draw) -> Happened:
+    """Send a command that changes nothing."""
     command = draw.one_of(["status", "reopen", "accept", "reload"])
     if command == "reload":
-        free(world, "configuration")
-    world.daemon.ask(command)
+        free(testbed, "configuration")
+    testbed.daemon.ask(command)
     return Once(frozenset(), command)
 
 
-def strangers(world: World, draw: Draw) -> Happened:
-    """Clients that say nonsense, or nothing, and stay."""
-    resource = free(world, "strangers")
+def strangers(testbed: Testbed, draw: Draw) -> Happened:
+    """Connect clients that send garbage or nothing, and stay."""
+    resource = free(testbed, "strangers")
     held: list[socket.socket] = []
     for number in range(CLIENTS):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         client.settimeout(ANSWER)
         held.append(client)
         with contextlib.suppress(BlockingIOError, ConnectionError):  # there are too many, or it was nonsense
-            client.connect(world.daemon.socket)
+            client.connect(testbed.daemon.socket)
             client.sendall(NONSENSE[(number + int(draw.how * CLIENTS)) % len(NONSENSE)])
 
     def leave() -> None:
         for client in held:
             client.close()
-        told = world.daemon.ask("status")
-        assert told["master"]["pid"] == world.daemon.pid
+        told = testbed.daemon.ask("status")
+        assert told["master"]["pid"] == testbed.daemon.pid
 
     return Lasting(resource, leave, told=f"{CLIENTS} of them")
 

@@ -1,4 +1,4 @@
-"""What a fault is: a kind, chosen at random, that is over at once or lasts until it is healed."""
+"""The faults: kinds, chosen at random, that are over at once or last until they are healed."""
 
 from __future__ import annotations
 
@@ -7,78 +7,78 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from chaos.testbed import World
+from chaos.testbed import Testbed
 
 T = TypeVar("T")
 
 
 class Impossible(Exception):
-    """There is nothing at the moment that this could happen to."""
+    """The fault cannot happen to anything at the moment."""
 
 
-def free(world: World, resource: str) -> str:
-    """Return the name of what a fault uses, if no other one does; else that is Impossible."""
-    if resource in world.busy:
+def free(testbed: Testbed, resource: str) -> str:
+    """Return the name of a resource, or raise Impossible if another fault uses it."""
+    if resource in testbed.busy:
         raise Impossible(f"{resource} has a fault already")
     return resource
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The chances of one fault, all drawn at once: the next one does not depend on what became of it."""
+    """The random numbers of one fault, drawn at once: the next fault does not depend on its outcome."""
 
     kind: float
     which: float
-    """To whom it happens."""
+    """Chooses the node or process."""
     how: float
-    """Between what is much the same."""
+    """Chooses between similar ways."""
     seconds: float
-    """How long it lasts, if it does."""
+    """How long a lasting fault lasts."""
     pause: float
-    """Seconds until the next one."""
+    """Seconds until the next fault."""
 
     def among(self, candidates: list[T]) -> T:
-        """Choose to whom it happens."""
+        """Choose the node or process."""
         if not candidates:
             raise Impossible("nobody there")
         return candidates[int(self.which * len(candidates))]
 
     def one_of(self, ways: list[T]) -> T:
-        """Choose how it happens."""
+        """Choose the way."""
         return ways[int(self.how * len(ways))]
 
 
 def draw(chances: random.Random, longest: float, pause: float) -> Draw:
-    """The next fault, that lasts up to ``longest`` seconds; ``pause``: the mean of those between two."""
+    """Draw a fault of up to ``longest`` seconds; ``pause`` is the mean number of seconds between two."""
     numbers = [chances.random() for _ in range(5)]
     return Draw(
         numbers[0],
         numbers[1],
         numbers[2],
         longest * (0.1 + 0.9 * numbers[3] ** 2),
-        # Some follow each other at once.
+        # Some faults follow at once.
         0.0 if numbers[4] < 0.2 else pause * numbers[4] * 1.8,
     )
 
 
 @dataclass(frozen=True)
 class Lasting:
-    """A fault that lasts."""
+    """A fault that lasts until it is healed."""
 
     resource: str
-    """What it uses: of those with the same one only one is there at a time."""
+    """The name of what it uses; two faults never use the same at a time."""
     heal: Callable[[], None]
     nodes: frozenset[str] = field(default_factory=frozenset)
-    """Whom it keeps from being level."""
+    """The nodes that cannot become level meanwhile."""
     told: str = ""
 
 
 @dataclass(frozen=True)
 class Once:
-    """A fault that is over."""
+    """A fault that is over at once."""
 
     nodes: frozenset[str]
-    """Whom it may have held up."""
+    """The nodes that it may have delayed."""
     told: str = ""
 
 
@@ -87,11 +87,11 @@ Happened = Lasting | Once
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fault, and how often it happens, compared with others."""
+    """One kind of fault, and its frequency relative to others."""
 
     name: str
     weight: int
-    begin: Callable[[World, Draw], Happened]
-    """Raises Impossible, or AssertionError when the daemon does not do what it should."""
+    begin: Callable[[Testbed, Draw], Happened]
+    """Begins it; raises Impossible, or AssertionError if the daemon is wrong."""
     compares: bool = False
-    """Whether whole trees are compared after it, which also mends what was lost before."""
+    """Whether a full mirror follows, which would also repair earlier losses."""

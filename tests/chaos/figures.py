@@ -1,4 +1,4 @@
-"""What a daemon holds: memory, descriptors, watches, processes."""
+"""The memory, descriptors, watches and processes of a daemon."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import dataclass
 from bench.machine import memory, watches
 from support import procs, trees
 
-from chaos.testbed import TREES, World
+from chaos.testbed import TREES, Testbed
 
 MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Figures:
-    """At one moment; memory in bytes."""
+    """The figures at one moment; memory in bytes."""
 
     master_pss: int
     master_rss: int
     workers_pss: int
     workers_rss: int
     waiting_pss: int
-    """Of the rsyncs and remote shells below the workers."""
+    """PSS of the rsyncs and remote shells below the workers."""
     master_fds: int
     workers_fds: int
     watches: int
     directories: int
-    """That there are to be watched."""
+    """Directories to be watched."""
     children: int
-    """Of the master, those included that nobody has waited for."""
+    """Children of the master, including zombies."""
     processes: int
-    """All that come from the master."""
+    """All descendants of the master, and itself."""
     entries: int
-    """In the trees."""
+    """Entries in the trees."""
 
     def __str__(self) -> str:
         def mb(pss: int, rss: int) -> str:
@@ -50,9 +50,9 @@ class Figures:
         )
 
 
-def figures(world: World) -> Figures:
-    """Look at it all; meant for moments at which all is level."""
-    master = world.daemon.pid
+def figures(testbed: Testbed) -> Figures:
+    """Measure everything, at a moment when all is level."""
+    master = testbed.daemon.pid
     everybody = [process.pid for process in procs.family([master])]
     children = [process.pid for process in procs.family([master]) if process.ppid == master]
     below = [pid for pid in everybody if pid != master and pid not in children]
@@ -60,8 +60,8 @@ def figures(world: World) -> Figures:
     sizes = Counter(
         entry.type
         for tree in TREES
-        for path, entry in trees.snapshot(world.tree(tree), content=False).items()
-        if not world.nodes["local"].excluded(tree, path)
+        for path, entry in trees.snapshot(testbed.tree(tree), content=False).items()
+        if not testbed.nodes["local"].excluded(tree, path)
     )
     return Figures(
         own.pss,

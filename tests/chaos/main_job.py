@@ -1,4 +1,4 @@
-"""The main job on real input: a tree that nobody here wrote, three nodes on three transports, real programs.
+"""The main job on real input: a real tree, real programs that change it, three nodes on three transports.
 
     python tests/chaos/main_job.py [TREE]
 

@@ -1,4 +1,4 @@
-"""Files that are changed now and then to see how long a change takes to each node."""
+"""Marker files that show how long a change takes to each node."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from support.churn import RESERVED
 
-from chaos.testbed import TREES, World
+from chaos.testbed import TREES, Testbed
 
 DIRECTORY = RESERVED.decode()
 
 
 @dataclass
 class Lag:
-    """Seconds, the longest so far, and where that was."""
+    """The longest lag so far in seconds, and its node."""
 
     seconds: float = 0.0
     node: str = "none"
@@ -32,31 +32,31 @@ class Lag:
 
 @dataclass
 class Markers:
-    """One file in each tree with a number in it, which gets larger.
+    """A file in each tree with a number that grows.
 
-    When it has arrived is told by the ctime of the copy, so that it does not matter how often one looks.
+    The ctime of a copy tells when it arrived, however seldom it is checked.
     """
 
-    world: World
+    testbed: Testbed
     number: int = 0
     arrived: dict[str, int] = field(default_factory=dict)
-    """By node, the number that all its trees have."""
+    """The number that all trees of a node have, by node."""
     sound: Lag = field(default_factory=Lag)
-    """Of nodes that have had no fault since the marker before."""
+    """The longest lag of nodes without a fault since the marker before."""
     any: Lag = field(default_factory=Lag)
-    """Of all nodes, those with a fault included."""
+    """The longest lag of all nodes."""
     lags: list[float] = field(default_factory=list)
-    """Of sound nodes, all of them."""
+    """All lags of nodes without a fault."""
     _written: dict[int, float] = field(default_factory=dict)
     _disturbed: dict[str, int] = field(default_factory=dict)
 
     def write(self) -> int:
-        """Write the next number to all trees, in turns in place and by a rename."""
+        """Write the next number to all trees, alternately in place and by a rename."""
         self.number += 1
         content = f"{self.number:012}"
         self._written[self.number] = time.time()
         for tree in TREES:
-            directory = self.world.tree(tree) / DIRECTORY
+            directory = self.testbed.tree(tree) / DIRECTORY
             directory.mkdir(exist_ok=True)
             if self.number % 2:
                 (directory / "fresh").write_text(content)
@@ -66,20 +66,20 @@ class Markers:
         return self.number
 
     def disturb(self, nodes: Iterable[str]) -> None:
-        """These have a fault at this moment: what was written so far tells nothing about sound ones.
+        """Record that these nodes have a fault, so that earlier markers do not count as sound.
 
-        Nor does the next one, which waits for what has been held up.
+        Nor does the next one, which waits behind delayed changes.
         """
         for node in nodes:
             self._disturbed[node] = self.number + 1
 
     def look(self) -> None:
-        """See what has arrived since the last look."""
-        for node in self.world.nodes.values():
+        """Record what has arrived since the last call."""
+        for node in self.testbed.nodes.values():
             found: list[tuple[int, float]] = []
             for tree in node.trees:
                 marker = node.place / tree / DIRECTORY / "marker"
-                # rsync renames what is complete into place, which sets the ctime.
+                # rsync renames a complete file into place, which sets the ctime.
                 with contextlib.suppress(OSError, ValueError), marker.open() as file:
                     found.append((int(file.read()), os.fstat(file.fileno()).st_ctime))
             if len(found) < len(node.trees):

@@ -1,10 +1,10 @@
-"""The code is broken on purpose, in one place after the other: the suite has to turn red for each.
+"""The code is broken on purpose in one place at a time, and the suite must turn red for each.
 
     python tests/chaos/mutations.py [-l] [WORD ...]
 
-copies the checkout to a temporary directory for each mutation (those with a WORD in their name, by default
-all), breaks it, and runs the tests that should notice. First these tests have to be green without one. Prints
-a table; the exit code is 1 if a mutation survives, or does not apply any more. ``-l`` only lists them.
+copies the checkout to a temporary directory for each mutation with a WORD in its name, by default all, breaks
+it, and runs the tests that should notice. First these tests must be green without a mutation. Prints a table;
+the exit code is 1 if a mutation survives or no longer applies. ``-l`` only lists them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NEEDED = ("inosync", "tests", "bin", "conf", "setup.cfg", "pyproject.toml", "README.rst", "CHANGES.rst")
-"""What the tests need of the checkout, as far as it is there."""
+"""The files of the checkout that the tests need, if they exist."""
 FAILED = 1
-"""pytest's exit code for tests that failed; the greater ones mean that they could not be run."""
+"""pytest's exit code for failed tests; greater codes mean that they could not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """``old`` is in ``file`` exactly once; with ``new`` in its place, one of ``tests`` has to fail."""
+    """``old`` occurs in ``file`` exactly once; with ``new`` in its place, one of ``tests`` must fail."""
 
     name: str
     file: str
@@ -38,7 +38,7 @@ class Mutation:
     tests: tuple[str, ...]
 
     def applied(self, text: str) -> str:
-        """The broken text; ValueError if it does not apply."""
+        """Return the broken text; raise ValueError if the mutation does not apply."""
         count = text.count(self.old)
         if count != 1:
             raise ValueError(f"{self.name}: in {self.file} {count} times: {self.old!r}")

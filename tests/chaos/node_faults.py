@@ -12,7 +12,7 @@ from support.rsyncd import Rsyncd
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
 from chaos.orphans import end_orphans
-from chaos.testbed import Node, World
+from chaos.testbed import Node, Testbed
 
 FAILURES = {
     **{f"exits with {code}": f"exit {code}" for code in (1, 2, 5, 10, 11, 12, 23, 24, 25, 30, 35, 99, 255)},
@@ -27,91 +27,91 @@ FAILURES = {
 }
 
 
-def _with_server(world: World, draw: Draw, kind: type[Server] = Server) -> tuple[Node, Server]:
-    node = draw.among([node for node in world.nodes.values() if isinstance(node.server, kind)])
+def _with_server(testbed: Testbed, draw: Draw, kind: type[Server] = Server) -> tuple[Node, Server]:
+    node = draw.among([node for node in testbed.nodes.values() if isinstance(node.server, kind)])
     assert node.server is not None
     return node, node.server
 
 
-def down(world: World, draw: Draw) -> Happened:
-    """Nobody listens there."""
-    node, server = _with_server(world, draw)
-    resource = free(world, f"server of {node.name}")
+def down(testbed: Testbed, draw: Draw) -> Happened:
+    """Stop a server."""
+    node, server = _with_server(testbed, draw)
+    resource = free(testbed, f"server of {node.name}")
     way, end = draw.one_of([("politely", server.stop), ("by a power failure", server.kill)])
     end()
     return _of(node, resource, server.start, way)
 
 
-def hung(world: World, draw: Draw) -> Happened:
-    """The kernel there takes connections, and nothing answers."""
-    node, server = _with_server(world, draw)
-    resource = free(world, f"server of {node.name}")
+def hung(testbed: Testbed, draw: Draw) -> Happened:
+    """Let a server hang: the kernel accepts connections and no process answers."""
+    node, server = _with_server(testbed, draw)
+    resource = free(testbed, f"server of {node.name}")
     server.pause()
 
     def resume() -> None:
-        if not world.late_writers:
+        if not testbed.late_writers:
             end_orphans(server)
         server.resume()
 
     return _of(node, resource, resume)
 
 
-def drop(world: World, draw: Draw) -> Happened:
-    """All connections end, and new ones are taken."""
-    node, server = _with_server(world, draw)
+def drop(testbed: Testbed, draw: Draw) -> Happened:
+    """Cut all connections of a server that goes on listening."""
+    node, server = _with_server(testbed, draw)
     if not server.running:
         raise Impossible(f"{node.name} is down")
     server.drop()
     return Once(frozenset({node.name}), node.name)
 
 
-def read_only(world: World, draw: Draw) -> Happened:
-    """An rsync daemon that lets nobody write, from the next connection on."""
-    node, server = _with_server(world, draw, Rsyncd)
+def read_only(testbed: Testbed, draw: Draw) -> Happened:
+    """Make a module read-only from the next connection on."""
+    node, server = _with_server(testbed, draw, Rsyncd)
     assert isinstance(server, Rsyncd)
-    return _changed(world, node, server, "read only = no", "read only = yes")
+    return _changed(testbed, node, server, "read only = no", "read only = yes")
 
 
-def refused_beside_warm(world: World, draw: Draw) -> Happened:
-    """An rsync daemon that has no place for another connection."""
-    node, server = _with_server(world, draw, Rsyncd)
+def refused_beside_warm(testbed: Testbed, draw: Draw) -> Happened:
+    """Let an rsync daemon refuse a second connection."""
+    node, server = _with_server(testbed, draw, Rsyncd)
     assert isinstance(server, Rsyncd)
-    return _changed(world, node, server, "max connections = 0", "max connections = 1")
+    return _changed(testbed, node, server, "max connections = 0", "max connections = 1")
 
 
-def _changed(world: World, node: Node, server: Rsyncd, before: str, after: str) -> Happened:
+def _changed(testbed: Testbed, node: Node, server: Rsyncd, before: str, after: str) -> Happened:
     def write(text: str) -> None:
         fresh = server.config.with_name("new")
         fresh.write_text(text)
         fresh.rename(server.config)
 
-    resource = free(world, f"module of {node.name}")
+    resource = free(testbed, f"module of {node.name}")
     text = server.config.read_text()
     assert before in text, text
     write(text.replace(before, after))
     return _of(node, resource, partial(write, text))
 
 
-def failing(world: World, draw: Draw) -> Happened:
-    """An rsync that does something else, whenever it is started for the node."""
-    node = draw.among(list(world.nodes.values()))
-    resource = free(world, f"rsync of {node.name}")
+def failing(testbed: Testbed, draw: Draw) -> Happened:
+    """Let every start of rsync for a node fail in one way."""
+    node = draw.among(list(testbed.nodes.values()))
+    resource = free(testbed, f"rsync of {node.name}")
     name, shell = draw.one_of(list(FAILURES.items()))
-    world.rsync.fault(node.name, shell)
-    return _of(node, resource, partial(world.rsync.mend, node.name), name)
+    testbed.rsync.fault(node.name, shell)
+    return _of(node, resource, partial(testbed.rsync.mend, node.name), name)
 
 
-def full(world: World, _draw: Draw) -> Happened:
-    """No space left."""
-    if not world.mounted:
+def full(testbed: Testbed, _draw: Draw) -> Happened:
+    """Fill the small disk."""
+    if not testbed.mounted:
         raise Impossible("nobody may mount here")
-    resource = free(world, "disk")
-    filler = world.disk / "filler"
+    resource = free(testbed, "disk")
+    filler = testbed.disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        # What is left of the last piece is filled as well: a write that has no room for all takes a part.
+        # This fills the rest, too, because a write without room for all writes a part.
         while True:
             file.write(bytes(1 << 20))
-    assert os.statvfs(world.disk).f_bavail == 0
+    assert os.statvfs(testbed.disk).f_bavail == 0
     return Lasting(resource, filler.unlink, frozenset({"small"}))
 
 

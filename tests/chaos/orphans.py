@@ -1,10 +1,9 @@
-"""Receivers that nobody sends to any more, and that still have something to read.
+"""Receivers whose sender is gone and that still have data to read.
 
-A receiver goes on with what it has read, or has before it, when its sender is gone: it does what was right at
-that time, next to a transfer that does what is right now, and whoever writes last wins. On a busy node that
-lasts a second; one that was stopped does so when it is continued. inosync looks again some time after each
-batch of which a try was cut off. It cannot know of those of a master that was killed, and of a node that was
-taken out and put in again: unless ``late_writers`` are asked for, those end before the next one begins.
+Such a receiver handles the data that it has, beside the next transfer, and the last writer wins. On a busy
+node that takes a second; a stopped receiver does it when it is continued. inosync repeats each batch some
+time after a try was cut off. It cannot know about receivers of a killed master, and of a node that was
+removed and added again: unless ``late_writers`` is set, those end before the next transfer begins.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from support import procs
 from support.procs import Process, Server
 from support.wait import until
 
-from chaos.testbed import World
+from chaos.testbed import Testbed
 
 ESTABLISHED = "01"
 NOBODY = "0"
-"""The inode of a socket without a process."""
+"""The inode of a socket that no process has."""
 
 
-def settle(world: World, names: Iterable[str]) -> None:
-    """Return when nobody writes to these nodes for a daemon that is gone, or was told to leave them."""
+def settle(testbed: Testbed, names: Iterable[str]) -> None:
+    """Wait until no orphaned receiver writes to these nodes."""
     for name in names:
-        server = world.nodes[name].server
-        if server is None or world.late_writers:
+        server = testbed.nodes[name].server
+        if server is None or testbed.late_writers:
             continue
-        if world.busy & {f"server of {name}", f"transfer of {name}"}:
+        if testbed.busy & {f"server of {name}", f"transfer of {name}"}:
             end_orphans(server)  # they do not end by themselves
         try:
             until(partial(_has_no_orphans, server), 60, f"what was received on {name} to be through")
@@ -43,7 +42,7 @@ def settle(world: World, names: Iterable[str]) -> None:
 
 
 def end_orphans(server: Server) -> int:
-    """Kill the connections of a server whose other side is gone; how many processes that were."""
+    """Kill the connections of a server whose other side is gone; return the number of processes."""
     found = _orphans(server)
     for process in found:
         procs.send(process, signal.SIGKILL)
@@ -57,7 +56,7 @@ def _has_no_orphans(server: Server) -> bool:
 def _orphans(server: Server) -> list[Process]:
     served = _served()
     connections = server.connections()
-    # What sshd has started outlives it: then it is nobody's child.
+    # A process that sshd has started outlives it.
     below = {process.pid for process in connections}
     found = []
     for process in connections:
@@ -69,9 +68,9 @@ def _orphans(server: Server) -> list[Process]:
 
 
 def _served() -> set[str]:
-    """The sockets whose other side, on this machine as well, has a process: proc_pid_net(5).
+    """Return the sockets whose other side, on this machine, has a process: proc_pid_net(5).
 
-    That a sender is gone is not to be seen on the receiver's side before it has read all that was sent.
+    A receiver sees the end of its sender only when it has read all that was sent.
     """
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     alive = {(words[1], words[2]) for words in lines if words[3] == ESTABLISHED and words[9] != NOBODY}

@@ -1,4 +1,4 @@
-"""Faults of processes: killed, stopped, ended and started again."""
+"""Faults of processes: killed, stopped, ended and restarted."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from support.wait import until
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, Once, free
 from chaos.orphans import end_orphans, settle
-from chaos.testbed import LEFT, TREES, World
+from chaos.testbed import LEFT, TREES, Testbed
 
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 MOST_EVENTS = 300_000
-"""Where the kernel's queue holds more, it is not made to overflow."""
+"""With a longer kernel queue there is no overflow."""
 HIDDEN = 50
-"""Files that change while nobody is told of it."""
+"""Files that change while the queue is full."""
 
 
-def _worker(world: World, draw: Draw) -> tuple[str, Process]:
-    node = draw.among(sorted(world.nodes))
-    pid = world.daemon.workers().get(node)
+def _worker(testbed: Testbed, draw: Draw) -> tuple[str, Process]:
+    node = draw.among(sorted(testbed.nodes))
+    pid = testbed.daemon.workers().get(node)
     process = procs.look(pid) if pid else None
     if process is None or process.state in "ZX":
         raise Impossible(f"{node} has no worker")
     return node, process
 
 
-def _transfer(world: World, draw: Draw) -> tuple[str, Process]:
-    """A process that takes part in a transfer, or waits for one: of the daemon's, or on the node."""
-    node, worker = _worker(world, draw)
+def _transfer(testbed: Testbed, draw: Draw) -> tuple[str, Process]:
+    """Choose a process of a transfer, also a warm one, here or on the node."""
+    node, worker = _worker(testbed, draw)
     here = procs.family([worker.pid])[1:]
-    server = world.nodes[node].server
+    server = testbed.nodes[node].server
     there = server.connections() if server is not None else []
     candidates = there if there and (draw.how < 0.5 or not here) else here
     if not candidates:
@@ -43,43 +43,43 @@ def _transfer(world: World, draw: Draw) -> tuple[str, Process]:
     return node, candidates[int(draw.how * 1000) % len(candidates)]
 
 
-def kill_worker(world: World, draw: Draw) -> Happened:
-    node, process = _worker(world, draw)
+def kill_worker(testbed: Testbed, draw: Draw) -> Happened:
+    node, process = _worker(testbed, draw)
     procs.send(process, signal.SIGKILL)
     return Once(frozenset({node}), node)
 
 
-def kill_all_workers(world: World, _draw: Draw) -> Happened:
-    for pid in world.daemon.workers().values():
+def kill_all_workers(testbed: Testbed, _draw: Draw) -> Happened:
+    for pid in testbed.daemon.workers().values():
         process = procs.look(pid)
         if process is not None:
             procs.send(process, signal.SIGKILL)
-    return Once(frozenset(world.nodes))
+    return Once(frozenset(testbed.nodes))
 
 
-def kill_transfer(world: World, draw: Draw) -> Happened:
-    node, process = _transfer(world, draw)
+def kill_transfer(testbed: Testbed, draw: Draw) -> Happened:
+    node, process = _transfer(testbed, draw)
     what = procs.title(process.pid)[:60]
     procs.send(process, signal.SIGKILL)
     return Once(frozenset({node}), f"{node}: {what}")
 
 
-def stop_worker(world: World, draw: Draw) -> Happened:
-    return _stopped(world, "worker", *_worker(world, draw))
+def stop_worker(testbed: Testbed, draw: Draw) -> Happened:
+    return _stopped(testbed, "worker", *_worker(testbed, draw))
 
 
-def stop_transfer(world: World, draw: Draw) -> Happened:
-    return _stopped(world, "transfer", *_transfer(world, draw))
+def stop_transfer(testbed: Testbed, draw: Draw) -> Happened:
+    return _stopped(testbed, "transfer", *_transfer(testbed, draw))
 
 
-def _stopped(world: World, what: str, node: str, process: Process) -> Lasting:
-    resource = free(world, f"{what} of {node}")
+def _stopped(testbed: Testbed, what: str, node: str, process: Process) -> Lasting:
+    resource = free(testbed, f"{what} of {node}")
     title = procs.title(process.pid)[:60]
     procs.send(process, signal.SIGSTOP)
 
     def cont() -> None:
-        server = world.nodes[node].server
-        if server is not None and not world.late_writers:
+        server = testbed.nodes[node].server
+        if server is not None and not testbed.late_writers:
             end_orphans(server)
         procs.send(process, signal.SIGCONT)
 
@@ -91,89 +91,89 @@ def _stopped(world: World, what: str, node: str, process: Process) -> Lasting:
     )
 
 
-def kill_master(world: World, draw: Draw) -> Happened:
-    """Kill it, see that nothing is left of it, and start it again."""
-    daemon = world.daemon
+def kill_master(testbed: Testbed, draw: Draw) -> Happened:
+    """Kill the master, check that nothing is left of it, and start it again."""
+    daemon = testbed.daemon
     daemon.kill9()
-    before = world.now()
-    _until_nothing_is_left(world, "killed")
-    took = world.now() - before
-    world.longest_left = max(world.longest_left, took)
+    before = testbed.now()
+    _until_nothing_is_left(testbed, "killed")
+    took = testbed.now() - before
+    testbed.longest_left = max(testbed.longest_left, took)
     if draw.how < 0.3:
-        # The tree goes on changing meanwhile.
-        _pause(world, draw.seconds / 4)
-    settle(world, world.nodes)
+        # The trees change meanwhile.
+        _pause(testbed, draw.seconds / 4)
+    settle(testbed, testbed.nodes)
     daemon.start()
-    return Once(frozenset(world.nodes), f"nothing left after {took:.1f} s")
+    return Once(frozenset(testbed.nodes), f"nothing left after {took:.1f} s")
 
 
-def _until_nothing_is_left(world: World, how: str) -> None:
+def _until_nothing_is_left(testbed: Testbed, how: str) -> None:
     try:
-        until(lambda: not world.daemon.descendants(), LEFT, f"all that the {how} master had to end")
+        until(lambda: not testbed.daemon.descendants(), LEFT, f"all that the {how} master had to end")
     except AssertionError as error:
-        left = [f"{pid} {procs.title(pid)}" for pid in world.daemon.descendants()]
+        left = [f"{pid} {procs.title(pid)}" for pid in testbed.daemon.descendants()]
         raise AssertionError(f"{error}: {'; '.join(left)}") from None
 
 
-def restart(world: World, _draw: Draw) -> Happened:
-    """End it politely and start it again."""
-    before = world.now()
-    code = world.daemon.stop()
+def restart(testbed: Testbed, _draw: Draw) -> Happened:
+    """Stop the daemon with SIGTERM and start it again."""
+    before = testbed.now()
+    code = testbed.daemon.stop()
     assert code == 0, f"it ended with {code}"
-    took = world.now() - before
-    _until_nothing_is_left(world, "ended")
-    settle(world, world.nodes)
-    world.daemon.start()
-    return Once(frozenset(world.nodes), f"in {took:.1f} s")
+    took = testbed.now() - before
+    _until_nothing_is_left(testbed, "ended")
+    settle(testbed, testbed.nodes)
+    testbed.daemon.start()
+    return Once(frozenset(testbed.nodes), f"in {took:.1f} s")
 
 
-def stop_master(world: World, draw: Draw) -> Happened:
-    """Let it not run for a while."""
-    _stop(world)
+def stop_master(testbed: Testbed, draw: Draw) -> Happened:
+    """Stop the master with SIGSTOP for a while."""
+    _stop(testbed)
     try:
-        _pause(world, min(draw.seconds, 3.0))
+        _pause(testbed, min(draw.seconds, 3.0))
     finally:
-        world.daemon.signal(signal.SIGCONT)
-    return Once(frozenset(world.nodes))
+        testbed.daemon.signal(signal.SIGCONT)
+    return Once(frozenset(testbed.nodes))
 
 
-def overflow(world: World, draw: Draw) -> Happened:
-    """Fill the kernel's queue while nobody reads it, then change what nobody will be told of."""
+def overflow(testbed: Testbed, draw: Draw) -> Happened:
+    """Fill the kernel's queue while the master is stopped, and then make changes without events."""
     size = int(QUEUE.read_text())
     if size > MOST_EVENTS:
         raise Impossible("the queue is too long")
-    since = len(world.daemon.log())
-    _stop(world)
+    since = len(testbed.daemon.log())
+    _stop(testbed)
     try:
-        _fill(world, size)
+        _fill(testbed, size)
         for tree in TREES:
-            _change_unseen(world, tree, draw)
+            _change_unseen(testbed, tree, draw)
     finally:
-        world.daemon.signal(signal.SIGCONT)
-    world.daemon.until_logged("overflowed", since=since)
-    return Once(frozenset(world.nodes))
+        testbed.daemon.signal(signal.SIGCONT)
+    testbed.daemon.until_logged("overflowed", since=since)
+    return Once(frozenset(testbed.nodes))
 
 
-def reopen_log(world: World, _draw: Draw) -> Happened:
-    world.daemon.signal(signal.SIGUSR1)
+def reopen_log(testbed: Testbed, _draw: Draw) -> Happened:
+    testbed.daemon.signal(signal.SIGUSR1)
     return Once(frozenset(), "SIGUSR1")
 
 
-def _stop(world: World) -> None:
-    pid = world.daemon.pid
+def _stop(testbed: Testbed) -> None:
+    pid = testbed.daemon.pid
     os.kill(pid, signal.SIGSTOP)
     until(lambda: (p := procs.look(pid)) is None or p.state == "T", 30, "the master to be stopped")
 
 
-def _pause(world: World, seconds: float) -> None:
-    """Let that much time pass, which is all that is wanted here."""
-    end = world.now() + seconds
-    until(lambda: world.now() >= end, seconds + 60, "time to pass")
+def _pause(testbed: Testbed, seconds: float) -> None:
+    """Let that much time pass."""
+    end = testbed.now() + seconds
+    until(lambda: testbed.now() >= end, seconds + 60, "time to pass")
 
 
-def _fill(world: World, events: int) -> None:
-    """Make at least so many events. Equal ones that follow each other the kernel makes one of."""
-    directory = world.tree(TREES[0]) / RESERVED.decode()
+def _fill(testbed: Testbed, events: int) -> None:
+    """Make at least so many events, no two of them equal in a row, because the kernel merges those."""
+    directory = testbed.tree(TREES[0]) / RESERVED.decode()
     directory.mkdir(exist_ok=True)
     files = [os.open(directory / f"fill-{n}", os.O_RDONLY | os.O_CREAT | FILE, 0o600) for n in range(2)]
     try:
@@ -184,8 +184,8 @@ def _fill(world: World, events: int) -> None:
             os.close(file)
 
 
-def _change_unseen(world: World, tree: str, draw: Draw) -> None:
-    root = world.tree(tree) / RESERVED.decode()
+def _change_unseen(testbed: Testbed, tree: str, draw: Draw) -> None:
+    root = testbed.tree(tree) / RESERVED.decode()
     hidden = root / "hidden"
     hidden.mkdir(parents=True, exist_ok=True)
     for name in sorted(os.listdir(hidden))[:: 2 if draw.how < 0.7 else 1]:

@@ -1,4 +1,4 @@
-"""SIGHUP with other settings, and later with those of the beginning."""
+"""Faults by SIGHUP with other settings, healed by SIGHUP with the usual ones."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Callable
 
 from chaos.faults import Draw, Happened, Kind, Lasting, Once, free
 from chaos.orphans import settle
-from chaos.testbed import World
+from chaos.testbed import Testbed
 
 Settings = dict[str, object]
 REFUSED = "the old configuration stays in force"
 
 
-def _items(world: World) -> list[dict[str, object]]:
-    return [node.item(world.sources) for node in world.nodes.values()]
+def _items(testbed: Testbed) -> list[dict[str, object]]:
+    return [node.item(testbed.sources) for node in testbed.nodes.values()]
 
 
-def _slow(_world: World, draw: Draw) -> tuple[str, Settings]:
+def _slow(_world: Testbed, draw: Draw) -> tuple[str, Settings]:
     limit = 2000 + int(draw.which * 8000)
     return f"rspeed {limit}", {"rspeed": limit}
 
 
-def _more_excluded(world: World, draw: Draw) -> tuple[str, Settings]:
+def _more_excluded(testbed: Testbed, draw: Draw) -> tuple[str, Settings]:
     pattern = ("b", "/a", "*.new", "[a-c]")[int(draw.which * 4)]
-    given = world.settings["rexcludes"]
+    given = testbed.settings["rexcludes"]
     assert isinstance(given, dict)
     return f"{pattern} excluded", {"rexcludes": {**given, "*": [pattern]}}
 
 
-def _more_excluded_at_a_node(world: World, draw: Draw) -> tuple[str, Settings]:
-    items = _items(world)
+def _more_excluded_at_a_node(testbed: Testbed, draw: Draw) -> tuple[str, Settings]:
+    items = _items(testbed)
     item = items[int(draw.which * len(items))]
     given = item.get("rexcludes", [])
     assert isinstance(given, list)
@@ -37,25 +37,25 @@ def _more_excluded_at_a_node(world: World, draw: Draw) -> tuple[str, Settings]:
     return f"{item['name']} excludes /d", {"rnodes": items}
 
 
-def _cold(_world: World, _draw: Draw) -> tuple[str, Settings]:
+def _cold(_world: Testbed, _draw: Draw) -> tuple[str, Settings]:
     return "rwarm off", {"rwarm": False}
 
 
-def _patient(_world: World, draw: Draw) -> tuple[str, Settings]:
+def _patient(_world: Testbed, draw: Draw) -> tuple[str, Settings]:
     edelay, equiet = 0.2 + draw.which * 3, draw.which * 0.2
     return f"edelay {edelay:.1f}", {"edelay": edelay, "equiet": equiet}
 
 
-def _few_slots(_world: World, _draw: Draw) -> tuple[str, Settings]:
+def _few_slots(_world: Testbed, _draw: Draw) -> tuple[str, Settings]:
     return "rslots 1", {"rslots": 1}
 
 
-def _events(_world: World, _draw: Draw) -> tuple[str, Settings]:
+def _events(_world: Testbed, _draw: Draw) -> tuple[str, Settings]:
     events = ["IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVE", "IN_ATTRIB", "IN_MODIFY"]
     return "IN_MODIFY, too", {"emask": events}
 
 
-WAYS: list[Callable[[World, Draw], tuple[str, Settings]]] = [
+WAYS: list[Callable[[Testbed, Draw], tuple[str, Settings]]] = [
     _slow,
     _more_excluded,
     _more_excluded_at_a_node,
@@ -66,38 +66,38 @@ WAYS: list[Callable[[World, Draw], tuple[str, Settings]]] = [
 ]
 
 
-def changed(world: World, draw: Draw) -> Happened:
-    """Other settings for a while, with which everything goes on."""
-    resource = free(world, "configuration")
-    told, settings = draw.one_of(WAYS)(world, draw)
-    world.reload(settings)
-    return Lasting(resource, world.reload, told=told)
+def changed(testbed: Testbed, draw: Draw) -> Happened:
+    """Change settings for a while; all nodes go on."""
+    resource = free(testbed, "configuration")
+    told, settings = draw.one_of(WAYS)(testbed, draw)
+    testbed.reload(settings)
+    return Lasting(resource, testbed.reload, told=told)
 
 
-def removed(world: World, draw: Draw) -> Happened:
-    """A node is taken out, and put in again later."""
-    resource = free(world, "configuration")
-    node = draw.among(sorted(world.nodes))
-    world.reload({"rnodes": [item for item in _items(world) if item["name"] != node]})
+def removed(testbed: Testbed, draw: Draw) -> Happened:
+    """Remove a node, and add it again later."""
+    resource = free(testbed, "configuration")
+    node = draw.among(sorted(testbed.nodes))
+    testbed.reload({"rnodes": [item for item in _items(testbed) if item["name"] != node]})
 
     def put_in() -> None:
-        settle(world, [node])
-        world.reload()
+        settle(testbed, [node])
+        testbed.reload()
 
     return Lasting(resource, put_in, frozenset({node}), node)
 
 
-def refused(world: World, _draw: Draw) -> Happened:
-    """A file with a mistake in it changes nothing."""
-    text = world.daemon.file.read_text()
-    since = len(world.daemon.log())
-    world.daemon.configure(text + "rspeed = 'fast'\n")
+def refused(testbed: Testbed, _draw: Draw) -> Happened:
+    """Reload a file with a mistake, which changes nothing."""
+    text = testbed.daemon.file.read_text()
+    since = len(testbed.daemon.log())
+    testbed.daemon.configure(text + "rspeed = 'fast'\n")
     try:
-        world.daemon.hup()
-        world.daemon.until_logged(REFUSED, since=since)
+        testbed.daemon.hup()
+        testbed.daemon.until_logged(REFUSED, since=since)
     finally:
-        world.daemon.configure(text)
-    world.reload_file()
+        testbed.daemon.configure(text)
+    testbed.reload_file()
     return Once(frozenset())
 
 

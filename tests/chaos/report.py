@@ -1,4 +1,4 @@
-"""What a run is told as at its end."""
+"""The report of a run."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from chaos.figures import MEGABYTE, Figures
 from chaos.run import BATCH, FULL, Run
 
 SHOWN = 40
-"""Differences that are shown."""
+"""The most differences that are printed."""
 LOG = 60
-"""Lines of the log that are."""
+"""The most lines of the log that are printed."""
 GROWTH = 1.1
-"""How much more memory than in the middle of a long run there may be at its end. Before, the trees grow, and
-with them the largest batch, whose memory Python keeps."""
+"""The most memory at the end, relative to the middle of a long run. Before that the trees grow, and with them
+the largest batch, whose memory Python keeps."""
 SLACK = 2 * MEGABYTE
 FEW = 4
-"""Descriptors that come and go."""
+"""The number of descriptors that come and go."""
 
 
 def report(run: Run) -> Iterator[str]:
-    """The lines, the last of which is the verdict."""
+    """Return the lines of the report; the last one is PASSED or FAILED."""
     result, schedule, markers = run.result, run.schedule, run.markers
     log = result.log
-    starts = Counter(line.split()[0] for line in run.world.rsync.starts())
+    starts = Counter(line.split()[0] for line in run.testbed.rsync.starts())
     yield f"seed                 {run.options.seed}"
     yield f"seconds              {run.seconds:.0f}"
-    yield f"operations           {run.churning.operations}: {_counts(run.churning.done())}"
+    yield f"operations           {run.changes.operations}: {_counts(run.changes.done())}"
     yield f"faults               {schedule.count.total()}: {_counts(schedule.count)}"
     yield f"  not possible       {schedule.impossible}"
     yield f"batches              {len(BATCH.findall(log))}"
@@ -43,20 +43,20 @@ def report(run: Run) -> Iterator[str]:
     yield f"most changes behind  {result.behind}"
     failures = len(schedule.failures)
     yield f"isolation            {schedule.probes} probes, {failures} failures, longest {schedule.isolation}"
-    yield f"after a killed master nothing was left after {run.world.longest_left:.1f} s at the longest"
+    yield f"after a killed master nothing was left after {run.testbed.longest_left:.1f} s at the longest"
     if result.looks:
         yield f"at the start         {result.looks[0]}"
         yield f"at the end           {result.looks[-1]}"
     if run.options.soak and len(result.looks) > 2:
-        yield f"over time            {verdict(result.looks)}"
+        yield f"over time            {growth(result.looks)}"
     yield f"comparisons          {result.checks}"
     yield f"lost changes         {len(result.lost)}"
     yield from _failure(run)
     yield "PASSED" if result.good else "FAILED"
 
 
-def verdict(looks: Sequence[Figures]) -> str:
-    """Whether the daemon holds more and more."""
+def growth(looks: Sequence[Figures]) -> str:
+    """Say which figures of the daemon have grown, or "flat"."""
     first, middle, last = looks[0], looks[len(looks) // 2], looks[-1]
     grown = []
     for what in ("master_pss", "workers_pss"):
@@ -76,7 +76,7 @@ def _failure(run: Run) -> Iterator[str]:
         return
     yield "the end of the log:"
     yield from (f"  {line}" for line in result.log.splitlines()[-LOG:])
-    yield from run.churning.tail().splitlines()
+    yield from run.changes.tail().splitlines()
     for node, tree, line in result.lost[:SHOWN]:
         yield f"different: {node}, {tree}: {line}"
     for line in result.wrong:

@@ -1,4 +1,4 @@
-"""One run: set up, let everything happen for a while, heal all of it, compare, report."""
+"""One run: set up, begin and heal faults for a while, compare, report."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from support.wait import until
 from chaos.figures import Figures, figures
 from chaos.markers import Markers
 from chaos.schedule import Schedule
-from chaos.testbed import Difference, World
-from chaos.tree_changes import Churning
+from chaos.testbed import Difference, Testbed
+from chaos.tree_changes import TreeChanges
 
 LOOK = 0.03
-"""Seconds between two looks at what has arrived and what is due."""
+"""Seconds between two steps of the schedule."""
 MARKER = 1.0
 """Seconds between two markers."""
 SETTLED = 5.0
-"""Seconds that everything has to itself before it is measured: what waits for a batch is started again."""
+"""Seconds of rest before a measurement, in which warm rsyncs are started again."""
 BATCH = re.compile(r": \d+ paths? in [\d.]+ s")
 FULL = re.compile(r": full mirror in [\d.]+ s")
 BEHIND = re.compile(r" (\d+) behind$")
@@ -32,43 +32,43 @@ BEHIND = re.compile(r" (\d+) behind$")
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for. Times in seconds."""
+    """The options of a run. Times are in seconds."""
 
     seed: int
     seconds: float
     soak: bool = False
-    """No faults, fewer changes, and a look at what the daemon holds again and again."""
+    """Whether there are no faults, slower changes, and repeated measurements."""
     pause: float = 0.6
-    """The mean between two faults."""
+    """The mean time between two faults."""
     check: float = 60.0
-    """Of a soak, between two times that all is compared."""
+    """In a soak, the time between two comparisons."""
     round: int = 20
-    """Faults between two times that all is healed and compared."""
+    """The number of faults between two comparisons."""
     begin: int = 200
-    """Operations before the daemon is started."""
+    """The number of operations before the daemon starts."""
     only: Sequence[str] = ()
-    """The kinds of fault that there are; empty: all."""
+    """The names of the kinds of fault; empty for all."""
     hard_links: bool = False
     late_writers: bool = False
     """See ``orphans``."""
     verbose: bool = False
-    """The daemon's log tells of each change."""
+    """Whether the daemon logs each change."""
     home: Path | None = None
 
 
 @dataclass
 class Result:
-    """What has become of it."""
+    """The result of a run."""
 
     lost: list[Difference] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    """What else must not be."""
+    """Other failures."""
     checks: int = 0
     looks: list[Figures] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
-    """How often a worker's title was in each, of one look a second."""
+    """How often a worker was in each state, counted once a second."""
     behind: int = 0
-    """The most changes that a title told of."""
+    """The largest number of changes behind in a title."""
     log: str = ""
 
     @property
@@ -77,19 +77,19 @@ class Result:
 
 
 class Run:
-    """A run with these options; ``tell`` gets a line for each thing that happens."""
+    """A run with these options; ``tell`` gets a line for each event."""
 
     def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         self.options = options
         self.home = options.home or Path(tempfile.mkdtemp(prefix="inosync-chaos-"))
         self.home.mkdir(exist_ok=True)
         self.home.chmod(0o755)
-        self.world = World(self.home, ("-v",) if options.verbose else (), options.late_writers)
+        self.testbed = Testbed(self.home, ("-v",) if options.verbose else (), options.late_writers)
         self._tell = tell
-        self.churning = Churning(self.world, f"churn {options.seed}", options.hard_links, options.soak)
-        self.markers = Markers(self.world)
+        self.changes = TreeChanges(self.testbed, f"churn {options.seed}", options.hard_links, options.soak)
+        self.markers = Markers(self.testbed)
         self.schedule = Schedule(
-            self.world,
+            self.testbed,
             self.markers,
             f"faults {options.seed}",
             options.pause,
@@ -99,14 +99,14 @@ class Run:
         )
         self.result = Result()
         self.seconds = 0.0
-        """That it has lasted, from the daemon's start until all was healed."""
+        """The duration from the daemon's start until the last healing."""
         self._next_marker = self._next_titles = 0.0
 
     def tell(self, line: str) -> None:
-        self._tell(f"{self.world.now():7.1f}  {line}")
+        self._tell(f"{self.testbed.now():7.1f}  {line}")
 
     def run(self) -> Result:
-        """Do all of it. Whatever fails is in the result, and nothing goes on running."""
+        """Do the whole run. Failures are in the result, and no process is left."""
         try:
             self._happen()
         except (AssertionError, OSError) as error:
@@ -117,35 +117,35 @@ class Run:
         return self.result
 
     def _happen(self) -> None:
-        self.world.set_up()
-        self.churning.begin(self.options.begin)
-        self.world.daemon.start()
+        self.testbed.set_up()
+        self.changes.begin(self.options.begin)
+        self.testbed.daemon.start()
         if not self._check("started"):
             return
         self._measure()
-        began = self.world.now()
-        self.churning.start()
-        check = self.world.now() + self.options.check
-        while (now := self.world.now()) < began + self.options.seconds:
+        began = self.testbed.now()
+        self.changes.start()
+        check = self.testbed.now() + self.options.check
+        while (now := self.testbed.now()) < began + self.options.seconds:
             self._look()
             if now >= check if self.options.soak else self.schedule.is_over:
                 if not self._check("all healed"):
                     return
                 if self.options.soak:
                     self._measure()
-                self.churning.resume()
-                check = self.world.now() + self.options.check
+                self.changes.resume()
+                check = self.testbed.now() + self.options.check
             _pause(LOOK)
-        self.seconds = self.world.now() - began
+        self.seconds = self.testbed.now() - began
         if self._check("the end"):
-            would = self.world.rsync_would_do()
+            would = self.testbed.rsync_would_do()
             self.result.lost += would
             self._measure()
 
     def _look(self) -> None:
-        now = self.world.now()
-        if self.churning.failure is not None:
-            raise AssertionError(f"the churn has ended: {self.churning.failure!r}")
+        now = self.testbed.now()
+        if self.changes.failure is not None:
+            raise AssertionError(f"the churn has ended: {self.changes.failure!r}")
         if now >= self._next_marker:
             self.markers.write()
             self._next_marker = now + MARKER
@@ -157,8 +157,8 @@ class Run:
             self._next_titles = now + 1.0
 
     def _titles(self) -> None:
-        """See what the titles say. A worker that is just made has none."""
-        daemon = self.world.daemon
+        """Count the states in the titles. A new worker has no title yet."""
+        daemon = self.testbed.daemon
         for process in procs.family([daemon.pid])[1:]:
             if process.ppid != daemon.pid:
                 continue
@@ -169,7 +169,7 @@ class Run:
                 self.result.behind = max(self.result.behind, int(found[1]))
 
     def _check(self, what: str) -> bool:
-        """Have no faults and no changes for a while: then all has to become level."""
+        """Heal all faults and pause the changes; then all nodes must become level."""
 
         def served() -> bool:
             self.markers.look()
@@ -177,40 +177,40 @@ class Run:
 
         until(served, 120, "those without a fault to be served")
         self.schedule.heal_all()
-        self.churning.pause()
+        self.changes.pause()
         marker = self.markers.write()
-        before = self.world.now()
-        found = self.world.until_level()
+        before = self.testbed.now()
+        found = self.testbed.until_level()
         self.markers.look()
         self.result.checks += 1
-        took = self.world.now() - before
+        took = self.testbed.now() - before
         self.tell(f"{what}: {f'{len(found)} differences' if found else 'all is level'} after {took:.1f} s")
         self.result.lost += found
-        missing = [node for node in self.world.nodes if not self.markers.has(node, marker)]
+        missing = [node for node in self.testbed.nodes if not self.markers.has(node, marker)]
         if missing and not found:
             self.result.wrong.append(f"the marker is not on {', '.join(missing)}")
         return self.result.good
 
     def _measure(self) -> None:
-        """Wait until the processes are those that there are at rest, and look at what they hold."""
+        """Wait until the number of processes is stable, and measure them."""
         counts: list[int] = []
 
         def settled() -> bool:
-            counts.append(len(procs.family([self.world.daemon.pid])))
+            counts.append(len(procs.family([self.testbed.daemon.pid])))
             return len(counts) > 8 and len(set(counts[-8:])) == 1
 
         until(settled, 30, "the processes to stay the same")
-        found = figures(self.world)
+        found = figures(self.testbed)
         self.result.looks.append(found)
         self.tell(str(found))
         if found.watches != found.directories + 1:  # and that of flush's marks
             self.result.wrong.append(f"{found.watches} watches of {found.directories} directories")
-        if found.children != len(self.world.nodes):
-            self.result.wrong.append(f"{found.children} children for {len(self.world.nodes)} nodes")
+        if found.children != len(self.testbed.nodes):
+            self.result.wrong.append(f"{found.children} children for {len(self.testbed.nodes)} nodes")
 
     def _end(self) -> None:
-        self.churning.stop()
-        daemon = self.world.daemon
+        self.changes.stop()
+        daemon = self.testbed.daemon
         try:
             self.schedule.heal_all()
             if self.result.good:
@@ -224,7 +224,7 @@ class Run:
             self.result.wrong.append(f"at the end: {error}")
         finally:
             try:
-                self.world.tear_down()
+                self.testbed.tear_down()
             except (AssertionError, OSError) as error:
                 self.result.wrong.append(f"at the end: {error}")
             self.result.log = daemon.log()

@@ -1,4 +1,4 @@
-"""Which fault comes when, when it is healed, and whether those without one notice anything."""
+"""When each fault begins and is healed, and whether nodes without a fault are delayed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from chaos import command_faults, node_faults, process_faults, reload_faults
 from chaos.faults import Impossible, Kind, Lasting, draw
 from chaos.markers import Lag, Markers
-from chaos.testbed import World
+from chaos.testbed import Testbed
 
 KINDS = [*process_faults.KINDS, *node_faults.KINDS, *reload_faults.KINDS, *command_faults.KINDS]
 LONGEST = 8.0
-"""Seconds that a fault lasts at most, if everybody else is served in that time."""
+"""The most seconds that a fault lasts, if the other nodes get their changes in that time."""
 ISOLATED = 90.0
-"""Seconds after which a node without a fault that has not been served while another had one has failed."""
+"""Seconds within which a node without a fault must get a change while another node has one."""
 
 
 @dataclass
 class _Active:
-    """A fault that lasts. It is not healed before the marker is on all nodes that are expected to have it."""
+    """A lasting fault. It is healed only when the marker is on all nodes that are expected to get it."""
 
     kind: Kind
     fault: Lasting
@@ -33,14 +33,14 @@ class _Active:
 
 @dataclass
 class Schedule:
-    """Faults at random, the same ones for the same ``seed``. Times in seconds since the world's beginning.
+    """Random faults, the same ones for the same ``seed``. Times are in seconds since the beginning.
 
-    ``pause``: the mean between two. ``only``: the names of the kinds that are left, or empty for all. After
-    each ``round`` of so many all is to be healed and compared; in every second round there is none that makes
-    the daemon compare whole trees, so that what is lost stays lost.
+    ``pause`` is the mean time between two, ``only`` the names of the kinds, empty for all. After each
+    ``round`` of so many faults all is healed and compared. In every second round no fault causes a full
+    mirror, so that a loss is not repaired.
     """
 
-    world: World
+    testbed: Testbed
     markers: Markers
     seed: str
     pause: float
@@ -48,54 +48,54 @@ class Schedule:
     round: int = 20
     tell: Callable[[str], None] = print
     count: Counter[str] = field(default_factory=Counter)
-    """Faults by kind."""
+    """The number of faults by kind."""
     impossible: int = 0
     probes: int = 0
-    """Markers that had to arrive while somebody else had a fault."""
+    """The number of markers that had to arrive during a fault of another node."""
     failures: list[str] = field(default_factory=list)
-    """Of isolation."""
+    """Failures of isolation."""
     isolation: Lag = field(default_factory=Lag)
-    """The longest that such a marker took."""
+    """The longest time that such a marker took."""
     rounds: int = 0
-    """Those that are over."""
+    """The number of rounds that are over."""
     _drawn: int = 0
     _active: dict[str, _Active] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._chances = random.Random(self.seed)
-        self._next = self.world.now()
+        self._next = self.testbed.now()
         kinds = [kind for kind in KINDS if not self.only or kind.name in self.only]
         assert kinds, f"no such kind of fault; there are: {', '.join(kind.name for kind in KINDS)}"
         self._kinds = [kinds, [kind for kind in kinds if not kind.compares] or kinds]
 
     @property
     def faulty(self) -> set[str]:
-        """The nodes that have a fault at the moment."""
+        """The nodes that have a fault now."""
         return {node for active in self._active.values() for node in active.fault.nodes}
 
     def step(self) -> None:
-        """Heal what it is time for, and begin what it is time for."""
+        """Heal the faults that are over, and begin the next one if it is due."""
         self.markers.disturb(self.faulty)
         for resource, active in list(self._active.items()):
-            if self._served(active) and self.world.now() >= active.until:
+            if self._served(active) and self.testbed.now() >= active.until:
                 self._heal(resource)
-        if self.world.now() >= self._next and not self.is_over:
+        if self.testbed.now() >= self._next and not self.is_over:
             self._begin()
 
     @property
     def is_over(self) -> bool:
-        """Whether the round is."""
+        """Whether the round is over."""
         return self._drawn >= self.round * (self.rounds + 1)
 
     def heal_all(self) -> None:
-        """Heal everything, in the order in which it began; if the round is over, begin the next one."""
+        """Heal all faults in the order of their beginning; if the round is over, begin the next one."""
         for resource in list(self._active):
             self._heal(resource)
         self.rounds += self.is_over
 
     @property
     def waits(self) -> bool:
-        """Whether somebody without a fault is still to be served."""
+        """Whether a node without a fault still lacks a marker."""
         return any(not self._served(active) for active in self._active.values())
 
     def _begin(self) -> None:
@@ -104,7 +104,7 @@ class Schedule:
         [kind] = random.Random(chances.kind).choices(kinds, [kind.weight for kind in kinds])
         self._drawn += 1
         try:
-            happened = kind.begin(self.world, chances)
+            happened = kind.begin(self.testbed, chances)
         except Impossible as why:
             self.impossible += 1
             self.tell(f"{kind.name}: not now: {why}")
@@ -115,18 +115,18 @@ class Schedule:
             self.markers.disturb(happened.nodes)
             if isinstance(happened, Lasting):
                 self._add(kind, happened, chances.seconds)
-        self._next = self.world.now() + chances.pause
+        self._next = self.testbed.now() + chances.pause
 
     def _add(self, kind: Kind, fault: Lasting, seconds: float) -> None:
-        self.world.busy.add(fault.resource)
+        self.testbed.busy.add(fault.resource)
         marker = self.markers.write() if fault.nodes else 0
-        now = self.world.now()
+        now = self.testbed.now()
         self._active[fault.resource] = _Active(kind, fault, now + seconds, now, marker, set())
         faulty = self.faulty
         self._active[fault.resource].expected.update(
-            node for node in self.world.nodes if marker and node not in faulty
+            node for node in self.testbed.nodes if marker and node not in faulty
         )
-        # Whoever has a fault himself now is not expected to be served any more.
+        # A node that has a fault itself is no longer expected to get the markers.
         for active in self._active.values():
             active.expected.difference_update(fault.nodes)
 
@@ -135,8 +135,8 @@ class Schedule:
             if self.markers.has(node, active.marker):
                 active.expected.discard(node)
                 self.probes += 1
-                self.isolation.add(self.world.now() - active.since, node)
-            elif self.world.now() - active.since > ISOLATED:
+                self.isolation.add(self.testbed.now() - active.since, node)
+            elif self.testbed.now() - active.since > ISOLATED:
                 active.expected.discard(node)
                 self.failures.append(f"{node} was not served while: {active.kind.name}: {active.fault.told}")
         return not active.expected
@@ -145,6 +145,6 @@ class Schedule:
         active = self._active.pop(resource)
         self.markers.disturb(active.fault.nodes)
         active.fault.heal()
-        self.world.busy.discard(resource)
-        lasted = self.world.now() - active.since
+        self.testbed.busy.discard(resource)
+        lasted = self.testbed.now() - active.since
         self.tell(f"healed after {lasted:.1f} s: {active.kind.name}: {active.fault.told}")

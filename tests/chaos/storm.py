@@ -1,5 +1,5 @@
-"""More hostile changes than ``support.churn`` makes: those that come in bursts, take their time, or cross
-from one wpath to the other."""
+"""More hostile changes than those of ``support.churn``: bursts, changes in several steps, and moves between
+wpaths."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from collections.abc import Iterator
 from support.churn import DEEPEST, FILE, Churn, join, listing, remove, type_of, weight_of
 
 MOST = 1500
-"""Weight that a tree may have; what is more is removed again, the heaviest directories first."""
+"""The most entries of a tree; above that the largest directories are removed."""
 COUNTED = 40
-"""Operations between two looks at how much there is."""
+"""Operations between two counts of the entries."""
 BURST = (200, 1000, 3000)
-"""Files that are made at once."""
+"""The numbers of files in a burst."""
 _RENAME_EXCHANGE = 2
 
 
 class Storm(Churn):
-    """Hostile changes of one wpath, some of which move things to ``partner``, which is another one.
+    """Hostile changes of one wpath, some of which move entries to another wpath, ``partner``.
 
-    What takes its time goes on by one piece with each operation, so that it depends on no clock. Files with
-    more than one name are made only with ``hard_links``.
+    A change in several steps does one step with each operation, so that it depends on no clock. Hard links
+    are made only with ``hard_links``.
     """
 
     def __init__(self, root: bytes, seed: int, outside: bytes, partner: bytes, hard_links: bool) -> None:
         super().__init__(root, seed, outside)
         self.done: Counter[str] = Counter()
-        """How often each operation was done; what could not be done does not count."""
+        """How often each operation was done."""
         self._partner = partner
         self._lasting: list[Iterator[None]] = []
         more = [
@@ -50,7 +50,7 @@ class Storm(Churn):
         self._weights += [weight for weight, _ in more]
 
     def step(self) -> None:
-        """Do one operation, and go on with all that lasts."""
+        """Do one operation, and one step of each change in several steps."""
         for lasting in list(self._lasting):
             try:
                 next(lasting)
@@ -64,7 +64,7 @@ class Storm(Churn):
             self._prune()
 
     def finish(self) -> None:
-        """Bring what lasts to its end."""
+        """Finish all changes in several steps."""
         for lasting in self._lasting:
             try:
                 for _ in lasting:
@@ -74,7 +74,7 @@ class Storm(Churn):
         self._lasting.clear()
 
     def _prune(self) -> None:
-        """Remove the heaviest things until there is no more than ``MOST``."""
+        """Remove the largest entries until there are at most ``MOST``."""
         with self._open(b"") as root:
             sizes = {name: weight_of(root, name) for name in listing(root)}
             while sum(sizes.values()) > MOST:
@@ -87,10 +87,11 @@ class Storm(Churn):
                 else:
                     self.log.append(f"{len(self.log)} prune {largest!r}")
 
-    # What lasts ----------------------------------------------------------------------------------------
+    # Changes in several steps
+    # --------------------------------------------------------------------------------
 
     def _write_slowly(self) -> str:
-        """A file that is open for a while, and gets longer."""
+        """Append to a file that stays open."""
         directory, name = self._directory(), self._name()
         with self._open(directory) as handle:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FILE
@@ -109,7 +110,7 @@ class Storm(Churn):
         return f"{join(directory, name)!r}, {len(pieces)} pieces"
 
     def _replace_often(self) -> str:
-        """A large file that is replaced by another one again and again, also while it is transferred."""
+        """Replace a large file several times, also during its transfer."""
         directory, name = self._directory(), self._name()
         contents = [self._random.randbytes(64) * 16384 for _ in range(self._random.choice((2, 3, 5)))]
 
@@ -126,10 +127,11 @@ class Storm(Churn):
         self._lasting.append(replace())
         return f"{join(directory, name)!r}, {len(contents)} times"
 
-    # What is over at once --------------------------------------------------------------------------------
+    # Changes in one step
+    # -------------------------------------------------------------------------------------
 
     def _move_across(self) -> str:
-        """Something moves to the root of the other wpath, or of a directory in it."""
+        """Move an entry to the root of the other wpath, or to a directory in it."""
         directory, name = self._victim()
         new = self._name()
         with self._open(directory) as here, self._open(b"", self._partner) as there:
@@ -141,7 +143,7 @@ class Storm(Churn):
         return f"{join(directory, name)!r} to {join(to, new)!r} there"
 
     def _rewrite_again_and_again(self) -> str:
-        """Other content of the same size, several times within a second."""
+        """Rewrite a file with the same size several times within a second."""
         directory, name = self._existing(stat.S_IFREG)
         with self._open(directory) as handle:
             size = os.stat(name, dir_fd=handle, follow_symlinks=False).st_size
@@ -150,7 +152,7 @@ class Storm(Churn):
         return f"{join(directory, name)!r}"
 
     def _exchange(self) -> str:
-        """Two things change places in one step: renameat2(2), RENAME_EXCHANGE."""
+        """Exchange two entries in one step: renameat2(2), RENAME_EXCHANGE."""
         (directory, name), (other, partner) = self._existing(), self._existing()
         one, two = join(directory, name), join(other, partner)
         if one == two or two.startswith(one + b"/") or one.startswith(two + b"/"):
@@ -164,7 +166,7 @@ class Storm(Churn):
         return f"{one!r} with {two!r}"
 
     def _link_temporary(self) -> str:
-        """A file that is written before it has a name: O_TMPFILE, then linkat(2)."""
+        """Write a file before it has a name: O_TMPFILE, then linkat(2)."""
         directory, name = self._directory(), self._name()
         with self._open(directory) as handle:
             file = os.open(b".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o640, dir_fd=handle)
@@ -176,7 +178,7 @@ class Storm(Churn):
         return f"{join(directory, name)!r}"
 
     def _truncate_path(self) -> str:
-        """truncate(2), which opens and closes nothing."""
+        """Truncate a file with truncate(2), which opens and closes nothing."""
         directory, name = self._existing(stat.S_IFREG)
         size = self._random.choice((0, 1, 100))
         with self._open(directory) as handle:
@@ -189,7 +191,7 @@ class Storm(Churn):
         return f"{join(directory, name)!r} to {size}"
 
     def _rename_storm(self) -> str:
-        """The entries of a directory get each other's names, many times."""
+        """Exchange names of the entries of a directory many times."""
         directory = self._directory()
         count = self._random.choice((20, 100, 300))
         with self._open(directory) as handle:
@@ -206,7 +208,7 @@ class Storm(Churn):
         return f"{directory!r} {count} times"
 
     def _burst(self) -> str:
-        """A directory with many files at once; half of the time they are gone again at once, too."""
+        """Make a directory with many files at once; half of the time remove it at once."""
         directory, name = self._directory(DEEPEST - 2), self._name()
         count, passing = self._random.choice(BURST), self._random.random() < 0.5
         with self._open(directory) as handle:
@@ -223,7 +225,7 @@ class Storm(Churn):
         return f"{path!r} {count} files{', removed' if passing else ''}"
 
     def _second_name(self) -> str:
-        """A file with two names, one of which may be written through later."""
+        """Make a hard link, which a later change may write to."""
         directory, name = self._existing(stat.S_IFREG)
         to, new = self._directory(), self._name()
         with self._open(directory) as here, self._open(to) as there:

@@ -1,4 +1,4 @@
-"""A short run of the chaos, in which everything may happen; a long one is for ``chaos.py`` itself."""
+"""Short runs of the chaos; ``chaos.py`` is for long ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chaos happens to: two trees, six nodes on all transports with servers of their own, one daemon."""
+"""The testbed of the chaos: two trees, six nodes on all transports with servers of their own, one daemon."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from support.wait import until
 
 TREES = ("one", "two")
 EVERYWHERE: Mapping[str, Sequence[str]] = {"one": ("*.txt", "/lib"), "two": ()}
-"""What is excluded for all nodes."""
+"""The patterns excluded for all nodes, by tree."""
 DISK = "96m"
 """The size of the file system of the node ``small``."""
 LEVEL = 240.0
-"""Seconds after the last fault within which everything has to be level."""
+"""Seconds after the last fault within which everything must be level."""
 LEFT = 5.0
-"""Seconds after its master's death that any other process of an inosync may still be there."""
+"""Seconds after the death of its master until which other processes of an inosync may exist."""
 
 Difference = tuple[str, str, str]
-"""The node, the tree, and what is not the same."""
+"""The node, the tree, and the difference."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node, whose copies of the trees are ``place/TREE``."""
+    """A node, whose copies of the trees are ``place/TREE``."""
 
     name: str
     place: Path
@@ -43,12 +43,12 @@ class Node:
     """In rsync's syntax."""
     trees: tuple[str, ...] = TREES
     excludes: tuple[str, ...] = ()
-    """Its own."""
+    """Patterns excluded for this node only."""
     extra: tuple[str, ...] = ()
     server: Server | None = None
 
     def item(self, home: Path) -> dict[str, object]:
-        """What stands for it in rnodes."""
+        """Return its item for rnodes."""
         given: dict[str, object] = {"node": self.location, "name": self.name}
         if self.trees != TREES:
             given["wpaths"] = [str(home / tree) for tree in self.trees]
@@ -59,11 +59,11 @@ class Node:
         return given
 
     def patterns(self, tree: str) -> tuple[str, ...]:
-        """What is not mirrored to it."""
+        """Return the patterns of a tree that are not mirrored to it."""
         return (*self.excludes, *EVERYWHERE[tree])
 
     def excluded(self, tree: str, path: bytes) -> bool:
-        """Whether this path is none of its business, by the few patterns that are used here."""
+        """Whether this path is excluded, by the few forms of patterns that are used here."""
         parts = path.split(b"/")
         for pattern in map(os.fsencode, self.patterns(tree)):
             if pattern.startswith(b"/"):
@@ -77,10 +77,10 @@ class Node:
         return False
 
 
-class World:
-    """All of it, below ``home``. ``args`` are added to the daemon's command line.
+class Testbed:
+    """Trees, nodes, servers and the daemon below ``home``. ``args`` are added to the daemon's command line.
 
-    ``late_writers``: whether a receiver that was stopped may go on when nobody sends to it any more.
+    ``late_writers``: whether a stopped receiver may go on after its sender is gone.
     """
 
     def __init__(self, home: Path, args: Sequence[str] = (), late_writers: bool = False) -> None:
@@ -96,9 +96,9 @@ class World:
         self.disk.mkdir(parents=True)
         self.mounted = False
         self.busy: set[str] = set()
-        """What faults use that last; see ``faults.Lasting``."""
+        """The resources of lasting faults; see ``faults.Lasting``."""
         self.longest_left = 0.0
-        """Seconds that it took, at the longest, until nothing was left of a killed master."""
+        """The longest time until nothing was left of a killed master, in seconds."""
         self.sshds = [Sshd(home / f"sshd-{letter}") for letter in "ab"]
         self.rsyncds = {name: Rsyncd(home / name, {name: places / name}) for name in ("daemon-a", "daemon-b")}
         ssh = shutil.which("ssh") or "ssh"
@@ -156,12 +156,12 @@ class World:
         return time.monotonic() - self.began
 
     def reload(self, settings: Mapping[str, object] | None = None) -> None:
-        """SIGHUP with these settings beside those of the beginning; return when it is through."""
+        """Send SIGHUP with these additional settings, and wait until the reload is done."""
         self.daemon.configure({**self.settings, **(settings or {})})
         self.reload_file()
 
     def reload_file(self) -> None:
-        """SIGHUP; return when it is through."""
+        """Send SIGHUP and wait until the reload is done."""
         since = len(self.daemon.log())
         self.daemon.hup()
         self.daemon.until_logged(r"default\.py reloaded", since=since)
@@ -169,9 +169,9 @@ class World:
     # Beginning and end -------------------------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Start all that the daemon needs."""
+        """Make the disk and start the servers."""
         if os.geteuid() == 0:
-            # Where mounting is not allowed the disk is never full.
+            # Without permission to mount there is no fault of a full disk.
             command = [
                 "mount",
                 "-t",
@@ -192,14 +192,14 @@ class World:
         return [*self.rsyncds.values(), *self.sshds]
 
     def tear_down(self) -> None:
-        """End all that is left, whatever has happened; AssertionError if the daemon leaves anything."""
+        """End everything; raise AssertionError if the daemon leaves anything."""
         try:
             self.daemon.close()
         finally:
             for server in self.servers():
                 server.kill()
             if self.mounted:
-                # A receiver that was killed may keep it busy for a moment.
+                # A killed receiver may keep it busy for a moment.
                 def unmounted() -> bool:
                     return (
                         subprocess.run(["umount", self.disk], capture_output=True, check=False).returncode
@@ -212,7 +212,7 @@ class World:
     # Comparing ---------------------------------------------------------------------------------------
 
     def differences(self, content: bool = True) -> list[Difference]:
-        """In what the nodes are not like the trees."""
+        """Return the differences between the nodes and the trees."""
 
         @cache
         def source(tree: str) -> trees.Tree:
@@ -228,16 +228,16 @@ class World:
                 expected = {
                     path: entry for path, entry in source(tree).items() if not node.excluded(tree, path)
                 }
-                # Nothing excluded has ever been sent: were it there, it would be a difference.
+                # Excluded names are never sent: one on a node would be a difference.
                 there = trees.snapshot(copy, content)
                 if node.patterns(tree):
-                    # Making something excluded sets the time of its directory, and is nothing to be sent.
+                    # An excluded name sets the time of its directory, which is then not a change to send.
                     expected, there = _without_times(expected), _without_times(there)
                 found += [(node.name, tree, line) for line in trees.diff(expected, there)]
         return found
 
     def rsync_would_do(self) -> list[Difference]:
-        """What rsync itself would still have to do, contents compared; of the roots' own times nothing."""
+        """Return what rsync would still do, with contents compared, except for times of the roots."""
         found = []
         for node in self.nodes.values():
             for tree in node.trees:
@@ -264,7 +264,7 @@ class World:
         return found
 
     def is_level(self) -> bool:
-        """Whether all nodes say that they are, and are."""
+        """Whether all nodes are ok and have no difference."""
         if "Traceback" in self.daemon.log():
             raise AssertionError("a traceback in the log")
         if self.daemon.exit_code is not None:
@@ -277,7 +277,7 @@ class World:
         )
 
     def until_level(self, timeout: float = LEVEL) -> list[Difference]:
-        """Wait until everything is level, and compare all of it; what is not the same after ``timeout`` s."""
+        """Wait until everything is level; return the differences that are left after ``timeout`` seconds."""
         try:
             until(self.is_level, timeout, "everything to be level")
         except AssertionError as error:
@@ -286,7 +286,7 @@ class World:
 
 
 def _without_times(tree: trees.Tree) -> trees.Tree:
-    """The same, but as if all directories had one time."""
+    """Return the tree with the time of all directories set to 0."""
     return {
         path: replace(entry, mtime_ns=0) if entry.type == "directory" else entry
         for path, entry in tree.items()

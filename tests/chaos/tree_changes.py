@@ -1,4 +1,4 @@
-"""The hostile changes of both trees, in a thread, in an order that depends on nothing but the seed."""
+"""The hostile changes of both trees, in a thread, in an order that depends only on the seed."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import time
 from collections import Counter
 
 from chaos.storm import Storm
-from chaos.testbed import TREES, World
+from chaos.testbed import TREES, Testbed
 
 PACES = ((0.0, 60), (0.002, 80), (0.02, 60), (0.02, 120), (0.1, 30), (0.3, 10))
-"""Seconds between two operations, and for how many of them."""
+"""Seconds between two operations, and the number of operations at this pace."""
 MODERATE = ((0.02, 100), (0.1, 60), (0.3, 20))
 
 
-class Churning:
-    """Changes until ``stop``; between ``pause`` and ``resume`` there are none.
+class TreeChanges:
+    """Changes trees until ``stop``, except between ``pause`` and ``resume``.
 
-    With ``moderate`` they come slower, as in a long run.
+    With ``moderate`` the changes are slower, for a long run.
     """
 
-    def __init__(self, world: World, seed: str, hard_links: bool = False, moderate: bool = False) -> None:
+    def __init__(self, testbed: Testbed, seed: str, hard_links: bool = False, moderate: bool = False) -> None:
         self._chances = random.Random(seed)
         self._pace = random.Random(self._chances.getrandbits(32))
         self._paces = MODERATE if moderate else PACES
-        roots = [os.fsencode(world.tree(tree)) for tree in TREES]
-        outside = os.fsencode(world.outside)
+        roots = [os.fsencode(testbed.tree(tree)) for tree in TREES]
+        outside = os.fsencode(testbed.outside)
         self.storms = [
             Storm(root, self._chances.getrandbits(32), outside, partner, hard_links)
             for root, partner in zip(roots, reversed(roots), strict=True)
         ]
         self.failure: Exception | None = None
-        """What has ended it early: a mistake of its own."""
+        """The exception that ended the thread, if any."""
         self._going = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="churn", daemon=True)
 
     def begin(self, count: int) -> None:
-        """Make trees of so many operations, back to back."""
+        """Do so many operations back to back."""
         for _ in range(count):
             self._step()
 
@@ -49,7 +49,7 @@ class Churning:
         self._thread.start()
 
     def pause(self) -> None:
-        """Stop changing, and bring to its end what takes its time."""
+        """Stop changing, and finish operations that have several steps."""
         self._going.clear()
         with self._lock:
             for storm in self.storms:
@@ -61,7 +61,7 @@ class Churning:
         self._going.set()
 
     def stop(self) -> None:
-        """Do no more."""
+        """End the thread."""
         self._ended.set()
         self._going.set()
         if self._thread.ident is not None:
@@ -72,7 +72,7 @@ class Churning:
         return sum(len(storm.log) for storm in self.storms)
 
     def done(self) -> Counter[str]:
-        """How often each was done, and not found impossible."""
+        """Return how often each operation was done."""
         total: Counter[str] = Counter()
         for storm in self.storms:
             total.update(storm.done)
@@ -85,7 +85,7 @@ class Churning:
         self._chances.choice(self.storms).step()
 
     def _stepped(self) -> bool:
-        # The lock would be taken again before anybody else had it: this is where one waits.
+        # Wait outside of the lock, because this thread would take it again before any other.
         self._going.wait()
         with self._lock:
             if not self._going.is_set() or self._ended.is_set():

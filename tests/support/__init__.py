@@ -1,1 +1,1 @@
-"""What the tests are made with: real nodes, a real daemon, trees and their differences, hostile changes."""
+"""Tools of the tests: real nodes, a real daemon, trees and their differences, hostile changes."""

@@ -1,4 +1,4 @@
-"""What becomes of something that must not happen to the test itself."""
+"""Run something in a forked child that must not happen to the test itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inosync.system import process
 
 
 def in_child(run: Callable[[], object], describe: Callable[[Exception], str] = repr) -> str:
-    """What ``run`` returns in a forked child, as text, or ``describe`` of what it raises there."""
+    """Return as text what ``run`` returns in a forked child, or ``describe`` of what it raises."""
     reader, writer = os.pipe()
 
     def report() -> None:

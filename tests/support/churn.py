@@ -18,9 +18,9 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 DEEPEST = 6
-"""Levels below the root at which new things are made."""
+"""The deepest level below the root at which new entries are made."""
 HIGHEST = 10
-"""Levels a tree may have once a directory was moved: with names of 255 bytes still within PATH_MAX."""
+"""The most levels of a tree after moves: with names of 255 bytes still within PATH_MAX."""
 
 PLAIN = [b"a", b"b", b"c", b"d", b"index.html", b"x.txt", b"data", b"lib"]
 HOSTILE = [
@@ -79,7 +79,7 @@ HOSTILE = [
 ]
 NOWHERE = b"/nonexistent-inosync-churn"
 RESERVED = b".reserved"
-"""What begins like this in the root belongs to somebody else: the churn does not see it."""
+"""Names in the root that begin like this are left alone by the churn."""
 
 
 class Churn:
@@ -130,11 +130,11 @@ class Churn:
         for _ in range(count):
             self.step()
             if seconds:
-                # Bursts with gaps are more like life, and worse, than an even beat.
+                # Bursts with gaps are more realistic, and harder, than an even pace.
                 time.sleep(self._random.choice((0, 0, 0, 4)) * seconds / count)
 
     def step(self) -> None:
-        """Do one operation. One that cannot be done here (not empty, no permission) changes nothing."""
+        """Do one operation. If it is not possible (not empty, no permission), it changes nothing."""
         [operation] = self._random.choices(self._operations, self._weights)
         what = operation.__name__.strip("_")
         try:
@@ -144,14 +144,14 @@ class Churn:
         self.log.append(f"{len(self.log)} {what} {told}")
 
     def tail(self, count: int = 40) -> str:
-        """The last operations, with the seed that repeats them."""
+        """Return the last operations with the seed that repeats them."""
         return "\n".join([f"churn with seed {self.seed}, the last {count} operations:", *self.log[-count:]])
 
     # Finding a place -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _open(self, path: bytes, top: bytes | None = None) -> Iterator[int]:
-        """Give a descriptor of the directory ``path`` below the root, reached without following symlinks."""
+        """Open the directory ``path`` below the root without following symlinks."""
         handle = os.open(self._root if top is None else top, DIRECTORY)
         try:
             for part in path.split(b"/") if path else []:
@@ -189,7 +189,7 @@ class Churn:
         raise FileNotFoundError(2, "nothing of that type found")
 
     def _victim(self, *types: int) -> tuple[bytes, bytes]:
-        """Choose an entry to lose: mostly a small one, or there would never be much of a tree."""
+        """Choose an entry to lose, mostly a small one, so that the tree grows."""
         most = self._random.choice((1, 5, 5, 15, 15, 40, 1000))
         for _ in range(8):
             directory, name = self._existing(*types)
@@ -216,7 +216,7 @@ class Churn:
         return self._write(os.O_CREAT | os.O_EXCL, self._directory(), self._name(), self._content())
 
     def _create_read_only(self) -> str:
-        """An empty file of which the kernel reports no IN_CLOSE_WRITE, as it was never open for writing."""
+        """Make an empty file without IN_CLOSE_WRITE, because it is never open for writing."""
         directory, name = self._directory(), self._name()
         with self._open(directory) as handle:
             flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | FILE

@@ -12,7 +12,7 @@ from inosync.config.load import Config, load
 
 
 def good() -> dict[str, str]:
-    """What is required, as it would be written: the wpath ``a`` of the current directory."""
+    """Return the required settings as source text; the wpath is ``a`` in the current directory."""
     return {"wpaths": repr([f"{os.getcwd()}/a/"]), "rpaths": "['/www']", "rnodes": "['h:']"}
 
 
@@ -24,7 +24,7 @@ def write(text: str, name: str = "conf.py") -> str:
 
 
 def text(**values: str) -> str:
-    """A file with what is required, and these values as they would be written; "" leaves one out."""
+    """Return a file with the required settings and these values, given as source text; "" omits a setting."""
     return "".join(f"{name} = {value}\n" for name, value in (good() | values).items() if value)
 
 
@@ -42,7 +42,7 @@ def mistakes(source: str) -> list[str]:
 
 
 def refused(path: str) -> str:
-    """The text of the error that loading a file ends with."""
+    """Load a file that is refused, and return the text of the error."""
     with pytest.raises(ConfigError) as caught:
         load(path)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""A running inosync, seen from outside: its command line, its titles, its log, its processes."""
+"""A running inosync seen from outside: command line, titles, log, processes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MARK = "INOSYNC_TEST_MARK"
 WORKER = re.compile(r"^inosync: (?P<node>.+?) \[(?P<state>[a-z]+)(?P<more>[^]]*)\]")
 MASTER = "inosync: master "
 ANSWER = 120.0
-"""Seconds within which it answers over its control socket."""
+"""Seconds to wait for an answer over the control socket."""
 LEFT_AFTER = 30.0
-"""Seconds after its master's end that any other process of an inosync may still be there."""
+"""Seconds after the end of its master until which other processes of an inosync may exist."""
 
 
 class Daemon:
@@ -57,21 +57,21 @@ class Daemon:
         self.file = home / "etc" / "default.py"
         for directory in (home, self.rundir, self.file.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Whatever the umask: inosync refuses a configuration that others could change.
+            # With any umask: inosync refuses a configuration that others can change.
             directory.chmod(0o700)
         self._nodes: int | None = None
         self._mark = uuid.uuid4().hex
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", MARK: self._mark, **(env or {})}
         self._main: subprocess.Popen[bytes] | None = None
         self._mains: dict[int, int] = {}
-        """The sessions that masters were started in, and when."""
+        """The sessions in which masters were started, with the start time of each leader."""
         self._seen: dict[tuple[int, int], Process] = {}
         self.configure(config)
 
     # Starting and ending -------------------------------------------------------------------------------
 
     def configure(self, config: Mapping[str, object] | str) -> None:
-        """Write the configuration file; a running daemon takes notice with ``hup()``."""
+        """Write the configuration file; a running daemon reads it after ``hup()``."""
         if isinstance(config, str):
             text = config
             if not re.search(r"^rundir\b", text, re.MULTILINE):
@@ -89,11 +89,11 @@ class Daemon:
 
     @property
     def command(self) -> list[str]:
-        """The argument vector it is started with."""
+        """The argument vector that starts it."""
         return [sys.executable, str(self.launcher), "-c", str(self.file), *self.args]
 
     def start(self, ready: bool = True) -> None:
-        """Start it in the foreground; with ``ready``, return when the master's title says that it is up."""
+        """Start it in the foreground; with ``ready``, wait until the master has its title."""
         assert self._main is None, "inosync runs already"
         with self.stderr.open("ab") as err, self.stdout.open("ab") as out:
             self._main = subprocess.Popen(
@@ -140,7 +140,7 @@ class Daemon:
         return self.wait(timeout)
 
     def kill9(self) -> None:
-        """Kill the master, and only it, the way the out-of-memory killer does."""
+        """Kill only the master, as the out-of-memory killer does."""
         self.descendants()
         os.kill(self.pid, signal.SIGKILL)
         self.wait()
@@ -154,7 +154,7 @@ class Daemon:
         os.kill(self.pid, number)
 
     def close(self) -> None:
-        """End what is left of it, by pid; an ``AssertionError`` tells of what should not have been left."""
+        """End all that is left by pid; raise AssertionError if something should not have been left."""
         try:
             if self._main is not None and self._main.poll() is None:
                 os.kill(self._main.pid, signal.SIGCONT)
@@ -186,32 +186,32 @@ class Daemon:
     # Looking at it -------------------------------------------------------------------------------------
 
     def log(self) -> str:
-        """All that it has written to stderr so far, over all its starts."""
+        """Return all that it has written to stderr in all its starts."""
         return self.stderr.read_text(errors="replace") if self.stderr.exists() else ""
 
     def log_tail(self, lines: int = 60) -> str:
-        """The end of the log."""
+        """Return the end of the log."""
         return "\n".join(self.log().splitlines()[-lines:])
 
     def output(self) -> str:
-        """All that it has written to stdout so far."""
+        """Return all that it has written to stdout."""
         return self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
 
     @property
     def socket(self) -> str:
-        """Where it is asked and steered."""
+        """The path of the control socket."""
         return str(self.rundir / f"{self.file.stem}.sock")
 
     def ask(self, command: str, **more: object) -> dict[str, Any]:
-        """What it replies, in time whatever else there is; NotRunning or Refused."""
+        """Send a command and return the reply; raise NotRunning or Refused."""
         return ask(self.socket, {"command": command, **more}, ANSWER)
 
     def descendants(self) -> list[int]:
-        """The pids of all processes that come from this daemon, the master and orphans included.
+        """Return the pids of all processes of this daemon, including the master and orphans.
 
-        They are found as children of children, by the session that the master was started in, and by a mark
-        in the environment; the last finds what has detached itself, but not what has overwritten it with a
-        title. What was found once is followed for good.
+        They are found as descendants, by the session of the master, and by a mark in the environment. The
+        mark finds detached processes, but not those whose title has overwritten it. A process found once is
+        followed until it ends.
         """
         found = procs.table()
         self._mains = procs.still(self._mains, found)
@@ -225,41 +225,41 @@ class Daemon:
         return [process.pid for process in own]
 
     def children(self) -> list[Process]:
-        """The workers, whatever their titles say: the children of the master, and no others.
+        """Return the children of the master, which are the workers, whatever their titles say.
 
-        What a worker has forked carries the worker's title until it is another program, and a worker of an
-        earlier master, which may not have ended yet, is none of it.
+        A child of a worker has the worker's title until it executes another program. A worker of an earlier
+        master, which may not have ended yet, is not included.
         """
         self.descendants()
         master = self._main and self._main.pid
         return [process for process in self._seen.values() if process.ppid == master]
 
     def title(self) -> str:
-        """The master's title; empty before it has one."""
+        """Return the master's title, empty before it has one."""
         if self._main is None:
             return ""
         text = procs.title(self._main.pid)
         return text if text.startswith(MASTER) else ""
 
     def titles(self) -> list[str]:
-        """The titles of the master and of the workers, as ``ps`` shows them."""
+        """Return the titles of the master and the workers, as ``ps`` shows them."""
         texts = (procs.title(pid) for pid in self.descendants())
         return [text for text in texts if text.startswith("inosync: ")]
 
     def workers(self) -> dict[str, int]:
-        """The workers' pids, by node name."""
+        """Return the pids of the workers by node name."""
         return {node: pid for node, (pid, _) in self._worker_titles().items()}
 
     def states(self) -> dict[str, str]:
-        """The word in the brackets of each worker's title, by node name."""
+        """Return the word in the brackets of each worker's title, by node name."""
         return {node: match["state"] for node, (_, match) in self._worker_titles().items()}
 
     def state(self, node: str) -> str:
-        """The word in the brackets of this node's title; empty if it has no worker at the moment."""
+        """Return the word in the brackets of this node's title, empty without a worker."""
         return self.states().get(node, "")
 
     def rsyncs(self, node: str | None = None) -> list[int]:
-        """The pids of the processes below the workers, or below one node's: rsync, and ssh if it is used."""
+        """Return the pids of the processes below all workers or one node's: rsync, and ssh if used."""
         workers = self.workers()
         roots = [pid for name, pid in workers.items() if node in (None, name)]
         return [process.pid for process in procs.family(roots) if process.pid not in roots]
@@ -268,7 +268,7 @@ class Daemon:
         found = {}
         for process in self.children():
             text = procs.title(process.pid)
-            # A worker carries the master's title until it has one of its own.
+            # A new worker has the master's title at first.
             if (match := WORKER.match(text)) and not text.startswith(MASTER):
                 found[match["node"]] = (process.pid, match)
         return found
@@ -283,10 +283,10 @@ class Daemon:
         ignore: Callable[[bytes], bool] | None = None,
         nodes: int | None = None,
     ) -> None:
-        """Wait until each pair of directories (wpath, its copy) is equal and every node says so.
+        """Wait until each pair of directories (wpath, copy) is equal and every node is in one of ``states``.
 
-        That is, until there are ``nodes`` workers (as many as the configuration's settings have nodes) with
-        one of ``states`` in their titles. Entries whose relative names ``ignore`` says yes to do not count.
+        There must be ``nodes`` workers, by default one for each node of the configuration, with such titles.
+        Entries for whose relative names ``ignore`` is true do not count.
         """
         expected = self._nodes if nodes is None else nodes
         todo = list(pairs)
@@ -315,7 +315,7 @@ class Daemon:
                 raise AssertionError("inosync does not run")
             if "Traceback" in self.log():
                 raise AssertionError("a traceback in the log")
-            # Cheap looks first: the content is compared only when all else is equal.
+            # Contents are compared only when all else is equal, because that is expensive.
             return not apart(content=False) and told() and not apart(content=True)
 
         try:
@@ -327,7 +327,7 @@ class Daemon:
             raise AssertionError(self._report(message)) from None
 
     def until_state(self, node: str, states: Collection[str], timeout: float = 60) -> str:
-        """Wait until this node's title has one of ``states`` in its brackets, and return it."""
+        """Wait until the brackets of this node's title have one of ``states``, and return it."""
         try:
             return until(
                 lambda: state if (state := self.state(node)) in states else "",
@@ -349,7 +349,7 @@ class Daemon:
 
 
 class MakeDaemon(Protocol):
-    """The fixture ``daemon``: make an inosync, not started yet, in a directory of its own."""
+    """The fixture ``daemon``: makes an inosync, not started yet, in a directory of its own."""
 
     def __call__(
         self,
@@ -361,15 +361,15 @@ class MakeDaemon(Protocol):
 
 
 Patched = Callable[[str], MakeDaemon]
-"""The fixture ``patched``: make daemons that run some Python of the test's own before they begin."""
+"""The fixture ``patched``: makes daemons that first run Python code of the test."""
 
 
 class FakeRsync:
-    """A program for the setting ``rsync``: it notes its starts, fails when told to, and else is rsync.
+    """A program for the setting ``rsync``: it records its starts, has faults on request, and else runs rsync.
 
-    A start is a ``full`` mirror, a ``batch``, or a ``verify``, which only compares.
+    The kind of a start is ``full``, ``batch``, or ``verify``, which only compares.
 
-    A node is known by a component ``/NODE/`` of the target.
+    A node is recognized by a component ``/NODE/`` of the target.
     """
 
     def __init__(self, home: Path) -> None:
@@ -386,7 +386,7 @@ class FakeRsync:
         self.path.chmod(0o755)
 
     def fault(self, node: str, shell: str) -> None:
-        """Do this in a shell before each start for the node; ``$fault`` exists until ``mend``.
+        """Run this shell code before each start for the node; the file ``$fault`` exists until ``mend``.
 
         ``$kind`` is the kind of the start.
         """
@@ -399,11 +399,11 @@ class FakeRsync:
         self.fault(node, 'while [ -e "$fault" ]; do sleep 0.05; done')
 
     def mend(self, node: str) -> None:
-        """Be rsync again; without a fault that is no change."""
+        """Remove the node's fault, if it has one."""
         (self.home / f"fault-{node}").unlink(missing_ok=True)
 
     def starts(self, of: str = "") -> list[str]:
-        """The starts so far, as ``KIND TARGET``; with ``of`` those with that in them."""
+        """Return the starts so far as ``KIND TARGET``, only those that contain ``of``."""
         return [line for line in self._started.read_text().splitlines() if of in line]
 
 
@@ -424,7 +424,7 @@ exec @REAL@ "$@"
 
 
 def _tools() -> dict[str, str]:
-    """The setting for rsync, where it is not at its usual place."""
+    """Return the setting ``rsync`` if rsync is not at its usual path."""
     rsync = shutil.which("rsync")
     return {} if rsync in (None, "/usr/bin/rsync") else {"rsync": str(rsync)}
 

@@ -1,4 +1,4 @@
-"""A daemon with few inotify watches: in a user namespace of its own, where a test may set that."""
+"""A daemon with few inotify watches, in a user namespace of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ os.execvp(command[0], command)
 
 
 def launcher(home: Path, watches: int) -> Path:
-    """A launcher for ``Daemon`` whose inosync may have so many watches. Skips without namespaces."""
+    """Return a launcher for ``Daemon`` whose inosync may have so many watches; skip without namespaces."""
     probe = ["unshare", "-Ur", "sh", "-c", f"echo {watches} >{LIMIT}"]
     try:
         done = subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -34,7 +34,7 @@ def launcher(home: Path, watches: int) -> Path:
 
 
 def allow(pid: int, watches: int) -> None:
-    """Let a process in such a namespace, and only what is in it, have so many watches from now on."""
+    """Set the number of watches allowed in the namespace of this process."""
     enter = ["nsenter", "-t", str(pid), "-U", "--preserve-credentials"]
     command = [*enter, "sh", "-c", f"echo {watches} >{LIMIT}"]
     subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=60)

@@ -1,9 +1,9 @@
-"""A file system that does not answer one process, as one over a network whose server is gone; for root only.
+"""A file system that does not answer one process, like NFS without its server; for root only.
 
-    python hanging.py DIRECTORY PID
+    python hanging_filesystem.py DIRECTORY PID
 
-mounts it (fuse(4)) and prints a line. It is empty. Process PID, when it looks at it, waits, and then cannot
-even be killed, until this process ends; all others get an answer.
+mounts an empty file system (fuse(4)) and prints a line. Process PID, when it accesses it, hangs and cannot
+be killed until this process ends; all others get an answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ANSWERS = {
 
 
 def main(path: str, victim: int) -> None:
-    """Be the file system."""
+    """Mount the file system and serve it."""
     device = os.open("/dev/fuse", os.O_RDWR)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
@@ -54,7 +54,7 @@ def main(path: str, victim: int) -> None:
 
 @contextmanager
 def hanging(path: Path, victim: int) -> Iterator[bool]:
-    """Let it be mounted on a directory, if that can be; at the end everybody goes on."""
+    """Mount it on a directory while in the context; yield whether that was possible."""
     argv = [sys.executable, __file__, str(path), str(victim)]
     server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert server.stdout is not None

@@ -19,7 +19,7 @@ os.execvp(command[0], command)
 
 
 def launcher(home: Path) -> Path:
-    """A launcher for ``Daemon``. Skips where nothing can be mounted."""
+    """Return a launcher for ``Daemon``; skip where nothing can be mounted."""
     probe = ["unshare", "-m", "--propagation", "private", "mount", "-t", "tmpfs", "tmpfs", str(home)]
     if os.geteuid() != 0 or not shutil.which("nsenter") or not shutil.which("unshare"):
         pytest.skip("only root mounts, with unshare and nsenter")
@@ -32,6 +32,6 @@ def launcher(home: Path) -> Path:
 
 
 def run(pid: int, *command: str, check: bool = True) -> int:
-    """Run a command in the namespace of a process; its exit code."""
+    """Run a command in the namespace of a process and return its exit code."""
     enter = ["nsenter", "-t", str(pid), "-m", *command]
     return subprocess.run(enter, stdin=subprocess.DEVNULL, check=check, timeout=60).returncode

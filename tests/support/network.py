@@ -1,4 +1,4 @@
-"""A network of the test's own, which can swallow what is sent through it and whose far end can lose power."""
+"""A network of the test's own that can drop all packets, and whose far end can lose power."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _numbers = itertools.count()
 
 
 class NoNetwork(Exception):
-    """None can be made here, for the reason that it tells."""
+    """No network can be made here; the text says why."""
 
 
 class Network:
-    """A node's network namespace behind the one of a router.
+    """The network namespace of a node behind that of a router.
 
-    The addresses are of the range for benchmarks (RFC 2544). What the router swallows, it swallows in both
-    directions and without a word to anybody: links stay up, and whoever waits goes on waiting.
+    The addresses are of the range for benchmarks (RFC 2544). The router drops packets in both directions
+    without an ICMP reply, and links stay up.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class Network:
 
     @property
     def inside(self) -> Sequence[str]:
-        """What to put before the command of a server that is to be the node."""
+        """The words before the command of a server that runs on the node."""
         return ("ip", "netns", "exec", self.node)
 
     def make(self) -> None:
-        """NoNetwork if that is not possible."""
+        """Make the network; raise NoNetwork if that is not possible."""
         if os.geteuid() != 0 or shutil.which("ip") is None:
             raise NoNetwork("only root, with iproute2, makes network namespaces")
         ip("netns", "add", self.router)
@@ -58,7 +58,7 @@ class Network:
         self._plug_in()
 
     def remove(self) -> None:
-        """Everything, whatever there is of it; the links go with their ends."""
+        """Remove whatever exists of it; links go with their ends."""
         for command in (
             ("ip", "link", "del", f"{self._link}a"),
             ("ip", "netns", "del", self.node),
@@ -68,24 +68,24 @@ class Network:
                 subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def swallow(self) -> None:
-        """From now on nothing arrives, and nobody is told."""
+        """Drop all packets silently."""
         for address in (self.here, self.there):
             ip("-n", self.router, "route", "add", "blackhole", f"{address}/32")
 
     def answer(self) -> None:
-        """As before."""
+        """Forward packets again."""
         for address in (self.here, self.there):
             ip("-n", self.router, "route", "del", "blackhole", f"{address}/32")
 
     def reboot(self) -> None:
-        """The node forgets its connections without telling anybody. Its servers have to be killed before."""
+        """Let the node forget its connections silently. Its servers must have been killed before."""
         ip("netns", "del", self.node)
-        # Or else it goes when the kernel gets round to it.
+        # Otherwise the kernel removes it some time later.
         ip("-n", self.router, "link", "del", f"{self._link}c")
         self._plug_in()
 
     def listens(self, pid: int, port: int) -> bool:
-        """Whether the process, or another one in the node, listens on the port; also when out of reach."""
+        """Whether a process on the node listens on the port, even if it cannot be reached."""
         try:
             table = Path(f"/proc/{pid}/net/tcp").read_text()
         except OSError:
@@ -106,7 +106,7 @@ class Network:
 
 
 def ip(*words: str) -> None:
-    """Call ip(8); NoNetwork with what it says if that fails."""
+    """Call ip(8); raise NoNetwork with its message if that fails."""
     done = subprocess.run(
         ["ip", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Processes as /proc shows them, and servers that a test starts and ends: always by pid, never by name."""
+"""Processes as /proc shows them, and servers that a test starts and ends, always by pid."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from support.wait import until
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on at the moment.
+    """Return a port of 127.0.0.1 on which no process listens.
 
-    None of those that the kernel gives to whoever asks for any: while its server is down, a client of
-    another one, or another test, might get it.
+    It is not one of the kernel's ephemeral ports: another client or test might get those while the server of
+    a test is down.
     """
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     ports = [port for port in range(10_000, 1 << 16) if not first <= port <= last]
-    # Not by the random numbers of a test, which may be the same for those that run beside it.
+    # Seeded random numbers may be the same in tests that run in parallel.
     for port in random.SystemRandom().sample(ports, min(len(ports), 100)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process. ``start`` (clock ticks after boot) tells it from a later one with the same pid."""
+    """A process. ``start``, in clock ticks after boot, distinguishes it from later ones with its pid."""
 
     pid: int
     state: str
@@ -47,24 +47,24 @@ class Process:
 
 
 def look(pid: int) -> Process | None:
-    """The process with this pid, or None if there is none any more."""
+    """Return the process with this pid, or None if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may itself hold spaces and parentheses: proc(5).
+    # The name in parentheses may contain spaces and parentheses: proc(5).
     fields = text.rpartition(")")[2].split()
     return Process(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
 def table() -> dict[int, Process]:
-    """All processes of the system, by pid."""
+    """Return all processes of the system by pid."""
     found = (look(int(name)) for name in os.listdir("/proc") if name.isdecimal())
     return {process.pid: process for process in found if process is not None}
 
 
 def family(roots: Iterable[int], among: Mapping[int, Process] | None = None) -> list[Process]:
-    """The processes ``roots`` and all that descend from them, parents first."""
+    """Return the processes ``roots`` and their descendants, parents first."""
     processes = table() if among is None else among
     children: dict[int, list[int]] = {}
     for process in processes.values():
@@ -100,7 +100,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def title(pid: int) -> str:
-    """The command line of a process as ``ps`` shows it; empty if it is gone."""
+    """Return the command line of a process as ``ps`` shows it, empty if it is gone."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -109,16 +109,16 @@ def title(pid: int) -> str:
 
 
 def session_of(leader: int) -> dict[int, int]:
-    """A session that was begun just now, as ``still`` takes it."""
+    """Return a session that has just begun, in the form of ``still``."""
     process = look(leader)
     assert process is not None
     return {leader: process.start}
 
 
 def still(sessions: Mapping[int, int], found: Mapping[int, Process]) -> dict[int, int]:
-    """Those of the sessions, each with the start of its leader, that there are still.
+    """Return those of these sessions, each with the start of its leader, that still exist.
 
-    One without processes is over, and somebody else's may get its number.
+    A session without processes is over, and a later one may get its number.
     """
     numbers = {process.session for process in found.values()}
     return {
@@ -129,7 +129,7 @@ def still(sessions: Mapping[int, int], found: Mapping[int, Process]) -> dict[int
 
 
 class Server:
-    """A server in the foreground, with all the processes that it makes for its connections."""
+    """A server in the foreground, with the processes for its connections."""
 
     name = "server"
 
@@ -140,11 +140,11 @@ class Server:
         self.port = 0
         self._main: subprocess.Popen[bytes] | None = None
         self._sessions: dict[int, int] = {}
-        """By number, when its leader began."""
+        """The start of each session's leader, by the number of the session."""
         self._seen: dict[tuple[int, int], Process] = {}
 
     def command(self) -> Sequence[str]:
-        """The argument vector to start it with."""
+        """Return the argument vector that starts it."""
         raise NotImplementedError
 
     def accepts(self) -> bool:
@@ -152,7 +152,7 @@ class Server:
         raise NotImplementedError
 
     def greets(self, word: bytes) -> bool:
-        """Whether it listens on its port and, unless it is out of reach, begins to talk with this word."""
+        """Whether it listens on its port and, if it can be reached, greets with this word."""
         if self.place is not None:
             return self.place.listens(self.pid, self.port)
         try:
@@ -182,22 +182,22 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process that listens."""
+        """The pid of the process that listens."""
         assert self._main is not None, f"{self.name} does not run"
         return self._main.pid
 
     @property
     def running(self) -> bool:
-        """Whether the listening process is there."""
+        """Whether the listening process runs."""
         return self._main is not None and self._main.poll() is None
 
     def processes(self) -> list[Process]:
-        """The listening process and those that serve connections, orphans of earlier ones included."""
+        """Return the listening process and those of connections, including orphans of earlier servers."""
         found = table()
         roots = [self._main.pid] if self._main is not None else []
         roots += [process.pid for process in self._seen.values() if alive(process)]
         self._sessions = still(self._sessions, found)
-        # What was forked by one that ended just then is nobody's child.
+        # A child of a process that has just ended has another parent.
         roots += [process.pid for process in found.values() if process.session in self._sessions]
         for process in family(roots, found):
             self._seen[process.pid, process.start] = process
@@ -205,25 +205,25 @@ class Server:
         return list(self._seen.values())
 
     def connections(self) -> list[Process]:
-        """Those of its processes that serve a connection."""
+        """Return the processes that serve a connection."""
         return [
             process for process in self.processes() if self._main is None or process.pid != self._main.pid
         ]
 
     def drop(self) -> None:
-        """Cut every connection that there is, and go on listening."""
+        """Cut every connection, and go on listening."""
         cut = self.connections()
         for process in cut:
             send(process, signal.SIGKILL)
         until(lambda: not any(map(alive, cut)), 30, f"the connections of {self.name} to end")
-        # What they have forked since they were listed would hold them open.
+        # Children forked since would hold the connections open.
         pids = {process.pid for process in self.processes()}
         for process in self.connections():
             if process.ppid not in pids:
                 send(process, signal.SIGKILL)
 
     def pause(self) -> None:
-        """Hang: connections are taken by the kernel and nothing answers on them."""
+        """Hang: the kernel accepts connections and no process answers."""
 
         def stopped() -> bool:
             running = [process for process in self.processes() if process.state not in "Tt"]
@@ -239,15 +239,15 @@ class Server:
             send(process, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it politely; what does not go is killed."""
+        """End it with SIGTERM, and kill what is left."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and every connection at once, as a power failure would."""
+        """End it and all its connections at once, like a power failure."""
         self._end(signal.SIGKILL)
 
     def log(self) -> str:
-        """What it has written so far."""
+        """Return what it has logged."""
         return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
 
     def _stop_main(self) -> None:
@@ -259,12 +259,12 @@ class Server:
     def _end(self, number: signal.Signals) -> None:
         if self._main is None:
             return
-        # Or else it might just now take a connection, whose process nobody would know when it is gone.
+        # While it runs it might accept a connection whose process would not be found afterwards.
         self._stop_main()
         processes = self.processes()
         for process in processes:
             send(process, number)
-            # A stopped process takes no SIGTERM before it is continued.
+            # A stopped process handles SIGTERM only when it is continued.
             send(process, signal.SIGCONT)
         try:
             self._main.wait(5)

@@ -44,18 +44,19 @@ class Rsyncd(Server):
             "lock file": str(home / "rsyncd.lock"),
             "reverse lookup": "no",
             "max connections": "0",
-            # Many nodes are one daemon here. With 5, the default, those that connect together wait a second.
+            # One daemon serves many nodes. With the default of 5, clients that connect together wait a
+            # second.
             "listen backlog": "1024",
             "socket options": "TCP_NODELAY",
-            # Without chroot, which only root has, the daemon takes the slash from absolute symlinks unless it
-            # munges them; that can be undone, and trees.snapshot does.
+            # Without chroot, which needs root, the daemon changes absolute symlinks unless it munges them;
+            # trees.snapshot undoes that.
             "use chroot": "yes" if root else "no",
             "munge symlinks": "no" if root else "yes",
             "read only": "no",
             "list": "yes",
         }
         if root:
-            # The default is nobody, who can neither write there nor give files away.
+            # The default, nobody, can neither write there nor change owners.
             settings |= {"uid": "0", "gid": "0"}
         if user:
             secrets = home / "rsyncd.secrets"
@@ -78,23 +79,23 @@ class Rsyncd(Server):
         return self.greets(b"@RSYNCD:")
 
     def url(self, module: str, path: str = "") -> str:
-        """The module, and a path in it, in the syntax with a port: ``rsync://[user@]host:port/module/path``."""
+        """Return a path in a module as ``rsync://[user@]host:port/module/path``."""
         login = f"{self.user}@" if self.user else ""
         return f"rsync://{login}{self.address}:{self.port}/{module}/{path}"
 
     def colons(self, module: str, path: str = "") -> str:
-        """The same as ``[user@]host::module/path``, for which rsync has to be given ``port_option`` too."""
+        """Return it as ``[user@]host::module/path``, for which rsync also needs ``port_option``."""
         login = f"{self.user}@" if self.user else ""
         return f"{login}{self.address}::{module}/{path}"
 
     @property
     def port_option(self) -> str:
-        """The parameter of rsync that goes with ``colons``; other transports do not mind it."""
+        """The option for rsync that goes with ``colons``; other transports ignore it."""
         return f"--port={self.port}"
 
 
 class MakeRsyncd(Protocol):
-    """The fixture ``rsyncd``: make an rsync daemon with these modules, and start it."""
+    """The fixture ``rsyncd``: makes an rsync daemon with these modules and starts it."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""A real sshd on loopback, for the user who runs the tests."""
+"""A real sshd on loopback for the user who runs the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.procs import Server, free_port
 
 
 class Sshd(Server):
-    """An sshd on 127.0.0.1 with keys of its own, which nobody but this test can log in to.
+    """An sshd on 127.0.0.1 with keys of its own, so that only this test can log in.
 
     Any host name ``node-...`` leads to it with ``rsh``, or with ``ssh`` in the ``PATH`` of ``env()``: the
     latter leaves rsync daemons in the same configuration alone, while with an explicit ``--rsh`` rsync
@@ -33,7 +33,7 @@ class Sshd(Server):
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
-        # sshd runs itself again for every connection and insists on an absolute path.
+        # sshd executes itself for every connection and requires an absolute path.
         sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
         ssh = shutil.which("ssh")
         assert sshd, "sshd is not installed"
@@ -47,15 +47,15 @@ class Sshd(Server):
 
     @property
     def rsh(self) -> str:
-        """The remote shell for rsync's ``--rsh``: in a configuration, ``extra = ["--rsh=" + rsh]``."""
+        """The remote shell for rsync's ``--rsh``; in a configuration ``extra = ["--rsh=" + rsh]``."""
         return f"ssh -F {shlex.quote(str(self.ssh_config))}"
 
     def env(self) -> dict[str, str]:
-        """The environment in which plain ``ssh`` knows the hosts ``node-...``, as with a ~/.ssh/config."""
+        """Return an environment in which plain ``ssh`` knows the hosts ``node-...``, as by ~/.ssh/config."""
         return {"PATH": f"{self.home / 'bin'}:{os.environ.get('PATH', os.defpath)}"}
 
     def node(self, name: str, path: str | Path = "") -> str:
-        """A node of this name in rsync's syntax, optionally with the directory where it keeps its trees."""
+        """Return a node of this name in rsync's syntax, optionally with the directory of its trees."""
         return f"node-{name}:{path}"
 
     def command(self) -> Sequence[str]:
@@ -65,7 +65,7 @@ class Sshd(Server):
         return self.greets(b"SSH-")
 
     def refusal(self) -> str:
-        """Why nobody can log in, in ssh's words; empty if it works."""
+        """Return why the login fails, in the words of ssh; empty if it works."""
         done = subprocess.run(
             ["ssh", "-F", str(self.ssh_config), "node-probe", "true"],
             stdin=subprocess.DEVNULL,
@@ -99,7 +99,7 @@ class Sshd(Server):
 
     def _configure_server(self) -> None:
         if os.geteuid() == 0:
-            # sshd's privilege separation wants it, and on Debian only its unit makes it.
+            # sshd's privilege separation needs it, and on Debian only its unit makes it.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         settings = [
             f"ListenAddress {self.address}",
@@ -119,13 +119,13 @@ class Sshd(Server):
             "UseDNS no",
             "X11Forwarding no",
             "PrintMotd no",
-            # bash runs ~/.bashrc for a command of sshd's, unless it believes to be below another shell. What
-            # stands in there is none of our business: it may take a second, or wait for a lock.
+            # bash runs ~/.bashrc for a command of sshd unless it seems to be below another shell. That file
+            # of the user may take a second or wait for a lock.
             "SetEnv SHLVL=1",
             "LogLevel VERBOSE",
         ]
-        # Since OpenSSH 9.8 an address is shut out for a while when its connections break; older versions do
-        # not know the word.
+        # OpenSSH 9.8 and later block an address for a while when its connections break; older versions do not
+        # know the option.
         for extra in (["PerSourcePenalties no"], []):
             self._server_config.write_text("\n".join(settings + extra) + "\n")
             test = [self._sshd, "-t", "-f", str(self._server_config)]
@@ -139,7 +139,7 @@ class Sshd(Server):
             "\n".join(
                 [
                     "Host node-*",
-                    # The first one of an option counts.
+                    # ssh uses the first value of an option.
                     *(f"  {option} {value}" for option, value in own.items()),
                     f"  HostName {self.address}",
                     f"  Port {self.port}",

@@ -1,4 +1,4 @@
-"""What a daemon could tell of itself, made up: for the page and the metrics."""
+"""Made-up statuses of a daemon, for the tests of the page and the metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 1_800_000_000.0
 
 
 def node(name: str, state: str = "ok", lag: float = 0.0, **more: Any) -> dict[str, Any]:
-    """One node of a status."""
+    """Return one node of a status."""
     return {
         "node": f"www@{name}:",
         "name": name,
@@ -51,7 +51,7 @@ def node(name: str, state: str = "ok", lag: float = 0.0, **more: Any) -> dict[st
 
 
 def status(nodes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A whole status."""
+    """Return a whole status."""
     states: dict[str, int] = {}
     for one in nodes:
         states[one["state"]] = states.get(one["state"], 0) + 1
@@ -82,7 +82,7 @@ WORDS = ("retrying", "degraded", "lagging", "paused", "full")
 
 
 def fleet(count: int, seed: int = 1) -> list[dict[str, Any]]:
-    """So many nodes, most of them well, the worst first."""
+    """Return so many nodes, most of them ok, the worst first."""
     rand = random.Random(seed)
     sick = max(count // 12, 5) if count > 1 else 0
     made = []
@@ -98,7 +98,7 @@ def fleet(count: int, seed: int = 1) -> list[dict[str, Any]]:
 
 
 def lived(nodes: list[dict[str, Any]], seed: int = 2) -> History:
-    """An hour of it."""
+    """Return a history of one hour of these nodes."""
     rand, history = random.Random(seed), History()
     for left in range(359, -1, -1):
         then = []

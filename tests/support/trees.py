@@ -1,4 +1,4 @@
-"""What is in a tree, in what two trees differ, and a change of one that is a single event."""
+"""Snapshots of trees, their differences, and a change that is a single event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 MUNGED = b"/rsyncd-munged/"
-"""What an rsync daemon without chroot puts before every symlink's target: rsyncd.conf(5), munge symlinks."""
+"""The prefix of symlink targets from an rsync daemon without chroot: rsyncd.conf(5), munge symlinks."""
 
 Path = bytes | str | os.PathLike[str]
 
@@ -25,9 +25,9 @@ TYPES = {
 
 
 def replace(path: Path, content: str, fresh: Path) -> None:
-    """Let a file with this content take the place of ``path``: one event, and so one batch for each node.
+    """Replace ``path`` by a file with this content: one event, and so one batch for each node.
 
-    ``fresh`` is where it is made before, in the same file system and no directory that is watched.
+    The file is made at ``fresh``, in the same file system and in a directory that is not watched.
     """
     with open(fresh, "w") as file:
         file.write(content)
@@ -36,7 +36,7 @@ def replace(path: Path, content: str, fresh: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """All of a directory entry that a mirror has to have in common with its source."""
+    """The attributes of an entry that a mirror and its source must have in common."""
 
     type: str
     mode: int
@@ -45,13 +45,13 @@ class Entry:
     uid: int
     gid: int
     size: int
-    """Bytes of a file; 0 for all else, as the size of a directory depends on its history."""
+    """Bytes of a file; 0 for others, because the size of a directory depends on its history."""
     digest: str = ""
     """SHA-256 of a file's content."""
     target: bytes = b""
-    """Where a symlink points; what an rsync daemon put before it is left out."""
+    """The target of a symlink, without the prefix of an rsync daemon."""
     rdev: int = 0
-    """A device's number."""
+    """The number of a device."""
 
 
 Tree = dict[bytes, Entry]
@@ -60,9 +60,9 @@ Tree = dict[bytes, Entry]
 def snapshot(path: Path, content: bool = True, ignore: Callable[[bytes], bool] | None = None) -> Tree:
     """Return the entries below ``path`` by their relative names; the root itself is not among them.
 
-    No symlink is followed, and depth is limited by open files, not by PATH_MAX. A tree that changes
-    meanwhile gives what could be seen of it. Without ``content`` no file is opened and no digest made.
-    Entries whose relative name ``ignore`` says yes to are left out, with all below them.
+    No symlink is followed, and depth is limited by open files, not by PATH_MAX. Entries that vanish
+    meanwhile are left out. Without ``content`` no file is opened and no digest made. Entries for whose
+    relative name ``ignore`` is true are left out with all below them.
     """
     tree: Tree = {}
     root = os.open(os.fspath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -110,7 +110,7 @@ def _show(key: str, value: object) -> str:
 def _descend(
     directory: int, prefix: bytes, tree: Tree, content: bool, ignore: Callable[[bytes], bool] | None
 ) -> None:
-    """Add what is in the open ``directory``; ``prefix`` is its name with a slash, or empty for the root."""
+    """Add the entries of the open ``directory``; ``prefix`` is its name with a slash, empty for the root."""
     for name in sorted(map(os.fsencode, os.listdir(directory))):
         path = prefix + name
         if ignore is not None and ignore(path):
@@ -143,7 +143,7 @@ def _entry(directory: int, name: bytes, content: bool) -> Entry:
         try:
             target = os.readlink(name, dir_fd=directory).removeprefix(MUNGED)
         except OSError as error:
-            # It was replaced by something else since stat: as good as gone.
+            # It has been replaced since stat: treat it as gone.
             raise FileNotFoundError(name) from error
         mode = 0
     elif kind in (stat.S_IFCHR, stat.S_IFBLK):
@@ -162,7 +162,7 @@ def _entry(directory: int, name: bytes, content: bool) -> Entry:
 
 
 def _digest(directory: int, name: bytes) -> str:
-    # O_NONBLOCK: were it a fifo by now, opening it would never return.
+    # O_NONBLOCK, because the file may be a fifo by now, whose opening would never return.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         handle = os.open(name, flags, dir_fd=directory)

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline."""
+"""Waiting for a condition, with a deadline."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ LONGEST_PAUSE = 0.25
 
 
 def until(condition: Callable[[], T | None], timeout: float, what: str) -> T:
-    """Return the first truthy value of ``condition()``, which is asked again and again.
+    """Call ``condition`` repeatedly, and return its first true value.
 
-    After ``timeout`` seconds an ``AssertionError`` says ``what`` was waited for, and the last value. The
-    condition is asked at least twice, the last time after the deadline, so that a test process that was not
-    given the processor for a while does not fail for it. What is not there, or is gone while the condition
-    looks at it, is not true yet.
+    After ``timeout`` seconds raise AssertionError with ``what`` and the last value. The condition is called
+    at least twice, the last time after the deadline, so that a test does not fail because it had no
+    processor for a while. FileNotFoundError and NotADirectoryError in the condition count as not true yet.
     """
     deadline = time.monotonic() + timeout
     pause = 0.005

@@ -1,4 +1,4 @@
-"""A daemon whose nodes keep rsyncs waiting, and what can be seen of those from outside."""
+"""A daemon with warm rsyncs, and what can be seen of those from outside."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ OK = rf"\[ok\] synced {TIME}"
 RETRY = rf"\[retry [1-9]\d* at {TIME}\]"
 
 Location = str | Mapping[str, object]
-"""Of a node: in rsync's syntax, ``""`` for a local one, or its settings with that as ``node``."""
+"""The location of a node in rsync's syntax, ``""`` for a local one, or its settings with a ``node``."""
 
 
 @dataclass
 class Warm:
-    """A daemon, its trees below ``home/trees``, and its nodes; each is the directory ``home/nodes/NAME``.
+    """A daemon, its trees below ``home/trees``, and its nodes, which are the directories ``home/nodes/NAME``.
 
-    A node's name is a component of its targets, too: for an rsync daemon it is the name of the module.
+    The name of a node is also a component of its targets; with an rsync daemon it is the name of the module.
     """
 
     home: Path
     daemon: Daemon
     rsync: FakeRsync
     names: tuple[str, ...]
-    """Of the trees."""
+    """The names of the trees."""
     settings: dict[str, object] = field(default_factory=dict)
     watched: bool = True
-    """Whether the workers keep an eye on the connections of what waits, by having their sockets open."""
+    """Whether the workers hold the sockets of warm rsyncs open to notice the end of the connections."""
 
     # The files ---------------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class Warm:
         self._until(lambda: self.has(node, name, content, tree), f"{name} on {node}")
 
     def until_level(self, *nodes: str, states: Sequence[str] = ("ok",), timeout: float = 60) -> None:
-        """Wait until these nodes, by default all, have everything, and all of them say so."""
+        """Wait until these nodes, by default all, have everything and are in one of these states."""
         pairs = [(self.tree(t), self.copy(n, t)) for n in nodes or self.nodes() for t in self.names]
         self.daemon.until_level(pairs, timeout, states)
 
@@ -79,13 +79,13 @@ class Warm:
         return [item["name"] for item in items]
 
     def item(self, name: str, location: Location = "") -> dict[str, object]:
-        """An item for rnodes."""
+        """Return an item for rnodes."""
         (self.home / "nodes" / name).mkdir(parents=True, exist_ok=True)
         given = {"node": location} if isinstance(location, str) else dict(location)
         return {**given, "node": given.get("node") or f"{self.home}/nodes/{name}/", "name": name}
 
     def configure(self, nodes: Mapping[str, Location], **settings: object) -> None:
-        """Write the configuration, with these settings beside what every test has."""
+        """Write the configuration with these settings beside those of every test."""
         self.settings = {
             "wpaths": [str(self.tree(name)) for name in self.names],
             "rpaths": list(self.names),
@@ -97,24 +97,24 @@ class Warm:
         self.daemon.configure(self.settings)
 
     def reload(self, **settings: object) -> None:
-        """SIGHUP with other settings, or with none; return when it is through."""
+        """Send SIGHUP with these additional settings, and wait until the reload is done."""
         self.daemon.configure({**self.settings, **settings})
         since = len(self.daemon.log())
         self.daemon.hup()
         self.daemon.until_logged(r"default\.py reloaded.*\n", since=since)
 
     def workers(self) -> dict[str, Process]:
-        """The workers, by node."""
+        """Return the workers by node."""
         looks = {node: procs.look(pid) for node, pid in self.daemon.workers().items()}
         return {node: process for node, process in looks.items() if process is not None}
 
     def title(self, node: str) -> str:
-        """The node's title, less what it begins with; empty if it has no worker at the moment."""
+        """Return the node's title without its beginning, empty without a worker."""
         pid = self.daemon.workers().get(node)
         return procs.title(pid).removeprefix(f"inosync: {node} ") if pid else ""
 
     def until_title(self, node: str, pattern: str) -> re.Match[str]:
-        """Wait until a node's title matches the whole pattern."""
+        """Wait until the whole title of a node matches the pattern."""
         title = ""
 
         def look() -> re.Match[str] | None:
@@ -128,9 +128,9 @@ class Warm:
             raise AssertionError(f"{error}\nit was {title!r}") from None
 
     def warnings(self) -> list[str]:
-        """What the log says that is more than information.
+        """Return the warnings and errors in the log.
 
-        Less that a node takes long to answer: so it does where much else runs, and that is no failure.
+        Nodes that are slow to answer are left out: on a busy machine that is no failure.
         """
         slow = f"no answer for {LATE:g} s"
         lines = self.daemon.log().splitlines()
@@ -139,15 +139,15 @@ class Warm:
     # The rsyncs --------------------------------------------------------------------------------------
 
     def batches(self, node: str, tree: str = "") -> int:
-        """The rsyncs started so far for batches to a node, those that wait for one included."""
+        """Return the number of rsyncs started for batches to a node, including warm ones."""
         return self._starts("batch ", node, f"/{tree}/" if tree else "")
 
     def fulls(self, node: str) -> int:
-        """The full mirrors of a node begun so far."""
+        """Return the number of full mirrors of a node begun so far."""
         return self._starts("full ", node, "")
 
     def sizes(self, node: str, since: int = 0) -> list[int]:
-        """The numbers of names in the batches that a node has taken, from that character of the log on."""
+        """Return the number of names in each batch confirmed by a node, from that character of the log on."""
         found = re.findall(rf"{node}: (\d+) paths? in", self.daemon.log()[since:])
         return [int(count) for count in found]
 
@@ -155,10 +155,10 @@ class Warm:
         lines = self.rsync.starts(kind)
         return sum(bool(re.search(f"[/:]{node}/", line)) and tree in line for line in lines)
 
-    def spares(self, node: str) -> dict[str, Process]:
-        """The rsyncs that wait for names for a node, by the names of their trees.
+    def warm_rsyncs(self, node: str) -> dict[str, Process]:
+        """Return the warm rsyncs of a node by the names of their trees.
 
-        They have entered the tree, which they do when connected, and the worker has noticed that.
+        They have entered the tree, which they do when they are connected, and the worker has noticed that.
         """
         worker = self.daemon.workers().get(node)
         if worker is None:
@@ -174,16 +174,16 @@ class Warm:
                 found[tree] = process
         return found
 
-    def spare(self, node: str, tree: str = "") -> Process:
-        """The one that waits for a node, which is there."""
-        return self.spares(node)[tree or self.names[0]]
+    def warm_rsync(self, node: str, tree: str = "") -> Process:
+        """Return the warm rsync of a node, which must exist."""
+        return self.warm_rsyncs(node)[tree or self.names[0]]
 
     def until_warm(self, *nodes: str, but: Sequence[Process] = ()) -> dict[str, dict[str, Process]]:
-        """Wait until these nodes (by default all) have one waiting for each tree, none of them ``but``."""
+        """Wait until these nodes, by default all, have a warm rsync for each tree, none of ``but``."""
         found: dict[str, dict[str, Process]] = {}
 
         def look() -> bool:
-            found.update({node: self.spares(node) for node in nodes or self.nodes()})
+            found.update({node: self.warm_rsyncs(node) for node in nodes or self.nodes()})
             return all(set(f) == set(self.names) and not set(f.values()) & set(but) for f in found.values())
 
         try:
@@ -212,7 +212,7 @@ def set_up(
     env: Mapping[str, str] | None = None,
     **settings: object,
 ) -> Warm:
-    """A daemon with these nodes and settings, not started."""
+    """Make a daemon with these nodes and settings, not started."""
     for name in trees:
         (home / "trees" / name).mkdir(parents=True)
     warm = Warm(home, make({}, ("-v",), env), FakeRsync(home / "fake"), tuple(trees))
@@ -234,15 +234,15 @@ class MakeWarm(Protocol):
 
 
 @dataclass(frozen=True)
-class Everywhere:
-    """A daemon, not started, with a node for each transport, and servers of the test's own."""
+class AllTransports:
+    """A daemon, not started, with a node on each transport, and servers of the test's own."""
 
     warm: Warm
     rsyncd: Rsyncd
     sshd: Sshd
 
     def cut(self, what: str, spares: Mapping[str, Process]) -> set[str]:
-        """End something of those that wait, by node; return whom that concerns."""
+        """Cut connections of these warm rsyncs in one way; return the nodes that it concerns."""
         if what == "the far end":
             end([*self.rsyncd.connections(), *self.sshd.connections()])
             return {"daemon", "ssh"}
@@ -253,21 +253,21 @@ class Everywhere:
         return set(spares)
 
 
-def set_up_everywhere(home: Path, make: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd) -> Everywhere:
+def set_up_all_transports(home: Path, make: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd) -> AllTransports:
     server = rsyncd({"daemon": home / "nodes/daemon"})
     nodes = {"local": "", "daemon": server.url("daemon"), "ssh": sshd.node("a", f"{home}/nodes/ssh/")}
-    return Everywhere(set_up(home, make, nodes, env=sshd.env()), server, sshd)
+    return AllTransports(set_up(home, make, nodes, env=sshd.env()), server, sshd)
 
 
 def locations(w: Warm) -> dict[str, Location]:
-    """What ``set_up`` was given."""
+    """Return the locations in the form of ``set_up``."""
     items = w.settings["rnodes"]
     assert isinstance(items, list)
     return {item["name"]: item for item in items}
 
 
 def below(spare: Process) -> Process:
-    """The child of a waiting rsync: ssh, or the one that is to receive."""
+    """Return the child of a warm rsync: ssh or the receiver."""
     [child] = procs.family([spare.pid])[1:]
     return child
 
@@ -278,13 +278,13 @@ def end(processes: Iterable[Process], number: signal.Signals = signal.SIGKILL) -
 
 
 def stop(process: Process) -> None:
-    """SIGSTOP, and wait until it has."""
+    """Send SIGSTOP and wait until the process is stopped."""
     procs.send(process, signal.SIGSTOP)
     until(lambda: (p := procs.look(process.pid)) is None or p.state == "T", 30, f"{process} to be stopped")
 
 
 def cont(process: Process) -> None:
-    """Let it go on after ``stop``."""
+    """Send SIGCONT after ``stop``."""
     procs.send(process, signal.SIGCONT)
 
 

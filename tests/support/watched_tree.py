@@ -1,4 +1,4 @@
-"""A watcher over the kernel's inotify, driven as the master's loop does it, and what it has told."""
+"""A watcher over the kernel's inotify, driven as by the master's loop, and the changes it records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Call = tuple[str, int, bytes, Kind | None]
 
 
 class Clock:
-    """A clock that stands still, or takes ``tick`` seconds for every look at it."""
+    """A clock that stands still, or moves by ``tick`` seconds each time it is read."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Recorder:
-    """Lists what it is told."""
+    """A change listener that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -59,7 +59,7 @@ class Recorder:
         self.calls.append(("lost", tree, b"", None))
 
     def take(self) -> list[Call]:
-        """What was told since the last call."""
+        """Return the calls since the last ``take``."""
         calls, self.calls = self.calls, []
         return calls
 
@@ -82,7 +82,7 @@ REFILTERED: Call = ("refiltered", TREE, b"", None)
 
 
 class Field:
-    """A tree, a place outside of it, and a watcher that is driven as the master's loop does it."""
+    """A tree, a directory outside of it, and a watcher driven as by the master's loop."""
 
     def __init__(self, home: Path) -> None:
         self.root = home / "tree"
@@ -98,13 +98,13 @@ class Field:
         excluded: Callable[[bytes, bool], bool] = lambda _path, _is_directory: False,
         events: frozenset[str] = EVENTS,
     ) -> None:
-        """Watch the tree, and wait until all of it is."""
+        """Watch the tree, and finish the walk."""
         self.watcher.add_tree(TREE, str(self.root), events, excluded)
         self.settle()
         assert self.take() == [WALKED]
 
     def settle(self) -> None:
-        """Let the watcher do what it can do now."""
+        """Let the watcher do all it can do now."""
         for _ in range(100_000):
             if not self.watcher.read() and self.watcher.is_idle:
                 return
@@ -112,7 +112,7 @@ class Field:
         raise AssertionError("the watcher never comes to rest")
 
     def later(self, seconds: float) -> None:
-        """Let time pass, and the watcher do what has become due."""
+        """Let time pass, and let the watcher do what has become due."""
         self.settle()
         self.clock.now += seconds
         if self.clock.now >= self.watcher.deadline():
@@ -120,7 +120,7 @@ class Field:
         self.settle()
 
     def calm(self) -> None:
-        """Let everything that waits for something become due."""
+        """Let so much time pass that no timer of the watcher is pending."""
         for _ in range(3):
             self.later(max(CLOSE_WAIT, MOVE_WAIT, CHECK) + 0.1)
 
@@ -128,16 +128,16 @@ class Field:
         return self.sink.take()
 
     def told(self) -> set[Call]:
-        """What the watcher tells of what was just done."""
+        """Return the calls that the last changes have caused."""
         self.settle()
         return set(self.take())
 
     def watched(self) -> set[int]:
-        """The inodes that the kernel has watches on."""
+        """Return the inodes that the kernel watches."""
         return set(self.masks())
 
     def masks(self) -> dict[int, int]:
-        """The masks of the kernel's watches, by inode (proc(5), fdinfo)."""
+        """Return the masks of the kernel's watches by inode (proc(5), fdinfo)."""
         text = Path(f"/proc/self/fdinfo/{self.watcher.fileno()}").read_text()
         found = re.findall(r"^inotify wd:\w+ ino:(\w+) sdev:\w+ mask:(\w+)", text, re.MULTILINE)
         return {int(inode, 16): int(mask, 16) for inode, mask in found}
@@ -149,7 +149,7 @@ def write(path: Path | bytes, content: bytes = b"content") -> None:
 
 
 def overflow(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lose all that is queued, as the kernel does when its queue is full."""
+    """Drop all queued events, as the kernel does when its queue is full."""
     field.watcher._inotify.read()
     with monkeypatch.context() as patch:
         patch.setattr(inotify, "decode", lambda _data: [Event(-1, inotify.IN_Q_OVERFLOW, 0, b"")])

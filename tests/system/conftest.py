@@ -1,4 +1,4 @@
-"""Real nodes and real daemons, ended by pid when their test or the session is over."""
+"""Fixtures for real nodes and real daemons, which end by pid with their test or the session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.network import Network, NoNetwork
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.service import Detached, Service, make_service
 from support.sshd import Sshd
-from support.warm import Everywhere, Location, MakeWarm, Warm, set_up, set_up_everywhere
+from support.warm import AllTransports, Location, MakeWarm, Warm, set_up, set_up_all_transports
 
 PATCHED = """
 import sys
@@ -66,7 +66,7 @@ def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """A network of the test's own. Servers in it are to be ended by whoever starts them."""
+    """A network of the test's own. The test that starts a server in it also ends it."""
     one = Network()
     try:
         try:
@@ -80,7 +80,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
-    """Inosync daemons. The end of the test is the end of them, and checks that they leave nothing behind."""
+    """Inosync daemons. At the end of the test they are stopped and must leave nothing behind."""
     made: list[Daemon] = []
     yield _maker(made, tmp_path / "inosync")
     _each([one.close for one in made])
@@ -88,7 +88,7 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
 
 @pytest.fixture
 def patched(tmp_path: Path) -> Iterator[Patched]:
-    """Inosync daemons that have something changed inside."""
+    """Inosync daemons with code replaced by Python of the test's own."""
     made: list[Daemon] = []
 
     def patch(text: str) -> MakeDaemon:
@@ -112,7 +112,7 @@ def _maker(made: list[Daemon], home: Path, launcher: Path = LAUNCHER) -> MakeDae
 
 @pytest.fixture
 def warm(tmp_path: Path, daemon: MakeDaemon) -> MakeWarm:
-    """Daemons to look at the rsyncs that wait, not started."""
+    """Daemons, not started, whose warm rsyncs the test looks at."""
 
     def make(
         nodes: Mapping[str, Location],
@@ -126,9 +126,9 @@ def warm(tmp_path: Path, daemon: MakeDaemon) -> MakeWarm:
 
 
 @pytest.fixture
-def everywhere(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd) -> Everywhere:
-    """Such a daemon with a node for each transport, and servers of the test's own."""
-    return set_up_everywhere(tmp_path, daemon, rsyncd, own_sshd)
+def all_transports(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, own_sshd: Sshd) -> AllTransports:
+    """A daemon, not started, with a node on each transport, and servers of the test's own."""
+    return set_up_all_transports(tmp_path, daemon, rsyncd, own_sshd)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def _sshd(home: Path) -> Iterator[Sshd]:
     try:
         refusal = server.refusal()
         if refusal and os.geteuid() != 0:
-            # A locked account, or an sshd that only root may run: nothing of ours.
+            # A locked account, or an sshd that only root may run: not our fault.
             pytest.skip(f"an sshd of this user lets nobody in: {refusal.strip()}")
         assert not refusal, f"nobody can log in: {refusal}\n{server.log()}"
         yield server
@@ -197,7 +197,7 @@ def _sshd(home: Path) -> Iterator[Sshd]:
 
 
 def _each(finishers: list[Callable[[], None]]) -> None:
-    """Run them all, the last made first, whatever fails; then fail with the first failure."""
+    """Call all finishers in reverse order, even if some fail; then raise the first failure."""
     failures: list[Exception | AssertionError] = []
     for finish in reversed(finishers):
         try:

@@ -1,6 +1,6 @@
-"""The benchmarks are for people to run; here only that they still work, where that is quickly found out.
+"""The benchmarks still run. Their figures are for people; no time is checked here.
 
-They run at sizes that say nothing, a few at a time, and no time is looked at.
+They run at tiny sizes, a few at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(400)
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 
 EDIT = ("compare.py", "--quick", "--apart=0", "--nodes=1", "--rounds=1", "--work=edit")
-# In the order in which they are asked for.
+# In the order of the tests.
 TINY = {
     "decode": ("decode.py", "--quick"),
     "filters": ("filters.py", "--quick"),
@@ -50,7 +50,7 @@ Run = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What a benchmark has printed, with the table that it has written below, if it writes any."""
+    """Return what a benchmark prints, followed by the table it writes, if any."""
     home = tmp_path_factory.mktemp("bench")
     started: dict[str, subprocess.Popen[str]] = {}
 
@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         started[name] = _start(*words, *table)
 
     def wait(name: str) -> str:
-        # With those that are asked for next: all at once would take the processors from every other test.
+        # Start the next ones too, but not all: they would take the processors from every other test.
         names = [*TINY]
         for each in names[names.index(name) :][:3]:
             if each not in started:
@@ -201,7 +201,7 @@ def test_tables_have_a_row_for_each_work_and_a_dash_for_unknown_values() -> None
 
 
 def _rows(table: str) -> list[str]:
-    """The rows of a simple table, the head first, with bars between the cells."""
+    """Return the rows of a simple table, head first, with bars between the cells."""
     rule, head, again, *rest = table.splitlines()
     assert rule == again
     assert set(rule) == {"=", " "}

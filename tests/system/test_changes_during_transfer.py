@@ -1,4 +1,4 @@
-"""What changes between its event and its transfer, or during it, converges; nothing from outside is sent."""
+"""Names that change before or during their transfer converge; nothing from outside is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "from outside"
 
 
 class Setup:
-    """A daemon with the nodes a and b; ``a`` is connected to anew for each transfer, which can be held."""
+    """A daemon with the nodes a and b. Transfers to a start cold, so that a test can hold them."""
 
     def __init__(self, home: Path, daemon: MakeDaemon) -> None:
         self.home = home
@@ -61,7 +61,7 @@ class Setup:
         self.daemon.until_level([(self.tree, self.copy(node)) for node in "ab"], nodes=2)
 
     def between(self, before: Callable[[], object], after: Callable[[], object]) -> None:
-        """Do something, let a transfer of it to a begin, do something else before rsync looks, and let it."""
+        """Call ``before``, wait for a transfer to a to start, and call ``after`` before rsync reads."""
         self.rsync.hold("a")
         began = len(self.rsync.starts("/a/"))
         before()
@@ -89,7 +89,7 @@ def exchange(one: Path, two: Path) -> None:
 
 # Symlinks to the outside ---------------------------------------------------------------------------------
 
-# Counts the transfers to the node, and lets each wait until it is let go.
+# Counts the transfers to the node; each waits for its own go-N file.
 ONE_BY_ONE = """
 echo >>{home}/count
 mine=$(wc -l <{home}/count)
@@ -134,10 +134,10 @@ def test_file_rewritten_during_its_transfer_arrives_in_its_last_version(setup: S
     big = s.tree / "big"
     for times in range(2):
         big.write_bytes(dice.randbytes(3_000_000))
-        # rsync writes to a temporary file, which is there for as long as it transfers.
+        # rsync writes to a temporary file during the transfer.
         until(lambda: any(s.copy("a").glob(".big.*")), 30, "the transfer to be on its way")
         with big.open("r+b") as file:
-            # Behind and before what has been sent, and the same size in the end.
+            # Change what was sent already and what was not, and keep the size.
             file.write(dice.randbytes(1000))
             file.seek(2_900_000)
             file.write(dice.randbytes(1000))
@@ -260,5 +260,5 @@ def test_files_with_old_and_future_times_are_mirrored_and_followed(setup: Setup,
             (s.tree / name).write_text(content)
             os.utime(s.tree / name, (seconds, seconds))
         s.until_level()
-        # Not a nanosecond later than the version before.
+        # The mtime has not changed by a nanosecond.
         assert (s.copy("a") / "before").stat().st_mtime == seconds

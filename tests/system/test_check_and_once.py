@@ -1,4 +1,4 @@
-"""``-t`` and ``--once``, black-box: what an operator runs before there is a daemon, or instead of one."""
+"""``-t`` and ``--once``: what an operator runs before there is a daemon, or instead of one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(
     *words: str,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """inosync with these options, and what it said."""
+    """Run inosync with these options."""
     made = daemon(config)
     return subprocess.run(
         [*made.command, *words],
@@ -47,7 +47,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def found(done: subprocess.CompletedProcess[str], node: str) -> str:
-    """What was found about a node."""
+    """Return the line about a node."""
     [line] = [line for line in done.stdout.splitlines() if line.startswith(f"node {node}: ")]
     return line
 

@@ -32,13 +32,13 @@ NAMES = [
 
 @dataclass
 class Shell:
-    """bash with the completion, and an inosync in its PATH."""
+    """A bash with the completion and an inosync in its PATH."""
 
     home: Path
     daemon: Daemon
 
     def complete(self, line: str) -> list[str]:
-        """What bash would offer for this line, the cursor at its end. COMP_WORDBREAKS is bash's own."""
+        """Return what bash offers at the end of this line, with the default COMP_WORDBREAKS."""
         program = (
             f"source {shlex.quote(str(CONF / 'completion.bash'))}\n"
             f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)} COMP_WORDS=() COMP_CWORD=0\n"
@@ -60,7 +60,7 @@ class Shell:
         return [word for word in done.stdout.splitlines() if word]
 
     def nodes(self, line: str) -> list[str]:
-        """What is offered, less what the shell needs to take it as it is."""
+        """Return what is offered, without the shell's quoting."""
         return sorted(shlex.split(word)[0] for word in self.complete(line))
 
 
@@ -95,7 +95,7 @@ def test_bash_completes_options_commands_and_nodes(shell: Shell) -> None:
     assert shell.complete(f"inosync {config} -s flush www.example.com::m") == ["module/a"]
     assert shell.complete(f"inosync {config} -s flush plain ") == []
     assert shell.complete(f"inosync {config} -s flush --timeout ") == []
-    # Without a daemon there is nothing, and nobody complains.
+    # Without a daemon nothing is offered and no error is printed.
     assert shell.complete("inosync -c /nowhere.py -s status ") == []
     (shell.home / "some.py").touch()
     (shell.home / "some.txt").touch()

@@ -1,4 +1,4 @@
-"""A running daemon is asked and steered, from the command line, as an operator does it."""
+"""The commands of ``inosync -s``, from the command line as an operator uses them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOT = os.geteuid() == 0
 
 @dataclass
 class Commands:
-    """A daemon with three local nodes, and what an operator types."""
+    """A daemon with three local nodes, and the commands of an operator."""
 
     home: Path
     daemon: Daemon
@@ -83,7 +83,7 @@ class Commands:
             self.command(*words), capture_output=True, text=True, timeout=timeout, check=False, **more
         )
 
-    def told(self, *words: str) -> dict[str, Any]:
+    def status(self, *words: str) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.say("status", *words, "--json").stdout)
         return told
 
@@ -99,7 +99,7 @@ class Commands:
 
 
 @pytest.fixture
-def office(tmp_path: Path, daemon: MakeDaemon) -> Commands:
+def stopped(tmp_path: Path, daemon: MakeDaemon) -> Commands:
     made = Commands(tmp_path, daemon({}, ("-v",)), FakeRsync(tmp_path / "fake"))
     made.tree.mkdir()
     (made.tree / "file").write_text("content")
@@ -108,11 +108,11 @@ def office(tmp_path: Path, daemon: MakeDaemon) -> Commands:
 
 
 @pytest.fixture
-def running(office: Commands) -> Iterator[Commands]:
-    office.start()
-    yield office
+def running(stopped: Commands) -> Iterator[Commands]:
+    stopped.start()
+    yield stopped
     for node in "abc":
-        office.rsync.mend(node)
+        stopped.rsync.mend(node)
 
 
 # status --------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_status_shows_all_nodes_ok(running: Commands) -> None:
 def test_status_as_json_has_all_facts(running: Commands) -> None:
     (running.tree / "new").write_text("new")
     assert running.say("flush").returncode == 0
-    told = running.told()
+    told = running.status()
     assert told["master"]["pid"] == running.daemon.pid
     assert told["master"]["config"] == str(running.daemon.file)
     assert told["master"]["states"] == {"ok": 3}
@@ -143,8 +143,8 @@ def test_status_as_json_has_all_facts(running: Commands) -> None:
         assert node["last_ok"] <= time.time() + 1
         assert node["rss"] > 1_000_000
         assert (node["reason"], node["retry_at"], node["percent"]) == ("", None, None)
-    assert running.told("b")["nodes"][0]["name"] == "b"
-    assert len(running.told("b")["nodes"]) == 1
+    assert running.status("b")["nodes"][0]["name"] == "b"
+    assert len(running.status("b")["nodes"]) == 1
 
 
 def test_status_lists_the_worst_node_first_and_exits_by_it(running: Commands) -> None:
@@ -154,7 +154,7 @@ def test_status_lists_the_worst_node_first_and_exits_by_it(running: Commands) ->
     assert node["pending"] == 1
     until(lambda: running.node("a")["pending"] == running.node("c")["pending"] == 0, 60, "the others")
     assert running.say("status").returncode == 1
-    assert [node["name"] for node in running.told()["nodes"]] == ["b", "a", "c"]
+    assert [node["name"] for node in running.status()["nodes"]] == ["b", "a", "c"]
     running.rsync.fault("c", "echo 'rsync: [Receiver] it is broken (5)' >&2; exit 12")
     (running.tree / "file").write_text("even more")
     node = running.until_state("c", "retrying")
@@ -175,7 +175,7 @@ def test_status_lists_the_worst_node_first_and_exits_by_it(running: Commands) ->
 
 
 def test_lag_is_the_age_of_the_oldest_unconfirmed_change(running: Commands) -> None:
-    """Between the time since somebody could see that the event was read, and that since before the change."""
+    """It lies between the time since the event was read and the time since before the change."""
     running.rsync.hold("b")
     since = len(running.daemon.log())
     before = time.monotonic()
@@ -195,43 +195,43 @@ def test_lag_is_the_age_of_the_oldest_unconfirmed_change(running: Commands) -> N
     assert running.node("b")["lag"] == 0.0
 
 
-def test_lag_does_not_count_changes_excluded_for_the_node(office: Commands) -> None:
+def test_lag_does_not_count_changes_excluded_for_the_node(stopped: Commands) -> None:
     nodes: list[dict[str, object]] = [
-        {"node": f"{office.home}/nodes/{name}/", "name": name} for name in "abc"
+        {"node": f"{stopped.home}/nodes/{name}/", "name": name} for name in "abc"
     ]
     nodes[0]["rexcludes"] = ["/mine"]
-    office.start(rnodes=nodes)
-    (office.tree / "mine").mkdir()
-    office.rsync.hold("b")
-    (office.tree / "mine" / "x").write_text("x")
-    (office.tree / "other").write_text("x")
-    office.until_state("b", "syncing", "lagging")
-    until(lambda: office.node("a")["pending"] == 0, 60, "a to be level")
+    stopped.start(rnodes=nodes)
+    (stopped.tree / "mine").mkdir()
+    stopped.rsync.hold("b")
+    (stopped.tree / "mine" / "x").write_text("x")
+    (stopped.tree / "other").write_text("x")
+    stopped.until_state("b", "syncing", "lagging")
+    until(lambda: stopped.node("a")["pending"] == 0, 60, "a to be level")
     before = time.monotonic()
-    office.rsync.hold("a")
-    (office.tree / "mine" / "x").write_text("y")
-    (office.tree / "other").write_text("y")
-    until(lambda: office.node("a")["pending"] == 1, 60, "a to be behind")
-    a, b = office.node("a")["lag"], office.node("b")["lag"]
+    stopped.rsync.hold("a")
+    (stopped.tree / "mine" / "x").write_text("y")
+    (stopped.tree / "other").write_text("y")
+    until(lambda: stopped.node("a")["pending"] == 1, 60, "a to be behind")
+    a, b = stopped.node("a")["lag"], stopped.node("b")["lag"]
     assert 0 < a <= time.monotonic() - before < b
-    office.rsync.mend("a")
-    office.rsync.mend("b")
-    office.until_level()
+    stopped.rsync.mend("a")
+    stopped.rsync.mend("b")
+    stopped.until_level()
 
 
-def test_status_says_when_no_daemon_runs(office: Commands) -> None:
-    done = office.say("status")
+def test_status_says_when_no_daemon_runs(stopped: Commands) -> None:
+    done = stopped.say("status")
     assert done.returncode == 3
     assert done.stdout == ""
-    assert done.stderr == f"inosync: not running: nobody listens at {office.socket}\n"
-    office.start()
-    office.daemon.kill9()
-    assert Path(office.socket).is_socket()  # a stale one
-    assert office.say("status").returncode == 3
-    office.daemon.start()
-    office.until_level()
-    assert office.daemon.stop() == 0
-    assert not Path(office.socket).exists()
+    assert done.stderr == f"inosync: not running: nobody listens at {stopped.socket}\n"
+    stopped.start()
+    stopped.daemon.kill9()
+    assert Path(stopped.socket).is_socket()  # a stale one
+    assert stopped.say("status").returncode == 3
+    stopped.daemon.start()
+    stopped.until_level()
+    assert stopped.daemon.stop() == 0
+    assert not Path(stopped.socket).exists()
 
 
 def test_status_works_when_the_configuration_has_become_bad(running: Commands) -> None:
@@ -298,11 +298,11 @@ def test_flush_waits_for_a_full_mirror(running: Commands) -> None:
     assert running.say("flush", "b").returncode == 0
 
 
-def test_flush_does_not_wait_for_the_tree_to_be_quiet(office: Commands) -> None:
-    office.start(edelay=3600, equiet=1800)
-    (office.tree / "file").write_text("now")
-    assert office.say("flush").returncode == 0
-    assert [(office.copy(node) / "file").read_text() for node in "abc"] == ["now"] * 3
+def test_flush_does_not_wait_for_the_tree_to_be_quiet(stopped: Commands) -> None:
+    stopped.start(edelay=3600, equiet=1800)
+    (stopped.tree / "file").write_text("now")
+    assert stopped.say("flush").returncode == 0
+    assert [(stopped.copy(node) / "file").read_text() for node in "abc"] == ["now"] * 3
 
 
 def test_flush_under_churn_ends(running: Commands) -> None:
@@ -370,11 +370,11 @@ def test_flush_ends_with_its_client_or_its_daemon(running: Commands) -> None:
 
 def test_flush_marks_are_sent_to_no_node_and_leave_nothing(running: Commands) -> None:
     starts = len(running.rsync.starts())
-    head = running.told()["master"]["journal"]
+    head = running.status()["master"]["journal"]
     for _ in range(5):
         assert running.say("flush").returncode == 0
     assert len(running.rsync.starts()) == starts
-    assert running.told()["master"]["journal"] == head
+    assert running.status()["master"]["journal"] == head
     assert os.listdir(running.daemon.rundir / "default.spool" / "marks") == []
 
 
@@ -411,23 +411,22 @@ def test_pause_sends_nothing_to_a_node_until_resume(running: Commands) -> None:
     assert (running.copy("b") / "file").read_text() == "while paused"
 
 
-def test_pause_keeps_no_connection_to_the_node(office: Commands) -> None:
-    office.start(rwarm=True)
-    until(lambda: all(office.daemon.rsyncs(node) for node in "ab"), 60, "an rsync that waits, for each")
-    assert office.say("pause", "a").returncode == 0
-    office.until_state("a", "paused")
-    until(lambda: not office.daemon.rsyncs("a"), 60, "none for the paused one")
+def test_pause_keeps_no_connection_to_the_node(stopped: Commands) -> None:
+    stopped.start(rwarm=True)
+    until(lambda: all(stopped.daemon.rsyncs(node) for node in "ab"), 60, "an rsync that waits, for each")
+    assert stopped.say("pause", "a").returncode == 0
+    stopped.until_state("a", "paused")
+    until(lambda: not stopped.daemon.rsyncs("a"), 60, "none for the paused one")
     gone: list[int | None] = [None]
-    for _ in range(
-        2
-    ):  # a new worker has one after half a second or one: by then the paused one has, or never
-        gone.append(office.daemon.workers()["b"])
-        os.kill(office.daemon.workers()["b"], signal.SIGKILL)
-        until(lambda: office.daemon.workers().get("b") not in gone, 60, "another worker")
-        until(lambda: office.daemon.rsyncs("b"), 60, "an rsync of its own that waits")
-    assert not office.daemon.rsyncs("a")
-    assert office.say("resume", "a").returncode == 0
-    until(lambda: office.daemon.rsyncs("a"), 60, "one for it again")
+    # A new worker starts its rsync after up to a second; by then the paused node would have one, too.
+    for _ in range(2):
+        gone.append(stopped.daemon.workers()["b"])
+        os.kill(stopped.daemon.workers()["b"], signal.SIGKILL)
+        until(lambda: stopped.daemon.workers().get("b") not in gone, 60, "another worker")
+        until(lambda: stopped.daemon.rsyncs("b"), 60, "an rsync of its own that waits")
+    assert not stopped.daemon.rsyncs("a")
+    assert stopped.say("resume", "a").returncode == 0
+    until(lambda: stopped.daemon.rsyncs("a"), 60, "one for it again")
 
 
 def test_pause_ends_a_running_transfer_and_loses_nothing(running: Commands) -> None:
@@ -453,28 +452,28 @@ def test_resync_repairs_what_was_changed_on_a_node(running: Commands) -> None:
     until(lambda: (running.copy("b") / "file").read_text() == "content", 60, "b to be mended")
 
 
-def test_resync_does_not_wait_for_the_next_try(office: Commands) -> None:
-    office.start(rretry=(3600, 3600))
-    office.rsync.fault("c", "exit 12")
-    (office.tree / "file").write_text("x")
-    office.until_state("c", "retrying")
-    office.rsync.mend("c")
-    assert office.say("resync", "c").returncode == 0
-    office.until_level()
-    assert (office.copy("c") / "file").read_text() == "x"
+def test_resync_does_not_wait_for_the_next_try(stopped: Commands) -> None:
+    stopped.start(rretry=(3600, 3600))
+    stopped.rsync.fault("c", "exit 12")
+    (stopped.tree / "file").write_text("x")
+    stopped.until_state("c", "retrying")
+    stopped.rsync.mend("c")
+    assert stopped.say("resync", "c").returncode == 0
+    stopped.until_level()
+    assert (stopped.copy("c") / "file").read_text() == "x"
 
 
 @pytest.mark.parametrize("every", [0, 86_400])
-def test_verify_finds_what_was_changed_on_a_node(office: Commands, every: float) -> None:
-    office.start(rverify=every)
-    assert office.node("b")["verified_at"] is None
-    (office.copy("b") / "file").write_text("tampered")
-    os.utime(office.copy("b") / "file", (1, 1))
-    assert office.say("verify", "b").returncode == 0
-    until(lambda: office.node("b")["verified_at"], 60, "b to be verified")
-    assert office.node("b")["differences"] == 1
-    assert office.node("a")["verified_at"] is None
-    until(lambda: (office.copy("b") / "file").read_text() == "content", 60, "b to be mended")
+def test_verify_finds_what_was_changed_on_a_node(stopped: Commands, every: float) -> None:
+    stopped.start(rverify=every)
+    assert stopped.node("b")["verified_at"] is None
+    (stopped.copy("b") / "file").write_text("tampered")
+    os.utime(stopped.copy("b") / "file", (1, 1))
+    assert stopped.say("verify", "b").returncode == 0
+    until(lambda: stopped.node("b")["verified_at"], 60, "b to be verified")
+    assert stopped.node("b")["differences"] == 1
+    assert stopped.node("a")["verified_at"] is None
+    until(lambda: (stopped.copy("b") / "file").read_text() == "content", 60, "b to be mended")
 
 
 # The daemon ----------------------------------------------------------------------------------------------
@@ -501,28 +500,28 @@ def test_accept_mirrors_an_emptied_tree(running: Commands) -> None:
 def test_reload_takes_a_new_configuration(running: Commands) -> None:
     running.configure(rnodes=[{"node": f"{running.home}/nodes/a/", "name": "z"}])
     assert running.say("reload").returncode == 0
-    assert [node["name"] for node in running.told()["nodes"]] == ["z"]
-    assert running.told()["master"]["reloaded_at"] is not None
+    assert [node["name"] for node in running.status()["nodes"]] == ["z"]
+    assert running.status()["master"]["reloaded_at"] is not None
 
 
-def test_reopen_makes_a_new_log_file(office: Commands) -> None:
-    log = office.home / "the.log"
-    office.start(logfile=str(log))
-    log.rename(office.home / "old.log")
-    assert office.say("reopen").returncode == 0
+def test_reopen_makes_a_new_log_file(stopped: Commands) -> None:
+    log = stopped.home / "the.log"
+    stopped.start(logfile=str(log))
+    log.rename(stopped.home / "old.log")
+    assert stopped.say("reopen").returncode == 0
     until(lambda: "log file reopened" in log.read_text(), 60, "a new file")
 
 
-def test_stop_returns_when_the_daemon_has_ended(office: Commands) -> None:
+def test_stop_returns_when_the_daemon_has_ended(stopped: Commands) -> None:
     for _ in range(3):
-        office.daemon.start()
-        office.until_level()
-        master = office.daemon.pid
-        assert office.say("stop").returncode == 0
+        stopped.daemon.start()
+        stopped.until_level()
+        master = stopped.daemon.pid
+        assert stopped.say("stop").returncode == 0
         process = procs.look(master)
         assert process is None or process.state == "Z"
-        assert office.daemon.wait() == 0
-        assert not (office.daemon.rundir / "default.pid").exists()
+        assert stopped.daemon.wait() == 0
+        assert not (stopped.daemon.rundir / "default.pid").exists()
 
 
 # Bad input -----------------------------------------------------------------------------------------------
@@ -563,7 +562,7 @@ def test_options_of_a_command_need_a_command(words: list[str]) -> None:
 
 def test_node_is_known_by_its_address_or_its_name(shared: Commands) -> None:
     for text in ("a", f"{shared.home}/nodes/a/", f"{shared.home}/nodes/a"):
-        assert [node["name"] for node in shared.told(text)["nodes"]] == ["a"]
+        assert [node["name"] for node in shared.status(text)["nodes"]] == ["a"]
 
 
 @pytest.fixture(scope="module")

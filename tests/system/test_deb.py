@@ -1,4 +1,4 @@
-"""The Debian package: made by its command, with everything where it belongs, and able to run."""
+"""The Debian package: it is built, its files are in place, and its program runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""inosync -d: the daemon that detaches itself from its caller."""
+"""``inosync -d``: the daemon detaches itself from its caller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_detached_daemon_works_when_its_caller_returns(
     [*_, second, last] = detached.pidfile.read_text().split("\n")
     assert (second, last) == (str(service.daemon.file), "")
     service.until_arrived("a", "before")
-    # It is watched by now, whatever the full mirror does.
+    # The tree is watched by now, even if the full mirror still runs.
     service.change("after")
     service.until_arrived("a", "after")
     service.until_arrived("b", "after")
@@ -35,11 +35,11 @@ def test_detached_daemon_works_when_its_caller_returns(
     assert master is not None
     assert procs.title(pid).startswith("inosync: master default.py [")
     assert master.session not in (os.getsid(0), 0)
-    # Not the leader of it, so that it cannot get a terminal.
+    # It is not the session leader, so it cannot acquire a terminal.
     assert master.session != pid
     tty = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4]
     assert tty == "0"
-    # The master and the workers. A child of theirs has their title until it is rsync, which goes elsewhere.
+    # The master and the workers only: rsync changes to another directory.
     inosyncs = [process for process in detached.family() if pid in (process.pid, process.ppid)]
     assert len(inosyncs) == 3
     assert {os.readlink(f"/proc/{process.pid}/cwd") for process in inosyncs} == {"/"}
@@ -74,7 +74,7 @@ def test_detached_daemon_reloads_a_configuration_named_relatively(
 
 
 def works(detached: Detached) -> None:
-    """It mirrors, and is known to be there."""
+    """Check that the daemon mirrors and that a second start finds it."""
     s = detached.service
     for node in "ab":
         s.change("file", node)

@@ -1,6 +1,6 @@
-"""What goes wrong, black-box: processes that are killed or stopped, rsyncs that fail, nodes that refuse.
+"""Failures of rsyncs, workers, nodes and the master.
 
-Whatever it is, it ends level once it is over, nobody else notices, and the title says what it is.
+Whatever fails: the title says what, no other node notices, and everything is level when it is over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TIME = r"\d\d:\d\d:\d\d"
 
 @dataclass(frozen=True)
 class Setup:
-    """A daemon, its tree, and its nodes, each called like the directory below ``nodes`` that it is."""
+    """A daemon, its tree, and local nodes named like their directories below ``nodes``."""
 
     daemon: Daemon
     rsync: FakeRsync
@@ -86,7 +86,7 @@ def arrived(path: Path, content: str) -> bool:
 
 
 def set_up(home: Path, make: MakeDaemon, nodes: Mapping[str, str | Mapping[str, object]]) -> Setup:
-    """A setup of nodes: for each its location in rsync's syntax, ``""`` for a local one, or its settings."""
+    """Make a setup. A node is its settings or its location in rsync's syntax, ``""`` for a local one."""
     tree, places = home / "tree", home / "nodes"
     tree.mkdir()
     rsync = FakeRsync(home / "fake")
@@ -108,7 +108,7 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Make:
 
 
 def stop(pid: int) -> None:
-    """SIGSTOP, and wait until it has."""
+    """Send SIGSTOP and wait until the process is stopped."""
     os.kill(pid, signal.SIGSTOP)
     until(lambda: (p := procs.look(pid)) is not None and p.state == "T", 30, f"{pid} to be stopped")
 
@@ -129,7 +129,7 @@ def test_workers_killed_under_churn_are_replaced_and_lose_nothing(setup: Make, s
         churn.run(30, seconds=0.2)
         os.kill(victims[-1], signal.SIGKILL)
         churn.run(30)
-        # It is seen as a new one only when it has its own title.
+        # A new worker is recognized by its own title.
         victims.append(
             until(
                 lambda: pid if (pid := s.daemon.workers().get("victim")) not in (None, *victims) else 0,
@@ -182,7 +182,7 @@ def test_rsyncs_killed_under_churn_are_failures_and_lose_nothing(
 
     def kill_one() -> bool:
         family = procs.family([pids["victim"]])
-        # Below the worker is rsync, below that the one that would be on the node.
+        # Below the worker runs rsync, and below that the receiver.
         victims = family[1:2] if killed == "rsync" else family[2:3]
         for process in victims:
             procs.send(process, signal.SIGKILL)
@@ -193,11 +193,11 @@ def test_rsyncs_killed_under_churn_are_failures_and_lose_nothing(
         churn.run(20)
         until(kill_one, 60, "an rsync to kill")
     s.until_ok(churn)
-    if not warm:  # or else it may be taken for a connection that was dead before it was used
+    if not warm:  # a warm rsync may count as a connection that was dead before its use
         s.daemon.until_logged(
             r"WARNING: victim: killed by SIGKILL.*; try \d+ in" if killed == "rsync" else r"; try \d+ in"
         )
-    # Nobody was killed there. What may happen is what the churn does to a name while rsync makes its list or
+    # No rsync of this node was killed. But the churn may change a name while rsync makes its list or
     # sends it: a parent vanishes, or a file becomes a FIFO.
     tries = [line for line in s.daemon.log().splitlines() if "other: " in line and "; try " in line]
     assert all(re.search("invalid path from sender|became a FIFO", line) for line in tries), tries
@@ -210,10 +210,10 @@ def test_killed_receiver_leaves_no_temporary_file_for_good(setup: Make, warm: bo
     (s.tree / "dir").mkdir()
     s.daemon.start()
     s.until_ok()
-    # It would take so long that it is surely seen, and its next try does not.
+    # The first try takes long enough to be seen; the second is short.
     (s.tree / "dir/big").write_bytes(os.urandom(8_000_000))
     until(lambda: any((s.copy("victim") / "dir").glob(".big.*")), 60, "the transfer")
-    # The sender, the generator, and the one that writes.
+    # The sender, the generator and the receiver.
     [*_, receiver] = procs.family([s.daemon.workers()["victim"]])
     s.change("dir/big", "small")
     procs.send(receiver, signal.SIGKILL)
@@ -234,13 +234,13 @@ def test_stopped_worker_delays_no_other_node_and_catches_up(setup: Make, seed: i
             churn.run(50, seconds=0.2)
             s.daemon.until_level(s.pairs("other", "third"))
             s.until_title("other", rf"\[ok\] synced {TIME}")
-        # More than a pipe holds, were each change a message.
+        # If each change were a message, these would be more than a pipe holds.
         for number in range(1600):
             s.change(f"many-{number % 800}", f"{number}")
         s.daemon.until_level(s.pairs("other", "third"), 60, states=("ok", "syncing"))
         until(lambda: re.search(r"\[3 nodes: 2 ok, 1 (syncing|lagging)\]", s.daemon.title()), 60, "the truth")
         assert not arrived(s.copy("stopped") / "many-0", "800")
-        # It also answers in other ways.
+        # The master also does other work.
         since = len(s.daemon.log())
         s.daemon.hup()
         s.daemon.until_logged("reloaded", since=since)
@@ -260,21 +260,21 @@ def failing(code: int) -> str:
 
 
 READ = "cat >/dev/null; "
-"""Codes for what was not transferred come after all names were read."""
+"""rsync reads all names before it exits with a code for names that were not transferred."""
 
 NO_LUCK = r"injected fault: no luck today \(5\)"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What an rsync does, and what its node's title then says."""
+    """What an rsync does, and what the title of its node then says."""
 
     shell: str
     reason: str = ".+"
     state: str = rf"\[retry [1-9]\d* at {TIME}\]"
     behind: str = r", [1-9]\d* behind"
     tries: int = 3
-    """To be waited for; where each takes its time, few."""
+    """Tries to wait for; few where each takes long."""
 
 
 DEGRADED = r"\[degraded\]"
@@ -318,7 +318,7 @@ FAULTS: dict[str, Fault] = {
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
-    """One daemon for the whole table, with one node for the faults."""
+    """One daemon for the whole table, with one node that has the faults."""
     home = tmp_path_factory.mktemp("faults")
     made: list[Daemon] = []
 
@@ -350,7 +350,7 @@ def test_worker_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
     pids = s.daemon.workers()
     before, began = len(s.rsync.starts("/faulty/")), time.monotonic()
     if name == "cannot be executed":
-        # Then the other node would fail, too; for this one it is the script that runs rsync.
+        # The other node fails, too. For this one the script that runs rsync is changed.
         s.rsync.fault("faulty", "chmod a-x $0; exec $0")
     else:
         s.rsync.fault("faulty", fault.shell)
@@ -366,7 +366,7 @@ def test_worker_recovers_from_an_rsync_that(name: str, table: Setup) -> None:
         until(lambda: len(s.rsync.starts("/faulty/")) - before >= fault.tries, 60, "it to be tried again")
         tries = len(s.rsync.starts("/faulty/")) - before
         took = time.monotonic() - began
-        # What is left of one batch does not hold up the next: a relist may have come as another one.
+        # Names left from one batch do not delay the next, and a relist may have been a batch of its own.
         failures = tries - 1 - (2 if fault.state == DEGRADED else 0)
         assert took >= sum(0.75 * min(FIRST * 2**n, LONGEST) for n in range(failures)), f"{tries} tries"
         s.change("meanwhile", name)
@@ -411,7 +411,7 @@ def test_rsync_that_hangs_on_version_delays_only_its_worker(setup: Make) -> None
     assert set((home / "asked").read_text().split()) == {str(s.daemon.workers()["a"])}
     assert not (home / "confined").exists()
     assert not (s.copy("a") / "one").exists(), "it was sent without what keeps names in the tree"
-    # That it gave no answer is not taken for one, though it is the same file.
+    # The missing answer is not remembered, although the file is the same.
     (home / "silent").unlink()
     s.until_arrived("a", "one")
     s.until_ok()
@@ -466,7 +466,7 @@ def test_changes_made_while_a_node_fails_arrive_afterwards(setup: Make, seed: in
         s.daemon.until_level(s.pairs("sound"), states=("ok", "syncing", "retry", "degraded"))
         s.rsync.mend("faulty")
     s.until_ok(churn)
-    # It was the journal that made it level.
+    # The journal made it level, not a full mirror.
     assert len(s.rsync.starts("full ")) == full
 
 
@@ -503,7 +503,7 @@ def test_node_that_may_not_set_times_of_the_root_is_degraded(
     s.daemon.start()
     s.until_title("foreign", r"\[degraded\] failed to set (times|permissions) on .*: .*[Nn]ot permitted.*")
     for number in range(4):
-        # Nothing that somebody else than root could not do there.
+        # Only changes that an ordinary user may make there.
         for name in ("file", "dir/file", f"new-{number}"):
             s.change(name, f"{number}")
         (s.tree / f"made-{number}/sub").mkdir(parents=True)
@@ -521,7 +521,7 @@ def test_node_that_may_not_set_times_of_the_root_is_degraded(
     s.until_title("foreign", r"\[degraded\] failed to set (times|permissions) on .*")
     until(lambda: "[2 nodes: 1 ok, 1 degraded]" in s.daemon.title(), 60, "the master to tell")
     s.daemon.until_level(s.pairs("own"), states=("ok", "degraded", "syncing"))
-    # Its owner puts it right.
+    # The owner repairs it.
     s.copy("foreign").chmod(s.tree.stat().st_mode & 0o7777)
     os.chown(s.copy("foreign"), 65534, 65534)
     s.until_title("foreign", rf"\[ok\] synced {TIME}")
@@ -541,7 +541,7 @@ def test_name_refused_by_a_node_delays_no_other_and_arrives_after_repair(
     until(lambda: (s.copy("foreign") / "locked").exists(), 60, "the first mirror")
     s.daemon.until_state("foreign", ("ok",))
     os.chown(s.copy("foreign") / "locked", 0, 0)
-    # More than one complaint, so that each has its own time to be tried again.
+    # With more than one complaint each name has its own time of retry.
     for number in range(4):
         s.change(f"locked/refused too {number}")
     for number in range(3):
@@ -573,7 +573,7 @@ def test_node_down_at_start_becomes_level_when_it_is_up(
     s.until_arrived("own", "during")
     server.start()
     s.until_ok()
-    # Stopped later, and changes meanwhile.
+    # Stopped later, with changes meanwhile.
     server.kill()
     churn = Churn(os.fsencode(s.tree), seed)
     churn.run(100)
@@ -583,7 +583,7 @@ def test_node_down_at_start_becomes_level_when_it_is_up(
     s.until_arrived("own", "last")
     server.start()
     s.until_ok(churn)
-    # Cut off in the middle, and back at once.
+    # Cut off in the middle, and up again at once.
     for _ in range(3):
         churn.run(30)
         server.drop()
@@ -618,7 +618,7 @@ def test_late_writes_of_an_orphaned_receiver_are_undone(
     s = setup({"remote": {"node": server.url("www"), "rtimeout": 1 if "given up" in how else 300}})
     s.daemon.start()
     s.until_ok()
-    # The one that waits for names: what it is sent reaches no farther than its socket.
+    # The warm rsync: what is sent to it stays in its socket.
     late = until(lambda: waiting(s, server), 60, "an rsync that waits")
     until(lambda: unread(server.port) == 0, 60, "it to have read all so far")
     stop(late.pid)
@@ -638,7 +638,7 @@ def test_late_writes_of_an_orphaned_receiver_are_undone(
 
 
 def waiting(s: Setup, server: Rsyncd) -> Process | None:
-    """The side of the node of the rsync that waits; that of the full mirror may not be gone yet."""
+    """Return the node's side of the warm rsync, once that of the full mirror is gone."""
     ours = [found for pid in s.daemon.rsyncs("remote") if (found := procs.look(pid)) is not None]
     theirs = server.connections()
     if len(ours) == len(theirs) == 1 and theirs[0].start >= ours[0].start:
@@ -647,7 +647,7 @@ def waiting(s: Setup, server: Rsyncd) -> Process | None:
 
 
 def unread(port: int) -> int:
-    """Bytes that wait in the sockets of a local port: proc_pid_net(5), rx_queue."""
+    """Return the bytes that wait in the sockets of a local port: proc_pid_net(5), rx_queue."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     queues = [words[4] for words in lines if int(words[1].rpartition(":")[2], 16) == port]
     return sum(int(queue.rpartition(":")[2], 16) for queue in queues)
@@ -657,7 +657,7 @@ def unread(port: int) -> int:
 
 
 def fill(tree: Path, size: int) -> None:
-    """Files that take their time where there is a limit."""
+    """Write files that take long where the speed is limited."""
     for number in range(4):
         (tree / f"big-{number}").write_bytes(os.urandom(size))
 
@@ -703,7 +703,7 @@ def test_killed_master_leaves_no_process_and_starts_again(setup: Make, seed: int
     churn.run(50)
     s.daemon.start()
     s.until_ok(churn)
-    # And at once, with the workers of the dead one perhaps still there.
+    # Start again at once, while workers of the dead master may still exist.
     s.daemon.kill9()
     s.daemon.start()
     churn.run(50)
@@ -711,7 +711,7 @@ def test_killed_master_leaves_no_process_and_starts_again(setup: Make, seed: int
 
 
 def test_master_killed_together_with_a_worker_leaves_no_process(setup: Make) -> None:
-    # With an rsync that was connected before the fault, the change would get through.
+    # An rsync connected before the fault would still deliver the change.
     cold = {"rwarm": False}
     s = setup({"hanging": cold, "waiting": cold, "other": ""})
     s.daemon.start()

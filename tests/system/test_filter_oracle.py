@@ -1,10 +1,10 @@
-"""rsync is the oracle: what the rules hide and protect, by `filters` and by ``rsync -n``, on the same trees.
+"""rsync is the oracle: our filter rules and ``rsync -n`` hide and protect the same names of the same trees.
 
-Rules are drawn as the words of ``extra`` that they may stand in. rsync reads these, or what is made of them
-for its command line; we read them as a configuration does.
+Rules are drawn as words of ``extra``. rsync reads these words, or those that we make of them for its command
+line; we read them as a configuration does.
 
-INOSYNC_FILTER_CASES is the number of rule lists tried, 3,000 if it is not set; each run has others. What
-differs is printed by Hypothesis as the falsifying example, with the blob that repeats it.
+INOSYNC_FILTER_CASES is the number of rule lists to try, by default 3,000; each run draws others. Hypothesis
+prints a difference as the falsifying example, with the blob that repeats it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 
 CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "3000"))
 PARTS = 4
-"""Tests that share the cases: they may run side by side."""
+"""Tests that share the cases and may run in parallel."""
 BATCH = 8
-"""Rule lists of one example: an rsync spends most of its time asleep, so that some run side by side."""
+"""Rule lists of one example, tried in parallel because an rsync mostly sleeps."""
 
 NAMES = rb"a b ab aab A a.b - ] a] * ** ? [a] [ ! a\b \ \* #a ; ;a 1 b^ \#040".split()
 NAMES += [b"a b", b" ", b"a ", b"\n", b"a\nb", b"\xff", b"a\xe9"]
@@ -57,14 +57,14 @@ Paths = dict[bytes, bool]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of rsync lists (with -I: all that is not hidden), and what it deletes."""
+    """What a run of rsync lists (with -I all that is not hidden) and deletes."""
 
     sent: frozenset[bytes]
     deleted: frozenset[bytes]
 
 
 class Trees:
-    """SRC/ and DST/ on disk, and what they hold. A path in both has one kind."""
+    """The trees src and dst on disk, and their entries. A path in both has one type."""
 
     def __init__(self, seed: int, root: bytes) -> None:
         rng = random.Random(seed)
@@ -81,7 +81,7 @@ class Trees:
 
 
 def grown(rng: random.Random, names: list[bytes], parent: bytes = b"", level: int = 1) -> Paths:
-    """A tree up to four levels deep."""
+    """Draw a tree up to four levels deep."""
     paths: Paths = {}
     for name in rng.sample(names, rng.randint(4, 9 - level)):
         path = parent + name
@@ -120,7 +120,7 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> list[Trees]:
 
 LISTED = re.compile(rb"^@([^@]+)@(.+?)/?$", re.MULTILINE)
 KEPT = re.compile(rb"^cannot delete non-empty directory: (.+)$", re.MULTILINE)
-"""With -n, rsync says this of a directory, and may list it as deleted all the same."""
+"""With -n, rsync may list such a directory as deleted all the same."""
 
 FILES = itertools.count()
 
@@ -137,7 +137,7 @@ def started(trees: Trees, arguments: list[bytes]) -> subprocess.Popen[bytes]:
 
 
 def words(trees: Trees, options: Options) -> list[bytes]:
-    """The options as words, the files written where they are to be read from."""
+    """Return the options as words, and write the files that they name."""
     given: list[bytes] = []
     for form, value in options:
         value = value.replace(b"%R", trees.root)
@@ -157,7 +157,7 @@ def unescaped(name: bytes) -> bytes:
 
 
 def said(process: subprocess.Popen[bytes]) -> Outcome | str:
-    """What rsync lists, or its complaint if it refuses the rules."""
+    """Return what rsync lists and deletes, or its error if it refuses the rules."""
     out, err = process.communicate(timeout=150)
     if process.returncode in (1, 11):  # a rule, or a file that cannot be read
         return err.decode(errors="backslashreplace")
@@ -182,7 +182,7 @@ def expected(trees: Trees, rules: filter_rules.Rules) -> Outcome:
 
 
 def remove(trees: Trees, path: bytes, rules: filter_rules.Rules, deleted: set[bytes]) -> bool:
-    """Delete a path with what is in it; a directory that keeps something stays. Whether it is gone."""
+    """Delete a path and its content, except directories that keep something; return whether it is gone."""
     gone = True
     for child in trees.target_children.get(path, ()):
         kept = rules.protected(child, trees.target[child], dying=True)
@@ -193,7 +193,7 @@ def remove(trees: Trees, path: bytes, rules: filter_rules.Rules, deleted: set[by
 
 
 def read(trees: Trees, arguments: list[bytes]) -> filter_rules.Rules | str:
-    """The rules in some words, or why they are refused."""
+    """Return the rules in these words, or why they are refused."""
     extra = [os.fsdecode(word) for word in arguments]
     if refused := forbidden(extra):
         return "; ".join(refused)
@@ -214,7 +214,7 @@ GLOBS = rb"a b ab * a* *b *a*b ? ?? a? ?b [ab] [!a] [^b]* \** ** *** **a a** a**
 MEMBERS = rb"a b c A - - ] ! ^ / [ : . 1 * \ \] \- \\ a-c !-z [:alpha:] [:punct:] [:x:] -a a-".split()
 MEMBERS += [b"\xff", b" ", b"[:space:]", b"[:upper:]", b"[:alpha", b"Z-\xff"]
 ENDS = rb"%R %R/ %R/src/ %R/src/** **%R/src/ **/src/ /**/src/ src/ **/dst/ %R/dst/ *[!x]src/".split()
-"""Of patterns with the modifier /; %R stands for the absolute path of what holds src and dst."""
+"""Ends of patterns with the modifier /; %R stands for the absolute path of the parent of src and dst."""
 
 
 Texts = st.SearchStrategy[bytes]

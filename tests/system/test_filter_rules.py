@@ -1,6 +1,6 @@
-"""Filter rules at work, black-box: nothing happens for what is excluded, the rest is as the rules say.
+"""Filter rules: excluded names cause no work, and nodes hold what the rules say.
 
-The judge is rsync: a node is right when a fresh ``rsync -a --delete`` with its rules would do nothing there.
+rsync decides: a node is right when a new ``rsync -a --delete`` with its rules would change nothing there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from support.churn import Churn
 from support.daemon import Daemon, MakeDaemon
 from support.wait import until
-from support.warm import OK, Everywhere, Location, MakeWarm, Warm, locations
+from support.warm import OK, AllTransports, Location, MakeWarm, Warm, locations
 
 SECONDS = 90.0
 KEPT = re.compile("cannot delete non-empty directory: (.*)")
@@ -26,8 +26,8 @@ BLOCKED = re.compile("could not make way for ")
 COMPLAINT = re.compile("could not make way for |cannot delete non-empty directory|rsync error: |cd[+]{9} ")
 
 
-def due(w: Warm, node: str, rules: Sequence[str], tree: str = "") -> list[str]:
-    """What rsync would do, if it was called now."""
+def rsync_would_do(w: Warm, node: str, rules: Sequence[str], tree: str = "") -> list[str]:
+    """Return what rsync would do on a node now, one line for each action."""
     done = subprocess.run(
         [
             *("rsync", "-n", "-i", "-rlptgoD", "--delete", "--modify-window=-1"),
@@ -39,10 +39,10 @@ def due(w: Warm, node: str, rules: Sequence[str], tree: str = "") -> list[str]:
         check=False,
         env={**os.environ, "LC_ALL": "C"},
     )
-    # It fails where the copy is being changed.
+    # rsync fails if the copy changes meanwhile.
     said = done.stdout if done.returncode == 0 else done.stdout + done.stderr
     lines = said.decode(errors="backslashreplace").splitlines()
-    # What is excluded keeps its directory there, or the place of something else: rsync leaves it at that.
+    # An excluded name keeps its directory, or blocks another entry: rsync can do nothing about it.
     kept = COMPLAINT if any(BLOCKED.match(line) for line in lines) else KEPT
     full = {f"*deleting   {found[1]}/" for line in lines if (found := KEPT.match(line))}  # only with -n
     lines = [line for line in lines if not kept.match(line) and line not in full]
@@ -50,13 +50,15 @@ def due(w: Warm, node: str, rules: Sequence[str], tree: str = "") -> list[str]:
     return [line for line in lines if line != ".d..t...... ./"]
 
 
-def until_nothing_is_due(w: Warm, rules: Mapping[str, Sequence[str]], tree: str = "") -> None:
-    """Wait until rsync could do nothing on any of these nodes, and all of them say so."""
+def until_rsync_would_do_nothing(w: Warm, rules: Mapping[str, Sequence[str]], tree: str = "") -> None:
+    """Wait until rsync would change nothing on these nodes and all of them are ok."""
     left: dict[str, list[str]] = {}
 
     def nothing() -> bool:
         left.clear()
-        left.update({node: lines for node, own in rules.items() if (lines := due(w, node, own, tree))})
+        left.update(
+            {node: lines for node, own in rules.items() if (lines := rsync_would_do(w, node, own, tree))}
+        )
         return not left and set(w.daemon.states().values()) <= {"ok", "degraded"}
 
     try:
@@ -68,7 +70,7 @@ def until_nothing_is_due(w: Warm, rules: Mapping[str, Sequence[str]], tree: str 
 
 
 def touch_every_directory(w: Warm, tree: str = "") -> None:
-    """Let the time of each directory be told, whatever excluded names in it did to that meanwhile."""
+    """Touch each directory, because excluded names may have changed its time without an event."""
     for directory, _, _ in os.walk(os.fsencode(w.tree(tree))):
         os.utime(directory, follow_symlinks=False)
 
@@ -83,10 +85,10 @@ def test_changes_below_an_excluded_directory_start_no_rsync(warm: MakeWarm, rwar
     for name in ("cache/deep", "drafts/deep"):
         (w.tree() / name).mkdir(parents=True)
     w.daemon.start()
-    until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
+    until_rsync_would_do_nothing(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
     if rwarm:
         w.until_warm()
-    # The master learns from the workers that they are ok.
+    # The master's title follows those of the workers.
     watches = until(lambda: t if "[2 nodes: 2 ok]" in (t := w.daemon.title()) else "", 60, "its title")
     starts, since = len(w.rsync.starts()), len(w.daemon.log())
     for number in range(10_000):
@@ -96,22 +98,22 @@ def test_changes_below_an_excluded_directory_start_no_rsync(warm: MakeWarm, rwar
     (w.tree() / "file").write_text("content")
     for node in "ab":
         w.until_arrived(node, "file")
-    # Had anything before it been a batch, it would be there by now: they go in the order of the events.
+    # Batches go in the order of events: a batch of something earlier would have arrived by now.
     until(lambda: all(w.sizes(node, since) for node in "ab"), 60, "both to be through")
     assert [w.sizes(node, since) for node in "ab"] == [[1], [1]]
     until(lambda: w.daemon.title() == watches, 60, "the same watches as before")
     if not rwarm:
         assert len(w.rsync.starts()) == starts + 2
-    # What only one node excludes is a batch for the other one only.
-    until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
+    # Names that one node excludes are a batch for the other one only.
+    until_rsync_would_do_nothing(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
     since = len(w.daemon.log())
     for number in range(1_000):
         (w.tree() / f"drafts/deep/{number % 100}").write_text(f"{number}")
     w.change("last")
     for node in "ab":
         w.until_arrived(node, "last")
-    until_nothing_is_due(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
-    # The log may be a moment behind the titles.
+    until_rsync_would_do_nothing(w, {"a": ["/cache/"], "b": ["/cache/", "/drafts/"]})
+    # The log may be later than the titles.
     until(lambda: w.sizes("b", since) and sum(w.sizes("a", since)) > 100, 60, "the batches in the log")
     assert w.sizes("b", since) == [1]
     assert not (w.copy("b") / "drafts").exists()
@@ -126,11 +128,11 @@ def test_directory_renamed_from_and_to_an_excluded_name_comes_and_goes(
     for name in ("f", "deep/f", "deep/er/f"):
         (w.tree() / ".new" / name).write_text(name)
     w.daemon.start()
-    until_nothing_is_due(w, rules)
+    until_rsync_would_do_nothing(w, rules)
     assert os.listdir(w.copy("a")) == []
     (w.tree() / ".new").rename(w.tree() / "work")
     w.until_arrived("a", "work/deep/er/f", "deep/er/f")
-    until_nothing_is_due(w, rules)
+    until_rsync_would_do_nothing(w, rules)
     assert os.listdir(w.copy("b")) == []
     (w.tree() / "work").rename(w.tree() / "public")
     for node in "ab":
@@ -140,7 +142,7 @@ def test_directory_renamed_from_and_to_an_excluded_name_comes_and_goes(
         w.until_arrived(node, "public/deep/er/g")
     (w.tree() / "public").rename(w.tree() / ".new")
     w.change("file")
-    until_nothing_is_due(w, rules)
+    until_rsync_would_do_nothing(w, rules)
     assert os.listdir(w.copy("a")) == os.listdir(w.copy("b")) == ["file"]
 
 
@@ -157,7 +159,7 @@ def some_rules(dice: random.Random) -> list[str]:
 
 
 def furnish(w: Warm, node: str) -> None:
-    """The node has files of its own, some of them under names that rules keep."""
+    """Give the node files of its own, some of them under names that rules protect."""
     for path in ("a/own", "data/own", "own.txt", "lib/own", "a/lib/own"):
         file = w.copy(node) / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,7 @@ def test_random_rules_hold_after_random_changes(warm: MakeWarm, seed: int, run: 
     churn.run(100)
     touch_every_directory(w)
     try:
-        until_nothing_is_due(w, rules)
+        until_rsync_would_do_nothing(w, rules)
     except AssertionError as error:
         raise AssertionError(f"seed {seed + run}, rules {rules}: {error}\n{churn.tail(100)}") from None
 
@@ -203,7 +205,7 @@ def test_rules_changed_for_one_path_start_no_full_mirror(
         (w.tree() / f"cache/{number}/f").write_text("content")
     w.change("file")
     w.daemon.start()
-    until_nothing_is_due(w, {"a": ["/cache/", "/file"], "b": ["/cache/", "/file"]})
+    until_rsync_would_do_nothing(w, {"a": ["/cache/", "/file"], "b": ["/cache/", "/file"]})
     for node in "ab":
         (w.copy(node) / "private").mkdir()
         (w.copy(node) / "private/own").write_text("the node's own")
@@ -213,7 +215,9 @@ def test_rules_changed_for_one_path_start_no_full_mirror(
     own = w.item("b", {"rexcludes": ["+ /cache/", "/private"]})
     w.reload(rnodes=[w.item("a"), own])
     w.until_arrived("b", "cache/49/f")
-    until_nothing_is_due(w, {"a": ["/cache/", "/file", "/private"], "b": ["+ /cache/", "/private", "/file"]})
+    until_rsync_would_do_nothing(
+        w, {"a": ["/cache/", "/file", "/private"], "b": ["+ /cache/", "/private", "/file"]}
+    )
     assert not (w.copy("a") / "cache").exists()
     until(lambda: sum(w.sizes("b", since)) >= 50, 60, "the batch in the log")
     assert sum(w.sizes("b", since)) <= 150
@@ -223,12 +227,12 @@ def test_rules_changed_for_one_path_start_no_full_mirror(
     for node in "ab":
         w.until_arrived(node, "cache/49/f")
         w.until_arrived(node, "file")
-    until_nothing_is_due(w, {"a": ["/private"], "b": ["/private"]})
+    until_rsync_would_do_nothing(w, {"a": ["/private"], "b": ["/private"]})
     w.reload(rexcludes=["/private"])
     w.reload(rexcludes=[])
-    until_nothing_is_due(w, {"a": [], "b": []})
+    until_rsync_would_do_nothing(w, {"a": [], "b": []})
     assert not (w.copy("a") / "private").exists()
-    # And excluded: it stays there as it was.
+    # Excluded again: it stays on the nodes as it was.
     w.reload(rexcludes=["/cache/"])
     (w.tree() / "cache/0/f").write_text("another")
     w.change("file", "another")
@@ -244,10 +248,10 @@ def test_rules_changed_for_any_path_compare_only_the_nodes_concerned(warm: MakeW
     for name in ("x.tmp", "deep/x.tmp", "deep/er/x.tmp"):
         (w.tree() / name).write_text("content")
     w.daemon.start()
-    until_nothing_is_due(w, {"a": ["*.tmp"], "b": ["*.tmp"]})
+    until_rsync_would_do_nothing(w, {"a": ["*.tmp"], "b": ["*.tmp"]})
     worker = w.daemon.workers()["a"]
     w.reload(rnodes=[w.item("a"), w.item("b", {"rexcludes": ["+ *.tmp"]})])
-    until_nothing_is_due(w, {"a": ["*.tmp"], "b": []})
+    until_rsync_would_do_nothing(w, {"a": ["*.tmp"], "b": []})
     assert (w.fulls("a"), w.fulls("b")) == (1, 2)
     assert w.daemon.workers()["a"] == worker
     (w.tree() / "deep/er/x.tmp").write_text("another")
@@ -273,12 +277,12 @@ def test_random_rules_replaced_by_others_hold_under_churn(warm: MakeWarm, seed: 
         if dice.random() < 0.5:
             touch_every_directory(w)
             try:
-                until_nothing_is_due(w, {"a": of_all, "b": [*own, *of_all]})
+                until_rsync_would_do_nothing(w, {"a": of_all, "b": [*own, *of_all]})
             except AssertionError as error:
                 raise AssertionError(f"seed {seed}, rules {history}: {error}\n{churn.tail(60)}") from None
     touch_every_directory(w)
     try:
-        until_nothing_is_due(w, {"a": of_all, "b": [*own, *of_all]})
+        until_rsync_would_do_nothing(w, {"a": of_all, "b": [*own, *of_all]})
     except AssertionError as error:
         raise AssertionError(f"seed {seed}, rules {history}: {error}\n{churn.tail(60)}") from None
 
@@ -296,7 +300,7 @@ def test_node_gets_only_the_trees_it_names(warm: MakeWarm) -> None:
     w.until_level("b")
     w.until_arrived("a", "file", tree="two")
     assert set(w.until_warm("b")["b"]) == {"one", "two"}
-    until(lambda: set(w.spares("a")) == {"two"}, 60, "one rsync that waits for a")
+    until(lambda: set(w.warm_rsyncs("a")) == {"two"}, 60, "one rsync that waits for a")
     since = len(w.daemon.log())
     for number in range(5):
         w.change("file", f"{number}", "one")
@@ -315,7 +319,7 @@ def test_node_gets_only_the_trees_it_names(warm: MakeWarm) -> None:
     w.until_arrived("a", "file", "last", "one")
     assert (w.copy("a", "two") / "file").read_text() == "content"
     assert w.daemon.workers()["b"] == worker
-    # What nobody gets is watched no longer.
+    # A tree that no node gets is no longer watched.
     w.reload(rnodes=[w.item("a", {"wpaths": [str(w.tree("one"))]})])
     until(lambda: w.daemon.title().endswith(" 1 dirs"), 60, "one tree to be watched")
 
@@ -328,9 +332,9 @@ def test_node_gets_only_the_trees_it_names(warm: MakeWarm) -> None:
     [(True, True, True), (False, False, False), ("startup", True, False), ("running", False, True)],
 )
 def test_deletions_are_mirrored_as_rdelete_says(
-    everywhere: Everywhere, rdelete: bool | str, at_start: bool, later: bool
+    all_transports: AllTransports, rdelete: bool | str, at_start: bool, later: bool
 ) -> None:
-    w = everywhere.warm
+    w = all_transports.warm
     w.configure(locations(w), rdelete=rdelete)
     (w.tree() / "d/sub").mkdir(parents=True)
     for name in ("stays", "goes", "d/goes", "d/sub/goes"):
@@ -354,7 +358,7 @@ def test_deletions_are_mirrored_as_rdelete_says(
         w.until_arrived(node, "last")
         w.until_title(node, OK)
         until(partial(has_only, w.copy(node), gone, set() if later else gone), 60, "what is to be there")
-    # A directory that is listed anew says nothing about what its neighbours lack.
+    # A directory under a new name is relisted without deletions elsewhere.
     (w.tree() / "d").chmod(0o711)
     (w.tree() / "d").rename(w.tree() / "e")
     (w.tree() / "e/new").write_text("content")
@@ -391,10 +395,10 @@ pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 FAST = {"edelay": 0.3, "equiet": 0.02, "rretry": (0.2, 1)}
 
 
-def apart(tree: Path, copy: Path, rules: Sequence[str]) -> str:
-    """What rsync would do to make a copy level, by its own words; "" for nothing.
+def differences(tree: Path, copy: Path, rules: Sequence[str]) -> str:
+    """Return what rsync would do to make a copy level, in its own words; "" for nothing.
 
-    Times of directories do not count: they change with what is excluded in them, and nobody is told.
+    Times of directories do not count: excluded names change them, and that is not a change to mirror.
     """
     argv = [RSYNC, "-rlptgoDniO", "--delete", "--modify-window=-1", "--out-format=%i %n", *rules]
     done = subprocess.run(
@@ -409,8 +413,8 @@ def apart(tree: Path, copy: Path, rules: Sequence[str]) -> str:
     return done.stderr + "\n".join(changes)
 
 
-class Field:
-    """Trees that churn, two local nodes, and the rules that each of them has for each tree."""
+class ChurningTrees:
+    """A daemon with trees for churn, two local nodes, and rules for each node and tree."""
 
     def __init__(self, home: Path, make: MakeDaemon, rules: dict[str, list[str]], **settings: object) -> None:
         self.home = home
@@ -436,7 +440,7 @@ class Field:
         self.daemon: Daemon = make(config, ("-v",))
 
     def level(self, extra: Sequence[str], churns: Sequence[Churn]) -> None:
-        """Wait until every node is where rsync would have it, ``extra`` being the file's."""
+        """Wait until rsync would change nothing on any node; ``extra`` is the setting of the file."""
         own = ["--include=lib", "--include=*.html", "--exclude=b*"]
 
         def missing() -> str:
@@ -448,7 +452,7 @@ class Field:
                     ("one", [*words, *extra]),
                     ("two", [*own, *words, *extra, "--exclude=data"]),
                 ):
-                    if found := apart(tree, self.copies[node] / tree.name, rules):
+                    if found := differences(tree, self.copies[node] / tree.name, rules):
                         return f"{node}, {tree.name}:\n{found}"
             return ""
 
@@ -483,15 +487,15 @@ RULES: dict[str, list[str]] = {
 def test_rules_of_all_forms_hold_under_churn(
     tmp_path: Path, daemon: MakeDaemon, seed: int, extra: list[str]
 ) -> None:
-    field = Field(tmp_path, daemon, RULES, extra=extra)
-    churns = [Churn(os.fsencode(tree), seed + number) for number, tree in enumerate(field.trees)]
+    churning = ChurningTrees(tmp_path, daemon, RULES, extra=extra)
+    churns = [Churn(os.fsencode(tree), seed + number) for number, tree in enumerate(churning.trees)]
     for churn in churns:
         churn.run(150)
-    field.daemon.start(ready=False)
+    churning.daemon.start(ready=False)
     for seconds in (2, 0, 1):
         for churn in churns:
             churn.run(150, seconds / len(churns))
-        field.level(extra, churns)
+        churning.level(extra, churns)
 
 
 # Names that are hidden and not protected -----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""flush under fire: what it says is on a node is on it, whatever is done to workers, nodes and configuration.
+"""flush under faults: what it reports as arrived is there, whatever happens to workers and configuration.
 
 One thread changes the trees, does something to the daemon, asks for a flush, and looks at the nodes at once.
 """
@@ -25,8 +25,8 @@ ROUNDS = 40
 
 
 @dataclass
-class Fire:
-    """A daemon with three local nodes, a tree, and what the tree holds."""
+class Setup:
+    """A daemon with three local nodes, a tree, and the content of the tree."""
 
     home: Path
     daemon: Daemon
@@ -105,7 +105,7 @@ class Fire:
             self.files[name] = self.files.pop(some)
 
     def _remove(self, _name: str) -> None:
-        # An empty tree is a matter of the guard's.
+        # An empty tree would be a loss that the guard halts.
         if len(self.files) > 2 and (some := self._some()):
             (self.tree / some).unlink()
             del self.files[some]
@@ -193,39 +193,39 @@ class Fire:
 
 
 @pytest.fixture
-def fire(tmp_path: Path, daemon: MakeDaemon, seed: int) -> Fire:
+def setup(tmp_path: Path, daemon: MakeDaemon, seed: int) -> Setup:
     (tmp_path / "tree").mkdir()
     for node in NODES:
         (tmp_path / "nodes" / node).mkdir(parents=True)
-    f = Fire(tmp_path, daemon("", ("-v",)), FakeRsync(tmp_path), random.Random(seed))
-    f.configure()
-    return f
+    s = Setup(tmp_path, daemon("", ("-v",)), FakeRsync(tmp_path), random.Random(seed))
+    s.configure()
+    return s
 
 
 @pytest.mark.timeout(600)
-def test_flush_under_faults_says_the_truth(fire: Fire) -> None:
-    f = fire
-    f._write("always")
-    f.daemon.start()
+def test_flush_under_faults_says_the_truth(setup: Setup) -> None:
+    s = setup
+    s._write("always")
+    s.daemon.start()
     for _ in range(ROUNDS):
-        for _ in range(f.random.randrange(1, 4)):
-            f.change()
-        f.disturb()
-        if f.random.random() < 0.5:
-            f.change()
-        f.flush()
-    for node in sorted(f.paused & f.configured):
-        f.ask("resume", node=node)
-    f.paused.clear()
-    f.flush()
-    assert f.daemon.stop() == 0
+        for _ in range(s.random.randrange(1, 4)):
+            s.change()
+        s.disturb()
+        if s.random.random() < 0.5:
+            s.change()
+        s.flush()
+    for node in sorted(s.paused & s.configured):
+        s.ask("resume", node=node)
+    s.paused.clear()
+    s.flush()
+    assert s.daemon.stop() == 0
 
 
-def test_socket_exists_until_the_daemon_ends(fire: Fire) -> None:
-    fire._write("file")
-    fire.daemon.start()
-    assert fire.ask("stop")["pid"] == fire.daemon.pid
-    assert fire.daemon.wait() == 0
+def test_socket_exists_until_the_daemon_ends(setup: Setup) -> None:
+    setup._write("file")
+    setup.daemon.start()
+    assert setup.ask("stop")["pid"] == setup.daemon.pid
+    assert setup.daemon.wait() == 0
     with pytest.raises(NotRunning):
-        fire.ask("status")
-    until(lambda: not os.path.exists(fire.daemon.socket), 30, "the socket to be gone")
+        setup.ask("status")
+    until(lambda: not os.path.exists(setup.daemon.socket), 30, "the socket to be gone")

@@ -1,4 +1,4 @@
-"""Files with several names, black-box: every node follows under each of them, whatever name is used."""
+"""Hard links: a change under one name reaches every node under all names."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_hard_links_change_under_all_names_on_all_nodes(tmp_path: Path, daemon: 
         for names in (before, while_it_runs):
             change(names[number % len(names)])
         until_level()
-    # Names that have moved since they were found.
+    # Change files whose names have moved meanwhile.
     trees[0].joinpath("c").rename(trees[1] / "moved")
     before[0].rename(trees[0] / "renamed")
     append(trees[1] / "moved/3")
@@ -81,7 +81,7 @@ def test_hard_link_changed_then_moved_or_removed_updates_all_names(
     for number in range(10, 20):
         append(tree / f"one/{number}")
     one.until_level([(tree, copy)], nodes=1)
-    # It looks at nothing before all of this is done.
+    # The daemon reads no event before all of this is done.
     one.signal(signal.SIGSTOP)
     changes = """
         for n in 0 1 2 3 4; do echo more >>one/$n; mv one/$n one/new$n; done

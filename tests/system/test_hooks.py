@@ -1,4 +1,4 @@
-"""Hooks, black-box: what is run after a batch, and when the state of a node has changed."""
+"""Hooks: on_sync runs after a batch, on_state when the state of a node has changed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ sys.exit(int(open({code!r}).read()) if os.path.exists({code!r}) else 0)
 
 @dataclass
 class Setup:
-    """A daemon with two local nodes, not started, and a hook that writes down what it is told."""
+    """A daemon with two local nodes, not started, and a hook that records its environment."""
 
     home: Path
     daemon: Daemon
@@ -76,7 +76,7 @@ class Setup:
         self.daemon.configure("\n".join([*lines, text, ""]))
 
     def told(self, **wanted: object) -> list[dict[str, Any]]:
-        """What the hook was told, with these values."""
+        """Return the recorded runs of the hook that have these values."""
         path = self.home / "told"
         lines = path.read_text().splitlines() if path.exists() else []
         found = [json.loads(line) for line in lines]
@@ -86,7 +86,7 @@ class Setup:
         return until(lambda: next(iter(self.told(**wanted)), None), 60, f"the hook to be told {wanted}")
 
     def wait(self, wanted: bool) -> None:
-        """Have the hook not end, or let it."""
+        """Let the hook wait, or end."""
         path = self.home / "wait"
         if wanted:
             path.touch()
@@ -98,7 +98,7 @@ class Setup:
         return node
 
     def begin_and_hang(self) -> None:
-        """Start; then have a's hook run for a change, and not end."""
+        """Start the daemon, make a change, and let a's hook for it wait."""
         self.configure(on_sync={"command": [self.hook], "timeout": 1000})
         self.daemon.start()
         self.until_told(name="a")
@@ -108,7 +108,7 @@ class Setup:
         until(lambda: self.told(name="a", full="0"), 60, "the hook to run")
 
     def fails(self) -> subprocess.CompletedProcess[str]:
-        """What a start says that comes to nothing."""
+        """Start the daemon, which fails, and return its output."""
         return subprocess.run(self.daemon.command, capture_output=True, text=True, timeout=60, check=False)
 
     def flush(self) -> None:
@@ -309,7 +309,7 @@ def test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker(
     before = len(s.told(name="a", full="1"))
     s.daemon.configure(s.daemon.file.read_text().replace("'name': 'a'", "'name': 'a', 'rspeed': 9999"))
     s.daemon.hup()
-    s.daemon.until_logged("WARNING: a: on_sync was ")  # the worker has some seconds to end
+    s.daemon.until_logged("WARNING: a: on_sync was ")  # the worker has a few seconds to end
     s.wait(False)
     until(
         lambda: len(s.told(name="a", full="1")) > before, 60, "the next worker to tell that anything changed"
@@ -387,7 +387,7 @@ def test_on_state_with_after_runs_once_per_outage_and_at_its_end(setup: Setup) -
     s.until_told(name="a", state="ok", before="retrying")
     assert [one["state"] for one in s.told(name="a")] == ["retrying", "ok"]
     assert s.told(name="b") == []
-    # For less than that, nobody is told.
+    # A shorter outage runs no hook.
     s.rsync.fault("b", "exit 12")
     (s.tree / "another").write_text("x")
     until(lambda: s.node("b")["state"] == "retrying", 60, "b to retry")

@@ -1,4 +1,4 @@
-"""What rsync itself tells of two trees, against a comparison of our own."""
+"""The differences that rsync lists are those that a comparison of our own finds."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_comparison_lists_every_difference_and_no_other(
 
 @pytest.fixture(params=["local path", "daemon", "ssh"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path, rsyncd: MakeRsyncd) -> TransferSettings:
-    """Two trees, a and b in the directory of the test, of which b is reached in this way."""
+    """Two trees a and b in the directory of the test; the parameter is the transport to b."""
     for side in "ab":
         (tmp_path / side).mkdir()
     s = TransferSettings("rsync", str(tmp_path / "a"), str(tmp_path / "b"))
@@ -131,6 +131,6 @@ def test_comparison_can_be_read_whatever_extra_prints(
 
 
 def run_loosely(s: TransferSettings, checksum: bool = False) -> set[bytes]:
-    """As ``run``, but other lines may stand between."""
+    """As ``run``, but ignore other lines in the output."""
     found = map(itemize.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
     return {one.path for one in found if one is not None and not one.negligible}

@@ -1,4 +1,4 @@
-"""The examples of the manual for nodes that give away as little as possible, as they stand there."""
+"""The manual's examples of nodes with the least privileges work as they are printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "a secret"
 
 
 def block(after: str) -> str:
-    """The literal block of the manual behind the first paragraph that ends with these words."""
+    """Return the manual's literal block after the first paragraph that ends with these words."""
     text = (CHECKOUT / "README.rst").read_text()
     found = re.search(re.escape(after) + r"::\n\n((?:    .*\n|\n)+)", text)
     assert found, after
@@ -31,7 +31,7 @@ def block(after: str) -> str:
 
 
 def put(text: str, values: Mapping[str, str]) -> str:
-    """Other words in the place of those of the example, each of which is there."""
+    """Replace words of an example, each of which must occur."""
     for old, new in values.items():
         assert old in text, old
         text = text.replace(old, new)
@@ -46,7 +46,7 @@ def fill(tree: Path) -> None:
 
 
 def listing(tree: Path) -> dict[str, str]:
-    """The entries below a directory, with what is in the files."""
+    """Return the entries below a directory with the contents of files."""
     return {
         str(path.relative_to(tree)): path.read_text() if path.is_file() and not path.is_symlink() else ""
         for path in tree.rglob("*")
@@ -54,7 +54,7 @@ def listing(tree: Path) -> dict[str, str]:
 
 
 def mirror(daemon: Daemon, config: dict[str, object], tree: Path, copy: Path) -> None:
-    """All that inosync asks of a node: full mirrors, batches, deletions, verifications, spares."""
+    """Do all that inosync asks of a node: full mirrors, batches, deletions, verifications, warm rsyncs."""
     daemon.configure({**config, "rverify": 0})
 
     def level() -> bool:
@@ -114,7 +114,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def settings(tree: Path, example: str) -> dict[str, object]:
-    """A configuration with what the example has of it."""
+    """Return a configuration with the settings of the example."""
     found: dict[str, object] = {}
     exec(example, found)
     own = {name: found[name] for name in ("rpaths", "rnodes")}
@@ -140,7 +140,7 @@ def test_example_key_allows_writing_below_one_directory_only(
     example = put(block("for ``/srv/mirror/www`` there"), {"mirror@a.mirror.com:": own_sshd.node("a")})
     config = settings(tree, example)
     mirror(daemon(config, env=own_sshd.env()), config, tree, mirrored / "www")
-    # It is good for nothing else.
+    # The key allows nothing else.
     (tmp_path / "stolen").mkdir()
     ssh = f"ssh -F {own_sshd.ssh_config}"
     for words in (

@@ -1,4 +1,4 @@
-"""What stands in the log of a running daemon, as text and as JSON."""
+"""The lines of the log, as text and as JSON, and the rotation of its file."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_log_has_a_line_for_each_batch_and_each_change_of_state(setup: Setup) ->
     s.daemon.until_logged(r"INFO: a: is ok after retrying for \d+\.\d s$")
     log = s.daemon.log()
     assert len(re.findall(r": a: is retrying", log)) == 1
-    # The same failure is told once in a minute.
+    # The same failure is logged once a minute.
     assert len(re.findall(r"WARNING: a: .*; try \d+ in", log)) == 1
     assert not re.search(r": b: is (retrying|lagging)", log)
     assert "changed (" not in log
@@ -174,7 +174,7 @@ PROGRAM = shutil.which("logrotate", path=os.environ.get("PATH", "") + ":/usr/sbi
 @pytest.mark.skipif(PROGRAM is None, reason="logrotate is not installed")
 @pytest.mark.parametrize("told", [True, False])
 def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool) -> None:
-    """``told``: whether inosync is; without it notices by itself."""
+    """With ``told``, logrotate signals inosync; without, inosync notices by itself."""
     assert PROGRAM is not None
     tree, node, logs = (tmp_path / name for name in ("tree", "node", "logs"))
     for path in (tree, node, logs):
@@ -238,6 +238,6 @@ def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool)
     assert len(batches) == count >= 4
     assert sum("log file reopened" in line for line in lines) == (3 if told else 0)
     assert "stopped" in lines[-1]
-    # In the order in which they were written: nothing came into an older file later.
+    # The lines are in order: no line went into an older file.
     times = [line[:23] for line in lines if re.match(r"\d{4}-", line)]
     assert times == sorted(times)

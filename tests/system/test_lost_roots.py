@@ -1,6 +1,6 @@
 """The loss of a whole tree is not mirrored: roots that are moved, removed, replaced, unmounted or emptied.
 
-Each test asks after everything that it does whether a node has lost a file.
+Each test checks after every step that no node has lost a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILES = ("one", "two", "sub/three", "sub/deep/four")
 
 @dataclass
 class Setup:
-    """A daemon with two local nodes and two trees, not started. The second tree has no loss."""
+    """A daemon with two local nodes and two trees, not started. Only the first tree is ever lost."""
 
     home: Path
     daemon: Daemon
@@ -75,7 +75,7 @@ class Setup:
         self.daemon.until_level(pairs, nodes=2)
 
     def until_halted(self, why: str) -> None:
-        """Both nodes are halted, and ps and the log say why; nothing was lost, then or when others go on."""
+        """Wait until both nodes are halted and ps and the log say why; check that nothing is lost."""
         for node in "ab":
             self.daemon.until_state(node, ("halted",))
             self.until_title(node, why)
@@ -102,12 +102,12 @@ class Setup:
             assert not missing, f"{node} has lost {missing}\n{self.daemon.log_tail()}"
 
     def keeps_all(self) -> bool:
-        """True, or a failure at once."""
+        """Return True, or fail if a file is lost."""
         self.nothing_is_lost()
         return True
 
     def others_go_on(self) -> None:
-        """What changes in the other tree arrives, and so is after whatever could have been sent before."""
+        """Check that changes of the other tree arrive; anything sent before them has then arrived, too."""
         for _ in range(3):
             self.beats += 1
             text = f"{self.beats}"
@@ -205,9 +205,8 @@ def becomes_a_link_to_an_empty_one(s: Setup) -> Callable[[], None]:
 
 def is_emptied(s: Setup) -> Callable[[], None]:
     kept = Path(tempfile.mkdtemp(dir=s.home))
-    for name in os.listdir(
-        s.root
-    ):  # at once, or else what is gone first may be sent before the last has gone
+    # At once, because the first deletions might be sent before the last ones are made.
+    for name in os.listdir(s.root):
         (s.root / name).rename(kept / name)
 
     def put_back() -> None:
@@ -223,7 +222,7 @@ EMPTY = (is_replaced_by_an_empty_one, is_removed_and_made_again, becomes_a_link_
 
 
 def suspended(s: Setup, action: Callable[[], Callable[[], None]]) -> Callable[[], None]:
-    """Do something while the master sees nothing of it: then it is one event, whatever the machine does."""
+    """Call ``action`` while the master is stopped, so that it sees the result at once."""
     os.kill(s.daemon.pid, signal.SIGSTOP)
     try:
         until(
@@ -369,13 +368,13 @@ def test_root_loss_is_noticed_after_a_reload_that_brings(
 
 @pytest.mark.parametrize("loss", EMPTY)
 def test_waiting_full_mirror_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> None:
-    """Its rsync is started, and has not connected; as over a slow ssh."""
+    """Its rsync has started but not connected, as over a slow ssh."""
     s = setup
     s.start()
     s.rsync.hold("a")
     s.rsync.hold("b")
     full = len(s.rsync.starts("full "))
-    for node in "ab":  # its successor compares nothing, but a reload with another extra does
+    for node in "ab":  # a new worker compares nothing, but a reload with another extra does
         assert node in s.daemon.workers()
     s.reload(extra="--compress")
     until(lambda: len(s.rsync.starts("full ")) == full + 2, 30, "the full mirrors to be started")
@@ -389,13 +388,13 @@ def test_waiting_full_mirror_deletes_nothing_when_a_root(loss: Loss, setup: Setu
 
 @pytest.mark.parametrize("loss", EMPTY)
 def test_full_mirror_before_the_master_knows_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> None:
-    """The master is stopped for that long, so that the worker is alone with it."""
+    """The master is stopped meanwhile, so that the worker alone must notice."""
     s = setup
     s.start()
     s.rsync.hold("a")
     since = len(s.daemon.log())
     s.reload(extra="--compress")
-    # A root that is emptied while b still lists it is a case for the master, which is about to be stopped.
+    # If b still listed the root when it is emptied, only the stopped master could notice.
     s.daemon.until_logged(r"b: full mirror in", since=since)
     s.daemon.until_state("b", ("ok",))
     until(lambda: s.daemon.rsyncs("a"), 30, "a full mirror to be started")
@@ -424,7 +423,7 @@ def test_retried_batch_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> 
     (s.root / "sub" / "deep" / "four").unlink()
     (s.root / "sub" / "deep" / "four").write_text("other content")
     s.daemon.until_state("a", ("retry",))
-    # What is on its way when everything is removed is what rsync finds then: that is another test.
+    # A batch that runs while everything is removed is another test.
     flushed = s.daemon.ask("flush", node="b", timeout=60)
     assert not flushed["behind"]
     put_back = suspended(s, lambda: loss(s))
@@ -439,7 +438,7 @@ def test_retried_batch_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> 
 @pytest.mark.parametrize("slow", ["a", "ab"])
 def test_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup: Setup) -> None:
     s = setup
-    for number in range(2_000):  # which are not listed at once
+    for number in range(2_000):  # so many take a while to list
         (s.root / f"sub/{number}").mkdir(parents=True)
         (s.root / f"sub/{number}/file").touch()
     s.start()
@@ -515,7 +514,7 @@ def test_root_missing_at_the_start_is_waited_for_with_rwait(setup: Setup) -> Non
 
 @dataclass
 class Mounts:
-    """A setup whose daemon lives in a mount namespace of its own, where a test can mount."""
+    """A setup whose daemon has a mount namespace of its own, in which a test can mount."""
 
     setup: Setup
 
@@ -545,7 +544,7 @@ def test_root_that_is_unmounted_is_waited_for(in_fstab: bool, below: bool, mount
         (s.root / "below").write_text("what the mount hides")
     if in_fstab:
         (s.home / "fstab").write_text(f"# comment\n{source} {s.root} none bind 0 0\n")
-    # Whoever stands in it keeps it from being unmounted.
+    # A warm rsync would keep the mount busy.
     s.configure(
         rwarm=False,
         rwait=True,

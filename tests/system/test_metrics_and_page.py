@@ -1,4 +1,4 @@
-"""Metrics and the page (``rlisten``), from outside: over HTTP, of a running daemon."""
+"""Metrics and the page (``rlisten``) over HTTP."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def free_port() -> int:
 
 
 @dataclass
-class Seat:
-    """A daemon with three local nodes, and a browser."""
+class Site:
+    """A daemon with three local nodes, and an HTTP client."""
 
     home: Path
     daemon: Daemon
@@ -79,7 +79,7 @@ class Seat:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
-        """All that is said to these bytes."""
+        """Return the whole reply to these bytes."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
@@ -90,7 +90,7 @@ class Seat:
             return found
 
     def samples(self) -> dict[tuple[str, str], float]:
-        """Values by name and node."""
+        """Return the samples by name and node."""
         code, _, text = self.request("/metrics", headers=ACCEPT)
         assert code == 200
         return {
@@ -101,7 +101,7 @@ class Seat:
         }
 
     def child(self) -> int | None:
-        """The process that serves."""
+        """Return the pid of the metrics process, if there is one."""
         pids = [pid for pid in self.daemon.descendants() if procs.title(pid).startswith(TITLE)]
         return pids[0] if len(pids) == 1 else None
 
@@ -112,7 +112,7 @@ class Seat:
             return False
 
     def is_refused(self) -> bool:
-        """Whether nobody listens. A process that ends loses its title first, and its sockets after that."""
+        """Whether the port is closed. A process that ends loses its title before its sockets."""
         try:
             self.request("/healthz")
         except ConnectionRefusedError:
@@ -126,8 +126,8 @@ class Seat:
 
 
 @pytest.fixture
-def seat(tmp_path: Path, daemon: MakeDaemon) -> Seat:
-    made = Seat(tmp_path, daemon({}), free_port())
+def site(tmp_path: Path, daemon: MakeDaemon) -> Site:
+    made = Site(tmp_path, daemon({}), free_port())
     made.tree.mkdir()
     (made.tree / "file").write_text("content")
     made.configure()
@@ -135,13 +135,13 @@ def seat(tmp_path: Path, daemon: MakeDaemon) -> Seat:
 
 
 @pytest.fixture
-def running(seat: Seat) -> Seat:
-    seat.daemon.start()
-    until(seat.is_level, 60, "all nodes to be level")
-    return seat
+def running(site: Site) -> Site:
+    site.daemon.start()
+    until(site.is_level, 60, "all nodes to be level")
+    return site
 
 
-def test_server_serves_page_status_and_health(running: Seat) -> None:
+def test_server_serves_page_status_and_health(running: Site) -> None:
     code, headers, text = running.request("/")
     assert (code, headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'sha256-")
@@ -160,7 +160,7 @@ def test_server_serves_page_status_and_health(running: Seat) -> None:
     assert f"http://127.0.0.1:{running.port}/metrics" in running.daemon.log()
 
 
-def test_metrics_are_true_and_rise(running: Seat) -> None:
+def test_metrics_are_true_and_rise(running: Site) -> None:
     before = running.samples()
     assert before["inosync_up", ""] == 1
     assert before["inosync_watched_directories", ""] == 1
@@ -177,11 +177,11 @@ def test_metrics_are_true_and_rise(running: Seat) -> None:
         "events",
     )
     counter = "inosync_node_batches_total"
-    if (counter, "a") in before:  # a daemon that counts its batches
+    if (counter, "a") in before:
         until(lambda: all(running.samples()[counter, n] > before[counter, n] for n in NODES), 60, "batches")
 
 
-def test_promtool_accepts_the_metrics(running: Seat) -> None:
+def test_promtool_accepts_the_metrics(running: Site) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (apt install prometheus)")
     text = running.request("/metrics")[2]
@@ -212,15 +212,15 @@ def test_promtool_accepts_the_metrics(running: Seat) -> None:
         (b"GET / HTT", 0),
     ],
 )
-def test_requests_of_all_kinds_get_their_status_code(running: Seat, data: bytes, code: int) -> None:
+def test_requests_of_all_kinds_get_their_status_code(running: Site, data: bytes, code: int) -> None:
     reply = running.raw(data)
     if code == 431 and not reply:
-        return  # it was cut off while it still talked
+        return  # the connection was closed while the client still wrote
     assert reply[:13] == (b"HTTP/1.1 %d " % code if code else b"")
     assert code in (0, 200) or len(reply.partition(b"\r\n\r\n")[2]) < 200
 
 
-def test_head_request_gets_no_body(running: Seat) -> None:
+def test_head_request_gets_no_body(running: Site) -> None:
     reply = running.raw(b"HEAD / HTTP/1.0\r\n\r\n")
     head, _, body = reply.partition(b"\r\n\r\n")
     assert body == b""
@@ -229,7 +229,7 @@ def test_head_request_gets_no_body(running: Seat) -> None:
     assert int(length[1]) > 1000
 
 
-def test_slow_and_many_clients_delay_no_request_and_no_node(running: Seat) -> None:
+def test_slow_and_many_clients_delay_no_request_and_no_node(running: Site) -> None:
     with contextlib.ExitStack() as stack:
         idle = [
             stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 30)) for _ in range(200)
@@ -245,43 +245,43 @@ def test_slow_and_many_clients_delay_no_request_and_no_node(running: Seat) -> No
             connection.sendall(b"GET /status.json HTTP/1.0\r\n\r\n")
         for connection in idle[100:]:
             assert connection.recv(12) == b"HTTP/1.1 200"
-        for connection in idle[:100]:  # who does not finish is let go
+        for connection in idle[:100]:  # an unfinished request times out
             said = connection.recv(100)
             assert said.startswith(b"HTTP/1.1 408 ")
     until(lambda: running.request("/healthz")[0] == 200, 60, "an answer afterwards")
 
 
-def test_metrics_process_that_dies_is_replaced(running: Seat) -> None:
+def test_metrics_process_that_dies_is_replaced(running: Site) -> None:
     child = running.child()
     assert child
     os.kill(child, signal.SIGKILL)
-    assert running.request("/healthz")[0] == 200  # the socket is the master's: who asks meanwhile waits
+    assert running.request("/healthz")[0] == 200  # the master holds the socket, so a request waits
     other = until(running.child, 60, "another one")
     assert other != child
     assert "the process that serves metrics was killed by signal 9" in running.daemon.log()
     assert len(running.daemon.workers()) == 3
 
 
-def test_metrics_process_ends_with_its_master(running: Seat) -> None:
+def test_metrics_process_ends_with_its_master(running: Site) -> None:
     child = running.child()
     assert child
     running.daemon.kill9()
     until(lambda: not psutil.pid_exists(child), 60, "its end")
 
 
-def test_port_that_is_taken_is_tried_again(seat: Seat) -> None:
+def test_port_that_is_taken_is_tried_again(site: Site) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", seat.port))
+        other.bind(("127.0.0.1", site.port))
         other.listen()
-        seat.daemon.start()
-        seat.daemon.until_logged(f"rlisten: 127.0.0.1:{seat.port}: Address already in use; tried again")
-        copy = seat.home / "node0" / "tree" / "file"
+        site.daemon.start()
+        site.daemon.until_logged(f"rlisten: 127.0.0.1:{site.port}: Address already in use; tried again")
+        copy = site.home / "node0" / "tree" / "file"
         until(copy.exists, 60, "mirroring all the same")
-    until(seat.is_level, 60, "an answer once it is free")
+    until(site.is_level, 60, "an answer once it is free")
 
 
-def test_reload_turns_rlisten_off_and_on_at_another_port(running: Seat) -> None:
+def test_reload_turns_rlisten_off_and_on_at_another_port(running: Site) -> None:
     running.configure(rlisten=None)
     running.daemon.hup()
     until(lambda: running.child() is None, 60, "its end")
@@ -298,7 +298,7 @@ def test_reload_turns_rlisten_off_and_on_at_another_port(running: Seat) -> None:
     assert procs.title(running.child() or 0) == f"inosync: metrics [::1]:{running.port}"
 
 
-def test_master_that_hangs_is_reported_as_down(running: Seat) -> None:
+def test_master_that_hangs_is_reported_as_down(running: Site) -> None:
     running.daemon.signal(signal.SIGSTOP)
     try:
         until(lambda: running.request("/healthz")[0] == 503, 60, "that to be noticed")
@@ -324,7 +324,7 @@ def chromium(tmp_path: Path) -> list[str]:
 
 
 def browse(command: list[str], url: str) -> tuple[str, list[str], str]:
-    """What a browser prints, its messages of the console, and the log of its network."""
+    """Return the page as the browser renders it, the messages on its console, and its network log."""
     browser = subprocess.Popen(
         [*command, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -341,13 +341,13 @@ def browse(command: list[str], url: str) -> tuple[str, list[str], str]:
 
 
 def is_asked_only(url: str, net: str) -> bool:
-    """Whether a page is loaded, and nothing from elsewhere but what the browser itself wants of its maker."""
+    """Whether the browser loads only this page, apart from requests to its own vendor."""
     asked = set(re.findall(r'"url":"(https?://[^"]*)"', net))
     own = re.compile(r"https?://[^/]*(google|gvt1|chrom)[^/]*/")
     return url in asked and all(one.startswith(url) or own.match(one) for one in asked)
 
 
-def test_page_in_a_browser_updates_itself(running: Seat, chromium: list[str]) -> None:
+def test_page_in_a_browser_updates_itself(running: Site, chromium: list[str]) -> None:
     url = f"http://127.0.0.1:{running.port}/"
     page, said, net = browse([*chromium, "--virtual-time-budget=12000", "--dump-dom"], url)
     assert len(re.findall(r"<tr class=", page)) == len(NODES)
@@ -358,7 +358,7 @@ def test_page_in_a_browser_updates_itself(running: Seat, chromium: list[str]) ->
 
 
 def test_page_in_a_browser_without_scripts_shows_the_nodes(
-    running: Seat, chromium: list[str], tmp_path: Path
+    running: Site, chromium: list[str], tmp_path: Path
 ) -> None:
     preferences = tmp_path / "chromium" / "Default" / "Preferences"
     preferences.parent.mkdir(parents=True)
@@ -371,7 +371,7 @@ def test_page_in_a_browser_without_scripts_shows_the_nodes(
     assert is_asked_only(url, net)
 
 
-def test_master_is_asked_at_most_once_a_second(running: Seat) -> None:
+def test_master_is_asked_at_most_once_a_second(running: Site) -> None:
     until(lambda: running.request("/status.json")[0] == 200, 60, "an answer")
     began = time.monotonic()
     told = {json.loads(running.request("/status.json")[2])["master"]["uptime"] for _ in range(40)}

@@ -1,4 +1,4 @@
-"""The main path, black-box: whatever is done to a tree arrives on every node, over every transport.
+"""The main path: every change of a tree arrives on every node, over every transport.
 
 One daemon with all transports and two trees serves the whole table of changes: each change has a directory
 of its own, made before the daemon started in the first tree and while it ran in the second. Only those
@@ -31,18 +31,18 @@ FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.2, 2)}
 
 @dataclass(frozen=True)
 class Mirror:
-    """A running daemon, its two trees, and where the nodes keep their copies of them."""
+    """A running daemon, its trees, and the copies on the nodes."""
 
     daemon: Daemon
     trees: tuple[Path, ...]
     copies: dict[str, Path]
-    """By transport; below each, the copy of a tree has the tree's name."""
+    """Directories by transport; the copy of a tree below has the name of the tree."""
 
     def pairs(self) -> list[tuple[Path, Path]]:
         return [(tree, copy / tree.name) for tree in self.trees for copy in self.copies.values()]
 
 
-# What is done to a directory -----------------------------------------------------------------------------
+# Changes of a directory ----------------------------------------------------------------------------------
 #
 # Each function prepares the directory, yields when that is to be on the nodes, and changes it.
 
@@ -562,12 +562,12 @@ if ROOT:
 
 
 def outside(d: Path) -> Path:
-    """The directory of a change in the same file system that is not mirrored."""
+    """Return the directory of a change that is in the same file system and not mirrored."""
     return d.parents[1] / "out" / d.parent.name / d.name
 
 
 def plant(root: Path) -> None:
-    """A small tree: directories a, a/sub and b, with a file in each."""
+    """Make a small tree: directories a, a/sub and b, with a file in each."""
     for name in ("a/sub", "b"):
         (root / name).mkdir(parents=True)
     for name in ("file", "a/file", "a/sub/file", "b/file"):
@@ -615,7 +615,7 @@ def start(
 
 @pytest.fixture(scope="module")
 def ssh_if_possible(request: pytest.FixtureRequest) -> Sshd | None:
-    """The session's sshd; None where an ordinary user cannot have one, so that the rest is still tested."""
+    """The session's sshd, or None where an ordinary user cannot run one; then the rest is still tested."""
     try:
         sshd: Sshd = request.getfixturevalue("shared_sshd")
     except pytest.skip.Exception:
@@ -627,7 +627,7 @@ def ssh_if_possible(request: pytest.FixtureRequest) -> Sshd | None:
 def table(
     tmp_path_factory: pytest.TempPathFactory, ssh_if_possible: Sshd | None
 ) -> Iterator[Callable[[str], tuple[Mirror, list[Iterator[None]]]]]:
-    """Give, by name, a change that is prepared in both trees and level on all nodes, waiting to be made."""
+    """Return a change by its name, prepared in both trees, level on all nodes, and ready to be made."""
     home = tmp_path_factory.mktemp("mirror")
     early, late = home / "early", home / "late"
     for directory in (early, late):
@@ -716,7 +716,7 @@ def test_file_being_written_arrives_when_it_is_closed(
     with (mirror.trees[0] / "slow").open("w") as file:
         file.write("first half, ")
         file.flush()
-        # Something else goes through meanwhile, so the first half was looked at, or could have been.
+        # Another file arrives meanwhile, so the first half could have been sent.
         (mirror.trees[0] / "quick").write_text("content")
         mirror.daemon.until_level(mirror.pairs(), 60, ignore=lambda path: path != b"quick", states=STATES)
         file.write("second half")
@@ -776,7 +776,7 @@ def test_hostile_churn_ends_level_on_three_nodes(
     outside.mkdir()
     churn = Churn(os.fsencode(mirror.trees[0]), seed + number, os.fsencode(outside))
     churn.run(200)
-    # The first full comparison, and the first watches, have to cope with a tree that does not hold still.
+    # The tree changes during the first full mirror and while its watches are set.
     mirror.daemon.start(ready=False)
     churn.run(300, seconds=2)
     level(mirror, churn)
@@ -824,7 +824,7 @@ def test_copies_of_a_directory_made_at_once_arrive(
         (tree / f"original {number}/3/another").write_text("touched")
     copy(tree / "seed")
     mirror.daemon.until_level(mirror.pairs())
-    # And from what has just arrived, without a pause in between.
+    # Copy again from what has just arrived, without a pause.
     copy(tree / "original 4")
     shutil.rmtree(tree / "original 2")
     mirror.daemon.until_level(mirror.pairs())
@@ -858,7 +858,7 @@ def test_tree_with_excluded_names_is_emptied_and_refilled(
     files = [name for name in sent if not any(other.startswith(f"{name}/") for other in sent)]
 
     def fill() -> None:
-        # Excluded ones first: they change the time of their directory too, and nobody is told.
+        # Excluded names first: they change the time of their directory without a change to mirror.
         for name in kept_back + files:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_text(name)
@@ -881,7 +881,7 @@ def test_tree_with_excluded_names_is_emptied_and_refilled(
     arrived(set())
     fill()
     arrived(expected)
-    # What is excluded is the node's own: it stays when its neighbours are changed and deleted.
+    # Excluded names on a node belong to it: they stay when names beside them are changed and deleted.
     for _, copy in mirror.pairs():
         (copy / "d/x.tmp").write_text("the node's own")
     (tree / "d/new").write_text("content")

@@ -1,7 +1,6 @@
-"""What an operator or a neighbour does to a daemon that runs or starts, black-box.
+"""Directories that disappear, disks that are full, and an endless writer.
 
-Events faster than they can be read, directories that go away under it, disks that are full, reloads that
-overlap with each other and with the end: none of it starves anybody, forgets a node, or ends the master.
+None of these ends the master, starves a node or loses a change.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ one, two = (os.open(path, os.O_WRONLY | os.O_CREAT, 0o600) for path in sys.argv[
 parent = os.getppid()
 while os.getppid() == parent:
     for _ in range(1000):
-        # Alternately: the kernel makes one of equal events that follow each other.
+        # Alternately, because the kernel merges equal events in a row.
         os.pwrite(one, b"x", 0)
         os.pwrite(two, b"x", 0)
 """
@@ -43,7 +42,7 @@ while os.getppid() == parent:
 
 @contextlib.contextmanager
 def writing(*files: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that writes to two files as fast as it can, and keeps them open."""
+    """Run a program that writes to two open files as fast as it can."""
     writer = subprocess.Popen([sys.executable, "-c", WRITER, *files], stdin=subprocess.DEVNULL)
     try:
         until(lambda: all(file.exists() and file.stat().st_size for file in files), 60, "the writer")
@@ -56,7 +55,7 @@ def writing(*files: Path) -> Iterator[subprocess.Popen[bytes]]:
 EMASK = ["IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"]
 
 
-# A write that is no change costs little. One that is costs more than it takes to make it.
+# A write is a change only with IN_MODIFY; then it costs more to handle than to make.
 @pytest.mark.parametrize("emask", [EMASK, [*EMASK, "IN_MODIFY"]], ids=["as usual", "each a change"])
 def test_endless_writer_starves_no_node_and_no_command(service: Service, emask: list[str]) -> None:
     s = service
@@ -129,12 +128,12 @@ def test_run_directory_that_is_removed_is_made_again(service: Service) -> None:
 
 
 def lists(rundir: Path) -> list[Path]:
-    """The long lists in a run directory."""
+    """Return the files with long lists of names in a run directory."""
     return [path for path in rundir.glob("*.spool/*") if path.name != "marks"]
 
 
 def remove_run_directory(s: Service) -> None:
-    # What b was sent may not have been removed yet, and rmtree does not like what goes by itself.
+    # rmtree fails on files that disappear by themselves, as b's last list may.
     until(lambda: not lists(s.daemon.rundir), 60, "long lists to be removed")
     shutil.rmtree(s.daemon.rundir)
 
@@ -145,7 +144,7 @@ FILLED = 120 * 1024
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
-    """A file system of ``ROOM`` bytes."""
+    """A mounted file system of ``ROOM`` bytes."""
     path = tmp_path / "tiny"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM},mode=700", "tmpfs", str(path)]
@@ -164,7 +163,7 @@ def test_run_directory_that_was_full_is_used_when_it_has_room(tiny: Path, servic
     s.daemon.start()
     s.until_ok()
     filler = tiny / "filler"
-    # It fits into the whole, but neither beside the filler nor beside a first try that was left there.
+    # The list fits into the empty disk, but not beside the filler or a leftover of the first try.
     with s.big_batch("many", 800) as names:
         until(lambda: not lists(tiny), 60, "what b was sent to be removed")
         filler.write_bytes(bytes(FILLED))
@@ -187,13 +186,13 @@ def test_log_on_a_full_disk_is_written_when_it_has_room(tiny: Path, service: Ser
     pids = s.daemon.workers()
     filler = tiny / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:  # also what is left of the log's last page
+        while True:  # also fill the rest of the log's last page
             file.write(bytes(4096))
     for number in range(25):
         s.change("meanwhile", f"{number}")
         s.until_arrived("b", "meanwhile", f"{number}")
     size = log.stat().st_size
-    # What the handler could not write is no reason to fail when it is replaced by another one.
+    # Lines that could not be written do not make the replacement of the log handler fail.
     s.configure(logfile=str(log), rnodes=[s.node("a", rwarm=False), s.node("b"), s.node("c")])
     s.daemon.hup()
     s.until_ok(["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""Mount points below a wpath: crossed, or with -x not, and what is mounted and unmounted while it runs."""
+"""Mount points below a wpath, with and without ``-x``, and mounts made while the daemon runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 
 
 class Setup:
-    """A daemon in a namespace of its own; below ``tree/mnt`` something can be mounted."""
+    """A daemon in a mount namespace of its own; a test mounts at ``tree/mnt``."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -41,11 +41,11 @@ class Setup:
         return mount_namespace.run(self.daemon.pid, *command, check=check)
 
     def shell(self, script: str) -> None:
-        """Run a script in the tree, as it is in there."""
+        """Run a script in the tree, inside of the namespace."""
         self.run("sh", "-ec", f'cd "$0" && {script}', str(self.tree))
 
     def files(self, node: str) -> set[str]:
-        """The files that a node has."""
+        """Return the files on a node."""
         top = self.home / "nodes" / node / "tree"
         return {
             os.path.relpath(os.path.join(above, name), top)
@@ -71,7 +71,7 @@ class Setup:
         self.shell("mkdir -p mnt/sub && echo 1 >mnt/sub/a && echo 2 >mnt/b")
 
     def unmount(self, *how: str) -> None:
-        # Somebody may be reading in it.
+        # A process may still be reading in it.
         until(lambda: self.run("umount", *how, str(self.tree / "mnt"), check=False) == 0, 30, "the unmount")
 
 

@@ -1,7 +1,7 @@
-"""Nodes in trouble, each the real one where it can be made, black-box.
+"""Failures of nodes, real ones where a test can cause them.
 
-Whatever it is: the title says why, it is tried again with a growing pause and never in a busy loop, others do
-not notice, and when it is over the node is level without anybody's help.
+Whatever fails: the title says why, tries follow with growing pauses, other nodes do not notice, and the node
+becomes level by itself when the failure is over.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def starts(w: Warm, node: str) -> int:
 
 
 def shortest(attempt: int) -> float:
-    """Seconds that follow the failure of this try at least."""
+    """Return the shortest pause after the failure of this try, in seconds."""
     return 0.75 * min(FIRST * 2.0 ** (attempt - 1), LONGEST)
 
 
-def backs_off(w: Warm, node: str, steps: int = 4) -> None:
-    """See that a node which fails is tried once for each step of the backoff, and not before its time.
+def check_backoff(w: Warm, node: str, steps: int = 4) -> None:
+    """Check that a failing node is tried once for each step of the backoff, and not too early.
 
-    It needs a node that has no new changes meanwhile, since those are tried at once.
+    The node must have no new changes meanwhile, because those are tried at once.
     """
 
     def failed(at_least: int) -> int:
@@ -65,16 +65,16 @@ def backs_off(w: Warm, node: str, steps: int = 4) -> None:
     last = failed(first + steps)
     took = time.monotonic() - began
     tried = starts(w, node) - before
-    # The title of a try is there before the next one begins, which may have happened when they were counted.
+    # The next try may have begun after the title was read and before the starts were counted.
     assert tried <= failed(1) - first + 1
     assert took >= sum(shortest(number) for number in range(first + 1, last)), (first, last)
 
 
-def accounted(w: Warm, node: str, slack: int) -> None:
-    """See that no more rsyncs were started than failures and successes were told of, but for ``slack``.
+def check_start_count(w: Warm, node: str, slack: int) -> None:
+    """Check that at most ``slack`` more rsyncs were started than failures and successes were logged.
 
-    That is for each that waits, that was replaced since it was found dead, and that failed on a connection
-    which was dead before, so that another one was started at once.
+    The slack is for rsyncs that wait, that were replaced because they were dead, and that found their
+    connection dead, so that another one was started at once.
     """
     started = starts(w, node)
     told = rf" {node}: (.*; try \d+ in |(\d+ paths?|full mirror) in )"
@@ -82,11 +82,11 @@ def accounted(w: Warm, node: str, slack: int) -> None:
     def missing() -> int:
         return started - slack - len(re.findall(told, w.daemon.log()))
 
-    # The log is a moment behind.
+    # The log may be late.
     until(lambda: missing() <= 0, 5, f"no more than {started} starts to be told of")
 
 
-def others_do_not_notice(w: Warm, node: str = "other") -> None:
+def check_other_node(w: Warm, node: str = "other") -> None:
     for number in range(2):
         w.change("for others", f"{number}")
         w.until_arrived(node, "for others", f"{number}")
@@ -96,7 +96,7 @@ def others_do_not_notice(w: Warm, node: str = "other") -> None:
 
 
 def until_level(w: Warm) -> None:
-    """It is, without help, and works as before."""
+    """Wait until all nodes are level, and check that changes arrive as before."""
     w.until_level()
     w.change("afterwards")
     w.until_level()
@@ -113,7 +113,7 @@ FAR_SHELL = {
 
 @pytest.fixture(params=["daemon", "ssh"])
 def far(request: pytest.FixtureRequest, tmp_path: Path, network: Network) -> Iterator[Server]:
-    """A server behind that network, running."""
+    """A running server behind the network."""
     server: Server
     if request.param == "daemon":
         server = Rsyncd(tmp_path / "rsyncd", {"far": tmp_path / "nodes/far"}, place=network)
@@ -154,14 +154,14 @@ def test_node_behind_a_network_that_drops_everything_becomes_level(
     w.daemon.start()
     w.until_title("far", f"{silent}, 1 behind")
     if isinstance(far, Sshd):
-        backs_off(w, "far", 1)
-    others_do_not_notice(w)
-    accounted(w, "far", 2)
+        check_backoff(w, "far", 1)
+    check_other_node(w)
+    check_start_count(w, "far", 2)
     network.answer()
     w.until_level()
     before = w.until_warm()["far"]["tree"]
     if isinstance(far, Sshd):  # for a daemon, see test_warm_failures.py
-        # Half-open: nobody has told this side that there is nobody any more.
+        # Half-open: this side does not know that the other one is gone.
         network.swallow()
         w.until_title("far", f"{silent}, 0 behind")
         w.until_gone(before)
@@ -173,26 +173,26 @@ def test_node_behind_a_network_that_drops_everything_becomes_level(
     until(lambda: any(w.copy("far").glob(".big.*")), 60, "the transfer")
     network.swallow()
     w.until_title("far", f"{silent}, [1-9] behind")
-    others_do_not_notice(w)
+    check_other_node(w)
     network.answer()
     w.until_level()
     w.until_warm()
-    # Without power nobody says goodbye, and whoever is there afterwards knows nothing of the connection.
+    # A power failure closes no connection, and the rebooted node does not know the old ones.
     network.swallow()
     far.kill()
     network.reboot()
     far.start()
     network.answer()
     until_level(w)
-    accounted(w, "far", 10)
+    check_start_count(w, "far", 10)
     assert w.fulls("far") <= 1 + len(re.findall("far: .*; try ", w.daemon.log()))
 
 
 # Nodes that do not want us -------------------------------------------------------------------------------
 
 
-class Doors:
-    """What is wrong at an ssh node: ``shut`` it, and ``mend`` it."""
+class SshFaults:
+    """Faults of an ssh node, to ``inject`` and to ``mend``."""
 
     def __init__(self, home: Path, sshd: Sshd) -> None:
         self.home, self.sshd = home, sshd
@@ -209,8 +209,8 @@ class Doors:
         fresh.chmod(0o755)
         fresh.rename(self.rsync)
 
-    def shut(self, what: str) -> str:
-        """How it is shut; the reason that is to be told."""
+    def inject(self, what: str) -> str:
+        """Cause this fault, and return the reason that the title must give."""
         home, rsync = self.sshd.home, self.rsync
         match what:
             case "another host key":
@@ -247,7 +247,7 @@ class Doors:
         self.mend_rsync()
 
 
-SHUT = [
+SSH_FAULTS = [
     "another host key",
     "a key that is refused",
     "no rsync there",
@@ -259,34 +259,34 @@ SHUT = [
 def test_node_that_refuses_the_login_is_reported_and_becomes_level(
     tmp_path: Path, warm: MakeWarm, own_sshd: Sshd
 ) -> None:
-    doors = Doors(tmp_path, own_sshd)
+    faults = SshFaults(tmp_path, own_sshd)
     node: Location = {
         "node": own_sshd.node("a", f"{tmp_path}/nodes/shut/"),
-        "extra": [f"--rsync-path={doors.rsync}"],
+        "extra": [f"--rsync-path={faults.rsync}"],
     }
     w = warm({"shut": node, "other": ""}, env=own_sshd.env())
     w.daemon.start()
-    for what in SHUT:
+    for what in SSH_FAULTS:
         w.until_level()
-        reason = doors.shut(what)
-        # Those who are in, are in.
+        reason = faults.inject(what)
+        # Existing connections would go on.
         own_sshd.drop()
-        if what == SHUT[0]:
+        if what == SSH_FAULTS[0]:
             w.until_title("shut", rf"{RETRY} {reason}, 0 behind")
         w.change(f"behind {what}")
         w.until_title("shut", rf"{RETRY} {reason}, [1-9] behind")
-        if what == SHUT[0]:
-            backs_off(w, "shut", 2)
-        others_do_not_notice(w)
-        doors.mend()
+        if what == SSH_FAULTS[0]:
+            check_backoff(w, "shut", 2)
+        check_other_node(w)
+        faults.mend()
     until_level(w)
-    accounted(w, "shut", 3 * len(SHUT))
+    check_start_count(w, "shut", 3 * len(SSH_FAULTS))
     assert w.fulls("shut") == 1
 
 
 # Nodes that cannot be told of what is gone ---------------------------------------------------------------
 
-# RsyncProject/rsync issue 910: it is the list as such that 3.4.3 does not take.
+# RsyncProject/rsync issue 910: 3.4.3 refuses any list with a missing name.
 OF_3_4_3 = r"""
 [ "$kind" = full ] || {
     names=$(mktemp)
@@ -325,7 +325,7 @@ done
 
 
 def deletes(w: Warm, node: str) -> None:
-    """Deletions of all kinds, with others, arrive."""
+    """Check that deletions of all kinds arrive."""
     for number in range(2):
         for name in (f"top-{number}", f"dir-{number}/file", f"dir-{number}/sub/file", f"kept-{number}/file"):
             path = w.tree() / name
@@ -334,7 +334,7 @@ def deletes(w: Warm, node: str) -> None:
     w.until_level()
     for number in range(2):
         (w.tree() / f"top-{number}").unlink()
-        # In one step: while names in it go one by one, rsync may be told of some, and complain.
+        # In one step: if names go one by one, rsync may be sent some of them and complain.
         (w.tree() / f"dir-{number}").rename(w.home / f"gone-{number}")
         (w.tree() / f"kept-{number}/file").unlink()
         w.change(f"new-{number}", node)
@@ -343,7 +343,7 @@ def deletes(w: Warm, node: str) -> None:
 
 @pytest.mark.parametrize("version", ["3.0.9", "3.4.3"])
 def test_node_without_delete_missing_args_is_mirrored(version: str, warm: MakeWarm) -> None:
-    # The wrapper that looks at the names is no rsync that could wait for them.
+    # The wrapper reads all names first, so it cannot be a warm rsync.
     w = warm({"lacking": {"rwarm": version == "3.0.9"}, "other": ""})
     w.rsync.fault("lacking", OF_3_0_9 if version == "3.0.9" else OF_3_4_3)
     w.daemon.start()
@@ -354,9 +354,9 @@ def test_node_without_delete_missing_args_is_mirrored(version: str, warm: MakeWa
     w.change("last")
     (w.tree() / "new-0").unlink()
     w.until_level()
-    # It is no failure, and none is started in vain but the first: one for each batch, and one that waits.
+    # That is no failure. Only the first start was in vain: one for each batch, and a warm one.
     assert len(w.warnings()) == 1
-    accounted(w, "lacking", 2)
+    check_start_count(w, "lacking", 2)
     assert w.fulls("lacking") == 1
 
 
@@ -373,7 +373,7 @@ def mount(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A node's directory with a file system of its own, of ``ROOM`` bytes."""
+    """A node's directory on a file system of its own of ``ROOM`` bytes."""
     path = tmp_path / "nodes/small"
     path.mkdir(parents=True)
     done = mount("-t", "tmpfs", "-o", f"size={ROOM},mode=755", "tmpfs", str(path))
@@ -396,21 +396,21 @@ def test_node_without_room_is_reported_and_becomes_level(
     filler.write_bytes(bytes(ROOM * 3 // 4))
     (w.tree() / "big").write_bytes(os.urandom(ROOM // 2))
     w.until_title("small", r'\[degraded\] write failed on "/?tree/big".*: No space left on device \(28\)')
-    # What fits arrives, before and after it.
+    # Files that fit arrive.
     for name in ("after", "directory of its own"):
         fits = w.home / "fits"
         fits.mkdir()
         (fits / "file").write_text(name)
         fits.rename(w.tree() / name)
         w.until_arrived("small", f"{name}/file", name)
-    tried_again_by_itself(w, "small", r"\d paths? in .*: No space left on device")
-    others_do_not_notice(w)
-    # Now nothing does.
+    check_retries(w, "small", r"\d paths? in .*: No space left on device")
+    check_other_node(w)
+    # Now nothing fits.
     with contextlib.suppress(OSError), filler.open("ab") as rest:
         rest.write(bytes(ROOM))
     for name in ("another", "one more"):
         (w.tree() / name).write_bytes(os.urandom(ROOM // 8))
-    tried_again_by_itself(w, "small", r"(\d paths? in )?.*: No space left on device", new=2)
+    check_retries(w, "small", r"(\d paths? in )?.*: No space left on device", new=2)
     filler.unlink()
     until_level(w)
     assert w.fulls("small") == 1
@@ -425,17 +425,17 @@ def test_module_that_became_read_only_is_reported_and_becomes_level(
     w.until_level()
     writable = server.config.read_text()
     assert "read only = no" in writable
-    # It reads its configuration for each connection.
+    # The rsync daemon reads its configuration for each connection.
     server.config.write_text(writable.replace("read only = no", "read only = yes"))
     server.drop()
     w.change("file")
     w.until_title("module", rf"{RETRY} ERROR: module is read only, 1 behind")
-    backs_off(w, "module", 2)
-    others_do_not_notice(w)
+    check_backoff(w, "module", 2)
+    check_other_node(w)
     server.config.write_text(writable)
     until_level(w)
-    # Whether one that waits may write is not known before it has something to write.
-    accounted(w, "module", 6)
+    # A warm rsync learns only from its first names whether it may write.
+    check_start_count(w, "module", 6)
 
 
 @needs_root
@@ -446,12 +446,12 @@ def test_node_with_a_read_only_disk_is_reported_and_becomes_level(
     w = warm({"small": server.url("small"), "other": ""})
     w.daemon.start()
     w.until_level()
-    # Linux does it by itself after errors of the disk.
+    # As Linux does after disk errors.
     assert mount("-o", "remount,ro", str(small)).returncode == 0
     w.change("file")
     w.until_title("small", r"\[degraded\] .*: Read-only file system \(30\)")
-    tried_again_by_itself(w, "small", r"\d paths? in .*: Read-only file system")
-    others_do_not_notice(w)
+    check_retries(w, "small", r"\d paths? in .*: Read-only file system")
+    check_other_node(w)
     assert mount("-o", "remount,rw", str(small)).returncode == 0
     until_level(w)
     assert w.fulls("small") == 1
@@ -460,10 +460,10 @@ def test_node_with_a_read_only_disk_is_reported_and_becomes_level(
 # Names that cannot be sent -------------------------------------------------------------------------------
 
 
-def tried_again_by_itself(w: Warm, node: str, line: str, times: int = 4, new: int = 1) -> None:
-    """See that what a node lacks is tried as often as its backoff allows, each time listed in the log.
+def check_retries(w: Warm, node: str, line: str, times: int = 4, new: int = 1) -> None:
+    """Check that missing names are retried as the backoff allows, each time with a line in the log.
 
-    ``new``: changes just before, each of which may be a batch of its own at first.
+    ``new`` is the number of changes just before, each of which may be a batch of its own at first.
     """
     since, began = len(w.daemon.log()), time.monotonic()
 
@@ -474,15 +474,15 @@ def tried_again_by_itself(w: Warm, node: str, line: str, times: int = 4, new: in
     until(lambda: told() >= times, 60, f"{line} in the log, {times} times")
     count, tries = told(), starts(w, node) - before
     took = time.monotonic() - began
-    # At worst the first one had been tried just before, for the first time. Between two of them there is one
-    # start, of what waits for the next; and one may be begun.
+    # The first may have been tried just before. Between two tries there is one start of a warm rsync, and one
+    # more may have begun.
     assert took >= sum(shortest(number) for number in range(1, count - new + 1)), count
     assert tries <= told() + 1 + new
 
 
 @pytest.fixture
 def bound_by_permissions(tmp_path: Path) -> Iterator[MakeDaemon]:
-    """Daemons whom permissions bind, also when they are root's."""
+    """Daemons that permissions bind even if root starts them."""
     made: list[Daemon] = []
     launcher = tmp_path / "launcher"
     launcher.write_text(WITHOUT_OVERRIDE.format(launcher=str(LAUNCHER)))
@@ -516,7 +516,7 @@ def test_file_unreadable_here_delays_nothing_else_and_is_retried(
     (w.tree() / "dir").mkdir()
     w.daemon.start()
     w.until_level()
-    # One batch with all of it, as it appears in the tree at once.
+    # All of it appears in the tree at once, as one batch.
     (tmp_path / "fresh-dir").mkdir()
     for name in ("locked", "open-1", "open-2"):
         (tmp_path / "fresh-dir" / name).write_text(name)
@@ -530,7 +530,7 @@ def test_file_unreadable_here_delays_nothing_else_and_is_retried(
     for number in range(3):
         w.change("dir/open", f"{number}")
         w.until_arrived("a", "dir/open", f"{number}")
-    tried_again_by_itself(w, "a", r"\d paths? in .*: send_files failed to open .*: Permission denied")
+    check_retries(w, "a", r"\d paths? in .*: send_files failed to open .*: Permission denied")
     assert not (w.copy("a") / "new/locked").exists()
     (w.tree() / "new/locked").chmod(0o644)
     (w.tree() / "locked").chmod(0o644)
@@ -553,7 +553,7 @@ def test_name_unwritable_on_a_node_delays_nothing_else_and_is_retried(
     until(lambda: (w.copy("foreign") / "locked").exists(), 60, "the first mirror")
     w.until_title("foreign", OK)
     os.chown(w.copy("foreign") / "locked", 0, 0)
-    # One rename is one batch, which has both.
+    # One rename is one batch with both names.
     fill(w, "locked/refused", "open/taken")
     w.until_arrived("foreign", "open/taken")
     w.until_title(
@@ -562,8 +562,8 @@ def test_name_unwritable_on_a_node_delays_nothing_else_and_is_retried(
     for number in range(3):
         fill(w, "open/taken", content=f"{number}")
         w.until_arrived("foreign", "open/taken", f"{number}")
-    tried_again_by_itself(w, "foreign", r"\d paths? in .*: mkstemp .*: Permission denied")
-    others_do_not_notice(w)
+    check_retries(w, "foreign", r"\d paths? in .*: mkstemp .*: Permission denied")
+    check_other_node(w)
     os.chown(w.copy("foreign") / "locked", int(NOBODY), int(NOBODY))
     w.until_arrived("foreign", "locked/refused")
     w.until_title("foreign", OK)
@@ -571,7 +571,7 @@ def test_name_unwritable_on_a_node_delays_nothing_else_and_is_retried(
 
 
 def fill(w: Warm, *names: str, content: str = "content") -> None:
-    """Files that somebody else may own."""
+    """Write files and give them to nobody."""
     for name in names:
         w.change(name, content)
         os.chown(w.tree() / name, int(NOBODY), int(NOBODY))

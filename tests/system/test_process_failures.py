@@ -1,7 +1,7 @@
-"""Workers that are stopped, hang or die at once, and masters that are killed, black-box.
+"""Workers that are stopped, hang or die at each start, and masters that are killed.
 
-Whoever it is, he is replaced or started again, what he had to do is done, and nobody else notices. What
-happens here happens in the order of events: the only times are the deadlines of the daemon itself.
+The process is replaced, its work is done, and other nodes do not notice. No test depends on time other than
+the daemon's own deadlines.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from support.hanging_filesystem import hanging
 from support.procs import Process
 from support.sshd import Sshd
 from support.wait import until
-from support.warm import OK, TIME, Everywhere, Location, MakeWarm, Warm, cont, end, locations, set_up, stop
+from support.warm import OK, TIME, AllTransports, Location, MakeWarm, Warm, cont, end, locations, set_up, stop
 
 TREES = ("tree", "still", "hang")
 SILENT = r"worker did not answer for 1\d s"
-"""With the shortest patience that there is, which is 10 seconds."""
+"""The log line with the shortest time limit, 10 seconds."""
 HASTY: dict[str, Any] = {"rtimeout": 5}
 GONE = 15.0
-"""Seconds after which nothing may be left of an inosync whose master was killed. It has 5: these are for a
-machine on which the tests are not alone, where a worker may wait seconds for a processor."""
+"""Seconds after which nothing may be left of an inosync whose master was killed. Workers need 5 at most; the
+rest is for a busy machine."""
 
 
 def look(pid: int) -> Process:
@@ -89,7 +89,7 @@ def test_workers_that_are_stopped_or_hang_delay_no_other_node(warm: MakeWarm) ->
     (sub / "file").write_text("content")
     w.until_arrived("third", "sub/file", tree="hang")
     with hanging(sub, before["hung"].pid) as mounted:
-        # It looks at the name that it was sent: that asks a file system which does not answer it.
+        # The worker checks the name it was sent, on a file system that does not answer it.
         cont(before["hung"])
         if not mounted:
             victims.remove("hung")
@@ -100,7 +100,7 @@ def test_workers_that_are_stopped_or_hang_delay_no_other_node(warm: MakeWarm) ->
             w.daemon.until_logged(told, 60)
             if victim != "hung":
                 until_other_worker(w, victim, before[victim])
-        # Its transfer was killed with it; the one of its successor is still held.
+        # Its transfer was killed with it; that of its successor is still held.
         gone = [each for each in (*families, *running) if each.pid != before["hung"].pid]
         until(lambda: not any(map(procs.alive, gone)), 30, "what they had started to end")
         w.until_title("busy", r"\[syncing\] \d+ paths?")
@@ -125,7 +125,7 @@ def test_workers_that_are_stopped_or_hang_delay_no_other_node(warm: MakeWarm) ->
 
 
 def _others_go_on(w: Warm, what: str) -> None:
-    """Of changes in sequence one after the other arrives."""
+    """Check that changes keep arriving on the other nodes."""
     for number in range(5):
         w.change(what, f"{number}")
         for node in ("other", "third"):
@@ -133,7 +133,7 @@ def _others_go_on(w: Warm, what: str) -> None:
 
 
 def _it_hangs(w: Warm, victim: Process) -> None:
-    """A worker was killed, and is still there: that is told, and there is no second one."""
+    """Check that a killed worker that cannot end is reported and has no successor yet."""
     told = rf"\[7 nodes: 6 ok, 1 retrying\] \d+ dirs, hung: {SILENT}, and is not gone yet$"
     until(lambda: re.search(told, w.daemon.title()), 60, f"the master's title to tell\n{w.daemon.log_tail()}")
     _others_go_on(w, "later")
@@ -182,7 +182,7 @@ os.register_at_fork(after_in_child=die_at_once)
 
 @pytest.fixture
 def sick(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A flag, and the environment of a daemon whose workers end at once where it exists."""
+    """A flag, and the environment of a daemon whose workers exit at once while the flag exists."""
     flag = tmp_path / "sick"
     (tmp_path / "site").mkdir()
     text = SICK.format(parent="MASTER", flag=str(flag), parent_is="MASTER = os.getpid()")
@@ -215,7 +215,7 @@ def test_worker_that_dies_at_each_start_is_restarted_with_growing_pauses(
     w.until_level()
     until(lambda: w.daemon.title().endswith("dirs"), 30, "the master's title to tell of nobody any more")
     assert w.daemon.workers()["other"] == before["other"].pid
-    # It had come through: the next death is the first again.
+    # It had recovered, so the next death counts as the first.
     victim = w.workers()["victim"]
     end([victim])
     until_other_worker(w, "victim", victim)
@@ -227,7 +227,7 @@ def test_worker_that_dies_at_each_start_is_restarted_with_growing_pauses(
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A run directory whose path leaves room for that of a socket, of 108 bytes at most (unix(7))."""
+    """A run directory with a path short enough for that of a socket, 108 bytes at most (unix(7))."""
     path = Path(tempfile.mkdtemp(prefix="inosync-"))
     yield path
     shutil.rmtree(path)
@@ -252,7 +252,7 @@ def test_new_master_after_a_killed_one_works_and_removes_its_files(
     stale = {path.name for path in spool.iterdir()}
     old = _everything(w)
     assert any(name.startswith("batch-") for name in stale)
-    # Everything at once, so that nobody has time to put anything in order.
+    # All at once, so that no process can clean up.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         end(old, number)
     w.daemon.wait()
@@ -262,14 +262,14 @@ def test_new_master_after_a_killed_one_works_and_removes_its_files(
     w.daemon.start()
     w.until_level()
     assert stale & {path.name for path in spool.iterdir()} == {"marks"}
-    # A worker alone: the master removes what it has left.
+    # A killed worker: the master removes its files.
     until_connected()
     victim = w.workers()["ssh"]
     end([victim])
     until(lambda: not (spool / f"ssh-{victim.pid}").exists(), 30, "its socket to be removed")
     w.change("before")
     w.until_level()
-    # Now the master alone: all that it had goes by itself.
+    # A killed master: all its processes end by themselves.
     until_connected()
     old = _everything(w)
     assert any("ControlMaster=yes" in procs.title(process.pid) for process in old)
@@ -283,12 +283,12 @@ def test_new_master_after_a_killed_one_works_and_removes_its_files(
 
 
 def _everything(w: Warm) -> list[Process]:
-    """All processes of it; some last for a moment only."""
+    """Return all processes of the daemon, even short-lived ones."""
     return [found for pid in w.daemon.descendants() if (found := procs.look(pid)) is not None]
 
 
 def _have_a_long_batch_outstanding(w: Warm, node: str) -> None:
-    """One that does not fit into a message, and whose transfer is held until it is mended."""
+    """Make a batch that does not fit into a message, and hold its transfer until ``mend``."""
     first = w.home / "first"
     first.touch()
     held = "while [ -e {} ]; do sleep 0.05; done"
@@ -310,8 +310,10 @@ def _have_a_long_batch_outstanding(w: Warm, node: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_churn_while_processes_of_all_kinds_are_killed_ends_level(everywhere: Everywhere, seed: int) -> None:
-    w = everywhere.warm
+def test_churn_while_processes_of_all_kinds_are_killed_ends_level(
+    all_transports: AllTransports, seed: int
+) -> None:
+    w = all_transports.warm
     w.configure(locations(w), rtimeout=1)
     outside = w.home / "outside"
     outside.mkdir()
@@ -328,8 +330,7 @@ def test_churn_while_processes_of_all_kinds_are_killed_ends_level(everywhere: Ev
             end([rand.choice(workers)])
         if below and rand.random() < 0.6:
             victim = rand.choice(below)
-            # The kernel tells a child that its parent is dead, but one that is stopped and has lost all that
-            # were above it, the master included, is nobody's any more: so that is not done to a grandchild.
+            # A stopped grandchild whose ancestors all die would never end, because nobody continues it.
             kinds = (
                 [signal.SIGKILL, signal.SIGSTOP] if victim.ppid in map(_pid, workers) else [signal.SIGKILL]
             )

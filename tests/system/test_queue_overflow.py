@@ -1,4 +1,4 @@
-"""More events than the kernel keeps, black-box: what changes after the last of them is not lost either."""
+"""Overflows of the kernel's event queue lose no change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_changes_lost_in_an_overflow_reach_every_node(warm: MakeWarm) -> None:
     try:
         files = [os.open(w.tree() / name, os.O_WRONLY) for name in ("one", "two")]
         for _ in range(limit // 2 + 1):
-            for file in files:  # alternately: the kernel makes one of equal events that follow each other
+            for file in files:  # alternately, because the kernel merges equal events in a row
                 os.pwrite(file, b"x", 0)
         for file in files:
             os.close(file)
@@ -47,7 +47,7 @@ def test_changes_lost_in_an_overflow_reach_every_node(warm: MakeWarm) -> None:
     for node in "ab":
         until(lambda: w.fulls(node) > fulls[node], 60, f"a full mirror of {node}")  # noqa: B023
     w.until_level()
-    # And what follows is seen, in the new directory, too.
+    # Later changes are seen, also in the new directory.
     (w.tree() / "dir/sub/file").write_text("more")
     w.until_level()
 
@@ -80,10 +80,10 @@ def test_changes_lost_in_repeated_overflows_reach_every_node(tmp_path: Path, dae
         os.kill(d.pid, signal.SIGSTOP)
         try:
             until(lambda: (p := procs.look(d.pid)) is not None and p.state == "T", 30, "the master to stop")
-            for _ in range(QUEUE // 2 + 500):  # alternately: of equal ones that follow each other one is made
+            for _ in range(QUEUE // 2 + 500):  # alternately, because the kernel merges equal events in a row
                 os.utime(one)
                 os.utime(two)
-            # Nobody will be told of these.
+            # The kernel drops the events of these.
             (tree / f"new-{times}/deep").mkdir(parents=True)
             (tree / f"new-{times}/deep/file").write_text("new")
             shutil.rmtree(tree / f"{10 + times}")
@@ -91,13 +91,13 @@ def test_changes_lost_in_repeated_overflows_reach_every_node(tmp_path: Path, dae
             (tree / f"{30 + times}/deep/file").write_text(f"changed {times}")
         finally:
             os.kill(d.pid, signal.SIGCONT)
-        if times != 2:  # the next one comes while the last is being made good for
+        if times != 2:  # the third overflow comes during the recovery from the second
             d.until_level(pairs)
             (tree / f"new-{times}/deep/watched").write_text("content")
             (tree / f"renamed-{times}/deep/file").write_text("content")
             d.until_level(pairs)
     log = d.log()
     assert 1 <= log.count(OVERFLOW) <= 3
-    # The one at the start, and one for each at most.
+    # One walk at the start, and at most one for each overflow.
     assert log.count("directories are watched") <= 1 + log.count(OVERFLOW)
     assert {"master": d.pid, **d.workers()} == pids

@@ -1,4 +1,4 @@
-"""SIGHUP: what a reload changes, what goes on, and what happens when reloads fail or overlap."""
+"""SIGHUP: what a reload changes, what goes on, and reloads that fail or overlap."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_node_removed_ends_and_the_others_go_on(shared: Service) -> None:
     assert shared.daemon.workers() == {"b": pids["b"]}
     assert shared.fulls() == fulls
     assert not (shared.copy("a") / "after the removal").exists()
-    # What it had it keeps, and when it is back it is compared.
+    # The node keeps its files, and is compared when it is back.
     assert (shared.copy("a") / "before").exists()
     shared.reload()
     shared.until_ok()
@@ -200,7 +200,7 @@ def test_pattern_file_takes_effect_when_it_changes(shared: Service) -> None:
     shared.reload(rexcludes={"from": str(patterns)}, extra=["--exclude-from", str(extra)])
 
     def arrives(name: str) -> bool:
-        """Whether a file gets to the nodes; the one after it has to."""
+        """Whether a file arrives on the nodes; the marker after it must."""
         for each in (name, "marker"):
             shared.change(each, str(time.monotonic_ns()))
         content = (shared.tree() / "marker").read_text()
@@ -219,7 +219,7 @@ def test_pattern_file_takes_effect_when_it_changes(shared: Service) -> None:
     logged(f"changed: {patterns}: the configuration is read again\n(.*\n)*.*default.py reloaded", since)
     assert not arrives("two.bak")
     assert arrives("two.tmp")
-    # Replaced by one with mistakes, removed, and made right: the old one is in force until then.
+    # Replaced by one with mistakes, removed, then correct: the old one stays in force until then.
     since = len(shared.daemon.log())
     (shared.home / "next").write_text("good\n- \n")
     (shared.home / "next").rename(patterns)
@@ -232,7 +232,7 @@ def test_pattern_file_takes_effect_when_it_changes(shared: Service) -> None:
     logged("default.py reloaded", since)
     assert arrives("four.bak")
     assert not arrives("four.old")
-    # One that is named in extra.
+    # A file named in extra.
     since = len(shared.daemon.log())
     extra.write_text("*.dir/\n")
     logged("default.py reloaded", since)
@@ -254,7 +254,7 @@ def test_node_may_include_what_is_excluded_for_the_others(shared: Service) -> No
     shared.change("file", "both")
     shared.until_arrived("c", "file", "both")
     assert not (shared.copy("c") / "cache").exists()
-    # Nobody needs to have it watched any more.
+    # No node needs the directory, so it is no longer watched.
     shared.reload(rexcludes=["/cache/"], rnodes=[shared.node("a"), shared.node("c")])
     directories = 1 + sum(entry.type == "directory" for entry in trees.snapshot(shared.tree()).values())
     until(lambda: shared.daemon.title().endswith(f" {directories - 1} dirs"), 60, "one watch less")
@@ -279,7 +279,7 @@ def test_emask_changed_takes_effect_without_new_workers(shared: Service) -> None
     rounds = itertools.count()
 
     def chmod_alone_goes_unnoticed() -> bool:
-        # A full comparison on the way may bring it all the same.
+        # A full mirror at this time may bring it all the same.
         number = next(rounds)
         mode = 0o640 if number % 2 else 0o604
         (shared.tree() / "one").chmod(mode)
@@ -356,7 +356,7 @@ def test_reloads_under_churn_end_level(service: Service, seed: int) -> None:
         service.configure(**settings)
         service.hup()
         churn.run(30, seconds=0.3)
-    # Faster than it can follow.
+    # Faster than the daemon can reload.
     for settings in variants:
         service.configure(**settings)
         service.daemon.hup()
@@ -391,7 +391,7 @@ def test_reload_that_cannot_open_its_log_changes_nothing(service: Service) -> No
     s.daemon.start()
     s.until_ok()
     pids = s.daemon.workers()
-    # Nobody can make a file there.
+    # No file can be made there.
     s.configure(
         logfile="/proc/inosync.log",
         wpaths=[str(s.tree()), str(s.home / "other")],
@@ -477,7 +477,7 @@ def _pending(pid: int, number: signal.Signals) -> bool:
 
 ONE_AT_A_TIME = """
 while read -r pid worker; do
-    # One that has ended and was not collected yet has no exe. What one worker does is its own affair.
+    # A zombie has no exe. Two rsyncs of one worker are allowed.
     if [ $worker != $PPID ] && [ -e /proc/$pid/exe ]; then echo "$pid and $$" >>{home}/together; fi
 done <{home}/pids
 echo $$ $PPID >>{home}/pids
@@ -501,7 +501,7 @@ def test_transfers_never_overlap_in_one_target_when_a_node(how: str, service: Se
         if fresh == "a":
             s.reload(rnodes=[s.node("b")])
         s.reload(rnodes=[s.node(fresh, "a"), s.node("b")])
-        # A successor has time to do wrong.
+        # Give the successor time to start a transfer too early.
         for number in range(8):
             s.change("meanwhile", f"{number}")
             s.until_arrived("b", "meanwhile", f"{number}")
@@ -533,13 +533,13 @@ def test_node_with_named_trees_gets_no_other_from_a_new_worker(warm: MakeWarm) -
     assert w.daemon.workers()["a"] == worker
     os.kill(worker, signal.SIGKILL)
     until(lambda: w.daemon.workers().get("a") not in (None, worker), 60, "another worker")
-    until(lambda: set(w.spares("a")) >= {"one", "two"}, 60, "rsyncs that wait")
-    # Whenever one is missing all that are missing are started: with the next would come one for three.
-    before = w.spare("a", "one")
+    until(lambda: set(w.warm_rsyncs("a")) >= {"one", "two"}, 60, "rsyncs that wait")
+    # All missing warm rsyncs start together: one for three would start with the next.
+    before = w.warm_rsync("a", "one")
     w.change("file", tree="one")
     w.until_arrived("a", "file", tree="one")
-    until(lambda: w.spares("a").get("one", before) != before, 60, "the next one")
-    assert set(w.spares("a")) == {"one", "two"}
+    until(lambda: w.warm_rsyncs("a").get("one", before) != before, 60, "the next one")
+    assert set(w.warm_rsyncs("a")) == {"one", "two"}
     assert not [start for start in w.rsync.starts("/a/") if "/three" in start]
 
 
@@ -573,7 +573,7 @@ def test_nodes_that_exchange_targets_wait_for_each_other(warm: MakeWarm) -> None
     w.reload(rnodes=[w.item("a", {"node": places["b"]}), w.item("b", {"node": places["a"]})])
     deadline = time.monotonic() + 60
     while (workers := w.daemon.workers()).get("a") == old["a"]:
-        assert workers.get("b") in (None, old["b"])  # its place is still written to
+        assert workers.get("b") in (None, old["b"])  # a still writes to b's new target
         assert time.monotonic() < deadline
     w.until_level()
 
@@ -606,5 +606,5 @@ def test_pattern_file_refused_for_another_reason_is_read_later(warm: MakeWarm, w
     else:
         file.parent.chmod(0o700)
     until(lambda: w.has("a", "x"), 60, "what is excluded no longer")
-    # Told once, and tried again until it is right.
+    # It is logged once, and tried again until it works.
     assert w.daemon.log().count("was not reloaded") == refused == 1

@@ -1,7 +1,7 @@
-"""A limit of the speed that changes with the time of day: real workers, real rsyncs, and then all of it.
+"""``rspeed`` that changes with the time of day: a worker with real rsyncs, and then a whole daemon.
 
-The worker of most tests has a clock on the wall that the test sets; it looks at it whenever something wakes
-it. That it wakes by itself when it is time is what the last test is for.
+The test sets the wall clock of the worker, which reads it whenever something wakes it. The last test checks
+that a worker wakes by itself at the right time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LIMIT = 60.0
 SLOW, DAY, EVENING = 100, "12:00", "20:00"
 TIMETABLE = f"08:00,{SLOW} 18:00,0"
 NAP = TitleUpdate("ok", 0, "", "")
-"""An order that wakes a worker, and makes it do nothing."""
+"""A message that wakes a worker and makes it do nothing."""
 
 RECORDING = """#!/bin/sh
 case "$1" in --version) exec @RSYNC@ "$@" ;; esac
@@ -68,13 +68,13 @@ exec @RSYNC@ "$@"
 
 
 def wall(clock: str) -> float:
-    """The time since the epoch when the local clocks showed this time of some day."""
+    """Return the seconds since the epoch at this local time of some day."""
     return time.mktime(time.strptime(f"2024-06-15 {clock}", "%Y-%m-%d %H:%M"))
 
 
 @dataclass
 class Rig:
-    """A worker in a process of its own, for one local node, and the master's end of its queue."""
+    """A worker for one local node in a process of its own, and the master's end of its queue."""
 
     home: Path
     reports: list[Report] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Rig:
         self._found: set[tuple[int, int]] = set()
 
     def be_rsync(self, after: str = "", before: str = "") -> None:
-        """Be rsync, but note each call, and before and after that do something in a shell.
+        """Make a fake rsync that records each call and runs shell code before and after recording it.
 
         ``$number`` is that of the call.
         """
@@ -111,7 +111,7 @@ class Rig:
         extra: tuple[str, ...] = (),
         pretend: Callable[[str], None] | None = None,
     ) -> Process:
-        """Fork the worker; return when it is ready."""
+        """Fork the worker and wait until it is ready."""
         ours, theirs = channel.pair()
         job = worker.Job(
             name="node",
@@ -147,20 +147,20 @@ class Rig:
         self._queue.put(order)
 
     def send(self, *names: bytes) -> None:
-        """A batch of these names; a FULL if there are none."""
+        """Send a batch of these names, or a FULL without any."""
         parts = (Part(1, not names, names),)
         number = next(self._ids)
         payload, file = spool.pack(parts, str(self.spool / f"batch-{number}"))
         self.order(Batch(number, len(names), not names, payload, file, heavy=not names))
 
     def set(self, clock: str) -> None:
-        """Set the clock on the wall, and have the worker look."""
+        """Set the wall clock and wake the worker."""
         self._wall.value = wall(clock)
         self.order(NAP)
 
     def read(self) -> None:
         assert self._queue is not None
-        with contextlib.suppress(QueueError):  # it has ended, and all that it said was read
+        with contextlib.suppress(QueueError):  # the worker has ended, and all its reports were read
             while (report := self._queue.get()) is not None:
                 assert isinstance(report, Report)
                 self.reports.append(report)
@@ -177,7 +177,7 @@ class Rig:
             raise AssertionError(f"{error}\n{self.reports}\n{self.calls()}\n{family}") from None
 
     def until_done(self, times: int = 1) -> Done:
-        """Wait until that many batches are through; return the last report of it."""
+        """Wait until that many batches are done, and return the last report."""
 
         def done() -> list[Done]:
             return [report for report in self.reports if isinstance(report, Done)]
@@ -186,11 +186,11 @@ class Rig:
         return done()[-1]
 
     def told(self) -> list[Report]:
-        """What it has reported, less what goes without saying."""
+        """Return its reports without Started and Progress."""
         return [report for report in self.reports if not isinstance(report, Started | Progress)]
 
     def calls(self) -> list[tuple[str, int]]:
-        """The calls of rsync so far: for what, and with which limit."""
+        """Return the kind and the limit of each call of rsync so far."""
         found = []
         for line in self.calls_file.read_text().splitlines():
             limit = re.search(r"--bwlimit=(\d+)", line)
@@ -199,7 +199,7 @@ class Rig:
         return found
 
     def until_spare(self) -> Process:
-        """Wait until an rsync waits for names, in the tree; not one that was found before."""
+        """Wait until a warm rsync, not one found before, is in the tree."""
         found: list[Process] = []
 
         def look() -> bool:
@@ -210,7 +210,7 @@ class Rig:
             return bool(found)
 
         self.until(look, "an rsync that waits")
-        # Its child, too: as an orphan it is the worker's for a moment.
+        # Its child, too, which as an orphan is the worker's for a moment.
         self._found |= {(each.pid, each.start) for each in procs.family([found[0].pid])}
         return found[0]
 
@@ -221,7 +221,7 @@ class Rig:
             return False
 
     def in_transit(self, name: str) -> list[Path]:
-        """rsync's temporary files for a name."""
+        """Return rsync's temporary files for a name."""
         return list(self.dst.glob(f".{name}.??????"))
 
     def until_in_transit(self, name: str) -> None:
@@ -251,7 +251,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def fill(path: Path) -> bytes:
-    """More than ``SLOW`` lets through before the test's patience is over."""
+    """Write a file that takes longer than the test waits with the limit ``SLOW``."""
     content = os.urandom(8_000_000)
     path.write_bytes(content)
     return content
@@ -319,7 +319,7 @@ def test_transfer_that_ends_by_itself_at_the_switch_has_succeeded(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "KILL_AFTER", LIMIT)
-    # Told to give way, it does all its work, and ends well: as if it had been about to.
+    # On SIGTERM it does all its work and exits with 0, as if it had been about to end.
     rig.be_rsync('until [ "$told" ]; do sleep 0.01; done; trap - TERM', before="trap told=1 TERM")
     (rig.src / "f").write_text("content")
     rig.start(warm=False)
@@ -381,7 +381,7 @@ def test_stopping_worker_lets_its_transfer_finish_unchanged(rig: Rig) -> None:
 
 
 def test_partial_dir_lets_the_file_go_on_where_it_was(rig: Rig) -> None:
-    # What the README promises. Over a local path rsync would send files whole.
+    # As README promises. Over a local path rsync would send whole files.
     content, log = fill(rig.src / "big"), rig.home / "log"
     extra = ("--partial-dir=.rsync-partial", "--no-whole-file", f"--log-file={log}")
     rig.start("08:00,500 18:00,0", warm=False, extra=extra)
@@ -452,7 +452,7 @@ def test_pretended_calls_have_the_current_limit(rig: Rig) -> None:
 
 
 def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str], None]]:
-    """A shell script in the place of rsync, and how to wait for its end."""
+    """Start a shell script in place of rsync; return the transfer, and a function that waits for its end."""
     loop = Loop()
     made = Transfer(("/bin/sh", "-c", script), timeout, loop, time.monotonic)
     made.send_names(b"")
@@ -495,14 +495,14 @@ def test_transfer_that_hangs_has_failed_and_is_not_superseded() -> None:
 
 
 def zone(clock: str, seconds: int) -> str:
-    """A time zone in which the clocks will show this time in so many seconds (tzset(3))."""
+    """Return a time zone in which it will be this time in so many seconds (tzset(3))."""
     hour, minute = map(int, clock.split(":"))
     ahead = (hour * 3600 + minute * 60 - seconds - int(time.time())) % 86_400
     return f"<TEST>-{ahead // 3600:02d}:{ahead // 60 % 60:02d}:{ahead % 60:02d}"
 
 
 def waiting(daemon: Daemon, node: str) -> Process | None:
-    """The rsync that waits for a node whose full mirror is through."""
+    """Return the warm rsync of a node whose full mirror is done."""
     if f"{node}: full mirror in" in daemon.log():
         for pid in daemon.rsyncs(node):
             found = procs.look(pid)
@@ -515,9 +515,9 @@ Before = tuple[dict[str, int], Process, Process]
 
 
 def before_noon(daemon: Daemon, copy: Path) -> Before | None:
-    """Wait until a's transfer runs with its limit, and rsyncs wait for b and c.
+    """Wait until a's transfer runs with its limit and b and c have warm rsyncs.
 
-    Returns the workers, and the rsyncs that wait for b and c; None if it was too late for that.
+    Returns the workers and the warm rsyncs of b and c, or None if noon came first.
     """
     found: list[Before] = []
 
@@ -532,7 +532,7 @@ def before_noon(daemon: Daemon, copy: Path) -> Before | None:
 
 
 def limits(daemon: Daemon, node: str) -> set[str]:
-    """The limits of the rsyncs that run for a node."""
+    """Return the limits of the rsyncs that run for a node."""
     titles = " ".join(map(procs.title, daemon.rsyncs(node)))
     return set(re.findall(r"--bwlimit=(\d+)", titles))
 
@@ -553,7 +553,7 @@ def test_daemon_follows_the_clock_and_restarts_only_rsyncs(tmp_path: Path, daemo
             {"node": f"{copies['c']}/", "name": "c", "rspeed": "12:00,80000 11:00,90000"},
         ],
     }
-    # On a machine that has much else to do, all this may not have begun by noon: then it gets more time.
+    # On a busy machine not all of this may have begun by noon; then the next round has more time.
     for seconds in (5, 20, 80):
         for copy in copies.values():
             shutil.rmtree(copy, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""What the daemon relies on in rsync, tried with the real one over a local path.
+"""The behaviour of rsync that the daemon relies on, tried with the real one.
 
-Each trap here cost somebody a lost file. The calls are those of ``policy/command.py``; where a test shows
-why a vector is as it is, it takes something away from it.
+Each of these traps has cost someone a lost file. The calls are those of ``inosync/rsync/argv.py``; a test
+that shows why an option is needed takes it away.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LIMIT = 60.0
 
 @dataclass
 class Pair:
-    """A source and a node's directory, and the user who runs rsync; root makes files for that user."""
+    """A source and a node's directory, and the user who runs rsync, for whom root makes the files."""
 
     home: Path
     user: int | None = None
@@ -71,7 +71,7 @@ class Pair:
             self.give(path)
 
     def give(self, path: Path) -> Path:
-        """Let the user who runs rsync own this."""
+        """Give a path to the user who runs rsync."""
         if self.user is not None:
             os.chown(path, self.user, self.user)
         return path
@@ -111,7 +111,7 @@ class Pair:
         return self.run(full_argv(replace(self.settings, extra=extra)), names_input(EVERYTHING))
 
     def due(self, *names: bytes, code: int = 23, extra: Sequence[str] = ()) -> Complaints:
-        """What is due after a batch that ends in ``code``, told without and with the target the same."""
+        """Return what is due after a batch that ends with ``code``."""
         done = self.batch(*names, extra=extra)
         assert done.returncode == code, done.stderr
         lines, source = done.stderr.splitlines(), self.settings.source
@@ -124,19 +124,19 @@ class Pair:
         return after_full(done.stderr.splitlines(), self.settings.source, self.settings.target)
 
     def arrived(self) -> set[str]:
-        """Everything on the node, relative to its root."""
+        """Return everything on the node, relative to its root."""
         return {str(path.relative_to(self.dst)) for path in self.dst.rglob("*")}
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    """rsync runs as whoever runs the tests."""
+    """A pair whose rsync runs as the user who runs the tests."""
     return Pair(tmp_path / "pair")
 
 
 @pytest.fixture
 def stranger() -> Iterator[Pair]:
-    """rsync runs as a user whom permissions bind: nobody for root, who made all that is not given away."""
+    """A pair whose rsync runs as a user that permissions bind; if root runs the tests, as nobody."""
     home = Path(tempfile.mkdtemp(prefix="inosync-facts-"))
     try:
         yield Pair(home, NOBODY if IS_ROOT else None)
@@ -409,7 +409,7 @@ def test_name_below_a_file_stays_due(pair: Pair) -> None:
 
 
 def _deep(root: Path, length: int) -> bytes:
-    """Make a file whose path below ``root`` is ``length`` bytes long, and return that path."""
+    """Make a file whose path below ``root`` has ``length`` bytes, and return that path."""
     parts, left = [], length - 50
     while left:
         size = min(left, 200) if left - min(left, 200) != 1 else 199
@@ -456,7 +456,7 @@ def test_longest_name_over_a_daemon(pair: Pair, rsyncd: MakeRsyncd, length: int,
     pair.settings = replace(pair.settings, target=f"rsync://127.0.0.1:{server.port}/www")
     name = _deep(pair.src, length)
     done = pair.batch(name)
-    # It arrives in both cases, but where it does not fit every run ends in a complaint.
+    # It arrives in both cases, but a name that does not fit makes every run end with a complaint.
     assert done.returncode == (0 if fits else 23), done.stderr
     assert _has(pair.dst, name)
     assert too_long(name) is not fits
@@ -527,7 +527,7 @@ def test_delete_options_of_the_user_would_override_rdelete(pair: Pair, option: s
 def test_option_parser_would_put_the_source_into_a_rule(pair: Pair, word: str) -> None:
     pair.file("f")
     argv, names = full_argv(pair.settings), names_input(EVERYTHING)
-    pair.run((*argv[:-2], word, *argv[-2:]), names)  # the only path that is left is the target: it is listed
+    pair.run((*argv[:-2], word, *argv[-2:]), names)  # only the target is left as a path: it is listed
     assert pair.arrived() == set()
     pair.run((*argv[:-2], word.replace("!", "?"), *argv[-2:]), names)
     assert pair.arrived() == {"f"}
@@ -577,7 +577,7 @@ def test_full_prints_its_progress(pair: Pair) -> None:
 
 
 def _waiting(pair: Pair) -> subprocess.Popen[bytes]:
-    """An rsync that waits for names: it has its second process, and has entered the source."""
+    """Start an rsync that waits for names: it has its second process and has entered the source."""
     child = subprocess.Popen(
         batch_argv(pair.settings), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -619,7 +619,7 @@ def test_death_by_a_signal_is_a_failure(pair: Pair) -> None:
 
 @pytest.fixture(params=["local path", "daemon", "ssh"])
 def anywhere(request: pytest.FixtureRequest, pair: Pair, rsyncd: MakeRsyncd) -> Pair:
-    """A pair whose node is reached in this way."""
+    """A pair with a node on each transport."""
     if request.param == "daemon":
         pair.settings = replace(pair.settings, target=rsyncd({"www": pair.dst}).url("www"))
     elif request.param == "ssh":
@@ -630,9 +630,9 @@ def anywhere(request: pytest.FixtureRequest, pair: Pair, rsyncd: MakeRsyncd) -> 
 
 @contextlib.contextmanager
 def _knocked(pair: Pair, *extra: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An rsync that was given a name of no length, and nothing else so far."""
+    """Run an rsync that has been given an empty name and nothing else."""
     reader, writer = os.pipe()
-    os.write(writer, NO_NAME)  # before the start: one that fails at once has gone by the time we are back
+    os.write(writer, NO_NAME)  # before the start, because an rsync may fail at once
     child = subprocess.Popen(
         batch_argv(replace(pair.settings, extra=extra)),
         stdin=reader,
@@ -883,7 +883,7 @@ def test_full_that_spares_deletions_reports_that_there_were_some(anywhere: Pair)
 
 
 def test_transferred_bytes_are_printed_without_asking_the_node(pair: Pair, tmp_path: Path) -> None:
-    """An rsync before 3.1 knows no --info, but --stats."""
+    """An rsync before 3.1 knows --stats, but not --info."""
     shell = tmp_path / "shell"
     shell.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\nshift\nexec "$@"\n')
     shell.chmod(0o755)
@@ -925,7 +925,7 @@ def test_name_that_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
         with subprocess.Popen(argv, **pipes) as child:  # type: ignore[call-overload]
             child.stdin.write(data)
             child.stdin.close()
-            # The list is made and the big file under way, so that z is known and not yet read.
+            # The list is made and the big file is on its way, so z is listed and not yet read.
             until(lambda: any(pair.dst.glob(".a.*")), LIMIT, "the transfer of a")
             (pair.src / "z").unlink()
             stderr = child.stderr.read()

@@ -1,4 +1,4 @@
-"""Root starts it, and it goes on as somebody else, who can read everything and do nothing else of root's."""
+"""``ruser``: root starts the daemon, which goes on as a user that can read everything and no more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READ, LEASE = 1 << 2, 1 << 28
 
 @pytest.fixture
 def outside() -> Iterator[Path]:
-    """A directory that everybody can reach, for a local node."""
+    """A directory that every user can reach, for a local node."""
     home = Path(tempfile.mkdtemp(prefix="inosync-ruser-"))
     try:
         home.chmod(0o755)
@@ -56,7 +56,7 @@ def status(pid: int) -> dict[str, str]:
 
 
 def wrong_rights(daemon: Daemon) -> list[str]:
-    """Of the daemon's processes: what of their users and capabilities is not as it has to be."""
+    """Return which users and capabilities of the daemon's processes are wrong."""
     ours = {daemon.pid, *daemon.workers().values()}
     found = []
     for process in procs.family([daemon.pid]):
@@ -118,14 +118,14 @@ def test_ruser_mirrors_what_only_root_can_read(
     (tree / "closed/deeper/new").chmod(0o600)
     until_level()
     until(lambda: re.search(r"ssh: verified in .* 0 differences", log.read_text()), 60, "a verification")
-    # Another worker has the same rights.
+    # A new worker has the same rights.
     old = one.workers()["daemon"]
     os.kill(old, signal.SIGKILL)
     until(lambda: one.workers().get("daemon") not in (None, old), 60, "another worker")
     (tree / "f").write_text("other")
     until_level()
     until(lambda: not wrong_rights(one), 60, "every process to have its rights, and no others")
-    # What belongs to it, and what it can do with that.
+    # The user owns the run directory and the log.
     assert {path.lstat().st_uid for path in (one.rundir, *one.rundir.rglob("*"), log)} == {NOBODY.pw_uid}
     assert stat.S_IMODE(one.rundir.stat().st_mode) == 0o700
     reload(one, log, {**config, "edelay": 1}, "reloaded")
@@ -135,7 +135,7 @@ def test_ruser_mirrors_what_only_root_can_read(
     assert "Traceback" not in log.read_text()
     assert one.stop() == 0
     assert list(one.rundir.iterdir()) == []
-    # It can be started again, by root and over what it left.
+    # Root can start it again over its old files.
     one.configure(config)
     one.start()
     until_level()

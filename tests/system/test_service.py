@@ -1,4 +1,4 @@
-"""The daemon as a service, black-box: its command line, signals, detaching, files and logs."""
+"""The daemon as a service: titles, stop, files, failing starts, command line, and ``-p``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_node_is_never_ok_while_it_lacks_a_change(shared: Service) -> None:
         shared.change("second")
         until(lambda: re.fullmatch(r"inosync: a \[syncing\] [12] paths?", procs.title(pid)), 60, "the batch")
         until(lambda: "[2 nodes: 1 ok, 1 syncing]" in shared.daemon.title(), 60, "the master to tell")
-        # Others, and more changes, and a reload pass by.
+        # Changes to the other node and a reload do not make it ok.
         for number in range(20):
             shared.change("more", f"{number}")
             shared.until_arrived("b", "more", f"{number}")
@@ -65,20 +65,20 @@ def test_node_is_never_ok_while_it_lacks_a_change(shared: Service) -> None:
 
 
 def test_node_that_is_ok_has_every_earlier_change(shared: Service) -> None:
-    """Sampled: a title seen as ok after a change was sent to the other node, and begun with for this one."""
+    """Sampled: the title says ok after a change whose transfer to this node has begun."""
     pid = shared.daemon.workers()["a"]
     for number in range(15):
         begun = len(shared.rsync.starts("/a/"))
         shared.change("round", f"{number}")
         shared.until_arrived("b", "round", f"{number}")
-        # Its turn is no later, but its worker may not have been given the processor yet.
+        # Both nodes are sent the change at once, but the worker of a may be slower.
         until(lambda: len(shared.rsync.starts("/a/")) > begun, 60, "its turn")  # noqa: B023
         until(lambda: "[ok]" in procs.title(pid) and "2 ok" in shared.daemon.title(), 60, "both to be ok")
         assert (shared.copy("a") / "round").read_text() == f"{number}"
 
 
 def test_node_that_waits_for_a_slot_is_not_ok(shared: Service) -> None:
-    # So that it is one large batch.
+    # Make one large batch.
     shared.reload(rslots=1, equiet=0.5, edelay=2)
     shared.until_ok()
     before = len(shared.rsync.starts("batch "))
@@ -87,7 +87,7 @@ def test_node_that_waits_for_a_slot_is_not_ok(shared: Service) -> None:
     try:
         for number in range(1500):
             shared.change(f"many-{number}")
-        # One has the slot; the other has more to take than edelay allows for.
+        # One node has the slot; the other must wait for longer than edelay.
         until(lambda: len(shared.rsync.starts("batch ")) > before, 60, "a batch")
         until(lambda: " ok" not in shared.daemon.title(), 60, "the master to tell of both")
         until(lambda: "ok" not in shared.daemon.states().values(), 20, "no worker to say ok")
@@ -114,7 +114,7 @@ def test_full_mirror_shows_its_percentage_in_the_title(service: Service) -> None
         return "[ok]" in title
 
     until(lambda: look() or any("%" in title for title in seen), 60, "a percentage")
-    # The master learns of it from the worker: its title may be a moment behind.
+    # The master's title follows that of the worker.
     until(lambda: look() or re.search("[12] full", service.daemon.title()), 60, "the master to tell of it")
     until(look, 60, "its end")
     seen = [title for title in seen if not title.startswith("inosync: master")]
@@ -186,13 +186,13 @@ def test_stop_during_a_full_mirror_leaves_nothing(service: Service) -> None:
     service.daemon.start()
     until(lambda: set(service.daemon.states().values()) == {"full"}, 60, "the full mirrors")
     until(lambda: all(any(service.copy(node).glob(".*")) for node in "ab"), 60, "the transfers")
-    # Told twice, it does not lose its head.
+    # A second signal changes nothing.
     service.daemon.signal(signal.SIGTERM)
     service.daemon.signal(signal.SIGTERM)
     assert service.daemon.wait(IN_TIME) == 0
     until(lambda: not service.daemon.descendants(), IN_TIME, "everything to be gone")
     assert list(service.daemon.rundir.iterdir()) == []
-    # rsync had time to take its temporary files with it.
+    # rsync had time to remove its temporary files.
     assert [path for node in "ab" for path in service.copy(node).glob(".*")] == []
     service.configure()
     service.daemon.start()
@@ -264,7 +264,7 @@ def test_pid_file_of_a_killed_master_does_not_prevent_a_start(service: Service) 
     service.change("file")
     service.until_ok()
     assert service.daemon.stop() == 0
-    # Whatever it says: a process of that pid is somebody else.
+    # The pid in the file belongs to another program.
     (service.daemon.rundir / "default.pid").write_text(f"{os.getpid()}\n")
     service.daemon.start()
     assert service.daemon.stop() == 0
@@ -281,7 +281,7 @@ def test_log_file_moved_away_is_made_again(service: Service) -> None:
     log.rename(old)
     service.daemon.signal(signal.SIGUSR1)
     until(lambda: log.exists() and log.read_text(), 60, "the new file")
-    size = old.stat().st_size  # before that, there may have been something left to say
+    size = old.stat().st_size  # before the new file existed, lines may still have gone here
     service.change("file")
     service.until_ok()
     since = log.stat().st_size
@@ -295,7 +295,7 @@ def test_log_file_moved_away_is_made_again(service: Service) -> None:
 
 
 def foreign_rundir(home: Path) -> str:
-    """A run directory that belongs to somebody else."""
+    """Make a run directory that belongs to another user."""
     if not ROOT:
         return "/"
     directory = home / "foreign"
@@ -440,7 +440,7 @@ def test_pretended_calls_do_what_they_say_when_pasted(tmp_path: Path, daemon: Ma
     pasted = 0
 
     def paste() -> None:
-        """Call what is new, as a user would."""
+        """Run the new lines, as a user would."""
         nonlocal pasted
         text = service.daemon.output()
         whole = text[: text.rfind("\n") + 1]
@@ -456,7 +456,7 @@ def test_pretended_calls_do_what_they_say_when_pasted(tmp_path: Path, daemon: Ma
                 timeout=60,
                 cwd="/",
             )
-            # What is pasted late may name what has gone since: the line that tells of that comes after it.
+            # A late line may name a file that is gone since; a later line deletes it.
             assert done.returncode in (0, 24), (line, done.stderr)
         pasted = len(lines)
 
@@ -495,6 +495,6 @@ def test_pretended_calls_do_what_they_say_when_pasted(tmp_path: Path, daemon: Ma
     shutil.rmtree(tree / "dir/inner")
     (tree / "dir").rename(tree / "renamed")
     until_level()
-    # All calls were ours.
+    # Every start of rsync was one of the pasted lines.
     assert len(service.rsync.starts()) == pasted
     assert sorted(service.fulls()) == ["a/tree", "b/tree"]

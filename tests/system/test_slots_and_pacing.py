@@ -1,4 +1,4 @@
-"""Pacing and slots, black-box: when batches go, how many there are, and how many at once."""
+"""Slots and pacing: when batches go, how many, and how many at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_full_mirrors_run_at_most_rslots_at_once(warm: MakeWarm) -> None:
     assert (len(steps), running[-1]) == (40, 0)
     assert max(running) == 3
     w.until_warm()
-    # What is small asks for no slot: one node that hangs does not hold up the others, nor do three.
+    # Small batches need no slot: even three nodes that hang do not delay the others.
     for node in ("n0", "n1", "n2", "n3"):
         w.rsync.hold(node)
     try:
@@ -61,7 +61,7 @@ def test_node_unreachable_hanging_or_waiting_holds_no_slot(
     server = rsyncd({"dead": tmp_path / "nodes/dead"})
     server.kill()
     nodes: dict[str, Location] = {"dead": server.url("dead"), "a": "", "b": ""}
-    # Not even connecting may take longer than rtimeout, and that is not what is to fail here.
+    # A warm rsync would fail already when connecting takes longer than rtimeout.
     nodes["hangs"] = {"rtimeout": 1, "rwarm": False}
     w = warm(nodes, rslots=1, rretry=(600, 600))
     w.change("file")
@@ -73,12 +73,12 @@ def test_node_unreachable_hanging_or_waiting_holds_no_slot(
     w.until_title("dead", rf"\[retry 1 at {TIME}\] .*Connection refused.*, 1 behind")
     w.until_title("hangs", rf"\[retry 1 at {TIME}\] no progress for 1 s, 1 behind")
     assert w.fulls("hangs") == 1
-    assert w.fulls("dead") <= 1  # none, if it was found out of reach before it had a slot
+    assert w.fulls("dead") <= 1  # none, if the node was found unreachable before it had a slot
 
 
 def test_full_mirror_that_failed_waits_for_a_slot_again(warm: MakeWarm) -> None:
     w = warm({"fails": "", "holds": "", "third": ""}, rslots=1)
-    # Whoever is ready first has the slot first; the one that fails has to have had it before it is held.
+    # The failing node must have had the slot before another node holds it.
     tried, held = w.home / "tried", w.home / "held"
     w.rsync.fault("fails", f"touch {tried}; echo 'rsync: no luck (5)' >&2; exit 12")
     w.rsync.fault(
@@ -89,7 +89,7 @@ def test_full_mirror_that_failed_waits_for_a_slot_again(warm: MakeWarm) -> None:
         until(held.exists, 60, "the one that holds the slot")
         w.until_title("fails", r"\[retry [1-9]\d* waits for a slot\] no luck \(5\), 1 behind")
         tries = w.fulls("fails")
-        third = w.fulls("third")  # whose worker may have been the first to be ready
+        third = w.fulls("third")  # 1 if its worker was ready first
         w.rsync.mend("fails")
         for number in range(5):
             w.change(f"{number}")
@@ -123,7 +123,7 @@ def test_flood_costs_at_most_one_batch_in_edelay(warm: MakeWarm, rwarm: bool) ->
     limit = (last - began) / edelay + math.log2(edelay / equiet) + 2
     for node in w.nodes():
         assert 2 <= len(w.sizes(node, since)) <= limit
-    # After a lull a change goes at once, and alone, and so does the next.
+    # After a lull a change goes at once and alone, and so does the next.
     until(lambda: time.monotonic() - last > 2 * edelay, 60, "a lull")
     since = len(w.daemon.log())
     for name in ("first", "second"):
@@ -131,7 +131,7 @@ def test_flood_costs_at_most_one_batch_in_edelay(warm: MakeWarm, rwarm: bool) ->
         for node in w.nodes():
             w.until_arrived(node, name)
     w.until_level()
-    # The log may be a moment behind the titles.
+    # The log may be later than the titles.
     until(lambda: all(len(w.sizes(node, since)) >= 2 for node in w.nodes()), 60, "both batches in the log")
     assert [w.sizes(node, since) for node in w.nodes()] == [[1, 1], [1, 1]]
 
@@ -152,7 +152,7 @@ def test_new_file_is_sent_when_it_is_closed(warm: MakeWarm) -> None:
     w.until_warm()
     count = w.batches("a")
     with (w.tree() / "open").open("w") as file:
-        # Others come and go meanwhile.
+        # Other files arrive meanwhile.
         for number in range(5):
             w.change("other", f"{number}")
             w.until_arrived("a", "other", f"{number}")

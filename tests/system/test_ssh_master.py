@@ -1,4 +1,4 @@
-"""The shared connection with a real ssh and sshd: what passes through it, and what happens without it."""
+"""The shared ssh connection with a real ssh and sshd: which runs use it, and what happens without it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from support.wait import until
 from inosync.rsync import ssh as rsync_ssh
 from inosync.system import process
 from inosync.system.loop import Loop
-from inosync.worker import ssh_master as line_module
+from inosync.worker import ssh_master as ssh_master
 from inosync.worker.ssh_master import SshMaster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Clock:
-    """The real clock, set forward at will; or one that only moves when it is set."""
+    """A clock that a test sets forward; it follows the real one unless it is stopped."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -40,15 +40,15 @@ class Clock:
         return (time.monotonic() if self._stopped is None else self._stopped) + self.ahead
 
     def stop(self) -> None:
-        """For a test in which something must not be due yet, however long the rest of it takes."""
+        """Move only when set, for a test in which something must not be due yet."""
         self._stopped = time.monotonic()
 
 
 @dataclasses.dataclass
-class Bench:
-    """A line on a loop of its own, and the runs beside it."""
+class Harness:
+    """An SshMaster on a loop of its own, and runs of rsync beside it."""
 
-    line: SshMaster
+    master: SshMaster
     loop: Loop
     clock: Clock
     home: Path
@@ -59,7 +59,7 @@ class Bench:
         return self.directory / f"ssh-{os.getpid()}"
 
     def pump(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
-        """Do what a worker's loop does until a condition holds."""
+        """Run the loop, as a worker does, until a condition holds."""
 
         def turned() -> bool:
             self.loop.turn(0.02)
@@ -68,19 +68,19 @@ class Bench:
         until(turned, timeout, what)
 
     def begin(self) -> procs.Process:
-        """Have the connection, and wait until it can be shared; its process."""
-        self.line.node_reached()
+        """Start the master, wait until its connection can be shared, and return its process."""
+        self.master.node_reached()
         self.pump(self.socket.exists, "the socket of the shared connection")
-        (pid,) = self.line.pids
+        (pid,) = self.master.pids
         found = procs.look(pid)
         assert found is not None
         return found
 
     def ended(self) -> bool:
-        return self.line.pids == ()
+        return self.master.pids == ()
 
     def start(self, rsh: str, *more: str) -> subprocess.Popen[bytes]:
-        """A cold run of rsync to the node."""
+        """Start a cold run of rsync to the node."""
         (self.home / "tree").mkdir(exist_ok=True)
         (self.home / "tree" / "file").write_text("x")
         shell = [f"--rsh={rsh}"] if rsh else []
@@ -94,59 +94,59 @@ class Bench:
         )
 
     def run(self, rsh: str | None = None) -> tuple[int, list[str]]:
-        """The exit code of a cold run, and what it says on standard error."""
-        run = self.start(self.line.rsh if rsh is None else rsh)
+        """Return the exit code of a cold run and the lines on its standard error."""
+        run = self.start(self.master.rsh if rsh is None else rsh)
         _, stderr = run.communicate(timeout=60)
         return run.returncode, stderr.decode(errors="replace").split("\r\n")[:-1] or stderr.decode().split()
 
     def long_run(self) -> subprocess.Popen[bytes]:
-        """A run that goes through the connection and has a while to go."""
+        """Start a slow run through the shared connection, and wait until it transfers."""
         (self.home / "tree").mkdir(exist_ok=True)
         (self.home / "tree" / "large").write_bytes(random.Random(1).randbytes(4 << 20))
-        run = self.start(self.line.rsh, "--bwlimit=200")
+        run = self.start(self.master.rsh, "--bwlimit=200")
         copy = self.home / "copy"
         self.pump(lambda: copy.exists() and any(copy.glob(".large.*")), "the run to have begun")
         return run
 
 
-MakeBench = Callable[..., Bench]
+MakeHarness = Callable[..., Harness]
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A run directory with a name that is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="line") as name:
+    """A run directory with a path short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="ssh") as name:
         yield Path(name)
 
 
 @pytest.fixture
-def bench(
+def harness(
     tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[MakeBench]:
-    """Lines to the node of an sshd; ``config`` is what the user's ssh_config has before the test's own."""
-    made: list[Bench] = []
+) -> Iterator[MakeHarness]:
+    """Harnesses for the node of an sshd; ``config`` comes first in the user's ssh_config."""
+    made: list[Harness] = []
     monkeypatch.delenv("RSYNC_RSH", raising=False)
-    monkeypatch.setattr(line_module, "_ASK_SECONDS", 60.0)  # ssh may be slow to answer where much else runs
+    monkeypatch.setattr(ssh_master, "_ASK_SECONDS", 60.0)  # ssh may be slow to answer where much else runs
 
     def make(
         config: str = "", sshd: Sshd | None = None, node: str = "node-a:", extra: tuple[str, ...] = ()
-    ) -> Bench:
+    ) -> Harness:
         server = sshd or request.getfixturevalue("sshd")
         monkeypatch.setenv("PATH", user_ssh(tmp_path / "user", server, config))
         clock = Clock()
         loop = Loop(clock)
-        line = SshMaster(node, extra, str(directory), loop, lambda: 0.0, os.environ)
-        made.append(Bench(line, loop, clock, tmp_path, directory))
+        master = SshMaster(node, extra, str(directory), loop, lambda: 0.0, os.environ)
+        made.append(Harness(master, loop, clock, tmp_path, directory))
         return made[-1]
 
     yield make
     for one in made:
-        one.line.close()
+        one.master.close()
     assert list(directory.iterdir()) == []
 
 
 def user_ssh(home: Path, sshd: Sshd, config: str) -> str:
-    """A PATH on which ssh has a user's own configuration."""
+    """Return a PATH on which ssh has this configuration of the user."""
     home.mkdir(exist_ok=True)
     own = sshd.ssh_config.read_text()
     for option in ("BatchMode yes", "ConnectTimeout 20", "LogLevel ERROR"):
@@ -162,44 +162,44 @@ def logins(sshd: Sshd) -> int:
     return sshd.log().count("Accepted publickey")
 
 
-# What goes through it ------------------------------------------------------------------------------------
+# Runs that share the connection --------------------------------------------------------------------------
 
 
-def test_first_run_connects_directly_and_the_others_share(bench: MakeBench, sshd: Sshd) -> None:
-    one = bench()
+def test_first_run_connects_directly_and_the_others_share(harness: MakeHarness, sshd: Sshd) -> None:
+    one = harness()
     before = logins(sshd)
-    assert one.line.pids == ()
+    assert one.master.pids == ()
     assert one.run() == (0, [])
     assert logins(sshd) == before + 1
     one.begin()
     for _ in range(3):
         assert one.run() == (0, [])
     assert logins(sshd) == before + 2
-    assert one.run(one.line.rsh_direct) == (0, [])
+    assert one.run(one.master.rsh_direct) == (0, [])
     assert logins(sshd) == before + 3
 
 
-def test_master_ends_when_the_worker_closes_it(bench: MakeBench) -> None:
-    one = bench()
+def test_master_ends_when_the_worker_closes_it(harness: MakeHarness) -> None:
+    one = harness()
     child = one.begin()
-    one.line.close()
+    one.master.close()
     assert not procs.alive(child)
     assert not one.socket.exists()
-    one.line.node_reached()
-    assert one.line.pids == ()
-    one.line.close()
+    one.master.node_reached()
+    assert one.master.pids == ()
+    one.master.close()
 
 
-def test_master_does_not_outlive_a_killed_worker(bench: MakeBench, directory: Path) -> None:
-    bench()  # for its PATH
+def test_master_does_not_outlive_a_killed_worker(harness: MakeHarness, directory: Path) -> None:
+    harness()  # for its PATH
     script = """if True:
         import os, sys
         from inosync.worker.ssh_master import SshMaster
         from inosync.system.loop import Loop
         loop = Loop(lambda: 0.0)
-        line = SshMaster("node-a:", (), sys.argv[1], loop, lambda: 0.0, {})
-        line.node_reached()
-        print(*line.pids, flush=True)
+        master = SshMaster("node-a:", (), sys.argv[1], loop, lambda: 0.0, {})
+        master.node_reached()
+        print(*master.pids, flush=True)
         while True:
             loop.turn(None)
     """
@@ -219,41 +219,41 @@ def test_master_does_not_outlive_a_killed_worker(bench: MakeBench, directory: Pa
     until(lambda: not socket.exists(), 60, "the socket to be removed")
 
 
-def test_master_is_no_orphan_of_a_transfer(bench: MakeBench) -> None:
-    one = bench()
+def test_master_is_no_orphan_of_a_transfer(harness: MakeHarness) -> None:
+    one = harness()
     child = one.begin()
-    assert child.pid not in process.orphans(one.line.pids)
+    assert child.pid not in process.orphans(one.master.pids)
     assert procs.alive(child)
 
 
-def test_forced_command_sees_only_the_runs(bench: MakeBench, own_sshd: Sshd) -> None:
+def test_forced_command_sees_only_the_runs(harness: MakeHarness, own_sshd: Sshd) -> None:
     keys = own_sshd.home / "authorized_keys"
     log = own_sshd.home / "commands"
     command = f'echo \\"$SSH_ORIGINAL_COMMAND\\" >>{log}; eval \\"$SSH_ORIGINAL_COMMAND\\"'
     keys.write_text(f'command="{command}",restrict {keys.read_text()}')
-    one = bench(sshd=own_sshd)
+    one = harness(sshd=own_sshd)
     one.begin()
     assert not log.exists()
     assert one.run() == (0, [])
     assert [line.split()[:2] for line in log.read_text().splitlines()] == [["rsync", "--server"]]
 
 
-def test_forwardings_of_the_user_do_not_interfere(bench: MakeBench) -> None:
-    one = bench(f"Host *\n  LocalForward 127.0.0.1:{free_port()} 127.0.0.1:9")
+def test_forwardings_of_the_user_do_not_interfere(harness: MakeHarness) -> None:
+    one = harness(f"Host *\n  LocalForward 127.0.0.1:{free_port()} 127.0.0.1:9")
     one.begin()
     assert one.run() == (0, [])
-    assert one.run(one.line.rsh_direct) == (0, [])
+    assert one.run(one.master.rsh_direct) == (0, [])
 
 
-# What happens without it ---------------------------------------------------------------------------------
+# Runs without the connection -----------------------------------------------------------------------------
 
 
-def test_run_without_a_free_session_connects_directly(bench: MakeBench, own_sshd: Sshd) -> None:
+def test_run_without_a_free_session_connects_directly(harness: MakeHarness, own_sshd: Sshd) -> None:
     config = own_sshd.home / "sshd_config"
     config.write_text(config.read_text().replace("MaxSessions 1000", "MaxSessions 1"))
     own_sshd.stop()
     own_sshd.start()
-    one = bench(sshd=own_sshd)
+    one = harness(sshd=own_sshd)
     one.begin()
     first = one.long_run()
     assert one.run() == (
@@ -265,8 +265,8 @@ def test_run_without_a_free_session_connects_directly(bench: MakeBench, own_sshd
     first.communicate()
 
 
-def test_run_with_a_dead_socket_connects_directly(bench: MakeBench) -> None:
-    one = bench()
+def test_run_with_a_dead_socket_connects_directly(harness: MakeHarness) -> None:
+    one = harness()
     child = one.begin()
     procs.send(child, signal.SIGKILL)
     until(lambda: not procs.alive(child), 60, "the connection to end")
@@ -277,8 +277,8 @@ def test_run_with_a_dead_socket_connects_directly(bench: MakeBench) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_run_fails_when_its_master_ends(bench: MakeBench, number: signal.Signals) -> None:
-    one = bench()
+def test_run_fails_when_its_master_ends(harness: MakeHarness, number: signal.Signals) -> None:
+    one = harness()
     child = one.begin()
     run = one.long_run()
     procs.send(child, number)
@@ -287,10 +287,10 @@ def test_run_fails_when_its_master_ends(bench: MakeBench, number: signal.Signals
     assert run.returncode in (12, 255), stderr
 
 
-def test_master_ends_when_the_node_no_longer_answers(bench: MakeBench, own_sshd: Sshd) -> None:
-    """With nothing configured it takes 30 s; the user has it shorter here."""
-    one = bench("Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 2", sshd=own_sshd)
-    assert "ServerAlive" not in one.line.rsh
+def test_master_ends_when_the_node_no_longer_answers(harness: MakeHarness, own_sshd: Sshd) -> None:
+    """By default this takes 30 s; the user's configuration makes it shorter here."""
+    one = harness("Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 2", sshd=own_sshd)
+    assert "ServerAlive" not in one.master.rsh
     one.begin()
     run = one.long_run()
     own_sshd.pause()
@@ -304,38 +304,38 @@ def test_master_ends_when_the_node_no_longer_answers(bench: MakeBench, own_sshd:
     assert run.returncode in (12, 255), stderr
 
 
-def test_master_that_hangs_locally_is_ended_by_distrust(bench: MakeBench) -> None:
-    one = bench()
+def test_master_that_hangs_locally_is_ended_by_distrust(harness: MakeHarness) -> None:
+    one = harness()
     child = one.begin()
     os.kill(child.pid, signal.SIGSTOP)
-    run = one.start(one.line.rsh)
-    one.line.distrust()
-    assert one.run() == (0, [])  # at once, whether the other has ended by now or not
+    run = one.start(one.master.rsh)
+    one.master.distrust()
+    assert one.run() == (0, [])  # at once, whether or not the master has ended by now
     one.clock.ahead -= 3600  # nothing is killed
     one.pump(one.ended, "the connection to end")
-    run.communicate(timeout=30)  # connected by itself, when it lost the other
+    run.communicate(timeout=30)  # it connects directly when it loses the master
     assert run.returncode == 0
 
 
-def test_distrust_without_a_master_changes_nothing(bench: MakeBench) -> None:
-    one = bench()
-    one.line.distrust()
+def test_distrust_without_a_master_changes_nothing(harness: MakeHarness) -> None:
+    one = harness()
+    one.master.distrust()
     assert one.loop.next_timer == math.inf
     one.begin()
 
 
-def test_master_that_ignores_sigterm_is_killed(bench: MakeBench, tmp_path: Path) -> None:
-    one = bench()
+def test_master_that_ignores_sigterm_is_killed(harness: MakeHarness, tmp_path: Path) -> None:
+    one = harness()
     (tmp_path / "user" / "ssh").write_text(
         "#!/bin/sh\ntrap '' TERM\necho up >&2\nwhile :; do sleep 1; done\n"
     )
-    one.line.node_reached()
-    (pid,) = one.line.pids
+    one.master.node_reached()
+    (pid,) = one.master.pids
     child = procs.look(pid)
     assert child is not None
     until(lambda: len(procs.family([pid])) > 1, 60, "the program to have begun")
     one.socket.touch()
-    one.line.distrust()
+    one.master.distrust()
     assert not one.socket.exists()
     assert one.loop.next_timer < math.inf
     one.clock.ahead += 60
@@ -344,24 +344,24 @@ def test_master_that_ignores_sigterm_is_killed(bench: MakeBench, tmp_path: Path)
     assert one.loop.next_timer == math.inf
 
 
-# When it is begun again ----------------------------------------------------------------------------------
+# Restarts ------------------------------------------------------------------------------------------------
 
 
-def test_master_that_ended_early_is_restarted_after_a_growing_pause(bench: MakeBench) -> None:
-    one = bench()
+def test_master_that_ended_early_is_restarted_after_a_growing_pause(harness: MakeHarness) -> None:
+    one = harness()
     one.clock.stop()
     for pause in (5, 10, 20):
         procs.send(one.begin(), signal.SIGKILL)
         one.pump(one.ended, "the end to be noticed")
         one.clock.ahead += pause / 2
-        one.line.node_reached()
-        assert one.line.pids == ()
+        one.master.node_reached()
+        assert one.master.pids == ()
         one.clock.ahead += pause / 2
     one.begin()
 
 
-def test_master_that_has_lasted_is_restarted_at_once(bench: MakeBench) -> None:
-    one = bench()
+def test_master_that_has_lasted_is_restarted_at_once(harness: MakeHarness) -> None:
+    one = harness()
     procs.send(one.begin(), signal.SIGKILL)
     one.pump(one.ended, "the end to be noticed")
     for _ in range(2):
@@ -372,103 +372,105 @@ def test_master_that_has_lasted_is_restarted_at_once(bench: MakeBench) -> None:
         one.begin()
 
 
-def test_master_without_its_socket_is_ended(bench: MakeBench) -> None:
-    """It hangs in its login, or somebody tidied up; both look the same."""
-    one = bench()
+def test_master_without_its_socket_is_ended(harness: MakeHarness) -> None:
+    """It may hang in its login, or the socket was removed; both look the same."""
+    one = harness()
     child = one.begin()
     one.socket.unlink()
-    one.line.node_reached()
+    one.master.node_reached()
     assert one.loop.next_timer == math.inf  # it may still be connecting
     one.clock.ahead += 61
-    one.line.node_reached()
+    one.master.node_reached()
     one.pump(one.ended, "the connection to end")
     assert not procs.alive(child)
     one.begin()
 
 
-def test_master_refused_by_the_node_is_retried_after_a_pause(bench: MakeBench, own_sshd: Sshd) -> None:
-    one = bench(sshd=own_sshd)
+def test_master_refused_by_the_node_is_retried_after_a_pause(harness: MakeHarness, own_sshd: Sshd) -> None:
+    one = harness(sshd=own_sshd)
     one.clock.stop()
     own_sshd.stop()
-    one.line.node_reached()
+    one.master.node_reached()
     one.pump(one.ended, "the connection to fail")
-    one.line.node_reached()
-    assert one.line.pids == ()
+    one.master.node_reached()
+    assert one.master.pids == ()
     own_sshd.start()
     one.clock.ahead += 5
     one.begin()
 
 
-def test_socket_of_an_earlier_process_is_removed(bench: MakeBench, directory: Path) -> None:
+def test_socket_of_an_earlier_process_is_removed(harness: MakeHarness, directory: Path) -> None:
     (directory / f"ssh-{os.getpid()}").touch()
-    one = bench()
+    one = harness()
     assert not one.socket.exists()
     assert one.run() == (0, [])
     one.begin()
 
 
-def test_runs_go_on_when_no_process_can_be_made(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = bench()
+def test_runs_go_on_when_no_process_can_be_made(
+    harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = harness()
 
     def no_more(argv: tuple[str, ...], **_how: object) -> subprocess.Popen[bytes]:
         raise BlockingIOError(11, "Resource temporarily unavailable", argv[0])
 
     with monkeypatch.context() as patched:
         patched.setattr(process, "spawn", no_more)
-        one.line.node_reached()
-    assert one.line.pids == ()
+        one.master.node_reached()
+    assert one.master.pids == ()
     assert one.run() == (0, [])
     one.clock.ahead += 5
     one.begin()
 
 
-def test_socket_of_the_longest_allowed_path_works(bench: MakeBench, directory: Path) -> None:
-    one = bench()
+def test_socket_of_the_longest_allowed_path_works(harness: MakeHarness, directory: Path) -> None:
+    one = harness()
     deep = directory / ("d" * (90 - len(f"{directory}//ssh-{os.getpid()}")))
     deep.mkdir()
-    line = SshMaster("node-a:", (), str(deep), one.loop, lambda: 0.0, {})
+    master = SshMaster("node-a:", (), str(deep), one.loop, lambda: 0.0, {})
     try:
-        line.node_reached()
+        master.node_reached()
         socket = deep / f"ssh-{os.getpid()}"
         assert len(str(socket)) == 90
         one.pump(socket.exists, "the socket")
     finally:
-        line.close()
+        master.close()
         deep.rmdir()
 
 
-# Whose options -------------------------------------------------------------------------------------------
+# Options of the user and our own -------------------------------------------------------------------------
 
 
-def test_options_are_all_set_for_a_user_without_any(bench: MakeBench) -> None:
-    one = bench()
-    assert one.line.rsh_direct == (
+def test_options_are_all_set_for_a_user_without_any(harness: MakeHarness) -> None:
+    one = harness()
+    assert one.master.rsh_direct == (
         "ssh -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=20 -o ServerAliveInterval=5"
     )
-    assert one.line.rsh == f"{one.line.rsh_direct} -o ControlMaster=no -o ControlPath={one.socket}"
+    assert one.master.rsh == f"{one.master.rsh_direct} -o ControlMaster=no -o ControlPath={one.socket}"
 
 
-def test_batch_mode_of_the_user_is_not_taken_for_an_alive_interval(bench: MakeBench) -> None:
-    assert "ServerAliveInterval=5" in bench("Host *\n  BatchMode yes").line.rsh
+def test_batch_mode_of_the_user_is_not_taken_for_an_alive_interval(harness: MakeHarness) -> None:
+    assert "ServerAliveInterval=5" in harness("Host *\n  BatchMode yes").master.rsh
 
 
-def test_options_of_the_user_for_this_host_stay(bench: MakeBench) -> None:
-    one = bench("Host node-a\n  ConnectTimeout 7\n  ServerAliveInterval 70")
-    assert one.line.rsh_direct == "ssh -o BatchMode=yes -o ClearAllForwardings=yes"
+def test_options_of_the_user_for_this_host_stay(harness: MakeHarness) -> None:
+    one = harness("Host node-a\n  ConnectTimeout 7\n  ServerAliveInterval 70")
+    assert one.master.rsh_direct == "ssh -o BatchMode=yes -o ClearAllForwardings=yes"
 
 
-def test_options_that_depend_on_the_login_name_are_seen(bench: MakeBench) -> None:
+def test_options_that_depend_on_the_login_name_are_seen(harness: MakeHarness) -> None:
     config = "Match user john\n  ConnectTimeout 7"
-    assert "ConnectTimeout" not in bench(config, node="john@node-a:").line.rsh
-    assert "ConnectTimeout" in bench(config).line.rsh
+    assert "ConnectTimeout" not in harness(config, node="john@node-a:").master.rsh
+    assert "ConnectTimeout" in harness(config).master.rsh
 
 
 @pytest.mark.parametrize("option", ["ControlPath /nowhere/%C", "ControlMaster auto"])
-def test_multiplexing_set_by_the_user_is_left_alone(bench: MakeBench, option: str) -> None:
-    one = bench(f"Host *\n  {option}")
-    assert one.line.rsh == one.line.rsh_direct != ""
-    one.line.node_reached()
-    assert one.line.pids == ()
+def test_multiplexing_set_by_the_user_is_left_alone(harness: MakeHarness, option: str) -> None:
+    one = harness(f"Host *\n  {option}")
+    assert one.master.rsh == one.master.rsh_direct != ""
+    one.master.node_reached()
+    assert one.master.pids == ()
 
 
 @pytest.mark.parametrize(
@@ -490,39 +492,39 @@ def test_master_is_not_used_for_other_transports_or_an_explicit_rsh(
 ) -> None:
     monkeypatch.setattr(process, "spawn", lambda argv: pytest.fail(f"{argv} was started"))
     loop = Loop()
-    line = SshMaster(node, extra, str(directory), loop, lambda: 0.0, environ)
-    assert (line.rsh, line.rsh_direct) == ("", "")
-    line.node_reached()
-    line.distrust()
-    assert (line.pids, loop.next_timer) == ((), math.inf)
-    line.close()
+    master = SshMaster(node, extra, str(directory), loop, lambda: 0.0, environ)
+    assert (master.rsh, master.rsh_direct) == ("", "")
+    master.node_reached()
+    master.distrust()
+    assert (master.pids, loop.next_timer) == ((), math.inf)
+    master.close()
 
 
 @pytest.mark.parametrize("ssh", [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\nexit 0\n"])
 def test_options_are_empty_without_an_ssh_that_answers(
-    bench: MakeBench, tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, ssh: str | None
+    harness: MakeHarness, tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, ssh: str | None
 ) -> None:
-    """It is not there, is of another make, or has mistakes in its configuration: rsync will say."""
-    one = bench()
+    """ssh is missing, is another program, or has mistakes in its configuration; rsync will report it."""
+    one = harness()
     (tmp_path / "bin").mkdir()
     if ssh is not None:
         (tmp_path / "bin" / "ssh").write_text(ssh)
         (tmp_path / "bin" / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    line = SshMaster("node-a:", (), str(directory), one.loop, lambda: 0.0, {})
-    assert (line.rsh, line.rsh_direct) == ("", "")
-    line.node_reached()
-    assert line.pids == ()
+    master = SshMaster("node-a:", (), str(directory), one.loop, lambda: 0.0, {})
+    assert (master.rsh, master.rsh_direct) == ("", "")
+    master.node_reached()
+    assert master.pids == ()
 
 
 def test_ssh_that_hangs_when_asked_gets_the_default_options(
-    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_module, "_ASK_SECONDS", 3.0)  # in which the program has to have begun
+    monkeypatch.setattr(ssh_master, "_ASK_SECONDS", 3.0)  # in which the program has to have begun
     pid = tmp_path / "pid"
-    one = bench(f'Match exec "echo $$ >{pid}; exec sleep 600"')
-    assert one.line.rsh == one.line.rsh_direct == rsync_ssh.rsh(rsync_ssh.options({}))
-    one.line.node_reached()
-    assert one.line.pids == ()
+    one = harness(f'Match exec "echo $$ >{pid}; exec sleep 600"')
+    assert one.master.rsh == one.master.rsh_direct == rsync_ssh.rsh(rsync_ssh.options({}))
+    one.master.node_reached()
+    assert one.master.pids == ()
     asked = procs.look(int(pid.read_text()))
     until(lambda: asked is None or not procs.alive(asked), 60, "nothing of it to be left")

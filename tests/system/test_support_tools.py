@@ -1,4 +1,4 @@
-"""The tests' own tools: servers that copy, differences that are seen, churn that repeats itself."""
+"""The tools of the tests: servers, snapshots of trees, churn, and daemons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.wait import until
 
 
 def churned(home: Path, seed: int, count: int = 400) -> Path:
-    """A tree after that many hostile changes."""
+    """Make a tree by that many hostile changes."""
     tree, outside = home / "tree", home / "outside"
     tree.mkdir()
     outside.mkdir()
@@ -134,7 +134,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Change the content, and nothing else that stat shows."""
+    """Change the content, but nothing that stat shows except ctime."""
     before = path.stat()
     path.write_text(text)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -184,7 +184,7 @@ def test_snapshot_goes_deeper_than_path_max(tmp_path: Path) -> None:
         handle = inner
     os.close(handle)
     assert len(trees.snapshot(tmp_path)) == 20
-    # pytest's own cleaning up gives up on names as long as this.
+    # pytest cannot remove names as long as this.
     shutil.rmtree(tmp_path / ("d" * 250))
 
 
@@ -212,7 +212,7 @@ def test_churn_does_every_operation(tmp_path: Path) -> None:
     churn.run(3000)
     done = {line.split()[1] for line in churn.log if "Error" not in line and "nothing" not in line}
     assert done == {operation.__name__.strip("_") for operation in churn._operations}
-    # Most of it must come to something, or the tests that use it test less than they seem to.
+    # Most operations must succeed, or the tests that use churn test less than they seem to.
     failed = [line for line in churn.log if "Error" in line]
     assert len(failed) < len(churn.log) / 3, "\n".join(failed[:50])
     entries = trees.snapshot(tree)
@@ -228,7 +228,7 @@ def test_churn_changes_nothing_outside_of_the_tree(tmp_path: Path, seed: int) ->
     before = trees.snapshot(victim)
     tree = tmp_path / "tree"
     tree.mkdir()
-    # A tree full of ways out.
+    # A tree full of symlinks to the outside.
     for name in ("a", "b", "lib", "data"):
         (tree / name).symlink_to(victim if name < "c" else victim / "file")
     Churn(os.fsencode(tree), seed).run(600)
@@ -280,8 +280,8 @@ def test_worker_titles_are_parsed(title: str, node: str, state: str) -> None:
     assert (match["node"], match["state"]) == (node, state)
 
 
-# A stand-in for inosync: a master and two workers, the second of which has a session of its own. With
-# --orphan, that one outlives its master.
+# A stand-in for inosync: a master and two workers, the second in a session of its own. With --orphan that one
+# outlives its master.
 STAND_IN = """
 import os, signal, sys, time
 from setproctitle import setproctitle

@@ -1,4 +1,4 @@
-"""inosync as a service of the type notify: what a real notification socket hears of it."""
+"""inosync as a service of type notify: the messages on its notification socket."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ import os, sys
 os.environ["WATCHDOG_PID"] = str(os.getpid())
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""What systemd does between fork and exec."""
+"""As systemd does between fork and exec."""
 
 
-class Ear:
-    """A notification socket that remembers what it has heard, and from whom (unix(7), SO_PASSCRED)."""
+class NotifySocket:
+    """A notification socket that records messages and their senders (unix(7), SO_PASSCRED)."""
 
     def __init__(self, name: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -40,7 +40,7 @@ class Ear:
         self.senders: list[int] = []
 
     def listen(self) -> list[dict[str, str]]:
-        """All messages so far, each as a dictionary."""
+        """Return all messages so far, each as a dictionary."""
         while True:
             try:
                 data, told, _flags, _from = self.socket.recvmsg(65536, 256)
@@ -61,8 +61,8 @@ class Ear:
 
 
 @pytest.fixture
-def ear(tmp_path: Path) -> Iterator[Ear]:
-    made = Ear(str(tmp_path / "notify"))
+def notified(tmp_path: Path) -> Iterator[NotifySocket]:
+    made = NotifySocket(str(tmp_path / "notify"))
     yield made
     made.socket.close()
 
@@ -88,53 +88,61 @@ def config(tmp_path: Path, nodes: int = 2, **settings: object) -> dict[str, obje
 
 
 @pytest.fixture
-def service(tmp_path: Path, daemon: MakeDaemon, ear: Ear, environment: dict[str, str]) -> Daemon:
+def service(
+    tmp_path: Path, daemon: MakeDaemon, notified: NotifySocket, environment: dict[str, str]
+) -> Daemon:
     made = daemon(config(tmp_path), env=environment)
     made.start()
-    ear.until("READY")
+    notified.until("READY")
     return made
 
 
-def test_ready_and_status_are_sent(service: Daemon, ear: Ear, tmp_path: Path) -> None:
-    [ready] = ear.has("READY")
+def test_ready_and_status_are_sent(service: Daemon, notified: NotifySocket, tmp_path: Path) -> None:
+    [ready] = notified.has("READY")
     assert "MAINPID" not in ready
-    ear.until_status("2 nodes: 2 ok")
-    # What the title says in brackets, word for word.
-    until(lambda: f"[{ear.has('STATUS')[-1]['STATUS']}]" in service.title(), 30, "the title to say the same")
+    notified.until_status("2 nodes: 2 ok")
+    # The words in the brackets of the title.
+    until(
+        lambda: f"[{notified.has('STATUS')[-1]['STATUS']}]" in service.title(),
+        30,
+        "the title to say the same",
+    )
     (tmp_path / "node0").rename(tmp_path / "elsewhere")
     (tmp_path / "node0").write_text("no directory")
     (tmp_path / "tree" / "more").write_text("more")
-    ear.until_status("1 retrying")
-    assert set(ear.senders) == {service.pid}
+    notified.until_status("1 retrying")
+    assert set(notified.senders) == {service.pid}
 
 
 @pytest.mark.usefixtures("service")
-def test_status_is_not_sent_twice(ear: Ear) -> None:
-    ear.until_status("2 nodes: 2 ok")
-    before = len(ear.has("STATUS"))
-    beats = len(ear.has("WATCHDOG"))
-    until(lambda: len(ear.has("WATCHDOG")) >= beats + 4, 60, "two seconds of signs of life")
-    told = [message["STATUS"] for message in ear.has("STATUS")]
+def test_status_is_not_sent_twice(notified: NotifySocket) -> None:
+    notified.until_status("2 nodes: 2 ok")
+    before = len(notified.has("STATUS"))
+    beats = len(notified.has("WATCHDOG"))
+    until(lambda: len(notified.has("WATCHDOG")) >= beats + 4, 60, "two seconds of watchdog messages")
+    told = [message["STATUS"] for message in notified.has("STATUS")]
     assert len(told) == before
     assert all(one != other for one, other in itertools.pairwise(told))
 
 
-def test_watchdog_is_sent_while_it_runs_and_not_while_stopped(service: Daemon, ear: Ear) -> None:
-    until(lambda: len(ear.has("WATCHDOG")) >= 3, 60, "signs of life")
+def test_watchdog_is_sent_while_it_runs_and_not_while_stopped(
+    service: Daemon, notified: NotifySocket
+) -> None:
+    until(lambda: len(notified.has("WATCHDOG")) >= 3, 60, "watchdog messages")
     service.signal(signal.SIGSTOP)
     try:
         until(lambda: (found := procs.look(service.pid)) and found.state == "T", 30, "it to be stopped")
-        heard = len(ear.listen())
+        heard = len(notified.listen())
         quiet_until = time.monotonic() + 2.5
         until(lambda: time.monotonic() > quiet_until, 30, "the time in which five were due")
-        assert len(ear.listen()) == heard
+        assert len(notified.listen()) == heard
     finally:
         service.signal(signal.SIGCONT)
-    ear.until("WATCHDOG", heard)
+    notified.until("WATCHDOG", heard)
 
 
-def test_socket_and_its_name_are_not_passed_to_children(service: Daemon, ear: Ear) -> None:
-    ear.until_status("2 nodes: 2 ok")
+def test_socket_and_its_name_are_not_passed_to_children(service: Daemon, notified: NotifySocket) -> None:
+    notified.until_status("2 nodes: 2 ok")
     rsyncs = until(service.rsyncs, 60, "an rsync that waits")
     for pid in rsyncs:
         words = Path(f"/proc/{pid}/environ").read_bytes()
@@ -156,63 +164,65 @@ def test_socket_and_its_name_are_not_passed_to_children(service: Daemon, ear: Ea
         assert not held(pid)
 
 
-def test_reload_sends_reloading_and_ready(service: Daemon, ear: Ear, tmp_path: Path) -> None:
-    since = len(ear.listen())
+def test_reload_sends_reloading_and_ready(service: Daemon, notified: NotifySocket, tmp_path: Path) -> None:
+    since = len(notified.listen())
     before = time.monotonic_ns() // 1000
     service.configure(config(tmp_path, 3))
     service.hup()
-    begun = ear.until("RELOADING", since)
+    begun = notified.until("RELOADING", since)
     assert before <= int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
-    ear.until("READY", since)
-    names = [name for message in ear.listen()[since:] for name in message if name in ("RELOADING", "READY")]
+    notified.until("READY", since)
+    names = [
+        name for message in notified.listen()[since:] for name in message if name in ("RELOADING", "READY")
+    ]
     assert names == ["RELOADING", "READY"]
-    ear.until_status("3 nodes: 3 ok")
+    notified.until_status("3 nodes: 3 ok")
 
 
-def test_reload_refused_sends_reloading_and_ready(service: Daemon, ear: Ear) -> None:
-    since = len(ear.listen())
+def test_reload_refused_sends_reloading_and_ready(service: Daemon, notified: NotifySocket) -> None:
+    since = len(notified.listen())
     service.configure("wpaths = [")
     service.hup()
-    ear.until("READY", since)
-    since = len(ear.listen())
+    notified.until("READY", since)
+    since = len(notified.listen())
     told = subprocess.run(
         [sys.executable, str(LAUNCHER), "-c", str(service.file), "-s", "reload"],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
-        env={**os.environ, "NOTIFY_SOCKET": ear.socket.getsockname()},
+        env={**os.environ, "NOTIFY_SOCKET": notified.socket.getsockname()},
     )
-    # The run directory stands in a file that cannot be read: it is asked through the socket itself.
+    # The file with rundir cannot be read, so the daemon is asked through its socket.
     assert told.returncode != 0
     path = str(service.rundir / "default.sock")
     with pytest.raises(Exception, match=r"default\.py"):
         ask(path, {"command": "reload"})
-    assert ear.until("RELOADING", since)
-    assert ear.until("READY", since)
-    assert set(ear.senders) == {service.pid}
+    assert notified.until("RELOADING", since)
+    assert notified.until("READY", since)
+    assert set(notified.senders) == {service.pid}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stop_sends_stopping(service: Daemon, ear: Ear, number: signal.Signals) -> None:
+def test_stop_sends_stopping(service: Daemon, notified: NotifySocket, number: signal.Signals) -> None:
     service.signal(number)
     assert service.wait() == 0
-    stopping = ear.until("STOPPING")
+    stopping = notified.until("STOPPING")
     assert int(stopping["EXTEND_TIMEOUT_USEC"]) > 8_000_000
     assert stopping["STATUS"].startswith("stopping")
 
 
 def test_daemon_works_when_nobody_listens_on_the_socket(
-    tmp_path: Path, daemon: MakeDaemon, environment: dict[str, str], ear: Ear
+    tmp_path: Path, daemon: MakeDaemon, environment: dict[str, str], notified: NotifySocket
 ) -> None:
-    ear.socket.close()
+    notified.socket.close()
     made = daemon(config(tmp_path), env=environment)
     made.start()
     made.until_level([(tmp_path / "tree", tmp_path / "node0" / "tree")])
 
 
 def test_daemon_works_when_the_socket_is_full(
-    tmp_path: Path, daemon: MakeDaemon, environment: dict[str, str], ear: Ear
+    tmp_path: Path, daemon: MakeDaemon, environment: dict[str, str], notified: NotifySocket
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as full:
         try:
@@ -223,13 +233,13 @@ def test_daemon_works_when_the_socket_is_full(
     made = daemon(config(tmp_path), env=environment)
     made.start()
     made.until_level([(tmp_path / "tree", tmp_path / "node0" / "tree")])
-    assert ear.until("READY")  # reading has made room
+    assert notified.until("READY")  # reading has made room
 
 
 def test_walk_that_lasts_asks_for_time_and_sends_watchdog(
-    tmp_path: Path, patched: Patched, environment: dict[str, str], ear: Ear
+    tmp_path: Path, patched: Patched, environment: dict[str, str], notified: NotifySocket
 ) -> None:
-    """A tree whose directories take long to watch: 400 of them at 10 ms each."""
+    """400 directories that take 10 ms each to watch."""
     patch = """
 import time
 from inosync.system import systemd
@@ -247,21 +257,21 @@ Inotify.add, Inotify.add_near = slow(Inotify.add), slow(Inotify.add_near)
         (tmp_path / "tree" / f"d{number}").mkdir()
     made = patched(patch)(settings, env=environment)
     made.start()
-    until(lambda: len(ear.has("EXTEND_TIMEOUT_USEC")) >= 3, 60, "time to be asked for")
-    assert not ear.has("READY")
-    ear.until("READY")
-    # All is walked again, beside what else there is to do: for seconds, with a beat every half of one.
-    since = len(ear.listen())
+    until(lambda: len(notified.has("EXTEND_TIMEOUT_USEC")) >= 3, 60, "time to be asked for")
+    assert not notified.has("READY")
+    notified.until("READY")
+    # Everything is walked again for seconds, with a message every half second.
+    since = len(notified.listen())
     began = time.monotonic()
     made.configure({**settings, "emask": ["IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MODIFY"]})
     made.hup()
-    ear.until("READY", since)
+    notified.until("READY", since)
     path = str(made.rundir / "default.sock")
     gaps = [began]
 
     def walked() -> bool:
         nonlocal since
-        for message in ear.listen()[since:]:
+        for message in notified.listen()[since:]:
             since += 1
             if "WATCHDOG" in message:
                 gaps.append(time.monotonic())
@@ -273,25 +283,25 @@ Inotify.add, Inotify.add_near = slow(Inotify.add), slow(Inotify.add_near)
 
 
 def test_watchdog_is_sent_only_by_the_process_of_watchdog_pid(
-    tmp_path: Path, daemon: MakeDaemon, ear: Ear, environment: dict[str, str]
+    tmp_path: Path, daemon: MakeDaemon, notified: NotifySocket, environment: dict[str, str]
 ) -> None:
     made = daemon(config(tmp_path), env={**environment, "WATCHDOG_PID": str(os.getpid())})
     made.start()
-    ear.until_status("2 nodes: 2 ok")
-    assert not ear.has("WATCHDOG")
+    notified.until_status("2 nodes: 2 ok")
+    assert not notified.has("WATCHDOG")
 
 
 def test_detached_daemon_sends_its_pid_and_watchdog(
-    tmp_path: Path, daemon: MakeDaemon, ear: Ear, environment: dict[str, str]
+    tmp_path: Path, daemon: MakeDaemon, notified: NotifySocket, environment: dict[str, str]
 ) -> None:
     made = daemon(config(tmp_path, logfile=str(tmp_path / "log")), ("-d",), env=environment)
     command = [sys.executable, "-c", SERVICE, *made.command]
     subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=60)
     pid = int((made.rundir / "default.pid").read_text().split()[0])
     try:
-        assert ear.until("READY")["MAINPID"] == str(pid)
-        assert ear.until("WATCHDOG")
-        assert set(ear.senders) == {pid}
+        assert notified.until("READY")["MAINPID"] == str(pid)
+        assert notified.until("WATCHDOG")
+        assert set(notified.senders) == {pid}
     finally:
         os.kill(pid, signal.SIGTERM)
         until(lambda: not Path(f"/proc/{pid}").exists(), 60, "its end")

@@ -1,4 +1,4 @@
-"""Directories that cannot be watched are mirrored all the same, later, and say so until they can be."""
+"""Directories that cannot be watched or read are mirrored later, and the node is degraded until then."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Setup:
         self.daemon.configure({"wpaths": wpaths, "rpaths": list(trees), "rnodes": nodes, **FAST})
 
     def flush(self, timeout: float = 60) -> list[str]:
-        """The names of the nodes that lack something at the end."""
+        """Flush, and return the names of the nodes that lack something."""
         return [node["name"] for node in self.daemon.ask("flush", timeout=timeout)["behind"]]
 
     def until_level(self, state: str, *trees: str) -> None:
@@ -56,7 +56,7 @@ class Setup:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
-    """One with no more than ``WATCHES`` watches, and the one for what flush marks."""
+    """A setup with at most ``WATCHES`` watches beside that of flush's marks."""
     yield from closed(Setup(tmp_path, few_watches.launcher(tmp_path, WATCHES + 1)))
 
 
@@ -81,7 +81,7 @@ def test_unwatched_directories_are_mirrored_until_there_are_more_watches(
     s.until_titles(
         "2 degraded] 3 dirs, 10 not watched$", rf"\[degraded\] 10 directories not watched: {sysctl}$"
     )
-    # Everything that may happen, at places of which most are not watched.
+    # Changes of all kinds, most of them in directories that are not watched.
     for number in range(4):
         place = s.tree / f"{number}/deep"
         place.joinpath("file").write_text("CONTENT")
@@ -96,7 +96,7 @@ def test_unwatched_directories_are_mirrored_until_there_are_more_watches(
         place.joinpath("new/below").rename(place / "renamed")
         place.rename(s.tree / f"{number}/moved")
     s.until_level("degraded", "tree")
-    # Whoever goes gives his watches back.
+    # Removed directories give their watches back.
     for number in range(3):
         shutil.rmtree(s.tree / f"{number}")
     (s.tree / "3/moved/new").rmdir()
@@ -150,7 +150,7 @@ def test_flush_waits_for_a_poll_of_unwatched_directories(setup: Setup) -> None:
 
 # Directories that cannot be read -------------------------------------------------------------------------
 
-# root that may not do everything: without this it reads whatever there is.
+# Takes from root the capabilities to read everything.
 POWERLESS = """\
 import os, sys
 caps = "--bounding-set=-dac_override,-dac_read_search"
@@ -160,7 +160,7 @@ os.execvp("setpriv", ["setpriv", caps, sys.executable, {launcher!r}, *sys.argv[1
 
 @pytest.fixture
 def powerless(tmp_path: Path) -> Iterator[Setup]:
-    """One that may not read everything."""
+    """A setup whose daemon cannot read everything."""
     launcher = LAUNCHER
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):
@@ -189,7 +189,7 @@ def test_unreadable_directories_are_reported_and_mirrored_later(powerless: Setup
     assert s.flush() == []
     (s.tree / "closed/deep/file").write_text("watched")
     s.until_level("ok", "tree")
-    # Not moved after it was closed: what a node's user cannot open he cannot delete.
+    # Moved before it is closed, because a user cannot delete a directory that he cannot open.
     (s.tree / "later").rename(s.tree / "moved")
     s.until_level("ok", "tree")
     with (s.tree / "moved/deep/file").open("w") as file:

@@ -1,4 +1,4 @@
-"""Nodes that were changed behind inosync's back are found out, and are like their source again."""
+"""Verification finds and repairs what was changed on nodes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 
 from support import procs
 from support.wait import until
-from support.warm import OK, TIME, Everywhere, MakeWarm, Warm, locations
+from support.warm import OK, TIME, AllTransports, MakeWarm, Warm, locations
 
 HOSTILE = (b"new\nline", b"\\#012", b"\xff\xfe", b"#x", b" a -> b ")
 HANG = '[ "$kind" != verify ] || while [ -e "$fault" ]; do sleep 0.05; done'
 OFTEN = 1
-"""rverify in these tests."""
+"""The setting ``rverify`` in these tests, in seconds."""
 
 
 def verified(w: Warm, node: str, since: int = 0) -> list[int]:
-    """How many differences each verification of a node has found, in the log from that character on."""
+    """Return the number of differences of each verification of a node, from that character of the log on."""
     found = re.findall(rf": {node}: verified in [\d.]+ s, (\d+) differences?\b", w.daemon.log()[since:])
     return [int(count) for count in found]
 
 
 def until_verified(w: Warm, *nodes: str, since: int = 0) -> dict[str, int]:
-    """Wait for the next verification of each node; what it has found."""
+    """Wait for the next verification of each node, and return its number of differences."""
 
     def look() -> Mapping[str, list[int]] | None:
         found = {node: verified(w, node, since) for node in nodes}
@@ -52,7 +52,7 @@ def fill(tree: Path) -> None:
 
 
 def spoil(copy: Path) -> int:
-    """Change a node in all ways that a look at its entries shows; in how many paths it differs then."""
+    """Change a node in all ways that show in its entries; return the number of paths that differ."""
     (copy / "gone").unlink()
     (copy / "mode").chmod(0o600 if (copy / "mode").stat().st_mode & 0o077 else 0o640)
     shutil.rmtree(copy / "directory")
@@ -69,7 +69,7 @@ def spoil(copy: Path) -> int:
 
 
 def rewrite(copy: Path) -> int:
-    """Change the content of a file, and leave its size and its times; how many differences that makes."""
+    """Change the content of a file but not its size and times; return the number of differences, 1."""
     path = copy / "content"
     before = path.stat()
     path.write_text("CONTENT")
@@ -77,8 +77,8 @@ def rewrite(copy: Path) -> int:
     return 1
 
 
-def test_verification_counts_and_repairs_changes_made_on_nodes(everywhere: Everywhere) -> None:
-    w = everywhere.warm
+def test_verification_counts_and_repairs_changes_made_on_nodes(all_transports: AllTransports) -> None:
+    w = all_transports.warm
     nodes = w.nodes()
     fill(w.tree())
     w.configure(locations(w), rverify=0)
@@ -93,7 +93,7 @@ def test_verification_counts_and_repairs_changes_made_on_nodes(everywhere: Every
         until(lambda node=node: verified(w, node)[1:], 60, f"{node} to be verified again")  # type: ignore[misc]
         w.until_title(node, rf"{OK}, verified {TIME} \(0 differences\)")
         assert set(verified(w, node)[1:]) == {0}
-    # Names were enough, and nothing but what had been changed was found.
+    # No full mirror was needed, and only the changed paths were found.
     assert starts(w, "full") == len(nodes)
     assert len(w.warnings()) == len(nodes)
     assert w.daemon.stop() == 0
@@ -119,20 +119,20 @@ def test_change_does_not_wait_for_a_verification(warm: MakeWarm) -> None:
         for other in "ab":
             w.until_arrived(other, "changed", f"{number}")
     w.until_level()
-    # One at a time, and this one is still at it.
+    # Only one verification runs at a time, and this one still does.
     assert len(w.rsync.starts("verify ")) == 1
     assert comparing(w, node) == [pid]
     assert starts(w, "full") == 2
     since = len(w.daemon.log())
     for other in "ab":
         w.rsync.mend(other)
-    # What has changed meanwhile is no difference.
+    # Changes made meanwhile are no differences.
     found = until_verified(w, "a", "b", since=since)
     assert found == {"a": 0, "b": 0}
 
 
 def comparing(w: Warm, node: str) -> list[int]:
-    """The programs that compare a node; those of the same worker that they have started are left out."""
+    """Return the rsyncs that a worker has started to compare its node."""
     worker = w.daemon.workers().get(node)
     children = [process.pid for process in procs.family([worker] if worker else []) if process.ppid == worker]
     return [pid for pid in children if "--dry-run" in procs.title(pid)]
@@ -156,7 +156,7 @@ def test_verification_ends_with_its_worker_and_when_turned_off(warm: MakeWarm) -
     until(lambda: not comparing(w, "a"), 60, "its end")
     w.reload(rverify=OFTEN)
     until(lambda: comparing(w, "a"), 60, "the next one")
-    # Of a tree that is halted nothing is compared either.
+    # A halted tree is not compared either.
     w.tree().rename(w.home / "away")
     w.until_title("a", r"\[halted\] .*")
     until(lambda: not comparing(w, "a"), 60, "its end")
@@ -197,7 +197,7 @@ def test_verification_ignores_what_is_not_mirrored(warm: MakeWarm) -> None:
     for name in ("own", "x.tmp", "more"):
         (w.copy("a", "two") / name).write_text("of the node's own")
     (w.copy("a", "one") / "f").unlink()
-    rewrite(w.copy("a", "two"))  # which only a checksum would tell
+    rewrite(w.copy("a", "two"))  # only a checksum would find this
     w.reload(rverify=OFTEN)
     assert until_verified(w, "a") == {"a": 1}
     w.until_arrived("a", "f", tree="one")

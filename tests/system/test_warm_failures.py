@@ -1,6 +1,6 @@
-"""Warm rsyncs and what goes wrong with them, black-box: nodes, connections and the rsyncs themselves die.
+"""Failures of warm rsyncs: nodes, connections and the rsyncs themselves end or hang.
 
-Idle, that is noticed without any change being made; with a batch, it costs nothing but a cold start.
+While idle, that is noticed without a change; with a batch, it costs a cold start and no more.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from support.warm import (
     OK,
     RETRY,
     TIME,
-    Everywhere,
+    AllTransports,
     MakeWarm,
     below,
     cont,
     end,
     locations,
     set_up,
-    set_up_everywhere,
+    set_up_all_transports,
     stop,
 )
 
@@ -68,7 +68,7 @@ def test_node_that_goes_and_returns_is_reported_without_a_change(
     w.until_title("away", rf"\[retry ([5-9]|\d\d+) at {TIME}\] .*Connection refused.*, 0 behind")
     tries = w.batches("away") - count
     took = time.monotonic() - began
-    # The first may follow at once.
+    # The first retry may follow at once.
     assert took >= sum(0.75 * min(FIRST * 2**n, LONGEST) for n in range(tries - 2)), f"{tries} in {took} s"
     # The others work as ever.
     for number in range(3):
@@ -79,7 +79,7 @@ def test_node_that_goes_and_returns_is_reported_without_a_change(
     server.start()
     w.until_level()
     w.until_warm()
-    # Now with nothing to be done when it is back.
+    # The same without changes meanwhile.
     server.kill()
     w.until_title("away", rf"{RETRY} .*Connection refused.*, 0 behind")
     server.start()
@@ -95,20 +95,20 @@ def test_node_that_goes_and_returns_is_reported_without_a_change(
 CUTS = ("the far end", "the child", "rsync, politely", "rsync")
 
 
-def test_connection_that_is_cut_is_made_again_and_is_no_failure(everywhere: Everywhere) -> None:
-    w = everywhere.warm
+def test_connection_that_is_cut_is_made_again_and_is_no_failure(all_transports: AllTransports) -> None:
+    w = all_transports.warm
     w.daemon.start()
     for what in CUTS:
         spares = {node: found["tree"] for node, found in w.until_warm().items()}
         counts = {node: w.batches(node) for node in spares}
-        victims = everywhere.cut(what, spares)
+        victims = all_transports.cut(what, spares)
         w.until_warm(but=[spares[node] for node in victims])
         for node, spare in spares.items():
             assert w.batches(node) - counts[node] == (node in victims), (what, node)
-            assert (w.spare(node) == spare) == (node not in victims)
+            assert (w.warm_rsync(node) == spare) == (node not in victims)
         for node in victims:
             w.until_gone(spares[node])
-        # So that it does not look as if the nodes did not like them.
+        # A batch between the cuts, so that they do not count as a node that closes idle connections.
         w.change("file", what)
         w.until_level()
     assert w.warnings() == []
@@ -164,10 +164,10 @@ def test_node_down_at_the_start_is_reported(tmp_path: Path, warm: MakeWarm, rsyn
 
 
 def test_batch_that_finds_its_connection_dead_starts_cold_without_failure(
-    everywhere: Everywhere,
+    all_transports: AllTransports,
 ) -> None:
-    w = everywhere.warm
-    # Its worker hears of a batch no earlier than the others are handed it.
+    w = all_transports.warm
+    # The batch reaches this node's worker last.
     w.configure({**locations(w), "last": ""})
     w.daemon.start()
     for what in CUTS:
@@ -177,30 +177,34 @@ def test_batch_that_finds_its_connection_dead_starts_cold_without_failure(
         for worker in workers:
             stop(worker)
         del spares["last"]
-        everywhere.cut(what, spares)
+        all_transports.cut(what, spares)
         w.change("file", what)
         w.until_arrived("last", "file", what)
-        # They find at once that there is a batch, and that there is no connection.
+        # They find the batch and the dead connection at the same time.
         for worker in workers:
             cont(worker)
         w.until_level()
     assert w.warnings() == []
 
 
-# However long the test takes to see that all nodes have the batch.
+# However long the test takes until all nodes have the batch.
 PATIENT = "from inosync import worker; worker.STALE = 60.0"
 
 
 def test_batch_lost_in_a_dying_connection_starts_cold_without_failure(
     tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
-    """The far end is there when the names are written, and dead before it has done anything about them."""
-    everywhere = set_up_everywhere(tmp_path, patched(PATIENT), rsyncd, own_sshd)
-    w = everywhere.warm
+    """The far end exists when the names are written, and dies before it handles them."""
+    all_transports = set_up_all_transports(tmp_path, patched(PATIENT), rsyncd, own_sshd)
+    w = all_transports.warm
     w.daemon.start()
     spares = w.until_warm()
     w.until_level()
-    far = [*everywhere.rsyncd.connections(), *everywhere.sshd.connections(), below(spares["local"]["tree"])]
+    far = [
+        *all_transports.rsyncd.connections(),
+        *all_transports.sshd.connections(),
+        below(spares["local"]["tree"]),
+    ]
     for process in far:
         stop(process)
     w.change("file")
@@ -242,8 +246,8 @@ def test_node_that_cuts_idle_connections_gets_cold_starts(
     w.daemon.start()
     w.until_warm()
     w.until_level()
-    # It reads its configuration for each connection. While there is something to send it is not so strict, or
-    # else a machine with much else to do might be too slow for it.
+    # The rsync daemon reads its configuration for each connection. The timeout is short only while nothing is
+    # sent, because a busy machine might be too slow for it.
     usual = server.config.read_text()
     server.config.write_text(f"timeout = 1\n{usual}")
     server.drop()
@@ -279,7 +283,7 @@ def test_node_with_one_connection_is_not_blocked_by_a_warm_rsync(
         for name in names:
             w.change(f"file-{number}", tree=name)
         w.until_level()
-    # Full mirrors of all of it, while connections may be kept.
+    # Full mirrors while warm rsyncs may hold connections.
     for number in range(2):
         if count == 1:
             w.until_warm("other")
@@ -294,7 +298,7 @@ def test_node_with_one_connection_is_not_blocked_by_a_warm_rsync(
     said = re.findall(KEPT_NO_MORE, w.daemon.log())
     assert [node for node, _ in said] == ["full"][: len(said)]
     if count == 2:
-        # If not by what was to be sent, it is found by what waits: one tree's is refused beside the other's.
+        # At the latest the second tree's warm rsync is refused beside that of the first.
         assert w.daemon.until_logged(KEPT_NO_MORE)[1] == "full"
 
 
@@ -304,9 +308,9 @@ def test_node_with_one_connection_is_not_blocked_by_a_warm_rsync(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("rwarm", [True, False], ids=["warm", "cold"])
 def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
-    rwarm: bool, everywhere: Everywhere, seed: int
+    rwarm: bool, all_transports: AllTransports, seed: int
 ) -> None:
-    w = everywhere.warm
+    w = all_transports.warm
     w.configure(locations(w), rwarm=rwarm)
     outside = w.home / "outside"
     outside.mkdir()
@@ -321,7 +325,7 @@ def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
         if victims and rand.random() < 0.7:
             procs.send(rand.choice(victims), rand.choice([signal.SIGKILL, signal.SIGTERM]))
         elif rand.random() < 0.3:
-            rand.choice([everywhere.rsyncd, everywhere.sshd]).drop()
+            rand.choice([all_transports.rsyncd, all_transports.sshd]).drop()
     try:
         w.until_level(timeout=90)
     except AssertionError as error:
@@ -344,8 +348,8 @@ peers._duplicate = refuse
 def test_death_is_noticed_where_sockets_of_others_cannot_be_duplicated(
     tmp_path: Path, patched: Patched, rsyncd: MakeRsyncd, own_sshd: Sshd
 ) -> None:
-    everywhere = set_up_everywhere(tmp_path, patched(NOT_PERMITTED), rsyncd, own_sshd)
-    w, servers = everywhere.warm, (everywhere.rsyncd, own_sshd)
+    all_transports = set_up_all_transports(tmp_path, patched(NOT_PERMITTED), rsyncd, own_sshd)
+    w, servers = all_transports.warm, (all_transports.rsyncd, own_sshd)
     w.watched = False
     w.daemon.start()
     w.until_level()
@@ -410,7 +414,7 @@ def test_ssh_connection_that_hangs_is_noticed_without_a_change(
         stop(process)
     w.until_warm("ssh", but=[before["ssh"]["tree"]])
     w.until_gone(before["ssh"]["tree"])
-    assert w.spare("other") == before["other"]["tree"]
+    assert w.warm_rsync("other") == before["other"]["tree"]
     w.change("file")
     w.until_level()
     assert all(map(procs.alive, hung))

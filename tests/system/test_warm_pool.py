@@ -1,4 +1,4 @@
-"""Warm rsyncs, black-box: which rsync carries what, and how many there are."""
+"""The warm rsyncs of a daemon: which rsync sends which batch, and how many there are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ USER, PASSWORD = "mirror", "not secret"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, shared_sshd: Sshd) -> Iterator[Warm]:
-    """One daemon, two trees, all transports with various settings; shared by tests that leave it at rest."""
+    """A daemon with two trees and nodes with various settings on all transports, shared by several tests."""
     home = tmp_path_factory.mktemp("warm")
     made: list[Daemon] = []
 
@@ -68,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, shared_sshd: Sshd) -> Iterat
 
 @pytest.fixture
 def shared(world: Warm) -> Warm:
-    """The shared setup, at rest."""
+    """The shared daemon, at rest."""
     world.until_warm()
     return world
 
@@ -85,7 +85,7 @@ def test_change_goes_through_the_warm_rsync_and_starts_only_the_next(shared: War
         gone = [before[node]["one"] for node in TRANSPORTS]
         after = shared.until_warm(but=gone)
         for node, (one, two) in counts.items():
-            # Only the one that waits now was started since: so it was the one from before that has it done.
+            # Only the next warm rsync was started since, so the one from before sent the change.
             assert shared.batches(node, "one") == one + 1
             assert shared.batches(node, "two") == two
             assert not procs.alive(before[node]["one"])
@@ -98,7 +98,7 @@ def test_change_goes_through_the_warm_rsync_and_starts_only_the_next(shared: War
 
 
 def test_warm_rsyncs_have_their_options_and_show_no_password(shared: Warm) -> None:
-    titles = {node: procs.title(shared.spare(node, "one").pid) for node in TRANSPORTS}
+    titles = {node: procs.title(shared.warm_rsync(node, "one").pid) for node in TRANSPORTS}
     assert all(" --dirs " in title for title in titles.values())
     assert all("--exclude=*.tmp" in title and "--exclude=/private/" in title for title in titles.values())
     assert {node for node, title in titles.items() if "--bwlimit=4000" in title} == {"limited", "module"}
@@ -118,10 +118,10 @@ def test_changes_in_sequence_go_one_by_one_and_all_arrive(shared: Warm) -> None:
         for node in TRANSPORTS:
             shared.until_arrived(node, f"sequence-{number % 3}", f"{number}", "two")
     shared.until_warm()
-    # The log may be a moment behind.
+    # The log may be late.
     until(lambda: all(len(shared.sizes(node, since)) >= 15 for node in TRANSPORTS), 60, "all in the log")
     for node in TRANSPORTS:
-        # Each batch was for one change, and had one rsync, whether that was there already or not.
+        # Each batch was one change and used one rsync.
         assert shared.sizes(node, since) == [1] * 15
         assert shared.batches(node) - counts[node] == 15
 
@@ -139,7 +139,7 @@ def test_directory_that_comes_and_goes_needs_no_full_mirror(shared: Warm) -> Non
     shared.until_warm()
     shutil.rmtree(shared.tree("one") / "inside")
     copies = [shared.copy(node, "one") / "inside" for node in TRANSPORTS]
-    until(lambda: not any(copy.exists() for copy in copies), 60, "it to go everywhere")
+    until(lambda: not any(copy.exists() for copy in copies), 60, "it to go all_transports")
     assert shared.rsync.starts("full ") == fulls
 
 
@@ -161,7 +161,7 @@ def test_changes_during_a_transfer_are_the_next_batch_at_once(warm: MakeWarm) ->
     w = warm({"slow": "", "other": ""})
     w.daemon.start()
     for round_ in range(2):
-        # It takes as long as we like.
+        # The stopped receiver holds the transfer.
         far = below(w.until_warm()["slow"]["tree"])
         stop(far)
         w.change("first", f"{round_}")
@@ -173,10 +173,10 @@ def test_changes_during_a_transfer_are_the_next_batch_at_once(warm: MakeWarm) ->
                 cont(far)
         w.until_level()
     w.until_warm()
-    # The log may be a moment behind.
+    # The log may be late.
     counts = until(lambda: c if sum(c := w.sizes("slow")) >= 62 else [], 60, "all in the log")
     assert w.fulls("slow") == 1
-    # Through an rsync of its own, one that was on its way, or one that waited: none was for nothing.
+    # Each batch used one rsync, cold or warm; no start was in vain.
     assert w.batches("slow") == len(counts) + 1
     assert w.warnings() == []
 
@@ -201,7 +201,7 @@ def test_batch_goes_through_an_rsync_that_is_still_connecting(warm: MakeWarm) ->
         w.rsync.mend("a")
     w.until_level()
     w.until_warm()
-    # first; second, perhaps with third; third, perhaps; and the one that waits.
+    # One for first, one or two for second and third, and the next warm one.
     assert w.batches("a") <= began + 3
     assert w.warnings() == []
 
@@ -213,13 +213,13 @@ def test_warm_rsync_is_not_started_while_a_transfer_runs(warm: MakeWarm) -> None
     began = w.batches("slow")
     (w.home / "big").write_bytes(os.urandom(200_000))
     far = below(spare["one"])
-    stop(far)  # until it was seen that it runs
+    stop(far)  # until the title shows the transfer
     (w.home / "big").rename(w.tree("one") / "big")
     w.until_title("slow", r"\[syncing\] 1 path")
     cont(far)
     while "[syncing]" in w.title("slow"):
         if w.batches("slow") != began:
-            # Only if it ended between the two looks.
+            # It may have ended between the two checks.
             assert "[syncing]" not in w.title("slow")
     after = w.until_warm(but=[spare["one"]])["slow"]
     assert after["two"] == spare["two"]
@@ -230,7 +230,7 @@ def test_warm_rsync_is_not_started_while_a_transfer_runs(warm: MakeWarm) -> None
 
 
 def place(path: Path) -> tuple[int, int] | None:
-    """What tells a directory from any other."""
+    """Return the identity of a directory."""
     try:
         found = path.stat()
     except OSError:
@@ -239,15 +239,15 @@ def place(path: Path) -> tuple[int, int] | None:
 
 
 def reads_from(process: Process) -> tuple[int, int] | None:
-    """The directory that a process is in."""
+    """Return the identity of a process's current directory."""
     return place(Path(f"/proc/{process.pid}/cwd"))
 
 
 def until_all_read_from(w: Warm, root: Path) -> None:
-    """Wait until each node's waiting rsync reads from what is at that path now."""
+    """Wait until each node's warm rsync reads from the directory now at that path."""
     until(
         lambda: all(
-            set(found := w.spares(node)) == set(w.names) and reads_from(found[root.name]) == place(root)
+            set(found := w.warm_rsyncs(node)) == set(w.names) and reads_from(found[root.name]) == place(root)
             for node in w.nodes()
         ),
         60,
@@ -270,7 +270,7 @@ def test_replaced_root_is_not_read_by_a_warm_rsync_of_the_old_one(
     (new / "only new").write_text("new")
     w.tree().rename(old)
     new.rename(w.tree())
-    # To be sent by one that is still in there.
+    # A warm rsync in the old directory would send these.
     for number in range(5):
         (old / "only old").write_text(f"secret {number}")
         (old / f"secret-{number}").write_text("secret")
@@ -278,11 +278,11 @@ def test_replaced_root_is_not_read_by_a_warm_rsync_of_the_old_one(
     w.until_level()
     for node in nodes:
         assert trees.diff(trees.snapshot(w.tree()), trees.snapshot(w.copy(node))) == []
-    # Without another change.
+    # No further change is needed.
     until_all_read_from(w, w.tree())
     for node in nodes:
         w.until_gone(before[node]["tree"])
-    assert all(w.spare(node, "other") == before[node]["other"] for node in nodes)
+    assert all(w.warm_rsync(node, "other") == before[node]["other"] for node in nodes)
     counts = [w.batches(node) for node in nodes]
     w.change("same", "newer")
     for node in nodes:
@@ -320,9 +320,9 @@ def test_root_mounted_over_is_not_read_by_a_warm_rsync_from_below(
     w.until_level()
     w.until_warm()
     mount(w.tree())
-    (w.tree() / "above").write_text("content")  # an empty one would be the loss of a tree
-    # Changes that are seen although they are below the mount. What is sent is what is at the path now.
-    below = os.open(f"/proc/{w.spare('a').pid}/cwd", os.O_RDONLY | os.O_DIRECTORY)
+    (w.tree() / "above").write_text("content")  # an empty root would be a loss
+    # Changes below the mount cause events, but what is sent is at the path now.
+    below = os.open(f"/proc/{w.warm_rsync('a').pid}/cwd", os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in ("below", "new below"):
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=below))
@@ -381,7 +381,7 @@ def test_rwarm_off_starts_an_rsync_for_every_batch(warm: MakeWarm) -> None:
     check(["cold"], ["warm"], "one")
     w.reload(rwarm=False)
     check(["warm", "cold"], [], "none")
-    # The node's own setting is the stronger one.
+    # The node's own setting wins.
     w.reload(rwarm=False, rnodes=[w.item("warm"), w.item("cold", {"rwarm": True})])
     check(["warm"], ["cold"], "other")
     w.reload(rnodes=[w.item("warm"), w.item("cold")])
