@@ -1,4 +1,4 @@
-"""One run of rsync: started, fed, listened to, and ended if it hangs."""
+"""One run of rsync: start it, send it names, collect what it prints, and end it when it hangs."""
 
 from __future__ import annotations
 
@@ -10,252 +10,245 @@ from typing import IO, ClassVar
 
 from inosync.rsync import argv, stdout
 from inosync.system import process
-from inosync.system.loop import Loop
+from inosync.system.loop import Loop, Timer
 from inosync.system.peers import Peers
 
-KILL_AFTER = 2.0
-"""Seconds that a transfer has between SIGTERM and SIGKILL."""
-_LOOK_AFTER_ORPHANS = 0.02
-"""Seconds between two looks whether an orphan has ended: nothing else tells."""
-_LISTEN = 0.001, 0.05
-"""Seconds between two looks whether it has connected, at least and at most: a tenth of the time so far."""
-LOOK = 2.0
-"""Seconds between two looks at a transfer's progress, at most."""
+KILL_AFTER_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL."""
+_ORPHAN_POLL_SECONDS = 0.02
+"""Between two looks whether an orphan has ended: nothing reports that."""
+_CONNECTION_POLL_SECONDS = 0.001, 0.05
+"""Between two looks whether rsync has connected, at least and at most: a tenth of the time so far."""
+PROGRESS_POLL_SECONDS = 2.0
+"""Between two looks whether a transfer makes progress, at most."""
 _CARRIERS = ("ssh", "dbclient")
 """Programs whose own traffic (ServerAliveInterval) goes on for ever, whatever rsync does."""
 _MAX_LINES = 2_000
-_CHUNK = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 class Transfer:
-    """An rsync process is_connected through a loop. After ``done`` is true, ``code`` and ``lines`` tell.
+    """An rsync process. When ``done`` is true it has ended, and all that it printed is collected.
 
-    It is started, and waits for what it is to transfer until that is said: ``begin``. ``timeout``: seconds
-    without progress (bytes read or written by rsync and its children) after which it is ended from then on;
-    0 is never. ``listener`` takes the lines of stdout, which are not kept then; with ``idle`` it makes way
-    for everybody else. ``OSError`` when rsync cannot be started at all.
+    It waits for its list of names (``send_when_connected``). From then on it is ended after ``timeout``
+    seconds without progress (bytes read or written by rsync and its children); 0 means no limit.
+    ``listener`` gets the lines of standard output, which are not kept then. With ``idle`` it has the lowest
+    priority. OSError if rsync cannot be started.
     """
 
     started: ClassVar[int] = 0
-    """How many there have been in this process."""
+    """The number of transfers that this process has started."""
 
     def __init__(
         self,
         command: tuple[str, ...],
         timeout: float,
         loop: Loop,
-        clock: Callable[[], float],
         listener: Callable[[list[bytes]], None] | None = None,
         idle: bool = False,
     ) -> None:
         Transfer.started += 1
-        self._clock = clock
-        self._loop = loop
-        self._timeout = timeout
-        self._data = memoryview(b"")
-        self._listener = listener
+        self._loop, self._timeout, self._listener = loop, timeout, listener
         self._child = process.spawn(command, idle)
-        self._exited = os.pidfd_open(self._child.pid)
-        self._rest = {True: b"", False: b""}
-        """What came after the last line end, of stderr (True) and stdout (False)."""
-        self.pid = self._child.pid
-        self.code: int | None = None
-        self.stderr: list[bytes] = []
-        """What rsync said on stderr, without line ends; the last ones, if it is too much."""
-        self.stdout: list[bytes] = []
-        """What it said on stdout, without its progress."""
-        self.is_truncated = False
-        """Whether older lines of either were dropped."""
-        self.percent: int | None = None
-        self.abort_reason = ""
-        """Why it was ended, if that was because it made no progress."""
-        self.superseded = False
-        """Whether it was ended for another one that is to do the same."""
-        self.names_sent_at: float | None = None
-        """When it was told what to transfer, by the clock; None: not yet."""
-        self.was_warm = False
-        """Whether it was connected to its node by then."""
-        self._knocked = False
-        self.cancelled = False
-        """Whether it was ended because it was not to begin."""
-        self._promised: tuple[bytes, Callable[[], bool]] | None = None
-        self._begun_at = 0.0
-        self._listen_at = float("inf")
-        self._io_total = 0
-        self._progress_at = 0.0
-        self._next_look = self._kill_at = float("inf")
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         assert self._child.stderr is not None
         self._stdin, self._stdout, self._stderr = self._child.stdin, self._child.stdout, self._child.stderr
+        self._exited = os.pidfd_open(self._child.pid)
+        self.pid = self._child.pid
+
+        # All mutable state:
+        self.code: int | None = None
+        """The exit code; None while rsync runs."""
+        self.stderr: list[bytes] = []
+        """Lines of standard error without line ends; the last ones if there are too many."""
+        self.stdout: list[bytes] = []
+        """Lines of standard output without progress; the last ones if there are too many."""
+        self.is_truncated = False
+        """Whether older lines of either were dropped."""
+        self.percent: int | None = None
+        """The progress of a full mirror."""
+        self.abort_reason = ""
+        """Why it was ended for a fault: it made no progress."""
+        self.superseded = False
+        """Whether it was ended because another transfer is to do the same."""
+        self.cancelled = False
+        """Whether it was ended because it was connected, and no longer wanted."""
+        self.names_sent_at: float | None = None
+        """When the list of names was sent, by the loop's clock."""
+        self.was_warm = False
+        """Whether it was connected before there were names to send."""
+        self._partial_lines = {self._stdout: b"", self._stderr: b""}
+        """What came after the last line end of a stream."""
+        self._unsent = memoryview(b"")
+        """Names that the pipe had no room for."""
+        self._empty_name_sent = False
+        """Whether ``is_connected`` means something."""
+        self._io_total = 0
+        """Bytes that rsync and its children had read and written at the last look."""
+        self._progress_at = 0.0
+        """When that number was seen to grow."""
+        self._timers: dict[str, Timer] = {}
+        """The pending timers by what they are for."""
+
         loop.on_readable(self._exited, self._on_exit)
-        loop.on_readable(self._stdout, lambda: self._on_output(self._stdout))
-        loop.on_readable(self._stderr, lambda: self._on_output(self._stderr))
+        loop.on_readable(self._stdout, lambda: self._read_output(self._stdout))
+        loop.on_readable(self._stderr, lambda: self._read_output(self._stderr))
 
-    def send_when_connected(self, data: bytes, sure: Callable[[], bool] = lambda: True) -> None:
-        """Say what to transfer, a list of names, as soon as it has connected and stands in its source.
+    def send_when_connected(self, names: bytes, may_send: Callable[[], bool] = lambda: True) -> None:
+        """Send a list of names once rsync is connected, and so has entered its source.
 
-        It may take its time to connect, and what was true of the source when it was started may not be any
-        more: so ``sure`` is asked just before. If not, it is ended, and ``refused``.
+        Connecting takes time, and the source may be replaced meanwhile. So ``may_send`` is asked just before;
+        if it says no, rsync is ended, and ``cancelled``.
         """
-        if not self._knocked:
+        self.was_warm = self._empty_name_sent and self.is_connected
+        if not self._empty_name_sent:
             self.send_empty_name()
-        self._promised = data, sure
-        self._begun_at = self._clock()
-        self._watch()
-        self._listen()
+        self._expect_progress()
+        self._try_to_send(names, may_send, self._loop.clock())
 
-    def _listen(self) -> None:
-        if self._promised is None or self.done:
-            return
-        (data, sure), now = self._promised, self._clock()
+    def _try_to_send(self, names: bytes, may_send: Callable[[], bool], since: float) -> None:
         if not self.is_connected:
-            shortest, longest = _LISTEN
-            self._listen_at = now + min(max((now - self._begun_at) / 10, shortest), longest)
+            shortest, longest = _CONNECTION_POLL_SECONDS
+            pause = min(max((self._loop.clock() - since) / 10, shortest), longest)
+            self._set_timer("connection", pause, lambda: self._try_to_send(names, may_send, since))
             return
-        self._promised, self._listen_at = None, float("inf")
         try:
-            self.cancelled = not sure()
-        except OSError:  # it has ended, and tells why; if not, it is tried again
+            self.cancelled = not may_send()
+        except OSError:  # rsync has ended, and its exit code tells why; if not, the batch is tried again
             self.terminate()
             return
         if self.cancelled:
             self.terminate()
         else:
-            self.send_names(data)
+            self.send_names(names)
 
-    def _watch(self) -> None:
-        """From now on it has to make progress."""
-        self._progress_at = self._clock()
-        self._next_look = self._progress_at + self._look_every
-
-    def send_names(self, data: bytes) -> None:
-        """Say what to transfer: a list of names."""
-        self.names_sent_at = self._clock()
-        self._watch()
-        self._data = memoryview(data)
-        if not self._stdin.closed:  # or else it has ended; its exit code tells
-            self._loop.on_writable(self._stdin, self._on_room)
-            self._on_room()
+    def send_names(self, names: bytes) -> None:
+        """Send a list of names (``argv.names_input``), connected or not."""
+        self.names_sent_at = self._loop.clock()
+        self._expect_progress()
+        self._unsent = memoryview(names)
+        if not self._stdin.closed:  # otherwise rsync has ended
+            self._loop.on_writable(self._stdin, self._write_names)
+            self._write_names()
 
     def send_empty_name(self) -> None:
-        """Give it something to read that means nothing: an empty name (``command.NO_NAME``)."""
-        self._knocked = True
-        with contextlib.suppress(OSError):  # it has ended already
-            os.write(self._stdin.fileno(), argv.NO_NAME)
+        """Send a name that means nothing, so that ``is_connected`` can see rsync read it."""
+        self._empty_name_sent = True
+        if not self._stdin.closed:
+            with contextlib.suppress(OSError):  # rsync has ended
+                os.write(self._stdin.fileno(), argv.NO_NAME)
 
     @property
     def is_connected(self) -> bool:
-        """After ``knock``: whether it has read that, which it does when it is connected to its node."""
+        """After ``send_empty_name``: whether rsync has read that, which it does once it is connected."""
         return not self._stdin.closed and process.unread(self._stdin.fileno()) == 0
 
     def peers(self) -> Peers:
-        """Whom it is connected to, once it has ``is_connected``; OSError if that cannot be seen."""
+        """The other ends of its connections, once it ``is_connected``; OSError if they cannot be seen."""
         return Peers(self._exited, self.pid)
 
     @property
-    def directory_status(self) -> os.stat_result:
-        """The directory that it reads from, once it has ``is_connected``; OSError if it has ended."""
-        return os.stat(self.directory)
-
-    @property
     def directory(self) -> str:
-        """A path to it."""
+        """A path to the directory that rsync is in: its source once it ``is_connected``."""
         return f"/proc/{self.pid}/cwd"
 
     @property
-    def done(self) -> bool:
-        """Whether it has ended, and all it said was read."""
-        return self.code is not None
+    def directory_status(self) -> os.stat_result:
+        """The status of that directory; OSError if rsync has ended."""
+        return os.stat(self.directory)
 
     @property
-    def deadline(self) -> float:
-        """When ``tend`` has something to do."""
-        return min(self._next_look, self._kill_at, self._listen_at)
+    def done(self) -> bool:
+        """Whether rsync has ended, and all that it printed was read."""
+        return self.code is not None
 
-    def tend(self) -> None:
-        """Look whether it still makes progress; end it if not."""
-        if self.done:
-            return
-        now = self._clock()
-        if now >= self._listen_at:
-            self._listen()
-        if now >= self._kill_at:
-            process.send(process.family(self.pid), signal.SIGKILL)
-            self._kill_at = now + KILL_AFTER
-        if now >= self._next_look:
-            self._next_look = now + self._look_every
-            self._look_at_progress(now)
-
-    def _look_at_progress(self, now: float) -> None:
-        family = process.family(self.pid)
-        total = process.io_total(family, but=_CARRIERS)
-        if total != self._io_total:
-            self._io_total, self._progress_at = total, now
-        elif self._timeout and now - self._progress_at >= self._timeout:
-            self.abort(f"no progress for {self._timeout:g} s")
-        elif process.waits_for_fifo(family):
-            # rsync opens a file that has become a FIFO since it looked, and would wait for ever.
-            self.abort("a file became a FIFO while it was to be sent")
-
-    def abort(self, why: str) -> None:
-        """End it, and let ``abort_reason`` say why."""
+    def abort(self, reason: str) -> None:
+        """End it for a fault, which becomes its ``abort_reason``."""
         if not self.abort_reason:
-            self.abort_reason = why
+            self.abort_reason = reason
             self.terminate()
 
     def supersede(self) -> None:
-        """End it for another one that does the same, if it does not end by itself for having failed."""
+        """End it for another transfer that does the same, unless it has failed already."""
         if not self.done and not self.abort_reason:
             self.superseded = True
             self.terminate()
 
     def terminate(self) -> None:
         """End it, politely first: on SIGTERM rsync removes its temporary files and ends its children."""
-        if self._kill_at == float("inf") and not self.done:
-            self._kill_at = self._clock() + KILL_AFTER
-            # A stopped process gets SIGTERM only when it goes on.
+        if "kill" not in self._timers and not self.done:
+            self._set_timer("kill", KILL_AFTER_SECONDS, self._kill)
+            # A stopped process gets SIGTERM only when it is continued.
             process.send((self.pid,), signal.SIGTERM)
             process.send((self.pid,), signal.SIGCONT)
 
-    @property
-    def _look_every(self) -> float:
-        return min(max(self._timeout / 20, 0.05), LOOK) if self._timeout else LOOK
+    def _kill(self) -> None:
+        process.send(process.family(self.pid), signal.SIGKILL)
+        self._set_timer("kill", KILL_AFTER_SECONDS, self._kill)
 
-    def _on_room(self) -> None:
+    def _set_timer(self, purpose: str, seconds: float, call: Callable[[], object]) -> None:
+        if not self.done:
+            self._timers[purpose] = self._loop.call_at(self._loop.clock() + seconds, call)
+
+    # Progress
+
+    def _expect_progress(self) -> None:
+        self._progress_at = self._loop.clock()
+        if "progress" not in self._timers:
+            self._set_timer("progress", self._progress_poll_seconds, self._check_progress)
+
+    @property
+    def _progress_poll_seconds(self) -> float:
+        longest = PROGRESS_POLL_SECONDS
+        return min(max(self._timeout / 20, 0.05), longest) if self._timeout else longest
+
+    def _check_progress(self) -> None:
+        family, now = process.family(self.pid), self._loop.clock()
+        total = process.io_total(family, but=_CARRIERS)
+        if total != self._io_total:
+            self._io_total, self._progress_at = total, now
+        elif self._timeout and now - self._progress_at >= self._timeout:
+            self.abort(f"no progress for {self._timeout:g} s")
+        elif process.waits_for_fifo(family):
+            # rsync opens a file that has become a FIFO since it was listed, and would wait for ever.
+            self.abort("a file became a FIFO while it was to be sent")
+        self._set_timer("progress", self._progress_poll_seconds, self._check_progress)
+
+    # Streams
+
+    def _write_names(self) -> None:
         try:
-            written = os.write(self._stdin.fileno(), self._data[:_CHUNK]) if self._data else 0
+            written = os.write(self._stdin.fileno(), self._unsent[:_CHUNK_BYTES]) if self._unsent else 0
         except BlockingIOError:
             return
         except BrokenPipeError:
-            written = len(self._data)  # it has ended or soon will; its exit code tells
-        self._data = self._data[written:]
-        if not self._data:
-            self._drop(self._stdin)
+            written = len(self._unsent)  # rsync has ended, or is about to
+        self._unsent = self._unsent[written:]
+        if not self._unsent:
+            self._close(self._stdin)
 
-    def _on_output(self, stream: IO[bytes]) -> bool:
-        """Read what is there; whether there may be more."""
+    def _read_output(self, stream: IO[bytes]) -> bool:
+        """Read what is there; return whether there may be more."""
         try:
-            data = os.read(stream.fileno(), _CHUNK)
+            data = os.read(stream.fileno(), _CHUNK_BYTES)
         except BlockingIOError:
             return False
-        is_error = stream is self._stderr
         # Progress is updated in place, with carriage returns; ssh ends its lines with them as well.
-        *lines, self._rest[is_error] = (self._rest[is_error] + data).replace(b"\r", b"\n").split(b"\n")
-        self._rest[is_error] = self._rest[is_error][-_CHUNK:]
+        *lines, rest = (self._partial_lines[stream] + data).replace(b"\r", b"\n").split(b"\n")
+        self._partial_lines[stream] = rest[-_CHUNK_BYTES:]
         if not data:
-            lines.append(self._rest[is_error])
-            self._drop(stream)
+            lines.append(self._partial_lines[stream])
+            self._close(stream)
         lines = [line for line in lines if line.strip()]
-        if is_error:
+        if stream is self._stderr:
             self._keep(self.stderr, lines)
         elif self._listener is not None:
             self._listener(lines)
         else:
             shares = [stdout.percent(line) for line in lines]
-            self._keep(
-                self.stdout, [line for line, share in zip(lines, shares, strict=True) if share is None]
-            )
+            others = [line for line, share in zip(lines, shares, strict=True) if share is None]
+            self._keep(self.stdout, others)
             self.percent = next((share for share in reversed(shares) if share is not None), self.percent)
         return bool(data)
 
@@ -266,47 +259,46 @@ class Transfer:
             del kept[: -_MAX_LINES // 2]
 
     def _on_exit(self) -> None:
-        # Not until their end: a process that it left behind may hold the pipes open for ever.
+        # Read what is there, not to the end: a process that rsync left behind may hold the pipes for ever.
         for stream in (self._stdout, self._stderr):
-            while not stream.closed and self._on_output(stream):
+            while not stream.closed and self._read_output(stream):
                 pass
-            if not stream.closed:
-                self._drop(stream)
-        if not self._stdin.closed:
-            self._drop(self._stdin)
+        for stream in (self._stdin, self._stdout, self._stderr):
+            self._close(stream)
         self._loop.drop(self._exited)
         os.close(self._exited)
+        for timer in self._timers.values():
+            timer.cancel()
         self.code = self._child.wait()
 
-    def _drop(self, stream: IO[bytes]) -> None:
-        self._loop.drop(stream)
-        stream.close()
+    def _close(self, stream: IO[bytes]) -> None:
+        if not stream.closed:
+            self._loop.drop(stream)
+            stream.close()
 
 
 class OrphanReaper:
-    """The processes that an rsync leaves behind when it dies; we are a subreaper, so they become ours."""
+    """Ends the processes that an rsync leaves behind when it dies. They become ours: we are a subreaper."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._kill_at: float | None = None
+        """When orphans that were asked to end are killed; None while there are none."""
 
     def reap(self, known: Iterable[int]) -> bool:
-        """End them, and tell whether that is done. A receiver gets the time to remove its temporary file.
+        """End all children but the ``known`` ones; return whether none is left. If not, the loop wakes soon.
 
-        ``known``: our own children, which are none of them.
+        A receiver gets the time to remove its temporary file.
         """
-        now = self._clock()
+        now = self._loop.clock()
         orphans = process.orphans(known)
         if not orphans:
             self._kill_at = None
-        elif self._kill_at is None:
+            return True
+        if self._kill_at is None:
             process.send(orphans, signal.SIGTERM)
-            self._kill_at = now + KILL_AFTER
+            self._kill_at = now + KILL_AFTER_SECONDS
         elif now >= self._kill_at:
             process.send(orphans, signal.SIGKILL)
-        return not orphans
-
-    @property
-    def deadline(self) -> float:
-        """When to ask again, after it was told that there are some."""
-        return float("inf") if self._kill_at is None else self._clock() + _LOOK_AFTER_ORPHANS
+        self._loop.call_at(now + _ORPHAN_POLL_SECONDS, lambda: None)
+        return False

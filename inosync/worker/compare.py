@@ -29,13 +29,11 @@ _COMPLETE = (0, 24)
 class _Comparison:
     """One comparison. OSError if its rsync cannot be started."""
 
-    def __init__(
-        self, order: Compare, argv: tuple[str, ...], timeout: float, loop: Loop, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, order: Compare, argv: tuple[str, ...], timeout: float, loop: Loop) -> None:
         self.order = order
         self.count = 0
         self.lines: list[bytes] = []
-        self.transfer = Transfer(argv, timeout, loop, clock, self._heard, idle=True)
+        self.transfer = Transfer(argv, timeout, loop, self._heard, idle=True)
 
     def _heard(self, lines: list[bytes]) -> None:
         told = [line for line in lines if itemize.parse(line) is not None]
@@ -45,7 +43,7 @@ class _Comparison:
 
 @dataclass(slots=True)
 class Comparer:
-    """Makes one comparison at a time. ``settings`` are those of a tree at the moment; times by the clock."""
+    """Makes one comparison at a time. ``settings`` are those of a tree at the moment."""
 
     settings: Callable[[int], TransferSettings]
     excluded: Mapping[int, Excluded]
@@ -55,7 +53,6 @@ class Comparer:
     """The directory for what is too long for a message."""
     report: Callable[[Compared], None]
     loop: Loop
-    clock: Callable[[], float]
     _run: _Comparison | None = None
     _ending: list[Transfer] = field(default_factory=list)
 
@@ -69,7 +66,7 @@ class Comparer:
                 self.report(Compared(order.id, held=True))
                 return
             argv = rsync_argv.compare_argv(settings, order.checksum)
-            run = _Comparison(order, argv, patience, self.loop, self.clock)
+            run = _Comparison(order, argv, patience, self.loop)
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             self.report(Compared(order.id, f"{error.filename or settings.rsync}: {error.strerror}"))
             return
@@ -114,23 +111,13 @@ class Comparer:
         running = [self._run.transfer] if self._run is not None else []
         return [transfer.pid for transfer in (*running, *self._ending)]
 
-    @property
-    def deadline(self) -> float:
-        """When ``tend`` has something to do."""
-        running = [self._run.transfer] if self._run is not None else []
-        return min((transfer.deadline for transfer in (*running, *self._ending)), default=float("inf"))
-
     def tend(self) -> None:
         """Look after what runs, and tell what came of it."""
-        for transfer in self._ending:
-            transfer.tend()
         self._ending = [transfer for transfer in self._ending if not transfer.done]
         run = self._run
-        if run is not None:
-            run.transfer.tend()
-            if run.transfer.done:
-                self._run = None
-                self.report(self._result(run))
+        if run is not None and run.transfer.done:
+            self._run = None
+            self.report(self._result(run))
 
     def _result(self, run: _Comparison) -> Compared:
         transfer, number = run.transfer, run.order.id

@@ -137,7 +137,6 @@ class WarmRsync:
         if self.lost or not self.reads_from(source):
             return None
         self._let_go()
-        self._transfer.was_warm = self.ready_at is not None
         return self._transfer
 
     def reads_from(self, source: str) -> bool:

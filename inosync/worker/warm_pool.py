@@ -157,15 +157,12 @@ class WarmPool:
     def deadline(self) -> float:
         """When ``tend`` has something to do, by the clock."""
         times = [spare.deadline for spare in self._spares.values()]
-        times += [transfer.deadline for transfer in self._ending]
         if self._resting and self._missing():
             times.append(self._not_before)
         return min(times, default=float("inf"))
 
     def tend(self) -> None:
         """Look after those that there are, and start those that are missing."""
-        for transfer in self._ending:
-            transfer.tend()
         self._ending = [transfer for transfer in self._ending if not transfer.done]
         for tree, spare in list(self._spares.items()):
             if self._spares.get(tree) is spare:  # judging one may have ended others

@@ -170,7 +170,6 @@ class Worker:
             job.spool,
             self._report,
             self._loop,
-            clock,
         )
         self._hooks = Hooks(
             text.without_password(job.node),
@@ -184,7 +183,7 @@ class Worker:
             clock,
             job.hooks_lost,
         )
-        self._orphan_reaper = OrphanReaper(clock)
+        self._orphan_reaper = OrphanReaper(self._loop)
         self._sweep = False
         """Whether something may have been left behind while no transfer ran."""
         self._confines: dict[tuple[object, ...], bool] = {}
@@ -215,7 +214,6 @@ class Worker:
             self._change_limit()
         transfer = self._transfer
         if transfer is not None:
-            transfer.tend()
             self._show_progress(transfer)
             if self._end_by is not None and now >= self._end_by:
                 transfer.terminate()
@@ -253,12 +251,10 @@ class Worker:
         return [*self._spares.pids, *self._comparer.pids, *self._line.pids, *self._hooks.pids]
 
     def _deadline(self) -> float:
-        times = [self._orphan_reaper.deadline, self._hooks.deadline]
+        times = [self._hooks.deadline]
         times += [at for at in (self._retry_at, self._end_by) if at is not None]
-        if self._transfer is not None:
-            times.append(self._transfer.deadline)
         if self._end_by is None:
-            times += [self._spares.deadline, self._comparer.deadline, self._throttle.deadline]
+            times += [self._spares.deadline, self._throttle.deadline]
         return min(times)
 
     # Orders and reports ------------------------------------------------------------------------------
@@ -453,7 +449,7 @@ class Worker:
         return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings
 
     def _start_rsync(self, words: tuple[str, ...]) -> Transfer:
-        return Transfer(words, self._job.timeout, self._loop, self._clock)
+        return Transfer(words, self._job.timeout, self._loop)
 
     def _ended(self, transfer: Transfer) -> None:
         task, code = self._task, exit_codes.actual_code(transfer.code or 0, transfer.stderr)

@@ -42,10 +42,8 @@ from inosync.messages import (
 )
 from inosync.rsync import transfer
 from inosync.rsync.argv import TransferSettings
-from inosync.rsync.transfer import Transfer
 from inosync.system import channel, process, spool
 from inosync.system.channel import Endpoint, QueueError
-from inosync.system.loop import Loop
 from inosync.worker import worker
 
 RSYNC = shutil.which("rsync") or ""
@@ -318,7 +316,7 @@ def test_limit_begins_as_well_as_it_ends(rig: Rig) -> None:
 def test_transfer_that_ends_by_itself_at_the_switch_has_succeeded(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "KILL_AFTER", LIMIT)
+    monkeypatch.setattr(transfer, "KILL_AFTER_SECONDS", LIMIT)
     # On SIGTERM it does all its work and exits with 0, as if it had been about to end.
     rig.be_rsync('until [ "$told" ]; do sleep 0.01; done; trap - TERM', before="trap told=1 TERM")
     (rig.src / "f").write_text("content")
@@ -446,49 +444,6 @@ def test_pretended_calls_have_the_current_limit(rig: Rig) -> None:
     limited = ["--bwlimit=100" in line for line in rig.shown.read_text().splitlines()]
     assert limited == [True, True, False, False]
     assert rig.calls() == []
-
-
-# A transfer that gives way -------------------------------------------------------------------------------
-
-
-def started(script: str, timeout: float = 0.0) -> tuple[Transfer, Callable[[str], None]]:
-    """Start a shell script in place of rsync; return the transfer, and a function that waits for its end."""
-    loop = Loop()
-    made = Transfer(("/bin/sh", "-c", script), timeout, loop, time.monotonic)
-    made.send_names(b"")
-
-    def finish(what: str) -> None:
-        def one() -> bool:
-            loop.turn(0.05)
-            made.tend()
-            return made.done
-
-        until(one, LIMIT, what)
-
-    return made, finish
-
-
-def test_transfer_that_gives_way_is_superseded() -> None:
-    run, finish = started("exec sleep 1000")
-    assert not run.superseded
-    run.supersede()
-    finish("it to give way")
-    assert (run.superseded, run.code) == (True, -signal.SIGTERM)
-
-
-def test_transfer_that_has_ended_is_not_superseded() -> None:
-    run, finish = started("exit 12")
-    finish("its end")
-    run.supersede()
-    assert (run.superseded, run.code) == (False, 12)
-
-
-def test_transfer_that_hangs_has_failed_and_is_not_superseded() -> None:
-    run, finish = started("exec sleep 1000")
-    run.abort("no progress")
-    run.supersede()
-    finish("its end")
-    assert (run.superseded, run.abort_reason) == (False, "no progress")
 
 
 # All of it -----------------------------------------------------------------------------------------------

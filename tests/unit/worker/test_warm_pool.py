@@ -49,14 +49,13 @@ class FakeTransfer:
         self.pid, self.tree = pid, tree
         self.code: int | None = None
         self.stderr: list[bytes] = []
-        self.is_connected = self.was_warm = self.knocked = self.stopped = False
+        self.is_connected = self.knocked = self.stopped = False
         self.far = FarEnd()
         self.blind = False
         """Whether its connections cannot be seen."""
         self.directory_status = world.root
         self.lingers = 0.0
         """Seconds that it takes to end after it was told to."""
-        self.deadline = NEVER
 
     @property
     def done(self) -> bool:
@@ -75,13 +74,9 @@ class FakeTransfer:
         if not self.stopped and not self.done:
             self.stopped = True
             if self.lingers:
-                self.deadline = self._world.now + self.lingers
+                self._world.after(self.lingers, lambda: self.fail(-9))
             else:
                 self.code = 20
-
-    def tend(self) -> None:
-        if self._world.now >= self.deadline:
-            self.code, self.deadline = -9, NEVER
 
     # What the test says
 
@@ -335,7 +330,7 @@ def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
     world = rested()
     taken = world.spares.take(1)
     assert taken is cast(Transfer, world.last)
-    assert (taken.was_warm, world.last.stopped) == (True, False)
+    assert (taken.is_connected, world.last.stopped) == (True, False)
     assert world.last.far.closed
     assert not world.listens
     assert world.spares.take(1) is None
@@ -361,7 +356,7 @@ def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None
     world.wait(0.1)
     taken = world.spares.take(1)
     assert taken is cast(Transfer, world.last)
-    assert not taken.was_warm
+    assert not taken.is_connected
 
 
 def test_one_that_has_just_connected_is_taken_warm() -> None:
@@ -371,7 +366,7 @@ def test_one_that_has_just_connected_is_taken_warm() -> None:
     world.now = world.spares.deadline
     taken = world.spares.take(1)
     assert taken is not None
-    assert taken.was_warm
+    assert taken.is_connected
     assert world.last.far.closed
 
 
