@@ -107,26 +107,15 @@ class Batch:
     """... else the path of a file in the run directory that holds them."""
     tidy: bool = False
     """Whether a transfer of these names may have been killed, and its temporary files be left."""
-    overdue: str = ""
-    """Why this node is degraded even if all of this batch succeeds; empty if it is not."""
     heavy: bool = False
     """Whether each try of it needs a slot. The first one has it; ``SlotRequest`` asks for the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class TitleUpdate:
-    """What only the master knows and the title of a worker without a running transfer should tell."""
+    """The title that a worker shows while it runs no transfer."""
 
-    verdict: str
-    """What the mirror on the node is worth, a ``lifecycle.NodeState``."""
-    behind: int
-    """Changes that the node has not confirmed, the current batch's included."""
-    reason: str
-    """Why it is not ok; empty if it is."""
-    at: str
-    """When it last confirmed a batch, HH:MM:SS; empty if it never has."""
-    verified: str = ""
-    """When it was last compared in full, and what came of that; empty if it never was."""
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

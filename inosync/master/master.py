@@ -108,7 +108,6 @@ class Master:
             settings.rslots,
             self._loop,
             self._guard,
-            lambda node: self._overview.unwatched(node),
         )
         self._nodes: dict[str, Node] = {}
         self._leaving: set[Node] = set()
@@ -389,7 +388,6 @@ class Master:
     def try_failed(self, node: Node) -> None:
         """A node's worker waits for its next try."""
         self._dispatch.release_slot(node)
-        node.tell(self._overview.note(node))
         self._overview.look(node)
         self._overview.refresh()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
@@ -22,25 +21,13 @@ REWRITE_SECONDS = 5.0
 
 
 class Dispatcher:
-    """``directory``: for batches too long for a message; ``slots``: how many heavy batches run at once.
+    """``directory``: for batches too long for a message; ``slots``: how many heavy batches run at once."""
 
-    ``unwatched`` returns why a node is degraded whatever it is sent: directories are not watched.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        directory: str,
-        slots: int,
-        loop: Loop,
-        guard: Guard,
-        unwatched: Callable[[Node], str],
-    ) -> None:
+    def __init__(self, journal: Journal, directory: str, slots: int, loop: Loop, guard: Guard) -> None:
         self.backlog = Backlog(journal, loop.clock)
         self.released = 0
         """The journal's position up to which changes may be sent."""
         self._journal, self._directory, self._loop, self._guard = journal, directory, loop, guard
-        self._unwatched = unwatched
         self._cutter = BatchCutter(journal, directory, guard)
         self._slots: Slots[Node] = Slots(slots)
         self._grant_timer: Timer | None = None
@@ -95,9 +82,15 @@ class Dispatcher:
             return
         self._slots.stop_waiting(node)
         shared.users += 1
-        reason = node.degraded_reason_after(retries) or self._unwatched(node)
-        count, full, payload, file = shared.count, shared.full, shared.payload, shared.file
-        batch = Batch(next_id(), count, full, payload, file, node.untidy, reason, shared.is_heavy)
+        batch = Batch(
+            next_id(),
+            shared.count,
+            shared.full,
+            shared.payload,
+            shared.file,
+            node.untidy,
+            shared.is_heavy,
+        )
         node.send_batch(batch, head, now if since is None else since, retries)
 
     def _wait_for_room(self, node: Node, error: OSError) -> None:

@@ -26,7 +26,6 @@ from inosync.messages import (
     Halt,
     HookFinished,
     Kind,
-    NodeState,
     Order,
     Part,
     Ping,
@@ -60,6 +59,8 @@ LATE = 10.0
 that goes on with what he has read, or has before him, knows of nothing that has happened since, and writes
 and deletes next to the transfer that came through: a second on a busy node, and on one that was suspended
 (or whose rsync was stopped) whenever it goes on, which is when it is reached again."""
+MAX_TITLE = 900
+"""Characters of a title that a worker is sent."""
 
 
 @dataclass(slots=True)
@@ -141,17 +142,14 @@ class Node:
         self.counters = Counters()
         self.untidy = False
         """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
-        self.told = ""
-        """The verdict that the worker's title shows, as far as it is known."""
-        self._told_why = ""
-        self._told_behind = 0
+        self.title = ""
+        """The last title that the worker was sent; empty while it shows its own."""
         self.last_ok: float | None = None
         """When a batch last came through, by the clock."""
         self.verified_at: float | None = None
         """When it was last compared in full, by the clock ..."""
         self.differences = 0
         """... and how many differences there were."""
-        self._told_verified: float | None = None
         self.hooks_lost = False
         """Whether a worker may have died before it had run all hooks for what it had done."""
         self._telling: StateChanged | None = None
@@ -307,7 +305,6 @@ class Node:
 
     def halt_tree(self, tree: int) -> None:
         """Have nothing sent of a tree; what is outstanding of it comes back."""
-        self.told = ""  # its title may tell of another tree
         if self.batch is not None:
             self._put(Halt(tree))
 
@@ -350,7 +347,6 @@ class Node:
                 self._work.try_failed(self)
             case Reachable():
                 log.info("%s: answers again", self.name)
-                self.told = ""
                 self.step(report)
             case WarmSuspended():
                 log.warning("%s: %s: no connection is kept to it", self.name, report.reason)
@@ -373,25 +369,15 @@ class Node:
         if not isinstance(report, Done) or report.code:
             self.counters.failures[str(report.code)] += 1
 
-    def tell(self, note: TitleUpdate) -> None:
-        """Let the title of a worker that runs nothing say what the master knows."""
-        if self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY):
-            self.told, self._told_why, self._told_behind = note.verdict, note.reason, note.behind
-            self._told_verified = self.verified_at
-            self._put(note)
+    @property
+    def shows_sent_title(self) -> bool:
+        """Whether the worker runs no transfer, and shows the title that it is sent."""
+        return self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY)
 
-    def title_is_stale(self, verdict: NodeState, why: str, behind: Callable[[Node], int]) -> bool:
-        """Whether its worker's title tells something else than the truth, which is a verdict and why.
-
-        ``behind`` counts the changes that a node lacks. While that is waited for it may grow by a half
-        before the title is told again, so that a worker which does not read is not told for ever.
-        """
-        counting = self.told == verdict == NodeState.PAUSED
-        if self.state.phase in (Phase.WAITING, Phase.AWAY) or (self.state.phase is Phase.IDLE and counting):
-            return behind(self) > self._told_behind * 3 // 2
-        is_new = verdict != self.told or self.verified_at != self._told_verified
-        is_new = is_new or (verdict is NodeState.DEGRADED and why != self._told_why)
-        return self.state.phase is Phase.IDLE and is_new
+    def send_title(self, text: str) -> None:
+        """Have the worker show a title until its next transfer."""
+        self.title = text
+        self._put(TitleUpdate(text[:MAX_TITLE]))
 
     def collect_worker(self) -> None:
         """The worker's process has ended."""
@@ -428,6 +414,8 @@ class Node:
     def step(self, event: lifecycle.Event) -> None:
         """Let the state machine decide, and do what it says."""
         self.state, actions = lifecycle.step(self.state, event, self._clock())
+        if not self.shows_sent_title:
+            self.title = ""
         for action in actions:
             match action:
                 case Action.FORK:
@@ -454,7 +442,6 @@ class Node:
         if self.queue is not None:
             self.queue.close()
         self.process = self.queue = None
-        self.told, self._told_verified = "", None
         self._to_tell, self._telling = self._to_tell or self._telling, None
         if self.batch is not None:
             self._work.batch_finished(self, self.batch.file)
@@ -485,9 +472,6 @@ class Node:
         self.flaw, self.untidy = done.reason, False
         if not done.held:
             self.last_ok = now
-        # What the worker has set its title to by itself.
-        self._told_why = done.reason or batch.overdue
-        self.told = NodeState.DEGRADED if self._told_why else NodeState.OK
         held = [tree for tree in done.held if tree in self.trees]
         for tree in held:  # if the master does not see why, it is tried again
             later = Due(1, now + backoff.delay(1, *self._retry_bounds, rand), self._since)
@@ -569,12 +553,8 @@ class Node:
     @property
     def degraded_reason(self) -> str:
         """Why the node is degraded: names were complained of, or can never be sent. Empty if it is not."""
-        return self.flaw or self.degraded_reason_after(())
-
-    def degraded_reason_after(self, trying: Iterable[Change]) -> str:
-        """Why the node stays degraded even if all of ``trying`` succeeds; empty if it does not."""
-        waits = any(self.due[change].attempt for change in self.due.keys() - set(trying))
-        return (self.flaw or "some names could not be transferred") if waits else ""
+        waits = any(due.attempt for due in self.due.values())
+        return self.flaw or ("some names could not be transferred" if waits else "")
 
     @property
     def retry_count(self) -> int:

@@ -15,11 +15,11 @@ from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
+from inosync.status import titles
 from inosync.status.state import Overview
 from inosync.system import process
 from inosync.text import without_password
 from inosync.watch.watcher import Watcher
-from inosync.worker import titles
 
 WORST_FIRST = (
     NodeState.HALTED,

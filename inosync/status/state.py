@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Mapping
 
 from inosync.guard.guard import Guard
-from inosync.messages import NodeState, TitleUpdate
+from inosync.messages import NodeState
 from inosync.nodes import lifecycle
 from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
+from inosync.status import titles
 from inosync.status.transitions import StateLog
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.text import plural
 from inosync.watch.watcher import Watcher
-from inosync.worker import titles
 
 SHOW = 0.05
 """Seconds between two looks at what the titles should say, at least."""
@@ -67,10 +68,7 @@ class Overview:
         self._timer, now = None, self._clock()
         verdicts: Counter[str] = Counter()
         for node in self._nodes.values():
-            verdict, why = self.look(node)
-            verdicts[verdict] += 1
-            if node.title_is_stale(verdict, why, self._dispatch.backlog.pending):
-                node.tell(self.note(node))
+            verdicts[self.look(node)] += 1
         ordered = dict(sorted(verdicts.items(), key=lambda item: (item[0] != NodeState.OK, item[0])))
         self.summary = titles.summary(ordered)
         worries = [*self._guard.reasons(self._guard.halted), *self._troubles()]
@@ -82,14 +80,15 @@ class Overview:
         took = self._clock() - now
         self._next = now + max(SHOW, _COST * took)
 
-    def look(self, node: Node) -> tuple[NodeState, str]:
-        """What a node is worth, and ``why``, which is told; to be called where that may be so for moments."""
+    def look(self, node: Node) -> NodeState:
+        """Tell the state of a node, which may last for a moment only, to ``told`` and in its title."""
         verdict = self.verdict(node)
-        why = self.why(node, verdict)
-        self._state_log.look(
-            node, verdict, why or _of_its_own(node, verdict), self._dispatch.backlog.lag(node)
-        )
-        return verdict, why
+        self._state_log.look(node, verdict, self.reason(node, verdict), self._dispatch.backlog.lag(node))
+        if node.shows_sent_title:
+            title = self._node_title(node, verdict)
+            if titles.is_stale(node.title, title):
+                node.send_title(title)
+        return verdict
 
     def verdict(self, node: Node) -> NodeState:
         """The one word for a node, as of now."""
@@ -112,16 +111,26 @@ class Overview:
         told = [f"{name}: {trouble}" for name, trouble in found if trouble]
         return told if len(told) <= TROUBLES else [*told[:TROUBLES], f"{len(told) - TROUBLES} more"]
 
-    def note(self, node: Node) -> TitleUpdate:
-        """What the title of a node's worker should tell while it runs nothing."""
-        verdict = self.verdict(node)
-        at = "" if node.last_ok is None else self._time(node.last_ok)
-        verified = ""
-        if node.verified_at is not None:
-            verified = titles.verified(self._time(node.verified_at), node.differences)
-        return TitleUpdate(
-            verdict, self._dispatch.backlog.pending(node), self.why(node, verdict), at, verified
-        )
+    def _node_title(self, node: Node, verdict: NodeState) -> str:
+        """The title of a worker that runs no transfer."""
+        state = node.state
+        if state.phase is not Phase.IDLE:
+            behind = self._dispatch.backlog.pending(node)
+            if state.wake_at == float("inf"):
+                return titles.queued(node.name, state.attempt, state.reason, behind)
+            return titles.retrying(node.name, state.attempt, self._time(state.wake_at), state.reason, behind)
+        match verdict:
+            case NodeState.OK:
+                verified = ""
+                if node.verified_at is not None:
+                    verified = titles.verified(self._time(node.verified_at), node.differences)
+                return titles.ok(node.name, self._time(node.last_ok or 0.0), verified)
+            case NodeState.STARTING:
+                return titles.starting(node.name)
+            case NodeState.DEGRADED:
+                return titles.degraded(node.name, self.why(node, verdict))
+        behind = self._dispatch.backlog.pending(node)
+        return titles.waiting(node.name, verdict, self.why(node, verdict), behind)
 
     def _time(self, at: float) -> str:
         return time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - at)))

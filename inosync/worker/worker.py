@@ -60,7 +60,7 @@ from inosync.worker.compare import Comparer
 from inosync.worker.deletions import Deletions
 from inosync.worker.hooks import Hooks
 from inosync.worker.ssh_master import SshMaster
-from inosync.worker.title import Display
+from inosync.worker.title import Title
 from inosync.worker.warm_pool import LULL, WarmPool
 
 GRACE = 5.0
@@ -145,7 +145,7 @@ class Worker:
         self._loop.on_readable(queue, self._orders)
         self._stop = signals.Signals((signal.SIGTERM,))
         self._loop.on_readable(self._stop, self._signalled)
-        self._display = Display(job.name, job.wall)
+        self._title = Title(job.name)
         self._throttle = Throttle(job.rspeed, clock, job.wall)
         self._deletions = Deletions(clock)
         extra = next((tree.extra for tree in job.trees.values()), ())
@@ -197,7 +197,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to end, or until the master is gone."""
-        self._display.starting()
+        self._title.starting()
         self._report(Started(os.getpid()))
         self._spares.rest(FIRST_LULL * (1 + self._chance()))
         try:
@@ -270,7 +270,7 @@ class Worker:
             case Batch():
                 self._begin(order)
             case TitleUpdate():
-                self._display.noted(order)
+                self._title.show(order.text)
             case SlotGranted() if self._task is not None and order.batch == self._task.batch.id:
                 self._task.needs_slot = False
                 self._next(self._task)
@@ -308,7 +308,7 @@ class Worker:
         self._end_by = min(self._end_by or math.inf, self._clock() + grace)
         self._spares.drop()
         self._comparer.leave()
-        self._display.stopping()
+        self._title.stopping()
 
     # The node, while there is nothing to do ----------------------------------------------------------
 
@@ -325,7 +325,6 @@ class Worker:
         """The node does not answer."""
         self._line.distrust()
         self._away = True
-        self._display.retrying(attempt, pause, reason)
         self._report(Unreachable(attempt, code, reason[:500], pause))
 
     def chilled(self, reason: str, pause: float, news: bool) -> None:
@@ -350,7 +349,6 @@ class Worker:
     def _come_back(self) -> None:
         if self._away:
             self._away = False
-            self._display.idle()
             self._report(Reachable())
 
     # The batch ---------------------------------------------------------------------------------------
@@ -366,7 +364,7 @@ class Worker:
     def _next(self, task: BatchRun) -> None:
         """Start what is to be transferred next; report when nothing is left of the batch."""
         while task.parts and self._transfer is None and self._retry_at is None:
-            self._display.busy(task.part, task.batch.count)
+            self._title.transferring(task.part, task.batch.count)
             if not self._start(task):
                 task.parts.pop(0)
         if not task.parts:
@@ -376,7 +374,6 @@ class Worker:
         """The pause after a failure is over."""
         assert self._task is not None
         if self._task.needs_slot:
-            self._display.queued(self._task.attempt, self._task.reason)
             self._report(SlotRequest(self._task.batch.id))
         else:
             self._next(self._task)
@@ -520,7 +517,7 @@ class Worker:
         pause = backoff.delay(task.attempt, first, longest, self._chance())
         self._retry_at = self._clock() + pause
         task.reason, task.needs_slot = reason, task.batch.heavy
-        self._display.retrying(task.attempt, pause, reason, max(task.batch.count, 1))
+        self._title.transfer_ended()
         self._report(Failed(task.batch.id, task.attempt, code, reason[:500], pause))
 
     def _report_done(self, task: BatchRun) -> None:
@@ -535,7 +532,7 @@ class Worker:
         if not pretended:
             self._hooks.synced(task.arrived)
         self._task = None
-        self._display.done(worry or batch.overdue)
+        self._title.transfer_ended()
         held, cut_off = tuple(task.held), task.cut_off and not pretended
         self._report(
             Done(
@@ -559,7 +556,7 @@ class Worker:
         if task is not None and task.parts and task.part.full and transfer.percent != task.percent:
             task.percent = transfer.percent
             if task.percent is not None:
-                self._display.busy(task.part, task.batch.count, task.percent)
+                self._title.transferring(task.part, task.batch.count, task.percent)
                 self._report(Progress(task.batch.id, task.percent))
 
 

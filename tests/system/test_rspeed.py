@@ -52,7 +52,7 @@ pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 LIMIT = 60.0
 SLOW, DAY, EVENING = 100, "12:00", "20:00"
 TIMETABLE = f"08:00,{SLOW} 18:00,0"
-NAP = TitleUpdate("ok", 0, "", "")
+NAP = TitleUpdate("inosync: node [ok]")
 """A message that wakes a worker and makes it do nothing."""
 
 RECORDING = """#!/bin/sh
@@ -278,7 +278,8 @@ def test_batch_on_its_way_goes_on_with_the_new_limit(rig: Rig, warm: bool) -> No
         rig.until_spare()
         assert rig.calls()[2:] == [("batch", 0)]
     assert procs.alive(process_before)
-    assert re.fullmatch(r"inosync: node \[ok\] synced .*", rig.title())
+    rig.order(NAP)
+    rig.until(lambda: rig.title() == NAP.text, "what the master sends to be shown")
 
 
 def test_full_mirror_goes_on_and_keeps_its_slot_and_its_files(rig: Rig) -> None:

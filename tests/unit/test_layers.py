@@ -73,8 +73,8 @@ PURE = frozenset(
         "inosync.rsync.stdout",
         "inosync.rsync.target",
         "inosync.status.alarm",
+        "inosync.status.titles",
         "inosync.text",
-        "inosync.worker.titles",
     }
 )
 """Modules that decide without I/O, clock or randomness. They import pure modules only."""

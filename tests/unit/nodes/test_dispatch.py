@@ -83,9 +83,6 @@ class FakeNode:
     def oldest_missing(self, in_journal: float | None) -> float | None:
         return in_journal
 
-    def degraded_reason_after(self, _trying: Iterable[Change]) -> str:
-        return ""
-
     def send_batch(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
         assert self.batch is None
         assert self.state.phase is Phase.IDLE
@@ -220,7 +217,6 @@ class World:
             self.slots,
             self.loop,
             cast(Guard, self.guard),
-            lambda _node: "",
         )
         (self.directory / "spool").mkdir(exist_ok=True)
 

@@ -13,7 +13,7 @@ from support.wait import until
 
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
-from inosync.messages import Batch, Compared, TitleUpdate
+from inosync.messages import Batch, Compared
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.watchdog import MAX_GAP_SECONDS, MAX_PATIENCE_SECONDS, Watchdog
@@ -190,7 +190,7 @@ def test_killed_worker_is_left_alone_until_it_is_gone(
     written = a.queue.written
     # Its end was not noticed yet, as that of one that hangs in the kernel would not be.
     office.live(10 * MAX_PATIENCE_SECONDS)
-    a.tell(TitleUpdate("ok", 0, "", ""))
+    a.send_title("some title")
     assert a.queue.written == written
     assert a.batch is not None
     assert [record.message for record in caplog.records] == [

@@ -1,8 +1,9 @@
-"""How often the titles are told."""
+"""The titles that the master sends, and how often."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -35,6 +36,9 @@ class World:
     trees: tuple[int, ...] = (1,)
     last_ok: float | None = None
     paused: bool = False
+    verified_at: float | None = None
+    differences: int = 0
+    behind: int = 0
 
     def __len__(self) -> int:
         return 1
@@ -57,13 +61,23 @@ class World:
         return 0.0
 
     def pending(self, _node: Node) -> int:
-        return 0
+        return self.behind
 
-    def title_is_stale(self, _verdict: str, _why: str, _behind: object) -> bool:
-        return False
+    # Its title:
+    title: str = ""
+    sent: list[str] = field(default_factory=list)
+
+    @property
+    def shows_sent_title(self) -> bool:
+        return self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY)
+
+    def send_title(self, text: str) -> None:
+        self.title = text
+        self.sent.append(text)
 
 
-def made(w: World, nodes: dict[str, Node]) -> tuple[Overview, Loop]:
+def made(w: World, *others: World) -> tuple[Overview, Loop]:
+    nodes = {each.name: cast(Node, each) for each in (*others, w)}
     loop, log = Loop(lambda: w.now), StateLog(None, lambda: w.now)
     parts = cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w)
     return Overview("f", nodes, *parts, log, 10.0, loop), loop
@@ -75,8 +89,7 @@ def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
 ) -> None:
     monkeypatch.setattr(process, "set_title", lambda _title: None)
     w = World(cost)
-    node = {"n": cast(Node, w)}
-    overview, loop = made(w, node)
+    overview, loop = made(w)
     until = w.now + 100
     while w.now < until:
         overview.refresh()
@@ -91,8 +104,7 @@ def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pyte
     crashed = WorkerState(phase=Phase.DOWN, deaths=3, reason="worker ended with exit code 1")
     worlds = [World(0, name=f"n{number}", state=crashed) for number in range(5)] + [World(0)]
     w = worlds[-1]
-    nodes = {each.name: cast(Node, each) for each in worlds}
-    overview, loop = made(w, nodes)
+    overview, loop = made(w, *worlds[:-1])
     overview.refresh()
     loop.turn(0)
     told = [f"n{number}: worker ended with exit code 1, 3 times in a row" for number in range(3)]
@@ -105,3 +117,49 @@ def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pyte
     w.now += 1
     loop.turn(0)
     assert titles[-1] == "inosync: master f [6 nodes: 6 starting] 1 dirs"
+
+
+AT = r"\d\d:\d\d:\d\d"
+IDLE = WorkerState(phase=Phase.IDLE)
+WAITING = WorkerState(phase=Phase.WAITING, wake_at=1_001.0, attempt=2, reason="refused")
+AWAY = replace(WAITING, phase=Phase.AWAY)
+QUEUED = replace(WAITING, wake_at=float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("node", "title"),
+    [
+        (World(0, state=IDLE), r"inosync: n \[starting\]"),
+        (World(0, state=IDLE, last_ok=999.0), rf"inosync: n \[ok\] synced {AT}"),
+        (
+            World(0, state=IDLE, last_ok=999.0, verified_at=998.0, differences=1),
+            rf"inosync: n \[ok\] synced {AT}, verified {AT} \(1 difference\)",
+        ),
+        (World(0, state=IDLE, last_ok=999.0, degraded_reason="lost"), r"inosync: n \[degraded\] lost"),
+        (World(0, state=IDLE, paused=True, behind=3), r"inosync: n \[paused\] by the operator, 3 behind"),
+        (World(0, state=WAITING, behind=3), rf"inosync: n \[retry 2 at {AT}\] refused, 3 behind"),
+        (World(0, state=WAITING, paused=True), rf"inosync: n \[retry 2 at {AT}\] refused, 0 behind"),
+        (World(0, state=AWAY), rf"inosync: n \[retry 2 at {AT}\] refused, 0 behind"),
+        (World(0, state=QUEUED), r"inosync: n \[retry 2 waits for a slot\] refused, 0 behind"),
+        (World(0, state=WorkerState(phase=Phase.BUSY)), None),
+        (World(0, state=WorkerState(phase=Phase.DOWN)), None),
+    ],
+)
+def test_title_is_sent_to_a_worker_that_runs_no_transfer(node: World, title: str | None) -> None:
+    overview, _ = made(node)
+    overview.look(cast(Node, node))
+    assert len(node.sent) == (title is not None)
+    assert title is None or re.fullmatch(title, node.sent[0])
+
+
+def test_title_is_sent_again_only_when_it_differs() -> None:
+    node = World(0, last_ok=999.0)
+    overview, _ = made(node)
+    overview.look(cast(Node, node))
+    overview.look(cast(Node, node))
+    assert len(node.sent) == 1
+    node.paused = True
+    for node.behind in range(1, 101):
+        overview.look(cast(Node, node))
+    counts = [int(title.split()[-2]) for title in node.sent[1:]]
+    assert counts == [1, 2, 4, 7, 11, 17, 26, 40, 61, 92]

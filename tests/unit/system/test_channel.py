@@ -44,7 +44,7 @@ def test_messages_arrive_whole_and_in_order_both_ways(pair: Pair) -> None:
     master, worker = pair
     sent = [
         Batch(1, 3, False, b"\x80payload\n\0"),
-        TitleUpdate("ok", 7, "", ""),
+        TitleUpdate("7"),
         Batch(2, 0, True, file="/run/x"),
     ]
     for message in sent:
@@ -63,7 +63,7 @@ def test_get_without_a_message_returns_none_at_once(pair: Pair) -> None:
 
 def test_endpoint_is_readable_when_a_message_has_arrived(pair: Pair) -> None:
     master, worker = pair
-    master.put(TitleUpdate("ok", 1, "", ""))
+    master.put(TitleUpdate("1"))
     assert waiting(worker)
     assert not waiting(master)
     worker.get()
@@ -83,7 +83,7 @@ def test_get_returns_what_was_sent_before_the_other_end_closed(side: int) -> Non
         with pytest.raises(QueueError):
             ours.get()
         with pytest.raises(QueueError):
-            ours.put(TitleUpdate("ok", 1, "", ""))
+            ours.put(TitleUpdate("1"))
     ours.close()
 
 
@@ -96,8 +96,8 @@ def test_put_sends_the_longest_message_and_refuses_a_longer_one(pair: Pair) -> N
     with pytest.raises(ValueError, match="bytes"):
         master.put(longest + b"x")
     assert worker.get() is None
-    master.put(TitleUpdate("ok", 1, "", ""))
-    assert worker.get() == TitleUpdate("ok", 1, "", "")
+    master.put(TitleUpdate("1"))
+    assert worker.get() == TitleUpdate("1")
 
 
 def test_put_into_a_full_pipe_raises_and_never_waits(pair: Pair) -> None:
@@ -108,8 +108,8 @@ def test_put_into_a_full_pipe_raises_and_never_waits(pair: Pair) -> None:
     # What was taken before is whole, and nothing of the refused one is there.
     assert [worker.get() for _ in range(count)] == [message] * count
     assert worker.get() is None
-    master.put(TitleUpdate("ok", 1, "", ""))
-    assert worker.get() == TitleUpdate("ok", 1, "", "")
+    master.put(TitleUpdate("1"))
+    assert worker.get() == TitleUpdate("1")
 
 
 def test_unread_bytes_of_the_queue_are_seen_from_outside(pair: Pair) -> None:
@@ -117,7 +117,7 @@ def test_unread_bytes_of_the_queue_are_seen_from_outside(pair: Pair) -> None:
     sizes = []
     for number in range(3):
         before = master.written
-        master.put(TitleUpdate("ok", number, "", "x" * number))
+        master.put(TitleUpdate(f"{number}" + "x" * number))
         sizes.append(master.written - before)
     for left in (sizes, sizes[1:], sizes[2:], []):
         assert process.unread(master.send_fd) == sum(left)
@@ -144,8 +144,8 @@ def test_forked_worker_answers_until_the_master_closes_the_queue(pair: Pair) -> 
     child = process.fork(echo, "echo")
     worker.close()
     for i in range(20):
-        master.put(TitleUpdate("ok", i, "", ""))
-        assert until(master.get, 60, "an answer") == ("echo", TitleUpdate("ok", i, "", ""))
+        master.put(TitleUpdate(f"{i}"))
+        assert until(master.get, 60, "an answer") == ("echo", TitleUpdate(f"{i}"))
     master.close()
     child.join(60)
     assert child.exitcode == 42
@@ -163,7 +163,7 @@ def test_get_raises_after_the_death_of_the_worker(pair: Pair) -> None:
     with pytest.raises(QueueError):
         master.get()
     with pytest.raises(QueueError):
-        master.put(TitleUpdate("ok", 1, "", ""))
+        master.put(TitleUpdate("1"))
 
 
 def test_put_to_a_stopped_worker_never_waits(pair: Pair) -> None:

@@ -43,7 +43,7 @@ def test_pack_longest_inline_payload_fits_into_a_message(tmp_path: Path) -> None
     )
     payload, _ = spool.pack(b"x" * size, str(tmp_path / "f"))
     assert len(payload) == spool.MAX_INLINE_BYTES
-    batch = Batch(2**40, 10**6, False, payload, overdue="r" * 800)
+    batch = Batch(2**40, 10**6, False, payload, file="r" * 800)
     assert len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE_BYTES
 
 

@@ -1,10 +1,10 @@
-"""What ``ps`` shows, to the letter."""
+"""The titles that the master makes."""
 
 from __future__ import annotations
 
 import pytest
 
-from inosync.worker import titles
+from inosync.status import titles
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,6 @@ from inosync.worker import titles
             "inosync: master default.py [3 nodes: 2 ok, 1 retrying] 1204 dirs",
         ),
         (titles.ok("user1@a.mirror.com", "12:04:31"), "inosync: user1@a.mirror.com [ok] synced 12:04:31"),
-        (titles.syncing("user2@b.mirror.com", 14), "inosync: user2@b.mirror.com [syncing] 14 paths"),
         (
             titles.retrying("rsync://c.mirror.com/www", 3, "12:05:10", "connection refused", 120),
             "inosync: rsync://c.mirror.com/www [retry 3 at 12:05:10] connection refused, 120 behind",
@@ -31,17 +30,30 @@ from inosync.worker import titles
             "inosync: master a.py [2 nodes: 2 full] 7 dirs",
         ),
         (titles.starting("n"), "inosync: n [starting]"),
-        (titles.syncing("n", 1), "inosync: n [syncing] 1 path"),
-        (titles.syncing("n", 0), "inosync: n [syncing] 0 paths"),
-        (titles.full("n", None), "inosync: n [full]"),
-        (titles.full("n", 0), "inosync: n [full] 0%"),
-        (titles.full("n", 43), "inosync: n [full] 43%"),
         (
             titles.degraded("n", "failed to set times on root"),
             "inosync: n [degraded] failed to set times on root",
         ),
-        (titles.stopping("n"), "inosync: n [stopping]"),
     ],
 )
-def test_a_title_says_who_and_what(title: str, text: str) -> None:
+def test_titles_have_the_form_that_the_manual_shows(title: str, text: str) -> None:
     assert title == text
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted", "stale"),
+    [
+        ("", titles.starting("a"), True),
+        (titles.starting("a"), titles.starting("a"), False),
+        (titles.ok("a", "12:00:00"), titles.ok("a", "12:00:01"), True),
+        (titles.waiting("a", "paused", "by the operator", 10), titles.degraded("a", "lost"), True),
+        (titles.waiting("a", "paused", "why", 10), titles.waiting("a", "halted", "why", 10), True),
+        (titles.waiting("a", "paused", "why", 10), titles.waiting("a", "paused", "why", 15), False),
+        (titles.waiting("a", "paused", "why", 10), titles.waiting("a", "paused", "why", 16), True),
+        (titles.waiting("a", "paused", "why", 10), titles.waiting("a", "paused", "why", 0), False),
+        (titles.queued("a", 1, "why", 0), titles.queued("a", 1, "why", 1), True),
+        (titles.queued("a", 1, "why", 0), titles.queued("a", 2, "why", 0), True),
+    ],
+)
+def test_is_stale_if_more_differs_than_a_count_that_grew_little(shown: str, wanted: str, stale: bool) -> None:
+    assert titles.is_stale(shown, wanted) is stale
