@@ -37,8 +37,9 @@ from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.watchdog import Watchdog
-from inosync.status.snapshot import Reloads, Report
-from inosync.status.state import Overview
+from inosync.status.publisher import StatePublisher
+from inosync.status.snapshot import Reloads, SnapshotBuilder
+from inosync.status.state import NodeStates
 from inosync.status.transitions import StateLog
 from inosync.system import channel, process, spool
 from inosync.system import log as logs
@@ -119,23 +120,20 @@ class Master:
         """Trees in whose roots something has gone."""
         self._reread_at = float("inf")
         """When a reload that was refused, and that nobody had asked for, is tried again."""
-        self._chronicle = StateLog(settings.on_state if pretend is None else None, clock)
-        self._overview = Overview(
-            settings.path,
-            self._nodes,
-            self._dispatch,
-            self._watcher,
-            self._guard,
-            self._chronicle,
-            settings.edelay,
-            self._loop,
+        self._state_log = StateLog(settings.on_state if pretend is None else None, clock)
+        self._states = NodeStates(
+            self._nodes, self._dispatch, self._watcher, self._guard, settings.edelay, clock
+        )
+        name = os.path.basename(settings.path)
+        self._publisher = StatePublisher(
+            name, self._states, self._state_log, self._dispatch.backlog, self._watcher, self._loop
         )
         self._verification = Verification(
             self._nodes,
             self._journal,
             self._guard,
             self._dispatch,
-            lambda node: pretend is None and self._overview.verdict(node) is NodeState.OK,
+            lambda node: pretend is None and self._states.state_of(node) is NodeState.OK,
             self._trees.wpath,
             self.offer_batch,
             self.at,
@@ -143,17 +141,17 @@ class Master:
             random.random,
         )
         self._reloads = Reloads(settings.path)
-        self._report = Report(
-            self._nodes, self._overview, self._dispatch, self._watcher, self._guard, self._reloads, clock
+        self._snapshots = SnapshotBuilder(
+            self._states, self._dispatch.backlog, self._watcher, self._guard, self._reloads, clock
         )
         self._flushes = Flushes(
             os.path.join(spool, "marks"), self._nodes, self._watcher, self._dispatch, self._hasten, clock
         )
         self._once: Once | None = None
         if once:
-            parts = self._watcher, self._dispatch, self._flushes, self._overview, self._report
+            parts = self._watcher, self._dispatch, self._flushes, self._states, self._snapshots
             self._once = Once(self._nodes, *parts)
-        desk = RequestHandler(self, self._nodes, self._report, self._flushes, clock)
+        desk = RequestHandler(self, self._nodes, self._snapshots, self._flushes, clock)
         path = protocol.socket_path(settings.rundir, settings.path)
         self._control = Control(path, self._loop, clock, desk.handle)
         self._listener = Listener(path, self._loop, self.at, self._descriptors, clock, random.random)
@@ -210,7 +208,7 @@ class Master:
     def _tell_manager(self) -> None:
         if not self._watcher.incomplete_trees:
             self._manager.ready()
-        self._manager.status(self._overview.summary)
+        self._manager.status(self._publisher.summary)
         if self._clock() >= self._manager.deadline:
             self._manager.tend()
 
@@ -273,11 +271,9 @@ class Master:
             self._journal.drop_confirmed(int(min(*cursors, self._verification.cursor)))
             self._verification.look()
         self._go_on(self._guard.recovered())
-        if self._clock() >= self._chronicle.due:
-            self._overview.refresh()
         self._watchdog.check_workers(self._alive())
         self._control.look()
-        self._overview.refresh()
+        self._publisher.publish_soon()
         if changed := self._lookout.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
             self.reload()
@@ -348,13 +344,13 @@ class Master:
                 node.retry(Change(tree, b"", Kind.TREE), now)
                 node.halt_tree(tree)
         self._verification.touched(tree)
-        self._overview.refresh()
+        self._publisher.publish_soon()
 
     def _go_on(self, trees: Iterable[int]) -> None:
         for tree in trees:
             log.info("%s: mirroring goes on, all of it is compared", self._trees.wpath(tree))
             self._compare(tree, self._nodes, self._clock())
-        self._overview.refresh()
+        self._publisher.publish_soon()
 
     def accept(self) -> list[str]:
         """What the guard halted is meant: mirror it as it is, deletions included; the wpaths."""
@@ -379,7 +375,7 @@ class Master:
         """A node can take a batch."""
         if self._stop_by is None and node not in self._leaving:
             self._dispatch.offer_batch(node)
-        self._overview.refresh()
+        self._publisher.publish_soon()
 
     def batch_finished(self, node: Node, file: str) -> None:
         """A node needs a batch no longer."""
@@ -388,13 +384,13 @@ class Master:
     def try_failed(self, node: Node) -> None:
         """A node's worker waits for its next try."""
         self._dispatch.release_slot(node)
-        self._overview.look(node)
-        self._overview.refresh()
+        self._publisher.publish_node(node)
+        self._publisher.publish_soon()
 
     def slot_requested(self, node: Node) -> None:
         """A node's worker waits for a slot for its next try."""
         self._dispatch.request_slot(node)
-        self._overview.refresh()
+        self._publisher.publish_soon()
 
     def tree_compared(self, node: Node, report: Compared) -> None:
         """A node's worker has compared a tree."""
@@ -422,8 +418,8 @@ class Master:
             self._loop.drop(node.queue)
             spool.sweep(self._spool, node.process.pid or 0)
         if self._nodes.get(node.name) is node:
-            self._overview.look(node)
-        self._overview.refresh()
+            self._publisher.publish_node(node)
+        self._publisher.publish_soon()
 
     def worker_stopped(self, node: Node) -> None:
         """A worker that was told to end has ended."""
@@ -521,7 +517,7 @@ class Master:
         for node in self._alive():
             node.stop_worker(grace)
         self.at(self._stop_by, lambda: None)
-        self._overview.refresh()
+        self._publisher.publish_soon()
 
     def _waits(self) -> bool:
         """Whether there are workers that can still end before we do."""
@@ -630,8 +626,8 @@ class Master:
             added = self._add_node(specs[name])
             for number in set(added.trees) - {numbers[wpath] for wpath in walked}:
                 added.retry(Change(number, b"", Kind.TREE), self._clock())
-        self._chronicle.use(new.on_state if self._pretend is None else None)
-        self._chronicle.keep(self._nodes.values())
+        self._state_log.set_hook(new.on_state if self._pretend is None else None)
+        self._state_log.forget_all_but(self._nodes.values())
         self._guard.check_unknown()
         self._verification.plan(new.rdelete)
         counts = (len(changes.nodes_added), len(changes.nodes_removed), len(changes.nodes_changed))
@@ -647,7 +643,8 @@ class Master:
         if self._pretend is None:
             self._listener.serve(new.rlisten)
         self._dispatch.set_slots(new.rslots)
-        self._overview.patience = self._guard.patience = new.edelay
+        self._guard.patience = new.edelay
+        self._states.set_max_lag(new.edelay)
         self._watcher.set_poll_interval(_rounds(new))
         self._guard.set_enabled(new.guards)
         self._pace = debounce.reconfigured(self._pace, new.equiet, new.edelay)

@@ -10,8 +10,8 @@ from inosync.master.flush import Flushes
 from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
-from inosync.status.snapshot import Report
-from inosync.status.state import Overview
+from inosync.status.snapshot import SnapshotBuilder
+from inosync.status.state import NodeStates
 from inosync.watch.watcher import Watcher
 
 TRIES = 3
@@ -27,16 +27,16 @@ class Once:
         watcher: Watcher,
         dispatch: Dispatcher,
         flushes: Flushes,
-        overview: Overview,
-        report: Report,
+        states: NodeStates,
+        snapshots: SnapshotBuilder,
     ) -> None:
         self._nodes, self._watcher, self._dispatch, self._flushes = nodes, watcher, dispatch, flushes
-        self._overview, self._report = overview, report
+        self._states, self._snapshots = states, snapshots
         self._asked = False
         self._level: set[str] = set()
         """The names of nodes that have all that was there when it was asked for."""
         self.outcome: dict[str, Any] = {}
-        """What is told of the master and the nodes at the end (``Report.all``)."""
+        """What is told of the master and the nodes at the end (``SnapshotBuilder``)."""
 
     def look(self) -> bool:
         """Whether there is nothing to be waited for any more."""
@@ -54,7 +54,7 @@ class Once:
     def conclude(self) -> None:
         """Keep what is to be told at the end: workers that are ending say nothing of their nodes."""
         if not self.outcome:
-            self.outcome = self._report.of(self._nodes.values())
+            self.outcome = self._snapshots.of_nodes(self._nodes.values())
 
     def _flushed(self, node: Node, behind: Sequence[Node]) -> None:
         if not behind:
@@ -63,7 +63,7 @@ class Once:
     def _is_settled(self, node: Node) -> bool:
         if node.name in self._level:
             return True
-        match self._overview.verdict(node):
+        match self._states.state_of(node):
             case NodeState.RETRYING:
                 return max(node.state.attempt, node.state.deaths) >= TRIES
             case NodeState.HALTED | NodeState.PAUSED:

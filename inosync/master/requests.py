@@ -13,7 +13,7 @@ from inosync.console import protocol
 from inosync.console.control import Reply
 from inosync.master.flush import Flush, Flushes
 from inosync.nodes.node import Node
-from inosync.status.snapshot import Report
+from inosync.status.snapshot import SnapshotBuilder
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +63,11 @@ class RequestHandler:
         self,
         office: Commands,
         nodes: Mapping[str, Node],
-        report: Report,
+        snapshots: SnapshotBuilder,
         flushes: Flushes,
         clock: Callable[[], float],
     ) -> None:
-        self._office, self._nodes, self._report = office, nodes, report
+        self._office, self._nodes, self._snapshots = office, nodes, snapshots
         self._flushes, self._clock = flushes, clock
         self._commands: dict[str, Callable[[Message], Message]] = {
             "status": self._status,
@@ -101,8 +101,8 @@ class RequestHandler:
 
     def _status(self, request: Message) -> Message:
         if request.get("node") is None:
-            return self._report.all()
-        return self._report.of(self._wanted(request))
+            return self._snapshots.of_all()
+        return self._snapshots.of_nodes(self._wanted(request))
 
     def _reload(self, _request: Message) -> Message:
         if refused := self._office.reload():
@@ -134,7 +134,7 @@ class RequestHandler:
         began = self._clock()
 
         def done(behind: Sequence[Node]) -> None:
-            told = [self._report.behind(node) for node in behind]
+            told = [self._snapshots.lag_of(node) for node in behind]
             reply({"behind": told, "nodes": len(nodes), "seconds": round(self._clock() - began, 3)})
 
         log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))

@@ -1,1 +1,1 @@
-"""What is known about the nodes, for titles, status and hooks."""
+"""The state of each node: what it is, and how titles, log, hooks and ``status`` tell it."""

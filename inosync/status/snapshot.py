@@ -1,7 +1,8 @@
-"""What is told of a running daemon to whoever asks (``status``): plain values, as they travel."""
+"""The snapshot that ``status`` shows: the daemon and its nodes in plain values."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -12,11 +13,11 @@ from typing import Any
 from inosync import __version__
 from inosync.guard.guard import Guard
 from inosync.messages import NodeState
-from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
-from inosync.status.state import Overview
+from inosync.status.state import NodeStates
 from inosync.system import process
 from inosync.text import without_password
 from inosync.watch.watcher import Watcher
@@ -32,76 +33,73 @@ WORST_FIRST = (
     NodeState.SYNCING,
     NodeState.OK,
 )
-_FRESH = 0.1
-"""Seconds that what was told of all nodes is told again: a hundred who ask at once cost one look."""
+MAX_AGE_SECONDS = 0.1
+"""For which a snapshot of all nodes is given again: a hundred clients at once cost one."""
 
 
 @dataclass(slots=True)
 class Reloads:
-    """What became of the last reload."""
+    """The result of the last reload."""
 
     path: str
     """The configuration file."""
     succeeded_at: float | None = None
-    """When the configuration last took effect, by the clock."""
+    """When a reload last took effect, by the clock."""
     refused: Sequence[str] = ()
     """Why the last reload was refused."""
 
 
-class Report:
-    """Looks at everything, and changes nothing. ``nodes`` is the master's own, by name."""
+class SnapshotBuilder:
+    """Describes the daemon and its nodes in plain values, as ``status --json`` prints them."""
 
     def __init__(
         self,
-        nodes: Mapping[str, Node],
-        overview: Overview,
-        dispatch: Dispatcher,
+        states: NodeStates,
+        backlog: Backlog,
         watcher: Watcher,
         guard: Guard,
         reloads: Reloads,
         clock: Callable[[], float],
     ) -> None:
-        self._nodes, self._overview, self._dispatch = nodes, overview, dispatch
-        self._watcher, self._guard, self._reloads, self._clock = watcher, guard, reloads, clock
-        self._started = clock()
+        self._states, self._backlog, self._watcher, self._guard = states, backlog, watcher, guard
+        self._reloads, self._clock = reloads, clock
+        self._started_at = clock()
         self._last: tuple[float, dict[str, Any]] = float("-inf"), {}
+        """The last snapshot of all nodes, and when it was made."""
 
-    def all(self) -> dict[str, Any]:
-        """The master, and every node, the worst first."""
-        now = self._clock()
-        at, told = self._last
-        if not 0 <= now - at < _FRESH:
-            told = self.of(self._nodes.values())
-            self._last = self._clock(), told
-        return told
+    def of_all(self) -> dict[str, Any]:
+        """Return the master and every node, the worst first; it may be ``MAX_AGE_SECONDS`` old."""
+        at, snapshot = self._last
+        if not 0 <= self._clock() - at < MAX_AGE_SECONDS:
+            snapshot = self.of_nodes(self._states.nodes.values())
+            self._last = self._clock(), snapshot
+        return snapshot
 
-    def of(self, nodes: Iterable[Node]) -> dict[str, Any]:
-        """The master, and these nodes, the worst first."""
-        told = sorted((self._node(node) for node in nodes), key=_badness)
-        return {"master": self._master(), "nodes": told}
+    def of_nodes(self, nodes: Iterable[Node]) -> dict[str, Any]:
+        """Return the master and these nodes, the worst first."""
+        return {"master": self._master(), "nodes": sorted(map(self._node, nodes), key=_badness)}
 
-    def behind(self, node: Node) -> dict[str, Any]:
-        """Who is behind, by how much, and why."""
-        told = self._node(node)
-        return {key: told[key] for key in ("name", "state", "lag", "pending", "reason")}
+    def lag_of(self, node: Node) -> dict[str, Any]:
+        """Return what ``flush`` tells of a node that is behind."""
+        described = self._node(node)
+        return {key: described[key] for key in ("name", "state", "lag", "pending", "reason")}
 
     def _master(self) -> dict[str, Any]:
-        found = Counter(self._overview.verdict(node) for node in self._nodes.values())
-        # The good ones first, as in the titles; what is wrong stands in the table.
-        states = {word.value: found[word] for word in reversed(WORST_FIRST) if found[word]}
+        counts = Counter(map(self._states.state_of, self._states.nodes.values()))
+        states = {state.value: counts[state] for state in WORST_FIRST if counts[state]}
         unwatched, why = self._watcher.unwatched()
         return {
             "version": __version__,
             "pid": os.getpid(),
             "config": self._reloads.path,
-            "started_at": self._wall(self._started),
-            "uptime": round(self._clock() - self._started, 3),
-            "states": dict(reversed(states.items())),
-            "summary": titles.summary(states),
+            "started_at": self._wall(self._started_at),
+            "uptime": round(self._clock() - self._started_at, 3),
+            "states": states,
+            "summary": titles.summary(dict(reversed(states.items()))),  # the good ones first, as in titles
             "directories": len(self._watcher),
             "unwatched": unwatched,
             "unwatched_reason": why if unwatched else "",
-            "journal": len(self._dispatch.backlog.journal),
+            "journal": len(self._backlog.journal),
             "events": self._watcher.events,
             "overflows": self._watcher.overflows,
             "rss": process.rss(os.getpid()),
@@ -111,46 +109,46 @@ class Report:
         }
 
     def _node(self, node: Node) -> dict[str, Any]:
-        verdict, state, tally = self._overview.verdict(node), node.state, node.counters
-        failing = verdict is NodeState.RETRYING
-        waits = state.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and state.wake_at < float("inf")
+        state, worker, counters = self._states.state_of(node), node.state, node.counters
+        is_retrying = state is NodeState.RETRYING
+        has_retry_time = worker.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and worker.wake_at < math.inf
         pid = node.process.pid if node.process is not None else None
         return {
             "node": without_password(node.spec.node),
             "name": node.name,
-            "state": verdict.value,
-            "lag": round(self._dispatch.backlog.lag(node), 3),
-            "pending": self._dispatch.backlog.pending(node),
-            "reason": self._overview.reason(node, verdict),
-            "retry_at": self._wall(state.wake_at) if failing and waits else None,
-            "attempts": (state.attempt or state.deaths) if failing else 0,
-            "percent": state.percent if verdict is NodeState.FULL else None,
+            "state": state.value,
+            "lag": round(self._backlog.lag(node), 3),
+            "pending": self._backlog.pending(node),
+            "reason": self._states.reason_for(node, state),
+            "retry_at": self._wall(worker.wake_at) if is_retrying and has_retry_time else None,
+            "attempts": (worker.attempt or worker.deaths) if is_retrying else 0,
+            "percent": worker.percent if state is NodeState.FULL else None,
             "paused": node.paused,
             "pid": pid,
             "rss": None if pid is None else process.rss(pid),
             "last_ok": self._wall(node.last_ok),
             "verified_at": self._wall(node.verified_at),
             "differences": node.differences if node.verified_at is not None else None,
-            "batches": tally.batches,
-            "fulls": tally.fulls,
-            "paths": tally.paths,
-            "bytes": tally.bytes,
-            "rsyncs": tally.rsyncs,
-            "deaths": tally.deaths,
-            "hooks": tally.hooks,
-            "hook_failures": tally.hook_failures,
-            "failures": dict(sorted(tally.failures.items())),
+            "batches": counters.batches,
+            "fulls": counters.fulls,
+            "paths": counters.paths,
+            "bytes": counters.bytes,
+            "rsyncs": counters.rsyncs,
+            "deaths": counters.deaths,
+            "hooks": counters.hooks,
+            "hook_failures": counters.hook_failures,
+            "failures": dict(sorted(counters.failures.items())),
             "latency": {
-                "buckets": tally.latency.cumulative(),
-                "sum": round(tally.latency.sum, 6),
-                "count": tally.latency.count,
+                "buckets": counters.latency.cumulative(),
+                "sum": round(counters.latency.sum, 6),
+                "count": counters.latency.count,
             },
         }
 
     def _wall(self, at: float | None) -> float | None:
-        """A time of the clock as seconds since the epoch."""
+        """Return a time of the clock as seconds since the epoch."""
         return None if at is None else round(time.time() - (self._clock() - at), 3)
 
 
-def _badness(told: Mapping[str, Any]) -> tuple[int, float, str]:
-    return WORST_FIRST.index(NodeState(told["state"])), -told["lag"], told["name"]
+def _badness(node: Mapping[str, Any]) -> tuple[int, float, str]:
+    return WORST_FIRST.index(NodeState(node["state"])), -node["lag"], node["name"]

@@ -72,7 +72,6 @@ PURE = frozenset(
         "inosync.rsync.stderr",
         "inosync.rsync.stdout",
         "inosync.rsync.target",
-        "inosync.status.alarm",
         "inosync.status.titles",
         "inosync.text",
     }

@@ -26,8 +26,8 @@ class World:
             SimpleNamespace(incomplete_trees=self.walking, is_walking=False),
             SimpleNamespace(backlog=SimpleNamespace(oldest=lambda _node: self.lacks_since)),
             SimpleNamespace(begin=lambda _nodes, _deadline, done: self.done.append(done)),
-            SimpleNamespace(verdict=lambda _node: self.verdict),
-            SimpleNamespace(of=lambda _nodes: {"nodes": [self.verdict.value]}),
+            SimpleNamespace(state_of=lambda _node: self.verdict),
+            SimpleNamespace(of_nodes=lambda _nodes: {"nodes": [self.verdict.value]}),
         ]
         return Once({"a": cast(Any, self.node)}, *cast(list[Any], parts))
 

@@ -1,165 +1,99 @@
-"""The titles that the master sends, and how often."""
+"""The state of a node and the reason for it, from what master and worker know."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from inosync.guard.guard import Guard
-from inosync.nodes.dispatch import Dispatcher
+from inosync.messages import NodeState
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
-from inosync.status.state import SHOW, Overview
-from inosync.status.transitions import StateLog
-from inosync.system import process
-from inosync.system.loop import Loop
-from inosync.watch.watcher import Watcher
+from inosync.status.state import MAX_TROUBLES, NodeStates
 
-
-@dataclass(eq=False)
-class World:
-    """Nodes whose changes take long to count."""
-
-    cost: float
-    name: str = "n"
-    now: float = 1_000.0
-    looks: int = 0
-    halted: frozenset[int] = frozenset()
-    incomplete_trees: frozenset[int] = frozenset()
-    searching_since: float | None = None
-    # A node of it:
-    state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
-    degraded_reason: str = ""
-    trees: tuple[int, ...] = (1,)
-    last_ok: float | None = None
-    paused: bool = False
-    verified_at: float | None = None
-    differences: int = 0
-    behind: int = 0
-
-    def __len__(self) -> int:
-        return 1
-
-    def unwatched(self, _trees: object = None) -> tuple[int, str]:
-        return 0, ""
-
-    def reasons(self, _trees: object) -> list[str]:
-        return []
-
-    @property
-    def backlog(self) -> World:
-        return self
-
-    def oldest(self, _node: Node) -> None:
-        self.looks += 1
-        self.now += self.cost
-
-    def lag(self, _node: Node) -> float:
-        return 0.0
-
-    def pending(self, _node: Node) -> int:
-        return self.behind
-
-    # Its title:
-    title: str = ""
-    sent: list[str] = field(default_factory=list)
-
-    @property
-    def shows_sent_title(self) -> bool:
-        return self.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY)
-
-    def send_title(self, text: str) -> None:
-        self.title = text
-        self.sent.append(text)
-
-
-def made(w: World, *others: World) -> tuple[Overview, Loop]:
-    nodes = {each.name: cast(Node, each) for each in (*others, w)}
-    loop, log = Loop(lambda: w.now), StateLog(None, lambda: w.now)
-    parts = cast(Dispatcher, w), cast(Watcher, w), cast(Guard, w)
-    return Overview("f", nodes, *parts, log, 10.0, loop), loop
-
-
-@pytest.mark.parametrize(("cost", "looks"), [(0.0, 100 / SHOW), (0.01, 500), (0.5, 10)])
-def test_looking_at_the_nodes_takes_a_small_share_of_the_time(
-    monkeypatch: pytest.MonkeyPatch, cost: float, looks: float
-) -> None:
-    monkeypatch.setattr(process, "set_title", lambda _title: None)
-    w = World(cost)
-    overview, loop = made(w)
-    until = w.now + 100
-    while w.now < until:
-        overview.refresh()
-        loop.turn(0)
-        w.now += 0.01
-    assert looks * 0.6 <= w.looks <= looks * 1.2
-
-
-def test_nodes_without_a_worker_are_named_in_the_masters_title(monkeypatch: pytest.MonkeyPatch) -> None:
-    titles: list[str] = []
-    monkeypatch.setattr(process, "set_title", titles.append)
-    crashed = WorkerState(phase=Phase.DOWN, deaths=3, reason="worker ended with exit code 1")
-    worlds = [World(0, name=f"n{number}", state=crashed) for number in range(5)] + [World(0)]
-    w = worlds[-1]
-    overview, loop = made(w, *worlds[:-1])
-    overview.refresh()
-    loop.turn(0)
-    told = [f"n{number}: worker ended with exit code 1, 3 times in a row" for number in range(3)]
-    assert titles == [
-        f"inosync: master f [6 nodes: 5 retrying, 1 starting] 1 dirs, {'; '.join(told)}; 2 more"
-    ]
-    for each in worlds:
-        each.state = WorkerState(phase=Phase.IDLE)
-    overview.refresh()
-    w.now += 1
-    loop.turn(0)
-    assert titles[-1] == "inosync: master f [6 nodes: 6 starting] 1 dirs"
-
-
-AT = r"\d\d:\d\d:\d\d"
+NOW, MAX_LAG = 1_000.0, 10.0
 IDLE = WorkerState(phase=Phase.IDLE)
-WAITING = WorkerState(phase=Phase.WAITING, wake_at=1_001.0, attempt=2, reason="refused")
-AWAY = replace(WAITING, phase=Phase.AWAY)
-QUEUED = replace(WAITING, wake_at=float("inf"))
+WAITING = WorkerState(phase=Phase.WAITING, reason="refused")
+CRASHED = WorkerState(phase=Phase.DOWN, deaths=2, reason="worker ended with exit code 1")
+
+
+def made(**facts: Any) -> tuple[NodeStates, Node]:
+    """The states of a node that is ok but for these facts, and the node."""
+
+    def fact(name: str, default: Any) -> Any:
+        return facts.get(name, default)
+
+    node = SimpleNamespace(
+        name="n",
+        trees=(1,),
+        state=fact("worker", IDLE),
+        paused=fact("paused", False),
+        last_ok=fact("last_ok", NOW),
+        degraded_reason=fact("degraded_reason", ""),
+    )
+    backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None))
+    dispatch = SimpleNamespace(backlog=backlog, waits_for=lambda _node: fact("waits_for", ""))
+    watcher = SimpleNamespace(
+        searching_since=fact("searching_since", None),
+        incomplete_trees=fact("incomplete_trees", set()),
+        unwatched=lambda _trees=None: fact("unwatched", (0, "")),
+    )
+    halted = fact("halted", {})
+    guard = SimpleNamespace(
+        halted=halted, reasons=lambda trees: [halted[tree] for tree in trees if tree in halted]
+    )
+    parts = cast(Any, dispatch), cast(Any, watcher), cast(Any, guard)
+    nodes = {"n": cast(Node, node)}
+    return NodeStates(nodes, *parts, MAX_LAG, lambda: NOW), nodes["n"]
 
 
 @pytest.mark.parametrize(
-    ("node", "title"),
+    ("facts", "state", "reason"),
     [
-        (World(0, state=IDLE), r"inosync: n \[starting\]"),
-        (World(0, state=IDLE, last_ok=999.0), rf"inosync: n \[ok\] synced {AT}"),
+        ({}, NodeState.OK, ""),
+        ({"last_ok": None}, NodeState.STARTING, ""),
+        ({"paused": True}, NodeState.PAUSED, "by the operator"),
+        ({"halted": {1: "it is empty", 2: "of others"}}, NodeState.HALTED, "it is empty"),
+        ({"halted": {2: "of others"}}, NodeState.OK, ""),
+        ({"worker": WAITING}, NodeState.RETRYING, "refused"),
+        ({"worker": CRASHED}, NodeState.RETRYING, "worker ended with exit code 1"),
+        ({"oldest": NOW - MAX_LAG}, NodeState.OK, ""),
+        ({"oldest": NOW - MAX_LAG - 1}, NodeState.LAGGING, "waiting for the tree to be quiet"),
+        ({"oldest": 0.0, "waits_for": "waiting for a slot"}, NodeState.LAGGING, "waiting for a slot"),
+        ({"incomplete_trees": {1}}, NodeState.LAGGING, "directories are being walked"),
+        ({"incomplete_trees": {2}}, NodeState.OK, ""),
+        ({"searching_since": NOW - 1}, NodeState.OK, ""),
         (
-            World(0, state=IDLE, last_ok=999.0, verified_at=998.0, differences=1),
-            rf"inosync: n \[ok\] synced {AT}, verified {AT} \(1 difference\)",
+            {"searching_since": 0.0},
+            NodeState.LAGGING,
+            "other names of files that have changed are searched for",
         ),
-        (World(0, state=IDLE, last_ok=999.0, degraded_reason="lost"), r"inosync: n \[degraded\] lost"),
-        (World(0, state=IDLE, paused=True, behind=3), r"inosync: n \[paused\] by the operator, 3 behind"),
-        (World(0, state=WAITING, behind=3), rf"inosync: n \[retry 2 at {AT}\] refused, 3 behind"),
-        (World(0, state=WAITING, paused=True), rf"inosync: n \[retry 2 at {AT}\] refused, 0 behind"),
-        (World(0, state=AWAY), rf"inosync: n \[retry 2 at {AT}\] refused, 0 behind"),
-        (World(0, state=QUEUED), r"inosync: n \[retry 2 waits for a slot\] refused, 0 behind"),
-        (World(0, state=WorkerState(phase=Phase.BUSY)), None),
-        (World(0, state=WorkerState(phase=Phase.DOWN)), None),
+        ({"degraded_reason": "denied"}, NodeState.DEGRADED, "denied"),
+        (
+            {"unwatched": (1, "no watches left")},
+            NodeState.DEGRADED,
+            "1 directory not watched: no watches left",
+        ),
+        ({"unwatched": (2, "lost")}, NodeState.DEGRADED, "2 directories not watched: lost"),
     ],
 )
-def test_title_is_sent_to_a_worker_that_runs_no_transfer(node: World, title: str | None) -> None:
-    overview, _ = made(node)
-    overview.look(cast(Node, node))
-    assert len(node.sent) == (title is not None)
-    assert title is None or re.fullmatch(title, node.sent[0])
+def test_state_and_reason_follow_from_the_facts(facts: dict[str, Any], state: NodeState, reason: str) -> None:
+    states, node = made(**facts)
+    assert states.state_of(node) is state
+    assert states.reason_for(node, state) == reason
 
 
-def test_title_is_sent_again_only_when_it_differs() -> None:
-    node = World(0, last_ok=999.0)
-    overview, _ = made(node)
-    overview.look(cast(Node, node))
-    overview.look(cast(Node, node))
-    assert len(node.sent) == 1
-    node.paused = True
-    for node.behind in range(1, 101):
-        overview.look(cast(Node, node))
-    counts = [int(title.split()[-2]) for title in node.sent[1:]]
-    assert counts == [1, 2, 4, 7, 11, 17, 26, 40, 61, 92]
+def test_new_max_lag_is_in_force_at_once() -> None:
+    states, node = made(oldest=NOW - 20)
+    assert states.state_of(node) is NodeState.LAGGING
+    states.set_max_lag(30.0)
+    assert states.state_of(node) is NodeState.OK
+
+
+def test_troubles_name_halted_trees_and_some_nodes_without_a_worker() -> None:
+    states, node = made(worker=CRASHED, halted={1: "it is empty"})
+    crash = "n: worker ended with exit code 1, 2 times in a row"
+    assert states.troubles() == ["it is empty", crash]
+    cast(dict[str, Node], states.nodes).update({f"{number}": node for number in range(MAX_TROUBLES + 1)})
+    assert states.troubles() == ["it is empty", *[crash] * MAX_TROUBLES, "2 more"]
