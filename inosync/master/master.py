@@ -47,6 +47,7 @@ from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop
 from inosync.system.signals import Signals
 from inosync.system.systemd import ServiceManager
+from inosync.watch.hardlinks import HardLinks
 from inosync.watch.watcher import Watcher
 from inosync.worker import worker
 
@@ -98,8 +99,8 @@ class Master:
             (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
         )
         self._loop.on_readable(self._signals, self._signalled)
-        signal.signal(signal.SIGIO, signal.SIG_IGN)  # see writers.is_being_written
-        self._watcher = Watcher(self, clock)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # see open_files.is_being_written
+        self._watcher = Watcher(HardLinks(self, clock), clock)
         self._loop.on_readable(self._watcher, self._drain)
         self._guard = Guard(self._watcher, settings.edelay, settings.guards, self._halted, clock)
         self._trees = Trees(self._watcher, self._guard)

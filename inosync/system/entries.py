@@ -16,9 +16,9 @@ def open_directory(path: str) -> int:
     return os.open(path, _OPEN)
 
 
-def identity(directory: int) -> tuple[int, int]:
-    """Return device and inode of an open directory."""
-    status = os.fstat(directory)
+def identity(directory: int | str) -> tuple[int, int]:
+    """Device and inode of a directory that is open, or to which a path leads; OSError if it is not there."""
+    status = os.stat(directory)
     return status.st_dev, status.st_ino
 
 

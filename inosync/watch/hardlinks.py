@@ -1,20 +1,20 @@
-"""The other names of a file: what is changed through one is changed under all, and the kernel tells of one.
+"""The other names of files: a change through one is a change of all, and the kernel reports only that one.
 
-Nobody knows the names of a file but those who search all directories for its inode number. That is done when
-a file with several names has changed, and its other names are not known; then they are.
+To find the names of a file, all directories have to be searched for its inode number. That is done when a
+file with several names has changed whose other names are not known; from then on they are.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inosync.messages import Change, Kind
-from inosync.watch.inode_search import Inode, InodeSearch, Name, inode_of
+from inosync.watch.inode_search import Inode, InodeSearch, inode_of
 from inosync.watch.listener import ChangeListener
-from inosync.watch.tree import Root, join, locate
+from inosync.watch.tree import Name, Root, join, locate, status_at
 
 MAX_NAMES = 100_000
 """Names that are remembered, about 300 bytes each. When there are more, files are forgotten, and searched for
@@ -23,101 +23,116 @@ MAX_WANTED = 100_000
 """Files that may wait to be searched for. When there are more, all trees are compared instead."""
 MAX_MISSED = 10_000
 """Names that may wait to be looked at again, which may happen for each directory that is renamed."""
-SHARE = 10
+TIME_SHARE = 10
 """Searches may take a tenth of the time: after one that took long, the next begins later."""
 
 
 @dataclass(slots=True)
 class LinkedFile:
-    """What is known of a file with several names."""
+    """A file with several names."""
 
     inode: Inode
     names: dict[Name, None] = field(default_factory=dict)
-    """Those in watched directories that are known: excluded ones, too, once they were changed through."""
+    """Its known names in watched directories; excluded ones, too, once it was changed through them."""
     elsewhere: int = -1
-    """How many more it had when all directories had been searched: excluded, or outside; -1: not searched."""
-    doubts: int = 0
-    """The doubts that there were then."""
+    """How many more names it had after it was searched for: excluded, or outside; -1: never searched for."""
+    generation: int = 0
+    """The generation of the directories at the beginning of that search."""
 
 
 class HardLinks:
-    """``roots`` gives the trees. Times by the clock, in seconds.
+    """A ``FileListener`` that passes on what it hears, and adds the other names of files that have changed.
 
-    The names of a file are known if as many are as it has links, or if just as many are not as when it was
-    searched for: each name that a file gets in a watched directory is told.
+    The names of a file are known if there are as many as it has links, or if just as many are unknown as
+    after its last search: each name that a file gets in a watched directory is reported.
     """
 
-    def __init__(
-        self, sink: ChangeListener, roots: Callable[[], Iterable[Root]], clock: Callable[[], float]
-    ) -> None:
-        self._sink, self._clock = sink, clock
+    def __init__(self, listener: ChangeListener, clock: Callable[[], float]) -> None:
+        self._listener, self._clock = listener, clock
+        self.record, self.gone = listener.record, listener.gone  # for most events this is all
+        self._roots: dict[int, Root] = {}
+        """The trees, by their numbers."""
         self._files: dict[Inode, LinkedFile] = {}
         self._names: dict[Name, LinkedFile] = {}
-        """All of theirs: what was changed under a name may have left it by the time of the look."""
-        self._doubts = 0
-        self._looked: set[Name] = set()
-        """What was looked at since ``fresh``."""
+        """All their names: a changed file may have left the name by the time of the look."""
+        self._generation = 0
+        """Increases when names in directories may have come or gone without a report of each."""
+        self._checked: set[Name] = set()
+        """The names that were looked at in this batch of events."""
         self._missed: dict[Name, None] = {}
-        """What was not there: the event that tells where its directory is now may be still to come."""
-        self._renamed = False
-        """Whether one was since ``look_again``."""
+        """Changed names that were not there. An event that moves their directory may be still to come."""
+        self._directory_moved = False
+        """Whether a directory was moved in this batch of events."""
         self._wanted: dict[Inode, float] = {}
-        """What is to be searched for, and since when."""
-        self._search = InodeSearch(roots, self._found)
-        self._began_with = 0
-        """The doubts at the beginning of the search."""
+        """The files to be searched for next, and since when."""
+        self._search = InodeSearch(self._note_found)
+        self._search_generation = 0
+        """The generation of the directories when the present search began."""
         self._spent = 0.0
-        self._next = 0.0
+        """Seconds that the present search has taken."""
+        self._next_at = 0.0
+        """When the next search may begin."""
         self.searches = 0
-        """How often all directories have been searched."""
+        """How many searches were completed."""
 
-    # What happens in the trees -----------------------------------------------------------------------
+    # What the watcher reports ------------------------------------------------------------------------
 
-    def fresh(self) -> None:
-        """What follows happened after what was told before."""
-        self._looked.clear()
+    def walked(self, tree: int, now: float) -> None:
+        """Pass it on."""
+        self._listener.walked(tree, now)
 
-    def changed(self, root: Root, path: bytes, name: Name, now: float) -> None:
-        """A file has changed: record its other names, those that are known now and the others later.
+    def refiltered(self, tree: int, now: float) -> None:
+        """Pass it on."""
+        self._listener.refiltered(tree, now)
 
-        Excluded names are never recorded; a change through one is told here like any other.
+    def lost(self, tree: int, why: str) -> None:
+        """Pass it on."""
+        self.directories_changed()
+        self._listener.lost(tree, why)
+
+    def tree_added(self, root: Root) -> None:
+        """Search a tree, too, from now on."""
+        self._roots[root.tree] = root
+
+    def tree_removed(self, root: Root) -> None:
+        """Search a tree no longer."""
+        del self._roots[root.tree]
+        self.events_lost()
+
+    def file_changed(self, path: tuple[Root, bytes] | None, name: Name, now: float) -> None:
+        """Record the other names of a file: those that are known now, and the others later.
+
+        Excluded names are never recorded; a change through one is reported here like any other.
         """
-        if name not in self._looked:
-            self._look(name, status_at(root, path), now)
+        if name not in self._checked:
+            self._check(name, status_at(*path) if path else None, now)
 
-    def changed_out_of_sight(self, name: Name, now: float) -> None:
-        """A file has changed in a directory that is on the move, or has left the trees."""
-        if name not in self._looked:
-            self._look(name, None, now)
-
-    def appeared(self, status: os.stat_result | None, name: Name) -> None:
-        """There is a file of that name which was not there before, new or not."""
-        if status is not None and inode_of(status) in self._files:
+    def file_linked(self, status: os.stat_result, name: Name) -> None:
+        """Remember one more name of a file, if its others are known."""
+        if inode_of(status) in self._files:
             self._remember(inode_of(status), name)
 
-    def renamed(self) -> None:
-        """A directory is in another place now: ``look_again`` there."""
-        self._renamed = True
+    def directories_changed(self) -> None:
+        """Search again for files of which some names are unknown."""
+        self._generation += 1
 
-    def look_again(self, now: float) -> None:
-        """All events that were read have been told: what was not where it had changed may be found now."""
-        if not self._renamed:
-            return
-        self._renamed = False
-        missed, self._missed = self._missed, {}
-        for name in missed:
-            self._look(name, _status_of(name), now)
+    def directory_moved(self) -> None:
+        """Look again at the names that were not there."""
+        self._directory_moved = True
 
-    def caught_up(self) -> None:
-        """All that has happened was told: what was not found has not gone anywhere with its directory."""
-        self._missed.clear()
+    def batch_ended(self, now: float, is_caught_up: bool) -> None:
+        """Look again where directories have moved. A later change of the same name is another one."""
+        self._checked.clear()
+        if self._directory_moved:
+            self._directory_moved = False
+            missed, self._missed = self._missed, {}
+            for name in missed:
+                self._check(name, _status_of(name), now)
+        if is_caught_up:
+            self._missed.clear()  # those names have not gone anywhere with their directories
 
-    def doubt(self) -> None:
-        """Directories have come or gone with names in them, and nobody tells of each name."""
-        self._doubts += 1
-
-    def forget(self) -> None:
-        """Events were lost, and all trees are compared: nothing is known any more."""
+    def events_lost(self) -> None:
+        """Forget everything: what is known may be wrong, and all trees are compared."""
         self._files.clear()
         self._names.clear()
         self._missed.clear()
@@ -127,8 +142,8 @@ class HardLinks:
     # Searching ---------------------------------------------------------------------------------------
 
     @property
-    def since(self) -> float | None:
-        """Since when there are names that nobody has been told of; None if there are none."""
+    def searching_since(self) -> float | None:
+        """Since when there are files of which not all names were recorded; None if there are none."""
         times = [next(iter(each.values())) for each in (self._search.wanted, self._wanted) if each]
         return min(times, default=None)
 
@@ -136,43 +151,42 @@ class HardLinks:
         """When ``work`` has something to do; never if there is nothing to search for."""
         if self._search.wanted:
             return self._clock()
-        return self._next if self._wanted else float("inf")
+        return self._next_at if self._wanted else float("inf")
 
     def work(self, seconds: float) -> None:
-        """InodeSearch for about that long, if it is time to."""
+        """Search for about that long, if it is time to."""
         began = now = self._clock()
         if not self._search.wanted:
             if now < self.deadline():
                 return
-            self._search.begin(self._wanted)
+            self._search.begin(self._wanted, self._found_roots())
             self._wanted = {}
-            self._began_with, self._spent = self._doubts, 0.0
-        more = True
+            self._search_generation, self._spent = self._generation, 0.0
+        has_more = True
         try:
-            while more and now < began + seconds:
-                more = self._search.step()
+            while has_more and now < began + seconds:
+                has_more = self._search.step()
                 now = self._clock()
         finally:
-            self._search.rest()
+            self._search.end_slice()
         self._spent += now - began
-        if not more:
-            self._searched()
-            self._next = now + (SHARE - 1) * self._spent
+        if not has_more:
+            self._end_search()
+            self._next_at = now + (TIME_SHARE - 1) * self._spent
 
-    def _found(self, inode: Inode, name: Name) -> None:
+    def _note_found(self, inode: Inode, name: Name) -> None:
         file = self._files.get(inode)
         if file is None or name not in file.names:
             self._record(name, self._clock())
         self._remember(inode, name)
 
-    def _searched(self) -> None:
+    def _end_search(self) -> None:
         self.searches += 1
         for inode in self._search.end():
-            file = self._files.get(inode)
-            if file is not None:
-                # None is forgotten here: that one has changed, and is gone, may be among the events to come.
+            if file := self._files.get(inode):
+                # No name is forgotten here: that it has changed, and is gone, may be among events to come.
                 links = _verified(file)
-                file.doubts = self._began_with
+                file.generation = self._search_generation
                 file.elsewhere = max(links.values(), default=0) - len(links)
         while len(self._names) > MAX_NAMES:
             oldest = next(iter(self._files))
@@ -183,25 +197,28 @@ class HardLinks:
         if len(self._wanted) < MAX_WANTED:
             self._wanted.setdefault(inode, now)
             return
-        self.forget()
-        for root in self._search.roots():
-            self._sink.record(Change(root.tree, b"", Kind.TREE), now)
+        self.events_lost()
+        for root in self._found_roots():
+            self._listener.record(Change(root.tree, b"", Kind.TREE), now)
+
+    def _found_roots(self) -> list[Root]:
+        return [root for root in self._roots.values() if root.identity is not None]
 
     # Names -------------------------------------------------------------------------------------------
 
-    def _look(self, name: Name, status: os.stat_result | None, now: float) -> None:
+    def _check(self, name: Name, status: os.stat_result | None, now: float) -> None:
         """``status``: of what has the name now, which need not be what has changed under it."""
-        self._looked.add(name)
+        self._checked.add(name)
         known = self._names.get(name)
         if known is not None and (status is None or inode_of(status) != known.inode):
-            self._tell(known, name, now)
+            self._record_others(known, name, now)
         if status is None:
             if len(self._missed) < MAX_MISSED:
                 self._missed[name] = None
         elif status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
-            self._tell(self._remember(inode_of(status), name), name, now)
+            self._record_others(self._remember(inode_of(status), name), name, now)
 
-    def _tell(self, file: LinkedFile, name: Name, now: float) -> None:
+    def _record_others(self, file: LinkedFile, name: Name, now: float) -> None:
         """Record the names of a file that has changed under this one, and search for those not known."""
         links = _verified(file)
         for gone in file.names.keys() - links.keys():
@@ -209,10 +226,10 @@ class HardLinks:
         for other in links:
             if other != name:
                 self._record(other, now)
-        searched = file.elsewhere if file.doubts == self._doubts else -1
-        # If none is left that could be asked, there may be others, unless a search would have found them.
-        unknown = max(links.values()) - len(links) if links else int(searched < 0)
-        if unknown > 0 and unknown != searched:
+        elsewhere = file.elsewhere if file.generation == self._generation else -1
+        # If none of its names is left, there may be others, unless a search would have found them.
+        unknown = max(links.values()) - len(links) if links else int(elsewhere < 0)
+        if unknown > 0 and unknown != elsewhere:
             self._want(file.inode, now)
 
     def _remember(self, inode: Inode, name: Name) -> LinkedFile:
@@ -232,32 +249,19 @@ class HardLinks:
             del self._files[file.inode]
 
     def _record(self, name: Name, now: float) -> None:
-        place = locate(name[0])
-        if place is not None:
+        if place := locate(name[0]):
             root, above = place
             path = join(above, name[1])
             if not root.excluded(path, False):
-                self._sink.record(Change(root.tree, path, Kind.NAME), now)
+                self._listener.record(Change(root.tree, path, Kind.NAME), now)
 
 
 def _verified(file: LinkedFile) -> dict[Name, int]:
     """The names that are still the file's, with the number of its links."""
-    links: dict[Name, int] = {}
-    for name in file.names:
-        status = _status_of(name)
-        if status is not None and inode_of(status) == file.inode:
-            links[name] = status.st_nlink
-    return links
+    found = ((name, _status_of(name)) for name in file.names)
+    return {name: s.st_nlink for name, s in found if s is not None and inode_of(s) == file.inode}
 
 
 def _status_of(name: Name) -> os.stat_result | None:
     place = locate(name[0])
     return status_at(place[0], join(place[1], name[1])) if place else None
-
-
-def status_at(root: Root, path: bytes) -> os.stat_result | None:
-    """None if it is not there, or cannot be asked. It decides what is looked at, never what is sent."""
-    try:
-        return os.lstat(os.fsencode(root.path) + b"/" + path)
-    except OSError:
-        return None

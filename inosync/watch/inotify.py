@@ -63,7 +63,7 @@ class InotifyError(OSError):
     """An inotify call failed; ``errno`` and the text say why, inotify_add_watch(2) lists the reasons."""
 
 
-def more(what: str, needed: int = 0, limits: str = "/proc/sys") -> str:
+def raise_limit(what: str, needed: int = 0, limits: str = "/proc/sys") -> str:
     """The command that raises a user's limit to twice what is needed, or what it is.
 
     ``what``: "watches" or "instances". Of the two limits that there are in a user namespace (namespaces(7)),
@@ -103,7 +103,7 @@ class Inotify:
         if self.fd < 0:
             error = self._error()
             if error.errno == errno.EMFILE:
-                raise InotifyError(error.errno, f"no inotify instance left: {more('instances')}")
+                raise InotifyError(error.errno, f"no inotify instance left: {raise_limit('instances')}")
             raise error
         os.set_inheritable(self.fd, False)
         os.set_blocking(self.fd, False)

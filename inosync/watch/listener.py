@@ -1,26 +1,66 @@
-"""Who hears of changes."""
+"""The interfaces through which the watcher reports what happens in the trees."""
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 from inosync.messages import Change
+from inosync.watch.tree import Name, Root
 
 
 class ChangeListener(Protocol):
-    """Who is told what the trees are like. ``now`` is when that was seen."""
+    """Hears of changes. ``now`` is when they were seen."""
 
     def record(self, change: Change, now: float) -> None:
         """A path may differ."""
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
-        """What was there is not there any more, subtree and all."""
+        """What was at a path is not there any more, with all that was below it."""
 
     def walked(self, tree: int, now: float) -> None:
-        """Every directory of the tree is watched: it can be compared whole."""
+        """Every directory of the tree is watched: it can be compared as a whole."""
 
     def refiltered(self, tree: int, now: float) -> None:
-        """Every directory that the new rules do not exclude is watched: it can be compared by them."""
+        """Every directory that new rules do not exclude is watched: it can be compared by them."""
 
     def lost(self, tree: int, why: str) -> None:
-        """The root is not what it was. ``walked`` follows when it is back."""
+        """The root is missing, or is another directory. ``walked`` follows when it is back."""
+
+
+class FileListener(ChangeListener, Protocol):
+    """Hears of files and directories as well, and may find changes of its own by working on it."""
+
+    def tree_added(self, root: Root) -> None:
+        """A tree is watched from now on."""
+
+    def tree_removed(self, root: Root) -> None:
+        """A tree is watched no longer."""
+
+    def file_changed(self, path: tuple[Root, bytes] | None, name: Name, now: float) -> None:
+        """A file was changed under a name, mirrored or excluded; ``path`` is None if it left the tree."""
+
+    def file_linked(self, status: os.stat_result, name: Name) -> None:
+        """A file that has other names, too, was given this one."""
+
+    def directories_changed(self) -> None:
+        """Directories have come, or other ones are excluded; what is in them is not reported name by name."""
+
+    def directory_moved(self) -> None:
+        """A directory is at another path now, with all that is in it."""
+
+    def batch_ended(self, now: float, is_caught_up: bool) -> None:
+        """What belongs together was reported; ``is_caught_up``: and everything that has happened."""
+
+    def events_lost(self) -> None:
+        """The kernel has dropped events: all trees are walked again."""
+
+    @property
+    def searching_since(self) -> float | None:
+        """Since when there are changes of which not all paths were reported; None if there are none."""
+
+    def deadline(self) -> float:
+        """When ``work`` has something to do."""
+
+    def work(self, seconds: float) -> None:
+        """Look for changes for about that long."""

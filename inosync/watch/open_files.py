@@ -6,60 +6,59 @@ import contextlib
 import fcntl
 import os
 
-from inosync.watch.tree import Directory
+from inosync.watch.tree import Name
 
-CLOSE_WAIT = 1.0
-"""Seconds that a new or modified file waits for the IN_CLOSE_WRITE of its writer. truncate(2), mknod(2), and
+CLOSE_WAIT_SECONDS = 1.0
+"""How long a new or modified file waits for the IN_CLOSE_WRITE of its writer. truncate(2), mknod(2), and
 open(2) with O_CREAT for reading only, never send one."""
-MAX_OPEN = 10_000
-"""Files that may wait at once."""
-
-Key = tuple[Directory, bytes]  # a directory and a name in it
+MAX_OPEN_FILES = 10_000
+"""How many files may wait at once."""
 
 
 class OpenFiles:
     """Files whose writers are expected to close them. Times in seconds, by the caller's clock."""
 
     def __init__(self) -> None:
-        self._until: dict[Key, float] = {}  # in the order of their times, since the wait is always the same
+        self._until: dict[Name, float] = {}
+        """Until when each waits, in the order of the times, because the wait is always the same."""
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, name: Name) -> bool:
         """Whether the close of a file is waited for."""
-        return key in self._until
+        return name in self._until
 
-    def expect(self, directory: Directory, name: bytes, now: float) -> bool:
+    def expect_close(self, name: Name, now: float) -> bool:
         """Wait for a close from now on; False if too many files wait already."""
-        if len(self._until) >= MAX_OPEN and (directory, name) not in self._until:
+        if len(self._until) >= MAX_OPEN_FILES and name not in self._until:
             return False
-        self._until.setdefault((directory, name), now + CLOSE_WAIT)
+        self._until.setdefault(name, now + CLOSE_WAIT_SECONDS)
         return True
 
-    def forget(self, directory: Directory, name: bytes) -> bool:
-        """It was closed, or is gone; whether it was waited for."""
-        return bool(self._until) and self._until.pop((directory, name), None) is not None
+    def stop_waiting(self, name: Name) -> bool:
+        """Wait for a close no longer; whether it was waited for."""
+        return bool(self._until) and self._until.pop(name, None) is not None
 
     def deadline(self) -> float:
         """When the first of them has waited long enough."""
         return next(iter(self._until.values()), float("inf"))
 
-    def overdue(self, now: float) -> list[Key]:
-        """Those that have waited long enough; they are forgotten."""
-        found = []
-        for key, until in self._until.items():
+    def take_overdue(self, now: float) -> list[Name]:
+        """Those that have waited long enough; they are not waited for any more."""
+        overdue = []
+        for name, until in self._until.items():
             if until > now:
                 break
-            found.append(key)
-        for key in found:
-            del self._until[key]
-        return found
+            overdue.append(name)
+        for name in overdue:
+            del self._until[name]
+        return overdue
 
 
 def is_being_written(directory: int, name: bytes) -> bool:
-    """Whether somebody has a file open for writing, who will then close it. ``directory`` is a descriptor.
+    """Whether a file is open for writing, so that its close will follow. ``directory`` is a descriptor.
 
-    The kernel grants a read lease only on a file without writers (fcntl(2), F_SETLEASE); it is given back
-    at once. Whoever breaks it in between makes the kernel send SIGIO, which the process has to ignore.
-    False also for what cannot be told: files of others, and file systems without leases.
+    The kernel grants a read lease only on a file without writers (fcntl(2), F_SETLEASE). It is given back
+    at once. A process that breaks it in between makes the kernel send SIGIO, which must be ignored.
+    False also where it cannot be known: files of other users, and file systems without leases.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Rounds along the directories that have no watch: each is tried again, and compared if that fails."""
+"""Rounds over the directories that have no watch: each is tried again, and compared if that fails."""
 
 from __future__ import annotations
 
@@ -8,91 +8,97 @@ from inosync.watch.scan import Scanner
 from inosync.watch.tree import Directory
 from inosync.watch.unwatched import Unwatched
 
-EVERY = 60.0
-"""Seconds between two rounds, if nobody says otherwise."""
-SHARE = 10
+DEFAULT_INTERVAL_SECONDS = 60.0
+TIME_SHARE = 10
 """Rounds may take a tenth of the time: where one takes long, the next begins later."""
 
 
 class Poller:
-    """``every``: seconds between two rounds; ``rand`` in [0, 1) makes that up to a tenth less.
+    """Polls unwatched directories, because neither their changes nor a raised limit emit an event.
 
-    Of what nobody watches, an operator who raises a limit and a neighbour who gives his watches back send no
-    event either.
+    ``rand`` in [0, 1) makes the interval up to a tenth shorter.
     """
 
     def __init__(
         self,
-        visitor: Scanner,
+        scanner: Scanner,
         unwatched: Unwatched,
         clock: Callable[[], float],
         rand: Callable[[], float],
     ) -> None:
-        self.every = EVERY
-        self._visitor, self._unwatched = visitor, unwatched
-        self._clock, self._chance = clock, rand
-        self._beat: list[Directory] = []
-        """What is still to be looked at."""
-        self._visit: Iterator[None] | None = None
-        self._began: float | None = None
-        """When this round began ..."""
+        self._scanner, self._unwatched = scanner, unwatched
+        self._clock, self._rand = clock, rand
+        self._interval = DEFAULT_INTERVAL_SECONDS
+        self._queue: list[Directory] = []
+        """The directories that are still to be scanned; the last one is next."""
+        self._scan: Iterator[None] | None = None
+        """The scan that is under way."""
+        self._began_at: float | None = None
+        """When the present round began; None between rounds."""
         self._spent = 0.0
-        """... and how long it has taken, without what was more urgent."""
-        self._next = 0.0
-        self._wanted = float("-inf")
-        """A round that begins no earlier is wanted at once."""
-        self.covered = float("-inf")
-        """When the last round began that has come to its end: what lacked a watch was compared since then."""
+        """Seconds that the scans of the present round have taken."""
+        self._next_at = 0.0
+        """When the next round is due, unless it is wanted earlier."""
+        self._wanted_at = float("-inf")
+        """A round that begins at this time or later is wanted at once."""
+        self._covered_since = float("-inf")
+        """When the last complete round began: all unwatched directories were compared since then."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether ``step`` has nothing to do: a round ends in the step after its last visit."""
-        return not self._beat and self._began is None and self._visit is None
+        """Whether ``step`` has nothing to do: a round ends in the step after its last scan."""
+        return not self._queue and self._began_at is None and self._scan is None
+
+    def set_interval(self, seconds: float) -> None:
+        """Set the time between the beginnings of two rounds."""
+        self._interval = seconds
 
     def deadline(self) -> float:
-        """When the next round begins; never if there is nothing to be looked at, or one is on its way."""
-        if not self._unwatched or self._began is not None:
+        """When the next round begins; never while one is under way or all is watched."""
+        if not self._unwatched or self._began_at is not None:
             return float("inf")
-        return self._next if self.covered >= self._wanted else self._wanted
+        return self._next_at if self._covered_since >= self._wanted_at else self._wanted_at
 
-    def tend(self, now: float) -> None:
+    def run_due(self, now: float) -> None:
         """Begin a round if it is time. Meant to be called every second or so."""
         if not self._unwatched:
-            self._next = now + self._pause()
+            self._next_at = now + self._pause()
         elif now >= self.deadline():
-            self._began, self._spent = now, 0.0
-            self._beat = list(self._unwatched)
-            self._beat.reverse()  # in the order in which they were found, so that neighbours come together
+            self._began_at, self._spent = now, 0.0
+            # In the order in which they were found, so that neighbours come together.
+            self._queue = list(self._unwatched)[::-1]
 
-    def hurry(self, since: float) -> None:
-        """Have a round that begins at ``since`` or later, as soon as possible."""
-        self._wanted = max(self._wanted, since)
+    def has_covered(self, since: float) -> bool:
+        """Whether a round that began at ``since`` or later has ended. If not, one will begin at once."""
+        self._wanted_at = max(self._wanted_at, since)
+        return self._covered_since >= since
 
-    def look_at(self, directory: Directory) -> None:
-        """Look at one that may have become what can be watched, soon."""
-        self._beat.append(directory)
+    def poll_soon(self, directory: Directory) -> None:
+        """Scan an unwatched directory that may be readable by now."""
+        self._queue.append(directory)
 
-    def begin_anew(self) -> None:
-        """Everything is walked anyway."""
-        self._beat, self._visit = [], None
+    def clear(self) -> None:
+        """Scan nothing more in this round, because everything is walked anyway."""
+        self._queue, self._scan = [], None
 
     def step(self) -> bool:
-        """One small step; False when there is nothing to do."""
-        if self._visit is not None:
+        """Do one small step; False when there is nothing to do."""
+        if self._scan is not None:
             began = self._clock()
-            if next(self._visit, self) is self:
-                self._visit = None
+            if next(self._scan, self) is self:
+                self._scan = None
             self._spent += self._clock() - began
             return True
-        while self._beat:
-            directory = self._beat.pop()
+        while self._queue:
+            directory = self._queue.pop()
             if directory in self._unwatched:
-                self._visit = self._visitor.visit(directory, alone=True)
+                self._scan = self._scanner.scan(directory, poll=True)
                 return True
-        if self._began is not None:
-            self._next = max(self._began + self._pause(), self._clock() + (SHARE - 1) * self._spent)
-            self.covered, self._began = self._began, None
+        if self._began_at is not None:
+            rest = (TIME_SHARE - 1) * self._spent
+            self._next_at = max(self._began_at + self._pause(), self._clock() + rest)
+            self._covered_since, self._began_at = self._began_at, None
         return False
 
     def _pause(self) -> float:
-        return self.every * (1 - 0.1 * self._chance())
+        return self._interval * (1 - 0.1 * self._rand())

@@ -1,6 +1,6 @@
-"""The watched directories as a tree of small objects, and how to open one without being led astray.
+"""The watched directories as a tree of small objects, and how to open one safely.
 
-Renaming a directory changes one object, whatever hangs below it; a path exists only while it is asked for.
+Renaming a directory changes one object, whatever is below it. A path is computed when it is needed.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+from inosync.system import entries
+
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
+_MAX_HELD = 64
 
 
 class Directory:
-    """One directory: its watch (-1: none yet), its name, where it hangs, and what hangs in it.
+    """A directory: its watch (-1: none), its name, its parent, and the known directories in it.
 
-    Kept small, since there may be a million: ``kids`` is None until there is one.
+    It is small because there may be a million: ``kids`` is None until there is one.
     """
 
     __slots__ = ("kids", "name", "parent", "wd")
@@ -29,8 +32,14 @@ class Directory:
         """The subdirectory of that name, if it is known."""
         return self.kids.get(name) if self.kids else None
 
+    def new_kid(self, name: bytes) -> Directory:
+        """Add a subdirectory that was not known."""
+        kid = Directory(name, None)
+        self.attach(kid, name)
+        return kid
+
     def attach(self, kid: Directory, name: bytes) -> None:
-        """Hang ``kid`` here, from wherever it hung before."""
+        """Move ``kid`` here, from wherever it was."""
         kid.detach()
         kid.name, kid.parent = name, self
         if self.kids is None:
@@ -38,7 +47,7 @@ class Directory:
         self.kids[name] = kid
 
     def detach(self) -> None:
-        """Take this out of the tree, with all that hangs in it."""
+        """Take this directory out of the tree, with all that is below it."""
         above, self.parent = self.parent, None
         if above is not None and above.kid(self.name) is self:
             assert above.kids is not None
@@ -55,44 +64,74 @@ class Directory:
         return kids
 
     def ancestry(self) -> Iterator[Directory]:
-        """This directory, its parent, and so on up to the root or to where it was cut off."""
+        """This directory, its parent, and so on up to the root, or to where it was detached."""
         directory: Directory | None = self
         while directory is not None:
             yield directory
             directory = directory.parent
 
 
+Name = tuple[Directory, bytes]
+"""The name of a file in a directory. It stays right when the directory is renamed."""
+
+
 class Root(Directory):
-    """A wpath. ``identity`` is the (device, inode) that is watched; None while it is lost."""
+    """A wpath. ``events`` is the mask of the events that are a change.
 
-    __slots__ = ("excluded", "identity", "mask", "path", "quiet", "refilter", "stays", "tree", "walk")
+    ``excluded``: (path, is a directory) -> bool, for paths below directories that are not excluded.
+    ``one_file_system``: the tree ends where another file system is mounted.
+    """
 
-    def __init__(self, tree: int, path: str, mask: int, excluded: Callable[[bytes, bool], bool]) -> None:
+    __slots__ = (
+        "events",
+        "excluded",
+        "full_walk",
+        "identity",
+        "one_file_system",
+        "path",
+        "refilter",
+        "tree",
+        "walk",
+    )
+
+    def __init__(
+        self,
+        tree: int,
+        path: str,
+        events: int,
+        excluded: Callable[[bytes, bool], bool],
+        one_file_system: bool = False,
+    ) -> None:
         super().__init__(b"", None)
         self.tree = tree
         self.path = path
-        self.mask = mask
-        """The events that are a change."""
+        self.events = events
         self.excluded = excluded
-        """Whether a path, below directories that are not excluded, is: (path, is a directory) -> bool."""
-        self.stays = False
-        """Whether what other file systems have below its mount points does not belong to it."""
+        self.one_file_system = one_file_system
         self.identity: tuple[int, int] | None = None
+        """Device and inode of the directory that is watched; None while it is lost."""
         self.walk: list[Directory] = []
-        """Directories that are to be watched and listed; the last one is next."""
-        self.quiet = True
-        """A walk of the whole tree: its end is told, instead of each directory."""
+        """Directories to be watched and listed; the last one is next."""
+        self.full_walk = True
+        """Whether all of the tree is being walked: its end is reported, and no single directory."""
         self.refilter: list[Directory] | None = None
-        """While other rules are applied: the directories in which that is still to be done."""
+        """While new rules are applied: the directories in which that is still to be done."""
+
+    def at(self, path: bytes) -> Directory | None:
+        """The known directory at a path below this one."""
+        directory: Directory | None = self
+        for name in path.split(b"/") if path else ():
+            directory = directory.kid(name) if directory else None
+        return directory
 
 
 def join(above: bytes, name: bytes) -> bytes:
-    """The path of an entry of a directory; that of a root is empty."""
+    """The path of an entry of a directory; the path of a root is empty."""
     return above + b"/" + name if above else name
 
 
 def locate(directory: Directory) -> tuple[Root, bytes] | None:
-    """The root it hangs under and its path from there (``b""`` for the root); None if it was cut off."""
+    """The root above it and its path from there (``b""`` for the root); None if it was detached."""
     names: list[bytes] = []
     for above in directory.ancestry():
         if isinstance(above, Root):
@@ -101,23 +140,30 @@ def locate(directory: Directory) -> tuple[Root, bytes] | None:
     return None
 
 
+def status_at(root: Root, path: bytes) -> os.stat_result | None:
+    """The status of what is at a path; None if it is not there, or cannot be asked."""
+    try:
+        return os.lstat(os.fsencode(root.path) + b"/" + path)
+    except OSError:
+        return None
+
+
 class Replaced(OSError):
-    """The root's path does not lead to the directory that is watched any more."""
+    """The root's path does not lead to the watched directory any more."""
 
 
 class Opener:
-    """Opens directories component by component, following no symlink, and remembers a few on the way.
+    """Opens directories component by component, following no symlink, and holds a few open on the way.
 
-    Neither PATH_MAX nor a symlink that is slipped in can matter. What it holds open is for one slice of a
-    walk only: ``close`` it before events are handled, which may move directories.
+    Neither PATH_MAX nor a symlink that is slipped in can matter. ``close`` it before events are handled,
+    because they may move directories.
     """
 
-    def __init__(self, hold: int = 64) -> None:
-        self._hold = hold
+    def __init__(self) -> None:
         self._held: dict[Directory, int] = {}
 
     def open(self, directory: Directory) -> int:
-        """A descriptor, valid until the next call; OSError if it is not there, or no directory, any more."""
+        """A descriptor, valid until the next call. OSError if the directory is not there any more."""
         missing: list[Directory] = []
         fd = -1
         for above in directory.ancestry():
@@ -126,28 +172,11 @@ class Opener:
                 break
             missing.append(above)
         for below in reversed(missing):
-            fd = self._open_root(below) if isinstance(below, Root) else self._open_kid(below, fd)
+            fd = _open_root(below) if isinstance(below, Root) else open_kid(below.name, fd)
             self._held[below] = fd
-            if len(self._held) > self._hold:
+            if len(self._held) > _MAX_HELD:
                 os.close(self._held.pop(next(iter(self._held))))  # the oldest; never the one just opened
         return fd
-
-    def _open_root(self, root: Root) -> int:
-        try:
-            fd = os.open(root.path, _OPEN)  # the wpath itself may be a symlink: the user wrote it
-        except OSError as error:
-            if root.identity is None:
-                raise
-            raise Replaced(f"{root.path}: {error.strerror}") from error
-        if root.identity not in (None, identity(fd)):
-            os.close(fd)
-            raise Replaced(f"{root.path} is another directory now")
-        return fd
-
-    def _open_kid(self, kid: Directory, above: int) -> int:
-        if above < 0:
-            raise FileNotFoundError("cut off from its root")
-        return open_kid(kid.name, above)
 
     def close(self) -> None:
         """Close everything that is held."""
@@ -155,12 +184,21 @@ class Opener:
             os.close(self._held.popitem()[1])
 
 
+def _open_root(root: Root) -> int:
+    try:
+        fd = os.open(root.path, _OPEN)  # the wpath itself may be a symlink: the user wrote it
+    except OSError as error:
+        if root.identity is None:
+            raise
+        raise Replaced(f"{root.path}: {error.strerror}") from error
+    if root.identity not in (None, entries.identity(fd)):
+        os.close(fd)
+        raise Replaced(f"{root.path} is another directory now")
+    return fd
+
+
 def open_kid(name: bytes, above: int) -> int:
     """A descriptor of a directory in an open one, following no symlink; OSError if there is none."""
+    if above < 0:
+        raise FileNotFoundError("detached from its root")
     return os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=above)
-
-
-def identity(directory: int | str) -> tuple[int, int]:
-    """Device and inode of an open directory, or of a path; OSError if it is not there."""
-    status = os.stat(directory)
-    return status.st_dev, status.st_ino

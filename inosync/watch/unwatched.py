@@ -11,26 +11,30 @@ NO_WATCHES = "no watches left"
 """Why a directory is not watched, if the kernel's limit is the reason (inotify_add_watch(2), ENOSPC)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _GroupKey:
+    tree: int
+    why: str
+    is_polled: bool
+
+
 @dataclass(slots=True)
 class _Group:
-    """Those of one tree that are not watched for one reason."""
+    """The directories of one tree that are not watched for one reason."""
 
     wpath: str
     example: bytes
+    """The path of one of them."""
     count: int = 0
-    told: int = 0
-    """What ``news`` has said last."""
-
-
-_Key = tuple[int, str, bool]
-"""The tree, the reason, and whether those of that group are compared."""
+    logged: int = 0
+    """The count that ``news`` has given last."""
 
 
 @dataclass(slots=True)
 class _Record:
-    group: _Key
+    group: _GroupKey
     digest: int = 0
-    """What it was like (``entries.digest``)."""
+    """What the directory was like (``entries.digest``)."""
 
 
 class Unwatched:
@@ -38,13 +42,10 @@ class Unwatched:
 
     def __init__(self) -> None:
         self._records: dict[Directory, _Record] = {}
-        self._groups: dict[_Key, _Group] = {}
+        self._groups: dict[_GroupKey, _Group] = {}
 
     def __len__(self) -> int:
         return len(self._records)
-
-    def __bool__(self) -> bool:
-        return bool(self._records)
 
     def __contains__(self, directory: object) -> bool:
         return directory in self._records
@@ -53,10 +54,10 @@ class Unwatched:
         return iter(self._records)
 
     def add(
-        self, directory: Directory, tree: int, wpath: str, path: bytes, why: str, compared: bool = True
+        self, directory: Directory, tree: int, wpath: str, path: bytes, why: str, is_polled: bool = True
     ) -> None:
-        """A directory, with the path that it has in the tree, cannot be watched; ``compared``: but read."""
-        key = tree, why, compared
+        """Note that a directory, at a path in a tree, cannot be watched; ``is_polled``: but read."""
+        key = _GroupKey(tree, why, is_polled)
         record = self._records.get(directory)
         if record is not None and record.group == key:
             return
@@ -68,16 +69,16 @@ class Unwatched:
         self._records[directory] = _Record(key)
 
     def discard(self, directory: Directory) -> None:
-        """It is watched by now, or gone."""
+        """Note that a directory is watched by now, or gone."""
         record = self._records.pop(directory, None)
         if record is not None:
             group = self._groups[record.group]
             group.count -= 1
-            if not group.count and not group.told:
+            if not group.count and not group.logged:
                 del self._groups[record.group]
 
     def has_changed(self, directory: Directory, digest: int) -> bool:
-        """Whether it may be different from what it was like the last time; 0 is always different."""
+        """Whether a directory may be different from the last time; with 0 it always may."""
         record = self._records.get(directory)
         if record is None:
             return True
@@ -86,34 +87,31 @@ class Unwatched:
 
     def because(self, why: str) -> int:
         """How many are not watched for this reason."""
-        return sum(group.count for (_, reason, _), group in self._groups.items() if reason == why)
+        return sum(group.count for key, group in self._groups.items() if key.why == why)
 
     def of(self, trees: Collection[int] | None) -> tuple[int, str]:
         """How many of these trees are not watched (None: of all), and why most of them are not."""
         groups = [
-            (group.count, why)
-            for (tree, why, _), group in self._groups.items()
-            if group.count and (trees is None or tree in trees)
+            (group.count, key.why)
+            for key, group in self._groups.items()
+            if group.count and (trees is None or key.tree in trees)
         ]
         return sum(count for count, _ in groups), max(groups, default=(0, ""))[1]
 
-    def unseen(self, trees: Collection[int]) -> int:
-        """How many of these trees are not even compared, as they cannot be read."""
-        return sum(
-            group.count
-            for (tree, _, compared), group in self._groups.items()
-            if not compared and tree in trees
-        )
+    def unreadable(self, trees: Collection[int]) -> int:
+        """How many of these trees are not even polled, because they cannot be read."""
+        groups = self._groups.items()
+        return sum(group.count for key, group in groups if not key.is_polled and key.tree in trees)
 
     def news(self) -> Iterator[tuple[str, int, bytes, str]]:
-        """(wpath, how many, the path of one of them, why), where that is not what was told before.
+        """(wpath, how many, the path of one of them, why), where the number differs much from the last time.
 
-        Small differences are none: a number is told again when it is twice as large, half, or 0.
+        That is: it is 0, or twice as large, or half.
         """
         for key, group in list(self._groups.items()):
-            count, told = group.count, group.told
-            if count != told and not told < count < 2 * told and not told / 2 < count < told:
-                group.told = count
+            count, before = group.count, group.logged
+            if count != before and not before < count < 2 * before and not before / 2 < count < before:
+                group.logged = count
                 if not count:
                     del self._groups[key]
-                yield group.wpath, count, group.example, key[1]
+                yield group.wpath, count, group.example, key.why

@@ -1,6 +1,6 @@
-"""The current directory as a place to look from: chdir(2).
+"""The current directory, changed for a moment: chdir(2).
 
-A process has one only, and all of the process has it: whoever goes elsewhere comes back at once.
+A process has only one, and all of the process has it: who enters another one leaves it at once.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ import os
 
 
 class WorkingDirectory:
-    """Goes to open directories, and back to where the process was."""
+    """Enters open directories, and returns to where the process was."""
 
     def __init__(self) -> None:
         self._home = -1
+        """The directory to return to, opened; -1: not known."""
 
-    def go(self, directory: int) -> bool:
+    def enter(self, directory: int) -> bool:
         """Make a directory the current one. False, and no change, if it is barred or the way back is."""
         try:
             if self._home < 0:
-                self._home = _way_back()
+                self._home = _open_current()
             os.fchdir(directory)
         except OSError:
             return False
         return True
 
-    def back(self) -> None:
-        """Return from where ``go`` led."""
+    def leave(self) -> None:
+        """Return from the directory that was entered."""
         try:
             os.fchdir(self._home)
         except OSError:
-            os.chdir("/")  # it was barred meanwhile, and a daemon is at home here, too
+            os.chdir("/")  # the way back was barred meanwhile, and a daemon may as well be here
 
     def close(self) -> None:
-        """Keep nothing open. The next ``go`` finds out anew what to come back to."""
+        """Keep nothing open. The next ``enter`` finds out anew where to return to."""
         if self._home >= 0:
             os.close(self._home)
             self._home = -1
 
 
-def _way_back() -> int:
+def _open_current() -> int:
     """The current directory, opened; OSError unless this process may enter it again."""
     home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
 from inosync.messages import Change  # noqa: E402
+from inosync.watch.hardlinks import HardLinks  # noqa: E402
 from inosync.watch.watcher import Watcher  # noqa: E402
 
 EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))
@@ -58,7 +59,7 @@ def main() -> int:
         root = Path(home) / "tree"
         directories = _fill(root, entries)
         sink = Counter()
-        watcher = Watcher(sink)
+        watcher = Watcher(HardLinks(sink, time.monotonic))
         with contextlib.closing(watcher):
             watcher.add_tree(1, str(root), EVENTS, lambda _path, _is_directory: False)
             _settle(watcher)

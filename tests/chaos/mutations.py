@@ -118,7 +118,7 @@ MUTATIONS = (
     Mutation(
         "an overflow of the kernel's queue is ignored",
         "inosync/watch/watcher.py",
-        "            self._walker.rescan()\n",
+        "        self._walker.rescan()\n",
         "",
         WATCHER,
     ),
@@ -133,16 +133,15 @@ MUTATIONS = (
     Mutation(
         "a new directory is watched and not listed",
         "inosync/watch/scan.py",
-        "        if not root.quiet:\n            self._sink.record(",
-        "        if False:\n            self._sink.record(",
+        "        if not root.full_walk:\n            self._listener.record(",
+        "        if False:\n            self._listener.record(",
         WATCHER,
     ),
     Mutation(
         "a directory that was moved here is not walked",
-        "inosync/watch/watcher.py",
-        "            kid = moved or Directory(name, None)\n            directory.attach(kid, name)\n"
-        "            self._walker.walk(kid)\n",
-        "            kid = moved or Directory(name, None)\n            directory.attach(kid, name)\n",
+        "inosync/watch/event_handler.py",
+        "            directory.attach(kid, entry)\n            self._walker.walk(kid)\n",
+        "            directory.attach(kid, entry)\n",
         WATCHER,
     ),
     # What is sent
@@ -204,10 +203,9 @@ MUTATIONS = (
     ),
     Mutation(
         "what was changed and moved at once is not sent under its other names",
-        "inosync/watch/watcher.py",
-        "                # Changed under its former name, it is not found there any more.\n"
-        "                self._links.changed(root, path, (directory, name), now)\n",
-        "                pass\n",
+        "inosync/watch/events.py",
+        "Entry.ARRIVED, content=not is_directory)",
+        "Entry.ARRIVED)",
         ("tests/unit/watch/test_hardlinks.py",),
     ),
     Mutation(
@@ -294,8 +292,8 @@ MUTATIONS = (
     Mutation(
         "a round over what is not watched never ends if a slice ends with its last visit",
         "inosync/watch/poller.py",
-        "return not self._beat and self._began is None and self._visit is None",
-        "return not self._beat and self._visit is None",
+        "return not self._queue and self._began_at is None and self._scan is None",
+        "return not self._queue and self._scan is None",
         WATCHER,
     ),
     Mutation(

@@ -10,9 +10,11 @@ import pytest
 
 from inosync.messages import Change, Kind
 from inosync.watch import inotify
+from inosync.watch.event_handler import MOVE_WAIT_SECONDS
+from inosync.watch.hardlinks import HardLinks
 from inosync.watch.inotify import Event
-from inosync.watch.open_files import CLOSE_WAIT
-from inosync.watch.watcher import CHECK, MOVE_WAIT, Watcher
+from inosync.watch.open_files import CLOSE_WAIT_SECONDS
+from inosync.watch.watcher import CHECK_SECONDS, Watcher
 
 TREE = 7
 EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))
@@ -91,7 +93,8 @@ class Field:
         self.outside.mkdir()
         self.clock = Clock()
         self.sink = Recorder()
-        self.watcher = Watcher(self.sink, self.clock)
+        self.links = HardLinks(self.sink, self.clock)
+        self.watcher = Watcher(self.links, self.clock)
 
     def add(
         self,
@@ -122,7 +125,7 @@ class Field:
     def calm(self) -> None:
         """Let so much time pass that no timer of the watcher is pending."""
         for _ in range(3):
-            self.later(max(CLOSE_WAIT, MOVE_WAIT, CHECK) + 0.1)
+            self.later(max(CLOSE_WAIT_SECONDS, MOVE_WAIT_SECONDS, CHECK_SECONDS) + 0.1)
 
     def take(self) -> list[Call]:
         return self.sink.take()

@@ -20,7 +20,7 @@ def field(tmp_path: Path) -> Iterator[Field]:
     made = Field(tmp_path)
     yield made
     made.watcher.close()
-    known = made.watcher._links
+    known = made.links
     assert known._names == {name: file for file in known._files.values() for name in file.names}
     assert all(file.names for file in known._files.values()), "what has no names could never be forgotten"
 
@@ -36,7 +36,7 @@ def link(field: Field, *paths: str) -> None:
 
 
 def searches(field: Field) -> int:
-    return field.watcher._links.searches
+    return field.links.searches
 
 
 def append(path: Path, content: bytes) -> None:
@@ -222,7 +222,7 @@ def test_a_search_that_takes_long_is_not_followed_by_another_one_at_once(field: 
     while not searches(field):
         field.watcher.read()
         field.watcher.work(0.01)
-    took = field.watcher._links._spent
+    took = field.links._spent
     assert took > 0.5
     field.clock.tick = 0
     field.take()
@@ -262,7 +262,7 @@ def test_names_beyond_what_is_remembered_are_searched_for_again(
         (field.root / f"{number}").chmod(0o600)
         assert field.told() == {name(b"%d" % number), name(b"a/%d" % number)}
     assert searches(field) == 5
-    assert len(field.watcher._links._names) == 2
+    assert len(field.links._names) == 2
 
 
 def below(*names: str) -> Callable[[bytes, bool], bool]:
@@ -327,7 +327,7 @@ def test_a_change_is_told_under_the_other_name_though_the_changed_one_has_gone(
         pass  # as the master does before it walks
     field.calm()
     assert {name(b"two/b"), listing(b"dos")} & set(field.take())
-    assert not field.watcher._links._missed, "it would be looked for again and again"
+    assert not field.links._missed, "it would be looked for again and again"
 
 
 def test_what_nobody_closes_is_told_though_its_directory_has_gone(field: Field) -> None:
@@ -349,7 +349,7 @@ def test_a_directory_that_is_on_the_move_between_two_reads_is_waited_for(
     field.add()
     append(field.root / "one/a", b"more")
     (field.root / "one").rename(field.root / "uno")
-    while not field.watcher._moving:
+    while not field.watcher._handler.is_moving:
         field.watcher.read()
     with monkeypatch.context() as patch:
         patch.setattr(field.watcher._inotify, "read", lambda: b"")
@@ -434,9 +434,9 @@ def test_files_that_come_and_go_are_not_looked_for_where_directories_go(
         write(field.root / f"d/{number}")
     (field.root / "d").rename(field.root / "e")
     field.watcher.read()
-    assert len(field.watcher._links._missed) <= 5
+    assert len(field.links._missed) <= 5
     field.settle()
-    assert not field.watcher._links._missed
+    assert not field.links._missed
 
 
 def test_a_name_that_enters_through_a_new_directory_is_searched_for_though_as_many_are_unknown(
@@ -470,13 +470,13 @@ def test_new_directories_without_an_end_do_not_mean_searches_without_an_end(fiel
         field.watcher.read()
         field.watcher.work(0.1)
         if searches(field) > before:
-            spent.append(field.watcher._links._spent)
+            spent.append(field.links._spent)
         field.clock.now += 0.05
     assert len(spent) > 1
-    assert sum(spent[:-1]) <= (field.clock.now - began) / hardlinks.SHARE
+    assert sum(spent[:-1]) <= (field.clock.now - began) / hardlinks.TIME_SHARE
     field.clock.tick = 0
     field.calm()
-    field.later(hardlinks.SHARE * max(spent) + 1)
+    field.later(hardlinks.TIME_SHARE * max(spent) + 1)
     done = searches(field)
     write(field.root / "one", b"the last one")
     field.calm()

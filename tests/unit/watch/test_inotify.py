@@ -239,7 +239,7 @@ def test_the_command_that_helps_names_the_limit_in_force(
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         if text:
             (tmp_path / path).write_text(text + "\n")
-    assert inotify.more("watches", needed, str(tmp_path)) == f"sysctl {told}"
+    assert inotify.raise_limit("watches", needed, str(tmp_path)) == f"sysctl {told}"
 
 
 def test_a_user_who_has_no_instance_left_is_told_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:

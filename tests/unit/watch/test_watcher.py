@@ -39,10 +39,12 @@ from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind
 from inosync.rsync.names import current_names
 from inosync.watch import inotify, scan
+from inosync.watch.event_handler import MOVE_WAIT_SECONDS
+from inosync.watch.hardlinks import HardLinks
 from inosync.watch.inotify import Inotify, InotifyError
-from inosync.watch.open_files import CLOSE_WAIT
-from inosync.watch.poller import EVERY
-from inosync.watch.watcher import CHECK, MOVE_WAIT, Watcher
+from inosync.watch.open_files import CLOSE_WAIT_SECONDS
+from inosync.watch.poller import DEFAULT_INTERVAL_SECONDS as EVERY
+from inosync.watch.watcher import CHECK_SECONDS, Watcher
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -180,9 +182,9 @@ def test_a_file_that_nobody_ever_had_open_for_writing_is_told_after_a_while(
     field.add()
     make(field.root / "f")
     assert field.told() == set()
-    field.later(CLOSE_WAIT / 2)
+    field.later(CLOSE_WAIT_SECONDS / 2)
     assert field.take() == []
-    field.later(CLOSE_WAIT)
+    field.later(CLOSE_WAIT_SECONDS)
     assert field.take() == [name(b"f")]
 
 
@@ -226,7 +228,7 @@ def test_a_file_that_is_truncated_by_its_path_is_told(field: Field) -> None:
 # IN_CLOSE_WRITE speaks of the name that was opened, so in these two nobody hears of the close.
 
 
-@pytest.mark.parametrize("held", [0.0, CLOSE_WAIT * 1.5, CLOSE_WAIT * 4])
+@pytest.mark.parametrize("held", [0.0, CLOSE_WAIT_SECONDS * 1.5, CLOSE_WAIT_SECONDS * 4])
 def test_a_file_without_a_name_that_is_given_one_while_it_is_written_is_told_when_it_is_whole(
     field: Field, held: float
 ) -> None:
@@ -248,7 +250,7 @@ def test_a_file_without_a_name_that_is_given_one_while_it_is_written_is_told_whe
     assert name(b"f") in field.take()
 
 
-@pytest.mark.parametrize("held", [0.0, CLOSE_WAIT * 1.5, CLOSE_WAIT * 4])
+@pytest.mark.parametrize("held", [0.0, CLOSE_WAIT_SECONDS * 1.5, CLOSE_WAIT_SECONDS * 4])
 @pytest.mark.parametrize("read_between", [False, True])
 def test_a_file_that_gets_another_name_while_it_is_written_is_told_when_it_is_whole(
     field: Field, held: float, read_between: bool
@@ -309,7 +311,7 @@ def test_what_is_made_in_a_directory_at_any_moment_is_covered(
 
     field.add()
     order: list[str] = []
-    add, add_near, record = Inotify.add, Inotify.add_near, field.sink.record
+    add, add_near, record = Inotify.add, Inotify.add_near, field.links.record
 
     def adding(self: Inotify, directory: int, mask: int) -> int:
         make()
@@ -331,7 +333,7 @@ def test_what_is_made_in_a_directory_at_any_moment_is_covered(
 
     monkeypatch.setattr(Inotify, "add", adding)
     monkeypatch.setattr(Inotify, "add_near", adding_near)
-    monkeypatch.setattr(field.sink, "record", recording)
+    monkeypatch.setattr(field.links, "record", recording)
     (field.root / "d").mkdir()
     field.settle()
     assert order.index("watched") < order.index("LIST d")
@@ -540,7 +542,7 @@ def test_a_directory_moved_out_of_the_tree_is_gone_and_loses_its_watches(field: 
     field.add()
     (field.root / "a").rename(field.outside / "a")
     assert gone(b"a") in field.told()
-    field.later(MOVE_WAIT * 2)
+    field.later(MOVE_WAIT_SECONDS * 2)
     lines_up(field)
     field.take()
     write(field.outside / "a/b/f")
@@ -557,7 +559,7 @@ def test_a_directory_moved_into_the_tree_is_walked(field: Field) -> None:
     assert_seen_at(field, "a/b/c/f")
 
 
-@pytest.mark.parametrize("wait", [0.0, MOVE_WAIT * 3])
+@pytest.mark.parametrize("wait", [0.0, MOVE_WAIT_SECONDS * 3])
 def test_a_directory_that_comes_back_is_walked(field: Field, wait: float) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
@@ -732,7 +734,7 @@ def test_a_directory_that_is_renamed_to_an_excluded_name_is_watched_no_longer(fi
     field.add(_no_caches)
     (field.root / "a").rename(field.root / "cache")
     assert field.told() == {gone(b"a")}
-    field.later(MOVE_WAIT * 2)
+    field.later(MOVE_WAIT_SECONDS * 2)
     assert field.watched() == {field.root.stat().st_ino}
 
 
@@ -881,7 +883,7 @@ def test_a_root_that_is_renamed_away_is_lost_and_found_when_it_is_back(field: Fi
     assert field.take() == []
     assert field.watched() == set()
     (field.outside / "elsewhere").rename(field.root)
-    field.later(CHECK * 1.1)
+    field.later(CHECK_SECONDS * 1.1)
     assert field.take()[-1:] == [WALKED]
     lines_up(field)
     assert_seen_at(field, "a/b/f")
@@ -906,10 +908,10 @@ def test_a_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path
     field.add()
     (tmp_path / "parent").rename(tmp_path / "moved")
     assert field.told() == set()
-    field.later(CHECK * 1.1)
+    field.later(CHECK_SECONDS * 1.1)
     assert field.take() == [LOST]
     (tmp_path / "moved").rename(tmp_path / "parent")
-    field.later(CHECK * 1.1)
+    field.later(CHECK_SECONDS * 1.1)
     assert field.take()[-1:] == [WALKED]
     lines_up(field)
     field.watcher.close()
@@ -978,7 +980,7 @@ def test_a_root_for_which_no_watch_is_left_when_it_is_back_is_compared_and_tried
         write(field.root / "f")
         field.later(EVERY)
         assert set(field.take()) == {listing(b"a"), listing(b"")}
-        field.later(EVERY + CHECK)
+        field.later(EVERY + CHECK_SECONDS)
     field.later(EVERY)
     lines_up(field)
     field.take()
@@ -1130,7 +1132,7 @@ def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
     assert re.search(r"no watches left: sysctl \S+inotify\S+_watches=\d+$", why)
     assert field.watcher.unwatched((TREE,)) == (count, why)
     assert field.watcher.unwatched((TREE + 1,)) == (0, "")
-    field.later(CHECK)
+    field.later(CHECK_SECONDS)
     assert f"2 directories are not watched, such as a: {why}" in caplog.text
     field.later(EVERY + 1)
     assert field.watcher.unwatched()[0] == 2
@@ -1140,8 +1142,8 @@ def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
     field.later(EVERY + 1)
     assert field.watcher.unwatched() == (0, "")
     assert {listing(b"a"), listing(b"a/b")} <= set(field.take())
-    field.later(CHECK)
-    assert "all directories are watched that were not: no watches left" in caplog.text
+    field.later(CHECK_SECONDS)
+    assert "all directories are watched again: no watches left" in caplog.text
     lines_up(field)
 
 
@@ -1174,11 +1176,11 @@ def test_watched_directories_that_change_places_where_nobody_watches_are_walked(
         (field.outside / "top").rename(field.root / "top")
         field.settle()
     assert field.watcher.unwatched()[0] == 5
-    unwatched = field.watcher._walker.watches.unwatched
+    unwatched = field.watcher._watches.unwatched
     top, *below = unwatched
     assert top.name == b"top"
     for directory in below:
-        field.watcher._walker.patrol.look_at(directory)
+        field.watcher._poller.poll_soon(directory)
     with monkeypatch.context() as patch:
         limit(field, 5, patch)
         field.settle()
@@ -1476,7 +1478,7 @@ def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     add, add_near = Inotify.add, Inotify.add_near
 
     def is_too_many(self: Inotify, wd: int) -> bool:
-        known = field.watcher._walker.watches.by_wd
+        known = field.watcher._watches.by_wd
         if wd < 0 or wd in known or len(field.watched()) <= watches:
             return False
         self.remove(wd)
@@ -1514,7 +1516,7 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
     field = Field(home)
     mirror = Mirror(field.root, field.clock)
     field.watcher.close()
-    field.watcher = Watcher(mirror, field.clock)
+    field.watcher = Watcher(HardLinks(mirror, field.clock), field.clock)
     churn = Churn(os.fsencode(field.root), seed, os.fsencode(field.outside))
     churn.run(40)
     if watches:

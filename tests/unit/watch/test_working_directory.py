@@ -23,43 +23,43 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_it_goes_and_comes_back(elsewhere: int, tmp_path: Path) -> None:
-    standpoint = WorkingDirectory()
-    assert standpoint.go(elsewhere)
+    working_directory = WorkingDirectory()
+    assert working_directory.enter(elsewhere)
     assert Path.cwd() == tmp_path / "there"
-    standpoint.back()
+    working_directory.leave()
     assert Path.cwd() == tmp_path / "here"
-    standpoint.close()
+    working_directory.close()
 
 
 def test_it_keeps_nothing_open_once_closed(elsewhere: int) -> None:
     before = os.listdir("/proc/self/fd")
-    standpoint = WorkingDirectory()
-    standpoint.go(elsewhere)
-    standpoint.back()
-    standpoint.close()
-    standpoint.close()
+    working_directory = WorkingDirectory()
+    working_directory.enter(elsewhere)
+    working_directory.leave()
+    working_directory.close()
+    working_directory.close()
     assert os.listdir("/proc/self/fd") == before
 
 
 def test_it_comes_back_to_where_the_process_is_by_then(elsewhere: int, tmp_path: Path) -> None:
-    standpoint = WorkingDirectory()
-    assert standpoint.go(elsewhere)
-    standpoint.back()
-    standpoint.close()
+    working_directory = WorkingDirectory()
+    assert working_directory.enter(elsewhere)
+    working_directory.leave()
+    working_directory.close()
     os.chdir(tmp_path)
-    assert standpoint.go(elsewhere)
-    standpoint.back()
-    standpoint.close()
+    assert working_directory.enter(elsewhere)
+    working_directory.leave()
+    working_directory.close()
     assert Path.cwd() == tmp_path
 
 
 def test_it_comes_back_to_a_directory_that_is_removed(elsewhere: int, tmp_path: Path) -> None:
     inode = os.stat(".").st_ino
     (tmp_path / "here").rmdir()
-    standpoint = WorkingDirectory()
-    assert standpoint.go(elsewhere)
-    standpoint.back()
-    standpoint.close()
+    working_directory = WorkingDirectory()
+    assert working_directory.enter(elsewhere)
+    working_directory.leave()
+    working_directory.close()
     assert os.stat(".").st_ino == inode
 
 
@@ -74,18 +74,18 @@ def test_it_stays_where_there_is_no_way_back(
         fchdir(directory)
 
     monkeypatch.setattr(os, "fchdir", barred)
-    standpoint = WorkingDirectory()
-    assert not standpoint.go(elsewhere)
-    assert not standpoint.go(elsewhere)
+    working_directory = WorkingDirectory()
+    assert not working_directory.enter(elsewhere)
+    assert not working_directory.enter(elsewhere)
     assert Path.cwd() == tmp_path / "here"
 
 
 def test_it_stays_when_the_place_cannot_be_entered(tmp_path: Path, elsewhere: int) -> None:
     (tmp_path / "file").touch()
     file = os.open(tmp_path / "file", os.O_RDONLY)
-    standpoint = WorkingDirectory()
-    assert not standpoint.go(file)
+    working_directory = WorkingDirectory()
+    assert not working_directory.enter(file)
     assert Path.cwd() == tmp_path / "here"
-    standpoint.close()
+    working_directory.close()
     os.close(file)
     assert elsewhere >= 0
