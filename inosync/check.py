@@ -103,7 +103,8 @@ def _told(found: Finding) -> Iterator[str]:
         yield f"FAILED: {found.reason}"
     else:
         yield "reachable"
-        yield f"whether it can be written is not known: {found.writable}" if found.writable else "writable"
+        unsure = found.unsure_if_writable
+        yield f"whether it can be written is not known: {unsure}" if unsure else "writable"
         if found.is_new:
             yield "the first mirror makes the directory"
     if found.version:
@@ -112,9 +113,9 @@ def _told(found: Finding) -> Iterator[str]:
 
 def _try(config: Config, node: NodeSpec, tree: Tree) -> Finding:
     settings = replace(config.rsync_settings(node, tree), rsh=_shell(node))
-    asking = probe.can_ask(settings)
-    found, was_asked = _run(settings, asking)
-    if asking and found.reason and not was_asked:  # by a forced command, perhaps
+    ask_shell = probe.may_have_shell(settings)
+    found, has_answered = _run(settings, ask_shell)
+    if ask_shell and found.reason and not has_answered:  # there may be a forced command
         found, _ = _run(settings, False)
     if transport(settings.target) is Transport.LOCAL and not found.reason:
         return _locally(settings, found)
@@ -127,10 +128,10 @@ def _shell(node: NodeSpec) -> str:
     return ssh.rsh(ssh.options({}))
 
 
-def _run(settings: TransferSettings, asking: bool) -> tuple[Finding, bool]:
+def _run(settings: TransferSettings, ask_shell: bool) -> tuple[Finding, bool]:
     try:
         done = subprocess.run(
-            probe.argv(settings, asking),
+            probe.probe_argv(settings, ask_shell),
             input=names_input(probe.NAMES),
             capture_output=True,
             timeout=PATIENCE,
@@ -143,8 +144,8 @@ def _run(settings: TransferSettings, asking: bool) -> tuple[Finding, bool]:
     except OSError as problem:
         return Finding(f"{problem.filename or settings.rsync}: {problem.strerror}"), False
     stderr = done.stderr.splitlines()
-    found = probe.finding(settings, asking, done.returncode, done.stdout.splitlines(), stderr)
-    return found, probe.was_asked(stderr)
+    found = probe.finding(settings, done.returncode, done.stdout.splitlines(), stderr)
+    return found, probe.shell_answered(stderr)
 
 
 def _locally(settings: TransferSettings, found: Finding) -> Finding:

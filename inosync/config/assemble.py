@@ -13,8 +13,8 @@ from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.paths import absolute
 from inosync.config.pattern_files import PatternFiles
 from inosync.config.targets import check_targets
-from inosync.filters.rules import File, Item, Rule
-from inosync.rsync.argv import MAX_RULES, size
+from inosync.filters.rule import File, Item, Rule
+from inosync.rsync.argv import MAX_RULES_BYTES, rules_bytes
 from inosync.rsync.options import Parted, deletes, parted
 from inosync.text import format_value
 
@@ -56,13 +56,13 @@ class Assembly:
     def check(self, nodes: Sequence[NodeSpec], trees: Sequence[Tree]) -> None:
         """Report targets that are too close to each other or to a wpath, and rules too long for rsync."""
         self._findings.add("rnodes", *check_targets(nodes, trees, os.path.realpath))
-        largest_tree = max((size(tree.rules) for tree in trees), default=0)
+        largest_tree = max((rules_bytes(tree.rules) for tree in trees), default=0)
         for node in nodes:
-            largest = size(node.own_rules) + largest_tree + size(node.extra_rules)
-            if largest > MAX_RULES:
+            largest = rules_bytes(node.own_rules) + largest_tree + rules_bytes(node.extra_rules)
+            if largest > MAX_RULES_BYTES:
                 name = format_value(node.name)
                 problem = f"the rules for {name} take {largest} bytes of rsync's command line"
-                hint = f"write fewer or shorter ones, {MAX_RULES} bytes at most"
+                hint = f"write fewer or shorter ones, {MAX_RULES_BYTES} bytes at most"
                 self._findings.add("rexcludes", ValueProblem(NO_VALUE, problem, hint))
 
     def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[Rule, ...]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from inosync.config.errors import Invalid, ValueProblem, invalid
-from inosync.filters.rules import File, FilterError, Item, from_pattern
+from inosync.filters.rule import File, FilterError, Item, from_pattern
 from inosync.rsync.options import forbidden
 from inosync.text import format_value
 

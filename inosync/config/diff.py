@@ -9,7 +9,7 @@ from typing import Protocol
 from inosync.config.hook import Hook
 from inosync.config.nodes import NodeSpec, Tree, watched_by
 from inosync.filters.affected import affected, listings, merged
-from inosync.filters.rules import Rule
+from inosync.filters.rule import Rule
 from inosync.rsync.options import options
 
 

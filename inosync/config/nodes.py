@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from inosync.config.errors import invalid
 from inosync.config.timetable import UNLIMITED, Timetable
 from inosync.filters import rules as filter_rules
-from inosync.filters.rules import Rule
+from inosync.filters.rule import Rule
 from inosync.rsync import target
 from inosync.rsync.target import Transport, remote_parts
 from inosync.text import address_without_password
@@ -67,7 +67,7 @@ class NodeSpec:
 
         ``!`` has been obeyed, and only the first of equal rules is kept, because no other decides anything.
         """
-        return tuple(dict.fromkeys(filter_rules.standing(self.own_rules + tree.rules + self.extra_rules)))
+        return tuple(dict.fromkeys(filter_rules.effective(self.own_rules + tree.rules + self.extra_rules)))
 
     @property
     def transport(self) -> Transport:

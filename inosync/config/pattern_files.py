@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from inosync.config import trust
 from inosync.config.errors import Invalid, ValueProblem
-from inosync.filters.rules import File, FilterError, Item, Rule
-from inosync.rsync.argv import MAX_RULES
+from inosync.filters.rule import File, FilterError, Item, Rule
+from inosync.rsync.argv import MAX_RULES_BYTES
 from inosync.system import fingerprint
 from inosync.system.fingerprint import Fingerprint
 
@@ -50,7 +50,7 @@ class PatternFiles:
                     ValueProblem(error.rule, error.problem, "correct the line", "", file.name, number)
                 )
             # More would not be read by anybody, or not taken by rsync.
-            if len(problems) == MOST_FAULTS or len(rules) > MAX_RULES // 20:
+            if len(problems) == MOST_FAULTS or len(rules) > MAX_RULES_BYTES // 20:
                 break
         if problems:
             raise Invalid(*problems)

@@ -1,31 +1,30 @@
-"""What a change of filter rules can make different: the subtrees to look at again, and no others."""
+"""Which subtrees have to be looked at again after a change of filter rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from inosync.filters.rules import Rule
+from inosync.filters import wildmatch
+from inosync.filters.rule import Rule
+from inosync.filters.rules import effective
 
-_WILD = (b"*", b"?", b"[")
 
+def affected(old: Iterable[Rule], new: Iterable[Rule]) -> frozenset[bytes] | None:
+    """Return the paths at and below which ``new`` may hide, show or protect other names than ``old``.
 
-def affected(old: Sequence[Rule], new: Sequence[Rule]) -> frozenset[bytes] | None:
-    """The paths at and below which ``new`` may hide, show or protect other names than ``old``.
-
-    Paths are relative to the tree. None: that may be so anywhere. Since the first rule that matches decides,
-    a name fares differently only if it, or a directory above it, matches a rule that has come, gone or
-    changed its place.
+    Paths are relative to the tree. None means anywhere. The first rule that matches decides, so a name is
+    treated differently only if it, or a directory above it, matches a rule that came, went or moved.
     """
-    return _outermost(place for rule in _different(old, new) for place in _places(rule))
+    return _outermost(place for rule in _different(effective(old), effective(new)) for place in _places(rule))
 
 
 def merged(sets: Iterable[frozenset[bytes] | None]) -> frozenset[bytes] | None:
-    """All the subtrees of several such answers."""
+    """Return all the subtrees of several such answers."""
     return _outermost(place for places in sets for place in ([None] if places is None else places))
 
 
 def listings(places: frozenset[bytes] | None) -> frozenset[bytes] | None:
-    """The directories that such places are in: the places, and what goes when a listing lacks a name."""
+    """Return the directories that such places are in, whose listings gain or lack the names of the places."""
     return places and _outermost(place.rpartition(b"/")[0] or None for place in places)
 
 
@@ -44,21 +43,14 @@ def _above(path: bytes) -> Iterable[bytes]:
 
 
 def _different(old: Sequence[Rule], new: Sequence[Rule]) -> list[Rule]:
-    """The rules between what both lists begin with and what both end with."""
-    old, new = _in_force(old), _in_force(new)
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
+    """Return the rules between what both lists begin with and what both end with."""
+    start, shorter = 0, min(len(old), len(new))
+    while start < shorter and old[start] == new[start]:
         start += 1
     end = 0
-    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+    while end < shorter - start and old[-1 - end] == new[-1 - end]:
         end += 1
     return [*old[start : len(old) - end], *new[start : len(new) - end]]
-
-
-def _in_force(rules: Sequence[Rule]) -> Sequence[Rule]:
-    """What is left after the last ``!``."""
-    cleared = max((at for at, rule in enumerate(rules) if rule.clear), default=-1)
-    return rules[cleared + 1 :]
 
 
 def _places(rule: Rule) -> list[bytes | None]:
@@ -67,11 +59,11 @@ def _places(rule: Rule) -> list[bytes | None]:
     if rule.negate or rule.absolute or not rule.pattern.startswith(b"/"):
         return [None]
     pattern = rule.pattern.removesuffix(b"/***")
-    wild = any(byte in rule.pattern for byte in _WILD)
+    has_wildcards = wildmatch.has_wildcards(rule.pattern)
     literal: list[bytes] = []
     for component in pattern.strip(b"/").split(b"/"):
-        # Only where there are wildcards is a backslash an escape (wildcards.py).
-        if any(byte in component for byte in _WILD) or (wild and b"\\" in component):
+        # Only in a pattern with wildcards is a backslash an escape.
+        if wildmatch.has_wildcards(component) or (has_wildcards and b"\\" in component):
             break
         literal.append(component)
     return [b"/".join(literal) or None]

@@ -82,7 +82,7 @@ def compiled(patterns: Iterable[tuple[bytes, bool]], prefix: bytes) -> Patterns:
         pattern, only_directories = _split(written)
         ends = (_DIRECTORY,) if only_directories else (b"", _DIRECTORY)
         whole = is_whole(written)
-        if not negate and not _wild(pattern) and (pattern[:1] == b"/" or not whole):
+        if not negate and not has_wildcards(pattern) and (pattern[:1] == b"/" or not whole):
             literals.update(pattern + end for end in ends)
         elif not negate and not whole and (suffix := _SUFFIX.fullmatch(pattern)):
             suffixes.update(suffix[1] + end for end in ends)
@@ -108,7 +108,7 @@ def _split(written: bytes) -> tuple[bytes, bool]:
     return (written[:-1] if only_directories else written), only_directories
 
 
-def _wild(pattern: bytes) -> bool:
+def has_wildcards(pattern: bytes) -> bool:
     """Only a pattern with one of these has wildcards and escapes; in all others ``\\`` is itself."""
     return any(byte in pattern for byte in (b"*", b"?", b"["))
 
@@ -130,7 +130,9 @@ def _source(written: bytes, prefix: bytes) -> bytes:
         start, pattern = b"/", pattern[1:]
     else:
         start = _SLASHED
-    body = _translated(pattern, start == _SLASHED and not deep) if _wild(pattern) else re.escape(pattern)
+    body = (
+        _translated(pattern, start == _SLASHED and not deep) if has_wildcards(pattern) else re.escape(pattern)
+    )
     return start + body + end
 
 

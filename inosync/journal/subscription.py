@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inosync.config.nodes import NodeSpec, Tree, watched_by
-from inosync.filters.rules import Rule, Rules
+from inosync.filters.rule import Rule
+from inosync.filters.rules import Rules
 from inosync.messages import Change
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from inosync.config.diff import Refilter
 from inosync.config.load import Config
 from inosync.config.nodes import Tree, watched_by
 from inosync.filters import rules as filter_rules
-from inosync.filters.rules import Rules
+from inosync.filters.rules import Excluded, Rules
 from inosync.guard.guard import Guard
 from inosync.rsync.options import one_file_system
 from inosync.watch.watcher import Watcher
-
-Excluded = Callable[[bytes, bool], bool]
-"""(path, is a directory) -> bool."""
 
 
 class Trees:

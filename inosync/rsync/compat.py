@@ -1,8 +1,8 @@
-"""What an rsync that is too old says, or one that is broken: which it is, and what helps.
+"""Recognises an rsync that is too old, or broken, by what it says on standard error.
 
 The texts are those of a node's rsync 3.2.3 without the option, and of 3.5.0 with the check of 3.4.3 put back
 (RsyncProject/rsync, issue 910). With a daemon they come in exit 2 or 4, through a shell in 2 or 12, and in
-others where the protocol is older than 31: so it is the text that counts.
+others where the protocol is older than 31: so the text counts, not the code.
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-DELETE_MISSING = b"--delete-missing-args"
-
+_DELETE_MISSING = b"--delete-missing-args"
 _UNKNOWN = re.compile(rb"rsync: (?P<remote>on remote machine: )?(?P<option>-[\w-]+)(?:=.*)?: unknown option")
-# 3.4.3 takes the mode that means "this is gone" for none.
+# 3.4.3 refuses the mode that means "this is gone".
 _MODE_OF_MISSING = re.compile(rb"(?:rsync: )?invalid file mode 00 for .* \[\w+\]")
-# rsyncd.conf(5), refuse options; 3.1.0 and later give the long name, and the short one if that is refused.
+# rsyncd.conf(5), refuse options; 3.1.0 and later print the long name, even if the short one is refused.
 _REFUSES_STATS = re.compile(rb"configured to refuse --stats\b")
 _VERSION = re.compile(rb"rsync error: .* \[\w+=(\d[\w.-]*)\]")
 
 
 def reason(lines: Sequence[bytes]) -> str:
-    """What is wrong with whose rsync, for the operator; "" if it is not that."""
+    """Return what is wrong with whose rsync, for the operator; "" if it is another error."""
     for number, line in enumerate(lines):
         stripped = line.strip()
-        whose = "the node's rsync"
         if unknown := _UNKNOWN.fullmatch(stripped):
-            whose = whose if unknown["remote"] else "rsync"
+            whose = "the node's rsync" if unknown["remote"] else "rsync"
             option = unknown["option"].decode("ascii", "replace")
             return f"{whose}{_version(lines[number:])} does not know {option}: a newer one is needed"
         if _MODE_OF_MISSING.fullmatch(stripped):
-            option = DELETE_MISSING.decode("ascii")
-            return f"{whose}{_version(lines[number:])} is broken in {option}: another one is needed"
+            option = _DELETE_MISSING.decode("ascii")
+            return f"the node's rsync{_version(lines[number:])} is broken in {option}: another one is needed"
     return ""
 
 
@@ -39,17 +37,17 @@ def refuses_missing(lines: Sequence[bytes]) -> bool:
     """Whether a batch failed because it listed names that are gone (``TransferSettings.list_missing``)."""
     for line in lines:
         unknown = _UNKNOWN.fullmatch(line.strip())
-        if (unknown and unknown["option"] == DELETE_MISSING) or _MODE_OF_MISSING.fullmatch(line.strip()):
+        if (unknown and unknown["option"] == _DELETE_MISSING) or _MODE_OF_MISSING.fullmatch(line.strip()):
             return True
     return False
 
 
 def refuses_stats(lines: Sequence[bytes]) -> bool:
-    """Whether a daemon's ``refuse options`` forbids to ask what was sent (``TransferSettings.stats``)."""
+    """Whether a daemon's ``refuse options`` forbids --stats (``TransferSettings.stats``)."""
     return any(_REFUSES_STATS.search(line) for line in lines)
 
 
 def _version(lines: Sequence[bytes]) -> str:
-    """ " 3.1.0", of the one who ended first: the other one ends for that reason."""
+    """Return " 3.1.0" from the first line that has one: that rsync ends first, the other one follows."""
     found = next((found for line in lines if (found := _VERSION.fullmatch(line.strip()))), None)
     return f" {found[1].decode('ascii', 'replace')}" if found else ""

@@ -1,8 +1,8 @@
-"""From what rsync complained of to what stays due.
+"""Decides from rsync's complaints what stays due.
 
-A run that ended in 23 or 24 has sent what it could. Whatever it complained of is to be tried again, and
-only that, or one unsyncable name would hold up a node for ever. Nothing may fall through: what cannot be
-attributed with certainty keeps everything due that was sent (``whole``).
+A run that ended in 23 or 24 has sent what it could. What it complained of is tried again, and only that, or
+one name that cannot be sent would hold up a node for ever. Nothing may fall through: a complaint that cannot
+be attributed with certainty keeps everything due that was sent (``whole``).
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from inosync.rsync.stderr import About, Complaint, Side, is_noise, parse
-from inosync.rsync.stderr import reason as reason
+from inosync.rsync.stderr import Complaint, Failure, Side, is_noise, parse, reason
 from inosync.rsync.target import ROOT, on_node, on_source, tail_paths
 
 _ROOT_WIRE = b"./"
 _DELETIONS_SKIPPED = b"IO error encountered -- skipping file deletion"
-_MOST_AFTER_FULL = 10_000
-"""More names than this after a FULL are no cheaper to try again than the FULL."""
+_MAX_DUE_AFTER_FULL = 10_000
+"""More names than this are no cheaper to try again than the full mirror."""
 _TEMPORARY = re.compile(rb"\.(.+)\.[A-Za-z0-9]{6}", re.DOTALL)
-_CUT_FROM = 230
-"""Temporary names are cut to fit NAME_MAX (255): from here on they do not tell the whole name."""
+_MAX_CERTAIN_BYTES = 230
+"""rsync cuts temporary names to fit NAME_MAX (255): one that is longer may not hold the whole name."""
+_MISSING = re.compile(
+    rb'rsync: (?:\[\w+\] )?(?:change_dir#\d|mkdir) "[^"]*"(?: \(in [^"]*\))? failed: .* \(2\)'
+)
+_WRITE_FAILED = re.compile(rb"rsync: (?:\[\w+\] )?write failed on .*")
+_INVALID_PATH = b"ABORTING due to invalid path from sender: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,12 @@ class Complaints:
     due: tuple[bytes, ...]
     """Names in the form of ``Change.wire``, sorted, ``clouded`` included."""
     whole: bool
-    """Something could not be attributed: everything that was sent stays due, or the tree after a FULL."""
+    """Something could not be attributed: all that was sent stays due; after a full mirror, the tree."""
     reason: str
     """The last complaint, for the operator."""
     clouded: tuple[bytes, ...] = ()
-    """Of ``due``, the relists with nothing wrong about themselves: rsync may have left out their deletions
-    because of another name that the sender could not read. Sent again without it they succeed."""
+    """Relists among ``due`` with no complaint of their own: rsync may have left out their deletions because
+    of another name that the sender could not read. Sent again without that name they succeed."""
 
 
 def after_batch(
@@ -48,16 +52,16 @@ def after_batch(
     target: str = "",
     stdout: Iterable[bytes] | None = None,
 ) -> Complaints:
-    """What stays due of ``names`` (``Change.wire``) after a batch that ended in 23, 24 or 25.
+    """Return what stays due of ``names`` (``Change.wire``) after a batch that ended in 23, 24 or 25.
 
-    ``lines`` is standard error. With ``target``, paths on the node are told more exactly; with ``stdout``
-    (of an rsync that is not told to be quiet), whether deletions were left out.
+    ``lines`` is standard error. With ``target`` paths on the node are located more exactly. ``stdout`` shows
+    whether deletions were left out; None if rsync may have been told to be quiet.
     """
     sent = _Sent(names)
     blamed: set[bytes] = set()
     found = _complaints(lines)
     for complaint in found or ():
-        blame = [sent.blame(path, complaint.kind) for path in _paths(complaint, source, target)]
+        blame = [sent.blame(path, complaint.failure) for path in _paths(complaint, source, target)]
         if not any(blame):
             found = None
             break
@@ -71,11 +75,11 @@ def after_batch(
 def after_full(
     lines: Sequence[bytes], source: str, target: str, stdout: Iterable[bytes] | None = None
 ) -> Complaints:
-    """What stays due after a FULL that ended in 23, 24 or 25; see ``after_batch``.
+    """Return what stays due after a full mirror that ended in 23, 24 or 25; see ``after_batch``.
 
-    Names, if a name each repairs all that was complained of: attributes, files that vanished, what is in the
-    place of one and, when ``stdout`` shows that deletions were not left out for it, files that could not be
-    read.
+    These are names if sending them repairs all that rsync complained of: attributes, files that vanished,
+    what is in the place of a file and, if ``stdout`` shows that no deletions were left out, files that could
+    not be read.
     """
     whole = Complaints((), True, reason(lines))
     found = _complaints(lines)
@@ -84,33 +88,25 @@ def after_full(
     due: set[bytes] = set()
     for complaint in found:
         paths = list(_paths(complaint, source, target, certain=True))
-        if complaint.kind is About.OTHER or not paths:
+        if complaint.failure is Failure.OTHER or not paths:
             return whole
         due.update(_wire(path) for path in paths)
-    return whole if len(due) > _MOST_AFTER_FULL else Complaints(tuple(sorted(due)), False, reason(lines))
-
-
-_MISSING = re.compile(
-    rb'rsync: (?:\[\w+\] )?(?:change_dir#\d|mkdir) "[^"]*"(?: \(in [^"]*\))? failed: .* \(2\)'
-)
+    return whole if len(due) > _MAX_DUE_AFTER_FULL else Complaints(tuple(sorted(due)), False, reason(lines))
 
 
 def target_missing(lines: Iterable[bytes]) -> bool:
-    """Whether a failed batch (exit 3 or 11) met a node without the target directory: it needs a FULL.
+    """Whether a failed batch (exit 3 or 11) met a node without the target directory, as ``batch_argv`` wants.
 
-    ``command.batch_argv`` is made to fail then. A FULL creates the directory, though not its parents.
+    A full mirror creates the directory, though not its parents.
     """
     return any(_MISSING.fullmatch(line.strip()) for line in lines)
 
 
-_WRITE_FAILED = re.compile(rb"rsync: (?:\[\w+\] )?write failed on .*")
-
-
 def unwritten(lines: Sequence[bytes], source: str, names: Iterable[bytes], target: str = "") -> set[bytes]:
-    """The names for which a batch ended in exit 11: what they stand for does not fit on the node.
+    """Return the names for which a batch ended in exit 11: what they stand for does not fit on the node.
 
-    That ends rsync, whatever else it had to send, so that a relist goes with what was found by it. Empty if
-    it cannot be told for sure.
+    That ends rsync, whatever else it had to send, so that a relist counts with what it found. Empty if it is
+    not certain.
     """
     sent = set(names)
     found = after_batch([line for line in lines if _WRITE_FAILED.match(line)], source, sent, target)
@@ -122,20 +118,17 @@ def _relist_of(name: bytes) -> bytes:
     return name.rpartition(b"/")[0] + b"/" if b"/" in name else _ROOT_WIRE
 
 
-_INVALID_PATH = b"ABORTING due to invalid path from sender: "
-
-
 def source_moved(lines: Iterable[bytes]) -> bool:
     """Whether a batch ended in exit 2 because a parent of a name changed while the list was made.
 
-    The node's rsync (since 3.2.5) ends when a parent is not in the list. That is a race, and no misfit of
-    versions as exit 2 is otherwise: look at the names again, and try again soon.
+    The node's rsync (since 3.2.5) ends when a parent is not in the list. That is a race, not a misfit of
+    versions as exit 2 is otherwise: the names are checked and tried again soon.
     """
     return any(line.startswith(_INVALID_PATH) for line in lines)
 
 
 def _complaints(lines: Iterable[bytes]) -> list[Complaint] | None:
-    """All complaints, or None if a line is neither one nor noise."""
+    """Return all complaints, or None if a line is neither one nor noise."""
     found = [parse(line) for line in lines if not is_noise(line)]
     known = [complaint for complaint in found if complaint]
     return known if len(known) == len(found) else None
@@ -144,7 +137,7 @@ def _complaints(lines: Iterable[bytes]) -> list[Complaint] | None:
 def _may_have_skipped(found: Iterable[Complaint], stdout: Iterable[bytes] | None) -> bool:
     """Whether the node may not have been told to delete (``--ignore-errors`` in rsync(1)).
 
-    rsync says so, once, but on standard output; and it depends on which of its processes was faster.
+    rsync prints that once, on standard output, and whether it happens depends on a race of its processes.
     """
     if not any(complaint.io_error for complaint in found):
         return False
@@ -152,9 +145,9 @@ def _may_have_skipped(found: Iterable[Complaint], stdout: Iterable[bytes] | None
 
 
 def _paths(complaint: Complaint, source: str, target: str, certain: bool = False) -> Iterator[bytes]:
-    """The paths, relative to the wpath, that a complaint may mean; with ``certain`` the place is sure.
+    """Yield the paths, relative to the wpath, that a complaint may mean; ``certain``: no guessed places.
 
-    A name on the node may be that of a temporary file: then it is every reading, of which one is right.
+    A name on the node may be that of a temporary file: then every reading is yielded, of which one is right.
     """
     for path in _located(complaint, source, target, certain):
         if not complaint.temporary:
@@ -164,10 +157,10 @@ def _paths(complaint: Complaint, source: str, target: str, certain: bool = False
 
 
 def _files_of(path: bytes) -> tuple[bytes, ...]:
-    """Whose temporary file this may be: both f and .f have .f.XXXXXX."""
+    """Return the files whose temporary file this may be: both f and .f have .f.XXXXXX."""
     parent, slash, name = path.rpartition(b"/")
     found = _TEMPORARY.fullmatch(name)
-    if not found or len(found[1]) >= _CUT_FROM:
+    if not found or len(found[1]) >= _MAX_CERTAIN_BYTES:
         return ()
     return parent + slash + found[1], parent + slash + b"." + found[1]
 
@@ -187,12 +180,12 @@ def _located(complaint: Complaint, source: str, target: str, certain: bool) -> I
 
 
 def _wire(path: bytes) -> bytes:
-    """The name that sends the path itself."""
+    """Return the name that sends the path itself."""
     return path or _ROOT_WIRE
 
 
 class _Sent:
-    """The names of a batch, and which of them a path belongs to."""
+    """The names of a batch, and to which of them a path belongs."""
 
     def __init__(self, names: Iterable[bytes]) -> None:
         self.names = tuple(names)
@@ -202,14 +195,14 @@ class _Sent:
     def relists(self) -> set[bytes]:
         return {name for name in self._all if name.endswith(b"/")}
 
-    def blame(self, path: bytes, kind: About) -> set[bytes]:
-        """The names that stay due for a complaint about this path; none if they do not explain it."""
+    def blame(self, path: bytes, failure: Failure) -> set[bytes]:
+        """Return the names that stay due for a complaint about this path; none if no name explains it."""
         exact = {path, path + b"/"} & self._all if path else {_ROOT_WIRE} & self._all
         below = self._below(path)
-        if kind is About.ATTRIBUTES and (exact or below):
+        if failure is Failure.ATTRIBUTES and (exact or below):
             return {_wire(path)}
-        if kind is About.VANISHED and below:
-            below.add(_wire(path))  # a parent that is gone has to go on the node, and nobody may have sent it
+        if failure is Failure.VANISHED and below:
+            below.add(_wire(path))  # a parent that is gone must go on the node, too, and may not be listed
         # rsync leaves out what is in a directory that failed, and does not name it.
         return exact | below | (set() if exact else self._above(path))
 
@@ -220,7 +213,7 @@ class _Sent:
         return set(self._sorted[first:after])  # "0" is the byte after "/"
 
     def _above(self, path: bytes) -> set[bytes]:
-        """For what was found in a directory that was relisted, the entry; for what had to go with one, it."""
+        """Return the entry of a relisted directory that the path is in, or the name that it is below."""
         parts = path.split(b"/")
         for length in range(len(parts) - 1, -1, -1):
             parent = b"/".join(parts[:length])

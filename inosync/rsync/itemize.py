@@ -1,6 +1,6 @@
-"""What rsync tells of the differences between a tree and its copy (``command.compare_argv``).
+"""Reads the differences that rsync prints between a tree and its copy on a node (``argv.compare_argv``).
 
-The form of a line is that of --itemize-changes in rsync(1): eleven characters, a space, and the name.
+A line is as of --itemize-changes in rsync(1): eleven characters, a space, and the name.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from inosync.rsync.stderr import unescaped
 
 _MARK = b"inosync:"
 FORMAT = f"{_MARK.decode()}%i %n"
-"""For --out-format. The mark tells its lines from whatever else may be printed."""
+"""For --out-format. The mark distinguishes these lines from all else that may be printed."""
 
-MOST = 10_000
-"""Differences of one tree that are told by name; if there are more, all of it is sent."""
+MAX_DIFFERENCES = 10_000
+"""If a tree has more differences, all of it is sent instead of their names."""
 
 _LINE = re.compile(_MARK + rb"(?P<what>.{11}) (?P<name>.+)", re.DOTALL)
 _GONE = b"*deleting"
@@ -44,16 +44,16 @@ class Difference:
 
     @property
     def negligible(self) -> bool:
-        """Whether it is no more than the time of a directory.
+        """Whether only the time of a directory differs.
 
-        That changes with everything that comes and goes in there, and is not sent for all of it: what is
-        excluded, and what stands in the root.
+        It changes with everything that comes and goes in there, and is not sent for what is excluded, nor for
+        entries of the root.
         """
         return self.what[1:2] == b"d" and not self.what[2:].lower().strip(b". t")
 
     @property
     def word(self) -> str:
-        """For people: what is wrong with it."""
+        """What is wrong, in a word for people."""
         if self.extra:
             return "extra"
         if self.missing:
@@ -62,35 +62,35 @@ class Difference:
         return "content" if is_content else "attributes"
 
     def repair(self, tree: int, rdelete: bool | str = True) -> Change | None:
-        """What to look at so that it goes away; None if that is not worth it.
+        """Return the change that repairs it; None if that is not worth it.
 
-        With ``rdelete`` "running" only what goes while we run is to be deleted: the root must not be
-        relisted for the sake of its own attributes, and there is no other name for it.
+        With ``rdelete`` "running" the root must not be relisted for its own attributes, because that deletes
+        what went before; there is no other name for it.
         """
         if self.extra:
-            # The listing: a name would leave what is excluded, but is to be deleted (--delete-excluded).
+            # A name would leave what is excluded and to be deleted (--delete-excluded).
             return Change(tree, self.path.rpartition(b"/")[0], Kind.LIST)
         if not self.path and rdelete == "running":
             return None if self.negligible else Change(tree, b"", Kind.TREE)
-        # Only its checksum tells.
+        # Only its checksum differs.
         ignore_times = not self.missing and self.what[2:5].lower().strip(b". ") == b"c"
         return Change(tree, self.path, Kind.NAME if self.path else Kind.LIST, ignore_times)
 
 
 def parse(line: bytes) -> Difference | None:
-    """The difference that a line tells of; None if it tells of none."""
+    """Return the difference that a line reports, or None."""
     found = _LINE.fullmatch(line)
     if found is None:
         return None
     what, name = found["what"], unescaped(found["name"])
-    # A file that is there, but not as a hard link of another one: names by themselves cannot bring that.
+    # A file that is there, but not as a hard link of another one: sending names cannot repair that.
     if what[:1] in (b".", b"h") and not what[2:].strip(b". "):
         return None
     return Difference(b"" if name == b"./" else name.removesuffix(b"/"), what)
 
 
 def explained(changes: Iterable[Change], tree: int) -> Callable[[Difference], bool]:
-    """Whether a difference is what changes that were on their way would look like to a comparison."""
+    """Return a test whether a difference may be nothing but changes that were on their way."""
     kinds = {change.path: change.kind for change in changes if change.tree == tree}
 
     def by_any(difference: Difference) -> bool:
@@ -101,7 +101,7 @@ def explained(changes: Iterable[Change], tree: int) -> Callable[[Difference], bo
         while above:
             above = above.rpartition(b"/")[0]
             kind = kinds.get(above)
-            # Of what is gone from here with all below it only the topmost name is known.
+            # Of a tree that is gone only the topmost name is known.
             may_be_gone = kind is not None and difference.extra and above
             if may_be_gone or kind is Kind.TREE or (kind is Kind.LIST and is_parent):
                 return True

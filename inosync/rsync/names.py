@@ -1,30 +1,29 @@
-"""A second look at a batch's names, just before rsync gets them.
+"""Checks the names of a batch against the tree just before rsync gets them.
 
-Between the event and the transfer the world moves on, and rsync is unforgiving about names that have lost
-their parents: it makes real directories where symlinks were, or ends in exit 23 for ever.
+The tree has changed since the events, and rsync is unforgiving about names that have lost their parents: it
+makes real directories where symlinks were, or ends in exit 23 for ever.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
+from inosync.filters.rules import Excluded
 from inosync.messages import Change, Kind, from_wire
 from inosync.rsync.argv import too_long
-
-Excluded = Callable[[bytes, bool], bool]
-"""(path, is a directory) -> whether a rule excludes it; its parents are known to be included."""
 
 
 @dataclass(slots=True)
 class CurrentNames:
-    """What came of the names: what to send, and what rsync can never take."""
+    """The names of a batch as the tree is now, in the form of ``Change.wire``, each once."""
 
     send: list[bytes] = field(default_factory=list)
-    """In the form of ``Change.wire``, without repetitions."""
     unsendable: list[bytes] = field(default_factory=list)
+    """Names that rsync can never take."""
 
 
 def current_names(
@@ -35,110 +34,105 @@ def current_names(
     list_missing: bool = True,
     one_file_system: bool = False,
 ) -> CurrentNames:
-    """Look at each name in the tree ``source`` as it is now.
+    """Check each name in the tree ``source``.
 
-    With ``tidy`` the directories that the names are in are relisted: a transfer of theirs ended early, and
-    what it was writing may lie there under a temporary name (``.NAME.XXXXXX``) that nobody else removes.
-    Without ``list_missing`` the nearest directory above is relisted for what is gone.
+    - Below what is no directory any more nothing is listed: its topmost ancestor of that kind is.
+    - What was to be relisted and is no directory is listed as a name.
+    - What the rules exclude is left out. With ``one_file_system`` so is what is below a mount point, because
+      rsync sends a name whatever file system it is on.
+    - Without ``list_missing`` the nearest directory above is relisted for what is gone.
+    - With ``tidy`` the parents of all names are relisted, because a transfer that was cut off may have left
+      temporary files there (``.NAME.XXXXXX``), which nothing else removes.
 
-    Below what is no directory any more nothing is listed: the topmost such ancestor stands for it. What
-    was to be relisted and is no directory is listed as a name. What the rules exclude is left out. With
-    ``one_file_system`` so is what is below a mount point: rsync would send it, since it was named.
     OSError if the tree itself is not there.
     """
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Looker(directory, excluded, list_missing, one_file_system).all(wires, tidy)
+        return _Tree(directory, excluded, list_missing, one_file_system).check(wires, tidy)
     finally:
         os.close(directory)
 
 
-class _Looker:
+class _Tree:
     def __init__(self, source: int, excluded: Excluded, list_missing: bool, one_file_system: bool) -> None:
         self._source = source
+        self._excluded = excluded
         self._list_missing = list_missing
         self._device = os.fstat(source).st_dev if one_file_system else None
-        self._excluded = excluded
-        self._above: dict[bytes, Change | bool | None] = {b"": True}
-        """For a directory: True, it is one; None, excluded; else what to list instead of anything below."""
+        self._directories: dict[bytes, Change | Literal[True] | None] = {b"": True}
+        """True for a directory; None if it is excluded; else what to list instead of anything below it."""
 
-    def all(self, wires: Iterable[bytes], tidy: bool) -> CurrentNames:
-        result = CurrentNames()
-        seen: dict[bytes, None] = {}
+    def check(self, wires: Iterable[bytes], tidy: bool) -> CurrentNames:
+        found: dict[bytes, None] = {}
         for wire in wires:
-            change = self._now(from_wire(0, wire))
+            change = self._current(from_wire(0, wire))
             if change is not None:
-                seen.setdefault(change.wire)
+                found.setdefault(change.wire)
                 if tidy and change.path:
-                    seen.setdefault(self._relist_parent(change.path).wire)
-        for wire in seen:
+                    found.setdefault(_relist_parent(change.path).wire)
+        result = CurrentNames()
+        for wire in found:
             (result.unsendable if too_long(wire) else result.send).append(wire)
         return result
 
-    def _now(self, change: Change) -> Change | None:
+    def _current(self, change: Change) -> Change | None:
         if not change.path:
             return change
-        above = self._directory(change.path.rpartition(b"/")[0])
-        if above is not True:
-            return above or None
-        is_directory, is_listed = self._is_directory(change.path)
-        if is_directory is None:
-            return self._missing(change.path)
-        if self._excluded(change.path, is_directory):
-            return self._excluded_now(change.path, is_directory)
-        return change if is_listed else Change(0, change.path, Kind.NAME)
+        parent = self._directory(change.path.rpartition(b"/")[0])
+        if parent is not True:
+            return parent
+        found = self._entry(change.path)
+        return change if found is True else found
 
-    def _directory(self, path: bytes) -> Change | bool | None:
-        if path not in self._above:
+    def _directory(self, path: bytes) -> Change | Literal[True] | None:
+        if path not in self._directories:
             slash = path.find(b"/")
             while slash != -1:  # from the top, without recursion: there may be a thousand levels
-                self._look_at_directory(path[:slash])
+                self._check_directory(path[:slash])
                 slash = path.find(b"/", slash + 1)
-            self._look_at_directory(path)
-        return self._above[path]
+            self._check_directory(path)
+        return self._directories[path]
 
-    def _look_at_directory(self, path: bytes) -> None:
-        """Its parent has been looked at."""
-        if path not in self._above:
-            above = self._above[path.rpartition(b"/")[0]]
-            self._above[path] = self._verdict(path) if above is True else above
+    def _check_directory(self, path: bytes) -> None:
+        """Its parent has been checked."""
+        if path not in self._directories:
+            parent = self._directories[path.rpartition(b"/")[0]]
+            self._directories[path] = self._entry(path) if parent is True else parent
 
-    def _verdict(self, path: bytes) -> Change | bool | None:
-        is_directory, is_listed = self._is_directory(path)
+    def _entry(self, path: bytes) -> Change | Literal[True] | None:
+        """What an entry of a directory is; see ``_directories``."""
+        is_directory, may_be_listed = self._is_directory(path)
         if is_directory is None:
             return self._missing(path)
         if self._excluded(path, is_directory):
-            return self._excluded_now(path, is_directory)
-        return is_listed or Change(0, path, Kind.NAME)
+            # What is excluded as a directory may have been mirrored as a file, which is gone now.
+            return None if self._excluded(path, not is_directory) else _relist_parent(path)
+        return may_be_listed or Change(0, path, Kind.NAME)
 
     def _missing(self, path: bytes) -> Change | None:
         as_file, as_directory = self._excluded(path, False), self._excluded(path, True)
         if as_file and as_directory:
             return None
-        if (
-            as_file or as_directory or not self._list_missing
-        ):  # what the node has there decides, and rsync asks it when it relists
-            return self._relist_parent(path)
+        if as_file or as_directory or not self._list_missing:
+            # What the node has there decides, and rsync asks it when it relists.
+            return _relist_parent(path)
         return Change(0, path, Kind.NAME)
 
-    def _excluded_now(self, path: bytes, is_directory: bool) -> Change | None:
-        # What is excluded as a directory may be mirrored as a file, which is gone now.
-        return None if self._excluded(path, not is_directory) else self._relist_parent(path)
-
-    def _relist_parent(self, path: bytes) -> Change:
-        return Change(0, path.rpartition(b"/")[0], Kind.LIST)
-
     def _is_directory(self, path: bytes) -> tuple[bool | None, bool]:
-        """Whether it is one (None: it is not there), and one that may be looked into.
+        """Whether it is one (None: it is missing), and whether it may be looked into.
 
-        No component on the way is a symlink: each was looked at before.
+        No component on the way is a symlink: each was checked before.
         """
         try:
             status = os.lstat(path, dir_fd=self._source)
         except (FileNotFoundError, NotADirectoryError):
             return None, False
         except OSError:
-            return False, False  # too long, or not ours to look at: rsync will say what is wrong with it
+            return False, False  # too long or not readable: rsync will say what is wrong with it
         is_directory = stat.S_ISDIR(status.st_mode)
         return is_directory, is_directory and self._device in (None, status.st_dev)
+
+
+def _relist_parent(path: bytes) -> Change:
+    return Change(0, path.rpartition(b"/")[0], Kind.LIST)

@@ -1,7 +1,7 @@
-"""A user's own rsync parameters (``extra``): the filter rules in them, and what they may not say.
+"""The user's own rsync options (``extra``): the filter rules in them, and which of them are refused.
 
-They come late in both argument vectors (``command``), so they can undo what the vectors rely on. Each
-entry here was tried against both with rsync 3.5.0.
+They come late in all argument vectors (``argv``), so they can undo what these rely on. Each entry here was
+tried with rsync 3.5.0.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from inosync.filters.rules import File, FilterError, Item, from_filter, from_pattern, merged
+from inosync.filters.rule import File, FilterError, Item, from_filter, from_pattern, merged
 
-# Options whose value may be the next word (rsync --help): what follows them is no source of its own.
+# Options whose value may be the next word (rsync --help), which is no source then.
 _VALUED_LONG_TEXT = """
     --address --backup-dir --block-size --bwlimit --cc --checksum-choice --checksum-seed --chmod --chown
     --compare-dest --compress-choice --compress-level --compress-threads --config --confine-root
@@ -25,50 +25,31 @@ _VALUED_LONG_TEXT = """
 _VALUED_LONG = frozenset(_VALUED_LONG_TEXT.split())
 _VALUED_SHORT = frozenset("BefMT@")
 
-_NOTHING_SENT = "nothing would be transferred"
-_STDIN = "standard input carries the list of names"
-_RELATIVE = "inosync decides how paths map to the node"
-_DIRS = "lists of names need --dirs"
-_PER_DIRECTORY = "files of rules in each directory are not supported; put the rules into rexcludes"
-_BATCH_FILE = "rsync's batch mode works for one call only"
-
+_FORBIDDEN_TEXT = """
+    -n --dry-run: nothing would be transferred; to see the calls, use inosync -p
+    --list-only --help -V --version: nothing would be transferred
+    --daemon --server --sender: this is an option of a server
+    --files-from: inosync itself says what to look at
+    -C --cvs-exclude -F: files of rules in each directory are not supported; put the rules into rexcludes
+    -R --relative --no-R --no-relative: inosync decides how paths map to the node
+    --no-r --no-recursive: a full mirror needs recursion
+    --no-d --no-dirs --old-d --old-dirs: lists of names need --dirs
+    --read-batch --write-batch --only-write-batch: rsync's batch mode works for one call only
+    --remove-source-files --remove-sent-files: it would empty the directory that is to be mirrored
+    --: options come before it, and inosync adds the paths itself
+"""
 _FORBIDDEN = {
-    "-n": f"{_NOTHING_SENT}; to see the calls, use inosync -p",
-    "--dry-run": f"{_NOTHING_SENT}; to see the calls, use inosync -p",
-    "--list-only": _NOTHING_SENT,
-    "--help": _NOTHING_SENT,
-    "-V": _NOTHING_SENT,
-    "--version": _NOTHING_SENT,
-    "--daemon": "this is an option of a server",
-    "--server": "this is an option of a server",
-    "--sender": "this is an option of a server",
-    "--files-from": "inosync itself says what to look at",
-    "-C": _PER_DIRECTORY,
-    "--cvs-exclude": _PER_DIRECTORY,
-    "-F": _PER_DIRECTORY,
-    "-R": _RELATIVE,
-    "--relative": _RELATIVE,
-    "--no-R": _RELATIVE,
-    "--no-relative": _RELATIVE,
-    "--no-r": "a full mirror needs recursion",
-    "--no-recursive": "a full mirror needs recursion",
-    "--no-d": _DIRS,
-    "--no-dirs": _DIRS,
-    "--old-d": _DIRS,
-    "--old-dirs": _DIRS,
-    "--read-batch": _BATCH_FILE,
-    "--write-batch": _BATCH_FILE,
-    "--only-write-batch": _BATCH_FILE,
-    "--remove-source-files": "it would empty the directory that is to be mirrored",
-    "--remove-sent-files": "it would empty the directory that is to be mirrored",
-    "--": "options come before it, and inosync adds the paths itself",
+    option: why
+    for options, _, why in (line.strip().partition(": ") for line in _FORBIDDEN_TEXT.strip().splitlines())
+    for option in options.split()
 }
 _READS_FILE = frozenset(("--exclude-from", "--include-from", "--password-file", "--early-input"))
 _FILTERS = frozenset(("-f", "--filter", "--exclude", "--include", "--exclude-from", "--include-from"))
 _QUIET = frozenset(("-q", "--quiet"))
+_ONE_FILE_SYSTEM = frozenset(("-x", "--one-file-system", "--no-x", "--no-one-file-system"))
 _NULLS = {"-0": True, "--from0": True, "--no-from0": False}
 
-# What they name is refused outside of the root that names are confined to: rsync(1), --confine-root.
+# With --confine-root rsync refuses what these name outside of that root: rsync(1).
 _PLACES_TEXT = """
     -T --temp-dir --partial-dir --backup-dir --log-file --password-file --early-input --compare-dest
     --copy-dest --link-dest --config --confine-root --insecure-links
@@ -83,15 +64,15 @@ class Parted:
     """``extra``, taken apart."""
 
     words: tuple[str, ...]
-    """What rsync is to be told as it stands."""
+    """The words without filter rules."""
     rules: tuple[Item, ...]
-    """What the words with filter rules say."""
+    """The filter rules."""
     nulls: bool
-    """Whether --from0 is in force for what comes after it."""
+    """Whether --from0 is in force at the end."""
 
 
 def parted(extra: Iterable[str], nulls: bool = False) -> Parted:
-    """Words, none of them ``forbidden``, without the filter rules in them, and these."""
+    """Take filter rules out of words of which none is ``forbidden``."""
     words: list[str] = []
     rules: list[Item] = []
     for group, found in _groups(extra):
@@ -118,7 +99,7 @@ def _rules(option: str, value: str, nulls: bool) -> tuple[Item, ...]:
 
 
 def forbidden(extra: Sequence[str]) -> list[str]:
-    """One line for each word of ``extra`` that would break a transfer: "-n: nothing would be ..."."""
+    """Return a line for each word of ``extra`` that would break transfers: "-n: nothing would be ..."."""
     return [f"{option}: {why}" for option, value in options(extra) if (why := _objection(option, value))]
 
 
@@ -130,7 +111,7 @@ def _objection(option: str, value: str | None) -> str:
     if _takes_value(option) and value is None:
         return "its value is missing"
     if option in _READS_FILE and value == "-":
-        return _STDIN
+        return "standard input carries the list of names"
     if option in _READS_FILE and value == "":
         return "the name of a file is missing"
     if option in _FILTERS:
@@ -142,7 +123,7 @@ def _objection(option: str, value: str | None) -> str:
 
 
 def audible(extra: Iterable[str]) -> tuple[str, ...]:
-    """The words without what keeps rsync from telling anything."""
+    """Return the words without --quiet."""
     words: list[str] = []
     for group, found in _groups(extra):
         if any(option in _QUIET for option, _ in found):
@@ -154,31 +135,25 @@ def audible(extra: Iterable[str]) -> tuple[str, ...]:
 
 
 def deletes(extra: Iterable[str]) -> str:
-    """The first option that has things deleted in both vectors, whatever ``rdelete`` says; or nothing."""
-    return next(
-        (option for option, _ in options(extra) if option == "--del" or option.startswith("--delete")), ""
-    )
+    """Return the first option that deletes on nodes whatever ``rdelete`` says, or ""."""
+    found = (option for option, _ in options(extra))
+    return next((option for option in found if option == "--del" or option.startswith("--delete")), "")
 
 
 def recurses(extra: Iterable[str]) -> bool:
-    """Whether ``extra`` turns recursion on. -a does not, where there is a list of names."""
+    """Whether ``extra`` turns recursion on, which -a does not do beside a list of names."""
     return any(option in ("-r", "--recursive") for option, _ in options(extra))
 
 
 def confinable(extra: Iterable[str]) -> bool:
-    """Whether rsync can be told to take nothing from outside of a tree, and still do what is wanted."""
+    """Whether these options still work with --confine-root."""
     return not any(option in _PLACES for option, _ in options(extra))
 
 
 def one_file_system(extra: Iterable[str]) -> bool:
     """Whether rsync stays on the file system that a tree begins on."""
-    stays = False
-    for option, _ in options(extra):
-        if option in ("-x", "--one-file-system"):
-            stays = True
-        elif option in ("--no-x", "--no-one-file-system"):
-            stays = False
-    return stays
+    last = [option for option, _ in options(extra) if option in _ONE_FILE_SYSTEM][-1:]
+    return last in (["-x"], ["--one-file-system"])
 
 
 def _takes_value(option: str) -> bool:
@@ -186,13 +161,13 @@ def _takes_value(option: str) -> bool:
 
 
 def options(words: Iterable[str]) -> Iterator[_Option]:
-    """The single options of some words with their values; what is no option comes with None."""
+    """Yield single options with their values; a word that is no option comes with None."""
     for _, found in _groups(words):
         yield from found
 
 
 def _groups(words: Iterable[str]) -> Iterator[tuple[tuple[str, ...], list[_Option]]]:
-    """Each word, with the next one if that is its value; and the options in it, one at least."""
+    """Yield each word, with the next one if that is its value, and the options in it, at least one."""
     rest = iter(words)
     for word in rest:
         if word.startswith("--"):
@@ -211,7 +186,7 @@ def _groups(words: Iterable[str]) -> Iterator[tuple[tuple[str, ...], list[_Optio
 
 
 def _bundled(word: str) -> Iterator[_Option]:
-    """-avz as -a, -v, -z; the first that takes a value has the rest of the word, if there is any."""
+    """Yield -avz as -a, -v, -z; the first that takes a value has the rest of the word, if there is any."""
     for at, letter in enumerate(word[1:], start=2):
         if letter in _VALUED_SHORT:
             yield f"-{letter}", word[at:].removeprefix("=") if word[at:] else None

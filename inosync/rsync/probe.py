@@ -1,4 +1,4 @@
-"""Asking a node, without changing anything there, whether it can be mirrored to (``inosync -t``)."""
+"""Asks a node, without changing anything there, whether it can be mirrored to (``inosync -t``)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inosync.rsync import argv as rsync_argv
-from inosync.rsync import errors, exit_codes, options
+from inosync.rsync import argv, errors, exit_codes, options, stderr
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.target import Transport, remote_parts, transport
 
-# rsync(1), --debug: told by our side alone. Not --version: a daemon has none.
-_TELL_PROTOCOL = "--debug=proto"
+NAMES = (b"./",)
+"""The list of names for ``probe_argv``."""
+
+# rsync(1), --debug: printed by our side alone. Not --version, because a daemon has none.
+_PRINT_PROTOCOL = "--debug=proto"
 _PROTOCOL = re.compile(rb"\(\w+\) Protocol versions: remote=(\d+), negotiated=\d+")
 _MARK = "inosync-probe:"
-_VERSION = re.compile(rb"inosync-probe: rsync +version v?(\S+)")
-_NO_SHELL = "no shell there to be asked"
+_VERSION = re.compile(rb"rsync +version v?(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,44 +28,37 @@ class Finding:
     reason: str = ""
     """Why it cannot be mirrored to; empty if it can."""
     version: str = ""
-    """Of its rsync, as exactly as it tells; empty if it did not."""
-    writable: str = ""
-    """What is not known about that; empty if it is."""
+    """The version of its rsync as far as it is known."""
+    unsure_if_writable: str = ""
+    """Why it is not known whether the node can be written; empty if it can."""
     is_new: bool = False
     """Whether the first mirror makes the directory."""
 
 
-def argv(s: TransferSettings, asking: bool) -> tuple[str, ...]:
-    """The call of rsync: that of a batch, as a dry run, of nothing but the root itself (``NAMES``).
+def probe_argv(s: TransferSettings, ask_shell: bool) -> tuple[str, ...]:
+    """Return the call of rsync: that of a batch, as a dry run, of nothing but the root (``NAMES``).
 
-    With ``asking``, a node behind a shell is also asked for the version of its rsync, and whether the
-    directory can be written, before its rsync is run (--rsync-path, rsync(1)). A forced command knows no
-    such thing: then without.
+    With ``ask_shell`` a node behind a shell is also asked for the version of its rsync and whether it can
+    write the directory, before its rsync runs (--rsync-path, rsync(1)). A forced command cannot answer that.
     """
-    words = rsync_argv.batch_argv(replace(s, stats=False))
-    more = ["--dry-run", _TELL_PROTOCOL]
-    if asking:
-        more.append(f"--rsync-path={_script(s.target)}")
-    return (words[0], *more, *words[1:])
+    rsync, *words = argv.batch_argv(replace(s, stats=False))
+    asking = (f"--rsync-path={_script(s.target)}",) if ask_shell else ()
+    return (rsync, "--dry-run", _PRINT_PROTOCOL, *asking, *words)
 
 
-NAMES = (b"./",)
-"""What such a call is to be told."""
-
-
-def can_ask(s: TransferSettings) -> bool:
+def may_have_shell(s: TransferSettings) -> bool:
     """Whether there may be a shell on the node that can be asked."""
+    remote = remote_parts(s.target)
+    # The script quotes the path, and in quotes "~" is no home.
+    home = remote is not None and remote["path"].startswith("~")
     own = any(option == "--rsync-path" for option, _ in options.options(s.extra))
-    found = remote_parts(s.target)
-    # A home of somebody's stands for itself in quotes.
-    home = found is not None and found["path"].startswith("~")
     return transport(s.target) is Transport.SSH and not own and not home
 
 
 def _script(target: str) -> str:
-    """What a POSIX shell does on the node; of nothing that it prints rsync takes notice."""
-    found = remote_parts(target)
-    path = (found["path"] if found else target).rstrip("/") or ("/" if target.endswith("/") else ".")
+    """Return what a POSIX shell does on the node; rsync ignores all that it prints on standard error."""
+    remote = remote_parts(target)
+    path = (remote["path"] if remote else target).rstrip("/") or ("/" if target.endswith("/") else ".")
     place = shlex.quote(path if path.startswith("/") else f"./{path}")
     tests = (
         f"if test -e {place}; then test -d {place} && test -w {place} && test -x {place}; "
@@ -76,34 +70,29 @@ def _script(target: str) -> str:
     )
 
 
-def was_asked(stderr: Sequence[bytes]) -> bool:
-    """Whether there was a shell that understood."""
-    return any(line.startswith(_MARK.encode()) for line in stderr)
+def shell_answered(lines: Sequence[bytes]) -> bool:
+    """Whether standard error shows that a shell was asked, and understood."""
+    return any(line.startswith(_MARK.encode()) for line in lines)
 
 
-def finding(
-    s: TransferSettings, asking: bool, code: int, stdout: Sequence[bytes], stderr: Sequence[bytes]
-) -> Finding:
-    """What the call says."""
-    marks = [line for line in stderr if line.startswith(_MARK.encode())]
-    rest = [line for line in stderr if line not in marks]
-    said = {line.removeprefix(_MARK.encode()).strip() for line in marks}
-    version = next((_text(found[1]) for line in marks if (found := _VERSION.match(line))), "")
+def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequence[bytes]) -> Finding:
+    """Return what the call found; ``lines`` is its standard error."""
+    mark = _MARK.encode()
+    answers = [line.removeprefix(mark).strip() for line in lines if line.startswith(mark)]
+    rest = [line for line in lines if not line.startswith(mark)]
+    version = next((_text(found[1]) for answer in answers if (found := _VERSION.match(answer))), "")
     if not version:
         protocol = next((found[1] for line in stdout if (found := _PROTOCOL.match(line))), b"")
         version = f"of protocol {_text(protocol)}" if protocol else ""
-    unsure = ""
-    if transport(s.target) is Transport.SSH and not (asking and marks):
-        unsure = _NO_SHELL
-    if b"locked" in said:
-        is_new = b"new" in said
+    if b"locked" in answers:
+        is_new = b"new" in answers
         what = "does not exist, and cannot be made" if is_new else "cannot be written, or is no directory"
         return Finding(f"{s.target}: {what}", version)
-    is_new = b"new" in said or (code != 0 and errors.target_missing(rest))
+    is_new = b"new" in answers or (code != 0 and errors.target_missing(rest))
     if code != 0 and not is_new:
-        reason = errors.reason(rest) or exit_codes.describe(code)
-        return Finding(reason, version)
-    return Finding("", version, unsure, is_new)
+        return Finding(stderr.reason(rest) or exit_codes.describe(code), version)
+    unsure = transport(s.target) is Transport.SSH and not answers
+    return Finding("", version, "no shell there to be asked" if unsure else "", is_new)
 
 
 def _text(word: bytes) -> str:

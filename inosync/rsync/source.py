@@ -6,8 +6,8 @@ import enum
 import errno
 import os
 
+from inosync.filters.rules import Excluded
 from inosync.messages import Source
-from inosync.rsync.names import Excluded
 from inosync.system import entries
 
 

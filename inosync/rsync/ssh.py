@@ -1,7 +1,6 @@
-"""The ssh that rsync is to use where the user has not said it himself: its options, and a shared connection.
+"""The ssh that rsync uses where the user has not chosen one: its options, and a shared connection.
 
-What ssh prints and how it falls back was measured with OpenSSH 9.2 and is pinned by
-``tests/system/test_ssh_master.py``. Names of options refer to ssh_config(5), ``--rsh`` to rsync(1).
+What ssh prints and how it falls back was measured with OpenSSH 9.2. Options are those of ssh_config(5).
 """
 
 from __future__ import annotations
@@ -14,28 +13,28 @@ from inosync.rsync.target import Transport, remote_parts, transport
 
 _ENVIRONMENT = "RSYNC_RSH"
 
-# Always: there is nobody to answer a question, and several connections at a time would fight for the ports
-# that a LocalForward names, and complain. scp(1) does the same.
+# Nobody is there to answer a question, and several connections at a time would fight for the ports that a
+# LocalForward names. scp(1) does the same.
 _ALWAYS = ("BatchMode=yes", "ClearAllForwardings=yes")
 _CONNECT_TIMEOUT = "ConnectTimeout=20"
-# A connection that is dead without a word ends after three of these (ServerAliveCountMax).
+# A silently broken connection ends after three of these (ServerAliveCountMax).
 _ALIVE = "ServerAliveInterval=5"
 _UNSET = ("", "none", "0", "-1")
 _NOT_SHARED = ("", "no", "false")
 
-# Nothing that rsync (quotes, spaces) or ssh (%, ~, ${}) would take for more than it is.
+# Without what is special to rsync (quotes, spaces) or to ssh (%, ~, ${}).
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]*")
 # sun_path holds 107 bytes (unix(7)); ssh makes the socket as "PATH." and 16 letters, then links it.
 _LONGEST_PATH = 107 - 17
 
 
 def chosen(extra: Iterable[str], environ: Mapping[str, str]) -> bool:
-    """Whether the user has said himself what rsync is to use as remote shell."""
+    """Whether the user has chosen rsync's remote shell."""
     return _ENVIRONMENT in environ or any(option in ("-e", "--rsh") for option, _ in extras.options(extra))
 
 
 def destination(node: str, extra: Iterable[str]) -> tuple[str, ...]:
-    """The words by which ssh is told where to go, as rsync tells it for a node; empty if not through ssh.
+    """Return the words by which rsync tells ssh where to go; empty for a node that is not reached by ssh.
 
     rsync hands -4 and -6 on, splits at the last @, and takes the brackets off an address.
     """
@@ -49,16 +48,16 @@ def destination(node: str, extra: Iterable[str]) -> tuple[str, ...]:
 
 
 def query_argv(destination: tuple[str, ...]) -> tuple[str, ...]:
-    """The call that prints the configuration for a destination, one "option value" a line; see ``parse``.
+    """Return the call that prints the configuration for a destination (``parse``).
 
-    With BatchMode ssh as Debian has it shows, and has, another default for ServerAliveInterval (300): then
-    it could not be told from a value of the user's.
+    With BatchMode Debian's ssh has another default for ServerAliveInterval (300), which would look like a
+    value of the user's.
     """
     return ("ssh", "-G", "-o", "BatchMode=no", *destination)
 
 
 def parse(output: bytes) -> Mapping[str, str]:
-    """What ``ssh -G`` has printed: values by option, in small letters; the first of several."""
+    """Return what ``ssh -G`` has printed: values by option, in small letters; the first of several."""
     found: dict[str, str] = {}
     for line in output.decode(errors="replace").splitlines():
         option, _, value = line.strip().partition(" ")
@@ -68,9 +67,9 @@ def parse(output: bytes) -> Mapping[str, str]:
 
 
 def options(found: Mapping[str, str]) -> tuple[str, ...]:
-    """The options for a user with this configuration. What he has set himself stays as it is.
+    """Return the options for a user with this configuration. What the user has set stays as it is.
 
-    An explicit ``ServerAliveInterval 0`` or ``ConnectTimeout none`` looks like the default, and is none.
+    An explicit ``ServerAliveInterval 0`` or ``ConnectTimeout none`` cannot be told from the default.
     """
     own = list(_ALWAYS)
     if found.get("connecttimeout", "") in _UNSET:
@@ -81,9 +80,9 @@ def options(found: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def control_path(found: Mapping[str, str], directory: str, pid: int) -> str:
-    """Where the socket of the shared connection of process ``pid`` is to be; "" if there is to be none.
+    """Return the path of the socket of the shared connection of process ``pid``; "" for no such connection.
 
-    A user who shares connections himself, or means to, goes on doing it his way.
+    A user who shares connections already, or has configured that, keeps that way.
     """
     path = f"{directory.rstrip('/')}/ssh-{pid}"
     if found.get("controlpath", "none") != "none" or found.get("controlmaster", "") not in _NOT_SHARED:
@@ -92,18 +91,18 @@ def control_path(found: Mapping[str, str], directory: str, pid: int) -> str:
 
 
 def rsh(options: Iterable[str], control_path: str = "") -> str:
-    """The value of rsync's --rsh. With a path: through the shared connection, or directly if there is none.
+    """Return the value of rsync's --rsh. With a path: through the shared connection, or directly without it.
 
-    rsync splits it at spaces and knows quotes; there is no need for any here.
+    rsync splits it at spaces; nothing here needs quotes.
     """
     shared = ("ControlMaster=no", f"ControlPath={control_path}") if control_path else ()
     return " ".join(("ssh", *_words((*options, *shared))))
 
 
-def line_argv(options: Iterable[str], control_path: str, destination: tuple[str, ...]) -> tuple[str, ...]:
-    """The call that is the shared connection as long as it runs. It opens no session on the node itself.
+def master_argv(options: Iterable[str], control_path: str, destination: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the call that is the shared connection while it runs. It opens no session on the node itself.
 
-    ControlPersist, if the user has it, would leave a process behind that nobody watches.
+    A ControlPersist of the user's would leave a process behind that is not watched.
     """
     shared = ("ControlMaster=yes", f"ControlPath={control_path}", "ControlPersist=no")
     return ("ssh", "-N", "-T", *_words((*options, *shared)), *destination)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from inosync.filters.rules import Rules
+from inosync.filters.rules import Excluded, Rules
 from inosync.messages import Batch, Part
 from inosync.rsync.argv import EVERYTHING, TransferSettings
-from inosync.rsync.names import CurrentNames, Excluded, current_names
+from inosync.rsync.names import CurrentNames, current_names
 from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, check_source

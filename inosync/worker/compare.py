@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from inosync.filters.rules import Excluded
 from inosync.messages import Compare, Compared
 from inosync.rsync import argv as rsync_argv
 from inosync.rsync import exit_codes, itemize, stderr
 from inosync.rsync.argv import EVERYTHING, TransferSettings
-from inosync.rsync.names import Excluded
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
 from inosync.system import spool
@@ -38,7 +38,7 @@ class _Comparison:
     def _heard(self, lines: list[bytes]) -> None:
         told = [line for line in lines if itemize.parse(line) is not None]
         self.count += len(told)
-        self.lines += told[: itemize.MOST - len(self.lines)]
+        self.lines += told[: itemize.MAX_DIFFERENCES - len(self.lines)]
 
 
 @dataclass(slots=True)

@@ -76,7 +76,7 @@ class SshMaster:
         self._path = ssh.control_path(found, directory, os.getpid()) if found else ""
         self.rsh = ssh.rsh(options, self._path)
         self.rsh_direct = ssh.rsh(options)
-        self._argv = ssh.line_argv(options, self._path, destination)
+        self._argv = ssh.master_argv(options, self._path, destination)
         _remove(self._path)  # of an earlier process with our pid
 
     @property

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from inosync import text
 from inosync.config.hook import Hook, Place
 from inosync.config.timetable import Timetable
-from inosync.filters.rules import Rules
+from inosync.filters.rules import Excluded, Rules
 from inosync.messages import (
     Batch,
     CancelCompare,
@@ -47,7 +47,6 @@ from inosync.nodes import backoff
 from inosync.rsync import argv, binary, compat, exit_codes, stderr, stdout
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
-from inosync.rsync.names import Excluded
 from inosync.rsync.outcome import Outcome, Run, judge
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import OrphanReaper, Transfer
@@ -187,7 +186,7 @@ class Worker:
         self._sweep = False
         """Whether something may have been left behind while no transfer ran."""
         self._confines: dict[tuple[object, ...], bool] = {}
-        """Whether the rsync, as it is now, understands ``command.CONFINE``."""
+        """Whether the rsync, as it is now, understands ``--confine-root``."""
         self._task: BatchRun | None = None
         self._transfer: Transfer | None = None
         self._retry_at: float | None = None
@@ -442,7 +441,7 @@ class Worker:
         key = settings.rsync, fingerprint.at(settings.rsync)
         if key not in self._confines:
             self._sweep = True  # a script may leave behind what it has started
-            self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE}=/")}
+            self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE_ROOT}=/")}
         return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings
 
     def _start_rsync(self, words: tuple[str, ...]) -> Transfer:

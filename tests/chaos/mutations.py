@@ -211,16 +211,14 @@ MUTATIONS = (
     Mutation(
         "the rules are not applied to the directories above a name",
         "inosync/rsync/names.py",
-        "        if self._excluded(path, is_directory):\n"
-        "            return self._excluded_now(path, is_directory)\n"
-        "        return is_listed or",
-        "        return is_listed or",
+        "        if self._excluded(path, is_directory):\n",
+        "        if False:\n",
         NAMES,
     ),
     Mutation(
         "what lies below something that is no directory any more is sent",
         "inosync/rsync/names.py",
-        "        return is_listed or Change(0, path, Kind.NAME)\n",
+        "        return may_be_listed or Change(0, path, Kind.NAME)\n",
         "        return True\n",
         NAMES,
     ),
@@ -249,14 +247,14 @@ MUTATIONS = (
     Mutation(
         "what rsync complains of with exit 23 is done",
         "inosync/rsync/outcome.py",
-        "due=(due_part,) if due else ()",
+        "due=(_names(run, due),) if due else ()",
         "due=()",
         ("tests/unit/rsync/test_outcome.py",),
     ),
     Mutation(
         "what rsync complains of with exit 23, and is not understood, is done",
         "inosync/rsync/outcome.py",
-        "due=(_all(run),)",
+        "due=(run.part if run.part.full else _names(run, run.sent),)",
         "due=()",
         ("tests/unit/rsync/test_outcome.py",),
     ),

@@ -15,17 +15,19 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.filters import protecting
 
 from inosync.config.errors import Invalid
 from inosync.config.pattern_files import PatternFiles
-from inosync.filters import rules as filter_rules
+from inosync.filters.rule import Rule
+from inosync.filters.rules import Rules, effective
 from inosync.rsync.options import forbidden, parted
 
 RSYNC = shutil.which("rsync") or ""
@@ -171,37 +173,39 @@ def said(process: subprocess.Popen[bytes]) -> Outcome | str:
 # What we say
 
 
-def expected(trees: Trees, rules: filter_rules.Rules) -> Outcome:
-    sent = frozenset(path for path, is_dir in trees.source.items() if not rules.excluded_below(path, is_dir))
+def expected(trees: Trees, rules: Sequence[Rule]) -> Outcome:
+    hidden = Rules(rules, trees.root + b"/src")
+    kept = protecting(rules, trees.root + b"/dst")
+    kept_in_dying = protecting(rules, trees.root + b"/dst", dying=True)
+    sent = frozenset(path for path, is_dir in trees.source.items() if not hidden.excluded_below(path, is_dir))
     deleted: set[bytes] = set()
     for directory in (b"", *sent):
         for path in trees.target_children.get(directory, ()):
-            if path not in sent and not rules.protected(path, trees.target[path]):
-                remove(trees, path, rules, deleted)
+            if path not in sent and not kept.excluded(path, trees.target[path]):
+                remove(trees, path, kept_in_dying, deleted)
     return Outcome(sent, frozenset(deleted))
 
 
-def remove(trees: Trees, path: bytes, rules: filter_rules.Rules, deleted: set[bytes]) -> bool:
+def remove(trees: Trees, path: bytes, kept: Rules, deleted: set[bytes]) -> bool:
     """Delete a path and its content, except directories that keep something; return whether it is gone."""
     gone = True
     for child in trees.target_children.get(path, ()):
-        kept = rules.protected(child, trees.target[child], dying=True)
-        gone = not kept and remove(trees, child, rules, deleted) and gone
+        is_kept = kept.excluded(child, trees.target[child])
+        gone = not is_kept and remove(trees, child, kept, deleted) and gone
     if gone:
         deleted.add(path)
     return gone
 
 
-def read(trees: Trees, arguments: list[bytes]) -> filter_rules.Rules | str:
+def read(arguments: list[bytes]) -> tuple[Rule, ...] | str:
     """Return the rules in these words, or why they are refused."""
     extra = [os.fsdecode(word) for word in arguments]
     if refused := forbidden(extra):
         return "; ".join(refused)
     try:
-        rules = PatternFiles().rules(parted(extra).rules)
+        return effective(PatternFiles().rules(parted(extra).rules))
     except Invalid as invalid:
         return "; ".join(problem.problem for problem in invalid.problems)
-    return filter_rules.Rules(rules, root=trees.root + b"/src", target=trees.root + b"/dst")
 
 
 # Rule lists
@@ -307,9 +311,9 @@ def compared(forest: list[Trees], cases: list[Case]) -> None:
     try:
         for number, options, rewritten in cases:
             given = words(forest[number], options)
-            rules = read(forest[number], given)
+            rules = read(given)
             if rewritten and not isinstance(rules, str):
-                given = [os.fsencode(rule.word) for rule in rules.rules]
+                given = [os.fsencode(rule.word) for rule in rules]
             running.append(started(forest[number], given))
             ours.append(rules if isinstance(rules, str) else expected(forest[number], rules))
         outcomes = [said(process) for process in running]

@@ -20,14 +20,15 @@ from pathlib import Path
 
 import pytest
 from support import procs
+from support.filters import excludes
 from support.procs import free_port
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.filters import rules as filter_rules
+from inosync.filters import rule as filter_rules
 from inosync.rsync.argv import (
-    CONFINE,
+    CONFINE_ROOT,
     EVERYTHING,
     NO_NAME,
     TransferSettings,
@@ -387,7 +388,7 @@ def test_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> None:
 
 
 def test_name_below_a_symlink_to_the_outside_is_refused_when_confined(pair: Pair) -> None:
-    if not supports_option(pair.settings.rsync, f"{CONFINE}=/"):
+    if not supports_option(pair.settings.rsync, f"{CONFINE_ROOT}=/"):
         pytest.skip("an rsync that cannot be confined")
     pair.file("ok")
     (pair.src.parent / "outside").mkdir()
@@ -481,7 +482,7 @@ def test_shell_line_does_what_the_call_does(pair: Pair) -> None:
 
 
 def test_excludes_protect_names_of_the_node_but_do_not_hide_listed_ones(pair: Pair) -> None:
-    pair.settings = replace(pair.settings, rules=filter_rules.excludes(["/a/ex", "*.o"]))
+    pair.settings = replace(pair.settings, rules=excludes(["/a/ex", "*.o"]))
     pair.file("a/ex/n")
     pair.file("a/f.o")
     pair.file("a/kept.o", side="dst")
@@ -494,7 +495,7 @@ def test_excludes_protect_names_of_the_node_but_do_not_hide_listed_ones(pair: Pa
 
 def test_delete_excluded_deletes_what_is_excluded_in_relists_and_full(pair: Pair) -> None:
     rules = (
-        *filter_rules.excludes(["ex/", "*.o"]),
+        *excludes(["ex/", "*.o"]),
         *filter_rules.from_filter("P own"),
         *filter_rules.from_filter("-r *.k"),
     )

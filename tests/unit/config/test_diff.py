@@ -6,15 +6,16 @@ import dataclasses
 from typing import Any
 
 import pytest
+from support.filters import excludes
 
 from inosync.config.diff import Diff, Refilter, diff
 from inosync.config.load import Config
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.timetable import Timetable, constant
-from inosync.filters import rules
-from inosync.filters.rules import Rule
+from inosync.filters import rule as rules
+from inosync.filters.rule import Rule
 
-X, Y = rules.excludes(["x"]), rules.excludes(["y"])
+X, Y = excludes(["x"]), excludes(["y"])
 TREES = (Tree("/1", "/a", ()), Tree("/2", "/b", X))
 NODE = NodeSpec("h:", "h", constant(0), (), (), 300)
 OLD = Config(
@@ -115,7 +116,7 @@ def test_nodes_and_trees_come_and_go() -> None:
 
 
 def excluding(*patterns: str) -> tuple[Rule, ...]:
-    return rules.excludes(patterns)
+    return excludes(patterns)
 
 
 SUBTREE = excluding("/sub/tree/")

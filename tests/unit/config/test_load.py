@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.configs import config, good, mistakes, text, write
+from support.filters import excludes
 
 from inosync.config.errors import ConfigError
 from inosync.config.load import Config, load
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.settings import REQUIRED, SETTINGS
 from inosync.config.timetable import constant
-from inosync.filters import rules as filter_rules
 
 DEFAULT_FILE = Path(__file__).parents[3] / "conf" / "default.py"
 
@@ -82,8 +82,8 @@ logfile = "%s/inosync.log"
 def test_a_file_of_0_2_3_is_taken_as_it_is(here: Path) -> None:
     taken = load(write(SAMPLE.replace("%s", str(here))))
     assert taken.trees == (
-        Tree(str(here / "a"), "/home/user/one", filter_rules.excludes(["/.git"])),
-        Tree(str(here / "b"), "/home/user/two/", filter_rules.excludes(["/.git"])),
+        Tree(str(here / "a"), "/home/user/one", excludes(["/.git"])),
+        Tree(str(here / "b"), "/home/user/two/", excludes(["/.git"])),
     )
     assert [node.name for node in taken.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com"]
     assert {node.extra for node in taken.nodes} == {("--rsh=ssh", "-a")}
@@ -102,7 +102,7 @@ rnodes = ["a.mirror.com:" + rpath, "b.mirror.com:" + rpath]
 
 def test_the_older_form_has_one_wpath_and_whole_targets(here: Path) -> None:
     taken = load(write(OLDER % here))
-    assert taken.trees == (Tree(str(here / "a"), "", filter_rules.excludes(["/localhost"])),)
+    assert taken.trees == (Tree(str(here / "a"), "", excludes(["/localhost"])),)
     assert [node.target(taken.trees[0]) for node in taken.nodes] == [
         "a.mirror.com:/var/www/",
         "b.mirror.com:/var/www/",
@@ -127,7 +127,7 @@ def test_a_node_overrides_the_file_or_adds_to_it() -> None:
     other = "{'node': 'i:', 'rverify': 60, 'rchecksum': True}"
     taken = config(rnodes=f"[{node}, {other}]", extra="['-v']", rspeed="9", rtimeout="8")
     assert taken.nodes == (
-        NodeSpec("h:", "one", constant(5), ("-v", "-z"), filter_rules.excludes(["x"]), 7.5, rverify=86_400),
+        NodeSpec("h:", "one", constant(5), ("-v", "-z"), excludes(["x"]), 7.5, rverify=86_400),
         NodeSpec("i:", "i", constant(9), ("-v",), (), 8, rverify=60, rchecksum=True),
     )
 

@@ -7,13 +7,14 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.filters import excludes
 
 from inosync.config.errors import Invalid, ValueProblem
 from inosync.config.nodes import NodeSpec, Tree, check_node, display_name, watched_by
 from inosync.config.targets import TargetPlace, check_target, check_targets, overlaps
 from inosync.config.timetable import constant
-from inosync.filters import rules as filter_rules
-from inosync.filters.rules import Rule
+from inosync.filters import rule as filter_rules
+from inosync.filters.rule import Rule
 from inosync.rsync.target import Transport, transport
 
 SSH, DAEMON, LOCAL = Transport.SSH, Transport.DAEMON, Transport.LOCAL
@@ -228,7 +229,7 @@ def with_rules(own: str = "", after: str = "", node: str = "h:") -> NodeSpec:
 
 
 def ruled(patterns: str) -> tuple[Rule, ...]:
-    return filter_rules.excludes(pattern.replace("+", "+ ") for pattern in patterns.split())
+    return excludes(pattern.replace("+", "+ ") for pattern in patterns.split())
 
 
 def test_the_rules_of_a_node_come_first_and_those_in_extra_last() -> None:

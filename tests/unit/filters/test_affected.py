@@ -7,9 +7,11 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.filters import excludes, protecting
 
 from inosync.filters.affected import affected, listings, merged
-from inosync.filters.rules import Rule, Rules, excludes, from_filter
+from inosync.filters.rule import Rule, from_filter
+from inosync.filters.rules import Rules
 
 
 def rules(*texts: str) -> tuple[Rule, ...]:
@@ -99,12 +101,6 @@ RULES = st.builds(lambda kind, pattern: f"{kind} {pattern}", st.sampled_from("-+
 LISTS = st.lists(RULES, max_size=5).map(lambda texts: rules(*texts))
 
 
-def kept(rules: Rules, path: bytes, is_dir: bool) -> bool:
-    """Whether rsync keeps a name that is on the node only: it, or a directory above it, is protected."""
-    above = [path[:at] for at, byte in enumerate(path) if byte == ord("/")]
-    return any(rules.protected(directory, True) for directory in above) or rules.protected(path, is_dir)
-
-
 @given(before=LISTS, first=LISTS, second=LISTS, after=LISTS)
 def test_elsewhere_no_name_fares_differently(
     before: tuple[Rule, ...], first: tuple[Rule, ...], second: tuple[Rule, ...], after: tuple[Rule, ...]
@@ -114,10 +110,11 @@ def test_elsewhere_no_name_fares_differently(
     if places is None:
         return
     one, other = Rules(old), Rules(new)
+    kept_by_one, kept_by_other = protecting(old), protecting(new)
     for path, is_dir in PATHS:
         if not any(path == place or path.startswith(place + b"/") for place in places):
             assert one.excluded_below(path, is_dir) == other.excluded_below(path, is_dir)
-            assert kept(one, path, is_dir) == kept(other, path, is_dir)
+            assert kept_by_one.excluded_below(path, is_dir) == kept_by_other.excluded_below(path, is_dir)
 
 
 def test_the_listings_that_places_are_in() -> None:

@@ -7,14 +7,16 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.filters import excludes, protecting
 
-from inosync.filters import rules as filter_rules
-from inosync.filters.rules import File, FilterError, Form, Rule, Rules
+from inosync.filters import rule as filter_rules
+from inosync.filters.rule import File, FilterError, Form, Rule
+from inosync.filters.rules import Rules, hidden_by_all
 
 
 def hidden(patterns: list[bytes], path: bytes) -> bool:
     """The verdict on one name; a path with a trailing slash is a directory."""
-    rules = Rules(filter_rules.excludes(patterns))
+    rules = Rules(excludes(patterns))
     return rules.excluded(path.removesuffix(b"/"), path.endswith(b"/"))
 
 
@@ -142,7 +144,7 @@ def test_escapes_and_plain_bytes(pattern: bytes, matching: list[bytes], others: 
 
 
 def test_text_patterns_are_the_bytes_of_the_file_system() -> None:
-    rules = Rules(filter_rules.excludes(["é*", "b\udcff"]))
+    rules = Rules(excludes(["é*", "b\udcff"]))
     assert rules.excluded("é1".encode(), False)
     assert rules.excluded(b"b\xff", False)
 
@@ -163,10 +165,9 @@ def test_what_no_rule_matches_is_not_excluded() -> None:
 
 
 def test_the_root_is_never_excluded() -> None:
-    rules = Rules([*filter_rules.excludes([b"*", b"**", b"/***", b"."]), *filter_rules.from_filter(b"-! a")])
+    rules = Rules([*excludes([b"*", b"**", b"/***", b"."]), *filter_rules.from_filter(b"-! a")])
     assert not rules.excluded(b"", True)
     assert not rules.excluded_below(b"", True)
-    assert not rules.protected(b"", True)
 
 
 def test_a_negated_rule_matches_what_its_pattern_does_not() -> None:
@@ -205,30 +206,32 @@ def test_a_negated_pattern_that_matches_nothing_matches_all() -> None:
 def test_sides(rule: bytes, from_transfer: bool, from_deletion: bool) -> None:
     rules = Rules(filter_rules.from_filter(rule))
     assert rules.excluded(b"a", False) is from_transfer
-    assert rules.protected(b"a", False) is from_deletion
+    assert protecting(rules.rules).excluded(b"a", False) is from_deletion
 
 
 def test_show_and_risk_win_for_their_side_only() -> None:
-    everything = filter_rules.excludes(["*"])
-    shown = Rules([*filter_rules.from_filter("S a"), *everything])
-    assert (shown.excluded(b"a", False), shown.protected(b"a", False)) == (False, True)
-    risked = Rules([*filter_rules.from_filter("risk a"), *everything])
-    assert (risked.excluded(b"a", False), risked.protected(b"a", False)) == (True, False)
+    everything = excludes(["*"])
+    shown = [*filter_rules.from_filter("S a"), *everything]
+    assert not Rules(shown).excluded(b"a", False)
+    assert protecting(shown).excluded(b"a", False)
+    risked = [*filter_rules.from_filter("risk a"), *everything]
+    assert Rules(risked).excluded(b"a", False)
+    assert not protecting(risked).excluded(b"a", False)
 
 
 def test_a_perishable_rule_does_not_count_in_a_directory_that_is_deleted() -> None:
-    rules = Rules([*filter_rules.from_filter("-p a"), *filter_rules.from_filter("- b")])
-    assert rules.excluded(b"d/a", False)
-    assert rules.protected(b"d/a", False)
-    assert not rules.protected(b"d/a", False, dying=True)
-    assert rules.protected(b"d/b", False, dying=True)
+    rules = [*filter_rules.from_filter("-p a"), *filter_rules.from_filter("- b")]
+    assert Rules(rules).excluded(b"d/a", False)
+    assert protecting(rules).excluded(b"d/a", False)
+    assert not protecting(rules, dying=True).excluded(b"d/a", False)
+    assert protecting(rules, dying=True).excluded(b"d/b", False)
 
 
 def test_an_absolute_rule_is_matched_with_the_root_before_the_path() -> None:
-    rules = Rules(filter_rules.from_filter("-/ /srv/www/a"), root=b"/srv/www", target=b"/mirror")
+    rules = Rules(filter_rules.from_filter("-/ /srv/www/a"), root=b"/srv/www")
     assert rules.excluded(b"a", False)
     assert not rules.excluded(b"x/a", False)
-    assert not rules.protected(b"a", False)
+    assert not protecting(rules.rules, b"/mirror").excluded(b"a", False)
     assert Rules(filter_rules.from_filter("-/ www/a"), root=b"/srv/www/").excluded(b"a", True)
     assert Rules(filter_rules.from_filter("-/ /a"), root=b"/").excluded(b"a", True)
 
@@ -245,12 +248,12 @@ def test_an_absolute_rule_is_refused_where_the_path_it_needs_is_not_known() -> N
         Rules(hides)
     assert not Rules(protects).excluded(b"a/b", False)
     with pytest.raises(FilterError, match="absolute path"):
-        Rules(protects).protected(b"a/b", False)
+        protecting(protects)
     assert Rules(filter_rules.from_filter("-/ a")).excluded(b"x/a", False)  # a last component needs no root
 
 
 def test_below_an_excluded_directory_everything_is_excluded() -> None:
-    rules = Rules(filter_rules.excludes(["+ /ex/keep", "ex/", "/a/b/c"]))
+    rules = Rules(excludes(["+ /ex/keep", "ex/", "/a/b/c"]))
     assert rules.excluded_below(b"ex/keep", False)
     assert rules.excluded_below(b"x/ex/y/z", True)
     assert not rules.excluded_below(b"x/y", False)
@@ -261,7 +264,7 @@ def test_below_an_excluded_directory_everything_is_excluded() -> None:
 
 
 def test_verdicts_of_directories_survive_many_directories() -> None:
-    rules = Rules(filter_rules.excludes(["ex"]))
+    rules = Rules(excludes(["ex"]))
     for number in range(30_000):
         assert not rules.excluded_below(b"d%d/f" % number, False)
     assert rules.excluded_below(b"d1/ex/f", False)
@@ -279,7 +282,7 @@ class Counting(Rules):
 
 
 def test_each_directory_is_looked_at_once() -> None:
-    rules = Counting(filter_rules.excludes(["*.tmp", "/a/*/c/"]))
+    rules = Counting(excludes(["*.tmp", "/a/*/c/"]))
     for number in range(1000):
         assert not rules.excluded_below(b"a/b/x/y/f%d" % number, False)
         assert rules.excluded_below(b"a/b/c/d/f%d" % number, False)
@@ -292,7 +295,7 @@ def test_a_hundred_rules_cost_little_more_than_one() -> None:
 
     def best(count: int) -> float:
         kinds = ("*.ext%d", "/dir%d/cache/", "name%d", "/a/*/b%d/*.o", "[abc]%d*", "/top%d")
-        rules = Rules(filter_rules.excludes(kinds[number % len(kinds)] % number for number in range(count)))
+        rules = Rules(excludes(kinds[number % len(kinds)] % number for number in range(count)))
         rounds = []
         for _ in range(20):
             began = time.perf_counter()
@@ -305,16 +308,14 @@ def test_a_hundred_rules_cost_little_more_than_one() -> None:
 
 
 def test_depth_has_no_limit() -> None:
-    rules = Rules(filter_rules.excludes(["ex"]))
+    rules = Rules(excludes(["ex"]))
     assert not rules.excluded_below(b"d/" * 5000 + b"f", False)
     assert rules.excluded_below(b"d/" * 1000 + b"ex/" + b"d/" * 1000 + b"f", False)
 
 
 def test_what_some_list_of_rules_does_not_exclude_is_not_hidden_by_all() -> None:
     def hidden_by(*lists: str) -> list[bytes]:
-        hidden = filter_rules.hidden_by_all(
-            Rules(filter_rules.excludes(patterns.split())) for patterns in lists
-        )
+        hidden = hidden_by_all(Rules(excludes(patterns.split())) for patterns in lists)
         return [path for path in (b"a", b"b", b"a/b") if hidden(path, True)]
 
     assert hidden_by("a b") == [b"a", b"b", b"a/b"]
@@ -326,7 +327,7 @@ def test_what_some_list_of_rules_does_not_exclude_is_not_hidden_by_all() -> None
 
 @pytest.mark.timeout(10)
 def test_many_stars_do_not_explode() -> None:
-    rules = Rules(filter_rules.excludes([b"*a" * 30 + b"b", b"**a" * 30 + b"/b*a*b", b"a/*?a*?a*?a**b"]))
+    rules = Rules(excludes([b"*a" * 30 + b"b", b"**a" * 30 + b"/b*a*b", b"a/*?a*?a*?a**b"]))
     assert not rules.excluded(b"a" * 250, False)
     assert not rules.excluded(b"a/" + b"a" * 250, False)
 
@@ -360,7 +361,7 @@ def test_reading_an_include_option() -> None:
 
 def test_an_empty_option_is_no_rule() -> None:
     assert filter_rules.from_pattern("") == filter_rules.from_filter("") == ()
-    assert not Rules(filter_rules.excludes([""]))
+    assert not Rules(excludes([""]))
 
 
 @pytest.mark.parametrize(
@@ -458,7 +459,7 @@ def in_file(content: bytes, file: File) -> list[Rule]:
 @pytest.mark.parametrize("option", ["- ", "+ ", "a\0", "a" * 4096])
 def test_refused_excludes(option: str) -> None:
     with pytest.raises(FilterError):
-        filter_rules.excludes([option])
+        excludes([option])
 
 
 def test_reading_a_file() -> None:
@@ -535,8 +536,8 @@ def test_other_rules_name_no_merge_file(option: str) -> None:
 
 
 def test_clear_forgets_what_came_before_it() -> None:
-    rules = Rules([*filter_rules.excludes(["a"]), *filter_rules.excludes(["b", "!", "c"])])
+    rules = Rules([*excludes(["a"]), *excludes(["b", "!", "c"])])
     assert [rule.pattern for rule in rules.rules] == [b"c"]
     assert not rules.excluded(b"a", False)
     assert rules.excluded(b"c", False)
-    assert not Rules(filter_rules.excludes(["a", "!"]))
+    assert not Rules(excludes(["a", "!"]))

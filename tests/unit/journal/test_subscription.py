@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from support.filters import excludes
 
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.timetable import constant
-from inosync.filters import rules
 from inosync.journal.subscription import NOTHING, subscriptions
 from inosync.messages import Change, Kind
 
-CACHE = rules.excludes(["/cache/"])
+CACHE = excludes(["/cache/"])
 TREES = (Tree("/1", "/a", CACHE), Tree("/2", "/b", ()))
 NUMBERS = {"/1": 11, "/2": 12}
 
 
 def node(name: str, *patterns: str, wpaths: tuple[str, ...] | None = None) -> NodeSpec:
-    return NodeSpec(f"{name}:", name, constant(0), (), rules.excludes(patterns), 300, wpaths=wpaths)
+    return NodeSpec(f"{name}:", name, constant(0), (), excludes(patterns), 300, wpaths=wpaths)
 
 
 def name(tree: int, path: bytes, kind: Kind = Kind.NAME) -> Change:

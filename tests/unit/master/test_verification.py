@@ -17,7 +17,7 @@ from inosync.master.verification import SETTLE, Verification
 from inosync.messages import CancelCompare, Change, Compare, Compared, Kind, Source
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
-from inosync.rsync.itemize import MOST
+from inosync.rsync.itemize import MAX_DIFFERENCES
 
 EVERY = 1_000.0
 SOURCE = Source((1, 2), True)
@@ -185,11 +185,11 @@ def test_very_many_differences_are_owed_as_the_tree_and_contents_beside_it(
     world.add(a)
     world.wait(EVERY)
     lines = [*missing(*(b"%d" % number for number in range(10))), b"inosync:<fc........ content"]
-    world.compared(a, lines, count=MOST + 11)
+    world.compared(a, lines, count=MAX_DIFFERENCES + 11)
     world.wait(SETTLE)
     assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, ignore_times=True)]
-    assert a.differences == MOST + 11
-    assert told()[0].endswith(f"/tree1/4 (missing), {MOST + 6} more")
+    assert a.differences == MAX_DIFFERENCES + 11
+    assert told()[0].endswith(f"/tree1/4 (missing), {MAX_DIFFERENCES + 6} more")
 
 
 def test_if_it_cannot_be_told_what_is_different_that_is_said_and_all_is_sent(

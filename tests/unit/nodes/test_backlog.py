@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.filters import excludes
 
-from inosync.filters.rules import Rules, excludes
+from inosync.filters.rules import Rules
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
 from inosync.messages import Change, Kind

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.filters import excludes
 
-from inosync.filters.rules import Rules, excludes
+from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription

@@ -12,8 +12,9 @@ from typing import cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.filters import excludes
 
-from inosync.filters.rules import Rules, excludes
+from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription

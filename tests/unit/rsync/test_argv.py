@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.filters import excludes
 
-from inosync.filters import rules as filter_rules
+from inosync.filters import rule as filter_rules
 from inosync.rsync.argv import (
     NO_NAME,
     TransferSettings,
@@ -18,8 +19,8 @@ from inosync.rsync.argv import (
     compare_argv,
     full_argv,
     names_input,
+    rules_bytes,
     shell_line,
-    size,
     too_long,
 )
 
@@ -97,9 +98,7 @@ def test_what_is_sent_anew_is_read_whatever_its_time_says() -> None:
 
 
 def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
-    s = replace(
-        PLAIN, rules=filter_rules.excludes(["*.tmp", "+ b"]), rspeed=50, extra=("-z", "-e", "ssh -p 22")
-    )
+    s = replace(PLAIN, rules=excludes(["*.tmp", "+ b"]), rspeed=50, extra=("-z", "-e", "ssh -p 22"))
     middle = ("--exclude=*.tmp", "--include=b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
     assert full_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target)
     assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
@@ -108,8 +107,8 @@ def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
 def test_the_size_of_rules_is_no_less_than_what_they_take() -> None:
     for rule in (b"- a", b"+/!pxsr b", b"P,!x " + b"c" * 4095, b"!", b"- !"):
         rules = filter_rules.from_filter(rule)
-        assert size(rules) >= sum(len(word) + 1 + 8 for word in (rule.word for rule in rules))
-    assert size(()) == 0
+        assert rules_bytes(rules) >= sum(len(word) + 1 + 8 for word in (rule.word for rule in rules))
+    assert rules_bytes(()) == 0
 
 
 def test_a_remote_shell_of_ours_comes_before_that_of_the_user_who_wins() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.rsync.errors import Complaints, after_batch, after_full, reason, source_moved, target_missing
+from inosync.rsync.errors import Complaints, after_batch, after_full, source_moved, target_missing
+from inosync.rsync.stderr import reason
 from inosync.rsync.target import on_node
 
 TRAILER = (

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.filters import excludes
 
-from inosync.filters.rules import Rules, excludes
+from inosync.filters.rules import Rules
 from inosync.rsync.names import current_names
 
 Excluded = Callable[[bytes, bool], bool]

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from inosync.filters.rules import File, Form, Item, Rule
+from inosync.filters.rule import File, Form, Item, Rule
 from inosync.rsync.options import confinable, deletes, forbidden, one_file_system, options, parted
 
 A = Rule(b"a")

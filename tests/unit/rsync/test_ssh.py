@@ -199,7 +199,7 @@ def test_the_shell_needs_no_quotes(own: dict[str, str], directory: str) -> None:
 
 
 def test_the_connection_has_the_options_of_the_runs_and_never_leaves_us() -> None:
-    assert ssh.line_argv(("BatchMode=yes",), "/run/x/ssh-1", ("-l", "user", "--", "host")) == (
+    assert ssh.master_argv(("BatchMode=yes",), "/run/x/ssh-1", ("-l", "user", "--", "host")) == (
         "ssh",
         "-N",
         "-T",
