@@ -1,6 +1,6 @@
-"""What travels: changes through the journal, batches and reports over the queues.
+"""The vocabulary: changes, as the journal keeps them, and the messages between the master and its workers.
 
-All of it is frozen, so that a message means the same to the one who sent it and the one who reads it.
+All of it is frozen, so that a message means the same at both ends.
 """
 
 from __future__ import annotations
@@ -22,28 +22,26 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A path that may differ on the nodes: what to look at, never what to do.
-
-    ``tree`` is the number of the wpath; ``path`` is relative to it, in bytes as the kernel gave them,
-    without a leading or trailing slash; ``b""`` is the wpath itself.
-    """
+    """A path that may differ on the nodes: what to look at, never what to do."""
 
     tree: int
+    """The number of the wpath."""
     path: bytes
+    """Relative to the wpath, in bytes, without a slash at either end; empty for the wpath itself."""
     kind: Kind
     ignore_times: bool = False
-    """Whether a file is to be read on the node although its size and its time are right."""
+    """Whether the content of a file is compared although its size and time are the same."""
 
     @property
     def wire(self) -> bytes:
-        """The path in the form of a names list: ``a`` or, to be relisted, ``a/``; the root is ``./``."""
+        """Return the path as rsync's --files-from wants it: ``a``; relisted ``a/``; the root ``./``."""
         if not self.path:
             return b"./"
         return self.path if self.kind is Kind.NAME else self.path + b"/"
 
 
 def from_wire(tree: int, wire: bytes, ignore_times: bool = False) -> Change:
-    """The change that ``Change.wire`` was made of; the root, and a trailing slash, mean a relist."""
+    """Return the change that has this ``Change.wire``; the root, and a trailing slash, mean a relist."""
     if wire == b"./":
         return Change(tree, b"", Kind.LIST)
     if wire.endswith(b"/"):
@@ -53,30 +51,30 @@ def from_wire(tree: int, wire: bytes, ignore_times: bool = False) -> Change:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the root of a tree has to be for a transfer that was meant for it."""
+    """What the root of a tree has to be, or nothing of the tree is sent."""
 
     identity: tuple[int, int]
     """Device and inode."""
     whole: bool
-    """Whether nothing at all in it is a loss, which must not be mirrored (``policy.guard``)."""
+    """Whether an empty root is a loss, which must not be mirrored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a batch says of one tree: the names to look at, or that all of it is to be compared (FULL)."""
+    """What a batch holds of one tree: the names to look at, or that all of it is compared (a full mirror)."""
 
     tree: int
     full: bool
     names: tuple[bytes, ...] = ()
     """In the form of ``Change.wire``; empty when ``full``."""
     source: Source | None = None
-    """What the root has to be, or nothing is sent; None: whatever it is."""
+    """None if the root may be anything."""
     ignore_times: bool = False
-    """As in ``Change``; never with ``full``."""
+    """As in ``Change``; False when ``full``."""
 
 
 class NodeState(enum.StrEnum):
-    """What the mirror on a node is worth, in the words that ``ps`` and status show."""
+    """How well a node is mirrored, in the words that users see."""
 
     STARTING = "starting"
     FULL = "full"
@@ -89,26 +87,26 @@ class NodeState(enum.StrEnum):
     DEGRADED = "degraded"
 
 
-# From the master to a worker -------------------------------------------------------------------------
+# Orders, from the master to a worker ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One piece of work, complete in itself. Doing it twice is harmless; skipping it is not."""
+    """One piece of work. Doing it twice is harmless; skipping it is not."""
 
     id: int
     count: int
     """Names in it."""
     full: bool
-    """Whether any part of it is FULL."""
+    """Whether any part of it is a full mirror."""
     payload: bytes = b""
-    """The pickled parts, when they are short enough to travel in the message ..."""
+    """The pickled parts, if they are short enough for a message; else empty."""
     file: str = ""
-    """... else the path of a file in the run directory that holds them."""
+    """The path of the file that holds the pickled parts, if they are long; else empty."""
     tidy: bool = False
-    """Whether a transfer of these names may have been killed, and its temporary files be left."""
+    """Whether an earlier transfer may have been killed, and temporary files are to be removed."""
     heavy: bool = False
-    """Whether each try of it needs a slot. The first one has it; ``SlotRequest`` asks for the next."""
+    """Whether each try needs a slot. The first try has it; ``SlotRequest`` asks for the next one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,96 +118,98 @@ class TitleUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Finish what is running if ``grace`` seconds are enough for it, and end."""
+    """End; a transfer that runs may finish first."""
 
     grace: float
+    """Seconds that it may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotGranted:
-    """The batch may be tried again: the slot that ``SlotRequest`` asked for is there."""
+    """Try the batch again: here is the slot that ``SlotRequest`` asked for."""
 
     batch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Send nothing of this tree any more: end what runs, and report it as ``held``."""
+    """End what runs of this tree, and report the tree as ``held``."""
 
     tree: int
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Compare a tree with its copy, and change nothing; beside the batches, however long that takes."""
+    """Compare a tree with its copy, beside the batches, and change nothing."""
 
     id: int
     tree: int
     source: Source | None
     """As in ``Part``."""
     checksum: bool
-    """Whether the contents of all files are compared."""
+    """Whether the contents of files are compared, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelCompare:
-    """End the comparison that runs: nobody wants to know any more."""
+    """End the comparison that runs; nothing is reported of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """The state of the node has changed, or stayed as bad as it is for long: for the hook."""
+    """Run the on_state hook: the state of the node has changed, or has been bad for long."""
 
     state: str
-    """A ``lifecycle.NodeState``."""
+    """A ``NodeState``."""
     before: str
-    """What was told last; empty if nothing was."""
+    """The ``NodeState`` that the hook was run for last; empty if it never was."""
     seconds: float
-    """How long that took which this is the end of, or tells of."""
+    """Duration of the state that has ended, or that lasts."""
     reason: str
     lag: float
-    """Seconds, as of now."""
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Nothing: that it is taken is the sign that the worker does not hang."""
+    """Do nothing: a worker that reads it does not hang."""
 
 
 Order = Batch | TitleUpdate | Stop | SlotGranted | Halt | Compare | CancelCompare | StateChanged | Ping
 
 
-# From a worker to the master -------------------------------------------------------------------------
+# Reports, from a worker to the master --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The worker runs and waits for its first batch."""
+    """The worker waits for its first batch."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a FULL has come, in percent of the entries that rsync knows of so far."""
+    """How far a full mirror has come."""
 
     batch: int
     percent: int
+    """Of the entries that rsync knows of so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A transfer failed as a whole and will be tried again. The batch is still the worker's."""
+    """A try of the batch has failed as a whole. The worker keeps the batch, and tries again."""
 
     batch: int
     attempt: int
     code: int
-    """rsync's exit code; negative for death by a signal, 0 if it did not even start."""
+    """rsync's exit code; negative for a signal, 0 if rsync did not even start."""
     reason: str
     retry_in: float
     """Seconds until the next try."""
     rsyncs: int = 0
-    """Starts of rsync since the last report that tells of them."""
+    """Starts of rsync since the last report that counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class SlotRequest:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The worker has nothing to do, and cannot keep an rsync connected to its node."""
+    """The worker has no batch, and cannot reach its node."""
 
     attempt: int
     code: int
@@ -230,17 +230,17 @@ class Unreachable:
     retry_in: float
     """Seconds until the next try."""
     rsyncs: int = 0
-    """Starts of rsync since the last report that tells of them."""
+    """Starts of rsync since the last report that counts them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
-    """After ``Unreachable``: the node answers again, or nobody looks any more whether it does."""
+    """After ``Unreachable``: the node answers again, or the worker no longer tries to reach it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmSuspended:
-    """No rsync is kept connected to the node for a while: each transfer connects anew."""
+    """No warm rsync is kept for a while: each transfer connects anew."""
 
     reason: str
     seconds: float
@@ -248,44 +248,44 @@ class WarmSuspended:
 
 @dataclass(frozen=True, slots=True)
 class Relisting:
-    """The node's rsync cannot be told of names that are gone: it gets the listings of their directories."""
+    """The node's rsync is too old for names that are gone: it gets the listings of their directories."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """By the node's timetable another limit is in force, and no rsync with the old one runs for long."""
+    """The node's timetable has put another limit in force."""
 
     rspeed: int
-    """KB/s; 0 is without a limit."""
+    """KB/s; 0 for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The batch is through: all that could arrive has arrived."""
+    """The batch is done: all that could arrive has arrived."""
 
     batch: int
     count: int
     seconds: float
     code: int = 0
-    """The last exit code of rsync that was not 0; 23 and 24 leave names due."""
+    """The last exit code of rsync that was not 0; after 23 and 24 some names have to be retried."""
     reason: str = ""
     """rsync's last complaint; empty if there was none."""
     payload: bytes = b""
-    """The pickled parts that are still due (``Part``), when they are short ..."""
+    """The pickled parts that have to be retried, if they are short; else empty."""
     file: str = ""
-    """... else the path of a file in the run directory that holds them."""
+    """The path of the file that holds the pickled parts, if they are long; else empty."""
     held: tuple[int, ...] = ()
-    """Trees of which something was not sent since the guard is against it; all of them is due."""
+    """Trees of which something was not sent, because their roots were not what they had to be."""
     pretended: bool = False
     """Whether the calls of rsync were shown instead of made."""
     cut_off: bool = False
-    """Whether a try of it was cut off that the node may still be at work on."""
+    """Whether the node may still work on a try that was cut off."""
     bytes: int = 0
-    """What rsync said that it had sent and received."""
+    """Sent and received, as rsync says."""
     rsyncs: int = 0
-    """Starts of rsync since the last report that tells of them."""
+    """Starts of rsync since the last report that counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,17 +293,17 @@ class Compared:
     """A comparison has ended."""
 
     id: int
-    """Of the ``Compare``."""
+    """As in ``Compare``."""
     reason: str = ""
-    """Why it came to nothing; empty if all was compared."""
+    """Why the comparison failed; empty if it did not."""
     held: bool = False
-    """Whether it came to nothing since the root of the tree was not what it had to be."""
+    """Whether nothing was compared, because the root of the tree was not what it had to be."""
     count: int = 0
-    """How many differences there are ..."""
+    """All differences."""
     payload: bytes = b""
-    """... and the pickled lines that tell of them, the first ``differences.MOST``, when they are short ..."""
+    """The pickled lines of the first differences, if they are short; else empty."""
     file: str = ""
-    """... else the path of a file in the run directory that holds them."""
+    """The path of the file that holds the pickled lines, if they are long; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +313,7 @@ class HookFinished:
     kind: str
     """The setting: ``on_sync`` or ``on_state``."""
     reason: str = ""
-    """Why it was no success; empty if it was."""
+    """Why it failed; empty if it did not."""
 
 
 Report = (

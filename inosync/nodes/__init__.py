@@ -1,1 +1,1 @@
-"""A node as the master sees it."""
+"""What a node has and lacks, what it is sent next, and the worker that sends it."""
