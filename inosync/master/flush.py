@@ -147,7 +147,7 @@ class Flushes:
             node
             for node in there
             if node.cursor < flush.position
-            or node.lacks_since(flush.since)
+            or node.retries.lacks_since(flush.since)
             or self._watcher.unreadable(node.trees)
         ]
 

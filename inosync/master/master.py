@@ -176,7 +176,7 @@ class Master:
             self._turn()
         for node in self._alive():
             log.error("%s: its worker hangs in the kernel, and ends when it wakes", node.name)
-            process.abandon(node.process)
+            process.abandon(node.worker.process)
         self._watcher.close()
         self._listener.end()
         self._control.close()
@@ -414,10 +414,10 @@ class Master:
         """A worker is dead."""
         self._dispatch.forget_node(node)
         self._verification.gone(node)
-        if node.process is not None and node.queue is not None:
-            self._loop.drop(node.process.sentinel)
-            self._loop.drop(node.queue)
-            spool.sweep(self._spool, node.process.pid or 0)
+        if node.worker.process is not None and node.worker.queue is not None:
+            self._loop.drop(node.worker.process.sentinel)
+            self._loop.drop(node.worker.queue)
+            spool.sweep(self._spool, node.worker.process.pid or 0)
         if self._nodes.get(node.name) is node:
             self._publisher.publish_node(node)
         self._publisher.publish_soon()
@@ -428,21 +428,21 @@ class Master:
         if self._nodes.get(node.name) is node and self._stop_by is None:
             self.at(self._clock(), lambda: self._revive(node))
         for waiting in self._nodes.values():
-            if waiting is not node and waiting.process is None and self._stop_by is None:
+            if waiting is not node and waiting.worker.process is None and self._stop_by is None:
                 self._start(waiting)  # no more than a look at the clock, if it waits for that
 
     def _revive(self, node: Node) -> None:
         # Meanwhile it may have been told to leave again, or all of us.
         if self._nodes.get(node.name) is node and self._stop_by is None:
-            node.allow_restart()
+            node.worker.allow_restart()
             self._start(node)
 
     def _descriptors(self) -> list[int]:
         mine = [*self._watcher.descriptors(), *self._signals.descriptors(), *self._loop.descriptors()]
         mine += [*self._control.descriptors(), *self._listener.descriptors(), *self._manager.descriptors()]
         for node in (*self._nodes.values(), *self._leaving):
-            if node.queue is not None:
-                mine += node.queue.descriptors()
+            if node.worker.queue is not None:
+                mine += node.worker.queue.descriptors()
         return mine
 
     def _job(self, node: Node) -> worker.Job:
@@ -476,7 +476,7 @@ class Master:
             node.forget_tree(number)
 
     def _add_node(self, spec: NodeSpec) -> Node:
-        node = Node(spec, self._journal.head, self, self._clock, random.random, self.config.rretry)
+        node = Node(spec, self._journal.head, self, self._loop, random.random, self.config.rretry)
         node.subscribe(self._views[spec.name])
         self._nodes[spec.name] = node
         self._start(node)
@@ -523,10 +523,12 @@ class Master:
     def _waits(self) -> bool:
         """Whether there are workers that can still end before we do."""
         too_late = self._clock() - LEAVE
-        return any(node.killed_at is None or node.killed_at > too_late for node in self._alive())
+        return any(
+            node.worker.killed_at is None or node.worker.killed_at > too_late for node in self._alive()
+        )
 
     def _alive(self) -> list[Node]:
-        return [node for node in {*self._nodes.values(), *self._leaving} if node.process is not None]
+        return [node for node in {*self._nodes.values(), *self._leaving} if node.worker.process is not None]
 
     # One node ----------------------------------------------------------------------------------------
 
@@ -536,7 +538,7 @@ class Master:
         now = self._clock()
         for tree in node.trees:
             node.retry(Change(tree, b"", Kind.TREE), now)
-        if node.state.phase in (Phase.WAITING, Phase.AWAY) and self._stop_by is None:
+        if node.worker.state.phase in (Phase.WAITING, Phase.AWAY) and self._stop_by is None:
             self._let_go(node)  # another worker does not wait for the time of the next try
         else:
             self.offer_batch(node)
@@ -654,7 +656,7 @@ class Master:
         self._dispatch.forget_node(node)
         self._leaving.add(node)
         node.stop_worker(worker.GRACE)
-        if node.process is None:
+        if node.worker.process is None:
             self.worker_stopped(node)
 
     def _change_node(self, node: Node, full: set[str]) -> None:

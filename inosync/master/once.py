@@ -65,7 +65,7 @@ class Once:
             return True
         match self._states.state_of(node):
             case NodeState.RETRYING:
-                return max(node.state.attempt, node.state.deaths) >= TRIES
+                return max(node.worker.state.attempt, node.worker.state.deaths) >= TRIES
             case NodeState.HALTED | NodeState.PAUSED:
                 return True
             case NodeState.DEGRADED:

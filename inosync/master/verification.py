@@ -209,7 +209,7 @@ class Verification:
         if visit is not self._visit:
             return
         node, now = visit.node, self._clock()
-        changes, due = self._journal.since(visit.cursor), list(node.due)
+        changes, due = self._journal.since(visit.cursor), list(node.retries.waiting)
         if visit.found:
             self._owe(visit, now)
             self._repair(node)

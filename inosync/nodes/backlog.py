@@ -21,8 +21,8 @@ class Backlog:
 
     def pending(self, node: Node) -> int:
         """Return how many changes the node has not confirmed; unknown ones (a full mirror) count as one."""
-        count = self._count(node)[0] + node.retry_count
-        return max(count, 1) if node.batch is not None else count
+        count = self._count(node)[0] + node.retries.count
+        return max(count, 1) if node.outstanding is not None else count
 
     def lag(self, node: Node) -> float:
         """Return how many seconds the node lags; 0 if it does not."""

@@ -1,4 +1,4 @@
-"""What has happened to one node since the daemon began: counts, which only grow."""
+"""What has happened to one node since the daemon started: counts, which only grow."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds, the upper ends of the classes of a ``Histogram``; there is one more class, without an end."""
+from inosync.messages import Batch, Done, Failed, Unreachable
+
+BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""The upper ends of the buckets of a ``Histogram``; one more bucket has no end."""
 
 
 @dataclass(slots=True)
 class Histogram:
     """How often something took how long."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
-    """By class, each without those below it."""
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
+    """By bucket, each without those below it."""
     sum: float = 0.0
     """Seconds."""
 
     def add(self, seconds: float) -> None:
-        """It took so long once more."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        """Count one duration."""
+        self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.sum += seconds
 
     @property
     def count(self) -> int:
-        """How often it was counted."""
+        """Return how many were counted."""
         return sum(self.counts)
 
     def cumulative(self) -> list[tuple[float | None, int]]:
-        """(seconds, how often it took at most that); the last is (None, always)."""
+        """Return (seconds, how many took at most that); the last is (None, all)."""
         total, found = 0, []
-        for bound, count in zip((*BOUNDS, None), self.counts, strict=True):
+        for bound, count in zip((*BOUNDS_SECONDS, None), self.counts, strict=True):
             total += count
             found.append((bound, total))
         return found
@@ -43,23 +45,43 @@ class Counters:
     """The counts of a node; they survive its workers, and reloads."""
 
     batches: int = 0
-    """Batches and full mirrors that came through."""
+    """Batches and full mirrors that were done."""
     fulls: int = 0
-    """The full mirrors among them."""
+    """Full mirrors that were done."""
     paths: int = 0
-    """Names in batches that came through."""
+    """Names in batches that were done."""
     bytes: int = 0
-    """What rsync said that it had sent and received for them."""
+    """What rsync said that it had sent and received."""
     rsyncs: int = 0
-    """Starts of rsync, for whatever."""
+    """Starts of rsync."""
     deaths: int = 0
-    """Workers that have ended without being told to."""
+    """Workers that ended without being told to."""
     hooks: int = 0
-    """Hooks that have ended ..."""
+    """Hooks that ended."""
     hook_failures: int = 0
-    """... and those of them that were no success."""
+    """Hooks that failed."""
     failures: Counter[str] = field(default_factory=Counter)
     """Tries that failed, and batches that left something undone, by the exit code of rsync: a number,
-    negative for a signal, 0 if it did not even start."""
+    negative for a signal, 0 if rsync did not even start."""
     latency: Histogram = field(default_factory=Histogram)
-    """Seconds from when the oldest change of a batch was read until the node had confirmed it."""
+    """Seconds from reading the oldest change of a batch until the batch was done."""
+
+    def count_failure(self, report: Failed | Unreachable) -> None:
+        """Count a try that failed."""
+        self.rsyncs += report.rsyncs
+        self.failures[str(report.code)] += 1
+
+    def count_done(self, batch: Batch, report: Done, seconds: float) -> None:
+        """Count a batch that is done. ``seconds``: since its oldest change was read."""
+        self.rsyncs += report.rsyncs
+        self.bytes += report.bytes
+        if report.code:
+            self.failures[str(report.code)] += 1
+        if report.held:
+            return
+        self.batches += 1
+        self.paths += batch.count
+        if batch.full:
+            self.fulls += 1
+        else:
+            self.latency.add(max(seconds, 0.0))

@@ -23,7 +23,14 @@ REWRITE_SECONDS = 5.0
 class Dispatcher:
     """``directory``: for batches too long for a message; ``slots``: how many heavy batches run at once."""
 
-    def __init__(self, journal: Journal, directory: str, slots: int, loop: Loop, guard: Guard) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        directory: str,
+        slots: int,
+        loop: Loop,
+        guard: Guard,
+    ) -> None:
         self.backlog = Backlog(journal, loop.clock)
         self.released = 0
         """The journal's position up to which changes may be sent."""
@@ -56,10 +63,10 @@ class Dispatcher:
 
     def offer_batch(self, node: Node) -> None:
         """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
-        if node.state.phase is not Phase.IDLE or node.batch is not None or node.paused:
+        if node.worker.state.phase is not Phase.IDLE or node.outstanding is not None or node.paused:
             return
         now = self._loop.clock()
-        retries = [change for change in node.ready_retries(now) if change.tree not in self._guard.halted]
+        retries = [change for change in node.retries.ready(now) if change.tree not in self._guard.halted]
         if node.cursor >= self.released and not retries:
             return
         if self._slots.is_waiting(node) and not self._slots.is_turn_of(node, now):
@@ -82,15 +89,8 @@ class Dispatcher:
             return
         self._slots.stop_waiting(node)
         shared.users += 1
-        batch = Batch(
-            next_id(),
-            shared.count,
-            shared.full,
-            shared.payload,
-            shared.file,
-            node.untidy,
-            shared.is_heavy,
-        )
+        count, full, payload, file = shared.count, shared.full, shared.payload, shared.file
+        batch = Batch(next_id(), count, full, payload, file, node.untidy, shared.is_heavy)
         node.send_batch(batch, head, now if since is None else since, retries)
 
     def _wait_for_room(self, node: Node, error: OSError) -> None:
@@ -136,7 +136,7 @@ class Dispatcher:
         for node in self._slots.queue:
             if not self._slots.free(self._loop.clock()):
                 break
-            if node.batch is None:
+            if node.outstanding is None:
                 self.offer_batch(node)
             else:
                 self.request_slot(node)

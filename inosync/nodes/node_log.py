@@ -1,4 +1,4 @@
-"""The lines of the log about what the worker of a node has reported."""
+"""The log lines about what the worker of a node has reported."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import logging
 import os
 from collections.abc import Collection
 
-from inosync.messages import Batch, Change, Done, Failed, HookFinished, Kind, Unreachable
+from inosync.messages import (
+    Batch,
+    Change,
+    Done,
+    Failed,
+    HookFinished,
+    Kind,
+    Relisting,
+    Throttled,
+    Unreachable,
+    WarmSuspended,
+)
 from inosync.system import log as logs
 from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
-MOST = 100
-"""Names of one batch that are told to who wants to know it all."""
+MAX_LISTED_PATHS = 100
 
 
-def tried(name: str, report: Failed | Unreachable) -> None:
-    """A try has failed."""
+def note_failure(name: str, report: Failed | Unreachable) -> None:
+    """Log a try that has failed."""
     why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
     facts = logs.about(
         ("try", name, report.reason),
@@ -31,8 +41,8 @@ def tried(name: str, report: Failed | Unreachable) -> None:
     log.warning("%s: %s; try %d in %.1f s", name, why, report.attempt + 1, report.retry_in, extra=facts)
 
 
-def done(name: str, batch: Batch, report: Done) -> None:
-    """A batch is through."""
+def note_done(name: str, batch: Batch, report: Done) -> None:
+    """Log a batch that is done."""
     what = "full mirror" if batch.full else plural(batch.count, "path")
     took = f"{report.seconds:.2f} s, {report.bytes} bytes"
     facts = logs.about(
@@ -56,16 +66,28 @@ def done(name: str, batch: Batch, report: Done) -> None:
         log.info("%s: %s in %s", name, what, took, extra=facts)
 
 
-def paths(name: str, changes: Collection[Change]) -> None:
-    """What was in it, for who wants to know it all. Of much the first: the line would have no end."""
-    ordered = sorted(changes, key=lambda change: (change.tree, change.path))[:MOST]
+def list_paths(name: str, changes: Collection[Change]) -> None:
+    """Log what was in a batch, at the level of debugging; of very many paths the first."""
+    ordered = sorted(changes, key=lambda change: (change.tree, change.path))[:MAX_LISTED_PATHS]
     shown = [os.fsdecode(change.wire) if change.kind < Kind.TREE else "all" for change in ordered]
-    more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
+    more = f" and {len(changes) - MAX_LISTED_PATHS} more" if len(changes) > MAX_LISTED_PATHS else ""
     log.debug("%s: sent: %s%s", name, ", ".join(shown), more)
 
 
-def hook_failed(name: str, report: HookFinished) -> None:
-    """A hook was no success."""
+def note_hook_failure(name: str, report: HookFinished) -> None:
+    """Log a hook that has failed."""
     same = ("hook", name, report.kind, report.reason)
     facts = logs.about(same, event="hook", node=name, hook=report.kind, reason=report.reason)
     log.warning("%s: %s %s", name, report.kind, report.reason, extra=facts)
+
+
+def note_adaptation(name: str, report: WarmSuspended | Relisting | Throttled) -> None:
+    """Log that the worker works in another way from now on."""
+    match report:
+        case WarmSuspended():
+            log.warning("%s: %s: no connection is kept to it", name, report.reason)
+        case Relisting():
+            log.warning("%s: %s: for deletions, whole directories are listed", name, report.reason)
+        case Throttled():
+            limit = f"{report.rspeed} KB/s" if report.rspeed else "0: no limit"
+            log.info("%s: rspeed is now %s", name, limit)

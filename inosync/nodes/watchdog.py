@@ -94,15 +94,15 @@ class Watchdog:
         """Check the workers of these nodes, and forget all others; to be called every second or so."""
         before, self._detectors = self._detectors, {}
         for node in nodes:
-            if node.queue is not None and node.process is not None:
-                self._detectors[node.queue] = self._check(node, node.queue, before)
+            if node.worker.queue is not None:
+                self._detectors[node.worker.queue] = self._check(node, node.worker.queue, before)
 
     def _check(
         self, node: Node, queue: Endpoint, known: dict[Endpoint, HangDetector | None]
     ) -> HangDetector | None:
-        now, seconds = self._clock(), patience(node.spec.rtimeout, node.state.hangs)
+        now, seconds = self._clock(), patience(node.spec.rtimeout, node.worker.state.hangs)
         detector = known[queue] if queue in known else start(now, seconds, self._rand())
-        if detector is None or node.state.phase is Phase.KILLED:
+        if detector is None or node.worker.state.phase is Phase.KILLED:
             return None
         unread = process.unread(queue.send_fd)
         taken = queue.written - unread

@@ -77,7 +77,7 @@ class StatePublisher:
 
     def _node_title(self, node: Node, state: NodeState) -> str:
         """Return the title for a worker that runs no transfer."""
-        worker = node.state
+        worker = node.worker.state
         if worker.phase is not Phase.IDLE:
             behind = self._backlog.pending(node)
             if worker.wake_at == math.inf:

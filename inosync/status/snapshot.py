@@ -109,10 +109,10 @@ class SnapshotBuilder:
         }
 
     def _node(self, node: Node) -> dict[str, Any]:
-        state, worker, counters = self._states.state_of(node), node.state, node.counters
+        state, worker, counters = self._states.state_of(node), node.worker.state, node.counters
         is_retrying = state is NodeState.RETRYING
         has_retry_time = worker.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and worker.wake_at < math.inf
-        pid = node.process.pid if node.process is not None else None
+        pid = node.worker.pid
         return {
             "node": without_password(node.spec.node),
             "name": node.name,

@@ -44,7 +44,7 @@ class NodeStates:
         times = [self._dispatch.backlog.oldest(node), self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
         return lifecycle.node_state(
-            node.state,
+            node.worker.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             max_lag=self._max_lag,
             degraded=bool(node.degraded_reason or self._watcher.unwatched(node.trees)[0]),
@@ -58,7 +58,7 @@ class NodeStates:
         """Return why a node is in that state; empty if there is nothing to say."""
         match state:
             case NodeState.RETRYING:
-                return node.state.reason
+                return node.worker.state.reason
             case NodeState.PAUSED:
                 return "by the operator"
             case NodeState.HALTED:
@@ -75,7 +75,7 @@ class NodeStates:
 
     def troubles(self) -> list[str]:
         """Return what is wrong that the title of no worker may say: halted trees, nodes without a worker."""
-        found = [(node.name, lifecycle.trouble(node.state)) for node in self.nodes.values()]
+        found = [(node.name, lifecycle.trouble(node.worker.state)) for node in self.nodes.values()]
         troubles = [f"{name}: {trouble}" for name, trouble in found if trouble]
         if len(troubles) > MAX_TROUBLES:
             troubles[MAX_TROUBLES:] = [f"{len(troubles) - MAX_TROUBLES} more"]

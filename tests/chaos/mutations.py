@@ -60,28 +60,28 @@ MUTATIONS = (
     Mutation(
         "the cursor moves when a batch is sent",
         "inosync/nodes/node.py",
-        "        self.batch, self._upto, self._since = batch, upto, since\n",
-        "        self.batch, self._upto, self._since = batch, upto, since\n        self.cursor = upto\n",
+        "        self.outstanding = Outstanding(batch, upto, since)\n",
+        "        self.outstanding = Outstanding(batch, upto, since)\n        self.cursor = upto\n",
         NODE,
     ),
     Mutation(
         "what was due is not due again when its worker dies with it",
         "inosync/nodes/node.py",
-        "                self.due.setdefault(change, due)\n            self._trying = {}\n",
-        "                pass\n            self._trying = {}\n",
+        "            self.retries.put_back()\n",
+        "            self.retries.settle((), (), 0.0, 0.0, 0.0)\n",
         NODE,
     ),
     Mutation(
         "the report of an old batch is accepted",
         "inosync/nodes/node.py",
-        "case Done() if self.batch is not None and report.batch == self.batch.id:",
-        "case Done() if self.batch is not None:",
+        "self.outstanding is not None and self.outstanding.is_meant_by(report)",
+        "self.outstanding is not None",
         NODE,
     ),
     Mutation(
         "what was held back is not due",
-        "inosync/nodes/node.py",
-        '            self.due.setdefault(Change(tree, b"", Kind.TREE), later)\n',
+        "inosync/nodes/retries.py",
+        '            self._waiting.setdefault(Change(tree, b"", Kind.TREE), later)\n',
         "            pass\n",
         NODE,
     ),
@@ -283,7 +283,7 @@ MUTATIONS = (
     Mutation(
         "a flush does not count what is owed to a node apart from the journal",
         "inosync/master/flush.py",
-        "            or node.lacks_since(flush.since)\n",
+        "            or node.retries.lacks_since(flush.since)\n",
         "",
         (f"{STEERING}::test_flush_waits_for_a_full_mirror",),
     ),
@@ -297,8 +297,8 @@ MUTATIONS = (
     Mutation(
         "a paused node is sent what changes",
         "inosync/nodes/dispatch.py",
-        "node.batch is not None or node.paused:",
-        "node.batch is not None:",
+        "node.outstanding is not None or node.paused:",
+        "node.outstanding is not None:",
         (f"{STEERING}::test_pause_sends_nothing_to_a_node_until_resume",),
     ),
     Mutation(
@@ -311,7 +311,7 @@ MUTATIONS = (
     Mutation(
         "a hook that ends with its worker is forgotten",
         "inosync/nodes/node.py",
-        'self.hooks_lost |= report.kind == "on_sync" and self.state.phase is Phase.STOPPING',
+        'self.hooks_lost |= report.kind == "on_sync" and self.worker.state.phase is Phase.STOPPING',
         "pass",
         (f"{HOOKS}::test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker",),
     ),
@@ -333,8 +333,8 @@ MUTATIONS = (
     Mutation(
         "a worker that dies has no successor",
         "inosync/nodes/node.py",
-        "            self._work.at(self.state.wake_at, self._wake)\n",
-        "            pass\n",
+        "            self._loop.call_at(self.worker.state.wake_at, self.start_worker)\n        else:",
+        "            pass\n        else:",
         NODE,
     ),
 )

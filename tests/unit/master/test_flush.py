@@ -89,7 +89,13 @@ class World:
 
 
 def node(name: str) -> SimpleNamespace:
-    return SimpleNamespace(name=name, cursor=0, paused=False, trees=(1, 2), lacks_since=lambda _since: False)
+    return SimpleNamespace(
+        name=name,
+        cursor=0,
+        paused=False,
+        trees=(1, 2),
+        retries=SimpleNamespace(lacks_since=lambda _since: False),
+    )
 
 
 @pytest.fixture
@@ -234,7 +240,7 @@ def test_at_the_deadline_who_lacks_something_is_named(world: World) -> None:
 
 def test_what_is_owed_to_a_node_by_then_it_has_to_have(world: World) -> None:
     owed = [101.0]
-    world.nodes["b"].lacks_since = lambda since: any(at <= since for at in owed)
+    world.nodes["b"].retries.lacks_since = lambda since: any(at <= since for at in owed)
     said = world.begin()
     world.now = 101.0
     world.read()

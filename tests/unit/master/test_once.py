@@ -16,7 +16,9 @@ class World:
     """What it looks at, as far as it does: one node and its state."""
 
     verdict: NodeState = NodeState.FULL
-    node: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(name="a", state=WorkerState()))
+    node: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(name="a", worker=SimpleNamespace(state=WorkerState()))
+    )
     lacks_since: float | None = None
     walking: set[int] = field(default_factory=set)
     done: list[Any] = field(default_factory=list)
@@ -49,10 +51,10 @@ def test_it_waits_until_all_is_walked_and_the_node_has_everything() -> None:
 
 def test_a_node_is_given_up_after_some_tries() -> None:
     world = World(NodeState.RETRYING)
-    world.node.state = WorkerState(attempt=TRIES - 1)
+    world.node.worker.state = WorkerState(attempt=TRIES - 1)
     once = world.once()
     assert not once.look()
-    world.node.state = WorkerState(attempt=TRIES)
+    world.node.worker.state = WorkerState(attempt=TRIES)
     assert once.look()
 
 

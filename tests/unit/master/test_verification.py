@@ -34,6 +34,10 @@ class FakeNode:
         self.differences = 0
         self.ok = True
 
+    @property
+    def retries(self) -> SimpleNamespace:
+        return SimpleNamespace(waiting=self.due)
+
     def send_compare(self, order: Compare | CancelCompare) -> None:
         self.orders.append(order)
 

@@ -23,8 +23,9 @@ def leaving_out(*patterns: str) -> Subscription:
 
 
 def node(cursor: int = 0, subscription: Subscription = EVERYTHING, **facts: Any) -> Any:
-    facts = {"retry_count": 0, "batch": None, "oldest_missing": lambda oldest: oldest, **facts}
-    return SimpleNamespace(cursor=cursor, subscription=subscription, **facts)
+    facts = {"outstanding": None, "oldest_missing": lambda oldest: oldest, **facts}
+    retries = SimpleNamespace(count=facts.pop("retry_count", 0))
+    return SimpleNamespace(cursor=cursor, subscription=subscription, retries=retries, **facts)
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def test_backlog_leaves_out_what_does_not_concern_the_node(backlog: Backlog) -> 
 
 def test_backlog_adds_retries_and_a_batch_without_names(backlog: Backlog) -> None:
     assert backlog.pending(node(2, retry_count=4)) == 5
-    assert backlog.pending(node(3, batch="full mirror")) == 1
-    assert backlog.pending(node(2, batch="one name")) == 1
+    assert backlog.pending(node(3, outstanding="full mirror")) == 1
+    assert backlog.pending(node(2, outstanding="one name")) == 1
 
 
 def test_lag_is_never_negative(backlog: Backlog) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -53,11 +54,10 @@ class FakeNode:
         self.name = name
         self.cursor = cursor
         self.subscription = EVERYTHING
-        self.state = IDLE
+        self.worker = SimpleNamespace(state=IDLE)
         self.batch: Batch | None = None
         self.untidy = False
         self.paused = False
-        self.retry_count = 0
         self.ready: list[Change] = []
         self.sent: list[Batch] = []
         self.upto = 0
@@ -78,15 +78,20 @@ class FakeNode:
     def trees(self) -> tuple[int, ...]:
         return self.subscription.trees
 
-    def ready_retries(self, _now: float) -> list[Change]:
-        return list(self.ready)
+    @property
+    def outstanding(self) -> Batch | None:
+        return self.batch
+
+    @property
+    def retries(self) -> SimpleNamespace:
+        return SimpleNamespace(count=0, ready=lambda _now: list(self.ready))
 
     def oldest_missing(self, in_journal: float | None) -> float | None:
         return in_journal
 
     def send_batch(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
         assert self.batch is None
-        assert self.state.phase is Phase.IDLE
+        assert self.worker.state.phase is Phase.IDLE
         self.batch, self.upto = batch, upto
         self.ready = [change for change in self.ready if change not in list(trying)]
         self.sent.append(batch)
@@ -98,13 +103,13 @@ class FakeNode:
     def grant_slot(self) -> None:
         assert self.batch is not None
         assert self.batch.heavy
-        assert self.state.phase is Phase.WAITING
+        assert self.worker.state.phase is Phase.WAITING
         self.held_since = self._world.now
         self._world.granted.append(self.name)
         self.step(SlotGranted(self.batch.id))
 
     def step(self, event: lifecycle.Event) -> None:
-        self.state, actions = lifecycle.step(self.state, event, self._world.now)
+        self.worker.state, actions = lifecycle.step(self.worker.state, event, self._world.now)
         if lifecycle.Action.OFFER in actions:
             self._world.dispatch.offer_batch(self.real)
 
@@ -133,7 +138,7 @@ class FakeNode:
             self.step(SlotRequest(self.batch.id))
             self._world.dispatch.request_slot(self.real)
         else:
-            self.state, _ = lifecycle.step(self.state, lifecycle.TimePassed(), math.inf)
+            self.worker.state, _ = lifecycle.step(self.worker.state, lifecycle.TimePassed(), math.inf)
 
     def dies(self) -> None:
         """Its worker ends."""
@@ -145,7 +150,7 @@ class FakeNode:
 
     def starts(self) -> None:
         """It has a worker again."""
-        self.state = WorkerState(phase=Phase.STARTING)
+        self.worker.state = WorkerState(phase=Phase.STARTING)
         self.step(Started(1))
 
     def goes_away(self) -> None:
@@ -250,7 +255,7 @@ class World:
 
     @property
     def busy(self) -> list[str]:
-        return [node.name for node in self.nodes if node.state.phase is Phase.BUSY]
+        return [node.name for node in self.nodes if node.worker.state.phase is Phase.BUSY]
 
     @property
     def holding(self) -> list[str]:
@@ -399,7 +404,7 @@ def test_files_of_batches_that_nobody_takes_do_not_stay(world: World) -> None:
     world.offer()
     for _ in range(6):
         for node in nodes:
-            if node.state.phase is Phase.BUSY:
+            if node.worker.state.phase is Phase.BUSY:
                 node.done()
         world.wait()
         assert len(world.spooled()) <= world.slots + 1
@@ -428,7 +433,7 @@ def test_a_hundred_nodes_that_start_at_once_do_not_start_a_hundred_full_mirrors(
     for _ in range(100):
         most = max(most, len(world.busy))
         for node in nodes:
-            if node.state.phase is Phase.BUSY:
+            if node.worker.state.phase is Phase.BUSY:
                 node.done()
                 break
         world.wait(0.1)
@@ -537,7 +542,7 @@ def test_a_node_in_backoff_holds_none_and_asks_for_one_again(world: World) -> No
     world.wait()
     assert world.busy == ["n1", "n2"]
     nodes[0].tries_again()
-    assert nodes[0].state.phase is Phase.WAITING
+    assert nodes[0].worker.state.phase is Phase.WAITING
     assert world.dispatch.waits_for(nodes[0].real) == "waiting for a slot"
     nodes[1].done()
     world.wait()
@@ -565,7 +570,7 @@ def test_those_that_try_again_wait_in_line_with_the_others(world: World) -> None
     world.wait()
     for name in ("n1", "n2", "n3", "n0"):
         node = world.nodes[int(name[1:])]
-        assert node.state.phase is Phase.BUSY, name
+        assert node.worker.state.phase is Phase.BUSY, name
         node.done()
         world.wait()
     assert world.granted == ["n0", "n1", "n2", "n3", "n0", "n4"]
@@ -595,7 +600,7 @@ def test_a_light_batch_that_fails_needs_no_slot(world: World) -> None:
     world.offer()
     node.fails()
     node.tries_again()
-    assert node.state.phase is Phase.BUSY
+    assert node.worker.state.phase is Phase.BUSY
 
 
 # A slot does not count for ever --------------------------------------------------------------------------
@@ -704,7 +709,7 @@ EVENTS = st.one_of(
 def happens(world: World, event: str, number: int) -> None:
     """Let it happen if it can in this state, as the worker and the master would."""
     node = world.nodes[number % NODES]
-    phase = node.state.phase
+    phase = node.worker.state.phase
     match event:
         case "wait":
             world.wait(float(number))
@@ -718,7 +723,7 @@ def happens(world: World, event: str, number: int) -> None:
             node.done()
         case "fails" if phase is Phase.BUSY:
             node.fails()
-        case "again" if phase is Phase.WAITING and node.state.wake_at < math.inf:
+        case "again" if phase is Phase.WAITING and node.worker.state.wake_at < math.inf:
             node.tries_again()
         case "dies" if phase is not Phase.DOWN:
             node.dies()
@@ -757,16 +762,16 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
         assert len(world.holding) <= slots
         for node in world.nodes:
             changes = world.journal.backlog(node.cursor)[0]
-            if node.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
+            if node.worker.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
                 # Nothing light waits for anything but its release.
                 assert not 0 < changes < HEAVY_NAMES or node.cursor < world.journal.floor
     # From now on nothing ends, and all are offered what there is: only time passes.
     for node in world.nodes:
-        if node.state.phase is Phase.AWAY:
+        if node.worker.state.phase is Phase.AWAY:
             node.comes_back()
-        elif node.state.phase is Phase.DOWN:
+        elif node.worker.state.phase is Phase.DOWN:
             node.starts()
-        elif node.state.phase is Phase.WAITING and node.state.wake_at < math.inf:
+        elif node.worker.state.phase is Phase.WAITING and node.worker.state.wake_at < math.inf:
             node.tries_again()
     world.offer()
     for _ in range(NODES + 1):
@@ -775,17 +780,17 @@ def test_no_more_than_the_slots_are_held_and_nobody_starves(
     waiting = [
         node.name
         for node in world.nodes
-        if node.state.phase is Phase.WAITING
-        or (node.state.phase is Phase.IDLE and node.cursor < world.dispatch.released)
+        if node.worker.state.phase is Phase.WAITING
+        or (node.worker.state.phase is Phase.IDLE and node.cursor < world.dispatch.released)
     ]
     assert waiting == []
     # And when all is through, nothing is left in the run directory.
     for _ in range(3):
         for node in world.nodes:
-            if node.state.phase is Phase.BUSY:
+            if node.worker.state.phase is Phase.BUSY:
                 node.done()
         for _ in range(NODES + 1):
             world.wait(HOLD_SECONDS)
     for node in world.nodes:
-        assert (node.state.phase, node.cursor) == (Phase.IDLE, world.journal.head)
+        assert (node.worker.state.phase, node.cursor) == (Phase.IDLE, world.journal.head)
     assert world.spooled() == []

@@ -21,9 +21,11 @@ from inosync.filters.rules import Rules
 from inosync.journal.subscription import Subscription
 from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Report, Started
 from inosync.nodes.lifecycle import Phase
-from inosync.nodes.node import LATE, MAX_DUE, Due, Node
+from inosync.nodes.node import SECOND_LOOK_SECONDS, Node
+from inosync.nodes.retries import MAX_RETRIES, Retry
 from inosync.system import channel, spool
 from inosync.system.channel import Endpoint
+from inosync.system.loop import Loop, Timer
 
 NOBODY = 99_999_999
 """A pid that there cannot be."""
@@ -46,14 +48,14 @@ class RequestHandler:
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.timers: list[tuple[float, Callable[[], object]]] = []
         self.finishes: list[str] = []
         self.holds: list[int] = []
         self.offers = 0
         self.queues: list[Endpoint] = []
         self._ids = itertools.count(1)
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
-        self.node = Node(spec, 10, self, lambda: self.now, lambda: 0.0, (FIRST, LONGEST))
+        self.node = Node(spec, 10, self, cast(Loop, self), lambda: 0.0, (FIRST, LONGEST))
         rules = Rules(())
         self.node.subscribe(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
         self.node.start_worker()
@@ -75,8 +77,12 @@ class RequestHandler:
     def tree_held(self, _node: Node, tree: int) -> None:
         self.holds.append(tree)
 
-    def at(self, when: float, call: Callable[[], None]) -> None:
+    def clock(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         self.timers.append((when, call))
+        return Timer(when, call)
 
     def worker_died(self, _node: Node) -> None:
         pass
@@ -99,7 +105,8 @@ class RequestHandler:
         """The node is sent a batch; its number."""
         number = next(self._ids)
         self.node.send_batch(Batch(number, 1, False, file=f"file-{number}"), upto, self.now, trying)
-        assert self.worker.get() == self.node.batch
+        assert self.node.outstanding is not None
+        assert self.worker.get() == self.node.outstanding.batch
         return number
 
     def done(self, number: int, *parts: Part, reason: str = "", held: tuple[int, ...] = ()) -> Done:
@@ -107,7 +114,7 @@ class RequestHandler:
         return Done(number, 1, 0.1, 23 if parts else 0, reason, payload, held=held)
 
     def owes(self) -> set[Change]:
-        return set(self.node.due)
+        return set(self.node.retries.waiting)
 
 
 @pytest.fixture
@@ -131,23 +138,23 @@ def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: Request
     assert desk.node.cursor == 10
     desk.report(Failed(number, 1, 12, "no", 1.0))
     assert desk.node.cursor == 10
-    assert desk.node.batch is not None
+    assert desk.node.outstanding is not None
     desk.report(desk.done(number))
-    assert (desk.node.cursor, desk.node.batch is None, desk.owes()) == (15, True, set())
-    assert (desk.finishes, desk.node.state.phase) == ([f"file-{number}"], Phase.IDLE)
+    assert (desk.node.cursor, desk.node.outstanding is None, desk.owes()) == (15, True, set())
+    assert (desk.finishes, desk.node.worker.state.phase) == ([f"file-{number}"], Phase.IDLE)
 
 
 def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
     desk.node.retry(name(b"due"), desk.now)
     desk.node.retry(whole(2), desk.now)
-    before = dict(desk.node.due)
+    before = dict(desk.node.retries.waiting)
     number = desk.send(15, [name(b"due"), whole(2)])
     assert desk.owes() == set()
-    assert desk.node.retry_count == 2
+    assert desk.node.retries.count == 2
     desk.node.collect_worker()
     assert desk.node.cursor == 10
-    assert desk.node.due == before
-    assert (desk.node.batch is None, desk.node.untidy) == (True, True)
+    assert desk.node.retries.waiting == before
+    assert (desk.node.outstanding is None, desk.node.untidy) == (True, True)
     assert desk.finishes == [f"file-{number}"]
     [(when, wake)] = desk.timers
     desk.now = when
@@ -155,7 +162,7 @@ def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
     desk.report(Started(NOBODY))
     # What the dead one was given is nothing that its successor could confirm.
     desk.report(desk.done(number))
-    assert (desk.node.cursor, desk.node.due) == (10, before)
+    assert (desk.node.cursor, desk.node.retries.waiting) == (10, before)
 
 
 def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: RequestHandler) -> None:
@@ -180,7 +187,7 @@ def test_the_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> N
     number = desk.send(20)
     desk.report(desk.done(old), desk.done(number + 1))
     assert desk.node.cursor == 15
-    assert desk.node.batch is not None
+    assert desk.node.outstanding is not None
     desk.report(desk.done(number))
     assert desk.node.cursor == 20
 
@@ -193,16 +200,16 @@ def test_what_is_complained_of_is_due_with_a_growing_pause(desk: RequestHandler)
         desk.report(desk.done(number, part, reason="no"))
         assert desk.node.cursor == 15
         assert desk.owes() == changes
-        found = {(due.attempt, due.at - desk.now) for due in desk.node.due.values()}
+        found = {(due.attempt, due.at - desk.now) for due in desk.node.retries.waiting.values()}
         assert found == {(attempt, FIRST * 2 ** (attempt - 1))}
         assert desk.node.degraded_reason == "no"
-        assert desk.node.ready_retries(desk.now) == []
+        assert desk.node.retries.ready(desk.now) == []
         assert any(when == desk.now + FIRST * 2 ** (attempt - 1) for when, _ in desk.timers)
         desk.now += 1000
-        assert set(desk.node.ready_retries(desk.now)) == changes
+        assert set(desk.node.retries.ready(desk.now)) == changes
         number = desk.send(15, changes)
     desk.report(desk.done(number))
-    assert (desk.node.due, desk.node.degraded_reason) == ({}, "")
+    assert (desk.node.retries.waiting, desk.node.degraded_reason) == ({}, "")
 
 
 def test_what_is_held_back_is_due_as_a_whole(desk: RequestHandler) -> None:
@@ -236,7 +243,7 @@ def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: RequestHandler, tmp
 
 def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
-    parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
+    parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_RETRIES + 1))),)
     _, file = spool.pack(parts, str(tmp_path / "spool/due"))
     desk.report(Done(number, 1, 0.1, 23, "no", b"", file))
     assert desk.owes() == {whole(2)}
@@ -257,7 +264,7 @@ def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(
     since = desk.now
     desk.now += 50
     desk.node.retry(whole(1), desk.now)
-    assert desk.node.due[whole(1)] == Due(0, desk.now, since)
+    assert desk.node.retries.waiting[whole(1)] == Retry(0, desk.now, since)
     assert desk.node.oldest_missing(None) == since
     desk.send(15, [whole(1)])
     assert desk.node.oldest_missing(2_000.0) == since
@@ -273,20 +280,26 @@ def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_l
     desk.node.send_batch(Batch(70, 2, False, payload), 15, desk.now, ())
     desk.report(dataclasses.replace(desk.done(70), cut_off=True))
     assert (desk.node.cursor, desk.owes()) == (15, changes)
-    assert {(due.attempt, due.at) for due in desk.node.due.values()} == {(0, desk.now + LATE)}
-    assert (desk.node.oldest_missing(None), desk.node.retry_count, desk.node.degraded_reason) == (None, 0, "")
+    assert {(due.attempt, due.at) for due in desk.node.retries.waiting.values()} == {
+        (0, desk.now + SECOND_LOOK_SECONDS)
+    }
+    assert (desk.node.oldest_missing(None), desk.node.retries.count, desk.node.degraded_reason) == (
+        None,
+        0,
+        "",
+    )
     # If it is complained of then, it has been lacking since then.
-    desk.now += LATE
-    assert set(desk.node.ready_retries(desk.now)) == changes
+    desk.now += SECOND_LOOK_SECONDS
+    assert set(desk.node.retries.ready(desk.now)) == changes
     desk.node.send_batch(Batch(71, 2, False, payload), 15, desk.now, changes)
-    assert (desk.node.oldest_missing(None), desk.node.retry_count) == (None, 0)
+    assert (desk.node.oldest_missing(None), desk.node.retries.count) == (None, 0)
     desk.report(desk.done(71, Part(1, False, (b"a/f",)), reason="no"))
     assert desk.owes() == {name(b"a/f")}
-    assert desk.node.due[name(b"a/f")].since == desk.now
+    assert desk.node.retries.waiting[name(b"a/f")].since == desk.now
     # Too many names are the tree itself, and still no lag.
-    desk.node.due.clear()
-    many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_DUE + 1))),)
+    desk.node.forget_tree(1)
+    many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_RETRIES + 1))),)
     _, file = spool.pack(many, str(tmp_path / "spool/batch"))
-    desk.node.send_batch(Batch(72, MAX_DUE + 1, False, file=file), 20, desk.now, ())
+    desk.node.send_batch(Batch(72, MAX_RETRIES + 1, False, file=file), 20, desk.now, ())
     desk.report(dataclasses.replace(desk.done(72), cut_off=True))
-    assert desk.node.due == {whole(2): Due(0, desk.now + LATE, math.inf)}
+    assert desk.node.retries.waiting == {whole(2): Retry(0, desk.now + SECOND_LOOK_SECONDS, math.inf)}

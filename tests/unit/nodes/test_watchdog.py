@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkProcess
+from typing import cast
 
 import pytest
 from support import procs
@@ -19,6 +20,7 @@ from inosync.nodes.node import Node
 from inosync.nodes.watchdog import MAX_GAP_SECONDS, MAX_PATIENCE_SECONDS, Watchdog
 from inosync.system import channel, process
 from inosync.system.channel import Endpoint
+from inosync.system.loop import Loop, Timer
 
 REASON = "worker did not answer for "
 
@@ -28,7 +30,7 @@ class Commands:
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.timers: list[tuple[float, Callable[[], object]]] = []
         self.finishes: list[str] = []
         self.dead: list[Endpoint] = []
         self.seen: list[procs.Process] = []
@@ -37,7 +39,7 @@ class Commands:
 
     def _node(self, name: str) -> Node:
         spec = NodeSpec(f"{name}:", name, Timetable(((0, 0),)), (), (), 300.0)
-        node = Node(spec, 0, self, lambda: self.now, lambda: 0.0, (1, 10))
+        node = Node(spec, 0, self, cast(Loop, self), lambda: 0.0, (1, 10))
         node.start_worker()
         return node
 
@@ -64,8 +66,12 @@ class Commands:
         self.seen.append(found)
         return child, ours
 
-    def at(self, when: float, call: Callable[[], None]) -> None:
+    def clock(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         self.timers.append((when, call))
+        return Timer(when, call)
 
     def batch_finished(self, _node: Node, file: str) -> None:
         self.finishes.append(file)
@@ -95,9 +101,9 @@ class Commands:
         os.kill(self.pid(node), signal.SIGCONT)
 
     def pid(self, node: Node) -> int:
-        assert node.process is not None
-        assert node.process.pid is not None
-        return node.process.pid
+        assert node.worker.process is not None
+        assert node.worker.process.pid is not None
+        return node.worker.process.pid
 
     def live(self, seconds: float) -> None:
         """Let time pass, in which the workers that go on take what they are sent."""
@@ -108,17 +114,17 @@ class Commands:
             until(lambda: all(map(self._has_taken_all, self.nodes)), 30, "the orders to be taken")
 
     def _has_taken_all(self, node: Node) -> bool:
-        if node.queue is None or node.process is None:
+        if node.worker.queue is None or node.worker.process is None:
             return True
         found = procs.look(self.pid(node))
-        return found is None or found.state in "TZ" or not process.unread(node.queue.send_fd)
+        return found is None or found.state in "TZ" or not process.unread(node.worker.queue.send_fd)
 
     def close(self) -> None:
         for each in self.seen:
             procs.send(each, signal.SIGKILL)
         for node in self.nodes:
-            if node.process is not None:
-                node.process.join(30)
+            if node.worker.process is not None:
+                node.worker.process.join(30)
 
 
 @pytest.fixture
@@ -132,15 +138,15 @@ def test_stopped_worker_alone_is_killed_and_has_a_successor(office: Commands) ->
     a, b = office.nodes
     office.stop(a)
     office.live(MAX_PATIENCE_SECONDS / 2 + MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
-    assert {node.state.phase for node in office.nodes} == {Phase.STARTING}
+    assert {node.worker.state.phase for node in office.nodes} == {Phase.STARTING}
     office.live(4 * MAX_GAP_SECONDS)
-    assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
-    assert a.process is not None
-    a.process.join(30)
-    assert a.process.exitcode == -signal.SIGKILL
+    assert (a.worker.state.phase, b.worker.state.phase) == (Phase.KILLED, Phase.STARTING)
+    assert a.worker.process is not None
+    a.worker.process.join(30)
+    assert a.worker.process.exitcode == -signal.SIGKILL
     first = office.seen[0].pid
     a.collect_worker()
-    assert a.state.reason == f"{REASON}60 s"
+    assert a.worker.state.reason == f"{REASON}60 s"
     [(when, wake)] = office.timers
     office.now = when
     wake()
@@ -148,9 +154,9 @@ def test_stopped_worker_alone_is_killed_and_has_a_successor(office: Commands) ->
     # The next one is given more time, so that one that is only slow comes to its end.
     office.stop(a)
     office.live(2 * MAX_PATIENCE_SECONDS)
-    assert a.state.phase is Phase.STARTING
+    assert a.worker.state.phase is Phase.STARTING
     office.live(2 * MAX_PATIENCE_SECONDS)
-    assert (a.state.phase, b.state.phase) == (Phase.KILLED, Phase.STARTING)
+    assert (a.worker.state.phase, b.worker.state.phase) == (Phase.KILLED, Phase.STARTING)
 
 
 def test_worker_that_goes_on_in_time_stays(office: Commands) -> None:
@@ -162,7 +168,7 @@ def test_worker_that_goes_on_in_time_stays(office: Commands) -> None:
         office.go_on(a)
         office.live(5)
     assert office.pid(a) == pid
-    assert a.state.phase is Phase.STARTING
+    assert a.worker.state.phase is Phase.STARTING
 
 
 def test_workers_stay_when_there_was_no_check_for_long(office: Commands) -> None:
@@ -175,7 +181,7 @@ def test_workers_stay_when_there_was_no_check_for_long(office: Commands) -> None
     for node in office.nodes:
         office.go_on(node)
     office.live(2 * MAX_PATIENCE_SECONDS)
-    assert (a.state.phase, b.state.phase) == (Phase.STARTING, Phase.STARTING)
+    assert (a.worker.state.phase, b.worker.state.phase) == (Phase.STARTING, Phase.STARTING)
 
 
 def test_killed_worker_is_left_alone_until_it_is_gone(
@@ -185,20 +191,20 @@ def test_killed_worker_is_left_alone_until_it_is_gone(
     office.stop(a)
     a.send_batch(Batch(7, 1, False, file="a-file"), 5, 0.0, ())
     office.live(MAX_PATIENCE_SECONDS + 2)
-    assert a.state.phase is Phase.KILLED
-    assert a.queue is not None
-    written = a.queue.written
+    assert a.worker.state.phase is Phase.KILLED
+    assert a.worker.queue is not None
+    written = a.worker.queue.written
     # Its end was not noticed yet, as that of one that hangs in the kernel would not be.
     office.live(10 * MAX_PATIENCE_SECONDS)
     a.send_title("some title")
-    assert a.queue.written == written
-    assert a.batch is not None
+    assert a.worker.queue.written == written
+    assert a.outstanding is not None
     assert [record.message for record in caplog.records] == [
         f"a: {REASON}60 s (pid {office.pid(a)}): it is killed, and replaced when it is gone"
     ]
     a.collect_worker()
-    assert (a.batch is None, office.finishes, a.untidy) == (True, ["a-file"], True)
-    assert b.state.phase is Phase.STARTING
+    assert (a.outstanding is None, office.finishes, a.untidy) == (True, ["a-file"], True)
+    assert b.worker.state.phase is Phase.STARTING
 
 
 def test_worker_with_a_full_queue_is_killed_at_once(
@@ -208,8 +214,8 @@ def test_worker_with_a_full_queue_is_killed_at_once(
     office.stop(a)
     for _ in range(10_000):
         a.ping_worker()
-    assert a.state.phase is Phase.KILLED
-    assert a.state.reason == "worker takes no orders"
+    assert a.worker.state.phase is Phase.KILLED
+    assert a.worker.state.reason == "worker takes no orders"
     assert len(caplog.records) == 1
 
 
@@ -218,11 +224,11 @@ def test_worker_that_does_not_hear_stop_is_killed(office: Commands) -> None:
     office.stop(a)
     a.stop_worker(5.0)
     office.live(MAX_PATIENCE_SECONDS + 2)
-    assert a.killed_at is not None
-    assert a.process is not None
-    a.process.join(30)
+    assert a.worker.killed_at is not None
+    assert a.worker.process is not None
+    a.worker.process.join(30)
     a.collect_worker()
-    assert a.state.phase is Phase.STOPPED
+    assert a.worker.state.phase is Phase.STOPPED
 
 
 def test_descendants_in_other_groups_are_killed_with_the_worker(
@@ -253,7 +259,7 @@ def test_descendants_in_other_groups_are_killed_with_the_worker(
         return child, ours
 
     monkeypatch.setattr(office, "fork_worker", fork_worker)
-    node = Node(a.spec, 0, office, lambda: office.now, lambda: 0.0, (1, 10))
+    node = Node(a.spec, 0, office, cast(Loop, office), lambda: 0.0, (1, 10))
     office.nodes.append(node)
     node.start_worker()
     [orphan] = [each for each in office.seen if each.pid == made[0]]

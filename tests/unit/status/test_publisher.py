@@ -55,6 +55,10 @@ class World:
     def backlog(self) -> World:
         return self
 
+    @property
+    def worker(self) -> World:
+        return self
+
     def oldest(self, _node: Node) -> None:
         self.looks += 1
         self.now += self.cost

@@ -37,9 +37,10 @@ class World:
         return SimpleNamespace(
             name=name,
             spec=SimpleNamespace(node=f"user:secret@{name}:/srv"),
-            state=WorkerState(Phase.WAITING, wake_at=1_060.0, attempt=3, percent=40),
+            worker=SimpleNamespace(
+                state=WorkerState(Phase.WAITING, wake_at=1_060.0, attempt=3, percent=40), pid=None
+            ),
             counters=Counters(),
-            process=None,
             paused=False,
             last_ok=None,
             verified_at=None,

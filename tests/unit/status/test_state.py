@@ -27,7 +27,7 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
     node = SimpleNamespace(
         name="n",
         trees=(1,),
-        state=fact("worker", IDLE),
+        worker=SimpleNamespace(state=fact("worker", IDLE)),
         paused=fact("paused", False),
         last_ok=fact("last_ok", NOW),
         degraded_reason=fact("degraded_reason", ""),

@@ -1,0 +1,130 @@
+"""What a node is owed apart from the journal. Pure; times are arguments, by one clock, in seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from inosync.messages import Change, Kind
+from inosync.nodes import backoff
+
+MAX_RETRIES = 10_000
+"""Retries of a node; more of them become whole trees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A change that is sent to this node alone: its try has failed, or its tree was never mirrored."""
+
+    attempt: int
+    """Tries that failed."""
+    at: float
+    """When it is sent."""
+    since: float
+    """Since when the node lacks it; infinite if it lacks nothing, as far as is known."""
+
+
+class RetrySet:
+    """The retries of one node: those that wait, and those that its outstanding batch carries."""
+
+    def __init__(self, bounds: tuple[float, float]) -> None:
+        self.bounds = bounds
+        """First and longest pause after a failure, in seconds."""
+        self._waiting: dict[Change, Retry] = {}
+        self._carried: dict[Change, Retry] = {}
+
+    @property
+    def waiting(self) -> Mapping[Change, Retry]:
+        """Return the retries that no batch carries."""
+        return self._waiting
+
+    def __iter__(self) -> Iterator[Retry]:
+        yield from self._waiting.values()
+        yield from self._carried.values()
+
+    def add(self, change: Change, now: float) -> None:
+        """Send a change as soon as possible."""
+        before = self._waiting.get(change)
+        self._waiting[change] = Retry(0, now, min(now, before.since) if before else now)
+
+    def add_second_look(self, changes: Iterable[Change], at: float) -> None:
+        """Send these changes at that time, although the node seems to have them."""
+        changes = set(changes)
+        if len(changes) > MAX_RETRIES:
+            changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
+        for change in changes:
+            self._waiting.setdefault(change, Retry(0, at, math.inf))
+
+    def carry(self, changes: Iterable[Change]) -> None:
+        """A batch carries these. What becomes due meanwhile waits for the next one."""
+        self._carried = {change: self._waiting.pop(change) for change in changes}
+
+    def put_back(self) -> None:
+        """The batch was lost: what it carried waits as before."""
+        self._waiting = {**self._carried, **self._waiting}
+        self._carried = {}
+
+    def settle(
+        self, failed: Iterable[Change], held: Iterable[int], since: float, now: float, rand: float
+    ) -> None:
+        """The batch is done: what it carried is paid, but for what failed.
+
+        ``held``: trees of which nothing was sent; ``since``: when the batch's oldest change was seen;
+        ``rand``: the jitter of the pauses, one for all because they go together.
+        """
+        carried, self._carried = self._carried, {}
+        for change in failed:
+            before = carried.get(change) or self._waiting.get(change)
+            attempt = before.attempt + 1 if before else 1
+            at = now + backoff.delay(attempt, *self.bounds, rand)
+            self._waiting[change] = Retry(attempt, at, min(before.since, since) if before else since)
+        for tree in held:
+            later = Retry(1, now + backoff.delay(1, *self.bounds, rand), since)
+            self._waiting.setdefault(Change(tree, b"", Kind.TREE), later)
+
+    def limit(self, now: float) -> None:
+        """If there are too many, retry their trees as a whole."""
+        if len(self._waiting) > MAX_RETRIES:
+            retries = self._waiting.values()
+            whole = Retry(
+                attempt=min(1, max(retry.attempt for retry in retries)),
+                at=max(now, *(retry.at for retry in retries)),
+                since=min(retry.since for retry in retries),
+            )
+            self._waiting = {Change(change.tree, b"", Kind.TREE): whole for change in self._waiting}
+
+    def forget_tree(self, tree: int) -> None:
+        """Drop all that is of this tree."""
+        for retries in (self._waiting, self._carried):
+            for change in [change for change in retries if change.tree == tree]:
+                del retries[change]
+
+    def ready(self, now: float) -> list[Change]:
+        """Return what is to be sent by now."""
+        return [change for change, retry in self._waiting.items() if retry.at <= now]
+
+    def next_at(self, now: float) -> float | None:
+        """Return when the next one is to be sent; what is ready waits for something else than the time."""
+        return min((retry.at for retry in self._waiting.values() if retry.at > now), default=None)
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether a try of any that waits has failed."""
+        return any(retry.attempt for retry in self._waiting.values())
+
+    @property
+    def count(self) -> int:
+        """Return how many changes the node lacks."""
+        return sum(retry.since < math.inf for retry in self)
+
+    def lacks_since(self, when: float) -> bool:
+        """Return whether the node lacks anything since that time or longer."""
+        return any(retry.since <= when for retry in self)
+
+    @property
+    def oldest(self) -> float | None:
+        """Return since when the node lacks the oldest one that was not tried; None if there is none."""
+        return min(
+            (retry.since for retry in self if not retry.attempt and retry.since < math.inf), default=None
+        )

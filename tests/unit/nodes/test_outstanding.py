@@ -1,0 +1,54 @@
+"""The batch on its way: which reports are about it, and which changes it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inosync.messages import Batch, Change, Done, Failed, Kind, Part, Progress, SlotRequest
+from inosync.nodes.outstanding import Outstanding, unpack
+from inosync.system import spool
+
+PARTS = (Part(1, False, (b"a/f", b"b/", b"./")), Part(2, True), Part(3, False, (b"x",), ignore_times=True))
+CHANGES = {
+    Change(1, b"a/f", Kind.NAME),
+    Change(1, b"b", Kind.LIST),
+    Change(1, b"", Kind.LIST),
+    Change(2, b"", Kind.TREE),
+    Change(3, b"x", Kind.NAME, ignore_times=True),
+}
+
+
+def outstanding(*parts: Part) -> Outstanding:
+    payload, _ = spool.pack(parts, "")
+    return Outstanding(Batch(7, 3, False, payload), upto=15, since=0.0)
+
+
+@pytest.mark.parametrize(
+    "report", [Progress(7, 40), Failed(7, 1, 12, "no", 1.0), SlotRequest(7), Done(7, 1, 0.1)]
+)
+def test_report_is_about_the_batch_with_its_number(
+    report: Progress | Failed | SlotRequest | Done,
+) -> None:
+    assert outstanding().is_meant_by(report)
+    assert not Outstanding(Batch(8, 1, False), 15, 0.0).is_meant_by(report)
+
+
+def test_changes_are_those_of_the_wanted_trees() -> None:
+    batch = outstanding(*PARTS)
+    assert batch.changes((1, 2, 3)) == CHANGES
+    assert batch.changes((3,)) == {Change(3, b"x", Kind.NAME, ignore_times=True)}
+
+
+def test_changes_are_the_whole_trees_if_the_file_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert unpack(b"", str(tmp_path / "gone"), (1, 2)) == {Change(tree, b"", Kind.TREE) for tree in (1, 2)}
+    assert "No such file" in caplog.text
+
+
+def test_second_look_adds_the_directories_of_the_names() -> None:
+    batch = outstanding(Part(1, False, (b"a/f", b"b/c/")), Part(2, False, (b"a/g",)))
+    added = batch.second_look((1, 2)) - batch.changes((1, 2))
+    assert added == {Change(tree, path, Kind.LIST) for tree, path in ((1, b"a"), (1, b"b"), (2, b"a"))}

@@ -1,0 +1,151 @@
+"""What a node is owed: when it is sent, what a batch carries of it, and what a batch leaves of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from inosync.messages import Change, Kind
+from inosync.nodes.retries import MAX_RETRIES, Retry, RetrySet
+
+FIRST, LONGEST = 1.0, 100.0
+NOW = 1_000.0
+
+
+def name(path: bytes, tree: int = 1) -> Change:
+    return Change(tree, path, Kind.NAME)
+
+
+def whole(tree: int) -> Change:
+    return Change(tree, b"", Kind.TREE)
+
+
+A, B = name(b"a"), name(b"b")
+
+
+@pytest.fixture
+def retries() -> RetrySet:
+    return RetrySet((FIRST, LONGEST))
+
+
+def settle(retries: RetrySet, *failed: Change, held: tuple[int, ...] = (), now: float = NOW) -> None:
+    retries.settle(failed, held, since=now - 5, now=now, rand=0.0)
+
+
+def test_added_change_is_ready_at_once(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    assert retries.ready(NOW) == [A]
+    assert (retries.count, retries.oldest, retries.has_failed) == (1, NOW, False)
+    assert retries.next_at(NOW) is None, "what is ready waits for something else than the time"
+
+
+def test_change_added_twice_is_as_old_as_the_first(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    retries.add(A, NOW + 50)
+    assert retries.waiting == {A: Retry(0, NOW + 50, NOW)}
+
+
+def test_carried_change_counts_but_waits_no_more(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    retries.carry([A])
+    assert retries.ready(NOW) == []
+    assert (retries.count, retries.oldest, retries.lacks_since(NOW)) == (1, NOW, True)
+    settle(retries)
+    assert (retries.count, retries.oldest, retries.lacks_since(NOW)) == (0, None, False)
+
+
+def test_lost_batch_gives_back_what_it_carried(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    retries.add(B, NOW)
+    before = dict(retries.waiting)
+    retries.carry([A, B])
+    retries.put_back()
+    assert retries.waiting == before
+    settle(retries)
+    assert retries.waiting == before, "nothing is carried any more"
+
+
+def test_lost_batch_does_not_replace_what_was_added_meanwhile(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    retries.carry([A])
+    retries.add(A, NOW + 1)
+    retries.put_back()
+    assert retries.waiting == {A: Retry(0, NOW + 1, NOW + 1)}
+
+
+def test_change_added_while_it_is_carried_is_sent_again(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    retries.carry([A])
+    retries.add(A, NOW + 1)
+    settle(retries)
+    assert list(retries.waiting) == [A]
+
+
+def test_failed_change_is_retried_after_growing_pauses(retries: RetrySet) -> None:
+    now = NOW
+    for attempt in range(1, 10):
+        settle(retries, A, now=now)
+        pause = min(FIRST * 2 ** (attempt - 1), LONGEST)
+        assert retries.waiting == {A: Retry(attempt, now + pause, NOW - 5)}
+        assert (retries.ready(now), retries.next_at(now)) == ([], now + pause)
+        now += pause
+        assert retries.ready(now) == [A]
+        retries.carry([A])
+    assert (retries.oldest, retries.count) == (None, 1), "a failure is no lag"
+
+
+def test_failed_changes_go_together(retries: RetrySet) -> None:
+    retries.settle([A, B], (), NOW, NOW, rand=0.9)
+    assert {retry.at for retry in retries} == {NOW + FIRST * (1 - 0.9 / 4)}
+    assert retries.has_failed
+
+
+def test_held_tree_is_retried_as_a_whole(retries: RetrySet) -> None:
+    settle(retries, held=(2,))
+    assert retries.waiting == {whole(2): Retry(1, NOW + FIRST, NOW - 5)}
+    settle(retries, held=(2,), now=NOW + 50)
+    assert retries.waiting == {whole(2): Retry(1, NOW + FIRST, NOW - 5)}, "it waits already"
+
+
+def test_second_look_is_no_lag_until_it_fails(retries: RetrySet) -> None:
+    retries.add_second_look([A], NOW + 10)
+    assert retries.waiting == {A: Retry(0, NOW + 10, math.inf)}
+    assert (retries.count, retries.oldest, retries.has_failed) == (0, None, False)
+    assert retries.next_at(NOW) == NOW + 10
+    retries.carry(retries.ready(NOW + 10))
+    assert (retries.count, retries.oldest) == (0, None)
+    settle(retries, A, now=NOW + 15)
+    assert retries.waiting[A].since == NOW + 10, "it is lacking since that batch"
+
+
+def test_second_look_does_not_delay_what_waits(retries: RetrySet) -> None:
+    retries.add(A, NOW)
+    retries.add_second_look([A, B], NOW + 10)
+    assert retries.ready(NOW) == [A]
+
+
+def test_second_look_at_very_much_is_at_whole_trees(retries: RetrySet) -> None:
+    retries.add_second_look([name(b"%d" % number, 2) for number in range(MAX_RETRIES + 1)], NOW + 10)
+    assert retries.waiting == {whole(2): Retry(0, NOW + 10, math.inf)}
+
+
+def test_too_many_retries_become_whole_trees(retries: RetrySet) -> None:
+    settle(retries, *(name(b"%d" % number, 2) for number in range(MAX_RETRIES)))
+    retries.limit(NOW)
+    assert len(retries.waiting) == MAX_RETRIES
+    retries.add(A, NOW)
+    retries.limit(NOW)
+    assert retries.waiting == {tree: Retry(1, NOW + FIRST, NOW - 5) for tree in (whole(1), whole(2))}
+
+
+def test_forgotten_tree_is_owed_no_more(retries: RetrySet) -> None:
+    for tree in (1, 2):
+        retries.add(name(b"carried", tree), NOW)
+    retries.carry(retries.ready(NOW))
+    for tree in (1, 2):
+        retries.add(name(b"waits", tree), NOW)
+    retries.forget_tree(1)
+    assert retries.count == 2
+    retries.put_back()
+    assert set(retries.waiting) == {name(b"carried", 2), name(b"waits", 2)}
