@@ -103,7 +103,7 @@ _seconds.__name__ = "number of seconds"  # what argparse calls a text that is no
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run inosync; return the exit code."""
     startup.occupy_standard_streams()
-    manager = systemd.take(os.environ)
+    manager = systemd.take_target(os.environ)
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     if mistake := _usage_mistake(options):
         parser().error(mistake)

@@ -17,12 +17,12 @@ from inosync import __version__
 from inosync.config.load import Config
 from inosync.config.paths import relative_to, started_by_root
 from inosync.console import commands
-from inosync.master.master import Master
+from inosync.master.wiring import make_master
 from inosync.system import log as logs
 from inosync.system import privileges
 from inosync.system.pidfile import Locked, PidFile
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
-from inosync.system.systemd import ServiceManager
+from inosync.system.systemd import NotifyTarget
 from inosync.text import plural
 
 FAILED = 1
@@ -63,7 +63,7 @@ def occupy_standard_streams() -> None:
     os.close(fd)
 
 
-def run(config: Config, mode: Mode, manager: ServiceManager) -> int:
+def run(config: Config, mode: Mode, manager: NotifyTarget) -> int:
     """Run a daemon until it ends; return the exit code, in the foreground of a daemon once it has started."""
     if mode.daemon:
         return _detached(lambda ready: _serve(config, mode, manager, ready))
@@ -111,7 +111,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
         os._exit(code)
 
 
-def _serve(config: Config, mode: Mode, manager: ServiceManager, ready: Callable[[], None]) -> int:
+def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[], None]) -> int:
     """Be the daemon. ``ready`` is called when the start has succeeded; until then errors go to stderr."""
     name = os.path.basename(config.path).removesuffix(".py")
     spool = os.path.join(config.rundir, f"{name}.spool")
@@ -136,9 +136,7 @@ def _failed(reason: object) -> int:
     return FAILED
 
 
-def _mirror(
-    config: Config, mode: Mode, manager: ServiceManager, spool: str, ready: Callable[[], None]
-) -> int:
+def _mirror(config: Config, mode: Mode, manager: NotifyTarget, spool: str, ready: Callable[[], None]) -> int:
     def log_to(wanted: Config) -> None:
         logs.use(_log_handler(wanted, mode), mode.verbose, quiet=mode.once and not wanted.logfile)
 
@@ -147,7 +145,7 @@ def _mirror(
         os.mkdir(spool, 0o700)
         log_to(config)
         pretend = _show_call(mode) if mode.pretend else None
-        master = Master(config, spool, log_to, pretend, manager=manager, once=mode.once)
+        master = make_master(config, spool, log_to, pretend, manager, mode.once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY_SIGNALS)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

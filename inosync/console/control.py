@@ -13,10 +13,11 @@ import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from inosync.console import protocol
 from inosync.console.protocol import Unusable
+from inosync.system.loop import Loop, Timer
 
 MAX_CLIENTS = 64
 """Connections at once; the next ones wait in the kernel's backlog."""
@@ -28,26 +29,13 @@ _CHUNK = 1 << 16
 _PAUSE = 1.0  # seconds until connections are accepted again, after there was no descriptor for one
 
 
-class EventLoop(Protocol):
-    """What calls back when a descriptor is ready."""
-
-    def on_readable(self, source: int, call: Callable[[], object]) -> None:
-        """Call when there is something to read."""
-
-    def on_writable(self, source: int, call: Callable[[], object]) -> None:
-        """Call when there is room to write."""
-
-    def drop(self, source: int) -> None:
-        """Call no longer."""
-
-
 @dataclass(eq=False, slots=True)
 class Connection:
     """Somebody who is connected, and has asked for one thing at a time."""
 
     socket: socket.socket
-    until: float
-    """When it is let go, if it does nothing."""
+    timer: Timer | None = None
+    """Lets it go if it does nothing."""
     input: bytearray = field(default_factory=bytearray)
     output: memoryview = field(default_factory=lambda: memoryview(b""))
     waits: bool = False
@@ -81,34 +69,17 @@ class Control:
     ``handle`` is given each request and how to reply to it.
     """
 
-    def __init__(self, path: str, loop: EventLoop, clock: Callable[[], float], handle: Handler) -> None:
+    def __init__(self, path: str, loop: Loop, handle: Handler) -> None:
         self.path = path
-        self._loop, self._clock, self._handle = loop, clock, handle
+        self._loop, self._handle = loop, handle
         self._clients: set[Connection] = set()
         self._listens = False
-        self._listen_at = float("inf")
-        """When to listen again, after there were no descriptors."""
         self._socket = _listening(path)
         self._listen(True)
 
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
         return [self._socket.fileno(), *(client.socket.fileno() for client in self._clients)]
-
-    @property
-    def deadline(self) -> float:
-        """When ``tend`` has something to do."""
-        return min(
-            self._listen_at, *(client.until for client in self._clients if not client.waits), float("inf")
-        )
-
-    def tend(self) -> None:
-        """Let those go that have said nothing for too long."""
-        now = self._clock()
-        for client in [client for client in self._clients if not client.waits and client.until <= now]:
-            self._let_go(client)
-        if now >= self._listen_at:
-            self._listen(True)
 
     def look(self) -> None:
         """Listen anew if the socket has gone: somebody has cleared the run directory."""
@@ -132,7 +103,8 @@ class Control:
         self._socket.close()
 
     def _listen(self, wanted: bool) -> None:
-        self._listen_at = float("inf")
+        if self._socket.fileno() < 0:  # it was closed
+            return
         if wanted and not self._listens:
             self._loop.on_readable(self._socket.fileno(), self._accept)
         elif self._listens and not wanted:
@@ -152,12 +124,19 @@ class Control:
                 continue
             except OSError:  # no descriptors left: the caller waits, and so do we
                 self._listen(False)
-                self._listen_at = self._clock() + _PAUSE
+                self._loop.call_at(self._loop.clock() + _PAUSE, lambda: self._listen(True))
                 return
             connection.setblocking(False)
-            client = Connection(connection, self._clock() + PATIENCE)
+            client = Connection(connection)
             self._clients.add(client)
+            self._expect(client)
             self._wait_for(client)
+
+    def _expect(self, client: Connection) -> None:
+        """Let a client go if it does nothing in time, from now on."""
+        if client.timer is not None:
+            client.timer.cancel()
+        client.timer = self._loop.call_at(self._loop.clock() + PATIENCE, lambda: self._let_go(client))
 
     def _read(self, client: Connection) -> None:
         try:
@@ -182,6 +161,8 @@ class Control:
 
     def _serve(self, client: Connection, line: bytes) -> None:
         client.waits = True
+        if client.timer is not None:
+            client.timer.cancel()
         try:
             request = protocol.decode(line)
         except Unusable as problem:
@@ -194,7 +175,7 @@ class Control:
         if client.closed or not client.waits:
             return
         client.waits, client.gone = False, None
-        client.until = self._clock() + PATIENCE
+        self._expect(client)
         client.output = memoryview(protocol.encode(message))
         self._write(client)
 
@@ -208,7 +189,7 @@ class Control:
             return
         client.output = client.output[sent:]
         if sent:
-            client.until = self._clock() + PATIENCE
+            self._expect(client)
         # One descriptor is registered for one thing at a time: nothing is read meanwhile.
         self._loop.drop(client.socket.fileno())
         self._wait_for(client)
@@ -223,13 +204,14 @@ class Control:
         if client.closed:
             return
         client.closed = True
+        if client.timer is not None:
+            client.timer.cancel()
         self._clients.discard(client)
         self._loop.drop(client.socket.fileno())
         client.socket.close()
         if client.gone is not None:
             client.gone()
-        if self._socket.fileno() >= 0:
-            self._listen(True)
+        self._listen(True)
 
 
 def _listening(path: str) -> socket.socket:

@@ -10,7 +10,6 @@ from inosync.guard import loss
 from inosync.guard.loss import Memory, RootLook
 from inosync.messages import Source
 from inosync.system import entries, mounts
-from inosync.watch.watcher import Watcher
 
 CALM = 360
 """A root that is filled again is compared when it was left alone for edelay, or after so many times that: an
@@ -37,11 +36,15 @@ class GuardedTree:
 
 
 class Guard:
-    """``patience`` is edelay; ``trip`` is told of a tree that is halted, and why. Times by the clock."""
+    """``patience`` is edelay; ``trip`` is told of a tree that is halted, and why. Times by the clock.
+
+    ``check_root`` and ``root_identity`` are those of the watcher.
+    """
 
     def __init__(
         self,
-        watcher: Watcher,
+        check_root: Callable[[int], None],
+        root_identity: Callable[[int], tuple[int, int] | None],
         patience: float,
         on: bool,
         trip: Callable[[int, str], None],
@@ -53,7 +56,8 @@ class Guard:
         self.generation = 0
         """Changes with what ``source`` says."""
         self._on = on
-        self._watcher, self._trip, self._clock = watcher, trip, clock
+        self._check_root, self._root_identity = check_root, root_identity
+        self._trip, self._clock = trip, clock
         self._posts: dict[int, GuardedTree] = {}
 
     # Trees -------------------------------------------------------------------------------------------
@@ -96,7 +100,7 @@ class Guard:
             return False
         if not self._on:
             return True
-        self._watcher.check_root(tree)
+        self._check_root(tree)
         if tree in self.halted:
             return False
         look, now = self._look(post), self._clock()
@@ -114,7 +118,7 @@ class Guard:
 
     def source(self, tree: int, full: bool) -> Source | None:
         """What the root has to be for a transfer of a tree that was just checked."""
-        identity, memory = self._watcher.root_identity(tree), self._posts[tree].memory
+        identity, memory = self._root_identity(tree), self._posts[tree].memory
         if not self._on or identity is None:
             return None
         whole = loss.is_loss(memory, self._clock(), self.patience) or (full and loss.is_doubtful(memory))

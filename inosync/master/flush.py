@@ -1,164 +1,149 @@
-"""Whoever wants to know when all that was changed before now is on the nodes (``flush``)."""
+"""Waiting until everything that was changed before now is on the nodes (``flush``)."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from inosync.nodes.dispatch import Dispatcher
+from inosync.journal.journal import Journal
 from inosync.nodes.node import Node
+from inosync.system.loop import Loop, Timer
 from inosync.watch.watcher import Watcher
 
-AGAIN = 1.0
-"""Seconds until another mark is made if one has not been seen: the kernel may have dropped its event."""
+MARK_AGAIN_SECONDS = 1.0
+"""Until another mark is made if one was not seen: the kernel may have dropped its event."""
 
 _marks = itertools.count(1)
 
 
 @dataclass(eq=False, slots=True)
 class Flush:
-    """One that is waited for. ``deadline``: by the clock; infinite is without an end."""
+    """One flush that has not ended. Times by the clock, in seconds."""
 
     nodes: tuple[Node, ...]
     deadline: float
+    """Infinite: it has none."""
     done: Callable[[Sequence[Node]], None]
-    """Is given the nodes that lack something at the end: those that do at the deadline, or will for ever."""
-    marked_at: float = float("-inf")
-    """When it has made its last mark."""
+    """Called once, with the nodes that lack something: at the deadline, or until an operator resumes them."""
+    marked_at: float = -math.inf
+    """When its last mark was made."""
     seen: bool = False
     """Whether a mark of it has come out of the kernel's queue: all events before it were read."""
     position: int = -1
-    """In the journal, what the nodes have to confirm; -1: not known yet."""
+    """What the nodes have to confirm, as a position in the journal; -1: not known yet."""
     since: float = 0.0
-    """What was owed to a node by then, it has to have."""
+    """A node has to have what was owed to it by then."""
+    timer: Timer | None = None
+    """Looks at it at its deadline."""
 
 
+@dataclass(slots=True)
 class Flushes:
-    """All that are waited for. ``directory`` is watched like the trees, and its files are the marks.
+    """All flushes that have not ended.
 
-    A mark is an event like that of any change, read after those of all changes before it; no node is ever
-    sent it. OSError if the directory cannot be made or watched.
+    A mark is a file made in ``directory``, which is watched like the trees: its event is read after those of
+    all changes before it. No node is ever sent a mark.
     """
 
-    def __init__(
-        self,
-        directory: str,
-        nodes: Mapping[str, Node],
-        watcher: Watcher,
-        dispatch: Dispatcher,
-        hasten: Callable[[], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self._directory = directory
-        self._nodes, self._watcher, self._dispatch = nodes, watcher, dispatch
-        self._hasten, self._clock = hasten, clock
-        self._waiting: dict[Flush, None] = {}
-        self._by_mark: dict[bytes, Flush] = {}
-        self._open()
+    directory: str
+    nodes: Mapping[str, Node]
+    """The pool's own, by name."""
+    watcher: Watcher
+    journal: Journal
+    release: Callable[[], None]
+    """Hands out what the journal holds."""
+    loop: Loop
+    _waiting: dict[Flush, None] = field(default_factory=dict)
+    _by_mark: dict[bytes, Flush] = field(default_factory=dict)
+    """The flushes by the names of their marks that were not seen yet."""
 
-    def _open(self) -> None:
-        os.makedirs(self._directory, 0o700, exist_ok=True)
-        self._watcher.watch_marks(self._directory, self._seen)
+    def watch_directory(self) -> None:
+        """Make the directory and watch it. OSError if that cannot be."""
+        os.makedirs(self.directory, 0o700, exist_ok=True)
+        self.watcher.watch_marks(self.directory, self._mark_seen)
 
     def begin(self, nodes: Sequence[Node], deadline: float, done: Callable[[Sequence[Node]], None]) -> Flush:
         """Wait for these nodes. OSError if no mark can be made."""
         flush = Flush(tuple(nodes), deadline, done)
         self._mark(flush)
+        if deadline < math.inf:
+            flush.timer = self.loop.call_at(deadline, self.end_finished)
         self._waiting[flush] = None
         return flush
 
-    def forget(self, flush: Flush) -> None:
-        """Nobody waits any more."""
+    def cancel(self, flush: Flush) -> None:
+        """Wait no more, and call ``done`` no more."""
         self._waiting.pop(flush, None)
         self._by_mark = {mark: known for mark, known in self._by_mark.items() if known is not flush}
+        if flush.timer is not None:
+            flush.timer.cancel()
 
-    @property
-    def deadline(self) -> float:
-        """When ``look`` has something to do, if nothing else happens."""
-        return min(
-            (min(flush.deadline, flush.marked_at + AGAIN) for flush in self._waiting), default=float("inf")
-        )
-
-    def look(self) -> None:
-        """See whether any has come to its end; to be called whenever something may have changed."""
-        now = self._clock()
+    def end_finished(self) -> None:
+        """End the flushes that have come to their end. To be called in each turn of the loop."""
+        now = self.loop.clock()
         for flush in list(self._waiting):
-            if not flush.seen and now >= flush.marked_at + AGAIN:
-                with contextlib.suppress(OSError):  # tried again: the disk may be full
-                    self._mark(flush)
-            elif flush.seen:
-                flush.marked_at = now
-                self._look_at(flush)
-            if flush in self._waiting and (now >= flush.deadline or self._hopeless(flush)):
-                self._end(flush)
+            if not flush.seen:
+                if now >= flush.marked_at + MARK_AGAIN_SECONDS:
+                    with contextlib.suppress(OSError):  # the disk may be full: tried again
+                        self._mark(flush)
+            elif flush.position < 0:
+                self._take_position(flush)
+            behind = self._behind(flush)
+            # Paused nodes lack what they lack until the operator wants otherwise.
+            if now >= flush.deadline or (flush.seen and all(node.paused for node in behind)):
+                self.cancel(flush)
+                flush.done(behind)
 
     def _mark(self, flush: Flush) -> None:
-        flush.marked_at = self._clock()
+        flush.marked_at = self.loop.clock()
+        self.loop.call_at(flush.marked_at + MARK_AGAIN_SECONDS, self.end_finished)
         name = f"mark-{next(_marks)}"
         self._by_mark[os.fsencode(name)] = flush
-        path = os.path.join(self._directory, name)
+        path = os.path.join(self.directory, name)
         try:
             _make(path)
-        except FileNotFoundError:  # somebody has cleared the run directory
-            self._open()
+        except FileNotFoundError:  # the run directory was cleared
+            self.watch_directory()
             _make(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
-    def _seen(self, name: bytes) -> None:
+    def _mark_seen(self, name: bytes) -> None:
         flush = self._by_mark.pop(name, None)
         if flush is not None and not flush.seen:
-            flush.seen, flush.since = True, self._clock()
+            flush.seen, flush.since = True, self.loop.clock()
 
-    def _look_at(self, flush: Flush) -> None:
-        if flush.position < 0 and not self._settle(flush):
+    def _take_position(self, flush: Flush) -> None:
+        """Once all that happened before the mark is in the journal or owed to the nodes, hand it out."""
+        if self.watcher.is_walking or self.watcher.incomplete_trees or self._is_searching(flush):
             return
-        if not self._behind(flush):
-            self._end(flush)
-
-    def _settle(self, flush: Flush) -> bool:
-        """Whether all that was told by the mark is in the journal, or owed to the nodes; hand it out then."""
-        if self._watcher.is_walking or self._watcher.incomplete_trees or self._is_searching(flush):
-            return False
         trees = {tree for node in flush.nodes for tree in node.trees}
-        if not self._watcher.has_polled(trees, flush.since):
-            return False
-        self._watcher.record_unclosed()
+        if not self.watcher.has_polled(trees, flush.since):
+            return
+        self.watcher.record_unclosed()
         if self._is_searching(flush):
-            return False
-        flush.since = self._clock()
-        flush.position = self._dispatch.backlog.journal.head
-        self._hasten()
-        return True
+            return
+        flush.since = self.loop.clock()
+        flush.position = self.journal.head
+        self.release()
 
     def _is_searching(self, flush: Flush) -> bool:
-        since = self._watcher.searching_since
+        since = self.watcher.searching_since
         return since is not None and since <= flush.since
 
     def _behind(self, flush: Flush) -> list[Node]:
-        # One that is not mirrored to any more lacks nothing.
-        there = [node for node in flush.nodes if self._nodes.get(node.name) is node]
+        # A node that is not mirrored to any more lacks nothing.
+        there = [node for node in flush.nodes if self.nodes.get(node.name) is node]
         if flush.position < 0:
             return there
-        return [
-            node
-            for node in there
-            if node.cursor < flush.position
-            or node.retries.lacks_since(flush.since)
-            or self._watcher.unreadable(node.trees)
-        ]
+        return [node for node in there if node.cursor < flush.position or self._lacks(node, flush.since)]
 
-    def _hopeless(self, flush: Flush) -> bool:
-        """Whether all nodes that lack something will go on doing so until the operator wants otherwise."""
-        return flush.seen and all(node.paused for node in self._behind(flush))
-
-    def _end(self, flush: Flush) -> None:
-        behind = self._behind(flush)
-        self.forget(flush)
-        flush.done(behind)
+    def _lacks(self, node: Node, since: float) -> bool:
+        return node.retries.lacks_since(since) or bool(self.watcher.unreadable(node.trees))
 
 
 def _make(path: str) -> None:

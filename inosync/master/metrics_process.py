@@ -1,7 +1,7 @@
 """The process that serves metrics and the page (``rlisten``), as the master sees it.
 
-The master only holds the socket, so that nobody is turned away while another process is started, and never
-touches a connection.
+The master only holds the listening socket, so that no client is refused while another process is started. It
+never touches a connection.
 """
 
 from __future__ import annotations
@@ -12,138 +12,125 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
 
 from inosync.config.listen import Address
 from inosync.nodes import backoff
 from inosync.system import privileges, process, signals
-from inosync.system.loop import Loop
+from inosync.system.loop import Loop, Timer
 
 log = logging.getLogger(__name__)
 
-FIRST, LONGEST = 1.0, 60.0
-"""Seconds between two tries to listen, or to start the process."""
-SOUND = 60.0
-"""Seconds after which one that dies had been well: the next one is started soon."""
-LEAVE = 1.0
-"""Seconds that a killed one is waited for when the daemon ends."""
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0
+"""Between two tries to listen, or to start the process."""
+STEADY_SECONDS = 60.0
+"""A process that dies after so long had been well: the next one is started soon."""
+JOIN_SECONDS = 1.0
+"""For which a killed process is waited for when the daemon ends."""
 _BACKLOG = 128
 
 
-class Listener:
-    """Keeps that process running. ``control`` is the path of the control socket, which it asks.
+@dataclass(slots=True)
+class MetricsProcess:
+    """Keeps that process running."""
 
-    ``at`` calls back at a time of the clock; ``inherited`` are descriptors that the process must not keep.
-    """
-
-    def __init__(
-        self,
-        control: str,
-        loop: Loop,
-        at: Callable[[float, Callable[[], None]], None],
-        inherited: Callable[[], list[int]],
-        clock: Callable[[], float],
-        rand: Callable[[], float],
-    ) -> None:
-        self._control, self._loop, self._at, self._inherited = control, loop, at, inherited
-        self._clock, self._chance = clock, rand
-        self._address: Address | None = None
-        self._socket: socket.socket | None = None
-        self._child: ForkProcess | None = None
-        self._began = 0.0
-        self._attempt = 0
-        self._told = ""
-        """The last error of listening."""
-        self._plan = 0
-        """Counts what is planned: only the last of it counts."""
+    control: str
+    """The path of the control socket, which the process asks."""
+    loop: Loop
+    inherited: Callable[[], list[int]]
+    """The descriptors of the master that the process must not keep."""
+    rand: Callable[[], float]
+    _address: Address | None = None
+    """Where to serve; None: nowhere."""
+    _socket: socket.socket | None = None
+    _child: ForkProcess | None = None
+    _forked_at: float = 0.0
+    _attempt: int = 0
+    """Failures in a row."""
+    _logged: str = ""
+    """The last error of listening."""
+    _retry: Timer | None = None
+    """Starts the process after a failure."""
 
     def serve(self, address: Address | None) -> None:
         """Serve there from now on; None: nowhere."""
         if address == self._address:
             return
-        self._address, self._attempt, self._told = address, 0, ""
-        self._plan += 1
-        self._close()
+        self._address, self._attempt, self._logged = address, 0, ""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._close_socket()
         if self._child is not None:
-            self._kill(self._child)  # its end is the beginning of the next
-        elif address is not None:
-            self._begin(address)
+            _kill(self._child)  # the next one follows when it has ended
+        else:
+            self._start()
 
     def end(self) -> None:
         """Serve no more, and leave nothing."""
-        child, self._address = self._child, None
-        self._close()
+        child = self._child
+        self.serve(None)
         if child is not None:
-            self._kill(child)
-            child.join(LEAVE)
+            child.join(JOIN_SECONDS)
             process.abandon(child)
 
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
         return [] if self._socket is None else [self._socket.fileno()]
 
-    def _close(self) -> None:
+    def _close_socket(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _kill(self, child: ForkProcess) -> None:
-        process.send([child.pid or 0] if child.pid else [], signal.SIGKILL)
-
-    def _begin(self, address: Address) -> None:
-        try:
-            if self._socket is None:
-                self._socket = _listening(address)
-            child = self._fork(self._socket, address)
-        except OSError as problem:
-            pause = self._later()
-            told = f"rlisten: {address}: {problem.strerror}"
-            if told != self._told:
-                log.error("%s; tried again in %.0f s, and so on", told, max(pause, 1.0))
-            self._told = told
+    def _start(self) -> None:
+        address = self._address
+        if address is None:
             return
-        self._told = ""
-        self._child, self._began = child, self._clock()
-        self._loop.on_readable(child.sentinel, lambda: self._ended(child))
+        try:
+            listening = self._socket = self._socket or _listening(address)
+            inherited = [fd for fd in self.inherited() if fd != listening.fileno()]
+            master = os.getpid()
+            child = process.fork(lambda: run(listening, address, self.control, master, inherited), "metrics")
+        except OSError as problem:
+            pause = self._retry_later()
+            told = f"rlisten: {address}: {problem.strerror}"
+            if told != self._logged:
+                log.error("%s; tried again in %.0f s, and so on", told, max(pause, 1.0))
+            self._logged = told
+            return
+        self._logged, self._child, self._forked_at = "", child, self.loop.clock()
+        self.loop.on_readable(child.sentinel, lambda: self._ended(child))
         log.info("metrics are served at http://%s/metrics, pid %d", address, child.pid or 0)
 
-    def _fork(self, listening: socket.socket, address: Address) -> ForkProcess:
-        inherited = [fd for fd in self._inherited() if fd != listening.fileno()]
-        master = os.getpid()
-        return process.fork(lambda: run(listening, address, self._control, master, inherited), "metrics")
-
     def _ended(self, child: ForkProcess) -> None:
-        self._loop.drop(child.sentinel)
-        child.join()  # it is one that is dead
+        self.loop.drop(child.sentinel)
+        child.join()  # returns at once, because it is dead
         self._child = None
-        if self._address is None:
+        if self._socket is None:  # it was killed, because another address is wanted, or none
+            self._start()
             return
-        if self._socket is None:  # it was to end, for another address
-            self._begin(self._address)
-            return
-        if self._clock() - self._began >= SOUND:
+        if self.loop.clock() - self._forked_at >= STEADY_SECONDS:
             self._attempt = 0
-        pause = self._later()
+        pause = self._retry_later()
         code = child.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with {code}"
         log.error("the process that serves metrics %s; another one is started in %.1f s", how, pause)
 
-    def _later(self) -> float:
+    def _retry_later(self) -> float:
         self._attempt += 1
-        self._plan += 1
-        plan, pause = self._plan, backoff.delay(self._attempt, FIRST, LONGEST, self._chance())
-        self._at(self._clock() + pause, lambda: self._again(plan))
+        pause = backoff.delay(self._attempt, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, self.rand())
+        self._retry = self.loop.call_at(self.loop.clock() + pause, self._start)
         return pause
 
-    def _again(self, plan: int) -> None:
-        if plan == self._plan and self._address is not None and self._child is None:
-            self._begin(self._address)
+
+def _kill(child: ForkProcess) -> None:
+    process.send([child.pid] if child.pid else [], signal.SIGKILL)
 
 
 def _listening(address: Address) -> socket.socket:
-    made = socket.socket(
-        socket.AF_INET6 if address.is_v6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
-    )
+    family = socket.AF_INET6 if address.is_v6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         # What the last daemon has served may still be in TIME_WAIT (socket(7)).
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from inosync.master.flush import Flushes
 from inosync.messages import NodeState
-from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.backlog import Backlog
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.status.state import NodeStates
 from inosync.watch.watcher import Watcher
 
-TRIES = 3
+MAX_TRIES = 3
 """Failed tries in a row after which a node is given up."""
 
 
+@dataclass(slots=True)
 class Once:
-    """Looks at the nodes, the master's own by name, until each is level or will not be."""
+    """Decides when the daemon can end. ``nodes`` is the pool's own, by name."""
 
-    def __init__(
-        self,
-        nodes: Mapping[str, Node],
-        watcher: Watcher,
-        dispatch: Dispatcher,
-        flushes: Flushes,
-        states: NodeStates,
-        snapshots: SnapshotBuilder,
-    ) -> None:
-        self._nodes, self._watcher, self._dispatch, self._flushes = nodes, watcher, dispatch, flushes
-        self._states, self._snapshots = states, snapshots
-        self._asked = False
-        self._level: set[str] = set()
-        """The names of nodes that have all that was there when it was asked for."""
-        self.outcome: dict[str, Any] = {}
-        """What is told of the master and the nodes at the end (``SnapshotBuilder``)."""
+    nodes: Mapping[str, Node]
+    watcher: Watcher
+    backlog: Backlog
+    flushes: Flushes
+    states: NodeStates
+    snapshots: SnapshotBuilder
+    outcome: dict[str, Any] = field(default_factory=dict)
+    """The snapshot of all nodes at the end; empty until then."""
+    _is_flushing: bool = False
+    _level: set[str] = field(default_factory=set)
+    """The nodes that have everything that was there when the flush began, by name."""
 
-    def look(self) -> bool:
-        """Whether there is nothing to be waited for any more."""
-        if not self._asked:
-            if self._watcher.incomplete_trees or self._watcher.is_walking:
+    def is_done(self) -> bool:
+        """Whether each node is level, or will not be. To be called in each turn of the loop."""
+        if not self._is_flushing:
+            if self.watcher.incomplete_trees or self.watcher.is_walking:
                 return False
-            self._asked = True
-            for node in self._nodes.values():  # each by itself: one that is never level keeps no other
-                self._flushes.begin([node], float("inf"), partial(self._flushed, node))
-        if all(self._is_settled(node) for node in self._nodes.values()):
-            self.conclude()
-            return True
-        return False
+            self._is_flushing = True
+            for node in self.nodes.values():  # each by itself, so that none waits for another
+                self.flushes.begin([node], math.inf, partial(self._flushed, node))
+        return all(map(self._is_settled, self.nodes.values()))
 
     def conclude(self) -> None:
-        """Keep what is to be told at the end: workers that are ending say nothing of their nodes."""
+        """Keep the outcome, while the workers can still tell it: those that are ending say nothing."""
         if not self.outcome:
-            self.outcome = self._snapshots.of_nodes(self._nodes.values())
+            self.outcome = self.snapshots.of_nodes(self.nodes.values())
 
     def _flushed(self, node: Node, behind: Sequence[Node]) -> None:
         if not behind:
@@ -63,12 +58,12 @@ class Once:
     def _is_settled(self, node: Node) -> bool:
         if node.name in self._level:
             return True
-        match self._states.state_of(node):
+        match self.states.state_of(node):
             case NodeState.RETRYING:
-                return max(node.worker.state.attempt, node.worker.state.deaths) >= TRIES
+                return max(node.worker.state.attempt, node.worker.state.deaths) >= MAX_TRIES
             case NodeState.HALTED | NodeState.PAUSED:
                 return True
             case NodeState.DEGRADED:
-                # What it was complained of has been tried; what has not may be another tree.
-                return not self._watcher.incomplete_trees and self._dispatch.backlog.oldest(node) is None
+                # What rsync complained of was tried; what was not tried may be another tree.
+                return not self.watcher.incomplete_trees and self.backlog.oldest(node) is None
         return False

@@ -6,49 +6,86 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from inosync.config.nodes import display_name
 from inosync.console import protocol
 from inosync.console.control import Reply
-from inosync.master.flush import Flush, Flushes
+from inosync.master.flush import Flushes
+from inosync.master.once import Once
+from inosync.master.reload import Reloader
+from inosync.master.tree_events import TreeEvents
+from inosync.master.verification import Verification
+from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
+from inosync.messages import Change, Kind
+from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
+from inosync.system import log as logs
+from inosync.system.systemd import ServiceManager
+from inosync.worker import worker
 
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
 
-class Commands(Protocol):
-    """Who does it."""
+@dataclass(slots=True)
+class Commands:
+    """What an operator can have done to the daemon and to single nodes."""
 
-    def accept(self) -> Sequence[str]:
-        """Mirror what the guard halted; the wpaths."""
+    pool: WorkerPool
+    verification: Verification
+    manager: ServiceManager
+    once: Once | None
 
-    def reload(self) -> Sequence[str]:
-        """Read the configuration again; why it was refused."""
+    def reopen_log(self) -> None:
+        """Open the log file anew: it was rotated away."""
+        logs.reopen()
+        log.info("log file reopened")
 
-    def reopen(self) -> None:
-        """Open the log file anew."""
-
-    def stop(self, why: str) -> None:
-        """End."""
+    def stop(self, why: str, grace: float = worker.GRACE) -> None:
+        """End the daemon; what runs gets ``grace`` seconds."""
+        if self.pool.is_stopping:
+            return
+        log.info("%s: stopping", why)
+        if self.once is not None:
+            self.once.conclude()
+        self.manager.stopping(grace + KILL_SECONDS + 2 * KILLED_SECONDS)
+        self.pool.stop(grace)
 
     def resync(self, node: Node) -> None:
-        """Compare a node in full, and send it what differs."""
+        """Compare a node in full, at once, and send it what differs."""
+        log.info("%s: all of it is compared, as was asked for", node.name)
+        for tree in node.trees:
+            node.retry(Change(tree, b"", Kind.TREE), self.pool.loop.clock())
+        if node.worker.state.phase in (Phase.WAITING, Phase.AWAY) and not self.pool.is_stopping:
+            self.pool.replace_worker(node)  # another worker does not wait for the time of the next try
+        else:
+            self.pool.offer_batch(node)
 
     def verify(self, node: Node) -> None:
-        """Compare a node in full beside what it is sent."""
+        """Compare a node in full when it is ok, beside what it is sent."""
+        log.info("%s: verification requested", node.name)
+        self.verification.request(node.name)
 
     def pause(self, node: Node) -> None:
-        """Send a node nothing."""
+        """Send a node nothing, and connect to it no more. What runs has a moment to finish."""
+        self._set_paused(node, True)
 
     def resume(self, node: Node) -> None:
-        """Send it again what it lacks."""
+        """Send a node again what it lacks."""
+        self._set_paused(node, False)
+
+    def _set_paused(self, node: Node, wanted: bool) -> None:
+        if node.paused is not wanted and not self.pool.is_stopping:
+            log.info("%s: %s", node.name, "paused" if wanted else "resumed")
+            node.set_paused(wanted)
+            self.pool.replace_worker(node)
 
 
-class _Wrong(Exception):
+class _Refused(Exception):
     """A request that cannot be done: the text says why; ``code`` is the exit code for it."""
 
     def __init__(self, text: str, code: int = protocol.USAGE) -> None:
@@ -57,28 +94,34 @@ class _Wrong(Exception):
 
 
 class RequestHandler:
-    """Takes requests (``protocol``), and has them done. ``nodes`` is the master's own, by name."""
+    """Takes requests (``protocol``), and has them done."""
 
     def __init__(
         self,
-        office: Commands,
-        nodes: Mapping[str, Node],
+        commands: Commands,
+        reloader: Reloader,
+        events: TreeEvents,
         snapshots: SnapshotBuilder,
         flushes: Flushes,
-        clock: Callable[[], float],
     ) -> None:
-        self._office, self._nodes, self._snapshots = office, nodes, snapshots
-        self._flushes, self._clock = flushes, clock
-        self._commands: dict[str, Callable[[Message], Message]] = {
+        self._commands, self._reloader, self._snapshots, self._flushes = (
+            commands,
+            reloader,
+            snapshots,
+            flushes,
+        )
+        self._nodes: Mapping[str, Node] = commands.pool.nodes
+        self._clock = commands.pool.loop.clock
+        self._at_once: dict[str, Callable[[Message], Message]] = {
             "status": self._status,
-            "accept": lambda _request: {"accepted": list(office.accept())},
+            "accept": lambda _request: {"accepted": events.accept_loss()},
             "reload": self._reload,
             "reopen": self._reopen,
             "stop": self._stop,
-            "resync": lambda request: self._each(request, office.resync),
-            "verify": lambda request: self._each(request, office.verify),
-            "pause": lambda request: self._each(request, office.pause),
-            "resume": lambda request: self._each(request, office.resume),
+            "resync": lambda request: self._each(request, commands.resync),
+            "verify": lambda request: self._each(request, commands.verify),
+            "pause": lambda request: self._each(request, commands.pause),
+            "resume": lambda request: self._each(request, commands.resume),
         }
 
     def handle(self, request: Message, reply: Reply) -> None:
@@ -87,41 +130,39 @@ class RequestHandler:
             command = request.get("command")
             if command == "flush":
                 self._flush(request, reply)
-            elif isinstance(command, str) and command in self._commands:
-                reply(self._commands[command](request))
+            elif isinstance(command, str) and command in self._at_once:
+                reply(self._at_once[command](request))
             else:
-                raise _Wrong(protocol.unknown_command(str(command)))
-        except _Wrong as wrong:
-            reply(protocol.error(str(wrong), wrong.code))
+                raise _Refused(protocol.unknown_command(str(command)))
+        except _Refused as refused:
+            reply(protocol.error(str(refused), refused.code))
         except OSError as problem:
             where = f"{problem.filename}: " if problem.filename else ""
             reply(protocol.error(f"{where}{problem.strerror or problem}", protocol.BUSY))
 
-    # One by one --------------------------------------------------------------------------------------
-
     def _status(self, request: Message) -> Message:
         if request.get("node") is None:
             return self._snapshots.of_all()
-        return self._snapshots.of_nodes(self._wanted(request))
+        return self._snapshots.of_nodes(self._wanted_nodes(request))
 
     def _reload(self, _request: Message) -> Message:
-        if refused := self._office.reload():
+        if refused := self._reloader.reload():
             text = "\n".join([*refused, "not reloaded: the old configuration stays in force"])
-            raise _Wrong(text, protocol.CONFIG)
+            raise _Refused(text, protocol.CONFIG)
         return {}
 
     def _reopen(self, _request: Message) -> Message:
-        self._office.reopen()
+        self._commands.reopen_log()
         return {}
 
     def _stop(self, _request: Message) -> Message:
-        self._office.stop("stop was asked for")
+        self._commands.stop("stop was asked for")
         return {"pid": os.getpid()}
 
     def _each(self, request: Message, do: Callable[[Node], None]) -> Message:
         if request.get("node") is None:
-            raise _Wrong(f"{request['command']} of which node? Say its name, or {protocol.ALL}")
-        nodes = self._wanted(request)
+            raise _Refused(f"{request['command']} of which node? Say its name, or {protocol.ALL}")
+        nodes = self._wanted_nodes(request)
         for node in nodes:
             do(node)
         return {"nodes": [node.name for node in nodes]}
@@ -129,27 +170,24 @@ class RequestHandler:
     def _flush(self, request: Message, reply: Reply) -> None:
         timeout = request.get("timeout")
         if timeout is not None and not (isinstance(timeout, int | float) and 0 <= timeout < math.inf):
-            raise _Wrong("timeout: not a number of seconds")
-        nodes = self._wanted(request)
+            raise _Refused("timeout: not a number of seconds")
+        nodes = self._wanted_nodes(request)
         began = self._clock()
 
         def done(behind: Sequence[Node]) -> None:
-            told = [self._snapshots.lag_of(node) for node in behind]
-            reply({"behind": told, "nodes": len(nodes), "seconds": round(self._clock() - began, 3)})
+            found = [self._snapshots.lag_of(node) for node in behind]
+            reply({"behind": found, "nodes": len(nodes), "seconds": round(self._clock() - began, 3)})
 
         log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))
-        until = math.inf if timeout is None else began + timeout
-        flush: Flush = self._flushes.begin(nodes, until, done)
-        reply.later(lambda: self._flushes.forget(flush))
+        flush = self._flushes.begin(nodes, math.inf if timeout is None else began + timeout, done)
+        reply.later(lambda: self._flushes.cancel(flush))
 
-    # Which nodes -------------------------------------------------------------------------------------
-
-    def _wanted(self, request: Message) -> list[Node]:
+    def _wanted_nodes(self, request: Message) -> list[Node]:
         wanted = request.get("node")
         if wanted is None or (wanted == protocol.ALL and wanted not in self._nodes):
             return list(self._nodes.values())
         if not isinstance(wanted, str):
-            raise _Wrong("node: not a string")
+            raise _Refused("node: not a string")
         for node in self._nodes.values():
             if wanted in (node.name, node.spec.node):
                 return [node]
@@ -157,4 +195,4 @@ class RequestHandler:
         same = [node for node in self._nodes.values() if display_name(node.spec.node) == as_named]
         if len(same) == 1:
             return same
-        raise _Wrong(protocol.unknown_node(as_named, list(self._nodes)))
+        raise _Refused(protocol.unknown_node(as_named, list(self._nodes)))

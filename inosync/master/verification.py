@@ -1,7 +1,7 @@
-"""Every now and then each node is compared in full, and what differs is sent to it again.
+"""From time to time each node is compared in full, and what differs is sent to it again.
 
-One node at a time, when it is ok and nobody waits for a slot. The comparison changes nothing, and runs
-beside the batches (``comparer``), so that no change waits for it. A slot it does not take: others would wait.
+One node at a time, when it is ok and no node waits for a slot. The comparison changes nothing and runs beside
+the batches (``worker.compare``), so no change waits for it. It takes no slot, because other nodes would wait.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import cast
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.master import rounds
-from inosync.master.rounds import Round
+from inosync.master import schedule
+from inosync.master.schedule import Schedule
 from inosync.messages import CancelCompare, Change, Compare, Compared, Kind
 from inosync.nodes.batches import next_id
 from inosync.nodes.dispatch import Dispatcher
@@ -23,237 +24,224 @@ from inosync.nodes.node import Node
 from inosync.rsync import itemize
 from inosync.rsync.itemize import Difference
 from inosync.system import spool
+from inosync.system.loop import Loop
 from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
-SETTLE = 1.5
-"""Seconds until it is judged whether differences were changes on their way; more than writers.CLOSE_WAIT."""
-_SHOWN = 5
+SETTLE_SECONDS = 1.5
+"""From the end of a comparison until differences are judged, which may have been changes on their way; more
+than open_files.CLOSE_WAIT."""
+_LOGGED_PATHS = 5
 
 
-@dataclass(slots=True)
-class _Visit:
-    """The node that is compared at the moment."""
+@dataclass(eq=False, slots=True)
+class _Round:
+    """The comparison of one node, tree after tree."""
 
     node: Node
     cursor: int
     """That of the node at the beginning: what was recorded after it may have been on its way."""
     began: float
     todo: list[int]
-    """Trees."""
+    """Trees that are still to be compared."""
     tree: int = 0
-    """The one that is compared now ..."""
-    id: int = 0
-    """... by this order; 0: none is."""
+    """The tree that is being compared."""
+    order: int = 0
+    """The id of the outstanding ``Compare``; 0: there is none."""
     compared: int = 0
-    """How many were."""
+    """Trees that were compared."""
     found: dict[int, list[Difference]] = field(default_factory=dict)
     """By tree."""
     truncated: dict[int, int] = field(default_factory=dict)
-    """How many more there are of a tree."""
-    took: float = 0.0
+    """By tree: how many more differences there are than in ``found``."""
+    seconds: float = 0.0
+    """How long the comparison took."""
 
 
+@dataclass(slots=True)
 class Verification:
-    """``nodes`` is the master's own, by name; ``is_ok`` tells whether one is; ``wpath`` is that of a tree.
+    """Decides which node is compared next, and has sent again what is found. ``nodes`` is the pool's own."""
 
-    ``at`` calls back at a time of the clock; ``repair`` is called for a node that is owed something.
-    """
-
-    def __init__(
-        self,
-        nodes: Mapping[str, Node],
-        journal: Journal,
-        guard: Guard,
-        dispatch: Dispatcher,
-        is_ok: Callable[[Node], bool],
-        wpath: Callable[[int], str],
-        repair: Callable[[Node], None],
-        at: Callable[[float, Callable[[], None]], None],
-        clock: Callable[[], float],
-        rand: Callable[[], float],
-    ) -> None:
-        self._nodes, self._journal, self._guard, self._dispatch = nodes, journal, guard, dispatch
-        self._is_ok, self._wpath, self._repair = is_ok, wpath, repair
-        self._at, self._clock, self._chance = at, clock, rand
-        self._plans: dict[str, Round] = {}
-        self._rdelete: bool | str = True
-        self._visit: _Visit | None = None
+    nodes: Mapping[str, Node]
+    journal: Journal
+    guard: Guard
+    dispatch: Dispatcher
+    is_ok: Callable[[Node], bool]
+    wpath: Callable[[int], str]
+    """The directory of a tree."""
+    loop: Loop
+    rand: Callable[[], float]
+    _schedules: dict[str, Schedule] = field(default_factory=dict)
+    """By name of the node."""
+    _rdelete: bool | str = True
+    """The setting: what may be deleted on a node."""
+    _round: _Round | None = None
+    """That of the node which is compared now."""
 
     @property
     def cursor(self) -> float:
-        """The position in the journal after which nothing must be forgotten."""
-        return self._visit.cursor if self._visit is not None else float("inf")
+        """The journal's position after which nothing may be dropped."""
+        return inf if self._round is None else self._round.cursor
 
-    # Whose turn it is --------------------------------------------------------------------------------
+    # Which node is next ------------------------------------------------------------------------------
 
-    def plan(self, rdelete: bool | str) -> None:
-        """Follow what the settings are, those of the nodes included."""
+    def configure(self, rdelete: bool | str) -> None:
+        """Follow the settings, those of the nodes included."""
         self._rdelete = rdelete
-        now = self._clock()
-        plans = {}
-        for name, node in self._nodes.items():
-            every, known = node.spec.rverify, self._plans.get(name)
-            if known is None:
-                plans[name] = rounds.first(every, now, self._chance())
+        now, before, self._schedules = self.loop.clock(), self._schedules, {}
+        for name, node in self.nodes.items():
+            interval, rand = node.spec.rverify, self.rand()
+            if known := before.get(name):
+                new = schedule.configure(known, interval, node.verified_at, now, rand)
             else:
-                plans[name] = rounds.retuned(known, every, node.verified_at, now, self._chance())
-        self._plans = plans
-        visit = self._visit
-        if visit is not None and (
-            self._nodes.get(visit.node.name) is not visit.node
-            or not (visit.node.spec.rverify or self._plans[visit.node.name].asked)
-        ):
-            self._drop()
+                new = schedule.first(interval, now, rand)
+            self._schedules[name] = new
+        if self._round is not None:
+            node = self._round.node
+            is_wanted = node.spec.rverify or before[node.name].requested
+            if self.nodes.get(node.name) is not node or not is_wanted:
+                self._abort()
 
-    def look(self) -> None:
+    def start_if_due(self) -> None:
         """Begin with the next node, if it is time for that."""
-        if self._visit is not None or not self._dispatch.has_free_slot:
+        if self._round is not None or not self.dispatch.has_free_slot:
             return
-        now = self._clock()
-        for name in rounds.next_ones(self._plans, now):
-            node = self._nodes[name]
-            if self._is_ok(node):
-                self._visit = _Visit(node, node.cursor, now, list(node.trees))
-                log.debug("%s: is verified", name)
-                self._next(self._visit)
+        now = self.loop.clock()
+        for node in map(self.nodes.__getitem__, schedule.due_nodes(self._schedules, now)):
+            if self.is_ok(node):
+                self._round = _Round(node, node.cursor, now, list(node.trees))
+                log.debug("%s: verification started", node.name)
+                self._compare_next(self._round)
                 return
 
-    def ask(self, name: str) -> None:
-        """Compare a node as soon as it can be, whatever its turn is."""
-        if self._visit is None or self._visit.node.name != name:
-            self._plans[name] = rounds.now(self._plans[name], self._clock())
+    def request(self, name: str) -> None:
+        """Verify a node as soon as it can be, whatever its schedule is."""
+        if self._round is None or self._round.node.name != name:
+            self._schedules[name] = schedule.request(self._schedules[name], self.loop.clock())
 
-    def _next(self, visit: _Visit) -> None:
-        """Compare the next tree that may be mirrored."""
-        visit.id = 0
-        while visit.todo:
-            tree = visit.todo.pop(0)
-            good = tree in visit.node.trees and self._guard.check(tree)
-            if visit is not self._visit:
-                return  # the guard has halted a tree: all is compared another time
-            if good:
-                visit.tree, visit.id = tree, next_id()
-                source = self._guard.source(tree, full=True)
-                visit.node.send_compare(Compare(visit.id, tree, source, visit.node.spec.rchecksum))
+    def _compare_next(self, current: _Round) -> None:
+        """Have the next tree compared that may be mirrored."""
+        current.order = 0
+        while current.todo:
+            tree = current.todo.pop(0)
+            may_be_sent = tree in current.node.trees and self.guard.check(tree)
+            if current is not self._round:
+                return  # the guard has halted a tree: the node is verified another time
+            if may_be_sent:
+                current.tree, current.order = tree, next_id()
+                source = self.guard.source(tree, full=True)
+                current.node.send_compare(Compare(current.order, tree, source, current.node.spec.rchecksum))
                 return
-        visit.took = self._clock() - visit.began
-        if any(not one.negligible for found in visit.found.values() for one in found):
-            self._at(self._clock() + SETTLE, lambda: self._judge(visit))
+        now = self.loop.clock()
+        current.seconds = now - current.began
+        settle = any(not one.negligible for found in current.found.values() for one in found)
+        if settle:
+            self.loop.call_at(now + SETTLE_SECONDS, lambda: self._judge(current))
         else:
-            self._judge(visit)
+            self._judge(current)
 
-    # What comes of it --------------------------------------------------------------------------------
+    # What is found -----------------------------------------------------------------------------------
 
     def compared(self, node: Node, report: Compared) -> None:
         """A worker has compared a tree."""
-        visit = self._visit
+        current = self._round
         try:
-            if visit is None or visit.node is not node or visit.id != report.id:
+            if current is None or current.node is not node or current.order != report.id:
                 return
-            lines = () if report.reason or report.held else spool.unpack(report.payload, report.file)
-        except OSError as error:
-            self._fail(f"{report.file}: {error.strerror}")
-        else:
             if report.reason:
                 self._fail(report.reason)
-            else:
-                self._take(visit, report, cast(tuple[bytes, ...], lines))
+                return
+            if not report.held:
+                try:
+                    lines = cast(tuple[bytes, ...], spool.unpack(report.payload, report.file))
+                except OSError as error:
+                    self._fail(f"{report.file}: {error.strerror}")
+                    return
+                current.compared += 1
+                if found := [one for one in map(itemize.parse, lines) if one is not None]:
+                    current.found[current.tree] = found
+                    current.truncated[current.tree] = report.count - len(found)
+            self._compare_next(current)
         finally:
             spool.discard(report.file)
 
-    def _take(self, visit: _Visit, report: Compared, lines: tuple[bytes, ...]) -> None:
-        if not report.held:
-            visit.compared += 1
-            if found := [one for one in map(itemize.parse, lines) if one is not None]:
-                visit.found[visit.tree] = found
-                visit.truncated[visit.tree] = report.count - len(found)
-        self._next(visit)
+    def disturbed(self, tree: int) -> None:
+        """A tree is halted, or is sent as a whole: what was found in it may be no difference at all."""
+        if self._round is not None and tree in self._round.node.trees:
+            self._abort()
 
-    def touched(self, tree: int) -> None:
-        """A tree is halted, or owed as a whole: what was found of it may be no difference at all."""
-        visit = self._visit
-        if visit is not None and tree in visit.node.trees:
-            self._drop()
+    def worker_died(self, node: Node) -> None:
+        """The worker of a node has ended, and with it the comparison."""
+        if self._round is not None and self._round.node is node:
+            self._round.order = 0
+            self._abort()
 
-    def gone(self, node: Node) -> None:
-        """A worker is dead."""
-        if self._visit is not None and self._visit.node is node:
-            self._visit.id = 0
-            self._drop()
-
-    def _drop(self) -> None:
-        """Come back to it later."""
-        visit = self._visit
-        assert visit is not None
-        self._visit = None
-        if visit.id:
-            visit.node.send_compare(CancelCompare())
-        name = visit.node.name
-        log.debug("%s: is verified another time", name)
-        if name in self._plans:
-            self._plans[name] = rounds.failed(self._plans[name], self._clock(), self._chance())
+    def _abort(self) -> None:
+        """End the round, and verify its node another time."""
+        current, self._round = self._round, None
+        assert current is not None
+        if current.order:
+            current.node.send_compare(CancelCompare())
+        name = current.node.name
+        log.debug("%s: verification put off", name)
+        if name in self._schedules:
+            self._schedules[name] = schedule.failed(self._schedules[name], self.loop.clock(), self.rand())
 
     def _fail(self, reason: str) -> None:
-        visit = self._visit
-        assert visit is not None
-        visit.id = 0
-        self._drop()
-        name = visit.node.name
-        pause = self._plans[name].due - self._clock()
+        assert self._round is not None
+        name, self._round.order = self._round.node.name, 0
+        self._abort()
+        pause = self._schedules[name].due - self.loop.clock()
         log.warning("%s: could not be verified: %s; next try in %.0f s", name, reason, pause)
 
-    def _judge(self, visit: _Visit) -> None:
-        """Tell what was found, and have it sent."""
-        if visit is not self._visit:
+    def _judge(self, current: _Round) -> None:
+        """Have sent what was found, and log it."""
+        if current is not self._round:
             return
-        node, now = visit.node, self._clock()
-        changes, due = self._journal.since(visit.cursor), list(node.retries.waiting)
-        if visit.found:
-            self._owe(visit, now)
-            self._repair(node)
-            if visit is not self._visit:
-                return  # what is to be sent was looked at, and the guard has halted a tree
-        if not visit.compared:
-            self._drop()
+        node, now = current.node, self.loop.clock()
+        changes, due = self.journal.since(current.cursor), list(node.retries.waiting)
+        if current.found:
+            self._send_again(current, now)
+            if current is not self._round:
+                return  # the guard has looked at what is to be sent, and has halted a tree
+        if not current.compared:
+            self._abort()
         elif changes is None:
             self._fail("too much has changed meanwhile to tell what is different")
         else:
-            self._visit = None
-            self._plans[node.name] = rounds.done(self._plans[node.name], now, self._chance())
-            found = [one for tree in visit.found for one in self._unexplained(visit, tree, [*changes, *due])]
-            node.set_verified(now, len(found) + sum(visit.truncated.values()))
-            self._tell(visit, found)
+            self._round = None
+            self._schedules[node.name] = schedule.done(node.spec.rverify, now, self.rand())
+            found = [one for tree in current.found for one in _unexplained(current, tree, [*changes, *due])]
+            node.set_verified(now, len(found) + sum(current.truncated.values()))
+            self._log(current, found)
 
-    def _owe(self, visit: _Visit, now: float) -> None:
-        """Whatever it comes from, all of it is sent again: what is level by now costs no more than a look."""
-        for tree, found in visit.found.items():
+    def _send_again(self, current: _Round, now: float) -> None:
+        """Everything that was found: where the node is right by now, that costs no more than a look."""
+        for tree, found in current.found.items():
             repairs = [one.repair(tree, self._rdelete) for one in found]
-            if visit.truncated[tree]:
-                repairs = [
-                    Change(tree, b"", Kind.TREE),
-                    *(one for one in repairs if one and one.ignore_times),
-                ]
-            for change in dict.fromkeys(repairs):
-                if change is not None:
-                    visit.node.retry(change, now)
+            if current.truncated[tree]:
+                by_content = (one for one in repairs if one and one.ignore_times)
+                repairs = [Change(tree, b"", Kind.TREE), *by_content]
+            for change in filter(None, dict.fromkeys(repairs)):
+                current.node.retry(change, now)
+        self.dispatch.offer_batch(current.node)
 
-    def _unexplained(
-        self, visit: _Visit, tree: int, changes: list[Change]
-    ) -> Iterator[tuple[int, Difference]]:
-        known = itemize.explained(changes, tree)
-        return ((tree, one) for one in visit.found[tree] if not one.negligible and not known(one))
-
-    def _tell(self, visit: _Visit, found: list[tuple[int, Difference]]) -> None:
-        node = visit.node
-        what = f"verified in {visit.took:.1f} s, {plural(node.differences, 'difference')}"
-        if not node.differences:
-            log.info("%s: %s", node.name, what)
+    def _log(self, current: _Round, found: list[tuple[int, Difference]]) -> None:
+        name, count = current.node.name, current.node.differences
+        what = f"verified in {current.seconds:.1f} s, {plural(count, 'difference')}"
+        if not count:
+            log.info("%s: %s", name, what)
             return
-        shown = [f"{self._path(tree, one)} ({one.word})" for tree, one in found[:_SHOWN]]
-        more = [f"{node.differences - len(shown)} more"] if node.differences > len(shown) else []
-        log.warning("%s: %s, sent again: %s", node.name, what, ", ".join([*shown, *more]))
+        paths = [
+            f"{os.path.join(self.wpath(tree), os.fsdecode(one.path))} ({one.word})"
+            for tree, one in found[:_LOGGED_PATHS]
+        ]
+        more = [f"{count - len(paths)} more"] if count > len(paths) else []
+        log.warning("%s: %s, sent again: %s", name, what, ", ".join([*paths, *more]))
 
-    def _path(self, tree: int, difference: Difference) -> str:
-        return os.path.join(self._wpath(tree), os.fsdecode(difference.path))
+
+def _unexplained(current: _Round, tree: int, changes: list[Change]) -> Iterator[tuple[int, Difference]]:
+    """The differences that are neither negligible nor changes on their way."""
+    explains = itemize.explained(changes, tree)
+    return ((tree, one) for one in current.found[tree] if not one.negligible and not explains(one))

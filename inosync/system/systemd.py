@@ -1,7 +1,7 @@
 """Talking to the service manager that has started us: sd_notify(3) and sd_watchdog_enabled(3).
 
-The whole protocol is datagrams of ``NAME=VALUE`` lines to a socket that is named in the environment, so there
-is nothing here that a library would do better, and one that blocks would be worse.
+The whole protocol is datagrams of ``NAME=VALUE`` lines to a socket that is named in the environment. No
+library would do that better, and one that blocks would be worse.
 """
 
 from __future__ import annotations
@@ -12,166 +12,168 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
 
-STATUS_EVERY = 1.0
-"""Seconds between two texts of what we are at, at least."""
-AGAIN = 0.1
-"""Seconds until a message is sent again for which the manager's queue had no room."""
-PROLONG = 30.0
-"""Seconds that a start, which takes its time, asks for in advance."""
+from inosync.system.loop import Loop, Timer
+
+STATUS_SECONDS = 1.0
+"""Between two status texts, at least."""
+RESEND_SECONDS = 0.1
+"""Until a message is sent again that the manager's queue had no room for."""
+EXTEND_SECONDS = 30.0
+"""That a start which takes its time asks for in advance."""
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _MAX_STATUS = 512  # characters; a datagram of PAGE_SIZE is what systemd reads
-_KEPT = 16  # messages without room; only a manager that hangs lets it come to that
-_FULL = (errno.EAGAIN, errno.ENOBUFS)
+_MAX_KEPT = 16  # messages without room; only a manager that hangs lets it come to that
+_NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyTarget:
+    """Where the service manager wants to hear from us."""
+
+    address: str = ""
+    """NOTIFY_SOCKET, as "/path" or "@abstract"; any other: there is no manager."""
+    watchdog: float | None = None
+    """Seconds within which it wants a sign of life, again and again."""
+    pid: int = 0
+    """The process that it has started."""
 
 
 class ServiceManager:
-    """The service manager, if there is one that wants to know; else each call does nothing.
+    """The service manager, if there is one; else each call does nothing.
 
-    Nothing here waits or fails. A message that finds no room is kept, in its order, for a later ``tend``.
-    ``address``: of NOTIFY_SOCKET, "/path" or "@abstract". ``watchdog``: seconds within which it wants to hear
-    from us again and again. ``pid``: the process that it takes for the service.
+    Nothing here waits or fails. A message that finds no room is sent later, in its order. Signs of life are
+    timers of the loop, so that a loop that hangs gives none.
     """
 
-    def __init__(
-        self,
-        address: str = "",
-        watchdog: float | None = None,
-        pid: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._clock = clock
-        self._pid = os.getpid() if pid is None else pid
-        self._address = _address(address)
-        self._beat_every = None if watchdog is None else watchdog / 2
-        self._kept: deque[bytes] = deque(maxlen=_KEPT)
-        self._ready = False
-        self._given = self._status = self._told_status = ""
-        self._status_at = self._beat_at = self._prolong_at = self._again_at = float("inf")
-        """When each of these is due."""
+    def __init__(self, target: NotifyTarget, loop: Loop) -> None:
+        self._loop = loop
+        self._pid = target.pid
+        self._address = _address(target.address)
+        self._beat_seconds = None if target.watchdog is None else target.watchdog / 2
+        self._kept: deque[bytes] = deque(maxlen=_MAX_KEPT)
+        """Messages that found no room."""
+        self._is_starting = True
+        self._given = self._status = self._sent_status = ""
+        """The status as it was given, as it is to be sent, and as it was sent last."""
+        self._status_at = float("-inf")
+        """The earliest time for the next status."""
+        self._status_timer: Timer | None = None
+        self._beat_timer: Timer | None = None
         self._socket: socket.socket | None = None
         if self._address:
             kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             with contextlib.suppress(OSError):
                 self._socket = socket.socket(socket.AF_UNIX, kind)
-        if self._socket is not None:
-            self._prolong_at = self._status_at = clock()
+                loop.call_at(loop.clock(), self._extend_start)
 
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
         return [] if self._socket is None else [self._socket.fileno()]
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Send nothing more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    @property
-    def deadline(self) -> float:
-        """When ``tend`` has something to do."""
-        times = [self._again_at, self._beat_at, self._prolong_at]
-        if self._status != self._told_status:
-            times.append(self._status_at)
-        return min(times)
-
-    # What there is to tell ---------------------------------------------------------------------------
+    # What there is to say ----------------------------------------------------------------------------
 
     def ready(self) -> None:
         """The start is over. Further calls do nothing."""
-        if self._ready or self._socket is None:
+        if self._socket is None or not self._is_starting:
             return
-        self._ready, self._prolong_at = True, float("inf")
-        if self._beat_every is not None:
-            self._beat_at = self._clock()
-        # Who has put himself into the background is not whom the manager has started.
+        self._is_starting = False
+        # A daemon in the background is not the process that the manager has started.
         main = [f"MAINPID={os.getpid()}"] if os.getpid() != self._pid else []
-        self._tell("READY=1", *main, *self._newest())
+        self._send("READY=1", *main, *self._take_status())
+        self._loop.call_at(self._loop.clock(), self._beat)
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
         """The configuration is read again in here, or refused."""
-        if self._ready:
+        if not self._is_starting:
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            self._tell("RELOADING=1", f"MONOTONIC_USEC={now}", *self._sign_of_life())
+            self._send("RELOADING=1", f"MONOTONIC_USEC={now}", *self._sign_of_life())
         try:
             yield
         finally:
-            if self._ready:
-                self._tell("READY=1")
+            if not self._is_starting:
+                self._send("READY=1")
 
     def stopping(self, within: float) -> None:
-        """We end, in so many seconds."""
-        self._prolong_at = float("inf")
+        """The daemon ends, in so many seconds."""
+        self._is_starting = False
         self._status = f"stopping; {self._status}" if self._status else "stopping"
-        self._tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={within * 1e6:.0f}", *self._newest())
+        self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={within * 1e6:.0f}", *self._take_status())
 
-    def status(self, text: str) -> None:
-        """What we are at, in one line. It is told soon, if it is something else than before."""
-        if text != self._given:
-            self._given = text
-            self._status = "".join(c if c.isprintable() else "?" for c in text)[:_MAX_STATUS]
+    def set_status(self, text: str) -> None:
+        """What the daemon is doing, in one line. It is sent soon, if it is another one than before."""
+        if text == self._given or self._socket is None:
+            return
+        self._given = text
+        self._status = "".join(c if c.isprintable() else "?" for c in text)[:_MAX_STATUS]
+        if self._status_timer is None or not self._status_timer.is_pending:
+            when = max(self._loop.clock(), self._status_at)
+            self._status_timer = self._loop.call_at(when, self._send_status)
 
-    def tend(self) -> None:
-        """Tell what is due. The loop calls it, so that a loop that hangs gives no sign of life."""
-        now = self._clock()
-        if now >= self._again_at:
-            self._flush()
-        lines: list[str] = []
-        if now >= self._prolong_at:
-            self._prolong_at = now + PROLONG / 3
-            lines.append(f"EXTEND_TIMEOUT_USEC={PROLONG * 1e6:.0f}")
-        if self._status != self._told_status and now >= self._status_at:
-            lines += self._newest()
-        if now >= self._beat_at:
-            lines += self._sign_of_life()
-        if lines:
-            self._tell(*lines)
+    # How it is said ----------------------------------------------------------------------------------
 
-    # How it is told ----------------------------------------------------------------------------------
+    def _extend_start(self) -> None:
+        if self._is_starting:
+            self._send(f"EXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1e6:.0f}")
+            self._loop.call_at(self._loop.clock() + EXTEND_SECONDS / 3, self._extend_start)
 
-    def _newest(self) -> list[str]:
-        self._told_status, self._status_at = self._status, self._clock() + STATUS_EVERY
-        return [f"STATUS={self._status}"]
+    def _beat(self) -> None:
+        if sign := self._sign_of_life():
+            self._send(*sign)
 
     def _sign_of_life(self) -> list[str]:
-        if self._beat_every is None:
+        if self._beat_seconds is None:
             return []
-        self._beat_at = self._clock() + self._beat_every
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        self._beat_timer = self._loop.call_at(self._loop.clock() + self._beat_seconds, self._beat)
         return ["WATCHDOG=1"]
 
-    def _tell(self, *lines: str) -> None:
-        if self._socket is None:
-            return
-        message = "\n".join(lines).encode("utf-8", "replace")
-        if len(self._kept) == _KEPT:
-            return  # rather than lose what is older: a READY may be among it
-        self._kept.append(message)
-        self._flush()
+    def _send_status(self) -> None:
+        if self._status != self._sent_status:
+            self._send(*self._take_status())
 
-    def _flush(self) -> None:
-        self._again_at = float("inf")
+    def _take_status(self) -> list[str]:
+        self._sent_status, self._status_at = self._status, self._loop.clock() + STATUS_SECONDS
+        return [f"STATUS={self._status}"]
+
+    def _send(self, *lines: str) -> None:
+        if self._socket is None or len(self._kept) == _MAX_KEPT:
+            return  # rather than lose what is older: a READY may be among it
+        self._kept.append("\n".join(lines).encode("utf-8", "replace"))
+        if len(self._kept) == 1:
+            self._send_kept()
+
+    def _send_kept(self) -> None:
         while self._kept and self._socket is not None:
             try:
                 self._socket.sendto(self._kept[0], self._address)
             except OSError as error:
-                if error.errno in _FULL:
-                    self._again_at = self._clock() + AGAIN
+                if error.errno in _NO_ROOM:
+                    self._loop.call_at(self._loop.clock() + RESEND_SECONDS, self._send_kept)
                     return
-                # Nobody listens, or we must not: it is their service.
+                # The manager does not listen, or we must not send: it is its service.
             self._kept.popleft()
 
 
-def take(environment: MutableMapping[str, str]) -> ServiceManager:
-    """Who is named in an environment; it is taken out of it, so that no child speaks for us.
+def take_target(environment: MutableMapping[str, str]) -> NotifyTarget:
+    """The service manager named in an environment; it is taken out, so that no child speaks for us.
 
     To be called in the process that the manager has started, before anything is forked.
     """
     address, usec, pid = (environment.pop(name, "") for name in _VARIABLES)
     meant = not pid or pid == str(os.getpid())
     limit = int(usec) / 1e6 if usec.isascii() and usec.isdigit() else 0.0
-    return ServiceManager(address, limit if meant and limit > 0 else None)
+    return NotifyTarget(address, limit if meant and limit > 0 else None, os.getpid())
 
 
 def _address(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 from inosync.watch.listener import ChangeListener
@@ -9,6 +10,8 @@ from inosync.watch.poller import Poller
 from inosync.watch.scan import Scanner
 from inosync.watch.tree import Directory, Root, locate
 from inosync.watch.watches import Watches
+
+log = logging.getLogger(__name__)
 
 
 class Walker:
@@ -135,6 +138,7 @@ class Walker:
                 self._scan = self._scanner.scan(root.walk.pop())
             elif root.full_walk:
                 root.full_walk = False
+                log.info("%s: %d directories are watched", root.path, len(self._watches.by_wd))
                 self._listener.walked(root.tree, self._clock())
             elif root.refilter:
                 self._scan = self._scanner.scan(root.refilter.pop(), refilter=True)

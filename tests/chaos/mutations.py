@@ -87,9 +87,9 @@ MUTATIONS = (
     ),
     Mutation(
         "the journal forgets what the slowest node has not confirmed",
-        "inosync/master/master.py",
-        "self._journal.drop_confirmed(int(min(*cursors, self._verification.cursor)))\n",
-        "self._journal.drop_confirmed(max(cursors))\n",
+        "inosync/master/wiring.py",
+        "journal.drop_confirmed(int(min(*cursors, verification.cursor)))\n",
+        "journal.drop_confirmed(max(cursors))\n",
         (f"{FAULTS}::test_changes_made_while_a_node_fails_arrive_afterwards",),
     ),
     Mutation(
@@ -124,10 +124,9 @@ MUTATIONS = (
     ),
     Mutation(
         "after an overflow the trees are walked and no node is compared",
-        "inosync/master/master.py",
-        "        if self._guard.root_found(tree):\n            self._compare(tree, self._nodes, now)\n",
-        "        if self._guard.root_found(tree) and self._watcher.overflows == 0:\n"
-        "            self._compare(tree, self._nodes, now)\n",
+        "inosync/master/tree_events.py",
+        "        if self.guard.root_found(tree):\n",
+        "        if self.guard.root_found(tree) and not any(node.last_ok for node in self.nodes.values()):\n",
         ("tests/system/test_queue_overflow.py",),
     ),
     Mutation(
@@ -182,8 +181,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a root that is emptied while all nodes are mirrored in full is not looked at",
-        "inosync/master/master.py",
-        "        for tree in self._tops:\n",
+        "inosync/master/tree_events.py",
+        "        for tree in self._emptied:\n",
         "        for tree in ():\n",
         (f"{LOST}::test_full_mirror_that_runs_is_ended_when_a_root_is_emptied",),
     ),
@@ -196,8 +195,8 @@ MUTATIONS = (
     ),
     Mutation(
         "after other rules the next loss is none",
-        "inosync/master/master.py",
-        "        self._guard.check_unknown()\n",
+        "inosync/master/reload.py",
+        "        self.trees.guard.check_unknown()\n",
         "",
         (f"{LOST}::test_root_loss_is_noticed_after_a_reload_that_brings",),
     ),
@@ -269,22 +268,22 @@ MUTATIONS = (
     Mutation(
         "a flush takes what is being walked for known",
         "inosync/master/flush.py",
-        "if self._watcher.is_walking or self._watcher.incomplete_trees or self._is_searching(flush):",
+        "if self.watcher.is_walking or self.watcher.incomplete_trees or self._is_searching(flush):",
         "if self._is_searching(flush):",
         (f"{STEERING}::test_flush_waits_for_directories_that_are_walked",),
     ),
     Mutation(
         "a flush does not look at what is not watched",
         "inosync/master/flush.py",
-        "if not self._watcher.has_polled(trees, flush.since):",
+        "if not self.watcher.has_polled(trees, flush.since):",
         "if False:",
         (f"{UNWATCHED}::test_flush_waits_for_a_poll_of_unwatched_directories",),
     ),
     Mutation(
         "a flush does not count what is owed to a node apart from the journal",
         "inosync/master/flush.py",
-        "            or node.retries.lacks_since(flush.since)\n",
-        "",
+        "return node.retries.lacks_since(since) or ",
+        "return ",
         (f"{STEERING}::test_flush_waits_for_a_full_mirror",),
     ),
     Mutation(

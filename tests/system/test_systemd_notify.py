@@ -243,7 +243,7 @@ def test_walk_that_lasts_asks_for_time_and_sends_watchdog(
     patch = """
 import time
 from inosync.system import systemd
-systemd.PROLONG = 1.5
+systemd.EXTEND_SECONDS = 1.5
 from inosync.watch.inotify import Inotify
 def slow(call):
     def slowly(*args):

@@ -55,7 +55,7 @@ PURE = frozenset(
         "inosync.journal.debounce",
         "inosync.journal.journal",
         "inosync.journal.subscription",
-        "inosync.master.rounds",
+        "inosync.master.schedule",
         "inosync.messages",
         "inosync.nodes.backoff",
         "inosync.nodes.lifecycle",

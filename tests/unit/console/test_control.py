@@ -25,11 +25,11 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now = 0.0
-        self.loop = Loop()
+        self.loop = Loop(lambda: self.now)
         self.asked: list[dict[str, Any]] = []
         self.later: list[Reply] = []
         self.left: list[str] = []
-        self.control = Control(str(path), self.loop, lambda: self.now, self.handle)
+        self.control = Control(str(path), self.loop, self.handle)
         self.clients: list[socket.socket] = []
 
     def handle(self, request: dict[str, Any], reply: Reply) -> None:
@@ -54,8 +54,6 @@ class Bench:
     def turn(self, times: int = 5) -> None:
         for _ in range(times):
             self.loop.turn(0)
-            if self.now >= self.control.deadline:
-                self.control.tend()
 
     def read(self, client: socket.socket) -> bytes | None:
         """What has come by now; b"" is the end, None is nothing."""
@@ -101,13 +99,13 @@ def test_it_is_for_its_owner_alone_and_goes_when_it_is_closed(bench: Bench) -> N
     assert stat.S_IMODE(status.st_mode) == 0o600
     bench.control.close()
     assert not bench.path.exists()
-    bench.control = Control(str(bench.path), bench.loop, lambda: bench.now, bench.handle)
+    bench.control = Control(str(bench.path), bench.loop, bench.handle)
 
 
 def test_the_umask_is_as_before(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        Control(str(tmp_path / "y"), Loop(), time.monotonic, lambda _request, _reply: None).close()
+        Control(str(tmp_path / "y"), Loop(), lambda _request, _reply: None).close()
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
@@ -202,12 +200,12 @@ def test_who_leaves_is_told_of(bench: Bench) -> None:
 def test_who_says_nothing_is_let_go(bench: Bench) -> None:
     client = bench.connect()
     bench.turn()
-    assert bench.control.deadline == control.PATIENCE
+    assert bench.loop.next_timer == control.PATIENCE
     bench.now = control.PATIENCE - 0.1
     assert bench.read(client) is None
     bench.now = control.PATIENCE
     assert bench.read(client) == b""
-    assert bench.control.deadline == float("inf")
+    assert bench.loop.next_timer == float("inf")
 
 
 def test_who_does_not_read_is_let_go_and_keeps_nobody(bench: Bench) -> None:
@@ -291,7 +289,7 @@ def test_without_a_descriptor_for_a_connection_nothing_spins(bench: Bench) -> No
             except OSError:
                 break
         bench.turn(1)
-        assert bench.control.deadline == 1.0  # until then it does not look
+        assert bench.loop.next_timer == 1.0  # until then it does not look
         for fd in taken:
             os.close(fd)
     finally:
@@ -322,7 +320,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
-    made = Control(str(deep / "x.sock"), Loop(), time.monotonic, lambda _request, _reply: None)
+    made = Control(str(deep / "x.sock"), Loop(), lambda _request, _reply: None)
     with (
         protocol.address(str(deep / "x.sock")) as name,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from inosync.guard.guard import CALM, Guard
 from inosync.messages import Source
-from inosync.watch.watcher import Watcher
 
 TREE = 3
 PATIENCE = 10.0
@@ -54,7 +52,8 @@ class Post:
         self.tripped: list[str] = []
         self.watcher = FakeWatcher(self.root)
         self.guard = Guard(
-            cast(Watcher, self.watcher),
+            self.watcher.check_root,
+            self.watcher.root_identity,
             PATIENCE,
             True,
             lambda _tree, why: self.tripped.append(why),

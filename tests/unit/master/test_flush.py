@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from inosync.master.flush import AGAIN, Flush, Flushes
+from inosync.journal.journal import Journal
+from inosync.master.flush import MARK_AGAIN_SECONDS, Flush, Flushes
 from inosync.nodes.node import Node
+from inosync.system.loop import Loop
 
 EVER = float("inf")
 
@@ -34,15 +36,16 @@ class World:
         self.head = 7
         self.nodes = {name: node(name) for name in "ab"}
         self._told: Callable[[bytes], None] = lambda _name: None
-        dispatch = SimpleNamespace(backlog=SimpleNamespace(journal=self))
+        self.loop = Loop(lambda: self.now)
         self.flushes = Flushes(
             str(directory),
             cast(dict[str, Node], self.nodes),
             cast(Any, self),
-            cast(Any, dispatch),
+            cast(Journal, self),
             lambda: self.events.append("hasten"),
-            lambda: self.now,
+            self.loop,
         )
+        self.flushes.watch_directory()
 
     # As the watcher
 
@@ -80,8 +83,10 @@ class World:
         self._told(newest)
 
     def look(self, seconds: float = 0.0) -> None:
+        """Let time pass, and the loop turn."""
         self.now += seconds
-        self.flushes.look()
+        self.loop.turn(0)
+        self.flushes.end_finished()
 
     def confirm(self) -> None:
         for node in self.nodes.values():
@@ -107,7 +112,7 @@ def marks(flushes: Flushes) -> int:
     return len(flushes._by_mark)
 
 
-def test_it_ends_when_all_have_confirmed_what_was_there_and_what_was_settled(world: World) -> None:
+def test_flush_ends_when_all_have_confirmed_what_was_there(world: World) -> None:
     said = world.begin()
     world.confirm()
     world.look()
@@ -122,11 +127,10 @@ def test_it_ends_when_all_have_confirmed_what_was_there_and_what_was_settled(wor
     world.nodes["b"].cursor = 8
     world.look()
     assert said == [[]]
-    assert world.flushes.deadline == EVER
     assert os.listdir(world.directory) == []
 
 
-def test_what_comes_afterwards_is_not_waited_for(world: World) -> None:
+def test_flush_does_not_wait_for_later_changes(world: World) -> None:
     said = world.begin()
     world.read()
     world.look()
@@ -147,7 +151,7 @@ def test_what_comes_afterwards_is_not_waited_for(world: World) -> None:
     ],
     ids=["busy", "walking", "searching", "searching for what came later", "not compared"],
 )
-def test_what_is_not_known_yet_is_waited_for(
+def test_flush_waits_for_what_is_not_known_yet(
     world: World, hold: Callable[[World], None], let: Callable[[World], None]
 ) -> None:
     said = world.begin()
@@ -164,7 +168,7 @@ def test_what_is_not_known_yet_is_waited_for(
     assert said == [[]]
 
 
-def test_names_that_settling_has_searched_for_are_waited_for(world: World) -> None:
+def test_flush_waits_for_a_search_that_unclosed_files_begin(world: World) -> None:
     said = world.begin()
     world.read()
     settle = world.record_unclosed
@@ -184,13 +188,13 @@ def test_names_that_settling_has_searched_for_are_waited_for(world: World) -> No
     assert said == [[]]
 
 
-def test_a_mark_that_the_kernel_has_dropped_is_made_again(world: World) -> None:
+def test_mark_dropped_by_the_kernel_is_made_again(world: World) -> None:
     said = world.begin()
     assert marks(world.flushes) == 1
-    world.look(AGAIN / 2)
+    world.look(MARK_AGAIN_SECONDS / 2)
     assert marks(world.flushes) == 1
-    assert world.flushes.deadline == 100.0 + AGAIN
-    world.look(AGAIN / 2)
+    assert world.loop.next_timer == 100.0 + MARK_AGAIN_SECONDS
+    world.look(MARK_AGAIN_SECONDS / 2)
     assert marks(world.flushes) == 2
     world.read()
     world.look()
@@ -200,14 +204,14 @@ def test_a_mark_that_the_kernel_has_dropped_is_made_again(world: World) -> None:
     assert marks(world.flushes) == 0
 
 
-def test_a_run_directory_that_was_cleared_is_made_and_watched_again(world: World) -> None:
+def test_cleared_run_directory_is_made_and_watched_again(world: World) -> None:
     shutil.rmtree(world.directory)
     world.begin()
     assert world.events == ["watch", "watch"]
     assert marks(world.flushes) == 1
 
 
-def test_while_no_mark_can_be_made_it_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mark_that_cannot_be_made_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.begin()
     with monkeypatch.context() as patch:
 
@@ -215,19 +219,18 @@ def test_while_no_mark_can_be_made_it_is_tried_again(world: World, monkeypatch: 
             raise OSError(28, "No space left on device")
 
         patch.setattr(os, "open", full)
-        world.look(AGAIN)
+        world.look(MARK_AGAIN_SECONDS)
         with pytest.raises(OSError, match="No space"):
             world.begin()
     assert len(world.flushes._waiting) == 1, "who could not begin is told, and not waited for"
-    world.look(AGAIN)
+    world.look(MARK_AGAIN_SECONDS)
     world.read()
     world.look()
     assert "settle" in world.events
 
 
-def test_at_the_deadline_who_lacks_something_is_named(world: World) -> None:
+def test_deadline_names_the_nodes_that_lack_something(world: World) -> None:
     said = world.begin(deadline=105.0)
-    assert world.flushes.deadline == 100.0 + AGAIN
     world.look(5)
     assert said == [["a", "b"]], "nothing is known of them"
     said = world.begin(deadline=110.0)
@@ -238,7 +241,7 @@ def test_at_the_deadline_who_lacks_something_is_named(world: World) -> None:
     assert said == [["b"]]
 
 
-def test_what_is_owed_to_a_node_by_then_it_has_to_have(world: World) -> None:
+def test_flush_waits_for_retries_that_were_due_by_then(world: World) -> None:
     owed = [101.0]
     world.nodes["b"].retries.lacks_since = lambda since: any(at <= since for at in owed)
     said = world.begin()
@@ -253,7 +256,7 @@ def test_what_is_owed_to_a_node_by_then_it_has_to_have(world: World) -> None:
     assert said == [[]]
 
 
-def test_a_node_that_is_taken_out_is_not_waited_for_nor_one_that_came_in_its_place(world: World) -> None:
+def test_removed_node_and_its_successor_are_not_waited_for(world: World) -> None:
     said = world.begin()
     world.read()
     world.look()
@@ -263,7 +266,7 @@ def test_a_node_that_is_taken_out_is_not_waited_for_nor_one_that_came_in_its_pla
     assert said == [[]]
 
 
-def test_paused_nodes_end_it_when_nobody_else_is_waited_for(world: World) -> None:
+def test_paused_nodes_end_a_flush_that_waits_for_no_other(world: World) -> None:
     world.nodes["b"].paused = True
     said = world.begin()
     world.look()
@@ -276,7 +279,7 @@ def test_paused_nodes_end_it_when_nobody_else_is_waited_for(world: World) -> Non
     assert said == [["b"]]
 
 
-def test_a_paused_node_that_lacks_nothing_is_no_trouble(world: World) -> None:
+def test_paused_node_that_lacks_nothing_is_not_named(world: World) -> None:
     world.record_unclosed = lambda: None  # type: ignore[method-assign]
     world.nodes["b"].paused = True
     world.confirm()
@@ -288,7 +291,7 @@ def test_a_paused_node_that_lacks_nothing_is_no_trouble(world: World) -> None:
     assert said == [[]]
 
 
-def test_a_node_with_directories_that_cannot_be_read_lacks_something(world: World) -> None:
+def test_node_with_unreadable_directories_lacks_something(world: World) -> None:
     world.blind = {2}
     said = world.begin("a", deadline=101.0)
     world.read()
@@ -300,11 +303,11 @@ def test_a_node_with_directories_that_cannot_be_read_lacks_something(world: Worl
     assert said == [["a"]]
 
 
-def test_who_has_left_is_forgotten(world: World) -> None:
+def test_cancelled_flush_says_nothing(world: World) -> None:
     said = world.begin(deadline=101.0)
     gone: Flush = world.flush
     other = world.begin("a")
-    world.flushes.forget(gone)
+    world.flushes.cancel(gone)
     assert marks(world.flushes) == 1
     world.look(2)
     assert said == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
-from inosync.master.once import TRIES, Once
+from inosync.master.once import MAX_TRIES, Once
 from inosync.messages import NodeState
 from inosync.nodes.lifecycle import WorkerState
 
@@ -26,7 +26,7 @@ class World:
     def once(self) -> Once:
         parts = [
             SimpleNamespace(incomplete_trees=self.walking, is_walking=False),
-            SimpleNamespace(backlog=SimpleNamespace(oldest=lambda _node: self.lacks_since)),
+            SimpleNamespace(oldest=lambda _node: self.lacks_since),
             SimpleNamespace(begin=lambda _nodes, _deadline, done: self.done.append(done)),
             SimpleNamespace(state_of=lambda _node: self.verdict),
             SimpleNamespace(of_nodes=lambda _nodes: {"nodes": [self.verdict.value]}),
@@ -34,33 +34,34 @@ class World:
         return Once({"a": cast(Any, self.node)}, *cast(list[Any], parts))
 
 
-def test_it_waits_until_all_is_walked_and_the_node_has_everything() -> None:
+def test_once_waits_until_all_is_walked_and_the_node_is_level() -> None:
     world = World(walking={1})
     once = world.once()
-    assert not once.look()
+    assert not once.is_done()
     assert world.done == []
     world.walking.clear()
-    assert not once.look()
+    assert not once.is_done()
     [done] = world.done
     done(["a"])
-    assert not once.look()
+    assert not once.is_done()
     done([])
-    assert once.look()
+    assert once.is_done()
+    once.conclude()
     assert once.outcome == {"nodes": ["full"]}
 
 
-def test_a_node_is_given_up_after_some_tries() -> None:
+def test_node_is_given_up_after_some_tries() -> None:
     world = World(NodeState.RETRYING)
-    world.node.worker.state = WorkerState(attempt=TRIES - 1)
+    world.node.worker.state = WorkerState(attempt=MAX_TRIES - 1)
     once = world.once()
-    assert not once.look()
-    world.node.worker.state = WorkerState(attempt=TRIES)
-    assert once.look()
+    assert not once.is_done()
+    world.node.worker.state = WorkerState(attempt=MAX_TRIES)
+    assert once.is_done()
 
 
-def test_what_was_complained_of_is_not_waited_for_but_what_was_not_tried_is() -> None:
+def test_once_waits_for_the_untried_but_not_for_what_has_failed() -> None:
     world = World(NodeState.DEGRADED, lacks_since=5.0)
     once = world.once()
-    assert not once.look(), "another tree may not have had its turn"
+    assert not once.is_done(), "another tree may not have had its turn"
     world.lacks_since = None
-    assert once.look()
+    assert once.is_done()

@@ -13,11 +13,12 @@ import pytest
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.master.verification import SETTLE, Verification
+from inosync.master.verification import SETTLE_SECONDS, Verification
 from inosync.messages import CancelCompare, Change, Compare, Compared, Kind, Source
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.rsync.itemize import MAX_DIFFERENCES
+from inosync.system.loop import Loop
 
 EVERY = 1_000.0
 SOURCE = Source((1, 2), True)
@@ -60,13 +61,13 @@ class World:
     journal: Journal = field(default_factory=Journal)
     has_free_slot: bool = True
     halted: set[int] = field(default_factory=set)
-    timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     stirs: set[int] = field(default_factory=set)
     """Trees that the guard halts as soon as it looks at them."""
 
     def __post_init__(self) -> None:
         self.nodes: dict[str, FakeNode] = {}
+        self.loop = Loop(lambda: self.now)
         self.verification = Verification(
             cast(dict[str, Node], self.nodes),
             self.journal,
@@ -74,13 +75,11 @@ class World:
             cast(Dispatcher, self),
             lambda node: cast(FakeNode, node).ok,
             lambda tree: f"/tree{tree}",
-            self.repair,
-            lambda when, call: self.timers.append((when, call)),
-            lambda: self.now,
+            self.loop,
             lambda: 0.5,
         )
 
-    def repair(self, node: Node) -> None:
+    def offer_batch(self, node: Node) -> None:
         self.repaired.append(node.name)
         for tree in node.trees:
             self.check(tree)  # as the dispatcher does before it hands out a batch
@@ -88,7 +87,7 @@ class World:
     def check(self, tree: int) -> bool:
         if tree in self.stirs - self.halted:
             self.halted.add(tree)
-            self.verification.touched(tree)
+            self.verification.disturbed(tree)
         return tree not in self.halted
 
     def source(self, _tree: int, full: bool) -> Source:
@@ -97,7 +96,7 @@ class World:
 
     def add(self, *nodes: FakeNode) -> None:
         self.nodes.update({node.name: node for node in nodes})
-        self.verification.plan(True)
+        self.verification.configure(True)
 
     def compared(self, node: FakeNode, lines: Iterable[bytes] = (), **report: object) -> None:
         said = tuple(lines)
@@ -106,11 +105,8 @@ class World:
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        due = [call for when, call in self.timers if when <= self.now]
-        self.timers = [timer for timer in self.timers if timer[0] > self.now]
-        for call in due:
-            call()
-        self.verification.look()
+        self.loop.turn(0)
+        self.verification.start_if_due()
 
 
 @pytest.fixture
@@ -128,7 +124,7 @@ def missing(*names: bytes) -> list[bytes]:
     return [b"inosync:<f+++++++++ " + name for name in names]
 
 
-def test_one_node_at_a_time_when_it_is_ok_and_nobody_waits(world: World) -> None:
+def test_one_node_at_a_time_is_compared_when_ok_and_slots_are_free(world: World) -> None:
     a, b = FakeNode("a"), FakeNode("b")
     world.add(a, b)
     world.wait(EVERY / 5)
@@ -154,7 +150,7 @@ def test_one_node_at_a_time_when_it_is_ok_and_nobody_waits(world: World) -> None
     assert len(a.orders) + len(b.orders) == 3
 
 
-def test_what_was_found_is_owed_and_what_was_on_its_way_is_not_counted(
+def test_findings_are_sent_again_and_changes_on_their_way_not_counted(
     world: World, told: Callable[[], list[str]]
 ) -> None:
     a = FakeNode("a", (1, 2, 3))
@@ -167,7 +163,7 @@ def test_what_was_found_is_owed_and_what_was_on_its_way_is_not_counted(
     world.compared(a, missing(b"busy"))
     assert not a.due
     world.journal.record(Change(1, b"busy", Kind.NAME), world.now)
-    world.wait(SETTLE)
+    world.wait(SETTLE_SECONDS)
     assert list(a.due) == [
         Change(1, b"lost", Kind.NAME),
         Change(1, b"busy", Kind.NAME),
@@ -182,7 +178,7 @@ def test_what_was_found_is_owed_and_what_was_on_its_way_is_not_counted(
     assert world.verification.cursor == float("inf")
 
 
-def test_very_many_differences_are_owed_as_the_tree_and_contents_beside_it(
+def test_truncated_differences_are_sent_as_the_tree_and_by_content(
     world: World, told: Callable[[], list[str]]
 ) -> None:
     a = FakeNode("a")
@@ -190,13 +186,13 @@ def test_very_many_differences_are_owed_as_the_tree_and_contents_beside_it(
     world.wait(EVERY)
     lines = [*missing(*(b"%d" % number for number in range(10))), b"inosync:<fc........ content"]
     world.compared(a, lines, count=MAX_DIFFERENCES + 11)
-    world.wait(SETTLE)
+    world.wait(SETTLE_SECONDS)
     assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, ignore_times=True)]
     assert a.differences == MAX_DIFFERENCES + 11
     assert told()[0].endswith(f"/tree1/4 (missing), {MAX_DIFFERENCES + 6} more")
 
 
-def test_if_it_cannot_be_told_what_is_different_that_is_said_and_all_is_sent(
+def test_differences_are_sent_though_the_journal_has_overflowed(
     told: Callable[[], list[str]],
 ) -> None:
     world = World(journal=Journal(limit=2))
@@ -206,14 +202,14 @@ def test_if_it_cannot_be_told_what_is_different_that_is_said_and_all_is_sent(
     for number in range(5):
         world.journal.record(Change(1, b"%d" % number, Kind.NAME), world.now)
     world.compared(a, missing(b"lost"))
-    world.wait(SETTLE)
+    world.wait(SETTLE_SECONDS)
     assert list(a.due) == [Change(1, b"lost", Kind.NAME)]
     assert a.verified_at is None
     assert "too much has changed" in told()[0]
 
 
 @pytest.mark.parametrize("why", ["fails", "dies", "is halted", "is not wanted", "is away", "has gone"])
-def test_what_comes_to_nothing_is_left_and_tried_again(
+def test_round_that_comes_to_nothing_is_tried_again(
     world: World, why: str, told: Callable[[], list[str]]
 ) -> None:
     a, b = FakeNode("a"), FakeNode("b")
@@ -225,24 +221,24 @@ def test_what_comes_to_nothing_is_left_and_tried_again(
             world.compared(a, reason="no luck")
             assert told() == ["a: could not be verified: no luck; next try in 52 s"]
         case "dies":
-            world.verification.gone(cast(Node, a))
+            world.verification.worker_died(cast(Node, a))
             assert a.orders == [first]
         case "is halted":
-            world.verification.touched(2)
+            world.verification.disturbed(2)
             assert a.orders == [first]
-            world.verification.touched(1)
+            world.verification.disturbed(1)
             assert a.orders[1:] == [CancelCompare()]
         case "is not wanted":
             a.spec.rverify = 0
-            world.verification.plan(True)
+            world.verification.configure(True)
             assert a.orders[1:] == [CancelCompare()]
             a.spec.rverify = EVERY
-            world.verification.plan(True)
+            world.verification.configure(True)
         case "is away":
             world.compared(a, held=True)
         case "has gone":
             del world.nodes["a"]
-            world.verification.plan(True)
+            world.verification.configure(True)
             assert a.orders[1:] == [CancelCompare()]
             world.add(b)
     # What is still said about it is nobody's any more.
@@ -256,8 +252,8 @@ def test_what_comes_to_nothing_is_left_and_tried_again(
 
 
 @pytest.mark.parametrize("overflow", [False, True])
-def test_a_tree_that_is_halted_as_it_is_repaired(world: World, overflow: bool) -> None:
-    world.journal = world.verification._journal = Journal(limit=2)
+def test_tree_halted_as_it_is_repaired_ends_the_round(world: World, overflow: bool) -> None:
+    world.journal = world.verification.journal = Journal(limit=2)
     a = FakeNode("a")
     world.add(a)
     world.wait(EVERY)
@@ -265,7 +261,7 @@ def test_a_tree_that_is_halted_as_it_is_repaired(world: World, overflow: bool) -
     for number in range(10 if overflow else 1):
         world.journal.record(Change(1, b"%d" % number, Kind.NAME), world.now)
     world.stirs = {1}
-    world.wait(SETTLE)
+    world.wait(SETTLE_SECONDS)
     assert (world.repaired, a.verified_at) == (["a"], None)
     assert set(a.due) == {Change(1, b"lost", Kind.NAME)}
     world.stirs, world.halted, a.cursor = set(), set(), world.journal.head
@@ -274,7 +270,7 @@ def test_a_tree_that_is_halted_as_it_is_repaired(world: World, overflow: bool) -
     assert a.verified_at == world.now
 
 
-def test_a_tree_that_is_halted_as_it_is_looked_at(world: World) -> None:
+def test_tree_halted_as_it_is_checked_ends_the_round(world: World) -> None:
     a = FakeNode("a", (1, 2))
     world.add(a)
     world.stirs = {1}

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 from support.child_process import in_child
 
-from inosync.system.systemd import AGAIN, PROLONG, STATUS_EVERY, ServiceManager, take
+from inosync.system.loop import Loop
+from inosync.system.systemd import (
+    EXTEND_SECONDS,
+    RESEND_SECONDS,
+    STATUS_SECONDS,
+    NotifyTarget,
+    ServiceManager,
+    take_target,
+)
 
 Make = Callable[..., ServiceManager]
 
@@ -49,6 +57,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def loop(clock: Clock) -> Loop:
+    return Loop(clock)
+
+
+@pytest.fixture
 def ear(tmp_path: Path) -> Iterator[Ear]:
     made = Ear(str(tmp_path / "notify"))
     yield made
@@ -56,22 +69,27 @@ def ear(tmp_path: Path) -> Iterator[Ear]:
 
 
 @pytest.fixture
-def make(ear: Ear, clock: Clock) -> Iterator[Make]:
+def make(ear: Ear, loop: Loop) -> Iterator[Make]:
     """Managers that listen there, and end with the test."""
     with contextlib.ExitStack() as stack:
 
         def made(address: str = ear.name, watchdog: float | None = None) -> ServiceManager:
-            return stack.enter_context(contextlib.closing(ServiceManager(address, watchdog, clock=clock)))
+            target = NotifyTarget(address, watchdog, os.getpid())
+            return stack.enter_context(contextlib.closing(ServiceManager(target, loop)))
 
         yield made
 
 
-def started(make: Make, ear: Ear, watchdog: float | None = None) -> ServiceManager:
+def started(make: Make, loop: Loop, ear: Ear, watchdog: float | None = None) -> ServiceManager:
     manager = make(watchdog=watchdog)
     manager.ready()
-    manager.tend()
+    loop.turn(0)
     ear.heard()
     return manager
+
+
+def taken(environment: dict[str, str], loop: Loop) -> ServiceManager:
+    return ServiceManager(take_target(environment), loop)
 
 
 def stuff(address: str) -> int:
@@ -85,15 +103,15 @@ def stuff(address: str) -> int:
     raise AssertionError
 
 
-def test_the_start_is_over_once(make: Make, ear: Ear) -> None:
+def test_end_of_the_start_is_sent_once(make: Make, ear: Ear) -> None:
     manager = make()
-    manager.status("2 nodes: 2 starting")
+    manager.set_status("2 nodes: 2 starting")
     manager.ready()
     manager.ready()
     assert ear.heard() == ["READY=1\nSTATUS=2 nodes: 2 starting"]
 
 
-def test_an_abstract_address_is_understood(make: Make) -> None:
+def test_abstract_address_is_understood(make: Make) -> None:
     name = f"inosync-{uuid.uuid4()}"
     ear = Ear("\0" + name)
     with ear.socket:
@@ -102,88 +120,96 @@ def test_an_abstract_address_is_understood(make: Make) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "@", "vsock:2:1234", "relative", "/nowhere/at/all", "/" + "x" * 200])
-def test_without_anybody_who_listens_each_call_does_nothing(make: Make, clock: Clock, address: str) -> None:
+def test_without_a_listener_each_call_does_nothing(
+    make: Make, clock: Clock, address: str, loop: Loop
+) -> None:
     manager = make(address, 10.0)
-    manager.status("1 node: 1 ok")
+    manager.set_status("1 node: 1 ok")
     manager.ready()
     with manager.reloading():
         pass
-    manager.tend()
+    loop.turn(0)
     manager.stopping(5.0)
     clock.now += 100
-    manager.tend()
+    loop.turn(0)
     if not address.startswith("/"):
-        assert manager.deadline == float("inf")
+        assert loop.next_timer == float("inf")
         assert manager.descriptors() == []
 
 
-def test_a_start_that_lasts_asks_for_time_again_and_again(make: Make, clock: Clock, ear: Ear) -> None:
+def test_long_start_asks_for_time_again_and_again(make: Make, clock: Clock, ear: Ear, loop: Loop) -> None:
     manager = make()
     asked = 0
     for _ in range(10):
-        clock.now = manager.deadline
-        manager.tend()
-        asked += ear.heard().count(f"EXTEND_TIMEOUT_USEC={PROLONG * 1e6:.0f}")
+        clock.now = loop.next_timer
+        loop.turn(0)
+        asked += ear.heard().count(f"EXTEND_TIMEOUT_USEC={EXTEND_SECONDS * 1e6:.0f}")
     assert asked == 10
-    assert clock.now - 100 < 10 * PROLONG / 2  # each well before what was asked for is over
+    assert clock.now - 100 < 10 * EXTEND_SECONDS / 2  # each well before what was asked for is over
     manager.ready()
     ear.heard()
-    assert manager.deadline == float("inf")
-
-
-def test_a_status_is_told_when_it_changes_and_not_too_often(make: Make, clock: Clock, ear: Ear) -> None:
-    manager = started(make, ear)
-    for number in range(50):
-        clock.now += STATUS_EVERY / 100
-        manager.status(f"{number} nodes")
-        if clock.now >= manager.deadline:
-            manager.tend()
+    clock.now += EXTEND_SECONDS
+    loop.turn(0)
     assert ear.heard() == []
-    clock.now = manager.deadline
-    manager.tend()
+
+
+def test_status_is_sent_when_it_changes_and_not_too_often(
+    make: Make, clock: Clock, ear: Ear, loop: Loop
+) -> None:
+    manager = started(make, loop, ear)
+    for number in range(50):
+        clock.now += STATUS_SECONDS / 100
+        manager.set_status(f"{number} nodes")
+        if clock.now >= loop.next_timer:
+            loop.turn(0)
+    assert ear.heard() == []
+    clock.now = loop.next_timer
+    loop.turn(0)
     assert ear.heard() == ["STATUS=49 nodes"]
     clock.now += 100
-    manager.status("49 nodes")
-    assert manager.deadline == float("inf")
+    manager.set_status("49 nodes")
+    assert loop.next_timer == float("inf")
 
 
-def test_what_stands_in_a_status_makes_no_line_of_its_own(make: Make, clock: Clock, ear: Ear) -> None:
-    manager = started(make, ear)
-    manager.status("a\nMAINPID=1\x1b[2J" + "x" * 5000)
-    clock.now += STATUS_EVERY
-    manager.tend()
+def test_status_cannot_add_a_line_of_its_own(make: Make, clock: Clock, ear: Ear, loop: Loop) -> None:
+    manager = started(make, loop, ear)
+    manager.set_status("a\nMAINPID=1\x1b[2J" + "x" * 5000)
+    clock.now += STATUS_SECONDS
+    loop.turn(0)
     [told] = ear.heard()
     assert told.startswith("STATUS=a?MAINPID=1?[2Jxxx")
     assert len(told) < 1000
 
 
-def test_signs_of_life_come_at_half_of_the_time(make: Make, clock: Clock, ear: Ear) -> None:
+def test_signs_of_life_come_at_half_of_the_watchdog_time(
+    make: Make, clock: Clock, ear: Ear, loop: Loop
+) -> None:
     manager = make(watchdog=10.0)
-    manager.tend()
+    loop.turn(0)
     assert "WATCHDOG=1" not in "".join(ear.heard())  # the manager waits for the end of the start first
     manager.ready()
     ear.heard()
     times = []
     for _ in range(1000):
         clock.now += 0.1
-        if clock.now >= manager.deadline:
-            manager.tend()
+        if clock.now >= loop.next_timer:
+            loop.turn(0)
         if ear.heard() == ["WATCHDOG=1"]:
             times.append(clock.now)
     assert 19 <= len(times) <= 21
     assert max(after - before for before, after in itertools.pairwise(times)) <= 5.2
 
 
-def test_without_a_watchdog_there_are_none(make: Make, clock: Clock, ear: Ear) -> None:
-    manager = started(make, ear)
-    assert manager.deadline == float("inf")
+def test_signs_of_life_need_a_watchdog(make: Make, clock: Clock, ear: Ear, loop: Loop) -> None:
+    started(make, loop, ear)
+    assert loop.next_timer == float("inf")
     clock.now += 1000
-    manager.tend()
+    loop.turn(0)
     assert ear.heard() == []
 
 
-def test_a_reload_begins_and_ends(make: Make, ear: Ear) -> None:
-    manager = started(make, ear, 10.0)
+def test_reload_begins_and_ends(make: Make, ear: Ear, loop: Loop) -> None:
+    manager = started(make, loop, ear, 10.0)
     before = time.monotonic_ns() // 1000
     with manager.reloading():
         [begun] = ear.heard()
@@ -193,8 +219,8 @@ def test_a_reload_begins_and_ends(make: Make, ear: Ear) -> None:
     assert ear.heard() == ["READY=1"]
 
 
-def test_a_reload_that_fails_ends_too(make: Make, ear: Ear) -> None:
-    manager = started(make, ear)
+def test_reload_that_fails_ends_too(make: Make, ear: Ear, loop: Loop) -> None:
+    manager = started(make, loop, ear)
 
     def reload() -> None:
         with manager.reloading():
@@ -205,59 +231,61 @@ def test_a_reload_that_fails_ends_too(make: Make, ear: Ear) -> None:
     assert ear.heard()[-1] == "READY=1"
 
 
-def test_a_reload_while_it_starts_is_not_the_end_of_the_start(make: Make, ear: Ear) -> None:
+def test_reload_during_the_start_does_not_end_the_start(make: Make, ear: Ear) -> None:
     manager = make()
     with manager.reloading():
         pass
     assert ear.heard() == []
 
 
-def test_the_end_is_told_with_how_long_it_may_take(make: Make, ear: Ear) -> None:
-    manager = started(make, ear)
-    manager.status("3 nodes: 3 ok")
+def test_stop_is_sent_with_how_long_it_may_take(make: Make, ear: Ear, loop: Loop) -> None:
+    manager = started(make, loop, ear)
+    manager.set_status("3 nodes: 3 ok")
     manager.stopping(12.5)
     assert ear.heard() == ["STOPPING=1\nEXTEND_TIMEOUT_USEC=12500000\nSTATUS=stopping; 3 nodes: 3 ok"]
 
 
-def test_it_never_waits_and_what_finds_no_room_comes_later(make: Make, clock: Clock, ear: Ear) -> None:
+def test_messages_without_room_are_sent_later_in_order(
+    make: Make, clock: Clock, ear: Ear, loop: Loop
+) -> None:
     stuffed = stuff(ear.name)
     manager = make(watchdog=10.0)
-    manager.status("1 node: 1 ok")
+    manager.set_status("1 node: 1 ok")
     manager.ready()
     with manager.reloading():
         pass
-    assert manager.deadline <= clock.now + AGAIN
+    assert loop.next_timer <= clock.now + RESEND_SECONDS
     assert len(ear.heard()) == stuffed
-    clock.now = manager.deadline
-    manager.tend()
+    clock.now += RESEND_SECONDS
+    loop.turn(0)
     told = [message.split("\n")[0] for message in ear.heard()]
     assert told[:3] == ["READY=1", "RELOADING=1", "READY=1"]
 
 
-def test_a_manager_that_never_has_room_costs_little(make: Make, clock: Clock, ear: Ear) -> None:
+def test_manager_that_never_has_room_costs_little(make: Make, clock: Clock, ear: Ear, loop: Loop) -> None:
     stuff(ear.name)
     manager = make(watchdog=1.0)
     manager.ready()
     for number in range(1000):
-        manager.status(f"{number}")
+        manager.set_status(f"{number}")
         clock.now += 1.0
-        manager.tend()
+        loop.turn(0)
     ear.heard()
-    clock.now = manager.deadline
-    manager.tend()
+    clock.now = loop.next_timer
+    loop.turn(0)
     told = ear.heard()
     assert told[0].startswith("READY=1")
     assert len(told) < 50
 
 
-def test_it_is_taken_out_of_the_environment() -> None:
+def test_target_is_taken_out_of_the_environment() -> None:
     environment = {
         "NOTIFY_SOCKET": "/run/systemd/notify",
         "WATCHDOG_USEC": "3000000",
         "WATCHDOG_PID": str(os.getpid()),
         "PATH": "/bin",
     }
-    take(environment).close()
+    take_target(environment)
     assert environment == {"PATH": "/bin"}
 
 
@@ -276,19 +304,19 @@ def test_it_is_taken_out_of_the_environment() -> None:
         ({}, False),
     ],
 )
-def test_signs_of_life_are_for_whom_they_are_wanted_of(
-    ear: Ear, variables: dict[str, str], beats: bool
+def test_signs_of_life_are_sent_by_the_process_that_is_meant(
+    ear: Ear, variables: dict[str, str], beats: bool, loop: Loop
 ) -> None:
     if variables.get("WATCHDOG_PID") == "ours":
         variables = {**variables, "WATCHDOG_PID": str(os.getpid())}
-    with contextlib.closing(take({"NOTIFY_SOCKET": ear.name, **variables})) as manager:
+    with contextlib.closing(taken({"NOTIFY_SOCKET": ear.name, **variables}, loop)) as manager:
         manager.ready()
-        manager.tend()
+        loop.turn(0)
     assert ("WATCHDOG=1" in ear.heard()) is beats
 
 
-def test_who_has_gone_into_the_background_says_who_he_is(ear: Ear) -> None:
-    with contextlib.closing(take({"NOTIFY_SOCKET": ear.name})) as manager:
+def test_daemon_in_the_background_sends_its_pid(ear: Ear, loop: Loop) -> None:
+    with contextlib.closing(taken({"NOTIFY_SOCKET": ear.name}, loop)) as manager:
 
         def background() -> int:
             manager.ready()

@@ -1,0 +1,128 @@
+"""What the watcher and the guard say of the trees, and what follows for the journal and the nodes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.master.trees import TreeTable
+from inosync.master.verification import Verification
+from inosync.messages import Change, Kind
+from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.node import Node
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class TreeEvents:
+    """The watcher's ``ChangeListener``. ``nodes`` is the pool's own, by name."""
+
+    nodes: dict[str, Node]
+    table: TreeTable
+    guard: Guard
+    journal: Journal
+    dispatch: Dispatcher
+    verification: Verification
+    clock: Callable[[], float]
+    publish_soon: Callable[[], None]
+    """Has the states of the nodes published."""
+    _emptied: set[int] = field(default_factory=set)
+    """Trees with an entry of the root gone since the last ``check_emptied``."""
+
+    # What the watcher says ---------------------------------------------------------------------------
+
+    def record(self, change: Change, now: float) -> None:
+        """A path may differ."""
+        self.journal.record(change, now)
+        if change.tree in self.guard.halted:
+            self.guard.touched(change.tree)
+        if log.isEnabledFor(logging.DEBUG):
+            path = os.path.join(os.fsencode(self.table.wpath(change.tree)), change.path)
+            log.debug("changed (%s): %s", change.kind.name.lower(), os.fsdecode(path))
+
+    def gone(self, tree: int, path: bytes, now: float) -> None:
+        """What was at a path is not there any more."""
+        self.journal.gone(tree, path, now)
+        if b"/" not in path:
+            self._emptied.add(tree)
+        if tree in self.guard.halted:
+            self.guard.touched(tree)
+        log.debug("gone: tree %d %r", tree, path)
+
+    def walked(self, tree: int, now: float) -> None:
+        """All of a tree is watched: from here on every node is compared with it."""
+        self.table.refiltering.pop(tree, None)
+        if self.guard.root_found(tree):
+            self._compare(tree, self.nodes, now)
+
+    def refiltered(self, tree: int, now: float) -> None:
+        """Other rules are in force all over a tree: the nodes that they matter to are compared."""
+        log.info("%s: other filter rules are in force", self.table.wpath(tree))
+        self._compare(tree, self.table.refiltering.pop(tree, ()), now)
+
+    def lost(self, tree: int, why: str) -> None:
+        """The root of a tree is not what it was."""
+        log.error("%s; nothing of it is mirrored until the directory is back", why)
+        self.guard.root_lost(tree, why)
+        self._stop_sending(tree)
+
+    def check_emptied(self) -> None:
+        """Check the roots that have lost an entry while a full mirror runs, which deletes what is gone."""
+        for tree in self._emptied:
+            if any(node.is_full_mirroring(tree) for node in self.nodes.values()):
+                self.guard.check(tree)
+        self._emptied.clear()
+
+    # What the guard says -----------------------------------------------------------------------------
+
+    def halted(self, tree: int, why: str) -> None:
+        """The guard has found a loss that must not be mirrored."""
+        meant = f"kill -USR2 {os.getpid()}, or rguard = False"
+        log.error("%s; nothing of it is mirrored until its files are back. If this is meant: %s", why, meant)
+        self._stop_sending(tree)
+
+    def resume_recovered(self) -> None:
+        """Mirror again what was halted and is back."""
+        self._resume(self.guard.recovered())
+
+    def accept_loss(self) -> list[str]:
+        """Mirror what the guard has halted as it is now, deletions included; the wpaths."""
+        accepted = list(self.guard.accept_loss())
+        for tree in accepted:
+            log.warning("%s: what it is now is accepted, and mirrored", self.table.wpath(tree))
+        for why in self.guard.halted.values():
+            log.warning("%s: that cannot be accepted: make the directory, or take it out of wpaths", why)
+        if not (accepted or self.guard.halted):
+            log.info("nothing is halted: there is nothing to accept")
+        self._resume(accepted)
+        return [self.table.wpath(tree) for tree in accepted]
+
+    # What follows ------------------------------------------------------------------------------------
+
+    def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
+        for node in [self.nodes[name] for name in names if name in self.nodes]:
+            if tree in node.trees:
+                node.retry(Change(tree, b"", Kind.TREE), now)
+                self.dispatch.offer_batch(node)
+        self.verification.disturbed(tree)
+
+    def _stop_sending(self, tree: int) -> None:
+        now = self.clock()
+        for node in self.nodes.values():
+            if tree in node.trees:
+                # What was on its way, or is recorded meanwhile, counts for nothing.
+                node.retry(Change(tree, b"", Kind.TREE), now)
+                node.halt_tree(tree)
+        self.verification.disturbed(tree)
+        self.publish_soon()
+
+    def _resume(self, trees: Iterable[int]) -> None:
+        for tree in trees:
+            log.info("%s: mirroring goes on, all of it is compared", self.table.wpath(tree))
+            self._compare(tree, self.nodes, self.clock())
+        self.publish_soon()

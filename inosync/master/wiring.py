@@ -1,0 +1,187 @@
+"""How a daemon is put together: every part is made here, once, from the bottom up."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from inosync.config.load import Config, load
+from inosync.console import protocol
+from inosync.console.control import Control
+from inosync.guard.guard import Guard
+from inosync.journal import debounce
+from inosync.journal.journal import Journal
+from inosync.master.flush import Flushes
+from inosync.master.master import Master
+from inosync.master.metrics_process import MetricsProcess
+from inosync.master.once import Once
+from inosync.master.pacing import Pacing
+from inosync.master.reload import Reloader
+from inosync.master.requests import Commands, RequestHandler
+from inosync.master.tree_events import TreeEvents
+from inosync.master.trees import Trees, TreeTable
+from inosync.master.verification import Verification
+from inosync.master.worker_pool import WorkerPool, make_job
+from inosync.messages import NodeState
+from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.node import Node
+from inosync.nodes.watchdog import Watchdog
+from inosync.status.publisher import StatePublisher
+from inosync.status.snapshot import Reloads, SnapshotBuilder
+from inosync.status.state import NodeStates
+from inosync.status.transitions import StateLog
+from inosync.system.loop import Loop
+from inosync.system.signals import Signals
+from inosync.system.systemd import NotifyTarget, ServiceManager
+from inosync.watch.hardlinks import HardLinks
+from inosync.watch.watcher import Watcher
+from inosync.worker import worker
+
+
+def make_master(
+    config: Config,
+    directory: str,
+    log_to: Callable[[Config], None],
+    pretend: Callable[[str], None] | None,
+    notify: NotifyTarget,
+    once: bool,
+) -> Master:
+    """A daemon for a configuration. OSError if something cannot be watched.
+
+    ``directory``: for batches and marks. ``log_to`` directs the log as a configuration wants. ``pretend``
+    takes the lines of rsync calls, which are not made then. ``once``: it ends when everything was mirrored.
+    """
+    # Parts made below, which some that are made before call when something happens.
+    watcher: Watcher
+    events: TreeEvents
+    reloader: Reloader
+
+    config = adapted(config, pretend is not None, once)
+    clock, rand, loop = time.monotonic, random.random, Loop()
+    manager = ServiceManager(notify, loop)
+    signals = Signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # see open_files.is_being_written
+
+    # From the kernel to the nodes
+    nodes: dict[str, Node] = {}
+    table, journal = TreeTable(), Journal()
+    guard = Guard(
+        lambda tree: watcher.check_root(tree),
+        lambda tree: watcher.root_identity(tree),
+        config.edelay,
+        config.guards,
+        lambda tree, why: events.halted(tree, why),
+        clock,
+    )
+    dispatch = Dispatcher(journal, directory, config.rslots, loop, guard)
+    verification = Verification(
+        nodes,
+        journal,
+        guard,
+        dispatch,
+        lambda node: pretend is None and states.state_of(node) is NodeState.OK,
+        table.wpath,
+        loop,
+        rand,
+    )
+    events = TreeEvents(
+        nodes, table, guard, journal, dispatch, verification, clock, lambda: publisher.publish_soon()
+    )
+    watcher = Watcher(HardLinks(events, clock), clock)
+    trees = Trees(table, watcher, guard, journal)
+    pacing = Pacing(nodes, journal, dispatch, watcher, debounce.start(config.equiet, config.edelay), clock)
+
+    # What is known about the nodes
+    state_log = StateLog(config.on_state, clock)
+    states = NodeStates(nodes, dispatch, watcher, guard, config.edelay, clock)
+    name = os.path.basename(config.path)
+    publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher, loop)
+    reloads = Reloads(config.path)
+    snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock)
+
+    # The workers
+    def job(node: Node) -> worker.Job:
+        return make_job(node, reloader.config, table, directory, pretend)
+
+    def inherited() -> list[int]:
+        parts = (watcher, signals, loop, control, metrics, manager, pool)
+        return [fd for part in parts for fd in part.descriptors()]
+
+    pool = WorkerPool(nodes, dispatch, guard, verification, publisher, job, inherited, directory, loop)
+    watchdog = Watchdog(clock, rand)
+
+    # The operator
+    flushes = Flushes(os.path.join(directory, "marks"), nodes, watcher, journal, pacing.release, loop)
+    flushes.watch_directory()
+    ending = Once(nodes, watcher, dispatch.backlog, flushes, states, snapshots) if once else None
+
+    def configure(new: Config) -> None:
+        dispatch.set_slots(new.rslots)
+        guard.patience = new.edelay
+        states.set_max_lag(new.edelay)
+        watcher.set_poll_interval(max(6 * new.edelay, 1.0))
+        guard.set_enabled(new.guards)
+        pacing.configure(new.equiet, new.edelay)
+        state_log.set_hook(new.on_state)
+        state_log.forget_all_but(nodes.values())
+        verification.configure(new.rdelete)
+        metrics.serve(new.rlisten)
+
+    def read(path: str) -> Config:
+        return adapted(load(path), pretend is not None, once)
+
+    reloader = Reloader(config, read, log_to, trees, pool, configure, reloads, manager, loop)
+    commands = Commands(pool, verification, manager, ending)
+    handler = RequestHandler(commands, reloader, events, snapshots, flushes)
+    socket = protocol.socket_path(config.rundir, config.path)
+    control = Control(socket, loop, handler.handle)
+    metrics = MetricsProcess(socket, loop, inherited, rand)
+
+    for tree in config.trees:
+        trees.add(tree, config, wait=not os.path.isdir(tree.wpath) and config.waits_for(tree))
+
+    def drop_confirmed() -> None:
+        cursors = [node.cursor for node in nodes.values()]
+        if cursors:
+            journal.drop_confirmed(int(min(*cursors, verification.cursor)))
+
+    each_tick = (
+        drop_confirmed,
+        verification.start_if_due,
+        events.resume_recovered,
+        lambda: watchdog.check_workers(pool.alive()),
+        control.look,
+        publisher.publish_soon,
+        reloader.check_files,
+    )
+    closing = (watcher.close, metrics.end, control.close, manager.close)
+    return Master(
+        loop,
+        signals,
+        watcher,
+        events,
+        pacing,
+        pool,
+        flushes,
+        publisher,
+        reloader,
+        commands,
+        manager,
+        ending,
+        each_tick,
+        closing,
+    )
+
+
+def adapted(config: Config, pretend: bool, once: bool) -> Config:
+    """A configuration as it is followed with ``-p`` or ``--once``."""
+    if pretend:
+        config = replace(config, on_sync=None, on_state=None, rlisten=None)
+    if once:
+        nodes = tuple(replace(node, rwarm=False, rverify=0.0) for node in config.nodes)
+        config = replace(config, nodes=nodes, rlisten=None)
+    return config
