@@ -1,1 +1,1 @@
-"""rsync's exclude rules."""
+"""rsync's filter rules: how they are read, and what they exclude."""

@@ -1,7 +1,4 @@
-"""One of rsync's filter rules, and how it is read: rsync(1), FILTER RULES.
-
-What may stand for a rule depends on the option, or the file, that it stands in.
-"""
+"""Reads one of rsync's filter rules: rsync(1), FILTER RULES. Its syntax depends on where it stands."""
 
 from __future__ import annotations
 
@@ -11,11 +8,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_PATTERN = 4095
-"""Bytes; rsync discards a longer pattern with a message and goes on."""
-
-_ARGUMENT = b"!#:+"
-"""Where this stands in the value of an option, popt puts another argument (``expandNextArg`` in popt.c)."""
+MAX_PATTERN_BYTES = 4095
+"""rsync discards a longer pattern with a message and goes on."""
+_POPT_ARGUMENT = b"!#:+"
+"""In the value of an option popt replaces this with another argument (``expandNextArg`` in popt.c)."""
 
 _KINDS = {b"exclude": b"-", b"include": b"+", b"hide": b"H", b"show": b"S", b"protect": b"P", b"risk": b"R"}
 _KINDS |= {b"clear": b"!", b"merge": b".", b"dir-merge": b":"}
@@ -25,7 +21,7 @@ _FILTER = re.compile(
 
 
 class FilterError(ValueError):
-    """A rule that rsync would refuse, or that is not supported here: one line, with the rule and why."""
+    """A rule that rsync would refuse, or that is not supported here; one line with rule and reason."""
 
     def __init__(self, rule: bytes, problem: str) -> None:
         super().__init__(f"filter rule {os.fsdecode(rule)!r}: {problem}")
@@ -34,11 +30,11 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: its pattern as written, less the prefix; ``clear`` is the rule ``!``, which has none.
+    """One rule: its pattern as written, without the prefix; ``clear`` is the rule ``!``, which has none.
 
     ``sides`` holds the modifiers ``s`` (hides from the transfer) and ``r`` (protects from deletion); empty
-    means both. ``absolute`` is the modifier ``/``, ``negate`` is ``!``, ``perishable`` is ``p``, ``xattr``
-    is ``x``: such a rule is for names of extended attributes, and no file matches it.
+    means both. ``absolute`` is the modifier ``/``, ``negate`` is ``!``, ``perishable`` is ``p``. ``xattr`` is
+    ``x``: such a rule is for names of extended attributes, and no file matches it.
     """
 
     pattern: bytes
@@ -51,9 +47,11 @@ class Rule:
     clear: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.pattern) > MAX_PATTERN:
-            raise FilterError(self.pattern[:40] + b"...", f"the pattern is longer than {MAX_PATTERN} bytes")
-        if _ARGUMENT in self.pattern:
+        if len(self.pattern) > MAX_PATTERN_BYTES:
+            raise FilterError(
+                self.pattern[:40] + b"...", f"the pattern is longer than {MAX_PATTERN_BYTES} bytes"
+            )
+        if _POPT_ARGUMENT in self.pattern:
             raise FilterError(self.pattern, "rsync's command line cannot have !#:+ in it; write ?#:+")
 
     @property
@@ -67,7 +65,7 @@ class Rule:
 
     @property
     def word(self) -> str:
-        """The rule as one word of rsync's command line, in the form that most people know."""
+        """The rule as one word of rsync's command line, in the best known form."""
         plain = self.pattern not in (b"", b"!") and self.pattern[:2] not in (b"- ", b"+ ")
         if plain and self == Rule(self.pattern, self.include):
             return f"--{'include' if self.include else 'exclude'}={os.fsdecode(self.pattern)}"
@@ -87,17 +85,17 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file whose rules are to stand where its name does."""
+    """A file whose rules take its place in the list."""
 
     name: str
     form: Form = Form.PATTERN
     include: bool = False
     """Whether a pattern without a prefix includes."""
     nulls: bool = False
-    """Whether lines end in NUL, which is how rsync reads all files once it has seen ``--from0``."""
+    """Whether lines end in NUL: rsync reads all files so after ``--from0``."""
 
     def lines(self, content: bytes) -> Iterator[tuple[int, bytes]]:
-        """The lines with their numbers, without those that rsync skips: empty ones and comments."""
+        """Yield numbered lines without those that rsync skips: empty ones and comments."""
         number, start = 1, 0
         for end in re.finditer(rb"\0|\Z" if self.nulls else rb"[\r\n]|\Z", content):
             line = content[start : end.start()]
@@ -106,18 +104,18 @@ class File:
             start, number = end.end(), number + (end[0] != b"\r")
 
     def rules(self, line: bytes) -> tuple[Rule, ...]:
-        """What one of the lines means."""
+        """Return the rules that one of the lines means."""
         if self.form is Form.BARE:
             return (Rule(_bytes(line), self.include),)
         return from_filter(line) if self.form is Form.FILTER else from_pattern(line, self.include)
 
 
 Item = Rule | File
-"""What rules are made of, in the order in which they apply."""
+"""An entry of a list of rules."""
 
 
 def from_pattern(pattern: str | bytes, include: bool = False) -> tuple[Rule, ...]:
-    """What stands after ``--exclude=``, or ``--include=``: a pattern, ``- pattern``, ``+ pattern`` or ``!``.
+    """Read the value of ``--exclude=``, or ``--include=``: a pattern, ``- pattern``, ``+ pattern`` or ``!``.
 
     An empty one is no rule, as with rsync.
     """
@@ -132,7 +130,7 @@ def from_pattern(pattern: str | bytes, include: bool = False) -> tuple[Rule, ...
 
 
 def from_filter(rule: str | bytes) -> tuple[Rule, ...]:
-    """What stands after ``--filter=``: one rule with its prefix. An empty one is no rule, as with rsync."""
+    """Read the value of ``--filter=``: one rule with its prefix. An empty one is no rule, as with rsync."""
     text = _bytes(rule)
     if not text:
         return ()
@@ -149,7 +147,7 @@ def from_filter(rule: str | bytes) -> tuple[Rule, ...]:
 
 
 def merged(rule: str, nulls: bool) -> File | None:
-    """The file that is named after ``--filter=``: rsync(1), MERGE-FILE FILTER RULES. None for other rules."""
+    """Read the file in the value of ``--filter=``: rsync(1), MERGE-FILE FILTER RULES. None for a rule."""
     text = _bytes(rule)
     if not text:
         return None
@@ -157,8 +155,9 @@ def merged(rule: str, nulls: bool) -> File | None:
     if kind != ".":
         return None
     if modifiers not in (b"", b"-", b"+"):
-        wrong = os.fsdecode(modifiers)
-        raise FilterError(text, f"modifier {wrong!r} is not supported for a file, only one of - and + is")
+        raise FilterError(
+            text, f"modifier {os.fsdecode(modifiers)!r} is not supported for a file, only one of - and + is"
+        )
     if not name:
         raise FilterError(text, "the name of a file is missing")
     if name == b"-":
@@ -175,7 +174,7 @@ def _bytes(rule: str | bytes) -> bytes:
 
 
 def _parts(text: bytes) -> tuple[str, bytes, bytes]:
-    """The letter for the kind of a rule, its modifiers, and what comes after them."""
+    """Return the letter for the kind of a rule, its modifiers, and what comes after them."""
     found = _FILTER.fullmatch(text)
     if not found:
         raise FilterError(text, "unknown kind of rule; expected one of + - H S P R ! . or its long name")
@@ -184,7 +183,7 @@ def _parts(text: bytes) -> tuple[str, bytes, bytes]:
 
 
 def _with_modifiers(text: bytes, kind: str, modifiers: bytes, pattern: bytes) -> Rule:
-    """The rule of one of the kinds that have a pattern (rsync(1), FILTER RULE MODIFIERS)."""
+    """Return a rule that has a pattern: rsync(1), FILTER RULE MODIFIERS."""
     sided = {"H": "s", "S": "s", "P": "r", "R": "r"}.get(kind, "")
     for char in map(chr, modifiers):
         if char == "C" and not sided:

@@ -1,10 +1,10 @@
-"""rsync's patterns as regular expressions over bytes: rsync(1), PATTERN MATCHING RULES.
+"""Compiles rsync's patterns to regular expressions over bytes: rsync(1), PATTERN MATCHING RULES.
 
 Directories carry the mark ``/\\0`` behind their name, which no file's name can hold, so that "only
 directories" and ``dir/***`` are part of the expression. Patterns that need no order among themselves are
-matched all at once, however many they are: with a set, a tuple of suffixes and two expressions.
+matched at once, however many they are: with a set, a tuple of suffixes and two expressions.
 
-Names and patterns are bytes; what a class such as ``[[:alpha:]]`` holds is ASCII, as in a UTF-8 or C locale.
+A class such as ``[[:alpha:]]`` holds ASCII only, as in a UTF-8 or C locale.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CLASSES: dict[bytes, Callable[[str], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """Patterns, compiled. Each looks at the last component of a path, or at ``prefix`` and all of it."""
+    """Compiled patterns. Each matches the last component of a path, or ``prefix`` and all of it."""
 
     prefix: bytes
     literals: frozenset[bytes]
@@ -49,7 +49,7 @@ class Patterns:
     path: re.Pattern[bytes] | None
 
     def match(self, name: bytes, path: bytes) -> bool:
-        """Whether one of them matches what ``marked`` made of a path."""
+        """Whether one of them matches what ``marked`` returned for a path."""
         whole = self.prefix + path
         return bool(
             name in self.literals
@@ -61,7 +61,7 @@ class Patterns:
 
 
 def marked(path: bytes, is_dir: bool) -> tuple[bytes, bytes]:
-    """The last component of a path, and the path; both with the mark if it is a directory."""
+    """Return the last component of a path, and the path; both with the mark if it is a directory."""
     if not is_dir:
         return path[path.rfind(b"/") + 1 :], path
     path += _DIRECTORY
@@ -69,10 +69,10 @@ def marked(path: bytes, is_dir: bool) -> tuple[bytes, bytes]:
 
 
 def compiled(patterns: Iterable[tuple[bytes, bool]], prefix: bytes) -> Patterns:
-    """Patterns, each as written and whether it is negated: then it matches what it would not.
+    """Compile patterns, each as written and whether it is negated: then it matches what it would not.
 
-    ``prefix``: what stands before a path when a pattern is matched against the whole of it; it begins and
-    ends with a slash.
+    ``prefix`` stands before a path when a pattern is matched against the whole of it; it begins and ends with
+    a slash.
     """
     literals: set[bytes] = set()
     suffixes: set[bytes] = set()
@@ -103,18 +103,18 @@ def _alternatives(sources: list[bytes]) -> re.Pattern[bytes] | None:
 
 
 def _split(written: bytes) -> tuple[bytes, bool]:
-    """The pattern without the trailing slash that restricts it to directories, and whether it had one."""
+    """Return the pattern without a trailing slash, and whether it had one: it is for directories then."""
     only_directories = len(written) > 1 and written.endswith(b"/")
     return (written[:-1] if only_directories else written), only_directories
 
 
 def has_wildcards(pattern: bytes) -> bool:
-    """Only a pattern with one of these has wildcards and escapes; in all others ``\\`` is itself."""
+    """Whether a pattern has wildcards and escapes; in all others ``\\`` is itself."""
     return any(byte in pattern for byte in (b"*", b"?", b"["))
 
 
 def _source(written: bytes, prefix: bytes) -> bytes:
-    """A pattern as a regular expression for one subject of `Patterns`."""
+    """Return a regular expression for a pattern and one subject of `Patterns`."""
     pattern, only_directories = _split(written)
     deep = b"**" in pattern
     if pattern.endswith(b"***"):  # the stars may take the slash of the mark: dir/*** is dir as well
@@ -137,10 +137,10 @@ def _source(written: bytes, prefix: bytes) -> bytes:
 
 
 def _translated(pattern: bytes, counted: bool) -> bytes:
-    """A pattern with wildcards as a regular expression.
+    """Return a regular expression for a pattern with wildcards.
 
     What a star must reach first is taken in an atomic group, so that many stars cost no more than few: if
-    the rest matches after a later place, it matches after the first one, since its own star reaches as far.
+    the rest matches after a later place, it matches after the first, because its own star reaches as far.
 
     ``counted``: rsync compares as many last components as the pattern has slashes, slashes in a class
     counted, though a class matches none: a pattern with such a class matches nothing.
@@ -176,7 +176,7 @@ def _translated(pattern: bytes, counted: bool) -> bytes:
 
 
 def _joined(star: bytes, pieces: list[bytes], final: bool) -> bytes:
-    """Pieces with a star between each two; the last one of the ``final`` row must reach the end."""
+    """Join pieces with a star between each two; the last one of the ``final`` row must reach the end."""
     joined = pieces[0]
     for number, piece in enumerate(pieces[1:], 2):
         last = final and number == len(pieces)
@@ -185,7 +185,7 @@ def _joined(star: bytes, pieces: list[bytes], final: bool) -> bytes:
 
 
 def _class(pattern: bytes, at: int) -> tuple[bytes, int]:
-    """The class whose ``[`` stands before ``at``, as a regular expression, and where it ends.
+    """Return a regular expression for the class whose ``[`` stands before ``at``, and where the class ends.
 
     One that does not end, or names an unknown class, matches nothing, and so does the pattern.
     """

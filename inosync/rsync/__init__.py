@@ -1,1 +1,1 @@
-"""Everything about rsync's interface."""
+"""Everything that knows rsync: how it is called and run, what it prints, and what its end means."""
