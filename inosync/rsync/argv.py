@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inosync.filters.rule import Rule
 from inosync.rsync import itemize
-from inosync.rsync.options import audible, confinable, recurses
+from inosync.rsync.options import confinable, for_comparison, keeps_times, recurses
 from inosync.rsync.target import Transport, transport
 
 # A full mirror reads one name, too: so it can be held back until it is connected and has entered its source.
@@ -83,7 +83,7 @@ def batch_argv(s: TransferSettings, ignore_times: bool = False) -> tuple[str, ..
     if s.rdelete in (True, "running"):
         deletes = _DELETE_LISTED if s.list_missing else _DELETE_BY_RELIST
     # A directory above a name may be replaced by a symlink after the name was checked.
-    confine = (f"{CONFINE_ROOT}={s.root}",) if s.root and confinable(s.extra) else ()
+    confine = _confine(s) if s.root and confinable(s.extra) else ()
     anew = ("--ignore-times",) if ignore_times else ()
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
@@ -110,16 +110,24 @@ def compare_argv(s: TransferSettings, checksum: bool) -> tuple[str, ...]:
     the node has is a difference only if deletions are always mirrored.
     """
     deletes = ("--delete",) if s.rdelete is True else ()
-    content = ("--checksum",) if checksum else ()
+    content = ("--checksum",) if checksum else () if keeps_times(s.extra) else ("--size-only",)
     # --info=none: a line for each difference and no other line, whatever extra says.
     report = ("--dry-run", f"--out-format={itemize.FORMAT}", "--info=none")
-    return _call(s, (*_FULL, *deletes, *_common(s), *audible(s.extra), *content, *report), s.target)
+    return _call(s, (*_FULL, *deletes, *_common(s), *for_comparison(s.extra), *content, *report), s.target)
 
 
 def _call(s: TransferSettings, options: tuple[str, ...], target: str) -> tuple[str, ...]:
     # --from0 comes last because extra may hold --no-from0. The slash at the end of the source means what is
     # in the directory, not the directory as an entry of the target.
     return (s.rsync, *options, "--from0", s.source.rstrip("/") + "/", target)
+
+
+def _confine(s: TransferSettings) -> tuple[str, ...]:
+    confine = f"{CONFINE_ROOT}={s.root}"
+    # A local receiver inherits it. Then it discards files that it has finished, with exit 0, where it needs a
+    # directory beside its target: --delay-updates, --backup, RSYNC_PARTIAL_DIR (tried).
+    is_local = transport(s.target) is Transport.LOCAL
+    return (confine, f"--remote-option={CONFINE_ROOT}=/") if is_local else (confine,)
 
 
 def _stats(s: TransferSettings) -> tuple[str, ...]:

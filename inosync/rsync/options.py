@@ -25,6 +25,13 @@ _VALUED_LONG_TEXT = """
 _VALUED_LONG = frozenset(_VALUED_LONG_TEXT.split())
 _VALUED_SHORT = frozenset("BefMT@")
 
+
+def _by_option(text: str) -> dict[str, str]:
+    """Read lines of "option option: sentence"."""
+    lines = (line.strip().partition(": ") for line in text.strip().splitlines())
+    return {option: sentence for options, _, sentence in lines for option in options.split()}
+
+
 _FORBIDDEN_TEXT = """
     -n --dry-run: nothing would be transferred; to see the calls, use inosync -p
     --list-only --help -V --version: nothing would be transferred
@@ -38,23 +45,31 @@ _FORBIDDEN_TEXT = """
     --remove-source-files --remove-sent-files: it would empty the directory that is to be mirrored
     --: options come before it, and inosync adds the paths itself
 """
-_FORBIDDEN = {
-    option: why
-    for options, _, why in (line.strip().partition(": ") for line in _FORBIDDEN_TEXT.strip().splitlines())
-    for option in options.split()
-}
+_FORBIDDEN = _by_option(_FORBIDDEN_TEXT)
 _READS_FILE = frozenset(("--exclude-from", "--include-from", "--password-file", "--early-input"))
 _FILTERS = frozenset(("-f", "--filter", "--exclude", "--include", "--exclude-from", "--include-from"))
-_QUIET = frozenset(("-q", "--quiet"))
+# A comparison has to print, and tells files apart by size and time.
+_NOT_FOR_COMPARISON = frozenset(("-q", "--quiet", "-I", "--ignore-times"))
+_TIMES = {"-a": True, "--archive": True, "-t": True, "--times": True, "--no-t": False, "--no-times": False}
+
+_UNSEEN_TEXT = """
+    --append --append-verify: a verification does not compare files that are not shorter on the node
+    --existing --ignore-non-existing: a verification does not see what a node lacks
+    --ignore-existing: a verification does not compare files that a node has
+    --max-size: a verification does not see files that are larger
+    --min-size: a verification does not see files that are smaller
+    -u --update: a verification does not compare files that are newer on the node
+    --no-t --no-times: a verification without checksums compares sizes only
+    --size-only: a verification without checksums compares sizes only
+"""
+_UNSEEN = _by_option(_UNSEEN_TEXT)
 _ONE_FILE_SYSTEM = frozenset(("-x", "--one-file-system", "--no-x", "--no-one-file-system"))
 _NULLS = {"-0": True, "--from0": True, "--no-from0": False}
 
-# With --confine-root rsync refuses what these name outside of that root: rsync(1).
-_PLACES_TEXT = """
-    -T --temp-dir --partial-dir --backup-dir --log-file --password-file --early-input --compare-dest
-    --copy-dest --link-dest --config --confine-root --insecure-links
-"""
-_PLACES = frozenset(_PLACES_TEXT.split())
+# With --confine-root the sender refuses what these name outside of that root: rsync(1).
+_SENDER_PATHS = frozenset(
+    ("--log-file", "--password-file", "--early-input", "--config", "--confine-root", "--insecure-links")
+)
 
 _Option = tuple[str, str | None]
 
@@ -122,12 +137,26 @@ def _objection(option: str, value: str | None) -> str:
     return ""
 
 
-def audible(extra: Iterable[str]) -> tuple[str, ...]:
-    """Return the words without --quiet."""
+def unseen(extra: Iterable[str]) -> dict[str, str]:
+    """Return for each option what a verification cannot see because of it."""
+    found = {option: _UNSEEN[option] for option, _ in options(extra) if option in _UNSEEN}
+    return {option: text for option, text in found.items() if option not in _TIMES or not keeps_times(extra)}
+
+
+def keeps_times(extra: Iterable[str]) -> bool:
+    """Whether the times of files are mirrored, as they are by default."""
+    kept = True
+    for option, _ in options(extra):
+        kept = _TIMES.get(option, kept)
+    return kept
+
+
+def for_comparison(extra: Iterable[str]) -> tuple[str, ...]:
+    """Return the words without options that would hide differences, or make everything one."""
     words: list[str] = []
     for group, found in _groups(extra):
-        if any(option in _QUIET for option, _ in found):
-            kept = [(option, value) for option, value in found if option not in _QUIET]
+        if any(option in _NOT_FOR_COMPARISON for option, _ in found):
+            kept = [(option, value) for option, value in found if option not in _NOT_FOR_COMPARISON]
             words += [word for option in kept for word in option if word is not None]
         else:
             words += group
@@ -147,7 +176,7 @@ def recurses(extra: Iterable[str]) -> bool:
 
 def confinable(extra: Iterable[str]) -> bool:
     """Whether these options still work with --confine-root."""
-    return not any(option in _PLACES for option, _ in options(extra))
+    return not any(option in _SENDER_PATHS for option, _ in options(extra))
 
 
 def one_file_system(extra: Iterable[str]) -> bool:

@@ -51,7 +51,9 @@ def judge(run: Run, settings: TransferSettings) -> Outcome:
     """Decide by the exit code and by what rsync printed."""
     kind = exit_codes.exit_kind(run.code)
     if kind is ExitKind.OK:
-        return Outcome()
+        if not stderr.leaves_undone(run.stderr):
+            return Outcome()
+        kind = ExitKind.PARTIAL
     reason = stderr.reason(run.stderr) or exit_codes.describe(run.code)
     if kind is ExitKind.PARTIAL:
         return _partial(run, settings, reason)

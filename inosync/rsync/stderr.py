@@ -98,6 +98,7 @@ _OTHERS = (
     (Failure.OTHER, _ROLE + rb"delete_file: (?:unlink|rmdir)\((?P<relative>.*)\) failed" + _WHY),
     (Failure.OTHER, rb"could not make way for [a-z ]*directory: " + _RELATIVE),
     (Failure.BLOCKED, rb"could not make way for [a-z ]+: " + _RELATIVE),
+    (Failure.OTHER, rb"Unable to create partial-dir for (?P<relative>.*) -- discarding completed file\."),
     (Failure.OTHER, rb"WARNING: parent dir is absent in the file list: " + _RELATIVE),
     (Failure.OTHER, rb'ERROR: daemon refused to receive [a-z ]+ "(?P<relative>[^"]*)"'),
     (Failure.OTHER, rb"ERROR: (?P<relative>.*) failed verification -- update [a-z ]+\."),
@@ -127,6 +128,18 @@ _NOISE = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+# What is printed of a name that is left undone, though the exit code may be 0. Not "bash: ... cannot ...".
+_UNDONE = re.compile(
+    rb"(?:rsync: )?(?:\[\w+\] )?(?:cannot|unable to|skipping|discarding) .*|.* -- (?:discarding|skipping) .*",
+    re.IGNORECASE,
+)
+
+
+def leaves_undone(lines: Iterable[bytes]) -> bool:
+    """Whether rsync says that it has not done something, whatever its exit code is."""
+    return any(parse(line) or (_UNDONE.fullmatch(line.strip()) and not is_noise(line)) for line in lines)
 
 
 def is_noise(line: bytes) -> bool:

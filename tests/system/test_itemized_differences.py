@@ -134,3 +134,19 @@ def run_loosely(s: TransferSettings, checksum: bool = False) -> set[bytes]:
     """As ``run``, but ignore other lines in the output."""
     found = map(itemize.parse, output_of(s, checksum).replace(b"\r", b"\n").split(b"\n"))
     return {one.path for one in found if one is not None and not one.negligible}
+
+
+@pytest.mark.parametrize("extra", ["--no-times", "-I", "-aI --no-t", "--ignore-times"])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_comparison_finds_nothing_in_what_is_mirrored_without_times(
+    pair: TransferSettings, tmp_path: Path, extra: str, checksum: bool
+) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side / "d").mkdir()
+        for name in ("one", "two"):
+            (tmp_path / side / name).write_text(name)
+            os.utime(tmp_path / side / name, (1, 1_000 if side == "b" and "no-t" in extra else 1))
+    settings = replace(pair, extra=tuple(extra.split()))
+    assert run(settings, checksum) == set()
+    (tmp_path / "b" / "two").write_text("other size")
+    assert run(settings, checksum) == {b"two"}

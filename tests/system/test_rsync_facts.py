@@ -934,3 +934,38 @@ def test_name_that_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
         lines, source = stderr.splitlines(), pair.settings.source
         found = after_full(lines, source, str(pair.dst)) if full else after_batch(lines, source, [b"a", b"z"])
         assert (found.whole, found.due) == (False, (b"z",))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "--delay-updates",
+        "--backup",
+        "--backup --suffix=.old",
+        "--backup --backup-dir={home}/backup",
+        "--delay-updates --backup",
+        "--partial-dir={home}/partial",
+        "--temp-dir={home}",
+        "-P",
+        "--inplace",
+        "--fuzzy --link-dest={home}/other",
+    ],
+)
+def test_confined_batch_of_a_local_node_is_not_discarded(
+    pair: Pair, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not supports_option(pair.settings.rsync, f"{CONFINE_ROOT}=/"):
+        pytest.skip("an rsync that cannot be confined")
+    monkeypatch.setenv("RSYNC_PARTIAL_DIR", ".partial")
+    pair.file("a", "new content")
+    pair.folder("other", "")
+    for name in ("a", "b", "d/c"):
+        pair.file(name, "old", "dst")
+    words = tuple(extra.format(home=pair.home).split())
+    done = pair.run(
+        batch_argv(replace(pair.settings, root=str(pair.src), extra=words)), names_input([b"a", b"b", b"d"])
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (pair.dst / "a").read_text() == "new content"
+    assert not (pair.dst / "b").exists()
+    assert not (pair.dst / "d/c").exists()

@@ -233,3 +233,18 @@ def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
     assert not any("confine" in word for word in batch_argv(replace(settings, root="")))
     elsewhere = replace(settings, extra=("--password-file=/etc/secret",))
     assert not any("confine" in word for word in batch_argv(elsewhere))
+
+
+@pytest.mark.parametrize("extra", ["--backup", "--delay-updates", "--temp-dir=/elsewhere"])
+def test_receiver_on_this_machine_is_not_confined(extra: str) -> None:
+    settings = TransferSettings("rsync", "/wpath", "/copy", extra=(extra,), root="/real/path")
+    words = batch_argv(settings)
+    assert {"--confine-root=/real/path", "--remote-option=--confine-root=/"} <= set(words)
+    assert "--remote-option=--confine-root=/" not in batch_argv(replace(settings, target="h::m"))
+
+
+def test_comparison_without_times_compares_sizes_or_checksums() -> None:
+    without = replace(PLAIN, extra=("--no-times",))
+    assert "--size-only" in compare_argv(without, checksum=False)
+    assert "--size-only" not in compare_argv(without, checksum=True)
+    assert "--size-only" not in compare_argv(PLAIN, checksum=False)

@@ -7,7 +7,17 @@ import shlex
 import pytest
 
 from inosync.filters.rule import File, Form, Item, Rule
-from inosync.rsync.options import confinable, deletes, forbidden, one_file_system, options, parted
+from inosync.rsync.options import (
+    confinable,
+    deletes,
+    for_comparison,
+    forbidden,
+    keeps_times,
+    one_file_system,
+    options,
+    parted,
+    unseen,
+)
 
 A = Rule(b"a")
 
@@ -98,12 +108,12 @@ def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...],
         ((), True),
         (("-az", "--exclude", "--temp-dir"), True),
         (("--password-file=/etc/secret",), False),
-        (("-zT", "/var/tmp"), False),
+        (("-zT", "/var/tmp", "--backup-dir=/b", "--link-dest=/l"), True),
         (("--insecure-links",), False),
         (("--confine-root=/srv",), False),
     ],
 )
-def test_where_extra_names_places_elsewhere_nothing_is_confined(words: tuple[str, ...], may_be: bool) -> None:
+def test_confinable_unless_the_sender_opens_paths_elsewhere(words: tuple[str, ...], may_be: bool) -> None:
     assert confinable(words) is may_be
 
 
@@ -161,3 +171,38 @@ def test_forbidden_names_what_would_break_a_transfer(extra: list[str], offenders
 )
 def test_forbidden_allows_what_files_for_0_2_3_have(extra: list[str]) -> None:
     assert forbidden(extra) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "kept"),
+    [
+        ("-avz", True),
+        ("--no-times", False),
+        ("--no-t", False),
+        ("--no-times -t", True),
+        ("--no-t -az", True),
+        ("-a --no-times", False),
+    ],
+)
+def test_keeps_times_follows_the_last_option(extra: str, kept: bool) -> None:
+    assert keeps_times(shlex.split(extra)) is kept
+
+
+@pytest.mark.parametrize(
+    ("extra", "options_named"),
+    [
+        ("-avz --delete", []),
+        ("-I", []),
+        ("--no-times", ["--no-times"]),
+        ("--no-times -t", []),
+        ("-au --max-size=1G", ["-u", "--max-size"]),
+        ("--existing --ignore-existing --append", ["--existing", "--ignore-existing", "--append"]),
+    ],
+)
+def test_unseen_names_what_hides_differences(extra: str, options_named: list[str]) -> None:
+    assert list(unseen(shlex.split(extra))) == options_named
+
+
+def test_for_comparison_drops_what_hides_or_makes_differences() -> None:
+    words = ("-avqzI", "--quiet", "--ignore-times", "-e", "ssh", "-I")
+    assert for_comparison(words) == ("-a", "-v", "-z", "-e", "ssh")

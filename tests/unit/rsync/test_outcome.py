@@ -87,3 +87,45 @@ def test_where_it_is_not_known_what_is_complained_of_all_is_due(
     assert (outcome.retry, outcome.instead) == (None, ())
     [due] = outcome.due
     assert (due.full, due.names) == (full, () if full else (b"a", b"b", b"c"))
+
+
+DISCARDED = b"Unable to create partial-dir for d/a -- discarding completed file."
+
+
+def test_exit_code_0_with_a_file_discarded_leaves_that_file_due() -> None:
+    part = Part(7, False, (b"d/a", b"z"), ROOT)
+    outcome = judge(Run(part, part.names, 0, [DISCARDED], []), SETTINGS)
+    assert (outcome.retry, outcome.due) == (None, (Part(7, False, (b"d/a",)),))
+    assert outcome.reason == DISCARDED.decode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"cannot do this",
+        b"[receiver] cannot convert filename: a",
+        b"rsync: [generator] unable to make a",
+        b"a is odd -- skipping it",
+    ],
+)
+def test_exit_code_0_with_anything_else_left_undone_leaves_all_due(line: bytes) -> None:
+    part = Part(7, False, (b"a", b"z"), ROOT)
+    outcome = judge(Run(part, part.names, 0, [line], []), SETTINGS)
+    assert outcome.due == (Part(7, False, (b"a", b"z")),)
+    full = Part(7, True)
+    assert judge(Run(full, (), 0, [line], []), SETTINGS).due == (full,)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"bash: warning: setlocale: LC_ALL: cannot change locale (en_US.UTF-8)",
+        b"Warning: Permanently added 'a' (ED25519) to the list of known hosts.",
+        b'skipping non-regular file "fifo"',
+        b"cannot delete non-empty directory: d",
+        b"welcome to this host, where you cannot log in",
+    ],
+)
+def test_exit_code_0_with_other_lines_is_a_success(line: bytes) -> None:
+    part = Part(7, False, (b"a",), ROOT)
+    assert judge(Run(part, part.names, 0, [line], []), SETTINGS) == Outcome()
