@@ -15,6 +15,7 @@ settings.load_profile("any machine")
 
 TOGETHER = (
     "tests/system/test_bench_smoke.py::",
+    "tests/system/test_booted_systemd.py::",
     "tests/system/test_failures.py::test_worker_recovers_from_an_rsync_that[",
     "tests/system/test_mirror.py::test_change_arrives_when[",
 )
