@@ -77,7 +77,7 @@ def options() -> set[str]:
 # The command line ------------------------------------------------------------------------------------------
 
 
-def test_the_help_is_that_of_the_program() -> None:
+def test_help_in_the_manual_is_that_of_the_program() -> None:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("other versions of Python lay it out in another way")
     done = subprocess.run(
@@ -91,7 +91,7 @@ def test_the_help_is_that_of_the_program() -> None:
     assert f"    $ inosync --help\n{shown}\n" in section("Command line")
 
 
-def test_every_option_is_in_the_manual_and_no_other(pages: dict[str, str]) -> None:
+def test_options_in_the_manual_are_those_of_the_program(pages: dict[str, str]) -> None:
     text = section("Command line") + section("Asking and steering")
     told = set(re.findall(r"(?<![\w-])--?[a-z]+\b", re.sub(r"``.*?``", "", section("Command line"))))
     told -= {"--help"} & told - options()
@@ -102,7 +102,7 @@ def test_every_option_is_in_the_manual_and_no_other(pages: dict[str, str]) -> No
     assert options() - {"--help"} <= set(re.findall(r"(?<![\w-])--?[a-z]+\b", synopsis))
 
 
-def test_every_command_is_in_the_manual_and_no_other(pages: dict[str, str]) -> None:
+def test_commands_in_the_manual_are_those_of_the_program(pages: dict[str, str]) -> None:
     told = [word.strip("`").split()[0] for word in rows(section("Asking and steering"))]
     assert sorted(told) == sorted(protocol.COMMANDS)
     takes = {word.strip("`").split()[0] for word in rows(section("Asking and steering")) if "NODE" in word}
@@ -111,7 +111,7 @@ def test_every_command_is_in_the_manual_and_no_other(pages: dict[str, str]) -> N
         assert re.search(rf"^\.B {command}|^{command}\b", plain(pages["inosync.8"]), re.MULTILINE), command
 
 
-def test_every_exit_code_is_in_the_manual() -> None:
+def test_exit_codes_in_the_manual_are_those_of_the_program() -> None:
     codes = {
         value
         for module in (cli, protocol)
@@ -124,19 +124,19 @@ def test_every_exit_code_is_in_the_manual() -> None:
     assert told == codes
 
 
-def test_every_signal_is_in_the_manual() -> None:
+def test_signals_in_the_manual_are_those_of_the_program() -> None:
     told = {word for words in rows(section("Command line")) for word in re.findall("[A-Z0-9]+", words)}
     assert told == {"HUP", "USR1", "USR2", "TERM", "INT"}
 
 
-def test_every_state_is_in_the_manual() -> None:
+def test_states_in_the_manual_are_those_of_nodes() -> None:
     text = section("What ps shows")
     told = {word.strip("`") for word in rows(text)}
     # A title has less room.
     assert {"retrying" if word == "retry" else word for word in told} == {word.value for word in NodeState}
 
 
-def test_every_key_of_the_status_is_in_the_manual() -> None:
+def test_keys_of_the_status_are_in_the_manual() -> None:
     text = section("Asking and steering")
     source = (CHECKOUT / "inosync" / "status" / "snapshot.py").read_text()
     keys = re.findall(r'^            "(\w+)":', source, re.MULTILINE)
@@ -172,7 +172,7 @@ def test_rnodes_names_every_setting_of_a_node() -> None:
 
 
 @pytest.mark.parametrize("name", ["inosync.8", "inosync.conf.5"])
-def test_a_page_is_one_that_man_likes(pages: dict[str, str], tmp_path: Path, name: str) -> None:
+def test_man_page_has_no_warnings(pages: dict[str, str], tmp_path: Path, name: str) -> None:
     text = pages[name]
     for heading in ("NAME", "DESCRIPTION", "SEE ALSO"):
         assert f"\n.SH {heading}\n" in text
@@ -190,7 +190,7 @@ def test_a_page_is_one_that_man_likes(pages: dict[str, str], tmp_path: Path, nam
     assert [line for line in done.stderr.splitlines() if not noise.search(line)] == []
 
 
-def test_bin_man_writes_both(tmp_path: Path) -> None:
+def test_bin_man_writes_both_pages(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, CHECKOUT / "bin" / "man.py", tmp_path / "new"],
         capture_output=True,

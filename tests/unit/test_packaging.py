@@ -37,12 +37,12 @@ def imported(directory: str) -> set[str]:
     return found
 
 
-def test_the_version_comes_from_the_package() -> None:
+def test_version_comes_from_the_package() -> None:
     assert setup()["metadata"]["version"] == "attr: inosync.__version__"
     assert re.fullmatch(r"\d+\.\d+\.\d+", inosync.__version__)
 
 
-def test_what_the_package_imports_is_required() -> None:
+def test_imports_of_the_package_are_requirements() -> None:
     foreign = imported("inosync") - set(sys.stdlib_module_names) - {"inosync"}
     required = requirements(setup()["options"]["install_requires"])
     extra = requirements(setup()["options.extras_require"]["metrics"])
@@ -51,7 +51,7 @@ def test_what_the_package_imports_is_required() -> None:
     assert required - foreign == {"pyasyncore"}
 
 
-def test_what_the_tests_import_is_in_the_extra() -> None:
+def test_imports_of_the_tests_are_in_the_extra() -> None:
     own = {"inosync", "support", "conftest", "bench", "chaos", "unit"}
     foreign = imported("tests") - set(sys.stdlib_module_names) - own
     foreign = {{"xdist": "pytest-xdist"}.get(name, name) for name in foreign}
@@ -61,7 +61,7 @@ def test_what_the_tests_import_is_in_the_extra() -> None:
     assert foreign <= known
 
 
-def test_the_launcher_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
+def test_launcher_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
     link = tmp_path / "inosync"
     link.symlink_to(CHECKOUT / "bin" / "inosync")
     done = subprocess.run(

@@ -47,7 +47,7 @@ def refused(run: Path, user: Account | None) -> str:
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("mode", [0o1777, 0o777, 0o770, 0o702])
 @pytest.mark.parametrize("names", [(), ("a.pid", "foreign")])
-def test_what_others_write_to_stays_what_it_is(
+def test_rundir_that_others_write_to_stays_as_it_is(
     run: Path, names: tuple[str, ...], mode: int, user: Account | None
 ) -> None:
     for name in names:
@@ -60,16 +60,14 @@ def test_what_others_write_to_stays_what_it_is(
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_what_has_something_else_in_it_is_neither_closed_nor_given_away(
-    run: Path, user: Account | None
-) -> None:
+def test_rundir_with_foreign_files_is_neither_closed_nor_given_away(run: Path, user: Account | None) -> None:
     for name in ("a.pid", "hosts", "other"):
         (run / name).touch()
     run.chmod(0o755)
     assert refused(run, user).startswith(f"rundir {run} has 'hosts', which is not inosync's: set it to ")
 
 
-def test_what_is_closed_already_may_have_something_else_in_it(run: Path) -> None:
+def test_rundir_that_is_closed_already_can_have_foreign_files(run: Path) -> None:
     (run / "other").touch()
     run.chmod(0o700)
     make_rundir(str(run))
@@ -78,7 +76,7 @@ def test_what_is_closed_already_may_have_something_else_in_it(run: Path) -> None
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("mode", [None, 0o755, 0o700, 0o2750])
-def test_what_is_empty_or_has_only_ours_in_it_becomes_one(
+def test_rundir_that_is_empty_or_ours_is_closed_and_given_away(
     run: Path, mode: int | None, user: Account | None
 ) -> None:
     if mode is None:
@@ -95,7 +93,7 @@ def test_what_is_empty_or_has_only_ours_in_it_becomes_one(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives anything away")
-def test_what_belongs_to_somebody_else_is_refused(run: Path) -> None:
+def test_rundir_of_another_user_is_refused(run: Path) -> None:
     os.chown(run, NOBODY.uid, NOBODY.gid)
     assert re.search(rf"belongs to user {NOBODY.uid}: set another", refused(run, None))
     assert "belongs to user" in refused(run, account(pwd.getpwuid(1).pw_name))

@@ -29,7 +29,7 @@ def units(tmp_path: Path) -> dict[str, str]:
 
 @needs_systemd
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_understands_every_line(units: dict[str, str], name: str) -> None:
+def test_unit_has_no_line_that_systemd_does_not_know(units: dict[str, str], name: str) -> None:
     command = ["systemd-analyze", "verify", "--man=no", units[name]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -37,14 +37,14 @@ def test_systemd_understands_every_line(units: dict[str, str], name: str) -> Non
 
 @needs_systemd
 @pytest.mark.parametrize("name", UNITS)
-def test_it_is_as_closed_as_it_can_be(units: dict[str, str], name: str) -> None:
+def test_unit_is_as_closed_as_it_can_be(units: dict[str, str], name: str) -> None:
     """3.7 on systemd 252, of 10 for a unit that closes nothing."""
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=45", "--no-pager", units[name]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
 
 
-def test_the_two_differ_in_the_configuration_only() -> None:
+def test_units_differ_in_the_configuration_only() -> None:
     def settings(name: str) -> list[str]:
         lines = (CONF / name).read_text().replace("/%i.py", "/default.py").splitlines()
         return [line for line in lines if line and not line.startswith(("#", "Description", "Condition"))]

@@ -75,7 +75,7 @@ def with_config(**values: Any) -> Config:
         (with_config(trees=(TREES[0], Tree("/2", "/b", ()))), ()),
     ],
 )
-def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, full: tuple[str, ...]) -> None:
+def test_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, full: tuple[str, ...]) -> None:
     found = diff(OLD, new)
     assert found.nodes_changed == ("h",)
     assert found.full == {"h": full}
@@ -89,14 +89,14 @@ def test_a_changed_node_is_mirrored_in_full_only_where_it_must_be(new: Config, f
         with_config(nodes=(NODE, NodeSpec("i:", "i", constant(0), (), (), 300))),
     ],
 )
-def test_a_node_that_nothing_changes_for_is_kept(new: Config) -> None:
+def test_node_is_kept_if_nothing_changes_for_it(new: Config) -> None:
     found = diff(OLD, new)
     assert (found.nodes_changed, found.nodes_removed) == ((), ())
     assert (found.trees_added, found.trees_removed) == ((), ())
     assert found.full == {}
 
 
-def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
+def test_node_is_unaffected_by_trees_that_it_does_not_get() -> None:
     only = with_node(wpaths=("/1",))
     assert diff(OLD, only).nodes_changed == ("h",)
     assert diff(OLD, only).full == {"h": ()}
@@ -108,7 +108,7 @@ def test_a_node_has_nothing_to_do_with_the_trees_that_it_does_not_get() -> None:
         assert diff(only, new).nodes_changed == ()
 
 
-def test_nodes_and_trees_come_and_go() -> None:
+def test_nodes_and_trees_are_added_and_removed() -> None:
     other = NodeSpec("i:", "i", constant(0), (), (), 300)
     new = with_config(nodes=(other,), trees=(Tree("/2", "/b", ()), Tree("/3", "/c", ())))
     everywhere = {"/2": Refilter(None, ("i",))}
@@ -136,7 +136,7 @@ SUBTREE = excluding("/sub/tree/")
         (with_node(extra_rules=rules.from_filter("P /kept")), {"/1": (b"kept",), "/2": (b"kept",)}),
     ],
 )
-def test_other_rules_matter_where_they_may_match(
+def test_new_rules_matter_where_they_may_match(
     new: Config, refilter: dict[str, tuple[bytes, ...] | None]
 ) -> None:
     found = diff(OLD, new)
@@ -157,7 +157,7 @@ def test_other_rules_matter_where_they_may_match(
         (NodeSpec("i:", "i", constant(0), (), rules.from_pattern("+ x"), 300), None),
     ],
 )
-def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[bytes] | None) -> None:
+def test_added_node_may_need_more_watches(other: NodeSpec, places: frozenset[bytes] | None) -> None:
     found = diff(OLD, with_config(nodes=(NODE, other)))
     back = diff(with_config(nodes=(NODE, other)), OLD)
     assert found.nodes_changed == back.nodes_changed == ()
@@ -169,16 +169,14 @@ def test_another_node_may_have_more_watched(other: NodeSpec, places: frozenset[b
         assert back.refilter == {"/2": Refilter(places, ())}
 
 
-def test_a_renamed_node_starts_anew() -> None:
+def test_renamed_node_is_removed_and_added() -> None:
     found = diff(OLD, with_node(name="other"))
     assert (found.nodes_added, found.nodes_removed, found.full) == (("other",), ("h",), {})
 
 
 @pytest.mark.parametrize("deletes", [True, False])
 @pytest.mark.parametrize("rule", ["- /d/e", "H /d/e", "R /d/e", "-p /d/e"])
-def test_what_may_be_hidden_without_being_kept_is_looked_at_in_its_directory(
-    rule: str, deletes: bool
-) -> None:
+def test_hidden_but_unprotected_names_relist_their_directory(rule: str, deletes: bool) -> None:
     extra = ("--delete-excluded",) if deletes else ()
     found = diff(with_node(extra=extra), with_node(extra=extra, own_rules=rules.from_filter(rule))).refilter
     place = b"d/e" if rule[:2] == "- " and not deletes else b"d"

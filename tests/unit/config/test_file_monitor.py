@@ -46,11 +46,11 @@ def told(looks: str) -> str:
         ("a--aa", "..!.!"),
     ],
 )
-def test_a_change_is_told_once_when_it_has_come_to_rest(looks: str, expected: str) -> None:
+def test_change_is_reported_once_after_it_has_come_to_rest(looks: str, expected: str) -> None:
     assert told(looks) == expected
 
 
-def test_each_file_is_told_for_itself() -> None:
+def test_each_file_is_reported_separately() -> None:
     now: dict[str, Fingerprint | None] = {"one": (1,) * 5, "two": (1,) * 5}
     lookout = FileMonitor({"one": (1,) * 5, "two": (1,) * 5}, lambda path: now[path])
     now["two"] = (2,) * 5
@@ -59,7 +59,7 @@ def test_each_file_is_told_for_itself() -> None:
     assert [lookout.changed(), lookout.changed()] == [[], ["one", "two"]]
 
 
-def test_no_file_never_changes() -> None:
+def test_monitor_of_no_files_reports_nothing() -> None:
     assert FileMonitor({}).changed() == []
 
 
@@ -90,7 +90,7 @@ def made_private(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [written, touched, replaced, linked, made_private, Path.unlink])
-def test_what_is_a_change_of_a_file(tmp_path: Path, change: object) -> None:
+def test_fingerprint_shows_which_change_it_is(tmp_path: Path, change: object) -> None:
     path = tmp_path / "file"
     path.write_text("same")
     os.utime(path, (1000, 1000))

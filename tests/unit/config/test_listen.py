@@ -18,7 +18,7 @@ from inosync.config.listen import Address, BadAddress, is_local, parse
         ("[2001:db8::1]:80", "2001:db8::1", 80, False),
     ],
 )
-def test_an_address(text: str, host: str, port: int, loopback: bool) -> None:
+def test_address_is_parsed(text: str, host: str, port: int, loopback: bool) -> None:
     address = parse(text)
     assert address == Address(host, port)
     assert address.is_loopback is loopback
@@ -43,7 +43,7 @@ def test_an_address(text: str, host: str, port: int, loopback: bool) -> None:
         ("host.example.com:80", "127.0.0.1:9187"),
     ],
 )
-def test_no_address(text: str, right: str) -> None:
+def test_bad_address_is_refused_with_a_hint(text: str, right: str) -> None:
     with pytest.raises(BadAddress) as caught:
         parse(text)
     assert right in caught.value.hint
@@ -52,7 +52,7 @@ def test_no_address(text: str, right: str) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:9187", "localhost:80", "LOCALHOST", "[::1]:1", "[::1]", "a.localhost:2"]
 )
-def test_a_name_of_this_machine_alone(host: str) -> None:
+def test_local_host_names_are_known(host: str) -> None:
     assert is_local(host)
 
 
@@ -69,5 +69,5 @@ def test_a_name_of_this_machine_alone(host: str) -> None:
         "localhost.evil",
     ],
 )
-def test_a_name_that_may_be_anybodys(host: str) -> None:
+def test_other_host_names_are_not_local(host: str) -> None:
     assert not is_local(host)

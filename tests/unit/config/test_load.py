@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.configs import config, good, mistakes, text, write
-from support.filters import excludes
 
 from inosync.config.errors import ConfigError
 from inosync.config.load import Config, load
@@ -25,7 +24,7 @@ DEFAULT_FILE = Path(__file__).parents[3] / "conf" / "default.py"
 # What is taken ---------------------------------------------------------------------------------------
 
 
-def test_what_is_not_set_has_its_default(here: Path) -> None:
+def test_defaults_are_used_for_what_is_not_set(here: Path) -> None:
     taken = config()
     assert taken == Config(
         path="conf.py",
@@ -54,117 +53,13 @@ def test_what_is_not_set_has_its_default(here: Path) -> None:
     )
 
 
-SAMPLE = """
-# directory that should be watched for changes
-wpaths = ["%s/a/", "%s/b/"]
-rexcludes = [
-\t"/.git",
-]
-rpaths = ["/home/user/one", "/home/user/two/"]
-rnodes = [
-\t"user1@a.mirror.com:",
-\t"user2@b.mirror.com:",
-]
-extra = "--rsh=ssh -a"
-rspeed = 100
-emask = [
-\t"IN_CLOSE_WRITE",
-\t"IN_CREATE",
-\t"IN_DELETE",
-\t"IN_MOVED_FROM",
-\t"IN_MOVED_TO",
-]
-edelay = 0
-logfile = "%s/inosync.log"
-"""
-
-
-def test_a_file_of_0_2_3_is_taken_as_it_is(here: Path) -> None:
-    taken = load(write(SAMPLE.replace("%s", str(here))))
-    assert taken.trees == (
-        Tree(str(here / "a"), "/home/user/one", excludes(["/.git"])),
-        Tree(str(here / "b"), "/home/user/two/", excludes(["/.git"])),
-    )
-    assert [node.name for node in taken.nodes] == ["user1@a.mirror.com", "user2@b.mirror.com"]
-    assert {node.extra for node in taken.nodes} == {("--rsh=ssh", "-a")}
-    assert taken.nodes[1].target(taken.trees[1]) == "user2@b.mirror.com:/home/user/two/"
-    assert "IN_ATTRIB" not in taken.emask
-    assert (taken.edelay, taken.equiet, taken.warnings) == (0, 0, ())
-
-
-OLDER = """
-wpath = "%s/a/"
-rexcludes = ["/localhost"]
-rpath = "/var/www/"
-rnodes = ["a.mirror.com:" + rpath, "b.mirror.com:" + rpath]
-"""
-
-
-def test_the_older_form_has_one_wpath_and_whole_targets(here: Path) -> None:
-    taken = load(write(OLDER % here))
-    assert taken.trees == (Tree(str(here / "a"), "", excludes(["/localhost"])),)
-    assert [node.target(taken.trees[0]) for node in taken.nodes] == [
-        "a.mirror.com:/var/www/",
-        "b.mirror.com:/var/www/",
-    ]
-    assert [node.name for node in taken.nodes] == ["a.mirror.com:/var/www", "b.mirror.com:/var/www"]
-    assert taken.warnings == ()
-
-
-@pytest.mark.parametrize(
-    ("node", "target"), [("h:/srv", "h:/srv/a"), ("h:/srv/", "h:/srv/a"), ("h:", "h:a"), ("h::m", "h::m/a")]
-)
-@pytest.mark.usefixtures("here")
-def test_the_older_form_means_by_a_missing_slash_what_rsync_means(node: str, target: str) -> None:
-    taken = load(write(f"wpath = 'a'\nrnodes = [{node!r}]\n"))
-    assert taken.nodes[0].target(taken.trees[0]) == target
-    assert any("trailing slash" in warning for warning in taken.warnings)
-
-
-@pytest.mark.usefixtures("here")
-def test_a_node_overrides_the_file_or_adds_to_it() -> None:
-    node = "{'node': 'h:', 'name': 'one', 'rspeed': 5, 'extra': '-z', 'rexcludes': ['x'], 'rtimeout': 7.5}"
-    other = "{'node': 'i:', 'rverify': 60, 'rchecksum': True}"
-    taken = config(rnodes=f"[{node}, {other}]", extra="['-v']", rspeed="9", rtimeout="8")
-    assert taken.nodes == (
-        NodeSpec("h:", "one", constant(5), ("-v", "-z"), excludes(["x"]), 7.5, rverify=86_400),
-        NodeSpec("i:", "i", constant(9), ("-v",), (), 8, rverify=60, rchecksum=True),
-    )
-
-
-def test_a_node_gets_the_wpaths_that_it_names_or_all(here: Path) -> None:
-    one = "{'node': 'h:', 'wpaths': ['b/']}"
-    taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rnodes=f"[{one}, 'i:']")
-    assert [node.wpaths for node in taken.nodes] == [(str(here / "b"),), None]
-    assert [[node.gets(tree) for tree in taken.trees] for node in taken.nodes] == [
-        [False, True],
-        [True, True],
-    ]
-
-
-def test_a_wpath_that_no_node_gets_is_told_and_left_alone(here: Path) -> None:
+def test_wpath_that_no_node_gets_is_warned_of_and_not_watched(here: Path) -> None:
     taken = config(wpaths="['a/', 'b/']", rpaths="['/x', '/y']", rnodes="[{'node': 'h:', 'wpaths': ['b']}]")
     assert [tree.wpath for tree in taken.trees] == [str(here / "b")]
     assert any(f"{str(here / 'a')!r}: is mirrored to no node" in warning for warning in taken.warnings)
 
 
-@pytest.mark.usefixtures("here")
-def test_targets_of_different_nodes_may_be_the_same_place_if_no_tree_goes_to_both() -> None:
-    nodes = "[{{'node': 'h:', 'wpaths': [{}]}}, {{'node': 'h:/', 'name': 'other', 'wpaths': ['b']}}]"
-    trees = {"wpaths": "['a/', 'b/']", "rpaths": "['/x', '/y']"}
-    assert len(config(**trees, rnodes=nodes.format("'a'")).nodes) == 2
-    (mistake,) = mistakes(text(**trees, rnodes=nodes.format("'a', 'b'")))
-    assert "is the same place as" in mistake
-
-
-def test_excludes_of_a_wpath_come_before_those_for_all(here: Path) -> None:
-    rules = f"{{'*': ['all', 'both'], 'a/': ['one', 'both'], {str(here / 'a')!r}: ['more']}}"
-    taken = config(wpaths="['a', 'b']", rpaths="['/x/a', '/x/b']", rexcludes=rules)
-    patterns = [[rule.pattern for rule in taken.nodes[0].rules(tree)] for tree in taken.trees]
-    assert patterns == [[b"one", b"both", b"more", b"all"], [b"all", b"both"]]
-
-
-def test_what_looks_unintended_is_told(here: Path) -> None:
+def test_warnings_name_what_looks_unintended(here: Path) -> None:
     inside = repr(str(here / "a/x"))
     assert "inside the wpath" in config(logfile=inside).warnings[0]
     assert "inside the wpath" in config(rundir=inside).warnings[0]
@@ -173,27 +68,13 @@ def test_what_looks_unintended_is_told(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize(
-    ("of_all", "expected"), [("True", [False, True, True]), ("False", [False, True, False])]
-)
-def test_a_node_is_kept_warm_as_it_says_or_else_as_the_file_does(of_all: str, expected: list[bool]) -> None:
-    nodes = "[{'node': 'h:', 'rwarm': False}, {'node': 'i:', 'rwarm': True}, 'j:']"
-    assert [node.rwarm for node in config(rnodes=nodes, rwarm=of_all).nodes] == expected
-
-
-@pytest.mark.usefixtures("here")
-def test_a_node_is_kept_warm_if_nothing_is_said() -> None:
-    assert [node.rwarm for node in config(rnodes="['h:', {'node': 'i:'}]").nodes] == [True, True]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_relative_wpath_is_told() -> None:
+def test_relative_wpath_is_warned_of() -> None:
     told = "'a/': is taken from the directory where inosync was started"
     assert config(wpaths="['a/']").warnings == (f"wpaths: {told}",)
     assert load(write("wpath = 'a/'\nrnodes = ['h:/srv']\n")).warnings == (f"wpath: {told}",)
 
 
-def test_a_link_to_a_directory_is_a_wpath(here: Path) -> None:
+def test_link_to_a_directory_can_be_a_wpath(here: Path) -> None:
     (here / "link").symlink_to("a")
     assert config(wpaths="['link/']").trees[0].wpath == str(here / "link")
 
@@ -202,7 +83,7 @@ def test_a_link_to_a_directory_is_a_wpath(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines() -> None:
+def test_all_mistakes_of_a_file_are_reported_with_their_lines() -> None:
     source = (
         "rspeed = 1\nwpaths = ['nowhere', 'file']\nrpaths = ['/', 3]\n"
         "rnodes = ['-x', {'node': 'h'}, {'node': 'i:', 'rspeed': -1}, 'i:']\n"
@@ -226,18 +107,6 @@ def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines() -> None:
         "conf.py:4: rnodes",
         "conf.py:4: rnodes",
     ]
-
-
-def test_a_directory_that_would_take_its_parents_place_is_refused(here: Path) -> None:
-    (line,) = mistakes(text(wpaths=repr([str(here / "a")]), rpaths=repr([str(here)])))
-    assert "all else in it would be deleted" in line
-    assert config(wpaths=repr([str(here / "a") + "/"]), rpaths=repr([str(here)])).warnings == ()
-
-
-def test_a_local_target_is_compared_through_links(here: Path) -> None:
-    (here / "link").symlink_to("a")
-    (line,) = mistakes(text(rnodes=repr([str(here / "link")]), rpaths="['/copy']"))
-    assert "lies inside the wpath" in line
 
 
 # Whatever a file sets --------------------------------------------------------------------------------
@@ -312,7 +181,7 @@ def uncommented(source: str) -> str:
     return "\n".join(lines)
 
 
-def test_the_reference_file_shows_every_setting_with_its_default(here: Path) -> None:
+def test_reference_file_shows_every_setting_with_its_default(here: Path) -> None:
     source = DEFAULT_FILE.read_text()
     shown = set(re.findall(r"^(?:# )?([a-z_]+) = ", source, re.MULTILINE))
     assert shown == set(SETTINGS)

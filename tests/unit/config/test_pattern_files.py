@@ -43,14 +43,16 @@ def shown(taken: Config, wpath: str) -> str:
         ("['x']", "{'from': FILE}", "-*.tmp +/keep -x", "-*.tmp +/keep -x"),
     ],
 )
-def test_where_a_file_may_stand(file: Path, rexcludes: str, of_node: str, of_a: str, of_b: str) -> None:
+def test_pattern_file_can_stand_in_every_list(
+    file: Path, rexcludes: str, of_node: str, of_a: str, of_b: str
+) -> None:
     node = f"[{{'node': 'h:', 'rexcludes': {named(of_node, file)}}}]"
     taken = config(**TWO, rexcludes=named(rexcludes, file), rnodes=node)
     assert (shown(taken, "a"), shown(taken, "b")) == (of_a, of_b)
     assert taken.pattern_files == {str(file): fingerprint.at(str(file))}
 
 
-def test_a_wpath_may_have_the_name_from(here: Path) -> None:
+def test_wpath_can_be_called_from(here: Path) -> None:
     (here / "from").mkdir()
     taken = config(wpaths="['from', 'b']", rpaths="['/from', '/b']", rexcludes="{'from': ['x']}")
     assert (shown(taken, "from"), shown(taken, "b")) == ("-x", "")
@@ -64,7 +66,7 @@ def test_a_wpath_may_have_the_name_from(here: Path) -> None:
         ("-avf '.- FILE'", "-*.tmp -+/keep"),
     ],
 )
-def test_files_in_extra_are_read_once_and_for_all(file: Path, extra: str, expected: str) -> None:
+def test_files_in_extra_are_read_once(file: Path, extra: str, expected: str) -> None:
     for name in (str(file), "patterns"):  # relative to where inosync was started, as for rsync
         taken = config(extra=repr(extra.replace("FILE", name)))
         assert shown(taken, "a") == expected
@@ -72,7 +74,7 @@ def test_files_in_extra_are_read_once_and_for_all(file: Path, extra: str, expect
         assert not any("patterns" in word for word in taken.nodes[0].extra)
 
 
-def test_rules_in_extra_come_last_those_of_the_file_first(file: Path) -> None:
+def test_rules_in_extra_come_last(file: Path) -> None:
     node = "{'node': 'h:', 'rexcludes': ['own'], 'extra': ['--exclude=of node', '-v']}"
     taken = config(rexcludes="['all']", rnodes=f"[{node}]", extra="'-z --exclude of-file'")
     assert shown(taken, "a") == "-own -all -of-file -ofnode"
@@ -82,12 +84,12 @@ def test_rules_in_extra_come_last_those_of_the_file_first(file: Path) -> None:
     assert shown(config(rnodes=f"[{node}]", extra="'-0'"), "a") == "-a -b\n"
 
 
-def test_a_merge_file_has_filter_rules(file: Path) -> None:
+def test_merge_file_has_filter_rules(file: Path) -> None:
     file.write_text("P own\n; comment\nhide,! *.html\n!\n- x\n")
     assert shown(config(extra=f"['-f', 'merge {file}']", rexcludes="['y']"), "a") == "-x"
 
 
-def test_every_mistake_of_a_file_is_told_once_with_its_line(file: Path) -> None:
+def test_mistakes_in_pattern_files_have_their_lines(file: Path) -> None:
     file.write_bytes(b"good\n- \n#\n" + b"x" * 4096 + b"\r\na\0b\n")
     use = named("{'from': FILE}", file)
     found = mistakes(text(rexcludes=use, rnodes=f"[{{'node': 'h:', 'rexcludes': {use}}}]"))
@@ -112,7 +114,9 @@ def test_every_mistake_of_a_file_is_told_once_with_its_line(file: Path) -> None:
         ("--include-from=FILE", "a!#:+\n", "FILE:1: 'a!#:+': rsync's command line cannot"),
     ],
 )
-def test_mistakes_of_files_in_extra(file: Path, extra: str, content: str, mistake: str) -> None:
+def test_mistakes_in_files_of_extra_have_their_lines(
+    file: Path, extra: str, content: str, mistake: str
+) -> None:
     file.write_text(content)
     (line,) = mistakes(text(extra=repr(extra.replace("FILE", str(file)))))
     assert mistake.replace("FILE", str(file)) in line
@@ -128,7 +132,7 @@ def test_mistakes_of_files_in_extra(file: Path, extra: str, content: str, mistak
         ({"rnodes": "[{'node': 'h:', 'extra': ['-f', '. ' + FILE]}]"}, "rnodes: extra of 'h:'"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_where_it_is_named(
+def test_unreadable_pattern_file_is_reported_where_it_is_named(
     file: Path, values: dict[str, str], place: str
 ) -> None:
     file.unlink()
@@ -136,7 +140,7 @@ def test_a_file_that_cannot_be_read_is_told_where_it_is_named(
     assert f": {place}: '{file}': cannot be read: No such file or directory; name a file of" in line
 
 
-def test_a_file_that_others_may_write_is_refused(file: Path) -> None:
+def test_pattern_file_that_others_can_write_is_refused(file: Path) -> None:
     source = text(rexcludes=named("{'from': FILE}", file))
     file.chmod(0o664)
     (line,) = mistakes(source)
@@ -149,7 +153,7 @@ def test_a_file_that_others_may_write_is_refused(file: Path) -> None:
     assert f"'{file.parent}/open': is writable by others" in line
 
 
-def test_what_is_no_file_is_refused(here: Path) -> None:
+def test_pattern_file_that_is_no_file_is_refused(here: Path) -> None:
     os.mkfifo(here / "fifo")
     (line,) = mistakes(text(rexcludes=named("{'from': FILE}", here / "fifo")))
     assert "is not a file; name a file of patterns" in line
@@ -158,7 +162,7 @@ def test_what_is_no_file_is_refused(here: Path) -> None:
     assert "is larger than 4 MiB" in line
 
 
-def test_what_is_no_file_of_patterns_at_all_gets_a_few_lines(file: Path) -> None:
+def test_mistakes_of_one_pattern_file_are_limited(file: Path) -> None:
     file.write_bytes(b"\0\n" * 100_000)
     assert len(mistakes(text(rexcludes=named("{'from': FILE}", file)))) == 20
     file.write_bytes(b"a\n" * 1_000_000)
@@ -167,7 +171,7 @@ def test_what_is_no_file_of_patterns_at_all_gets_a_few_lines(file: Path) -> None
 
 
 @pytest.mark.usefixtures("here")
-def test_more_rules_than_a_command_line_holds_are_refused() -> None:
+def test_rules_longer_than_a_command_line_are_refused() -> None:
     assert config(rexcludes="['x' * 1000] * 900")
     (line,) = mistakes(text(rexcludes="['x' * 1000] * 600", extra="['--exclude=' + 'y' * 1000] * 600"))
     assert "rexcludes: the rules for 'h' take 1231200 bytes of rsync's command line; write fewer" in line

@@ -35,7 +35,7 @@ from inosync.config.timetable import Timetable, constant
         ("emask", "{'IN_CREATE', 'IN_DELETE'}", "emask", frozenset({"IN_CREATE", "IN_DELETE"})),
     ],
 )
-def test_other_ways_to_write_a_value(name: str, value: str, field: str | None, taken: object) -> None:
+def test_values_can_be_written_in_other_ways(name: str, value: str, field: str | None, taken: object) -> None:
     got = config(**{name: value})
     assert (getattr(got, field) if field else got.nodes[0].rspeed) == taken
 
@@ -237,13 +237,13 @@ BAD: list[tuple[dict[str, str], str]] = [
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(("values", "mistake"), BAD, ids=[mistake for _, mistake in BAD])
-def test_a_bad_value_gets_one_line(values: dict[str, str], mistake: str) -> None:
+def test_bad_value_gets_one_line(values: dict[str, str], mistake: str) -> None:
     found = [line for line in mistakes(text(**values)) if mistake in line]
     assert len(found) == 1
     assert "secret" not in found[0]
 
 
-def test_a_wpath_inside_another_is_found_through_links(here: Path) -> None:
+def test_wpath_inside_another_is_found_through_links(here: Path) -> None:
     (here / "b" / "link").symlink_to(here / "a" / "sub")
     (line,) = mistakes(text(wpaths="['a/', 'b/link/']", rpaths="['/x', '/y']"))
     assert "'b/link/': lies inside 'a/'" in line
@@ -256,7 +256,7 @@ def test_long_values_are_shortened() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_without_any_run_directory_the_file_has_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rundir_must_be_set_if_there_is_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config(rundir="'/x'").rundir == "/x"
     write(text())
     owner = os.stat("conf.py").st_uid
@@ -268,7 +268,7 @@ def test_without_any_run_directory_the_file_has_to_set_one(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("here")
-def test_metrics_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rlisten_needs_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inosync.config.local_checks.importlib.util.find_spec", lambda _name: None)
     [mistake] = mistakes(text(rlisten="'127.0.0.1:9187'"))
     assert "needs prometheus_client, which is not installed; install it (pip install" in mistake
@@ -276,12 +276,12 @@ def test_metrics_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_metrics_for_everybody_are_warned_of() -> None:
+def test_rlisten_beyond_loopback_is_warned_of() -> None:
     assert "there is no password" in config(rlisten="'0.0.0.0:9187'").warnings[0]
     assert config(rlisten="'[::1]:9187'").warnings == ()
 
 
-def test_the_master_does_without_what_serves_metrics() -> None:
+def test_master_does_not_import_what_serves_metrics() -> None:
     script = "import sys, inosync.cli; print({'prometheus_client', 'asyncio', 'http'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

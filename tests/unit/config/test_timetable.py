@@ -32,14 +32,14 @@ def at(hour: int, minute: int = 0, second: float = 0.0) -> float:
         (at(23, 59, 59.5), 0, 8 * 3600 + 0.5),
     ],
 )
-def test_the_day_of_the_example(now: float, speed: int, left: float) -> None:
+def test_timetable_of_the_example_switches_as_documented(now: float, speed: int, left: float) -> None:
     timetable = check(ISSUE)
     assert timetable.speed(now) == speed
     assert timetable.until_switch(now) == pytest.approx(left, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [0, 512, 512.0, "08:00,512"])
-def test_one_limit_holds_all_day_and_nothing_is_waited_for(value: object) -> None:
+def test_single_limit_holds_all_day_and_never_switches(value: object) -> None:
     timetable = check(value)
     assert not timetable.switches
     for now in (0, at(7, 59), at(8), DAY - 0.001):
@@ -61,14 +61,14 @@ def test_order_and_blanks_make_no_difference(text: str) -> None:
     assert check(text) == Timetable(((360, 512), (1320, 0)))
 
 
-def test_equal_ones_are_equal_and_have_equal_hashes() -> None:
+def test_equal_timetables_have_equal_hashes() -> None:
     # What is compared when a configuration is read again.
     assert {check(ISSUE), check("23:00,0 " + ISSUE[:-8]), constant(5), check(5)} == {check(ISSUE), check(5)}
     assert check(5) != check(6)
     assert check(ISSUE) != check(ISSUE.replace("512", "513"))
 
 
-def test_the_edges_of_the_day_and_of_the_range_are_taken() -> None:
+def test_edges_of_the_day_and_of_the_range_are_accepted() -> None:
     timetable = check("00:00,0 23:59,2147483647")
     assert timetable.entries == ((0, 0), (1439, 2147483647))
     assert (timetable.speed(0), timetable.speed(at(23, 59))) == (0, 2147483647)
@@ -116,16 +116,14 @@ BAD: list[tuple[object, object, str, str]] = [
 
 
 @pytest.mark.parametrize(("value", "shown", "wrong", "right"), BAD, ids=[str(bad[0])[:30] for bad in BAD])
-def test_what_is_wrong_is_told_of_the_entry_that_it_is_in(
-    value: object, shown: object, wrong: str, right: str
-) -> None:
+def test_mistake_is_reported_for_its_entry(value: object, shown: object, wrong: str, right: str) -> None:
     with pytest.raises(Invalid) as caught:
         check(value)
     first = caught.value.problems[0]
     assert (first.value, first.problem, first.hint) == (shown, wrong, right)
 
 
-def test_several_bad_entries_are_told_of_together() -> None:
+def test_all_bad_entries_are_reported() -> None:
     with pytest.raises(Invalid) as caught:
         check("08:00,x 18:00,5 25:00,5 19:00,-5")
     assert [problem.value for problem in caught.value.problems] == ["08:00,x", "25:00,5", "19:00,-5"]
@@ -155,14 +153,14 @@ def naive(entries: dict[int, int]) -> list[int]:
 @given(timetables, moments)
 @example({0: 1}, 0.0)
 @example({1439: 1, 0: 2}, math.nextafter(DAY, 0))
-def test_the_limit_is_that_of_a_clock_that_ran_all_day(entries: dict[int, int], now: float) -> None:
+def test_limit_equals_that_of_a_clock_that_ran_all_day(entries: dict[int, int], now: float) -> None:
     assert check(text_of(entries)).speed(now) == naive(entries)[int(now // 60)]
 
 
 @given(timetables.filter(lambda entries: len(entries) > 1), moments)
 @example({1439: 1, 0: 2}, math.nextafter(DAY, 0))
 @example({0: 1, 1: 2}, math.nextafter(60, 0))
-def test_the_next_switch_is_the_next_entry_and_not_one_before(entries: dict[int, int], now: float) -> None:
+def test_next_switch_is_the_next_entry(entries: dict[int, int], now: float) -> None:
     timetable = check(text_of(entries))
     left = timetable.until_switch(now)
     assert 0 < left <= DAY
@@ -174,7 +172,7 @@ def test_the_next_switch_is_the_next_entry_and_not_one_before(entries: dict[int,
 
 
 @given(timetables.filter(lambda entries: len(entries) > 1), moments)
-def test_going_from_switch_to_switch_leads_round_the_clock(entries: dict[int, int], now: float) -> None:
+def test_switches_lead_round_the_clock(entries: dict[int, int], now: float) -> None:
     timetable = check(text_of(entries))
     seen = []
     for _ in entries:

@@ -1,0 +1,57 @@
+"""The command line: which options conflict."""
+
+from __future__ import annotations
+
+import pytest
+
+from inosync import cli
+
+
+def mistake(arguments: str) -> str:
+    return cli._usage_mistake(cli.parser().parse_args(arguments.split()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "-d -p",
+        "-t -v",
+        "--once",
+        "-s status",
+        "-s status a --json --lag 5",
+        "-s flush --timeout 3",
+        "-s pause all",
+    ],
+)
+def test_usage_that_is_right_passes(arguments: str) -> None:
+    assert mistake(arguments) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("a", "'a' is no option, and there is no -s COMMAND before it"),
+        ("--json", "--json belongs to -s COMMAND"),
+        ("--timeout 0", "--timeout belongs to -s COMMAND"),
+        ("--lag 1", "--lag belongs to -s COMMAND"),
+        ("-t -d", "-t and -d do not go together"),
+        ("-d -p --once", "-d and -p and --once do not go together"),
+        ("-s stats", "there is no command 'stats'; did you mean status?"),
+        ("-s status -t", "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not"),
+        ("-s pause", "-s pause of which node? Say its name, or all"),
+        ("-s stop a", "-s stop takes no node"),
+        ("-s status --timeout 1", "--timeout belongs to -s flush"),
+        ("-s flush --lag 1", "--lag belongs to -s status"),
+    ],
+)
+def test_usage_that_is_wrong_says_why(arguments: str, expected: str) -> None:
+    assert mistake(arguments) == expected
+
+
+@pytest.mark.parametrize("arguments", ["--timeout -1", "--timeout nan", "--lag inf", "--lag x", "--nonsense"])
+def test_usage_that_cannot_be_parsed_ends_with_64(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.parser().parse_args(arguments.split())
+    assert caught.value.code == 64
+    assert capsys.readouterr().err.endswith("; try inosync --help\n")
