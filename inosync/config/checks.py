@@ -1,4 +1,4 @@
-"""Checks of single values: each takes what a file has set and gives the value to use, or raises Invalid."""
+"""Checks that need nothing but the value: each returns the value to use, or raises Invalid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Check = Callable[[Any], Any]
 
 
 def each(values: Iterable[object], check: Check) -> tuple[Any, ...]:
-    """What a check makes of several values; Invalid with the problems of all of them."""
+    """Check several values; Invalid has the problems of all of them."""
     made: list[Any] = []
     problems: list[ValueProblem] = []
     for value in values:
@@ -35,7 +35,7 @@ def each(values: Iterable[object], check: Check) -> tuple[Any, ...]:
 
 
 def inside(where: str, check: Check, value: object) -> Any:
-    """A check of something inside a setting, whose problems tell where."""
+    """Check a part of a setting; its problems say where it stands."""
     try:
         return check(value)
     except Invalid as error:
@@ -43,6 +43,8 @@ def inside(where: str, check: Check, value: object) -> Any:
 
 
 def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
+    """Return a check of a list, which may be ``empty``, and of each item."""
+
     def checked(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
             raise invalid(value, "is not a list", f"write {example}")
@@ -54,7 +56,7 @@ def list_of(check: Check, example: str, *, empty: bool = False) -> Check:
 
 
 def string(value: object) -> str:
-    """A str that the system can take: for a path, or an argument of a program."""
+    """Check a string that can be a path, or an argument of a program."""
     if not isinstance(value, str):
         raise invalid(value, "is not a string", "write it in quotes")
     try:
@@ -82,7 +84,7 @@ def one_of(*words: str) -> Check:
 
 
 def number(highest: float, unit: str = "", *, whole: bool = False, positive: bool = False) -> Check:
-    """From 0, or if ``positive`` from just above."""
+    """Return a check of a number from 0, or if ``positive`` above 0."""
     kind = "whole number" if whole else "number"
     hint = f"write a {kind}{unit}, {'more than 0' if positive else '0 or more'}"
 
@@ -91,7 +93,7 @@ def number(highest: float, unit: str = "", *, whole: bool = False, positive: boo
             raise invalid(value, "is not a number", hint)
         if value < 0:
             raise invalid(value, "is negative", hint)
-        # Written so that nan, of which every comparison is false, is refused as well.
+        # Written so that nan is refused as well: all comparisons with it are false.
         if not value <= highest or (positive and value == 0):
             raise invalid(value, "is out of range", f"{hint}, at most {highest}")
         if whole and value != int(value):
@@ -103,13 +105,11 @@ def number(highest: float, unit: str = "", *, whole: bool = False, positive: boo
 
 # For single settings -----------------------------------------------------------------------------------
 
-# 11 days; epoll takes no more than 2**31 milliseconds.
-_LONGEST = 1_000_000
-seconds = number(_LONGEST, " of seconds")
-some_seconds = number(_LONGEST, " of seconds", positive=True)
-FASTEST = 2**31 - 1
-"""KB/s."""
-speed = number(FASTEST, " of KB/s", whole=True)
+_MAX_SECONDS = 1_000_000  # 11 days; epoll takes 2**31 milliseconds at most
+seconds = number(_MAX_SECONDS, " of seconds")
+some_seconds = number(_MAX_SECONDS, " of seconds", positive=True)
+MAX_SPEED_KB = 2**31 - 1
+speed = number(MAX_SPEED_KB, " of KB/s", whole=True)
 
 
 def retry(value: object) -> tuple[float, float]:
@@ -181,14 +181,14 @@ def _pattern_file(value: dict[object, object]) -> File:
 
 
 def patterns(value: object) -> tuple[Item, ...]:
-    """The rules of a list of exclude patterns, and the files of patterns in it; or of one such file."""
+    """Check a list of exclude patterns and files of patterns, or one such file."""
     if isinstance(value, dict):
         return _pattern(value)
     return tuple(itertools.chain.from_iterable(_patterns(value)))
 
 
 def excludes(value: object) -> dict[str, tuple[Item, ...]]:
-    """The rules for each wpath as written; those for all of them under ``*``."""
+    """Return the rules for each wpath as it is written, with those for all under ``*``."""
     if not isinstance(value, dict) or not isinstance(value.get("from", []), list | tuple | dict):
         return {"*": patterns(value)}
     return dict(each(value.items(), _excludes_of))

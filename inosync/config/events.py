@@ -1,4 +1,4 @@
-"""The inotify events that may stand in ``emask`` (inotify(7))."""
+"""``emask``: inotify events (inotify(7))."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from inosync.config.errors import invalid
 from inosync.text import did_you_mean
 
 BY_READING = frozenset({"IN_ACCESS", "IN_OPEN", "IN_CLOSE_NOWRITE"})
-"""Caused by every reader of a file, so by rsync itself."""
+"""Events that every reader of a file causes, rsync too."""
 
 DEFAULT_EVENTS = (
     "IN_CLOSE_WRITE",
@@ -27,7 +27,7 @@ _MEANING = {event: frozenset({event}) for event in _SINGLE} | {
 
 
 def events(value: object) -> frozenset[str]:
-    """The events as they are written, sets of events resolved."""
+    """Check a list of events; return them with names for several events resolved."""
     some = list(value) if isinstance(value, set | frozenset) else value
     found = frozenset[str]().union(*list_of(_event, 'emask = ["IN_CLOSE_WRITE", ...]')(some))
     if found <= BY_READING:

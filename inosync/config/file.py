@@ -1,4 +1,4 @@
-"""A configuration file on disk: read if it can be trusted, and run as the Python that it is."""
+"""A configuration file on disk: it is read if it can be trusted, and run as Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inosync.text import without_password
 
 
 def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
-    """The lines that settings stand in, and what the file has set. ConfigError if it cannot be run."""
+    """Return the line that sets each name, and the values; ConfigError if the file cannot be run."""
     tree, code = _compiled(path, _read(path))
     namespace: dict[str, Any] = {"__file__": path, "__name__": posixpath.basename(path).removesuffix(".py")}
     with _imports_from(os.path.dirname(os.path.abspath(path))):
@@ -30,19 +30,19 @@ def run(path: str) -> tuple[dict[str, int], dict[str, Any]]:
         except Invalid as error:
             raise _untrusted(error) from None
         except BaseException as problem:  # noqa: BLE001 - whatever it is, SystemExit too, the file raised it
-            raise ConfigError(ConfigProblem(path, _told(problem), "", _line_of(problem, path))) from None
+            raise ConfigError(ConfigProblem(path, _described(problem), "", _line_of(problem, path))) from None
     return _assignments(tree), namespace
 
 
 def literal(path: str, name: str) -> Any:
-    """What a file that cannot be run sets ``name`` to, in a line of its own; None if none is seen."""
+    """Return the literal that a file sets ``name`` to in a line of its own, or None. The file is not run."""
     try:
         lines = _read(path).splitlines()
     except ConfigError:
         return None
     found = None
     for line in (line for line in lines if name in line):
-        with contextlib.suppress(ConfigError, ValueError, TypeError):  # it is no line, or no literal
+        with contextlib.suppress(ConfigError, ValueError, TypeError):  # not a statement, or not a literal
             match _compiled(path, line)[0].body:
                 case [ast.Assign(targets=[ast.Name(id=given)], value=value)] if given == name:
                     found = ast.literal_eval(value)
@@ -84,12 +84,12 @@ def _compiled(path: str, source: str) -> tuple[ast.Module, types.CodeType]:
             ConfigProblem(path, f"{type(problem).__name__}: {problem.msg}", "", problem.lineno)
         ) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as problem:
-        raise ConfigError(ConfigProblem(path, _told(problem))) from None
+        raise ConfigError(ConfigProblem(path, _described(problem))) from None
 
 
 @contextlib.contextmanager
 def _imports_from(directory: str) -> Iterator[None]:
-    """For a while, modules can be imported from a directory; they leave no bytecode and no trace."""
+    """Let modules be imported from a directory; they leave no bytecode, and are forgotten afterwards."""
     path, finders, writes_none = sys.path, sys.meta_path, sys.dont_write_bytecode
     importlib.invalidate_caches()
     beside = _Beside(directory, finders)
@@ -98,21 +98,18 @@ def _imports_from(directory: str) -> Iterator[None]:
         yield
     finally:
         sys.path, sys.meta_path, sys.dont_write_bytecode = path, finders, writes_none
-        # Or else SIGHUP would find the modules as they were.
+        # Otherwise a reload would get the modules as they were.
         for name in [name for name in sys.modules if _top(name) in beside.found]:
             del sys.modules[name]
 
 
 class _Beside(MetaPathFinder):
-    """Finds modules beside the configuration file that nobody else (``finders``) finds.
-
-    As in 0.2.3: what lies there hides nothing from us.
-    """
+    """Finds modules beside the configuration file that no other finder finds, so they hide none of ours."""
 
     def __init__(self, directory: str, finders: Sequence[Any]) -> None:
         self._directory, self._finders = directory, finders
         self.found: set[str] = set()
-        """Of a package its name; what is in it is found here, too."""
+        """Top-level names of modules found here. What is in their packages is found here as well."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -120,7 +117,7 @@ class _Beside(MetaPathFinder):
         if path is None:
             for finder in self._finders:
                 if finder.find_spec(name, None, target) is not None:
-                    return None  # it is asked next
+                    return None  # that finder is asked next
             path = [self._directory]
         elif _top(name) not in self.found:
             return None
@@ -133,7 +130,7 @@ class _Beside(MetaPathFinder):
 
 
 class _Trusted(SourceFileLoader):
-    """Runs a module if it can be trusted, from its source: bytecode beside it could say something else."""
+    """Runs a module from its source if that can be trusted; bytecode beside it could differ."""
 
     def get_data(self, path: str) -> bytes:
         content, _ = trust.read(path, "import a module that only its owner can write")
@@ -148,7 +145,7 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _told(problem: BaseException) -> str:
+def _described(problem: BaseException) -> str:
     try:
         text = without_password(str(problem))
     except Exception:  # noqa: BLE001 - a class of the file's own
@@ -157,7 +154,7 @@ def _told(problem: BaseException) -> str:
 
 
 def _line_of(problem: BaseException, path: str) -> int | None:
-    """The innermost line of the file that an exception came through."""
+    """Return the innermost line of the file that an exception came through."""
     line, trace = None, problem.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == path:
@@ -167,7 +164,7 @@ def _line_of(problem: BaseException, path: str) -> int | None:
 
 
 def _assignments(tree: ast.Module) -> dict[str, int]:
-    """For each name that is set outside of functions and classes the last line that does it."""
+    """Return the last line that sets each name outside of functions and classes."""
     lines: dict[str, int] = {}
     todo: list[ast.AST] = [tree]
     while todo:

@@ -1,7 +1,7 @@
-"""Looks from time to time whether files are what they were. Meant for a few files, once in a second or so.
+"""Finds out by polling whether files have changed; meant for a few files, about once a second.
 
-No inotify watch: editors and tools replace files, directories and links on the way to them, and a look sees
-where the path leads now. A file system that hangs would hold up whoever looks.
+An inotify watch would miss that editors and tools replace files, directories and links on the way to them.
+A file system that hangs blocks the caller.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from inosync.system.fingerprint import Fingerprint
 
 
 class FileMonitor:
-    """Files, by path, and what each of them was when it was last read. ``at`` tells what one is now."""
+    """Files by path, with what each was when it was last read. ``at`` returns what one is now."""
 
     def __init__(
         self,
@@ -25,15 +25,15 @@ class FileMonitor:
         self._at = at
 
     def changed(self) -> list[str]:
-        """The files that are others than they were, or gone; each once for each change.
+        """Return the paths changed or removed since the last read, once for each change.
 
-        Only what is the same as at the look before is told: it may have been half written then.
+        A path is returned only if it is the same as at the call before, because it may be half written.
         """
-        told: list[str] = []
+        changed: list[str] = []
         for path, known in self._known.items():
             now = self._at(path)
             if now != known and now == self._seen[path]:
-                told.append(path)
+                changed.append(path)
             self._seen[path] = now
-        self._known.update((path, self._seen[path]) for path in told)
-        return told
+        self._known.update((path, self._seen[path]) for path in changed)
+        return changed

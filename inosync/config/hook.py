@@ -1,4 +1,4 @@
-"""What the operator wants to be run after a batch, or when the state of a node has changed."""
+"""``on_sync`` and ``on_state``: what is run after a batch, or when the state of a node has changed."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ from inosync.config.errors import invalid
 from inosync.messages import NodeState
 from inosync.text import format_value
 
-TIMEOUT = 60.0
-"""Seconds that a hook has if nothing else is set."""
-EXAMPLE = '["/usr/local/sbin/purge-cache"], a function, or {"command": [...], "timeout": 60}'
+DEFAULT_TIMEOUT_SECONDS = 60.0
+_EXAMPLE = '["/usr/local/sbin/purge-cache"], a function, or {"command": [...], "timeout": 60}'
 BEHIND = frozenset({NodeState.LAGGING, NodeState.RETRYING, NodeState.DEGRADED, NodeState.HALTED})
-"""The states of which a hook with ``after`` tells, if no others are named."""
+"""The states that a hook with ``after`` is run for, unless it names others."""
 _STATES = tuple(word.value for word in NodeState if word not in (NodeState.STARTING, NodeState.SYNCING))
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A program or a function. Two functions are the same only if they are one: a reload makes new ones."""
+    """A program or a function. A reload makes a new function, which equals none of before."""
 
     command: tuple[str, ...] = ()
-    """The argument vector of a program ..."""
+    """The argument vector of a program; empty for a function."""
     call: Callable[[Mapping[str, Any]], object] | None = None
-    """... or a function, which is given the facts."""
-    timeout: float = TIMEOUT
-    """Seconds after which it is ended."""
+    """A function that takes the facts; None for a program."""
+    timeout: float = DEFAULT_TIMEOUT_SECONDS
+    """Seconds after which the run is ended."""
     after: float = 0.0
-    """Seconds that a node has to be in one of ``states``."""
+    """Seconds that a node has to be in one of ``states`` first."""
     states: frozenset[NodeState] = frozenset()
-    """Those that are told, with the end of them; none: every change is."""
+    """The states that it is run for, and for their end; empty: for every change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A tree as the operator knows it."""
+    """A tree as the configuration has it."""
 
     wpath: str
     rpath: str
 
 
 def on_sync(value: object) -> Hook | None:
-    """A check: what is run after a batch."""
+    """Check what is run after a batch."""
     return _hook(value, {})
 
 
 def on_state(value: object) -> Hook | None:
-    """A check: what is run when the state of a node has changed."""
+    """Check what is run when the state of a node has changed."""
     return _hook(value, {"after": checks.seconds, "states": list_of(_state, '["retrying", "halted"]')})
 
 
@@ -58,14 +57,14 @@ def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        return Hook(**_what(value))
-    known = {"command": _what, "timeout": checks.some_seconds, **also}
+        return Hook(**_target(value))
+    known = {"command": _target, "timeout": checks.some_seconds, **also}
     if "command" not in value:
-        raise invalid(value, "has no 'command'", f"write {EXAMPLE}")
+        raise invalid(value, "has no 'command'", f"write {_EXAMPLE}")
     items = dict(checks.each(value.items(), lambda item: _item(known, *item)))
     made = Hook(
         **items["command"],
-        timeout=items.get("timeout", TIMEOUT),
+        timeout=items.get("timeout", DEFAULT_TIMEOUT_SECONDS),
         after=items.get("after", 0.0),
         states=frozenset(items.get("states", ())),
     )
@@ -80,15 +79,15 @@ def _item(known: Mapping[str, checks.Check], key: object, value: object) -> tupl
     return key, checks.inside(key, known[key], value)
 
 
-def _what(value: object) -> dict[str, Any]:
+def _target(value: object) -> dict[str, Any]:
     if callable(value):
         return {"call": value}
     if isinstance(value, str):
         raise invalid(value, "is a string, which nothing takes apart", f"write {format_value(value.split())}")
-    return {"command": list_of(string, EXAMPLE)(value)}
+    return {"command": list_of(string, _EXAMPLE)(value)}
 
 
 def _state(value: object) -> NodeState:
     if value not in _STATES:
-        raise invalid(value, "is no state that is told", f"write some of {', '.join(_STATES)}")
+        raise invalid(value, "is no state that hooks are run for", f"write some of {', '.join(_STATES)}")
     return NodeState(value)

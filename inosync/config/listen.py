@@ -1,4 +1,4 @@
-"""Where metrics and the page are served: an address of this machine, and a port."""
+"""``rlisten``: the address and port of metrics and the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WRITTEN = re.compile(r"(?P<host>\[[^]]*\]|[^:\[\]]*):(?P<port>\d{1,5})", re.ASC
 
 
 class BadAddress(ValueError):
-    """What is wrong with an address; ``hint`` is what would be right."""
+    """An address is refused; the text says why, ``hint`` what to write instead."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -19,7 +19,7 @@ class BadAddress(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A TCP address. ``host`` is numeric, so that nobody has to be asked for it."""
+    """A TCP address. ``host`` is numeric, so that no name has to be resolved."""
 
     host: str
     port: int
@@ -41,7 +41,7 @@ _EXAMPLE = 'write "127.0.0.1:9187", or "[::1]:9187"'
 
 
 def parse(text: str) -> Address:
-    """``ADDRESS:PORT``, an IPv6 address in brackets; BadAddress if it is none."""
+    """Parse ``ADDRESS:PORT``, with an IPv6 address in brackets; BadAddress if it is not one."""
     written = _WRITTEN.fullmatch(text)
     if written is None:
         raise BadAddress("is not ADDRESS:PORT", _EXAMPLE)
@@ -59,10 +59,10 @@ def parse(text: str) -> Address:
 
 
 def is_local(host: str) -> bool:
-    """Whether the Host of a request is a name that only this machine has for itself, whatever the port.
+    """Whether the Host of a request is one that only this machine has for itself (RFC 6761).
 
-    A page elsewhere can have its own name resolve to a loopback address, and would be let in by the browser;
-    but it cannot have a browser send another name than its own (DNS rebinding). RFC 6761 has localhost.
+    This prevents DNS rebinding: a foreign page can let its own name resolve to a loopback address, but the
+    browser still sends that name.
     """
     name = re.sub(r":\d*$", "", host.strip().lower()).rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):

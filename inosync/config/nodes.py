@@ -1,8 +1,8 @@
-"""How nodes are written in a configuration file, and which way leads to them.
+"""Trees and nodes, and how nodes are written in a configuration file.
 
 rsync(1): a target is remote if a colon comes before any slash; ``host:path`` is reached through a shell,
 ``host::module/path`` and ``rsync://host[:port]/module/path`` through a daemon; an IPv6 address stands in
-brackets. Whatever is refused here is something that rsync would take for another place than was meant.
+brackets. What is refused here is what rsync would take for another place than was meant.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Tree:
     rpath: str
     """As configured; the target of a transfer is the node followed by it."""
     rules: tuple[Rule, ...]
-    """Those for this wpath before those for every wpath: rsync takes the first that matches."""
+    """Those for this wpath, then those for every wpath. rsync takes the first that matches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +75,18 @@ class NodeSpec:
 
 
 def watched_by(tree: Tree, nodes: Iterable[NodeSpec]) -> frozenset[tuple[Rule, ...]]:
-    """Lists of rules; what each of them excludes is of no interest to any node of these, and needs no watch.
+    """Return lists of rules: what all of them exclude is needed by none of these nodes, and not watched.
 
-    A list that only excludes more than another one is left out: the other has the say.
+    A list that only excludes more than another one makes no difference, and is left out.
     """
     lists = {_excluding(node.rules(tree)) for node in nodes if node.gets(tree)}
     return frozenset(one for one in lists if not any(_narrows(one, other) for other in lists))
 
 
 def _excluding(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """What of a list of rules decides what is excluded from transfers."""
+    """Return the rules of a list that decide what is excluded from transfers."""
     kept = [rule for rule in rules if rule.sides != "r" and not rule.xattr]
-    while kept and kept[-1].include:  # what no rule matches is included anyway
+    while kept and kept[-1].include:  # what matches no rule is included anyway
         kept.pop()
     return tuple(kept)
 
@@ -104,20 +104,20 @@ _BARE_IPV6 = re.compile(r"(?:[^/:@]*@)?[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,}(?:/|$
 
 
 def display_name(node: str) -> str:
-    """How a node without a ``name`` is named everywhere (design.md section 7)."""
+    """Return what a node without a ``name`` is called everywhere."""
     return address_without_password(node).rstrip(":/") or node
 
 
 def check_node(node: object) -> str:
-    """A node as it is written in ``rnodes``, or Invalid. Where it leads, ``check_target`` in targets says."""
+    """Check a node as it is written in ``rnodes``. ``targets.check_target`` checks where it leads."""
     if not isinstance(node, str):
         raise invalid(node, "is not a string", f"write {_SYNTAX}")
-    if problem := _unlike_a_node(node):
+    if problem := _node_problem(node):
         raise invalid(node, *problem)
     return node
 
 
-def _unlike_a_node(node: str) -> tuple[str, str] | None:
+def _node_problem(node: str) -> tuple[str, str] | None:
     if not node.strip():
         return "is empty", f"write {_SYNTAX}"
     if node.startswith("-"):
@@ -125,16 +125,16 @@ def _unlike_a_node(node: str) -> tuple[str, str] | None:
     if not node.isprintable():
         return "has control characters in it", f"write {_SYNTAX}"
     if address_without_password(node) != node:
-        # Tried: rsync://user:password@host/module is an ssh transfer to a host named "rsync".
+        # Tested: rsync://user:password@host/module is an ssh transfer to a host named "rsync".
         return "has a password in it, which rsync does not understand", _NO_PASSWORD
     if other := _OTHER_URL.match(node):
         return f"rsync would take {other[1]} for the name of a host", f"write {_SYNTAX}"
     if _BARE_IPV6.match(node):
         return "looks like an IPv6 address without brackets", "write it like [2001:db8::1]:/directory"
-    return _unlike_a_place(node)
+    return _address_problem(node)
 
 
-def _unlike_a_place(node: str) -> tuple[str, str] | None:
+def _address_problem(node: str) -> tuple[str, str] | None:
     remote = remote_parts(node)
     if remote is not None:
         return ("the name of the host starts with '-'", "") if remote["host"].startswith("-") else None

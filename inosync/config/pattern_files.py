@@ -11,20 +11,20 @@ from inosync.rsync.argv import MAX_RULES_BYTES
 from inosync.system import fingerprint
 from inosync.system.fingerprint import Fingerprint
 
-MOST_FAULTS = 20
-"""How many of a file are told at once: it may be no file of patterns at all."""
+MAX_PROBLEMS = 20
+"""Reported of one file, which may be no file of patterns at all."""
 
 
 class PatternFiles:
-    """The files, each read once, however often it is named: all of a configuration has the same of it."""
+    """The files. Each is read once, so that all of a configuration has the same content."""
 
     def __init__(self) -> None:
         self.read: dict[str, Fingerprint] = {}
-        """By path what each file was when it was read."""
+        """What each file was when it was read, by path."""
         self._contents: dict[str, bytes] = {}
 
     def rules(self, items: Iterable[Item]) -> tuple[Rule, ...]:
-        """The rules, those in files in the place of the files; Invalid if not all of them can be read."""
+        """Return rules, with those in files in place of the files; Invalid if any cannot be read."""
         rules: list[Rule] = []
         problems: list[ValueProblem] = []
         for item in items:
@@ -49,8 +49,8 @@ class PatternFiles:
                 problems.append(
                     ValueProblem(error.rule, error.problem, "correct the line", "", file.name, number)
                 )
-            # More would not be read by anybody, or not taken by rsync.
-            if len(problems) == MOST_FAULTS or len(rules) > MAX_RULES_BYTES // 20:
+            # More problems help nobody, and rsync would not take more rules.
+            if len(problems) == MAX_PROBLEMS or len(rules) > MAX_RULES_BYTES // 20:
                 break
         if problems:
             raise Invalid(*problems)

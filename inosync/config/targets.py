@@ -1,6 +1,6 @@
 """Where a transfer of a tree to a node goes, and which of these places are too close to each other.
 
-Whatever is refused here would have rsync write into, or delete from, another place than was meant.
+What is refused here would have rsync write into, or delete from, another place than was meant.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _DAEMON_PORT = "873"
 
 @dataclass(frozen=True, slots=True)
 class TargetPlace:
-    """Where a target is, so that two of them can be compared."""
+    """The place of a target, to be compared with others."""
 
     transport: Transport
     host: str
-    """The host with everything that can make it another one: user and, for a daemon, port."""
+    """The host with what distinguishes it: the user and, for a daemon, the port."""
     path: str
-    """Normalised; what is not absolute is relative to the home, or begins with the module."""
+    """Normalised. A path that is not absolute is relative to the home, or begins with the module."""
 
 
 def check_target(node: str, rpath: str) -> TargetPlace:
-    """Where a transfer of a tree goes: a checked node followed by the rpath. Invalid if it must not."""
+    """Return the place of a checked node followed by the rpath; Invalid if nothing may be sent there."""
     target = node + rpath
     reached = transport(node)
     remote = remote_parts(target)
@@ -70,12 +70,12 @@ def _local(node: str, rpath: str) -> str:
 
 
 def _over_ssh(node: str, rpath: str, path: str) -> str:
-    """The path of an ssh target. The root, and a home that nobody asked for, would be emptied."""
+    """Return the path of an ssh target; Invalid for a root, or a home directory named by omission."""
     absolute = "write an absolute directory, such as '/var/www'"
     normalised = _normalised(path)
     if normalised == "/":
         raise _invalid(node, rpath, "this is the root directory of the node", absolute)
-    # "~" is expanded by some versions of rsync only; the others make a directory of this name.
+    # Only some versions of rsync expand "~"; the others make a directory of this name.
     if (
         path == ""
         or (path.startswith("~") and "/" not in path.rstrip("/"))
@@ -110,14 +110,14 @@ def _glued(node: str, rpath: str) -> bool:
 
 def _normalised(path: str) -> str:
     normalised = posixpath.normpath(path)
-    # POSIX leaves two leading slashes to the system; Linux makes nothing of them.
+    # POSIX leaves the meaning of two leading slashes to the system; on Linux they are one.
     return "/" + normalised.lstrip("/") if normalised.startswith("/") else normalised
 
 
 def check_targets(
     nodes: Sequence[NodeSpec], trees: Sequence[Tree], real: Callable[[str], str]
 ) -> Iterator[ValueProblem]:
-    """What is wrong with the targets of all trees on all nodes; ``real`` resolves a local path's links."""
+    """Yield what is wrong with the targets of all trees on all nodes; ``real`` resolves local links."""
     sources = {real(tree.wpath): tree.wpath for tree in trees}
     spots: list[tuple[Hashable, str]] = []
     owners: list[tuple[NodeSpec, Tree]] = []
@@ -129,7 +129,7 @@ def check_targets(
             except Invalid as error:
                 yield from error.problems
                 continue
-            # Another remote shell or port may make another machine of the same host.
+            # With another remote shell or port, the same host may be another machine.
             reach = node.extra if place.host else ()
             spots.append(((place.transport, place.host, reach), place.path))
             owners.append((node, tree))
@@ -141,7 +141,7 @@ def _resolved(place: TargetPlace, real: Callable[[str], str]) -> TargetPlace:
 
 
 def _keep_apart(target: str, place: TargetPlace, sources: Mapping[str, str]) -> None:
-    """Invalid if a local target holds, or is held by, a wpath: it would be mirrored into itself."""
+    """Raise Invalid if a local target contains a wpath, or lies in one: it would be mirrored into itself."""
     if place.transport is not Transport.LOCAL:
         return
     for source, wpath in sources.items():
@@ -165,9 +165,9 @@ def _overlapping(
 
 
 def overlaps(places: Sequence[tuple[Hashable, str]]) -> Iterator[tuple[int, int]]:
-    """Which places, (where, normalised path), are the same as or inside another: (inner, outer).
+    """Yield the numbers of places (where, normalised path) that equal or lie inside another: (inner, outer).
 
-    What --delete does for the outer one would remove the inner one.
+    rsync --delete for the outer one would remove the inner one.
     """
     first: dict[tuple[Hashable, str], int] = {}
     for number, place in enumerate(places):

@@ -1,4 +1,4 @@
-"""The limit of a node's speed by the time of day: what ``rspeed`` may be."""
+"""``rspeed``: the limit of the speed to a node, by the time of day."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ from inosync.config import checks
 from inosync.config.errors import invalid
 from inosync.text import format_value
 
-DAY = 86_400
-"""Seconds, by the clock on the wall."""
+DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """``entries``: one at least, in order; each is a minute of the day, and the limit from then on.
+    """One or more ``entries`` in order: a minute of the day, and the limit from then on.
 
-    Limits are in KB/s of 1,024 bytes, as rsync's --bwlimit takes them; 0 is without a limit. Before the
-    first entry of a day the last one of the day before holds.
+    Limits are in KB/s of 1,024 bytes, as for rsync's --bwlimit; 0 is without a limit. Before the first
+    entry of a day, the last one of the day before is in force.
     """
 
     entries: tuple[tuple[int, int], ...]
 
     def speed(self, second: float) -> int:
-        """The limit in force, given the local time as seconds since midnight, less than ``DAY``."""
+        """Return the limit in force at a local time, in seconds since midnight, less than ``DAY_SECONDS``."""
         return self.entries[self._begun(second) - 1][1]  # or the last, if none has begun today
 
     def until_switch(self, second: float) -> float:
-        """Seconds from that local time until the next entry begins; infinite if there is only one.
+        """Return the seconds from a local time until the next entry begins; infinite if there is only one.
 
-        As if every day had 24 hours: where the clock is about to be set, it has to be asked again.
+        Every day counts as 24 hours, so ask again after the clock has been set.
         """
         if not self.switches:
             return math.inf
         begun = self._begun(second)
         if begun < len(self.entries):
             return self.entries[begun][0] * 60 - second
-        return DAY + self.entries[0][0] * 60 - second
+        return DAY_SECONDS + self.entries[0][0] * 60 - second
 
     @property
     def switches(self) -> bool:
         """Whether the limit depends on the time."""
         return len(self.entries) > 1
+
+    def __str__(self) -> str:
+        if not self.switches:
+            return str(self.entries[0][1])
+        return " ".join(f"{minute // 60:02}:{minute % 60:02},{speed}" for minute, speed in self.entries)
 
     def _begun(self, second: float) -> int:
         return bisect.bisect_right(self.entries, second // 60, key=itemgetter(0))
@@ -64,11 +68,10 @@ _ENTRY = re.compile(r"([0-9]{1,2}):([0-9]{2}),(.*)")
 
 
 def check(value: object) -> Timetable:
-    """A number, or a timetable as text: ``HH:MM,SPEED`` for each entry, in any order."""
+    """Check a number, or a text with ``HH:MM,SPEED`` for each entry, in any order."""
     if not isinstance(value, str):
         return constant(checks.speed(value))
-    # Nobody is helped by a complaint about each word of a sentence.
-    if ":" not in value:
+    if ":" not in value:  # one message, instead of one for each word of a sentence
         hint = f'write a whole number of KB/s, or a timetable such as "{_EXAMPLE}"'
         raise invalid(value, "is neither a number nor a timetable", hint)
     words = re.sub(r"\s*,\s*", ",", value).split()
@@ -96,6 +99,6 @@ def _speed(word: str, text: str) -> int:
         raise invalid(word, "the speed is negative", hint)
     if not re.fullmatch(r"[0-9]+", text):
         raise invalid(word, "the speed is not a whole number", hint)
-    if len(text) > 10 or int(text) > checks.FASTEST:
-        raise invalid(word, "the speed is out of range", f"{hint}, at most {checks.FASTEST}")
+    if len(text) > 10 or int(text) > checks.MAX_SPEED_KB:
+        raise invalid(word, "the speed is out of range", f"{hint}, at most {checks.MAX_SPEED_KB}")
     return int(text)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inosync.config.errors import Invalid
-from inosync.config.timetable import DAY, Timetable, check, constant
+from inosync.config.timetable import DAY_SECONDS, Timetable, check, constant
 
 ISSUE = "08:00,512 18:00,2000 23:00,0"
 
@@ -42,7 +42,7 @@ def test_timetable_of_the_example_switches_as_documented(now: float, speed: int,
 def test_single_limit_holds_all_day_and_never_switches(value: object) -> None:
     timetable = check(value)
     assert not timetable.switches
-    for now in (0, at(7, 59), at(8), DAY - 0.001):
+    for now in (0, at(7, 59), at(8), DAY_SECONDS - 0.001):
         assert timetable.speed(now) == (512 if value else 0)
         assert timetable.until_switch(now) == math.inf
 
@@ -131,9 +131,9 @@ def test_all_bad_entries_are_reported() -> None:
 
 # Any timetable, and a day of one that looks at every minute ------------------------------------------------
 
-MINUTES = range(DAY // 60)
+MINUTES = range(DAY_SECONDS // 60)
 timetables = st.dictionaries(st.sampled_from(MINUTES), st.integers(0, 5), min_size=1, max_size=6)
-moments = st.floats(0, DAY, exclude_max=True)
+moments = st.floats(0, DAY_SECONDS, exclude_max=True)
 
 
 def text_of(entries: dict[int, int]) -> str:
@@ -152,19 +152,19 @@ def naive(entries: dict[int, int]) -> list[int]:
 
 @given(timetables, moments)
 @example({0: 1}, 0.0)
-@example({1439: 1, 0: 2}, math.nextafter(DAY, 0))
+@example({1439: 1, 0: 2}, math.nextafter(DAY_SECONDS, 0))
 def test_limit_equals_that_of_a_clock_that_ran_all_day(entries: dict[int, int], now: float) -> None:
     assert check(text_of(entries)).speed(now) == naive(entries)[int(now // 60)]
 
 
 @given(timetables.filter(lambda entries: len(entries) > 1), moments)
-@example({1439: 1, 0: 2}, math.nextafter(DAY, 0))
+@example({1439: 1, 0: 2}, math.nextafter(DAY_SECONDS, 0))
 @example({0: 1, 1: 2}, math.nextafter(60, 0))
 def test_next_switch_is_the_next_entry(entries: dict[int, int], now: float) -> None:
     timetable = check(text_of(entries))
     left = timetable.until_switch(now)
-    assert 0 < left <= DAY
-    ahead = [(minute * 60 - now) % DAY or DAY for minute in entries]
+    assert 0 < left <= DAY_SECONDS
+    ahead = [(minute * 60 - now) % DAY_SECONDS or DAY_SECONDS for minute in entries]
     assert left == pytest.approx(min(ahead), abs=1e-6)
     limits = naive(entries)
     between = [limits[minute % len(MINUTES)] for minute in range(int(now // 60), round((now + left) / 60))]
@@ -176,6 +176,6 @@ def test_switches_lead_round_the_clock(entries: dict[int, int], now: float) -> N
     timetable = check(text_of(entries))
     seen = []
     for _ in entries:
-        now = (now + timetable.until_switch(now)) % DAY
-        seen.append((round(now / 60) % len(MINUTES), timetable.speed(round(now) % DAY)))
+        now = (now + timetable.until_switch(now)) % DAY_SECONDS
+        seen.append((round(now / 60) % len(MINUTES), timetable.speed(round(now) % DAY_SECONDS)))
     assert sorted(seen) == sorted(entries.items())
