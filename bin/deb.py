@@ -32,10 +32,9 @@ PACKAGES = {
     "setproctitle": "python3-setproctitle (>= 1.3)",
     "psutil": "python3-psutil",
 }
-"""What is called how in Debian. A new dependency has to be named here."""
+"""Names of requirements in Debian. A new one has to be added here."""
 
 EXAMPLES = ("default.py", "purge-cache", "mail-when-behind", "inosync-dashboard.json", "inosync.rules.yml")
-SYNOPSIS = "mirror directories to many remote nodes, with inotify and rsync"
 LIB = "usr/lib/python3/dist-packages"
 DOC = "usr/share/doc/inosync"
 
@@ -156,7 +155,9 @@ def describe(root: Path) -> None:
 
 def control(size: int) -> Iterator[str]:
     """The fields of the package, most of them from setup.cfg; ``size`` in KiB."""
-    python_requires, needs = setup()
+    setup = read_setup()
+    options = setup["options"]
+    needs = debian_requirements(options["install_requires"])
     yield "Package: inosync"
     yield f"Version: {__version__}"
     yield "Architecture: all"
@@ -164,28 +165,34 @@ def control(size: int) -> Iterator[str]:
     yield "Priority: optional"
     yield f"Maintainer: {maintainer()}"
     yield f"Installed-Size: {size}"
-    python = re.sub(r"^>=\s*", "", python_requires)
+    python = re.sub(r"^>=\s*", "", options["python_requires"])
     yield f"Depends: {', '.join([f'python3 (>= {python})', *needs, 'rsync'])}"
     yield "Recommends: openssh-client"
     yield "Suggests: python3-prometheus-client, logrotate"
-    yield f"Description: {SYNOPSIS}"
+    synopsis = setup["metadata"]["description"]
+    yield f"Description: {synopsis[0].lower()}{synopsis[1:]}"
     yield " inosync keeps directories on one Linux machine mirrored to tens or hundreds of"
     yield " remote nodes, over ssh or rsync daemons, with nothing but rsync on them. It"
     yield " watches with inotify, keeps an rsync connected to each node, and forgets no"
     yield " change. A slow, hung or dead node has no effect on the others."
 
 
-def setup() -> tuple[str, list[str]]:
-    """Which Python setup.cfg wants, and what else, by its names in Debian."""
-    read = configparser.ConfigParser()
-    read.read(CHECKOUT / "setup.cfg")
+def read_setup() -> configparser.ConfigParser:
+    """Return setup.cfg, which has all metadata of the package."""
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    return setup
+
+
+def debian_requirements(install_requires: str) -> list[str]:
+    """Return what setup.cfg requires, by its names in Debian."""
     needs = []
-    for line in read["options"]["install_requires"].strip().splitlines():
+    for line in install_requires.strip().splitlines():
         requirement = line.partition("#")[0].strip()
         if requirement:
             name = re.split(r"[\s<>=;!~\[]", requirement)[0]
             needs.append(PACKAGES[name])
-    return read["options"]["python_requires"], [need for need in needs if need]
+    return [need for need in needs if need]
 
 
 def maintainer() -> str:
@@ -210,7 +217,7 @@ def copyright_text() -> str:
     found = [line.removeprefix("Copyright").strip() for line in lines if line.startswith("Copyright")]
     holders = ", ".join(found)
     text = "\n".join(f" {line.strip()}" if line.strip() else " ." for line in lines)
-    return COPYRIGHT.format(holders=holders, name="ISC", text=text)
+    return COPYRIGHT.format(holders=holders, name=read_setup()["metadata"]["license"], text=text)
 
 
 def put(path: Path, data: bytes, executable: bool = False) -> None:

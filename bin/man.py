@@ -6,6 +6,7 @@ Usage: man.py OUTDIR
 from __future__ import annotations
 
 import argparse
+import configparser
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -115,7 +116,10 @@ def pages(readme: str) -> dict[str, str]:
     intro = "\nDESCRIPTION\n===========\n\n" + parts[""] + body(parts["What it is for"])
     daemon = SYNOPSIS + intro + "".join(capital(title, parts[title]) for title in DAEMON) + FILES
     settings = PLACE + "".join(capital(title, parts[title]) for title in CONFIGURATION)
-    line = "mirror directories to many remote nodes, with inotify and rsync"
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    line = setup["metadata"]["description"]
+    line = line[0].lower() + line[1:]
     conf = "configuration of inosync"
     return {
         "inosync.8": page("inosync", 8, line, "System administration", daemon, DAEMON),

@@ -1,3 +1,3 @@
-"""Mirror directories to many remote nodes in near real time, with inotify and rsync."""
+"""A daemon that mirrors directories: watch -> journal -> nodes -> worker -> rsync (docs/architecture.rst)."""
 
 __version__ = "0.3.0"

@@ -7,6 +7,7 @@ import configparser
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import inosync
@@ -40,6 +41,14 @@ def imported(directory: str) -> set[str]:
 def test_version_comes_from_the_package() -> None:
     assert setup()["metadata"]["version"] == "attr: inosync.__version__"
     assert re.fullmatch(r"\d+\.\d+\.\d+", inosync.__version__)
+
+
+def test_tools_check_for_the_oldest_python_that_is_supported() -> None:
+    oldest = setup()["options"]["python_requires"].removeprefix(">=")
+    tools = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]
+    assert tools["mypy"]["python_version"] == oldest
+    assert tools["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    assert f"Programming Language :: Python :: {oldest}" in setup()["metadata"]["classifiers"]
 
 
 def test_imports_of_the_package_are_requirements() -> None:
