@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from inosync import __version__, check, startup
 from inosync.config.errors import ConfigError
-from inosync.config.load import Config, load, rundirs
+from inosync.config.load import Config, likely_rundirs, load, rundirs_of
 from inosync.console import commands, protocol
 from inosync.console.protocol import CONFIG, OK, USAGE
 from inosync.startup import FAILED, Mode
@@ -18,6 +19,8 @@ from inosync.system import systemd
 from inosync.text import one_line
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
+PATIENCE_SECONDS = 1.0
+"""After which -s says what it waits for."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -160,15 +163,31 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
 
 def _send_command(options: argparse.Namespace, path: str) -> int:
     """Have the daemon of a configuration do something."""
-    places, doubt = rundirs(path)
-    if doubt:
-        print(f"{doubt}\ninosync: looking in {' and '.join(map(one_line, places))}", file=sys.stderr)
     order = commands.Order(options.command, options.node, options.json, options.timeout, options.lag)
-    code = commands.run(order, [protocol.socket_path(rundir, path) for rundir in places])
-    if code == protocol.NOT_RUNNING and doubt:
+    doubts: list[str] = []
+    sockets = (protocol.socket_path(rundir, path) for rundir in _possible_rundirs(path, doubts))
+    code = commands.run(order, sockets, path)
+    if code == protocol.NOT_RUNNING and doubts:
         print("inosync: it may run with a run directory that cannot be told from that file", file=sys.stderr)
         return CONFIG
     return code
+
+
+def _possible_rundirs(path: str, doubts: list[str]) -> Iterator[str]:
+    """Yield the run directories to look in; the file is run only to find further ones."""
+    likely = likely_rundirs(path)
+    yield from likely
+    hint = f"inosync: running {path}, to find its run directory ..."
+    slow = threading.Timer(PATIENCE_SECONDS, print, [hint], {"file": sys.stderr})
+    slow.start()
+    try:
+        rundirs, doubt = rundirs_of(path)
+    finally:
+        slow.cancel()
+    if doubt:
+        doubts.append(doubt)
+        print(f"{doubt}\ninosync: looking in {' and '.join(map(one_line, rundirs))}", file=sys.stderr)
+    yield from (rundir for rundir in rundirs if rundir not in likely)
 
 
 def _test(config: Config) -> int:

@@ -119,8 +119,9 @@ def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[]
         lacking = _hand_over(config)
         pidfile = PidFile(os.path.join(config.rundir, f"{name}.pid"), config.path)
     except Locked as held:
-        other = f", for {held.content}: set another rundir" if held.content != config.path else ""
-        return _failed(f"already running with pid {held.pid}{other} ({held.path})")
+        other = f" for {held.content}: set another rundir for {config.path}"
+        same = held.content and os.path.realpath(held.content) == os.path.realpath(config.path)
+        return _failed(f"already running with pid {held.pid}{'' if same else other} ({held.path})")
     except (OSError, LookupError, StartError) as error:
         return _failed(error)
     warnings = (*config.warnings, lacking) if lacking else config.warnings

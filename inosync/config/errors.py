@@ -97,6 +97,10 @@ class Findings:
         label = self._labels.get(setting, setting)
         self.warnings.append(one_line(f"{label}: {format_value(value)}: {text}"))
 
+    def warn_of_file(self, text: str) -> None:
+        """Add what is unintended about the file as a whole."""
+        self.warnings.append(one_line(f"{self._path}: {text}"))
+
     def raise_problems(self) -> None:
         """Raise ConfigError if there are problems."""
         if self._problems:

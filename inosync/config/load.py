@@ -8,6 +8,7 @@ from __future__ import annotations
 import __future__
 
 import os
+import time
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +27,9 @@ from inosync.rsync.argv import TransferSettings
 from inosync.system import mounts
 from inosync.system.fingerprint import Fingerprint
 from inosync.text import format_value
+
+SLOW_SECONDS = 3.0
+"""A file that runs for longer is warned of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ _SETTINGS_IN_CONFIG = tuple(field.name for field in fields(Config) if field.name
 
 def load(path: str) -> Config:
     """Return the configuration in a file; ConfigError with every mistake in it."""
+    begun = time.monotonic()
     lines, namespace = file.run(path)
+    took = time.monotonic() - begun
     given = {name: value for name, value in namespace.items() if _is_meant_for_us(name, value)}
     older_form = legacy.is_older_form(given)
     renamed = {setting.name: setting.formerly for setting in SETTINGS.values() if setting.formerly}
@@ -99,6 +105,8 @@ def load(path: str) -> Config:
     trees = _without_unused(trees, nodes, findings)
     assembly.check(nodes, trees)
     findings.raise_problems()
+    if took > SLOW_SECONDS:
+        findings.warn_of_file(f"took {took:.1f} s to run: nothing is mirrored meanwhile, at each reload")
     _warn_of_loops(values, trees, findings)
     _warn_of_listening(values["rlisten"], findings)
     values["emask"] -= BY_READING
@@ -112,18 +120,26 @@ def load(path: str) -> Config:
     )
 
 
-def rundirs(path: str) -> tuple[list[str], str]:
+def rundirs_of(path: str) -> tuple[list[str], str]:
     """Return where a daemon for a file may have its run directory, and why this is not sure ("" if it is).
 
-    The file may have any mistakes, because it may have got them while the daemon runs.
+    The file is run, and may have any mistakes, because it may have got them while the daemon runs.
     """
-    doubt, given = "", None
     try:
         given = file.run(path)[1].get("rundir")
     except ConfigError as error:
-        doubt, given = str(error), file.literal(path, "rundir")
-    named = [absolute(given)] if isinstance(given, str) and given else []
-    return named if named and not doubt else [*named, *default_rundirs()], doubt
+        return [*_literal_rundir(path), *default_rundirs()], str(error)
+    return [absolute(given)] if isinstance(given, str) and given else default_rundirs(), ""
+
+
+def likely_rundirs(path: str) -> list[str]:
+    """Return where the daemon for a file has its run directory most likely. The file is not run."""
+    return _literal_rundir(path) or default_rundirs()[:1]
+
+
+def _literal_rundir(path: str) -> list[str]:
+    given = file.literal(path, "rundir")
+    return [absolute(given)] if isinstance(given, str) and given else []
 
 
 def _is_meant_for_us(name: object, value: object) -> bool:

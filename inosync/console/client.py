@@ -19,6 +19,10 @@ class NotRunning(Exception):
     """Nobody listens: there is no daemon for that configuration."""
 
 
+class OtherConfiguration(NotRunning):
+    """The daemon that listens belongs to another configuration file."""
+
+
 class Refused(Exception):
     """The daemon, or the system, does not do what it is asked; ``code`` is the exit code for that."""
 
@@ -30,15 +34,18 @@ class Refused(Exception):
 class Client:
     """A connection to the daemon that listens at ``path``; NotRunning or Refused if there is none.
 
-    ``timeout``: seconds for each connection, and for each request unless it says otherwise.
+    ``config``: the configuration file that it must belong to; "" is any. ``timeout``: seconds for each
+    connection, and for each request unless it says otherwise.
     """
 
-    def __init__(self, path: str, timeout: float = 10.0) -> None:
+    def __init__(self, path: str, timeout: float = 10.0, config: str = "") -> None:
         self._path, self._timeout = path, timeout
         self._rest = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._connect()
+            if config:
+                self._identify(config)
         except BaseException:
             self._socket.close()
             raise
@@ -66,6 +73,12 @@ class Client:
             raise Refused(f"the daemon at {self._path} does not answer", protocol.BUSY) from None
         except OSError as problem:
             raise Refused(f"{self._path}: {problem.strerror}", protocol.BUSY) from None
+
+    def _identify(self, config: str) -> None:
+        found = self.ask({"command": protocol.IDENTIFY})
+        if not protocol.is_same(protocol.identity(config), found):
+            text = f"not running for {config}: the daemon at {self._path} is that of {found['path']}"
+            raise OtherConfiguration(text)
 
     def __enter__(self) -> Client:
         return self

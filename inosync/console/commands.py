@@ -9,12 +9,12 @@ import select
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inosync.console import protocol, table, top
-from inosync.console.client import Client, NotRunning, Refused
+from inosync.console.client import Client, NotRunning, OtherConfiguration, Refused
 from inosync.text import one_line
 
 _TROUBLED = ("halted", "retrying", "degraded")
@@ -34,10 +34,10 @@ class Order:
     """Of ``status``: the lag, in seconds, that counts as level."""
 
 
-def run(order: Order, paths: Sequence[str]) -> int:
-    """Have it done by the daemon that listens at the first of ``paths`` at which one does."""
+def run(order: Order, paths: Iterable[str], config: str) -> int:
+    """Have it done by the daemon of a configuration file, which listens at one of ``paths``."""
     try:
-        with _connected(paths) as client:
+        with _connected(paths, config) as client:
             return _done(order, client)
     except NotRunning as problem:
         _complain(str(problem))
@@ -53,14 +53,15 @@ def run(order: Order, paths: Sequence[str]) -> int:
         return protocol.BEHIND
 
 
-def _connected(paths: Sequence[str]) -> Client:
-    first: NotRunning | None = None
+def _connected(paths: Iterable[str], config: str) -> Client:
+    problems: list[NotRunning] = []
     for path in paths:
         try:
-            return Client(path)
+            return Client(path, config=config)
         except NotRunning as problem:
-            first = first or problem
-    raise first or NotRunning("not running: there is no run directory")
+            problems.append(problem)
+    others = [problem for problem in problems if isinstance(problem, OtherConfiguration)]
+    raise (others or problems or [NotRunning("not running: there is no run directory")])[0]
 
 
 def _done(order: Order, client: Client) -> int:

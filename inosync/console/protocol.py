@@ -45,6 +45,8 @@ COMMANDS: Mapping[str, str] = {
     "stop": "end the daemon, and return when it has ended",
 }
 """What can be asked of a running daemon."""
+IDENTIFY = "identify"
+"""What a client asks first: the ``identity`` of the daemon's configuration."""
 NEED_A_NODE = ("resync", "verify", "pause", "resume")
 """Commands that say which node, or ``all``."""
 TAKE_A_NODE = ("status", "top", "flush", *NEED_A_NODE)
@@ -75,6 +77,20 @@ def decode(line: bytes) -> dict[str, Any]:
 def error(text: str, code: int) -> dict[str, Any]:
     """The reply to what cannot be done."""
     return {"error": text, "code": code}
+
+
+def identity(path: str) -> dict[str, str]:
+    """Return what identifies a configuration file: its absolute path as given, and its real path."""
+    return {"path": path, "real": os.path.realpath(path)}
+
+
+def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two identities are of one configuration.
+
+    The path as given counts as well, because the link that it may be can lead to a newer file by now. A copy
+    elsewhere has neither in common, whatever its name.
+    """
+    return any(one[key] == other.get(key) for key in ("path", "real"))
 
 
 def socket_path(rundir: str, config: str) -> str:

@@ -112,7 +112,9 @@ class RequestHandler:
         )
         self._nodes: Mapping[str, Node] = commands.pool.nodes
         self._clock = commands.pool.loop.clock
+        identity = protocol.identity(reloader.config.path)
         self._at_once: dict[str, Callable[[Message], Message]] = {
+            protocol.IDENTIFY: lambda _request: identity,
             "status": self._status,
             "accept": lambda _request: {"accepted": events.accept_loss()},
             "reload": self._reload,
