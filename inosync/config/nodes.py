@@ -8,7 +8,7 @@ brackets. What is refused here is what rsync would take for another place than w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from inosync.config.errors import invalid
@@ -80,7 +80,8 @@ def watched_by(tree: Tree, nodes: Iterable[NodeSpec]) -> frozenset[tuple[Rule, .
     A list that only excludes more than another one makes no difference, and is left out.
     """
     lists = {_excluding(node.rules(tree)) for node in nodes if node.gets(tree)}
-    return frozenset(one for one in lists if not any(_narrows(one, other) for other in lists))
+    lengths = {len(rules) for rules in lists}
+    return frozenset(rules for rules in lists if not _only_excludes_more(rules, lists, lengths))
 
 
 def _excluding(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -91,9 +92,16 @@ def _excluding(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(kept)
 
 
-def _narrows(one: tuple[Rule, ...], other: tuple[Rule, ...]) -> bool:
-    more = len(one) - len(other)
-    return more > 0 and one[more:] == other and not any(rule.include for rule in one[:more])
+def _only_excludes_more(
+    rules: tuple[Rule, ...], lists: Collection[tuple[Rule, ...]], lengths: Collection[int]
+) -> bool:
+    """Whether a list is another one with excludes before it. ``lengths`` are those of all lists."""
+    for start, rule in enumerate(rules, 1):
+        if rule.include:
+            return False
+        if len(rules) - start in lengths and rules[start:] in lists:
+            return True
+    return False
 
 
 _SYNTAX = "user@host:/directory, host::module, rsync://host/module, or an absolute path"

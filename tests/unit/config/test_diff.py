@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import pytest
@@ -181,3 +182,27 @@ def test_hidden_but_unprotected_names_relist_their_directory(rule: str, deletes:
     found = diff(with_node(extra=extra), with_node(extra=extra, own_rules=rules.from_filter(rule))).refilter
     place = b"d/e" if rule[:2] == "- " and not deletes else b"d"
     assert found == {wpath: Refilter(frozenset({place}), ("h",)) for wpath in ("/1", "/2")}
+
+
+def calls_of_diff(count: int) -> int:
+    """Count the function calls of a diff of so many nodes with rules of their own."""
+    nodes = [NodeSpec(f"h{n}:", f"h{n}", own_rules=excluding(f"/of/{n}")) for n in range(count)]
+    changed = [dataclasses.replace(node, own_rules=(*node.own_rules, *SUBTREE)) for node in nodes]
+    old, new = with_config(nodes=tuple(nodes)), with_config(nodes=tuple(changed))
+    calls = 0
+
+    def counted(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        diff(old, new)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_diff_of_twice_the_nodes_takes_twice_the_calls() -> None:
+    assert calls_of_diff(400) < 2.2 * calls_of_diff(200)
