@@ -18,8 +18,8 @@ from inosync.config.load import Config
 from inosync.config.paths import relative_to, started_by_root
 from inosync.console import commands
 from inosync.master.wiring import make_master
+from inosync.system import descriptors, privileges
 from inosync.system import log as logs
-from inosync.system import privileges
 from inosync.system.pidfile import Locked, PidFile
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
 from inosync.system.systemd import NotifyTarget
@@ -65,6 +65,7 @@ def occupy_standard_streams() -> None:
 
 def run(config: Config, mode: Mode, manager: NotifyTarget) -> int:
     """Run a daemon until it ends; return the exit code, in the foreground of a daemon once it has started."""
+    descriptors.raise_soft_limit()
     if mode.daemon:
         return _detached(lambda ready: _serve(config, mode, manager, ready))
     return _serve(config, mode, manager, lambda: None)

@@ -24,7 +24,7 @@ from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.paths import absolute, default_rundirs
 from inosync.config.settings import REQUIRED, SETTINGS, unknown
 from inosync.rsync.argv import TransferSettings
-from inosync.system import mounts
+from inosync.system import descriptors, mounts
 from inosync.system.fingerprint import Fingerprint
 from inosync.text import format_value
 
@@ -109,6 +109,8 @@ def load(path: str) -> Config:
         findings.warn_of_file(f"took {took:.1f} s to run: nothing is mirrored meanwhile, at each reload")
     _warn_of_loops(values, trees, findings)
     _warn_of_listening(values["rlisten"], findings)
+    if shortage := descriptors.shortage(len(nodes), descriptors.hard_limit()):
+        findings.warn_of_file(shortage)
     values["emask"] -= BY_READING
     return Config(
         path=path,

@@ -23,6 +23,7 @@ from typing import IO
 import psutil
 import setproctitle
 
+from inosync.system import descriptors
 from inosync.system.libc import prctl
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -108,6 +109,7 @@ def spawn(
     def prepare() -> None:  # between fork and exec; we have one thread only
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         die_with_parent(death_signal, parent)
+        descriptors.restore_soft_limit()
         if idle:
             _lower_priority()
 

@@ -1,0 +1,51 @@
+"""How many file descriptors this process can have: RLIMIT_NOFILE, getrlimit(2)."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+_PER_NODE = 4
+"""Of the master: two pipes to a worker, and what tells of its end."""
+_RESERVED = 128
+"""For clients, watched directories, logs, and what happens to be open during a fork."""
+
+_first_soft: int | None = None
+"""The soft limit before it was raised."""
+
+
+def raise_soft_limit() -> None:
+    """Raise the soft limit to the hard one, for this process and those that it forks."""
+    global _first_soft
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _first_soft = soft if _first_soft is None else _first_soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def restore_soft_limit() -> None:
+    """Set the limit as it was, for a program to be started: some close every descriptor up to the limit."""
+    if _first_soft is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_first_soft, hard), hard))
+
+
+def hard_limit() -> int:
+    """Return how many descriptors this process can have at most."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def needed(nodes: int) -> int:
+    """Return how many descriptors the master of so many nodes needs."""
+    return _RESERVED + _PER_NODE * nodes
+
+
+def shortage(nodes: int, limit: int) -> str:
+    """Return what is wrong with a hard limit for so many nodes, and what to set; "" if it is enough."""
+    if needed(nodes) <= limit:
+        return ""
+    fit = max(0, (limit - _RESERVED) // _PER_NODE)
+    return (
+        f"{nodes} nodes need {needed(nodes)} file descriptors, and the hard limit is {limit}: only {fit} of "
+        f"them can be mirrored; set LimitNOFILE={needed(nodes)} in the unit, or ulimit -Hn {needed(nodes)}"
+    )
