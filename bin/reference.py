@@ -54,7 +54,8 @@ def default_file() -> str:
 
 def _commented(setting: Setting) -> str:
     meaning = setting.meaning.replace("``", "").format(unit=setting.unit)
-    lines = _wrapped(f"{meaning[0].upper()}{meaning[1:]}.", setting.text)
+    own = " An item of rnodes can have its own." if setting.per_node else ""
+    lines = _wrapped(f"{meaning[0].upper()}{meaning[1:]}.", setting.text + own)
     return "\n" + "".join(f"# {line}".rstrip() + "\n" for line in lines) + f"{_assignment(setting)}\n"
 
 

@@ -110,6 +110,7 @@ rnodes = [
 #   extra = "--rsh='ssh -p 2222' --compress"
 #
 # Filter rules in it (--exclude, --include, --exclude-from, --include-from, --filter) apply after rexcludes.
+# An item of rnodes can have its own.
 # extra = ""
 
 # The greatest speed of a transfer to one node, in KB/s of 1024 bytes; 0 is without a limit; or a timetable. A
@@ -117,7 +118,8 @@ rnodes = [
 #
 #   rspeed = "08:00,512 18:00,2000 23:00,0"
 #
-# At each of these times the rsyncs that run are ended, and started again at once with the new limit.
+# At each of these times the rsyncs that run are ended, and started again at once with the new limit. An item
+# of rnodes can have its own.
 # rspeed = 0
 
 # How many full mirrors and large batches run at once; 0 is twice the number of processors. A batch is large
@@ -131,7 +133,8 @@ rnodes = [
 # rwarm = True
 
 # After how many seconds without progress a transfer is ended, and tried again. If it is between 10 and 60, it
-# is also the time after which a worker process that takes no orders is replaced.
+# is also the time after which a worker process that takes no orders is replaced. An item of rnodes can have
+# its own.
 # rtimeout = 300
 
 # The first and the longest pause after a failed transfer, in seconds. The pauses double in between. The tries

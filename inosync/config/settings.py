@@ -192,7 +192,7 @@ comment. A change of the file takes effect at once. Others must not be able to w
             unit="seconds",
             see="Verification",
             text="This runs beside what is sent, one node at a time, when the node is ok. The log tells what "
-            "differs, and it is sent again. An item of rnodes can have its own.",
+            "differs, and it is sent again.",
             per_node=True,
         ),
         Setting(
@@ -200,7 +200,7 @@ comment. A change of the file takes effect at once. Others must not be able to w
             checks.boolean,
             "compare the contents of all files then, not only sizes, times and modes",
             False,
-            text="Each file is read here and on the node. An item of rnodes can have its own.",
+            text="Each file is read here and on the node.",
             per_node=True,
         ),
         Setting(
@@ -253,8 +253,7 @@ At each of these times the rsyncs that run are ended, and started again at once 
             True,
             see="Connections that are kept",
             text="A change then does not wait for a connection, and a node that is out of reach is known "
-            "before there is a change for it. False starts an rsync for each batch. An item of rnodes can "
-            "have its own.",
+            "before there is a change for it. False starts an rsync for each batch.",
             per_node=True,
         ),
         Setting(
