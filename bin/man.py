@@ -89,8 +89,8 @@ DESCRIPTION
 ===========
 
 A configuration of inosync(8) is Python: what it sets under the names below counts. It is
-``/etc/inosync/default.py`` unless ``-c`` names another. All mistakes in it are told at once, each with its
-line and what would be right. A running daemon reads it again on SIGHUP, or ``inosync -s reload``; with a
+``/etc/inosync/default.py`` unless ``-c`` names another. All mistakes in it are reported at once, each with
+its line and what would be right. A running daemon reads it again on SIGHUP, or ``inosync -s reload``; with a
 mistake in it the old one stays in force. Such a file can be as short as this::
 
     wpaths = ["/var/www/"]
@@ -167,10 +167,10 @@ def page(name: str, section: int, line: str, group: str, text: str, own: Sequenc
 
 
 def without_references(text: str, own: Iterable[str]) -> str:
-    """References to sections as plain text: in a man page nobody follows them."""
+    """Return a text with plain titles instead of references, which a man page cannot follow."""
     names = set(own)
 
-    def told(found: re.Match[str]) -> str:
+    def titled(found: re.Match[str]) -> str:
         title = found[1] or found[2]
         if title in names:
             return title.upper()
@@ -180,7 +180,7 @@ def without_references(text: str, own: Iterable[str]) -> str:
             return f"{title.upper()} in inosync.conf(5)"
         return f'"{title}" in the README'
 
-    return re.sub(r"`([^`<]+)`_(?!_)|\b([A-Z][a-z]+)_(?![\w_])", told, text)
+    return re.sub(r"`([^`<]+)`_(?!_)|\b([A-Z][a-z]+)_(?![\w_])", titled, text)
 
 
 def as_list(table: nodes.table) -> nodes.definition_list:

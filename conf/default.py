@@ -147,8 +147,8 @@ rnodes = [
 # (CAP_DAC_READ_SEARCH), and write nothing but what belongs to that user.
 # ruser = None
 
-# An address and a port for metrics and the page, such as "127.0.0.1:9187" or "[::1]:9187". Whoever can
-# connect to it sees names and states of the nodes: there is no password. It needs prometheus_client (pip
+# An address and a port for metrics and the page, such as "127.0.0.1:9187" or "[::1]:9187". Everyone that
+# connects to it sees names and states of the nodes: there is no password. It needs prometheus_client (pip
 # install 'inosync[metrics]').
 # rlisten = None
 

@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         type=_seconds,
         default=0.0,
-        help="of status: who is up to S seconds behind counts as level (default: 0)",
+        help="of status: treat a lag of up to S seconds as level (default: 0)",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return made
@@ -168,7 +168,7 @@ def _send_command(options: argparse.Namespace, path: str) -> int:
     sockets = (protocol.socket_path(rundir, path) for rundir in _possible_rundirs(path, doubts))
     code = commands.run(order, sockets, path)
     if code == protocol.NOT_RUNNING and doubts:
-        print("inosync: it may run with a run directory that cannot be told from that file", file=sys.stderr)
+        print("inosync: its run directory is not known for sure: it may run all the same", file=sys.stderr)
         return CONFIG
     return code
 

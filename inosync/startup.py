@@ -104,7 +104,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
     try:
         code = serve(ready)
     except Exception:
-        log.exception("inosync ends because of a fault of its own")
+        log.exception("inosync ends because of an unexpected error")
     finally:
         logging.shutdown()
         with contextlib.suppress(OSError):  # once it has started, this is closed
@@ -222,8 +222,8 @@ def _hand_over(config: Config) -> str:
 def make_rundir(path: str, user: Account | None = None) -> None:
     """Make the run directory, closed to others; StartError or OSError if it cannot be one.
 
-    Its owner is ``user``, or who we are. A directory that exists is changed only if nothing else uses it,
-    because "/tmp" and "/etc" have to stay what they are.
+    Its owner is ``user``, or the user of this process. A directory that exists is changed only if nothing
+    else uses it, because "/tmp" and "/etc" have to stay what they are.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)

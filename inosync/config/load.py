@@ -224,5 +224,5 @@ def _warn_of_loops(values: Mapping[str, Any], trees: Sequence[Tree], findings: F
 
 def _warn_of_listening(address: Address | None, findings: Findings) -> None:
     if address is not None and not address.is_loopback:
-        text = "whoever can connect to it sees names and states of the nodes; there is no password"
+        text = "everyone who can connect to it sees names and states of the nodes; there is no password"
         findings.warn("rlisten", str(address), text)

@@ -65,7 +65,7 @@ def _not_a_directory(path: str) -> tuple[str, str] | None:
         # Not access(2), which ignores the capabilities that ``ruser`` keeps.
         os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
-        return f"cannot be read: {error.strerror}", "run inosync as a user who may"
+        return f"cannot be read: {error.strerror}", "run inosync as a user that can read it"
     return None
 
 

@@ -49,7 +49,7 @@ class PatternFiles:
                 problems.append(
                     ValueProblem(error.rule, error.problem, "correct the line", "", file.name, number)
                 )
-            # More problems help nobody, and rsync would not take more rules.
+            # More problems are not helpful, and rsync would not take more rules.
             if len(problems) == MAX_PROBLEMS or len(rules) > MAX_RULES_BYTES // 20:
                 break
         if problems:

@@ -292,7 +292,7 @@ At each of these times the rsyncs that run are ended, and started again at once 
             '``"[::1]:9187"``',
             None,
             see="Metrics and page",
-            text="Whoever can connect to it sees names and states of the nodes: there is no password. It "
+            text="Everyone that connects to it sees names and states of the nodes: there is no password. It "
             "needs prometheus_client (pip install 'inosync[metrics]').",
         ),
         Setting(

@@ -245,7 +245,7 @@ def test_status_works_when_the_configuration_has_become_bad(running: Commands) -
     assert done.returncode == 78  # which is not to say that nothing runs
     assert "SyntaxError" in done.stderr
     assert "looking in " in done.stderr
-    assert "it may run with a run directory that cannot be told from that file" in done.stderr
+    assert "its run directory is not known for sure: it may run all the same" in done.stderr
     running.daemon.file.write_text(f"{good}\nwpaths = 7\nno_such = 1\n")
     assert running.say("status").returncode == 0
     reply = running.say("reload")

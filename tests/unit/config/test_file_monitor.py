@@ -13,7 +13,7 @@ from inosync.system.fingerprint import Fingerprint
 
 
 def told(looks: str) -> str:
-    """At which looks a file that was "a" is told as changed: "!" at these, "." at others.
+    """Return at which calls a file that was "a" is reported as changed: "!" there, "." elsewhere.
 
     Each letter is what is found at its path at one look; "-" is nothing.
     """
