@@ -1,0 +1,139 @@
+"""What follows from what the watcher and the guard say; journal and table are real, the rest is made up."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import pytest
+from support.recorder import Recorder
+
+from inosync.journal.journal import Journal
+from inosync.master.tree_events import TreeEvents
+from inosync.master.trees import TreeTable
+from inosync.messages import Change, Kind
+
+NOW = 7.0
+
+
+def whole(tree: int) -> Change:
+    return Change(tree, b"", Kind.TREE)
+
+
+class World:
+    """Node a is sent trees 1 and 2, node b only tree 2."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.halted: dict[int, str] = {}
+        self.found, self.recovered = True, [2]
+        self.full_mirror_of = 0
+        self.a, self.b = self.node("a", (1, 2)), self.node("b", (2,))
+        self.guard = Recorder(
+            self.calls,
+            halted=self.halted,
+            root_found=lambda _tree: self.found,
+            recovered=lambda: self.recovered,
+            accept_loss=lambda: [tree for tree in list(self.halted) if self.halted.pop(tree)],
+        )
+        self.table = TreeTable(numbers={"/one": 1, "/two": 2})
+        self.events = TreeEvents(
+            cast(Any, {"a": self.a, "b": self.b}),
+            self.table,
+            cast(Any, self.guard),
+            Journal(),
+            cast(Any, Recorder(self.calls)),
+            cast(Any, Recorder(self.calls)),
+            lambda: NOW,
+            lambda: self.calls.append(("publish_soon",)),
+        )
+
+    def node(self, name: str, trees: tuple[int, ...]) -> Recorder:
+        return Recorder(
+            self.calls,
+            name=name,
+            trees=trees,
+            is_full_mirroring=lambda tree: tree in trees and tree == self.full_mirror_of,
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_change_in_a_halted_tree_is_recorded_and_told_to_the_guard(world: World) -> None:
+    world.events.record(Change(1, b"x", Kind.NAME), NOW)
+    assert world.calls == []
+    world.halted[1] = "is empty"
+    world.events.record(Change(1, b"y", Kind.NAME), NOW)
+    world.events.gone(1, b"z", NOW)
+    assert world.calls == [("touched", 1), ("touched", 1)]
+    assert world.events.journal.head == 3
+
+
+def test_walked_tree_is_compared_on_the_nodes_that_are_sent_it(world: World) -> None:
+    world.events.walked(1, NOW)
+    assert world.calls == [
+        ("root_found", 1),
+        ("retry", whole(1), NOW),
+        ("offer_batch", world.a),
+        ("disturbed", 1),
+    ]
+
+
+def test_walked_tree_that_the_guard_holds_is_not_compared(world: World) -> None:
+    world.found = False
+    world.events.walked(2, NOW)
+    assert world.calls == [("root_found", 2)]
+
+
+def test_refiltered_tree_is_compared_on_the_nodes_that_wait_for_it(world: World) -> None:
+    world.table.refiltering[2] = {"b", "removed meanwhile"}
+    world.events.refiltered(2, NOW)
+    assert world.calls == [("retry", whole(2), NOW), ("offer_batch", world.b), ("disturbed", 2)]
+    assert world.table.refiltering == {}
+
+
+@pytest.mark.parametrize("how", ["lost", "halted"])
+def test_loss_ends_what_is_sent_and_is_logged(
+    world: World, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    getattr(world.events, how)(1, "/one is gone")
+    assert "/one is gone; nothing of it is mirrored until" in caplog.text
+    sent = [call for call in world.calls if call[0] != "root_lost"]
+    assert sent == [("retry", whole(1), NOW), ("halt_tree", 1), ("disturbed", 1), ("publish_soon",)]
+    assert (("root_lost", 1, "/one is gone") in world.calls) is (how == "lost")
+
+
+def test_root_that_loses_an_entry_is_checked_while_it_is_mirrored_in_full(world: World) -> None:
+    def checks() -> int:
+        world.events.check_emptied()
+        return world.calls.count(("check", 1))
+
+    world.events.gone(1, b"x", NOW)
+    assert checks() == 0, "no full mirror deletes what is gone"
+    world.full_mirror_of = 1
+    world.events.gone(1, b"deep/x", NOW)
+    assert checks() == 0
+    world.events.gone(1, b"x", NOW)
+    assert checks() == 1
+    assert checks() == 1
+
+
+def test_recovered_tree_is_compared_everywhere(world: World) -> None:
+    world.events.resume_recovered()
+    assert [call for call in world.calls if call[0] == "offer_batch"] == [
+        ("offer_batch", world.a),
+        ("offer_batch", world.b),
+    ]
+    assert world.calls[-1] == ("publish_soon",)
+
+
+def test_accepted_loss_is_mirrored_and_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert world.events.accept_loss() == []
+    assert "nothing is halted" in caplog.text
+    world.halted[2] = "/two is empty"
+    assert world.events.accept_loss() == ["/two"]
+    assert ("retry", whole(2), NOW) in world.calls

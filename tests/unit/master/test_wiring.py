@@ -1,0 +1,40 @@
+"""What a configuration comes to with ``-p`` and ``--once``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import configs
+
+from inosync.config.load import Config
+from inosync.master.wiring import adapted
+
+
+@pytest.fixture
+def config(here: Path) -> Config:
+    hook = here / "hook"
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o755)
+    return configs.config(
+        rlisten="'127.0.0.1:9999'", on_sync=f"['{hook}']", on_state=f"['{hook}']", rverify="100"
+    )
+
+
+def test_config_is_followed_as_it_is_without_options(config: Config) -> None:
+    assert adapted(config, pretend=False, once=False) == config
+    assert config.on_sync is not None
+    assert config.nodes[0].rwarm
+    assert config.nodes[0].rverify
+
+
+def test_pretending_daemon_runs_no_hook_and_serves_no_metrics(config: Config) -> None:
+    made = adapted(config, pretend=True, once=False)
+    assert (made.on_sync, made.on_state, made.rlisten) == (None, None, None)
+    assert made.nodes == config.nodes
+
+
+def test_once_keeps_no_connection_verifies_nothing_and_serves_no_metrics(config: Config) -> None:
+    made = adapted(config, pretend=False, once=True)
+    assert (made.nodes[0].rwarm, made.nodes[0].rverify, made.rlisten) == (False, 0, None)
+    assert (made.on_sync, made.on_state) == (config.on_sync, config.on_state)
