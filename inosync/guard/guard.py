@@ -1,4 +1,4 @@
-"""The guard: a tree whose root was lost is not mirrored until it is back, or its loss is meant."""
+"""The guard: a tree whose root was lost is not mirrored until it is back, or the loss is accepted."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from inosync.guard.loss import Memory, RootLook
 from inosync.messages import Source
 from inosync.system import entries, mounts
 
-CALM = 360
-"""A root that is filled again is compared when it was left alone for edelay, or after so many times that: an
-hour by default, since what a restore has not reached by then is deleted on the nodes."""
+MAX_SETTLE_FACTOR = 360
+"""A root that is filled again is compared when it was left alone for edelay, or after this many times edelay:
+an hour by default, because what a restore has not reached by then is deleted on the nodes."""
 
 
 @dataclass(slots=True)
 class GuardedTree:
-    """What is known of one tree."""
+    """What is known of one tree. Times by the clock."""
 
     wpath: str
     excluded: Callable[[bytes, bool], bool]
     memory: Memory = field(default_factory=Memory)
-    missing: bool = False
-    """Whether the watcher has lost its root, and will tell when there is one again."""
-    settles: bool = False
-    """Whether it was found again, and is no loss: it waits until nothing changes in it."""
+    is_missing: bool = False
+    """Whether the watcher has lost the root. It reports when there is one again."""
+    is_settling: bool = False
+    """Whether the root was found again, and is no loss: the tree waits until nothing changes in it."""
     back_at: float | None = None
-    """Since when there is something in it again, while it is halted ..."""
+    """Since when the root is filled again, while the tree is halted."""
     touched_at: float = 0.0
-    """... and when anything last happened there."""
-    top: tuple[int, int, int] | None = None
-    """The root itself, when it was good: device, inode, and time in nanoseconds."""
+    """When anything last changed in the tree while it was halted."""
+    good_root: tuple[int, int, int] | None = None
+    """The root when it was last good: device, inode, and mtime in nanoseconds."""
 
 
 class Guard:
-    """``patience`` is edelay; ``trip`` is told of a tree that is halted, and why. Times by the clock.
+    """``patience`` is edelay; ``on_halt`` is called with a tree that is halted, and why.
 
     ``check_root`` and ``root_identity`` are those of the watcher.
     """
@@ -46,215 +46,217 @@ class Guard:
         check_root: Callable[[int], None],
         root_identity: Callable[[int], tuple[int, int] | None],
         patience: float,
-        on: bool,
-        trip: Callable[[int, str], None],
+        enabled: bool,
+        on_halt: Callable[[int, str], None],
         clock: Callable[[], float],
     ) -> None:
-        self.patience = patience
+        self._check_root, self._root_identity = check_root, root_identity
+        self._on_halt, self._clock = on_halt, clock
+        self._patience = patience
+        self._enabled = enabled
+        self._trees: dict[int, GuardedTree] = {}
         self.halted: dict[int, str] = {}
         """The trees of which nothing is sent, and why."""
         self.generation = 0
-        """Changes with what ``source`` says."""
-        self._on = on
-        self._check_root, self._root_identity = check_root, root_identity
-        self._trip, self._clock = trip, clock
-        self._posts: dict[int, GuardedTree] = {}
+        """Changes when ``source`` may give another answer."""
 
     # Trees -------------------------------------------------------------------------------------------
 
     def add_tree(self, tree: int, wpath: str, excluded: Callable[[bytes, bool], bool]) -> None:
         """Guard a tree."""
-        self._posts[tree] = GuardedTree(wpath, excluded)
+        self._trees[tree] = GuardedTree(wpath, excluded)
 
     def remove_tree(self, tree: int) -> None:
         """Guard a tree no longer."""
-        del self._posts[tree]
+        del self._trees[tree]
         self.halted.pop(tree, None)
 
     def refilter(self, tree: int, excluded: Callable[[bytes, bool], bool]) -> None:
-        """Other entries are mirrored."""
-        post = self._posts[tree]
-        post.excluded, post.memory = excluded, loss.refiltered(post.memory)
+        """Set which entries of a tree's root do not count."""
+        guarded = self._trees[tree]
+        guarded.excluded, guarded.memory = excluded, loss.refiltered(guarded.memory)
         self.generation += 1
 
-    def set_enabled(self, on: bool) -> None:
-        """Be on or off from now on."""
-        if on != self._on:
-            self._on = on
+    def configure(self, enabled: bool, patience: float) -> None:
+        """Apply other settings."""
+        self._patience = patience
+        if enabled != self._enabled:
+            self._enabled = enabled
             self.generation += 1
-            for post in self._posts.values():  # it was not looked at while this was off
-                post.memory = loss.refiltered(post.memory)
+            for guarded in self._trees.values():  # its root was not looked at while this was off
+                guarded.memory = loss.refiltered(guarded.memory)
 
     def check_unknown(self) -> None:
         """Look at roots of which it is not known what is mirrored: what is lost next may be all of it."""
-        for tree, post in self._posts.items():
-            if post.memory.entries is None and not post.missing:
+        for tree, guarded in self._trees.items():
+            if guarded.memory.entries is None and not guarded.is_missing:
                 self.check(tree)
 
-    # What is to be sent ------------------------------------------------------------------------------
+    # What may be sent --------------------------------------------------------------------------------
 
     def check(self, tree: int) -> bool:
-        """Look at a tree's root, before anything of it is sent; False if nothing must be."""
-        post = self._posts[tree]
+        """Look at a tree's root, before anything of it is sent; False if nothing may be sent."""
+        guarded = self._trees[tree]
         if tree in self.halted:
             return False
-        if not self._on:
+        if not self._enabled:
             return True
         self._check_root(tree)
         if tree in self.halted:
             return False
-        look, now = self._look(post), self._clock()
+        look, now = self._look(guarded), self._clock()
         if look is None:
-            return True  # the watcher will find out, and the worker does
-        if lost := loss.judge(post.memory, look, now, self.patience):
+            return True  # the watcher and the worker find out
+        if lost := loss.judge(guarded.memory, look, now, self._patience):
             self._halt(tree, lost)
             return False
-        post.top = _top(post.wpath)
-        memory = loss.seen(post.memory, look, now)
-        if memory != post.memory:
-            post.memory = memory
+        guarded.good_root = _root_state(guarded.wpath)
+        memory = loss.seen(guarded.memory, look, now)
+        if memory != guarded.memory:
+            guarded.memory = memory
             self.generation += 1
         return True
 
     def source(self, tree: int, full: bool) -> Source | None:
-        """What the root has to be for a transfer of a tree that was just checked."""
-        identity, memory = self._root_identity(tree), self._posts[tree].memory
-        if not self._on or identity is None:
+        """Return what the root has to be for a transfer of a tree that was just checked."""
+        identity, memory = self._root_identity(tree), self._trees[tree].memory
+        if not self._enabled or identity is None:
             return None
-        whole = loss.is_loss(memory, self._clock(), self.patience) or (full and loss.is_doubtful(memory))
+        whole = loss.is_loss(memory, self._clock(), self._patience) or (full and loss.is_doubtful(memory))
         return Source(identity, whole)
 
     def send_refused(self, tree: int) -> None:
-        """A worker has not sent something of a tree, since its root was not what it had to be.
+        """Find out why a worker has not sent something of a tree: its root was not what it had to be.
 
-        Of a root that was never seen to have anything in it, it has found out that the node has something.
+        If the root was never seen with anything in it, the worker has found that the node has something.
         """
-        if not self.check(tree) or not self._on:
+        if not self.check(tree) or not self._enabled:
             return
-        post = self._posts[tree]
-        look = self._look(post)
-        if look is not None and look.entries == 0 and loss.is_doubtful(post.memory):
+        guarded = self._trees[tree]
+        look = self._look(guarded)
+        if look is not None and look.entries == 0 and loss.is_doubtful(guarded.memory):
             self._halt(tree, "is empty, and nodes have files")
 
-    def _look(self, post: GuardedTree) -> RootLook | None:
-        """None if it cannot be looked at."""
+    def _look(self, guarded: GuardedTree) -> RootLook | None:
+        """Look at a root; None if that is impossible."""
         try:
-            directory = entries.open_directory(post.wpath)
+            directory = entries.open_directory(guarded.wpath)
         except OSError:
             return None
         try:
-            found = entries.count(directory, post.excluded, loss.MANY)
+            found = entries.count(directory, guarded.excluded, loss.MANY)
         except OSError:
             return None
         finally:
             os.close(directory)
-        memory = post.memory
-        if memory.entries is not None and not memory.replaced and not post.missing:
-            # It is the directory that it was, so that nothing was mounted or unmounted there.
+        memory = guarded.memory
+        if memory.entries is not None and not memory.replaced and not guarded.is_missing:
+            # It is the directory that it was: nothing was mounted or unmounted there.
             return RootLook(found, memory.mounted)
-        return RootLook(found, mounts.mounted(post.wpath), mounts.expected(post.wpath))
+        return RootLook(found, mounts.mounted(guarded.wpath), mounts.expected(guarded.wpath))
 
     # Halted, and back again --------------------------------------------------------------------------
 
     def _halt(self, tree: int, lost: str) -> None:
-        post = self._posts[tree]
-        post.back_at = None
-        self.halted[tree] = f"{post.wpath} {lost}"
+        guarded = self._trees[tree]
+        guarded.back_at = None
+        self.halted[tree] = f"{guarded.wpath} {lost}"
         self.generation += 1
-        self._trip(tree, self.halted[tree])
+        self._on_halt(tree, self.halted[tree])
 
     def root_lost(self, tree: int, why: str) -> None:
-        """The watcher has lost the root."""
-        post = self._posts[tree]
-        post.missing, post.settles = True, False
-        post.memory = loss.lost(post.memory)
+        """Halt a tree whose root the watcher has lost."""
+        guarded = self._trees[tree]
+        guarded.is_missing, guarded.is_settling = True, False
+        guarded.memory = loss.lost(guarded.memory)
         self.halted[tree] = why
         self.generation += 1
 
     def root_found(self, tree: int) -> bool:
-        """All of a tree is watched (again); whether it may be compared."""
-        post = self._posts[tree]
-        was_missing, top = post.missing, post.top
+        """Note that all of a tree is watched, perhaps again; return whether it may be compared."""
+        guarded = self._trees[tree]
+        was_missing, good_root = guarded.is_missing, guarded.good_root
         if was_missing:
-            post.missing = False
+            guarded.is_missing = False
             self.halted.pop(tree, None)
         self.generation += 1
         if not self.check(tree):
             return False
-        if was_missing and self._on and (top is None or top != post.top):
-            post.settles = True  # it may be on its way back, file by file
-            self._wait(tree)
+        if was_missing and self._enabled and (good_root is None or good_root != guarded.good_root):
+            guarded.is_settling = True  # it may be filled file by file
+            self._settle(tree)
             return False
         return True
 
-    def _wait(self, tree: int) -> None:
-        post = self._posts[tree]
-        post.back_at = post.touched_at = self._clock()
-        why = f"is back, and compared when nothing has changed in it for {self.patience:g} s"
-        self.halted[tree] = f"{post.wpath} {why}"
+    def _settle(self, tree: int) -> None:
+        guarded = self._trees[tree]
+        guarded.back_at = guarded.touched_at = self._clock()
+        why = f"is back, and compared when nothing has changed in it for {self._patience:g} s"
+        self.halted[tree] = f"{guarded.wpath} {why}"
 
     def touched(self, tree: int) -> None:
-        """Something happens in a tree that is halted."""
-        self._posts[tree].touched_at = self._clock()
+        """Note that something has changed in a tree that is halted."""
+        self._trees[tree].touched_at = self._clock()
 
     def recovered(self) -> list[int]:
-        """The halted trees that are to be mirrored again: they are not halted any more."""
-        return [tree for tree in list(self.halted) if self._is_back(tree)]
+        """Release the halted trees that can be mirrored again, and return them."""
+        return [tree for tree in list(self.halted) if self._has_recovered(tree)]
 
-    def _is_back(self, tree: int) -> bool:
-        post, now = self._posts[tree], self._clock()
-        if post.missing:
-            return False  # the watcher will tell
-        if not self._on:
-            return self._release(tree)
-        if lost := self._still_lost(post, now):
-            if post.back_at is not None:
-                post.settles, post.back_at = False, None
-                self.halted[tree] = f"{post.wpath} {lost}"
+    def _has_recovered(self, tree: int) -> bool:
+        guarded, now = self._trees[tree], self._clock()
+        if guarded.is_missing:
+            return False  # the watcher reports it when it is found
+        if not self._enabled:
+            self._release(tree)
+            return True
+        if lost := self._still_lost(guarded, now):
+            if guarded.back_at is not None:
+                guarded.is_settling, guarded.back_at = False, None
+                self.halted[tree] = f"{guarded.wpath} {lost}"
             return False
-        if post.back_at is None:
-            self._wait(tree)
+        if guarded.back_at is None:
+            self._settle(tree)
             return False
-        # What is put back file by file is not to be compared, and deleted but for the first one, at once.
-        if now - post.touched_at < self.patience and now - post.back_at < CALM * self.patience:
+        # A restore goes on file by file: compared at once, all but its first files would be deleted.
+        alone, back = now - guarded.touched_at, now - guarded.back_at
+        if alone < self._patience and back < MAX_SETTLE_FACTOR * self._patience:
             return False
         self._release(tree)
         return self.check(tree)
 
-    def _still_lost(self, post: GuardedTree, now: float) -> str:
-        look = self._look(post)
+    def _still_lost(self, guarded: GuardedTree, now: float) -> str:
+        look = self._look(guarded)
         if look is None:
             return "cannot be read"
-        if lost := loss.judge(post.memory, look, now, 0.0):
+        if lost := loss.judge(guarded.memory, look, now, 0.0):
             return lost
-        return "" if look.entries or post.settles else "is empty"
+        return "" if look.entries or guarded.is_settling else "is empty"
 
-    def _release(self, tree: int) -> bool:
+    def _release(self, tree: int) -> None:
         del self.halted[tree]
-        self._posts[tree].settles, self._posts[tree].back_at = False, None
+        self._trees[tree].is_settling, self._trees[tree].back_at = False, None
         self.generation += 1
-        return True
 
     def accept_loss(self) -> list[int]:
-        """What was found is meant: the trees that are not halted any more. Those without a root stay so."""
-        trees = [tree for tree in self.halted if not self._posts[tree].missing]
+        """Release halted trees because what was found is meant. Those without a root stay halted."""
+        trees = [tree for tree in self.halted if not self._trees[tree].is_missing]
         for tree in trees:
-            self._posts[tree].memory = loss.ACCEPTED
+            self._trees[tree].memory = loss.ACCEPTED
             self._release(tree)
         return trees
 
     def reasons(self, trees: Iterable[int]) -> list[str]:
-        """Why those of these trees that are halted are halted, for titles, with what to do."""
-        return [self._told(tree) for tree in trees if tree in self.halted]
+        """Why those of these trees that are halted are halted, with what to do, for titles."""
+        return [self._reason(tree) for tree in trees if tree in self.halted]
 
-    def _told(self, tree: int) -> str:
-        post, why = self._posts[tree], self.halted[tree]
-        if post.missing:
+    def _reason(self, tree: int) -> str:
+        guarded, why = self._trees[tree], self.halted[tree]
+        if guarded.is_missing:
             return why
-        return f"{why} ({'meant' if post.back_at is None else 'at once'}? kill -USR2 {os.getpid()})"
+        return f"{why} ({'meant' if guarded.back_at is None else 'at once'}? kill -USR2 {os.getpid()})"
 
 
-def _top(wpath: str) -> tuple[int, int, int] | None:
+def _root_state(wpath: str) -> tuple[int, int, int] | None:
     try:
         status = os.stat(wpath)
     except OSError:

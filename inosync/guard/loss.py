@@ -1,4 +1,4 @@
-"""When what is found at the root of a tree is the loss of all of it, which must not be mirrored.
+"""Whether what is found at the root of a tree is the loss of all of it, which must not be mirrored.
 
 It is judged by the entries of the root that are mirrored: what is excluded (``lost+found``, ``.snapshot``)
 stays on the nodes anyway.
@@ -9,19 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 MANY = 2
-"""So many entries, or more, do not vanish at once by intention. With one, nobody can tell."""
+"""So many entries, or more, do not vanish at once by intention. A single one may."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootLook:
-    """What a root is at a moment."""
+    """What is found at a root."""
 
     entries: int
-    """Those that are mirrored; not counted further than to ``MANY``."""
+    """How many of its entries are mirrored, counted up to ``MANY``."""
     mounted: bool = False
     """Whether something is mounted there."""
     expected: bool = False
-    """Whether fstab says so."""
+    """Whether fstab says that something is to be mounted there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +29,21 @@ class Memory:
     """What is known of a root. Times by the caller's clock, in seconds."""
 
     entries: int | None = None
-    """As in ``RootLook``, when it was looked at last; None: not yet, or other entries are mirrored since."""
+    """``RootLook.entries`` of the last look; None if there was none since other entries are mirrored."""
     fell_at: float = float("-inf")
-    """When of ``MANY`` entries one was left."""
+    """When ``MANY`` entries became one."""
     mounted: bool = False
     """Whether something was mounted there."""
     replaced: bool = False
-    """Whether it was lost since, so that another directory may be there."""
+    """Whether the root was lost since, so that another directory may be there."""
     accepted: bool = False
-    """Whether the operator, or the one entry that went, has said that it is meant to be empty."""
+    """Whether it may be empty: the operator has said so, or its only entry was seen to go."""
     bare: bool = False
     """Whether the operator has said that nothing has to be mounted there."""
 
 
 def judge(memory: Memory, look: RootLook, now: float, patience: float) -> str:
-    """What has been lost, for the operator, following the path of the root; empty if nothing has.
+    """Return what has been lost, in words that follow the path of the root; empty if nothing has.
 
     ``patience``: seconds within which what happens is one event (edelay).
     """
@@ -55,39 +55,38 @@ def judge(memory: Memory, look: RootLook, now: float, patience: float) -> str:
 
 
 def is_loss(memory: Memory, now: float, patience: float) -> bool:
-    """Whether nothing at all in the root, if that is found now, is a loss."""
+    """Whether an empty root, if it is found now, is a loss."""
     if not memory.entries or memory.accepted:
         return False
     return memory.replaced or memory.entries >= MANY or now - memory.fell_at < patience
 
 
 def is_doubtful(memory: Memory) -> bool:
-    """Whether an empty root may be a loss that nobody has seen, such as a mount that failed at boot."""
+    """Whether an empty root may be a loss that was not seen, such as a mount that failed at boot."""
     return not memory.entries and not memory.accepted
 
 
 def seen(memory: Memory, look: RootLook, now: float) -> Memory:
-    """What is known after a look that was judged to be no loss."""
+    """Return what is known after a look that was judged to be no loss."""
     before = memory.entries or 0
     return Memory(
         entries=look.entries,
         fell_at=now if look.entries == 1 and before >= MANY else memory.fell_at,
         mounted=look.mounted,
-        # An entry that went as the only one was seen to go.
         accepted=memory.accepted if look.entries == before == 0 else look.entries == 0 and before > 0,
         bare=memory.bare and not look.mounted,
     )
 
 
 def lost(memory: Memory) -> Memory:
-    """What is known after the root was lost: moved, removed, unmounted, replaced."""
+    """Return what is known after the root was lost: moved, removed, unmounted, or replaced."""
     return replace(memory, replaced=True, accepted=False)
 
 
 def refiltered(memory: Memory) -> Memory:
-    """What is known when other entries are mirrored."""
+    """Return what is known when other entries are mirrored."""
     return replace(memory, entries=None)
 
 
 ACCEPTED = Memory(entries=0, accepted=True, bare=True)
-"""What is known after the operator has said that what is found is meant."""
+"""What is known after the operator has accepted a loss."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-LULL = 10
+LULL_FACTOR = 10
 """A pause of this many times ``quiet``, if it is longer than the present wait, ends lasting activity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Debounce:
-    """The state of the pacing; all times and durations in seconds, ``quiet`` <= ``max_delay``.
+    """Its state; times and durations in seconds, ``quiet`` <= ``max_delay``.
 
     A release is due when nothing changed for ``wait``, at the latest ``max_delay`` after the first change.
-    Under lasting activity ``wait`` doubles from ``quiet`` up to ``max_delay``; after a lull it starts again,
-    so an isolated edit goes at once and a flood costs at most one release in ``max_delay``.
+    Under lasting activity ``wait`` doubles from ``quiet`` up to ``max_delay``; after a lull it starts again.
+    So an isolated edit goes at once, and a flood costs at most one release in ``max_delay``.
     """
 
     quiet: float
@@ -29,31 +29,31 @@ class Debounce:
 
 
 def start(quiet: float, max_delay: float) -> Debounce:
-    """A pace that has seen nothing yet."""
+    """Return the state before any change."""
     return Debounce(quiet=quiet, max_delay=max_delay, wait=quiet)
 
 
-def changed(pace: Debounce, now: float) -> Debounce:
-    """Something has changed."""
-    if pace.first is not None:
-        return replace(pace, last=now)
-    lasting = now - max(pace.released, pace.last) <= max(pace.wait, LULL * pace.quiet)
-    wait = min(pace.wait * 2, pace.max_delay) if lasting else pace.quiet
-    return replace(pace, first=now, last=now, wait=wait)
+def changed(state: Debounce, now: float) -> Debounce:
+    """Return the state after a change."""
+    if state.first is not None:
+        return replace(state, last=now)
+    is_lasting = now - max(state.released, state.last) <= max(state.wait, LULL_FACTOR * state.quiet)
+    wait = min(state.wait * 2, state.max_delay) if is_lasting else state.quiet
+    return replace(state, first=now, last=now, wait=wait)
 
 
-def due(pace: Debounce) -> float | None:
+def due(state: Debounce) -> float | None:
     """When the next release is due; None while there is nothing to release."""
-    if pace.first is None:
+    if state.first is None:
         return None
-    return min(pace.last + pace.wait, pace.first + pace.max_delay)
+    return min(state.last + state.wait, state.first + state.max_delay)
 
 
-def release(pace: Debounce, now: float) -> Debounce:
-    """All that was seen so far has been released."""
-    return replace(pace, first=None, released=now)
+def release(state: Debounce, now: float) -> Debounce:
+    """Return the state after all changes were released."""
+    return replace(state, first=None, released=now)
 
 
-def reconfigured(pace: Debounce, quiet: float, max_delay: float) -> Debounce:
-    """The same moment under other settings."""
-    return replace(pace, quiet=quiet, max_delay=max_delay, wait=min(max(pace.wait, quiet), max_delay))
+def reconfigured(state: Debounce, quiet: float, max_delay: float) -> Debounce:
+    """Return the same state under other settings."""
+    return replace(state, quiet=quiet, max_delay=max_delay, wait=min(max(state.wait, quiet), max_delay))

@@ -1,21 +1,23 @@
-"""The one bounded, ordered record of changes, kept by the master for all nodes.
+"""The journal: a bounded, ordered record of changes, that the master keeps for all nodes.
 
-A node is a cursor into it: the position up to which it has confirmed everything. Entries are
-level-triggered ("look at this name"), so the newest record of a path stands for all older ones.
+A node is a cursor into it: the position up to which it has confirmed everything. An entry says only that a
+path may differ, so the newest record of a path stands for all older ones.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from inosync.messages import Change, Kind
 
-Key = tuple[int, bytes]  # tree, path
+Key = tuple[int, bytes]
+"""Tree and path."""
 
-_ASKED = 5_000
-"""Changes of which it is asked whether they concern a node, to tell how far it is behind."""
+_MAX_FILTERED = 5_000
+"""So many of the newest changes are filtered for the backlog of a node; older ones count unseen."""
 
 
 @dataclass(slots=True)
@@ -23,13 +25,13 @@ class _Entry:
     position: int
     kind: Kind
     first: float
-    """When the path was recorded first, of those times that not all nodes have confirmed."""
+    """When the path was first recorded, as far back as not all nodes have confirmed."""
 
 
 class Journal:
-    """Changes in the order of their last record.
+    """Changes in the order of their last record. Positions count records and only grow.
 
-    ``limit`` bounds the entries (a path each, about 350 bytes). Positions count records and only grow.
+    ``limit`` bounds the entries (a path each, about 350 bytes), ``marks`` the times kept for the lag.
     """
 
     def __init__(self, limit: int = 100_000, marks: int = 1_000) -> None:
@@ -47,7 +49,7 @@ class Journal:
         return len(self._entries)
 
     def record(self, change: Change, now: float) -> None:
-        """Note that a path may differ. ``now`` is when its event was read, in seconds."""
+        """Record that a path may differ. ``now`` is when its event was read, in seconds."""
         first = now
         if change.kind is not Kind.NAME:
             first = self._swallow((change.tree, change.path), now, everything=change.kind is Kind.TREE)
@@ -68,13 +70,13 @@ class Journal:
             self._drop_oldest()
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
-        """Note that what was at ``path``, with all below it, is not there any more."""
+        """Record that what was at ``path``, with all below it, is not there any more."""
         first = self._swallow((tree, path), now, everything=True)
         first = min(first, self._remove((tree, path), now))
         self._add(Change(tree, path, Kind.NAME), now, first)
 
     def since(self, cursor: int) -> list[Change] | None:
-        """The changes after ``cursor``, oldest first; None when it has fallen off: FULL."""
+        """Return the changes after ``cursor``, oldest first; None if it has fallen off: FULL."""
         if cursor < self.floor:
             return None
         found = []
@@ -88,17 +90,17 @@ class Journal:
     def backlog(
         self, cursor: int, concerns: Callable[[Change], bool] | None = None
     ) -> tuple[int, float | None]:
-        """How many changes follow ``cursor``, and when the oldest of them was recorded; None: there is none.
+        """Return how many changes follow ``cursor``, and when the oldest was recorded; None if there is none.
 
-        With ``concerns`` those of them that concern somebody. That may take its time: of very many changes it
-        is asked about the newest, and the others count. Of changes that were dropped, none is counted. The
-        time is never too late; too early at most for a path of which a node has confirmed an older record.
+        With ``concerns``, only those that concern a node. Because that takes time, only the newest of very
+        many are filtered. Dropped changes are not counted. The time is never too late; it may be too early
+        for a path of which the node has confirmed an older record.
         """
         count, first = 0, float("inf")
         for number, ((tree, path), entry) in enumerate(reversed(self._entries.items())):
             if entry.position <= cursor:
                 break
-            if concerns is None or number >= _ASKED or concerns(Change(tree, path, entry.kind)):
+            if concerns is None or number >= _MAX_FILTERED or concerns(Change(tree, path, entry.kind)):
                 count += 1
                 first = min(first, entry.first)
         oldest = self.oldest_since(cursor)
@@ -107,7 +109,7 @@ class Journal:
         return (count, max(first, oldest)) if count else (0, None)
 
     def oldest_since(self, cursor: int) -> float | None:
-        """When the oldest change after ``cursor`` was recorded; None if there is none. Never too late."""
+        """Return when the oldest change after ``cursor`` was recorded, or earlier; None if there is none."""
         return self._marks.first_after(cursor) if cursor < self.head else None
 
     def drop_confirmed(self, confirmed: int) -> None:
@@ -117,7 +119,7 @@ class Journal:
             if entry.position > confirmed:
                 break
             self._remove(key, entry.first)
-        self._marks.forget(confirmed)
+        self._marks.drop_confirmed(confirmed)
 
     def drop_tree(self, tree: int) -> None:
         """Drop all changes of a tree that is not mirrored any more."""
@@ -130,10 +132,10 @@ class Journal:
         self._remove(key, entry.first)
 
     def _swallow(self, key: Key, now: float, everything: bool) -> float:
-        """Remove the entries below ``key`` that its new entry covers; when the first of them was recorded.
+        """Remove the entries below ``key`` that its new entry covers; return when the first was recorded.
 
-        ``everything`` is right for what is gone or compared whole. A relist covers only the names in it,
-        not what lies below a subdirectory, nor the listing of one.
+        ``everything``: what is gone, or compared as a whole, covers all of them. A relist covers only the
+        names in the directory, not what lies below a subdirectory, nor the listing of one.
         """
         found = [key]
         for tree, path in found:  # grows as it goes
@@ -153,7 +155,7 @@ class Journal:
         return entry is not None and entry.kind is Kind.NAME
 
     def _remove(self, key: Key, now: float) -> float:
-        """Drop an entry, if there is one; when it was recorded first, or else ``now``."""
+        """Remove an entry, if there is one; return when it was first recorded, or else ``now``."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return now
@@ -184,7 +186,7 @@ class Journal:
 class _Marks:
     """When positions were recorded: (last position, earliest time) of runs of records, bounded.
 
-    An entry alone cannot tell how long a node is behind, since recording a path again makes it young.
+    An entry alone cannot tell how long a node is behind, because recording a path again makes it young.
     """
 
     def __init__(self, limit: int) -> None:
@@ -204,15 +206,11 @@ class _Marks:
             self._marks = [(b[0], min(a[1], b[1])) for a, b in pairs] + odd + newer
 
     def first_after(self, cursor: int) -> float | None:
-        low, high = 0, len(self._marks)
-        while low < high:
-            middle = (low + high) // 2
-            if self._marks[middle][0] > cursor:
-                high = middle
-            else:
-                low = middle + 1
-        return self._marks[low][1] if low < len(self._marks) else None
+        index = self._index_after(cursor)
+        return self._marks[index][1] if index < len(self._marks) else None
 
-    def forget(self, confirmed: int) -> None:
-        keep = next((i for i, mark in enumerate(self._marks) if mark[0] > confirmed), len(self._marks))
-        del self._marks[:keep]
+    def drop_confirmed(self, confirmed: int) -> None:
+        del self._marks[: self._index_after(confirmed)]
+
+    def _index_after(self, position: int) -> int:
+        return bisect.bisect_right(self._marks, position, key=lambda mark: mark[0])

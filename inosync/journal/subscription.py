@@ -1,4 +1,4 @@
-"""What of the journal concerns a node: the trees that it gets, less what its rules exclude."""
+"""Which changes concern a node: those of the trees that it mirrors, less what its rules exclude."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from inosync.messages import Change
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """Nodes with one and the same view are sent the same. Trees by their numbers."""
+    """Nodes that share one are sent the same. Trees by their numbers."""
 
     rules: Mapping[int, Rules]
-    """For each tree that is mirrored."""
+    """The rules of each tree that is mirrored."""
     partially_excluded: frozenset[int]
     """The trees in which more is watched, for other nodes, than is mirrored here."""
     everything: bool
-    """Whether all that the journal may hold concerns it."""
+    """Whether every change in the journal concerns it."""
 
     @property
     def trees(self) -> tuple[int, ...]:
-        """What is mirrored."""
+        """The trees that are mirrored."""
         return tuple(self.rules)
 
     def concerns(self, change: Change) -> bool:
-        """Whether a node has to look at a change; one that may be excluded or not is looked at."""
+        """Whether a node has to look at a change. Where that depends on the kind of file, it has to."""
         rules = self.rules.get(change.tree)
         return rules is not None and not (change.tree in self.partially_excluded and rules.hides(change.path))
 
@@ -40,7 +40,7 @@ NOTHING = Subscription({}, frozenset(), False)
 def subscriptions(
     nodes: Iterable[NodeSpec], trees: Sequence[Tree], numbers: Mapping[str, int]
 ) -> dict[str, Subscription]:
-    """The view of each node, by its name; ``numbers`` are those of the trees, by wpath."""
+    """Return the subscription of each node, by its name; ``numbers`` are those of the trees, by wpath."""
     nodes = tuple(nodes)
     compiled: dict[tuple[str, tuple[Rule, ...]], Rules] = {}
     made: dict[tuple[object, ...], Subscription] = {}
@@ -52,11 +52,11 @@ def subscriptions(
         if key not in made:
             for tree, rules in own.items():
                 compiled.setdefault((tree.wpath, rules), Rules(rules, root=os.fsencode(tree.wpath)))
-            narrow = [tree for tree in own if watched[tree.wpath] != watched_by(tree, [node])]
+            partial = [tree for tree in own if watched[tree.wpath] != watched_by(tree, [node])]
             made[key] = Subscription(
                 {numbers[tree.wpath]: compiled[tree.wpath, rules] for tree, rules in own.items()},
-                frozenset(numbers[tree.wpath] for tree in narrow),
-                everything=not narrow and len(own) == len(trees),
+                frozenset(numbers[tree.wpath] for tree in partial),
+                everything=not partial and len(own) == len(trees),
             )
         found[node.name] = made[key]
     return found

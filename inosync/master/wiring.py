@@ -121,10 +121,9 @@ def make_master(
 
     def configure(new: Config) -> None:
         dispatch.set_slots(new.rslots)
-        guard.patience = new.edelay
         states.set_max_lag(new.edelay)
         watcher.set_poll_interval(max(6 * new.edelay, 1.0))
-        guard.set_enabled(new.guards)
+        guard.configure(new.guards, new.edelay)
         pacing.configure(new.equiet, new.edelay)
         state_log.set_hook(new.on_state)
         state_log.forget_all_but(nodes.values())

@@ -189,8 +189,8 @@ MUTATIONS = (
     Mutation(
         "a root that comes back is compared while it is filled",
         "inosync/guard/guard.py",
-        "        if was_missing and self._on and (",
-        "        if was_missing and not self._on and (",
+        "        if was_missing and self._enabled and (",
+        "        if was_missing and not self._enabled and (",
         ("tests/unit/guard/test_guard.py",),
     ),
     Mutation(

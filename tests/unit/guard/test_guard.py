@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.guard.guard import CALM, Guard
+from inosync.guard.guard import MAX_SETTLE_FACTOR, Guard
 from inosync.messages import Source
 
 TREE = 3
@@ -49,14 +49,14 @@ class Post:
         self.root = home / "root"
         self.root.mkdir()
         self.now = 100.0
-        self.tripped: list[str] = []
+        self.halts: list[str] = []
         self.watcher = FakeWatcher(self.root)
         self.guard = Guard(
             self.watcher.check_root,
             self.watcher.root_identity,
             PATIENCE,
             True,
-            lambda _tree, why: self.tripped.append(why),
+            lambda _tree, why: self.halts.append(why),
             lambda: self.now,
         )
         self.guard.add_tree(TREE, str(self.root), lambda name, _is_directory: name == b"lost+found")
@@ -81,7 +81,7 @@ class Post:
         self.watcher.find()
         assert not self.guard.root_found(TREE)
 
-    def trip(self) -> None:
+    def lose_all(self) -> None:
         self.empty()
         assert not self.guard.check(TREE)
         assert self.guard.halted == {TREE: f"{self.root} is empty"}
@@ -93,9 +93,9 @@ def post(tmp_path: Path) -> Post:
 
 
 def test_an_emptied_tree_is_halted_once_and_told_of_with_what_to_do(post: Post) -> None:
-    post.trip()
+    post.lose_all()
     assert not post.guard.check(TREE)
-    assert post.tripped == [f"{post.root} is empty"]
+    assert post.halts == [f"{post.root} is empty"]
     assert post.guard.reasons([1, TREE]) == [f"{post.root} is empty (meant? kill -USR2 {os.getpid()})"]
 
 
@@ -124,12 +124,12 @@ def test_of_an_empty_root_that_was_never_seen_whole_only_a_full_mirror_is_in_dou
         assert source is not None
         assert source.whole is full
     post.guard.send_refused(TREE)  # a node has something
-    assert post.tripped == [f"{post.root} is empty, and nodes have files"]
+    assert post.halts == [f"{post.root} is empty, and nodes have files"]
 
 
 def test_what_was_held_back_is_no_loss_if_the_root_is_good_by_now(post: Post) -> None:
     post.guard.send_refused(TREE)
-    assert post.tripped == []
+    assert post.halts == []
     assert post.guard.halted == {}
 
 
@@ -143,7 +143,7 @@ def test_a_root_that_is_another_one_is_left_to_the_watcher_and_looked_at_when_it
     assert post.guard.accept_loss() == []  # there is nothing yet that could be meant
     post.watcher.find()
     assert not post.guard.root_found(TREE)
-    assert post.tripped == [f"{post.root} is empty"]
+    assert post.halts == [f"{post.root} is empty"]
 
 
 def test_a_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
@@ -184,7 +184,7 @@ def test_what_waits_is_sent_at_once_if_that_is_wanted(post: Post) -> None:
     post.come_back()
     assert post.guard.accept_loss() == [TREE]
     assert post.guard.check(TREE)
-    post.trip()
+    post.lose_all()
 
 
 def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
@@ -198,17 +198,17 @@ def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
 def test_after_other_rules_a_loss_is_noticed_if_it_was_looked_at_before(post: Post) -> None:
     post.guard.refilter(TREE, lambda name, _is_directory: name == b"lost+found")
     post.guard.check_unknown()
-    post.trip()
+    post.lose_all()
     assert post.guard.accept_loss() == [TREE]
     post.fill()
-    post.guard.set_enabled(False)
-    post.guard.set_enabled(True)
+    post.guard.configure(False, PATIENCE)
+    post.guard.configure(True, PATIENCE)
     post.guard.check_unknown()
-    post.trip()
+    post.lose_all()
 
 
 def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> None:
-    post.trip()
+    post.lose_all()
     assert post.guard.recovered() == []
     (post.root / "a").touch()
     for _ in range(3):
@@ -221,19 +221,19 @@ def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> Non
 
 
 def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> None:
-    post.trip()
+    post.lose_all()
     post.fill()
     rounds = 0
     while not post.guard.recovered():
         post.guard.touched(TREE)
         post.now += 1
         rounds += 1
-        assert rounds <= CALM * PATIENCE
-    assert rounds == CALM * PATIENCE
+        assert rounds <= MAX_SETTLE_FACTOR * PATIENCE
+    assert rounds == MAX_SETTLE_FACTOR * PATIENCE
 
 
 def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
-    post.trip()
+    post.lose_all()
     post.fill()
     assert post.guard.recovered() == []
     post.empty()
@@ -246,7 +246,7 @@ def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
 
 
 def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: Post) -> None:
-    post.trip()
+    post.lose_all()
     before = post.guard.generation
     assert post.guard.accept_loss() == [TREE]
     assert post.guard.generation != before
@@ -256,16 +256,16 @@ def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: 
     assert not source.whole
     post.fill()
     assert post.guard.check(TREE)
-    post.trip()
+    post.lose_all()
 
 
 def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: Post) -> None:
-    post.trip()
-    post.guard.set_enabled(False)
+    post.lose_all()
+    post.guard.configure(False, PATIENCE)
     assert post.guard.recovered() == [TREE]
     assert post.guard.check(TREE)
     assert post.guard.source(TREE, True) is None
-    post.guard.set_enabled(True)
+    post.guard.configure(True, PATIENCE)
     assert post.guard.check(TREE)
     source = post.guard.source(TREE, True)
     assert source is not None
@@ -273,6 +273,6 @@ def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: 
 
 
 def test_a_tree_that_is_not_mirrored_any_more_is_not_halted(post: Post) -> None:
-    post.trip()
+    post.lose_all()
     post.guard.remove_tree(TREE)
     assert post.guard.halted == {}

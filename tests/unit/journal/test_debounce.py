@@ -84,7 +84,7 @@ def test_after_a_lull_the_wait_starts_again() -> None:
 def test_a_flood_costs_few_releases(every: float) -> None:
     seconds = 60
     releases = play(100.0 + i * every for i in range(int(seconds / every)))
-    if every <= debounce.LULL * QUIET:
+    if every <= debounce.LULL_FACTOR * QUIET:
         assert len(releases) <= math.log2(DELAY / QUIET) + seconds / DELAY + 2
     assert releases[-1] <= 100.0 + seconds + DELAY
 
@@ -129,7 +129,7 @@ def test_a_lull_longer_than_the_wait_ends_it_and_a_shorter_one_does_not(doubling
         wait = due - now
         pace, now = debounce.release(pace, due), due + QUIET / 2
     end = now - QUIET / 2
-    needed = max(wait, debounce.LULL * QUIET)
+    needed = max(wait, debounce.LULL_FACTOR * QUIET)
     for lull, expected in ((needed * 0.99, min(2 * wait, DELAY)), (needed * 1.01, QUIET)):
         due = debounce.due(debounce.changed(pace, end + lull))
         assert due is not None
