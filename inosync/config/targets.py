@@ -115,9 +115,16 @@ def _normalised(path: str) -> str:
 
 
 def check_targets(
-    nodes: Sequence[NodeSpec], trees: Sequence[Tree], real: Callable[[str], str]
+    nodes: Sequence[NodeSpec],
+    trees: Sequence[Tree],
+    real: Callable[[str], str],
+    overlap: Callable[[str, str], str],
 ) -> Iterator[ValueProblem]:
-    """Yield what is wrong with the targets of all trees on all nodes; ``real`` resolves local links."""
+    """Yield what is wrong with the targets of all trees on all nodes.
+
+    ``real`` resolves local links; ``overlap`` says what a local target is to a source, if they are not apart
+    though their paths are.
+    """
     sources = {real(tree.wpath): tree.wpath for tree in trees}
     spots: list[tuple[Hashable, str]] = []
     owners: list[tuple[NodeSpec, Tree]] = []
@@ -125,7 +132,7 @@ def check_targets(
         for tree in filter(node.gets, trees):
             try:
                 place = _resolved(check_target(node.node, tree.rpath), real)
-                _keep_apart(node.target(tree), place, sources)
+                _keep_apart(node.target(tree), place, sources, overlap)
             except Invalid as error:
                 yield from error.problems
                 continue
@@ -140,14 +147,19 @@ def _resolved(place: TargetPlace, real: Callable[[str], str]) -> TargetPlace:
     return replace(place, path=real(place.path)) if place.transport is Transport.LOCAL else place
 
 
-def _keep_apart(target: str, place: TargetPlace, sources: Mapping[str, str]) -> None:
+def _keep_apart(
+    target: str, place: TargetPlace, sources: Mapping[str, str], overlap: Callable[[str, str], str]
+) -> None:
     """Raise Invalid if a local target contains a wpath, or lies in one: it would be mirrored into itself."""
     if place.transport is not Transport.LOCAL:
         return
     for source, wpath in sources.items():
-        if overlap := next(overlaps([("", source), ("", place.path)]), None):
-            same = "is" if source == place.path else "lies inside" if overlap == (1, 0) else "contains"
-            raise invalid(target, f"{same} the wpath {wpath!r}", "write a directory elsewhere")
+        if pair := next(overlaps([("", source), ("", place.path)]), None):
+            how = "is" if source == place.path else "lies inside" if pair == (1, 0) else "contains"
+            raise invalid(target, f"{how} the wpath {wpath!r}", "write a directory elsewhere")
+        if how := overlap(source, place.path):
+            problem = f"{how} the wpath {wpath!r}, by a mount or a link"
+            raise invalid(target, problem, "write a directory elsewhere")
 
 
 def _overlapping(

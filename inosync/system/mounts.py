@@ -83,15 +83,15 @@ def in_fstab(text: bytes) -> Iterator[bytes]:
     for line in text.splitlines():
         fields = line.split()
         if len(fields) >= 2 and not fields[0].startswith(b"#") and fields[1].startswith(b"/"):
-            yield os.path.normpath(_decoded(fields[1]))
+            yield os.path.normpath(decoded(fields[1]))
 
 
 def in_mountinfo(text: bytes) -> set[bytes]:
     """Return the mount points in the text of a mountinfo: proc_pid_mountinfo(5)."""
     lines = (line.split(b" ") for line in text.split(b"\n"))
-    return {_decoded(fields[4]) for fields in lines if len(fields) > 4}
+    return {decoded(fields[4]) for fields in lines if len(fields) > 4}
 
 
-def _decoded(field: bytes) -> bytes:
+def decoded(field: bytes) -> bytes:
     """Undo getmntent(3)'s octal escapes of space, tab, newline and backslash."""
     return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field)

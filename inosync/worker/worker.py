@@ -49,10 +49,12 @@ from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome, Run, judge
 from inosync.rsync.source import SourceState, check_source
+from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import fingerprint, process, signals, spool
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop
+from inosync.system.overlap import overlap
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.compare import Comparer
@@ -387,6 +389,9 @@ class Worker:
                 return False  # the others go on
             if not task.has_something(settings, self._job.rules[tree]):
                 return False
+            if problem := self._overlap(settings.target):
+                self._failed(task, ExitKind.SLOW, 0, problem)
+                return True
             if self._job.pretend is not None:
                 self._job.pretend(_line(self._confined(settings), task))
                 return False
@@ -401,6 +406,16 @@ class Worker:
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             self._failed(task, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
+
+    def _overlap(self, target: str) -> str:
+        """Why nothing may be sent to a local target: a mount or link that is new leads it to a wpath."""
+        if transport(target) is Transport.LOCAL:
+            for tree in self._trees.values():
+                if how := overlap(tree.source, target):
+                    return (
+                        f"the target {how} the wpath {tree.source}, which would be deleted: nothing is sent"
+                    )
+        return ""
 
     def _is_sure(self, task: BatchRun, transfer: Transfer) -> bool:
         """Whether an rsync that has connected stands in the directory that the part is meant for.

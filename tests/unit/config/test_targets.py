@@ -116,7 +116,11 @@ def spec(node: str, *extra: str) -> NodeSpec:
 def problems(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[ValueProblem]:
     links = {"/link": "/var/www", "/link/sub": "/var/www/sub"}
     some = [Tree(wpath, rpath, ()) for wpath, rpath in trees]
-    return list(check_targets(nodes, some, lambda path: links.get(path, path)))
+
+    def overlap(source: str, target: str) -> str:
+        return "contains" if (source, target) == ("/var/www", "/bind") else ""
+
+    return list(check_targets(nodes, some, lambda path: links.get(path, path), overlap))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,8 @@ def problems(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[ValueProble
         (["/var/www/copy"], [("/var/www", "")], ["lies inside the wpath '/var/www'"]),
         (["/var"], [("/var/www", "")], ["contains the wpath '/var/www'"]),
         (["/link"], [("/var/www", "")], ["is the wpath '/var/www'"]),
+        (["/bind"], [("/var/www", "")], ["contains the wpath '/var/www', by a mount"]),
+        (["/bind"], [("/var/www2", "")], []),
         (["/mnt/1"], [("/link", ""), ("/mnt", "/b")], ["lies inside the wpath '/mnt'"] * 2),
     ],
 )

@@ -1,0 +1,70 @@
+"""A local target that is, contains or lies inside a wpath by a bind mount: nothing is ever deleted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import mount_namespace
+from support.daemon import Daemon
+from support.wait import until
+
+FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
+
+
+class Setup:
+    """A daemon in a mount namespace of its own, with the tree ``src/www`` and the node ``nodes``."""
+
+    def __init__(self, home: Path) -> None:
+        self.tree, self.nodes = home / "src/www", home / "nodes"
+        self.tree.mkdir(parents=True)
+        self.nodes.mkdir()
+        (self.tree / "file").write_text("precious")
+        (self.tree.parent / "other").write_text("precious, too")
+        self.daemon = Daemon(home / "inosync", {}, ("-v",), launcher=mount_namespace.launcher(home))
+        self.daemon.configure(
+            {"wpaths": [str(self.tree)], "rpaths": ["/"], "rnodes": [str(self.nodes)], **FAST}
+        )
+
+    def is_unharmed(self) -> bool:
+        return (self.tree / "file").read_text() == "precious" and (self.tree.parent / "other").exists()
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    s = Setup(tmp_path)
+    try:
+        yield s
+    finally:
+        s.daemon.close()
+
+
+@pytest.mark.parametrize("words", [("-t",), ("--once",), ()], ids=["check", "once", "start"])
+def test_a_target_that_reaches_the_wpath_by_a_bind_mount_is_refused(
+    setup: Setup, words: tuple[str, ...]
+) -> None:
+    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    inosync = [sys.executable, str(Path(__file__).parents[2] / "bin/inosync"), "-c", str(setup.daemon.file)]
+    shell = ["unshare", "-m", "--propagation", "private", "sh", "-ec", script]
+    command = [*shell, str(setup.tree.parent), str(setup.nodes), *inosync, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 78, done.stderr
+    assert f"contains the wpath '{setup.tree}'" in done.stdout + done.stderr
+    assert setup.is_unharmed()
+
+
+def test_a_bind_mount_that_is_made_while_it_runs_stops_the_node(setup: Setup) -> None:
+    daemon, copy = setup.daemon, setup.nodes / "file"
+    daemon.start()
+    daemon.until_level([(setup.tree, setup.nodes)], nodes=1)
+    mount_namespace.run(daemon.pid, "mount", "--bind", str(setup.tree.parent), str(setup.nodes))
+    (setup.tree / "new").write_text("new")
+    until(lambda: "contains the wpath" in daemon.log_tail(), 30, "the refusal")
+    assert setup.is_unharmed()
+    mount_namespace.run(daemon.pid, "umount", str(setup.nodes))
+    until(lambda: (setup.nodes / "new").exists(), 30, "the change")
+    assert copy.read_text() == "precious"
+    assert setup.is_unharmed()
