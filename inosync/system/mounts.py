@@ -36,6 +36,15 @@ def mounted(path: str, file: str = _MOUNTED) -> bool:
     return os.path.realpath(os.fsencode(path)) in in_mountinfo(text)
 
 
+def mount_id(fd: int) -> int:
+    """Return the number of the mount through which a file was opened; -1 if that cannot be known."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            return int(file.read().split(b"mnt_id:")[1].split()[0])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
 class Changes:
     """Notices mounts and unmounts. inotify reports no mounts."""
 

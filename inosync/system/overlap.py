@@ -7,7 +7,6 @@ and inode of themselves and of those above.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -154,11 +153,11 @@ def _mount_id(path: bytes) -> int:
     """The number of the mount that a path, or what exists of it, is on; -1 if it cannot be known."""
     while not os.path.lexists(path):
         path = os.path.dirname(path)
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-                return int(file.read().split(b"mnt_id:")[1].split()[0])
-        finally:
-            os.close(fd)
-    return -1
+    except OSError:
+        return -1
+    try:
+        return mounts.mount_id(fd)
+    finally:
+        os.close(fd)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
 from inosync.messages import Change, Kind
-from inosync.system import entries
+from inosync.system import entries, mounts
 from inosync.watch.fstype import counts_subdirectories
 from inosync.watch.inotify import InotifyError
 from inosync.watch.listener import ChangeListener
@@ -135,7 +135,7 @@ class Scanner:
             return reason(error)
         known = self._watches.by_wd.get(wd)
         if known is not None and known is not directory:
-            if self._is_at(known, fd):
+            if self._is_mounted_at(known, fd):
                 return "mounted in another place of the tree, too"
             # It has moved here. Whatever is in the other place by now is another directory, or nothing.
             known.wd = -1
@@ -144,12 +144,20 @@ class Scanner:
         self._watches.hold(directory, wd)
         return ""
 
-    def _is_at(self, known: Directory, fd: int) -> bool:
-        """Whether the path of ``known`` leads to the directory that is open."""
+    def _is_mounted_at(self, known: Directory, fd: int) -> bool:
+        """Whether the path of ``known`` leads to the directory that is open, through another mount.
+
+        Through the same mount it cannot: then it was renamed between two looks.
+        """
         try:
-            return locate(known) is not None and entries.identity(fd) == entries.identity(
-                self._opener.open(known)
-            )
+            if locate(known) is None:
+                return False
+            self._opener.close()  # what it holds open may have been renamed since
+            other = self._opener.open(known)
+            if entries.identity(fd) != entries.identity(other):
+                return False
+            mount = mounts.mount_id(fd)
+            return mount < 0 or mount != mounts.mount_id(other)
         except OSError:
             return False
 

@@ -44,6 +44,7 @@ from inosync.watch.hardlinks import HardLinks
 from inosync.watch.inotify import Inotify, InotifyError
 from inosync.watch.open_files import CLOSE_WAIT_SECONDS
 from inosync.watch.poller import DEFAULT_INTERVAL_SECONDS as EVERY
+from inosync.watch.tree import Directory, Opener
 from inosync.watch.watcher import CHECK_SECONDS, Watcher
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -1253,6 +1254,31 @@ def test_what_is_not_watched_is_compared_when_somebody_wants_to_know(
     field.later(EVERY)
     assert watcher.unwatched() == (0, "")
     assert watcher.has_polled(trees, clock.now + 1)
+
+
+def test_a_rename_while_a_directory_is_scanned_is_no_second_mount(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (field.root / "a/deep").mkdir(parents=True)
+    field.add()
+    open_directory = Opener.open
+
+    def opening(self: Opener, directory: Directory) -> int:
+        # Its new name is open by now; then it has its former one again.
+        if directory.name == b"a" and (field.root / "b").exists():
+            (field.root / "b").rename(field.root / "a")
+        return open_directory(self, directory)
+
+    (field.root / "a").rename(field.root / "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(Opener, "open", opening)
+        field.watcher._walker.rescan()
+        field.watcher.work(1.0)
+    assert (field.root / "a").exists()
+    assert field.watcher.unwatched() == (0, "")
+    field.settle()
+    field.calm()
+    lines_up(field)
 
 
 # Depth ---------------------------------------------------------------------------------------------------
