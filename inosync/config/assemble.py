@@ -15,7 +15,7 @@ from inosync.config.pattern_files import PatternFiles
 from inosync.config.targets import check_targets
 from inosync.filters.rule import File, Item, Rule
 from inosync.rsync.argv import MAX_RULES_BYTES, rules_bytes
-from inosync.rsync.options import Parted, deletes, parted, unseen
+from inosync.rsync.options import Parted, deletes, parted, unseen, unwatched
 from inosync.system.overlap import overlap
 from inosync.text import format_value
 
@@ -112,8 +112,8 @@ class Assembly:
         if option and rdelete is not True:
             problem = f"deletes always, but rdelete is {format_value(rdelete)}"
             self._findings.add(setting, ValueProblem(option, problem, "leave one of them out", where))
-        for unseeing, text in unseen(words).items():
-            self._findings.warn(setting, unseeing, text)
+        for blinding, text in {**unseen(words), **unwatched(words)}.items():
+            self._findings.warn(setting, blinding, text)
         return parted(words, nulls)
 
     def _wpaths_of(self, item: Mapping[str, Any], wpaths: Sequence[str]) -> tuple[str, ...] | None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 1.5
 """From the end of a comparison until differences are judged, which may have been changes on their way; more
-than open_files.CLOSE_WAIT."""
+than open_files.CLOSE_WAIT_SECONDS."""
 _LOGGED_PATHS = 5
 
 
@@ -220,7 +220,8 @@ class Verification:
         """Everything that was found: where the node is right by now, that costs no more than a look."""
         for tree, found in current.found.items():
             repairs = [one.repair(tree, self._rdelete) for one in found]
-            if current.truncated[tree]:
+            root = os.fsencode(self.wpath(tree))
+            if current.truncated[tree] or any(_is_below_symlink(root, one.path) for one in found):
                 by_content = (one for one in repairs if one and one.ignore_times)
                 repairs = [Change(tree, b"", Kind.TREE), *by_content]
             for change in filter(None, dict.fromkeys(repairs)):
@@ -239,6 +240,14 @@ class Verification:
         ]
         more = [f"{count - len(paths)} more"] if count > len(paths) else []
         log.warning("%s: %s, sent again: %s", name, what, ", ".join([*paths, *more]))
+
+
+def _is_below_symlink(root: bytes, path: bytes) -> bool:
+    """Whether a path leads through a symlink: a batch never follows one, a full mirror with -k or -L does."""
+    while path := os.path.dirname(path):
+        if os.path.islink(os.path.join(root, path)):
+            return True
+    return False
 
 
 def _unexplained(current: _Round, tree: int, changes: list[Change]) -> Iterator[tuple[int, Difference]]:

@@ -63,6 +63,12 @@ _UNSEEN_TEXT = """
     --size-only: a verification without checksums compares sizes only
 """
 _UNSEEN = _by_option(_UNSEEN_TEXT)
+_UNWATCHED_TEXT = """
+    -L --copy-links: changes of what symlinks lead to are not watched, a verification finds them (rverify)
+    -k --copy-dirlinks: changes of what symlinks lead to are not watched, a verification finds them (rverify)
+    --copy-unsafe-links: changes outside of the wpath are not watched, a verification finds them (rverify)
+"""
+_UNWATCHED = _by_option(_UNWATCHED_TEXT)
 _ONE_FILE_SYSTEM = frozenset(("-x", "--one-file-system", "--no-x", "--no-one-file-system"))
 _NULLS = {"-0": True, "--from0": True, "--no-from0": False}
 
@@ -141,6 +147,11 @@ def unseen(extra: Iterable[str]) -> dict[str, str]:
     """Return for each option what a verification cannot see because of it."""
     found = {option: _UNSEEN[option] for option, _ in options(extra) if option in _UNSEEN}
     return {option: text for option, text in found.items() if option not in _TIMES or not keeps_times(extra)}
+
+
+def unwatched(extra: Iterable[str]) -> dict[str, str]:
+    """Return for each option what is mirrored because of it, and is not watched."""
+    return {option: _UNWATCHED[option] for option, _ in options(extra) if option in _UNWATCHED}
 
 
 def keeps_times(extra: Iterable[str]) -> bool:

@@ -215,3 +215,18 @@ def test_verification_does_not_run_with_pretend(tmp_path: Path, warm: MakeWarm) 
     assert w.rsync.starts() == []
     assert "verified" not in w.daemon.log()
     assert list(tmp_path.glob("nodes/a/*")) == []
+
+
+def test_verification_repairs_what_is_behind_a_followed_symlink(warm: MakeWarm, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/page").write_text("1")
+    w = warm({"a": ""}, rverify=0, extra="-k")
+    (w.tree() / "link").symlink_to(tmp_path / "outside")
+    w.change("f")
+    w.daemon.start()
+    w.until_arrived("a", "link/page", content="1")
+    assert "what symlinks lead to are not watched" in w.daemon.log()
+    (tmp_path / "outside/page").write_text("two")
+    w.reload(rverify=OFTEN)
+    assert until_verified(w, "a") == {"a": 1}
+    until(lambda: (w.copy("a") / "link/page").read_text() == "two", 30, "the repair")

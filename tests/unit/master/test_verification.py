@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -190,6 +191,23 @@ def test_truncated_differences_are_sent_as_the_tree_and_by_content(
     assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, ignore_times=True)]
     assert a.differences == MAX_DIFFERENCES + 11
     assert told()[0].endswith(f"/tree1/4 (missing), {MAX_DIFFERENCES + 6} more")
+
+
+def test_differences_below_a_symlink_are_repaired_by_a_full_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "islink", lambda path: path == b"/tree1/link")
+    for found, repaired in (
+        (b"link/deep/page", [Change(1, b"", Kind.TREE)]),
+        (b"link", [Change(1, b"link", Kind.NAME)]),
+        (b"other/page", [Change(1, b"other/page", Kind.NAME)]),
+    ):
+        a = FakeNode("a")
+        world.add(a)
+        world.wait(EVERY * 2)
+        world.compared(a, missing(found))
+        world.wait(SETTLE_SECONDS)
+        assert list(a.due) == repaired
 
 
 def test_differences_are_sent_though_the_journal_has_overflowed(

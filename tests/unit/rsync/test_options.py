@@ -17,6 +17,7 @@ from inosync.rsync.options import (
     options,
     parted,
     unseen,
+    unwatched,
 )
 
 A = Rule(b"a")
@@ -201,6 +202,12 @@ def test_keeps_times_follows_the_last_option(extra: str, kept: bool) -> None:
 )
 def test_unseen_names_what_hides_differences(extra: str, options_named: list[str]) -> None:
     assert list(unseen(shlex.split(extra))) == options_named
+
+
+def test_unwatched_names_what_follows_symlinks() -> None:
+    words = shlex.split("-avzLk --copy-unsafe-links --safe-links -l --keep-dirlinks")
+    assert list(unwatched(words)) == ["-L", "-k", "--copy-unsafe-links"]
+    assert unwatched(["--archive"]) == {}
 
 
 def test_for_comparison_drops_what_hides_or_makes_differences() -> None:
