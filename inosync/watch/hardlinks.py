@@ -49,7 +49,9 @@ class HardLinks:
 
     def __init__(self, listener: ChangeListener, clock: Callable[[], float]) -> None:
         self._listener, self._clock = listener, clock
-        self.record, self.gone = listener.record, listener.gone  # for most events this is all
+        # These are passed on as they are.
+        self.record, self.gone = listener.record, listener.gone
+        self.walked, self.refiltered = listener.walked, listener.refiltered
         self._roots: dict[int, Root] = {}
         """The trees, by their numbers."""
         self._files: dict[Inode, LinkedFile] = {}
@@ -77,16 +79,8 @@ class HardLinks:
 
     # What the watcher reports ------------------------------------------------------------------------
 
-    def walked(self, tree: int, now: float) -> None:
-        """Pass it on."""
-        self._listener.walked(tree, now)
-
-    def refiltered(self, tree: int, now: float) -> None:
-        """Pass it on."""
-        self._listener.refiltered(tree, now)
-
     def lost(self, tree: int, why: str) -> None:
-        """Pass it on."""
+        """Pass it on; with the root, names were lost."""
         self.directories_changed()
         self._listener.lost(tree, why)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import struct
@@ -109,10 +108,6 @@ class Inotify:
         os.set_blocking(self.fd, False)
         self._add = LIBC.inotify_add_watch
 
-    def fileno(self) -> int:
-        """The descriptor, for a selector."""
-        return self.fd
-
     def add(self, directory: int, mask: int) -> int:
         """Watch an open directory, given by its descriptor; return the watch descriptor.
 
@@ -143,11 +138,6 @@ class Inotify:
             return os.read(self.fd, _READ_SIZE)
         except BlockingIOError:
             return b""
-
-    def queued(self) -> int:
-        """Bytes that wait in the kernel (FIONREAD, inotify(7))."""
-        buffer = fcntl.ioctl(self.fd, 0x541B, b"\0" * 4)
-        return int.from_bytes(buffer, "little")
 
     def close(self) -> None:
         """End the instance and every watch of it."""

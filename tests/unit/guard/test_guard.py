@@ -92,14 +92,14 @@ def post(tmp_path: Path) -> Post:
     return Post(tmp_path)
 
 
-def test_an_emptied_tree_is_halted_once_and_told_of_with_what_to_do(post: Post) -> None:
+def test_emptied_tree_is_halted_once_and_reported_with_what_to_do(post: Post) -> None:
     post.lose_all()
     assert not post.guard.check(TREE)
     assert post.halts == [f"{post.root} is empty"]
     assert post.guard.reasons([1, TREE]) == [f"{post.root} is empty (meant? kill -USR2 {os.getpid()})"]
 
 
-def test_what_a_transfer_may_begin_with_is_the_root_that_was_checked(post: Post) -> None:
+def test_source_of_a_transfer_is_the_root_that_was_checked(post: Post) -> None:
     status = post.root.stat()
     identity = status.st_dev, status.st_ino
     assert post.guard.source(TREE, False) == Source(identity, True)
@@ -113,7 +113,7 @@ def test_what_a_transfer_may_begin_with_is_the_root_that_was_checked(post: Post)
     assert post.guard.source(TREE, True) == Source(identity, False)
 
 
-def test_of_an_empty_root_that_was_never_seen_whole_only_a_full_mirror_is_in_doubt(tmp_path: Path) -> None:
+def test_empty_root_never_seen_filled_makes_full_mirrors_doubtful(tmp_path: Path) -> None:
     post = Post(tmp_path)
     post.empty()
     post.guard.refilter(TREE, lambda _name, _is_directory: False)
@@ -127,13 +127,13 @@ def test_of_an_empty_root_that_was_never_seen_whole_only_a_full_mirror_is_in_dou
     assert post.halts == [f"{post.root} is empty, and nodes have files"]
 
 
-def test_what_was_held_back_is_no_loss_if_the_root_is_good_by_now(post: Post) -> None:
+def test_refused_send_is_no_loss_if_the_root_is_good_by_now(post: Post) -> None:
     post.guard.send_refused(TREE)
     assert post.halts == []
     assert post.guard.halted == {}
 
 
-def test_a_root_that_is_another_one_is_left_to_the_watcher_and_looked_at_when_it_is_found(post: Post) -> None:
+def test_replaced_root_is_checked_when_the_watcher_finds_it(post: Post) -> None:
     shutil.rmtree(post.root)
     post.root.mkdir()
     assert not post.guard.halted
@@ -146,7 +146,7 @@ def test_a_root_that_is_another_one_is_left_to_the_watcher_and_looked_at_when_it
     assert post.halts == [f"{post.root} is empty"]
 
 
-def test_a_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
+def test_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
     post.root.rename(post.root.with_name("away"))
     post.guard.root_lost(TREE, "gone")
     post.root.with_name("away").rename(post.root)
@@ -156,9 +156,7 @@ def test_a_root_that_comes_back_as_it_was_goes_on_at_once(post: Post) -> None:
 
 @pytest.mark.parametrize("known", [True, False], ids=["seen before", "waited for from the start"])
 @pytest.mark.parametrize("made", [True, False], ids=["something in it", "nothing in it yet"])
-def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alone(
-    known: bool, made: bool, post: Post
-) -> None:
+def test_root_that_comes_back_as_another_goes_on_when_left_alone(known: bool, made: bool, post: Post) -> None:
     if not known:
         post.guard.add_tree(TREE, str(post.root), lambda _name, _is_directory: False)
     post.come_back(filled=made)
@@ -180,14 +178,14 @@ def test_a_root_that_comes_back_as_another_one_goes_on_when_it_has_been_left_alo
     assert post.guard.check(TREE)
 
 
-def test_what_waits_is_sent_at_once_if_that_is_wanted(post: Post) -> None:
+def test_settling_tree_is_sent_at_once_if_accepted(post: Post) -> None:
     post.come_back()
     assert post.guard.accept_loss() == [TREE]
     assert post.guard.check(TREE)
     post.lose_all()
 
 
-def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
+def test_settling_tree_that_is_emptied_again_is_lost(post: Post) -> None:
     post.come_back()
     post.empty()
     post.now += PATIENCE
@@ -195,7 +193,7 @@ def test_one_that_goes_again_while_it_waits_is_lost(post: Post) -> None:
     assert post.guard.halted == {TREE: f"{post.root} is empty"}
 
 
-def test_after_other_rules_a_loss_is_noticed_if_it_was_looked_at_before(post: Post) -> None:
+def test_loss_after_other_rules_is_noticed_after_check_unknown(post: Post) -> None:
     post.guard.refilter(TREE, lambda name, _is_directory: name == b"lost+found")
     post.guard.check_unknown()
     post.lose_all()
@@ -207,7 +205,7 @@ def test_after_other_rules_a_loss_is_noticed_if_it_was_looked_at_before(post: Po
     post.lose_all()
 
 
-def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> None:
+def test_restored_tree_goes_on_when_left_alone(post: Post) -> None:
     post.lose_all()
     assert post.guard.recovered() == []
     (post.root / "a").touch()
@@ -220,7 +218,7 @@ def test_it_goes_on_when_what_is_put_back_has_been_left_alone(post: Post) -> Non
     assert post.guard.check(TREE)
 
 
-def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> None:
+def test_restored_tree_goes_on_in_the_end_if_never_left_alone(post: Post) -> None:
     post.lose_all()
     post.fill()
     rounds = 0
@@ -232,7 +230,7 @@ def test_it_goes_on_in_the_end_where_nothing_is_ever_left_alone(post: Post) -> N
     assert rounds == MAX_SETTLE_FACTOR * PATIENCE
 
 
-def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
+def test_restored_tree_that_is_emptied_again_is_still_halted(post: Post) -> None:
     post.lose_all()
     post.fill()
     assert post.guard.recovered() == []
@@ -245,7 +243,7 @@ def test_what_is_put_back_and_goes_again_is_still_halted(post: Post) -> None:
     assert post.guard.recovered() == [TREE]
 
 
-def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: Post) -> None:
+def test_accepted_loss_is_mirrored_and_guarded_again_when_filled(post: Post) -> None:
     post.lose_all()
     before = post.guard.generation
     assert post.guard.accept_loss() == [TREE]
@@ -259,7 +257,7 @@ def test_what_is_accepted_is_mirrored_and_guarded_again_when_it_is_filled(post: 
     post.lose_all()
 
 
-def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: Post) -> None:
+def test_guard_that_is_off_lets_all_pass_and_forgets(post: Post) -> None:
     post.lose_all()
     post.guard.configure(False, PATIENCE)
     assert post.guard.recovered() == [TREE]
@@ -272,7 +270,7 @@ def test_turned_off_it_lets_everything_pass_and_on_again_it_knows_nothing(post: 
     assert source.whole
 
 
-def test_a_tree_that_is_not_mirrored_any_more_is_not_halted(post: Post) -> None:
+def test_removed_tree_is_not_halted(post: Post) -> None:
     post.lose_all()
     post.guard.remove_tree(TREE)
     assert post.guard.halted == {}

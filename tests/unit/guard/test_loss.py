@@ -22,49 +22,49 @@ def after(*looks: RootLook | tuple[int, float], since: Memory | None = None) -> 
     return memory
 
 
-def test_many_entries_that_are_gone_at_once_are_a_loss() -> None:
+def test_many_entries_gone_at_once_are_a_loss() -> None:
     assert judge(after((MANY, 0)), RootLook(0), 1_000, PATIENCE) == "is empty"
 
 
-def test_the_one_entry_that_there_was_may_go() -> None:
+def test_only_entry_may_go() -> None:
     assert judge(after((1, 0)), RootLook(0), 0, PATIENCE) == ""
 
 
-def test_many_that_go_one_after_the_other_within_the_patience_are_a_loss() -> None:
+def test_many_entries_that_go_within_the_patience_are_a_loss() -> None:
     memory = after((MANY, 0), (1, 100))
     assert judge(memory, RootLook(0), 100 + PATIENCE - 0.1, PATIENCE) == "is empty"
     assert judge(memory, RootLook(0), 100 + PATIENCE, PATIENCE) == ""
 
 
-def test_an_empty_root_of_which_nothing_is_known_is_in_doubt_but_no_loss() -> None:
+def test_empty_root_never_seen_before_is_doubtful_but_no_loss() -> None:
     assert judge(Memory(), RootLook(0), 0, PATIENCE) == ""
     assert is_doubtful(Memory())
     assert is_doubtful(after((0, 0), (0, 1)))
 
 
-def test_an_empty_root_that_was_seen_to_become_so_is_in_no_doubt() -> None:
+def test_empty_root_that_was_seen_to_become_so_is_not_doubtful() -> None:
     memory = after((1, 0), (0, 1), (0, 2))
     assert not is_doubtful(memory)
     assert is_doubtful(loss.refiltered(memory)) is False
     assert is_doubtful(loss.lost(memory))
 
 
-def test_what_has_entries_is_in_no_doubt() -> None:
+def test_root_with_entries_is_not_doubtful() -> None:
     assert not is_doubtful(after((1, 0)))
     assert not is_doubtful(after((MANY, 0)))
 
 
 @pytest.mark.parametrize("entries", [1, MANY])
-def test_another_directory_with_nothing_in_it_is_a_loss_however_little_there_was(entries: int) -> None:
+def test_replaced_root_with_nothing_in_it_is_a_loss(entries: int) -> None:
     assert judge(loss.lost(after((entries, 0))), RootLook(0), 1_000, PATIENCE) == "is empty"
 
 
-def test_another_directory_with_something_in_it_is_none() -> None:
+def test_replaced_root_with_something_in_it_is_no_loss() -> None:
     memory = after(RootLook(1), since=loss.lost(after((MANY, 0))))
     assert judge(memory, RootLook(0), 1_000, PATIENCE) == ""
 
 
-def test_what_is_accepted_is_no_loss_until_there_is_something_again() -> None:
+def test_accepted_loss_is_none_until_there_is_something_again() -> None:
     assert judge(ACCEPTED, RootLook(0), 0, PATIENCE) == ""
     assert not is_doubtful(ACCEPTED)
     assert not is_doubtful(after((0, 0), since=ACCEPTED))
@@ -72,23 +72,23 @@ def test_what_is_accepted_is_no_loss_until_there_is_something_again() -> None:
 
 
 @pytest.mark.parametrize("entries", [0, 1, MANY])
-def test_what_fstab_has_and_is_not_mounted_is_a_loss_whatever_is_below(entries: int) -> None:
+def test_missing_mount_of_fstab_is_a_loss_whatever_is_below(entries: int) -> None:
     assert judge(Memory(), RootLook(entries, expected=True), 0, PATIENCE) == "is not mounted"
     assert judge(Memory(), RootLook(entries, mounted=True, expected=True), 0, PATIENCE) == ""
 
 
-def test_what_was_mounted_and_is_not_is_a_loss_with_or_without_fstab() -> None:
+def test_ended_mount_is_a_loss_with_or_without_fstab() -> None:
     assert judge(after(RootLook(MANY, mounted=True)), RootLook(MANY), 0, PATIENCE) == "is not mounted"
 
 
-def test_what_is_accepted_without_its_mount_stays_so_until_it_is_mounted() -> None:
+def test_accepted_missing_mount_stays_so_until_it_is_mounted() -> None:
     bare = after(RootLook(MANY, expected=True), RootLook(1, expected=True), since=ACCEPTED)
     assert bare.bare
     mounted = after(RootLook(MANY, mounted=True, expected=True), since=bare)
     assert judge(mounted, RootLook(MANY, expected=True), 0, PATIENCE) == "is not mounted"
 
 
-def test_after_other_rules_nothing_is_known_of_the_entries() -> None:
+def test_entries_are_unknown_after_other_rules() -> None:
     assert judge(loss.refiltered(after((MANY, 0))), RootLook(0), 0, PATIENCE) == ""
     assert is_doubtful(loss.refiltered(after((MANY, 0))))
 
@@ -105,11 +105,11 @@ MEMORIES = st.builds(
 
 
 @given(MEMORIES, st.booleans())
-def test_a_look_that_finds_something_is_never_an_empty_root(memory: Memory, mounted: bool) -> None:
+def test_look_that_finds_entries_is_never_an_empty_root(memory: Memory, mounted: bool) -> None:
     assert judge(memory, RootLook(1, mounted), 100.0, PATIENCE) != "is empty"
 
 
 @given(MEMORIES)
-def test_an_empty_root_is_a_loss_or_in_doubt_or_somebody_has_said_that_it_is_meant(memory: Memory) -> None:
+def test_empty_root_is_a_loss_or_doubtful_or_accepted(memory: Memory) -> None:
     said = memory.accepted or (memory.entries == 1 and not memory.replaced)
     assert is_loss(memory, 100.0, PATIENCE) or is_doubtful(memory) or said

@@ -44,11 +44,11 @@ def test_nothing_is_due_before_anything_has_changed() -> None:
     assert debounce.due(debounce.release(pace, 5.0)) is None
 
 
-def test_an_isolated_edit_goes_when_it_was_quiet_for_a_moment() -> None:
+def test_isolated_edit_goes_when_it_was_quiet_for_a_moment() -> None:
     assert play([100.0]) == [pytest.approx(100.0 + QUIET)]
 
 
-def test_a_change_in_the_quiet_moment_prolongs_it() -> None:
+def test_change_in_the_quiet_moment_prolongs_it() -> None:
     assert play([100.0, 100.03, 100.06]) == [pytest.approx(100.06 + QUIET)]
 
 
@@ -57,7 +57,7 @@ def test_edits_far_apart_all_go_at_once() -> None:
     assert play(times) == [pytest.approx(at + QUIET) for at in times]
 
 
-def test_under_lasting_activity_the_wait_doubles_up_to_the_delay() -> None:
+def test_wait_doubles_up_to_the_delay_under_lasting_activity() -> None:
     pace, now, waits = debounce.start(QUIET, DELAY), 100.0, []
     for _ in range(12):
         pace = debounce.changed(pace, now)
@@ -69,7 +69,7 @@ def test_under_lasting_activity_the_wait_doubles_up_to_the_delay() -> None:
     assert waits == pytest.approx([min(QUIET * 2**i, DELAY) for i in range(12)])
 
 
-def test_after_a_lull_the_wait_starts_again() -> None:
+def test_wait_starts_again_after_a_lull() -> None:
     pace, now = debounce.start(QUIET, DELAY), 100.0
     for _ in range(12):
         pace = debounce.changed(pace, now)
@@ -81,7 +81,7 @@ def test_after_a_lull_the_wait_starts_again() -> None:
 
 
 @pytest.mark.parametrize("every", [0.001, 0.01, 0.04, 0.06, 0.1, 0.3, 0.49])
-def test_a_flood_costs_few_releases(every: float) -> None:
+def test_flood_costs_few_releases(every: float) -> None:
     seconds = 60
     releases = play(100.0 + i * every for i in range(int(seconds / every)))
     if every <= debounce.LULL_FACTOR * QUIET:
@@ -94,7 +94,7 @@ def test_a_flood_costs_few_releases(every: float) -> None:
     delay=st.sampled_from([QUIET, 0.2, 1.0]),
     lull=st.floats(1.001, 3),
 )
-def test_a_flood_without_a_lull_costs_one_release_in_a_delay_and_a_logarithm(
+def test_flood_without_a_lull_costs_one_release_in_a_delay(
     gaps: list[float], delay: float, lull: float
 ) -> None:
     changes = list(accumulate(gaps, initial=100.0))
@@ -107,20 +107,20 @@ def test_a_flood_without_a_lull_costs_one_release_in_a_delay_and_a_logarithm(
         assert 1 <= len(part) <= math.log2(delay / QUIET) + seconds / delay + 2
 
 
-def test_in_a_lasting_flood_a_release_takes_as_long_as_the_delay() -> None:
+def test_release_in_a_lasting_flood_takes_as_long_as_the_delay() -> None:
     releases = play(100.0 + i * 0.01 for i in range(12_000))
     assert len(releases) == pytest.approx(12, abs=1)
     assert all(b - a >= DELAY for a, b in pairwise(releases[:-1]))
 
 
 @given(gaps=st.lists(st.floats(0, 4 * QUIET), min_size=1, max_size=150))
-def test_whatever_changes_two_releases_are_a_quiet_moment_apart(gaps: list[float]) -> None:
+def test_releases_are_at_least_a_quiet_moment_apart(gaps: list[float]) -> None:
     releases = play(accumulate(gaps, initial=100.0))
     assert all(b - a >= QUIET - 1e-9 for a, b in pairwise(releases))
 
 
 @pytest.mark.parametrize("doublings", [0, 1, 3, 12])
-def test_a_lull_longer_than_the_wait_ends_it_and_a_shorter_one_does_not(doublings: int) -> None:
+def test_lull_longer_than_the_wait_ends_it_and_a_shorter_one_does_not(doublings: int) -> None:
     pace, now, wait = debounce.start(QUIET, DELAY), 100.0, QUIET
     for _ in range(doublings + 1):
         pace = debounce.changed(pace, now)
@@ -147,7 +147,7 @@ def test_every_change_of_a_flood_goes_within_the_delay() -> None:
     gaps=st.lists(st.sampled_from([0.0, 0.001, 0.04, 0.06, 0.5, 3.0, 11.0, 100.0]), min_size=1, max_size=80),
     quiet=st.sampled_from([0.0, 0.001, 0.05, 1.0, 10.0]),
 )
-def test_no_change_ever_waits_longer_than_the_delay_nor_goes_before_its_quiet_moment(
+def test_change_waits_for_its_quiet_moment_and_no_longer_than_the_delay(
     gaps: list[float], quiet: float
 ) -> None:
     now, changes = 1000.0, []
@@ -162,7 +162,7 @@ def test_no_change_ever_waits_longer_than_the_delay_nor_goes_before_its_quiet_mo
         assert when >= min(went[-1] + quiet, went[0] + DELAY) - 1e-9
 
 
-def test_without_a_quiet_moment_everything_is_due_at_once() -> None:
+def test_changes_are_due_at_once_without_a_quiet_moment() -> None:
     pace = debounce.start(0.0, DELAY)
     for i in range(100):
         now = 100.0 + i * 0.01
@@ -171,7 +171,7 @@ def test_without_a_quiet_moment_everything_is_due_at_once() -> None:
         pace = debounce.release(pace, now)
 
 
-def test_without_a_delay_everything_is_due_at_once() -> None:
+def test_changes_are_due_at_once_without_a_delay() -> None:
     assert play([100.0, 101.0, 200.0], quiet=0.0, delay=0.0) == [100.0, 101.0, 200.0]
 
 

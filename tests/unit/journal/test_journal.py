@@ -54,7 +54,7 @@ def check_index(journal: Journal) -> None:
 # What is kept --------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_changes_of_one_file_are_one_entry() -> None:
+def test_thousand_changes_of_one_file_are_one_entry() -> None:
     journal = journal_of([(b"a/f", NAME)] * 1000)
     assert len(journal) == 1
     assert content(journal) == [(b"a/f", NAME)]
@@ -134,7 +134,7 @@ def test_a_thousand_changes_of_one_file_are_one_entry() -> None:
         ),
     ],
 )
-def test_what_is_kept_of_a_history(steps: Sequence[Step], kept: list[tuple[bytes, Kind]]) -> None:
+def test_journal_keeps_what_a_history_needs(steps: Sequence[Step], kept: list[tuple[bytes, Kind]]) -> None:
     journal = journal_of(steps)
     assert content(journal) == kept
     assert len(journal) == len(kept)
@@ -142,7 +142,7 @@ def test_what_is_kept_of_a_history(steps: Sequence[Step], kept: list[tuple[bytes
     check_index(journal)
 
 
-def test_a_node_in_the_middle_gets_only_what_is_newer() -> None:
+def test_node_in_the_middle_gets_only_newer_changes() -> None:
     journal = journal_of([(b"a", NAME), (b"b", NAME), (b"c", NAME), (b"a", NAME)])
     assert content(journal, 0) == [(b"b", NAME), (b"c", NAME), (b"a", NAME)]
     assert content(journal, 2) == [(b"c", NAME), (b"a", NAME)]
@@ -155,7 +155,7 @@ def test_a_node_in_the_middle_gets_only_what_is_newer() -> None:
     assert [journal.backlog(cursor, newest.__contains__)[0] for cursor in range(5)] == [1, 1, 1, 1, 0]
 
 
-def test_a_listing_that_one_node_confirmed_is_still_due_to_another_after_a_name() -> None:
+def test_listing_confirmed_by_one_node_is_still_due_to_another() -> None:
     journal = journal_of([(b"a", LIST), (b"a", NAME)])
     assert content(journal, 0) == [(b"a", LIST)]
     assert content(journal, 1) == [(b"a", LIST)]
@@ -172,7 +172,7 @@ def test_trees_do_not_touch_each_other() -> None:
     check_index(journal)
 
 
-def test_a_tree_that_is_mirrored_no_longer_is_forgotten_alone() -> None:
+def test_dropped_tree_is_forgotten_alone() -> None:
     journal = Journal()
     for tree in (1, 2):
         for path in (b"", b"a", b"a/b/c"):
@@ -190,7 +190,7 @@ def test_a_tree_that_is_mirrored_no_longer_is_forgotten_alone() -> None:
 # Bounds --------------------------------------------------------------------------------------------------
 
 
-def test_more_than_the_limit_pushes_the_oldest_out_and_who_lacked_it_has_fallen_off() -> None:
+def test_entries_over_the_limit_make_old_cursors_fall_off() -> None:
     journal = journal_of([(b"%d" % i, NAME) for i in range(1, 6)], limit=3)
     assert len(journal) == 3
     assert journal.floor == 2
@@ -205,7 +205,7 @@ def test_changes_of_the_same_file_never_push_anything_out() -> None:
     assert journal.floor == 0
 
 
-def test_what_every_node_has_confirmed_is_forgotten_and_nobody_falls_off_for_it() -> None:
+def test_confirmed_changes_are_dropped_and_no_cursor_falls_off() -> None:
     journal = journal_of([(b"a/b", NAME), (b"c", NAME), (b"a/b", NAME), (b"d", NAME)])
     journal.drop_confirmed(2)
     assert content(journal, 2) == [(b"a/b", NAME), (b"d", NAME)]
@@ -230,7 +230,7 @@ def test_depth_is_no_limit(levels: int, what: Kind | str) -> None:
 
 
 @pytest.mark.parametrize("levels", [10, 1500])
-def test_a_deep_tree_is_forgotten_whole(levels: int) -> None:
+def test_deep_tree_is_forgotten_whole(levels: int) -> None:
     journal = journal_of([(b"/".join([b"d"] * levels), LIST)])
     journal.drop_tree(1)
     assert len(journal) == 0
@@ -240,7 +240,7 @@ def test_a_deep_tree_is_forgotten_whole(levels: int) -> None:
 # Lag -----------------------------------------------------------------------------------------------------
 
 
-def test_the_age_of_a_change_is_that_of_its_first_record_that_is_not_confirmed() -> None:
+def test_age_of_a_change_is_that_of_its_first_unconfirmed_record() -> None:
     journal = journal_of([(b"a", NAME), (b"b", NAME), (b"a", NAME), (b"a", NAME)])
     assert [journal.oldest_since(cursor) for cursor in range(5)] == [1, 2, 3, 4, None]
 
@@ -260,7 +260,7 @@ def test_records_of_one_read_are_one_mark() -> None:
     confirmed=st.integers(0, 200),
     data=st.data(),
 )
-def test_the_oldest_change_is_never_said_to_be_younger_than_it_is(
+def test_age_of_the_oldest_change_is_never_understated(
     gaps: list[float], marks: int, confirmed: int, data: st.DataObject
 ) -> None:
     journal = Journal(limit=20, marks=marks)
@@ -283,7 +283,7 @@ def test_the_oldest_change_is_never_said_to_be_younger_than_it_is(
 
 
 @given(gaps=st.lists(st.sampled_from([0.0, 0.5, 2.0]), max_size=60), data=st.data())
-def test_with_room_for_all_marks_the_age_is_exact(gaps: list[float], data: st.DataObject) -> None:
+def test_age_is_exact_with_room_for_all_marks(gaps: list[float], data: st.DataObject) -> None:
     journal = Journal()
     times: list[float] = []
     for gap in gaps:
@@ -297,7 +297,7 @@ def concerns_f(change: Change) -> bool:
     return change.path.startswith(b"f")
 
 
-def test_who_sees_a_part_lags_since_the_oldest_change_of_that_part() -> None:
+def test_lag_of_a_part_begins_with_its_oldest_change() -> None:
     journal = Journal()
     journal.record(Change(1, b"other", NAME), 10.0)
     journal.record(Change(1, b"f/1", NAME), 20.0)
@@ -310,7 +310,7 @@ def test_who_sees_a_part_lags_since_the_oldest_change_of_that_part() -> None:
 
 
 @pytest.mark.parametrize("by", ["gone", "a listing", "a tree"])
-def test_what_covers_older_changes_is_as_old_as_they_are(by: str) -> None:
+def test_change_that_covers_older_ones_is_as_old_as_they_are(by: str) -> None:
     journal = Journal()
     journal.record(Change(1, b"x", NAME), 5.0)
     journal.record(Change(1, b"f/1", NAME), 10.0)
@@ -333,7 +333,7 @@ def test_what_covers_older_changes_is_as_old_as_they_are(by: str) -> None:
     ),
     data=st.data(),
 )
-def test_the_lag_of_a_part_is_never_understated_and_never_more_than_that_of_all(
+def test_lag_of_a_part_is_never_understated_nor_more_than_that_of_all(
     steps: list[tuple[bytes, str, float]], data: st.DataObject
 ) -> None:
     journal, now, recorded = Journal(), 0.0, []
@@ -369,7 +369,7 @@ paths = st.lists(st.sampled_from([b"a", b"b", b"c", b"ab"]), max_size=4).map(b"/
     ),
     limit=st.integers(1, 12),
 )
-def test_the_index_fits_the_entries_after_any_history(
+def test_index_fits_the_entries_after_any_history(
     steps: list[tuple[str, int, bytes, Kind]], limit: int
 ) -> None:
     journal = Journal(limit)

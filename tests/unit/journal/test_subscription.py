@@ -23,7 +23,7 @@ def name(tree: int, path: bytes, kind: Kind = Kind.NAME) -> Change:
     return Change(tree, path, kind)
 
 
-def test_nodes_with_the_same_trees_and_rules_share_a_view_and_all_concerns_them() -> None:
+def test_nodes_with_the_same_trees_and_rules_share_a_subscription() -> None:
     found = subscriptions([node("a"), node("b")], TREES, NUMBERS)
     assert found["a"] is found["b"]
     assert found["a"].everything
@@ -32,7 +32,7 @@ def test_nodes_with_the_same_trees_and_rules_share_a_view_and_all_concerns_them(
     assert found["a"].partially_excluded == frozenset()
 
 
-def test_a_node_with_wpaths_of_its_own_has_to_do_with_them_only() -> None:
+def test_node_with_wpaths_of_its_own_is_concerned_by_them_only() -> None:
     found = subscriptions([node("a"), node("b", wpaths=("/2",)), node("c", wpaths=("/2",))], TREES, NUMBERS)
     view = found["b"]
     assert view is found["c"]
@@ -42,7 +42,7 @@ def test_a_node_with_wpaths_of_its_own_has_to_do_with_them_only() -> None:
     assert found["a"].everything
 
 
-def test_what_a_node_of_its_own_excludes_does_not_concern_it() -> None:
+def test_node_is_not_concerned_by_what_it_excludes() -> None:
     found = subscriptions([node("a"), node("b", "/drafts/", "*.tmp")], TREES, NUMBERS)
     view = found["b"]
     assert view is not found["a"]
@@ -57,13 +57,13 @@ def test_what_a_node_of_its_own_excludes_does_not_concern_it() -> None:
 
 
 @pytest.mark.parametrize("path", [b"cache/f", b"cache/keep/f"])
-def test_where_one_node_includes_what_the_others_exclude_only_it_is_concerned(path: bytes) -> None:
+def test_node_alone_is_concerned_by_what_only_it_includes(path: bytes) -> None:
     found = subscriptions([node("a"), node("b", "+ /cache/")], TREES, NUMBERS)
     assert not found["a"].concerns(name(11, path))
     assert found["b"].concerns(name(11, path))
     assert not found["a"].everything
 
 
-def test_nothing_concerns_nobody() -> None:
+def test_empty_subscription_is_concerned_by_nothing() -> None:
     assert not NOTHING.concerns(name(11, b"f"))
     assert subscriptions([], TREES, NUMBERS) == {}

@@ -26,7 +26,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     made.rmdir()
 
 
-def test_what_is_said_to_count_subdirectories_does(place: Path) -> None:
+def test_counting_file_systems_count_subdirectories(place: Path) -> None:
     assert place.stat().st_nlink == 2
     (place / "file").touch()
     (place / "link").symlink_to(".")
@@ -42,7 +42,7 @@ def test_what_is_said_to_count_subdirectories_does(place: Path) -> None:
     assert place.stat().st_nlink == 2
 
 
-def test_nothing_is_known_of_others() -> None:
+def test_counting_is_unknown_elsewhere() -> None:
     fd = os.open("/proc", os.O_RDONLY)
     assert not counts_subdirectories(fd)
     os.close(fd)

@@ -54,7 +54,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_through_one_name_is_told_under_all(field: Field, change: Callable[[Path], object]) -> None:
+def test_change_through_one_name_is_recorded_under_all(
+    field: Field, change: Callable[[Path], object]
+) -> None:
     link(field, "one", "a/two", "a/b/three")
     field.add()
     for times in range(3):
@@ -64,7 +66,7 @@ def test_a_change_through_one_name_is_told_under_all(field: Field, change: Calla
         assert searches(field) == 1, times
 
 
-def test_a_file_with_one_name_is_never_searched_for(field: Field) -> None:
+def test_file_with_one_name_is_never_searched_for(field: Field) -> None:
     link(field, "one", "two")
     field.add()
     write(field.root / "new")
@@ -75,7 +77,7 @@ def test_a_file_with_one_name_is_never_searched_for(field: Field) -> None:
     assert searches(field) == 0
 
 
-def test_names_that_are_made_moved_and_removed_while_it_runs_are_known_without_another_search(
+def test_names_made_moved_and_removed_are_known_without_a_search(
     field: Field,
 ) -> None:
     link(field, "one", "two")
@@ -98,7 +100,7 @@ def test_names_that_are_made_moved_and_removed_while_it_runs_are_known_without_a
     assert searches(field) == 1
 
 
-def test_names_that_nobody_told_of_are_searched_for(field: Field) -> None:
+def test_unreported_names_are_searched_for(field: Field) -> None:
     link(field, "one", "two")
     field.add()
     write(field.root / "one")
@@ -113,7 +115,7 @@ def test_names_that_nobody_told_of_are_searched_for(field: Field) -> None:
     assert searches(field) == 2
 
 
-def test_a_file_with_names_outside_is_searched_for_again_only_if_there_may_be_others_inside(
+def test_file_with_names_outside_is_searched_again_only_if_needed(
     field: Field,
 ) -> None:
     link(field, "one", "/outside", "two", "/there/too")
@@ -135,7 +137,7 @@ def test_a_file_with_names_outside_is_searched_for_again_only_if_there_may_be_ot
     assert field.told() == {name(b"one"), name(b"two"), name(b"here/too"), name(b"in")}
 
 
-def test_names_that_are_excluded_are_not_told(field: Field) -> None:
+def test_excluded_names_are_not_recorded(field: Field) -> None:
     link(field, "one", "hidden/two", "three.tmp", "four")
     field.add(lambda path, _is_directory: path.startswith(b"hidden") or path.endswith(b".tmp"))
     write(field.root / "one")
@@ -143,7 +145,7 @@ def test_names_that_are_excluded_are_not_told(field: Field) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_through_an_excluded_name_is_told_under_the_others(
+def test_change_through_an_excluded_name_is_recorded_under_the_others(
     field: Field, change: Callable[[Path], object]
 ) -> None:
     link(field, "one", "a/two.tmp", "a/three", "four.tmp", "hidden/five")
@@ -158,7 +160,7 @@ def test_a_change_through_an_excluded_name_is_told_under_the_others(
     assert searches(field) <= 2, "once, and once more for an excluded name that was not known before"
 
 
-def test_names_in_another_tree_are_told_there(field: Field, tmp_path: Path) -> None:
+def test_names_in_another_tree_are_recorded_there(field: Field, tmp_path: Path) -> None:
     link(field, "one", "/two")
     field.add()
     field.watcher.add_tree(TREE + 1, str(tmp_path / "outside"), EVENTS, lambda _path, _is_directory: False)
@@ -171,7 +173,7 @@ def test_names_in_another_tree_are_told_there(field: Field, tmp_path: Path) -> N
     assert field.told() == {name(b"one")}
 
 
-def test_an_overflow_forgets_all_names(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overflow_forgets_all_names(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     link(field, "one", "two")
     field.add()
     write(field.root / "one")
@@ -184,7 +186,7 @@ def test_an_overflow_forgets_all_names(field: Field, monkeypatch: pytest.MonkeyP
     assert field.told() == {name(b"one"), name(b"three")}
 
 
-def test_a_name_that_moves_while_it_is_searched_for_is_told(field: Field) -> None:
+def test_name_that_moves_while_it_is_searched_for_is_recorded(field: Field) -> None:
     for number in range(40):
         (field.root / f"{number}/deep").mkdir(parents=True)
     link(field, "0/one", "1/two", "2/box/three", "3/deep/four")
@@ -211,7 +213,7 @@ def test_a_name_that_moves_while_it_is_searched_for_is_told(field: Field) -> Non
             assert told & {name(path), gone(path), listing(above)}, (times, path)
 
 
-def test_a_search_that_takes_long_is_not_followed_by_another_one_at_once(field: Field) -> None:
+def test_long_search_is_not_followed_by_another_at_once(field: Field) -> None:
     for number in range(10):
         (field.root / f"{number}").mkdir()
     link(field, "one", "1/two", "/outside")
@@ -310,7 +312,7 @@ KNOWN = {
     ],
 )
 @pytest.mark.parametrize("size", [32, 65536], ids=["event by event", "at once"])
-def test_a_change_is_told_under_the_other_name_though_the_changed_one_has_gone(
+def test_change_is_recorded_under_the_other_name_of_a_gone_one(
     field: Field, monkeypatch: pytest.MonkeyPatch, how: str, known: bool, size: int
 ) -> None:
     monkeypatch.setattr(inotify, "_READ_SIZE", size)
@@ -330,7 +332,7 @@ def test_a_change_is_told_under_the_other_name_though_the_changed_one_has_gone(
     assert not field.links._missed, "it would be looked for again and again"
 
 
-def test_what_nobody_closes_is_told_though_its_directory_has_gone(field: Field) -> None:
+def test_unclosed_file_is_recorded_though_its_directory_has_gone(field: Field) -> None:
     link(field, "one/a", "two/b")
     field.add()
     append(field.root / "one/a", b"more")
@@ -341,7 +343,7 @@ def test_what_nobody_closes_is_told_though_its_directory_has_gone(field: Field) 
     assert name(b"two/b") in field.take()
 
 
-def test_a_directory_that_is_on_the_move_between_two_reads_is_waited_for(
+def test_directory_on_the_move_between_two_reads_is_waited_for(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inotify, "_READ_SIZE", 32)
@@ -359,7 +361,7 @@ def test_a_directory_that_is_on_the_move_between_two_reads_is_waited_for(
     assert name(b"two/b") in field.told()
 
 
-def test_a_change_is_told_though_its_name_had_gone_when_a_search_ended(field: Field) -> None:
+def test_change_is_recorded_though_its_name_went_before_a_search_ended(field: Field) -> None:
     for number in range(10):
         (field.root / f"d/{number}").mkdir(parents=True)
     link(field, "one", "two")
@@ -378,7 +380,7 @@ def test_a_change_is_told_though_its_name_had_gone_when_a_search_ended(field: Fi
     assert name(b"two") in field.told()
 
 
-def test_a_name_that_another_file_has_got_is_that_ones(field: Field) -> None:
+def test_name_that_another_file_has_taken_is_of_that_file(field: Field) -> None:
     link(field, "a", "b", "/outside")
     link(field, "c", "d")
     field.add()
@@ -395,7 +397,7 @@ def test_a_name_that_another_file_has_got_is_that_ones(field: Field) -> None:
     assert searches(field) == 1
 
 
-def test_when_none_of_the_known_names_is_left_others_are_searched_for(field: Field) -> None:
+def test_other_names_are_searched_for_when_no_known_one_is_left(field: Field) -> None:
     link(field, "one", "two")
     field.add()
     append(field.root / "one", b"more")
@@ -410,7 +412,7 @@ def test_when_none_of_the_known_names_is_left_others_are_searched_for(field: Fie
     assert name(b"new/three") in field.told()
 
 
-def test_a_file_that_nobody_has_is_not_searched_for(field: Field) -> None:
+def test_file_without_any_name_is_not_searched_for(field: Field) -> None:
     link(field, "one", "two")
     field.add()
     append(field.root / "one", b"more")
@@ -422,7 +424,7 @@ def test_a_file_that_nobody_has_is_not_searched_for(field: Field) -> None:
     assert searches(field) == 1
 
 
-def test_files_that_come_and_go_are_not_looked_for_where_directories_go(
+def test_short_lived_files_are_not_looked_for_where_directories_go(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardlinks, "MAX_MISSED", 5)
@@ -439,7 +441,7 @@ def test_files_that_come_and_go_are_not_looked_for_where_directories_go(
     assert not field.links._missed
 
 
-def test_a_name_that_enters_through_a_new_directory_is_searched_for_though_as_many_are_unknown(
+def test_name_entering_with_a_new_directory_is_searched_for(
     field: Field,
 ) -> None:
     link(field, "one", "stage/two")
@@ -455,7 +457,7 @@ def test_a_name_that_enters_through_a_new_directory_is_searched_for_though_as_ma
     assert field.told() == {name(b"one"), name(b"new/two")}
 
 
-def test_new_directories_without_an_end_do_not_mean_searches_without_an_end(field: Field) -> None:
+def test_endless_new_directories_do_not_cause_endless_searches(field: Field) -> None:
     link(field, "one", "/outside")
     for number in range(30):
         (field.root / f"{number}").mkdir()

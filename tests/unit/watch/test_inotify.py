@@ -31,26 +31,26 @@ def encode(wd: int, mask: int, cookie: int, name: bytes, room: int | None = None
 # Decoding ------------------------------------------------------------------------------------------------
 
 
-def test_no_bytes_are_no_events() -> None:
+def test_decode_of_no_bytes_gives_no_events() -> None:
     assert decode(b"") == []
 
 
 @pytest.mark.parametrize(
     "name", [b"", b"a", b"x" * 15, b"x" * 16, b"x" * 255, b"\xff\xfe", b"new\nline", b" "]
 )
-def test_an_event_keeps_its_name_byte_for_byte_without_the_padding(name: bytes) -> None:
+def test_decode_keeps_names_byte_for_byte_without_padding(name: bytes) -> None:
     assert decode(encode(1, 0x100, 7, name)) == [Event(1, 0x100, 7, name)]
 
 
-def test_an_empty_name_may_be_padded_too() -> None:
+def test_decode_accepts_a_padded_empty_name() -> None:
     assert decode(encode(3, 0x400, 0, b"", room=16)) == [Event(3, 0x400, 0, b"")]
 
 
-def test_an_overflow_has_no_watch() -> None:
+def test_decode_gives_an_overflow_no_watch() -> None:
     assert decode(encode(-1, inotify.IN_Q_OVERFLOW, 0, b"")) == [Event(-1, 0x4000, 0, b"")]
 
 
-def test_the_highest_bits_of_masks_and_cookies_are_not_signs() -> None:
+def test_decode_takes_the_highest_bits_for_no_signs() -> None:
     assert decode(encode(2**31 - 1, 0x80000000, 2**32 - 1, b"")) == [
         Event(2**31 - 1, 0x80000000, 2**32 - 1, b"")
     ]
@@ -65,7 +65,7 @@ events = st.tuples(
 
 
 @given(st.lists(events, max_size=20))
-def test_any_events_come_out_as_they_went_in_and_in_their_order(
+def test_decode_keeps_any_events_and_their_order(
     given_events: list[tuple[int, int, int, bytes]],
 ) -> None:
     data = b"".join(encode(*event) for event in given_events)
@@ -90,9 +90,7 @@ def watch(instance: Inotify, directory: bytes | Path, mask: int = MASK) -> int:
         os.close(fd)
 
 
-def test_a_directory_whose_name_is_no_utf8_is_watched_and_its_events_decode(
-    instance: Inotify, tmp_path: Path
-) -> None:
+def test_directory_with_a_name_that_is_no_utf8_is_watched(instance: Inotify, tmp_path: Path) -> None:
     directory = os.fsencode(tmp_path) + b"/\xff\xfe\n"
     os.mkdir(directory)
     wd = watch(instance, directory)
@@ -104,24 +102,13 @@ def test_a_directory_whose_name_is_no_utf8_is_watched_and_its_events_decode(
         ]
 
 
-def test_nothing_to_read_is_no_bytes_and_no_waiting(instance: Inotify, tmp_path: Path) -> None:
+def test_read_returns_at_once_when_there_is_nothing(instance: Inotify, tmp_path: Path) -> None:
     assert instance.read() == b""
     watch(instance, tmp_path)
     assert instance.read() == b""
-    assert instance.queued() == 0
 
 
-def test_what_waits_in_the_kernel_is_counted_in_bytes(instance: Inotify, tmp_path: Path) -> None:
-    watch(instance, tmp_path)
-    (tmp_path / "f").touch()
-    waiting = instance.queued()
-    assert waiting == len(instance.read()) == 2 * 32
-    assert instance.queued() == 0
-
-
-def test_the_same_directory_gives_the_same_watch_and_another_another(
-    instance: Inotify, tmp_path: Path
-) -> None:
+def test_add_gives_one_watch_for_one_directory(instance: Inotify, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     (tmp_path / "link").symlink_to("a")
@@ -133,7 +120,7 @@ def test_the_same_directory_gives_the_same_watch_and_another_another(
     assert watch(instance, tmp_path / "b") != first
 
 
-def test_a_directory_is_watched_by_its_name_too(
+def test_add_near_watches_a_directory_by_its_name(
     instance: Inotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = b"\xff\n "
@@ -145,7 +132,7 @@ def test_a_directory_is_watched_by_its_name_too(
     os.close(fd)
 
 
-def test_no_symlink_and_no_file_is_watched_by_its_name(
+def test_add_near_refuses_symlinks_and_files(
     instance: Inotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "directory").mkdir()
@@ -156,7 +143,7 @@ def test_no_symlink_and_no_file_is_watched_by_its_name(
         assert instance.add_near(name, inotify.IN_CREATE) == -1
 
 
-def test_watching_again_replaces_the_mask(instance: Inotify, tmp_path: Path) -> None:
+def test_add_again_replaces_the_mask(instance: Inotify, tmp_path: Path) -> None:
     wd = watch(instance, tmp_path, inotify.IN_CREATE)
     watch(instance, tmp_path, inotify.IN_DELETE)
     (tmp_path / "f").touch()
@@ -164,14 +151,14 @@ def test_watching_again_replaces_the_mask(instance: Inotify, tmp_path: Path) -> 
     assert decode(instance.read()) == [Event(wd, inotify.IN_DELETE, 0, b"f")]
 
 
-def test_a_watch_that_is_removed_says_so_and_nothing_more(instance: Inotify, tmp_path: Path) -> None:
+def test_removed_watch_ends_with_one_event(instance: Inotify, tmp_path: Path) -> None:
     wd = watch(instance, tmp_path)
     instance.remove(wd)
     (tmp_path / "f").touch()
     assert decode(instance.read()) == [Event(wd, inotify.IN_IGNORED, 0, b"")]
 
 
-def test_removing_a_watch_that_has_ended_is_fine(instance: Inotify, tmp_path: Path) -> None:
+def test_remove_accepts_a_watch_that_has_ended(instance: Inotify, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     wd = watch(instance, tmp_path / "d")
     (tmp_path / "d").rmdir()
@@ -183,7 +170,7 @@ def test_removing_a_watch_that_has_ended_is_fine(instance: Inotify, tmp_path: Pa
     instance.remove(12345)
 
 
-def test_what_cannot_be_watched_raises_with_the_reason(instance: Inotify, tmp_path: Path) -> None:
+def test_add_raises_with_the_reason(instance: Inotify, tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     fd = os.open(tmp_path / "f", os.O_RDONLY)
     try:
@@ -197,13 +184,12 @@ def test_what_cannot_be_watched_raises_with_the_reason(instance: Inotify, tmp_pa
     assert raised.value.errno == errno.ENOENT
 
 
-def test_the_descriptor_is_not_inherited_and_never_blocks(instance: Inotify) -> None:
-    assert instance.fileno() == instance.fd
+def test_descriptor_is_not_inherited_and_never_blocks(instance: Inotify) -> None:
     assert not os.get_inheritable(instance.fd)
     assert fcntl.fcntl(instance.fd, fcntl.F_GETFL) & os.O_NONBLOCK
 
 
-def test_closing_twice_is_fine() -> None:
+def test_close_may_be_called_twice() -> None:
     instance = Inotify()
     fd = instance.fd
     instance.close()
@@ -212,11 +198,11 @@ def test_closing_twice_is_fine() -> None:
         os.fstat(fd)
 
 
-def test_the_binding_writes_nothing_on_our_stderr() -> None:
+def test_binding_writes_nothing_to_stderr() -> None:
     assert logging.getLogger("pyinotify").handlers == []
 
 
-def test_the_events_have_the_names_of_the_manual() -> None:
+def test_events_have_the_names_of_the_manual() -> None:
     for name in ("IN_MODIFY", "IN_ATTRIB", "IN_CLOSE_WRITE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_CREATE"):
         assert inotify.EVENTS[name] == getattr(inotify, name)
     assert inotify.EVENTS["IN_DELETE"] == 0x200
@@ -232,7 +218,7 @@ def test_the_events_have_the_names_of_the_manual() -> None:
         ("", "", 5, "fs.inotify.max_user_watches=128"),
     ],
 )
-def test_the_command_that_helps_names_the_limit_in_force(
+def test_raise_limit_names_the_limit_in_force(
     tmp_path: Path, machine: str, namespace: str, needed: int, told: str
 ) -> None:
     for path, text in (("fs/inotify/max_user_watches", machine), ("user/max_inotify_watches", namespace)):
@@ -242,7 +228,7 @@ def test_the_command_that_helps_names_the_limit_in_force(
     assert inotify.raise_limit("watches", needed, str(tmp_path)) == f"sysctl {told}"
 
 
-def test_a_user_who_has_no_instance_left_is_told_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_instances_are_reported_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing:
         def inotify_init(self) -> int:
             return -1

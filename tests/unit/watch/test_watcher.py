@@ -103,7 +103,7 @@ def assert_seen_at(field: Field, path: str) -> None:
 # Files ---------------------------------------------------------------------------------------------------
 
 
-def test_a_tree_is_told_of_once_all_of_it_is_watched(field: Field) -> None:
+def test_tree_is_reported_once_all_of_it_is_watched(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     (field.root / "d").mkdir()
     write(field.root / "a/f")
@@ -115,7 +115,7 @@ def test_a_tree_is_told_of_once_all_of_it_is_watched(field: Field) -> None:
     lines_up(field)
 
 
-def test_a_file_that_is_made_and_closed_is_one_name(field: Field) -> None:
+def test_file_made_and_closed_is_one_name(field: Field) -> None:
     field.add()
     write(field.root / "f")
     field.settle()
@@ -124,7 +124,7 @@ def test_a_file_that_is_made_and_closed_is_one_name(field: Field) -> None:
     assert field.take() == []
 
 
-def test_a_file_is_told_when_it_is_closed_not_when_it_is_made(field: Field) -> None:
+def test_file_is_recorded_when_it_is_closed_not_when_made(field: Field) -> None:
     field.add()
     with open(field.root / "f", "wb"):
         field.settle()
@@ -143,7 +143,9 @@ def test_a_file_is_told_when_it_is_closed_not_when_it_is_made(field: Field) -> N
     ],
     ids=["unlink", "chmod", "utime", "write"],
 )
-def test_every_change_of_a_file_is_told_by_its_name(field: Field, change: Callable[[Path], object]) -> None:
+def test_every_change_of_a_file_is_recorded_by_its_name(
+    field: Field, change: Callable[[Path], object]
+) -> None:
     path = field.root / "f"
     write(path)
     field.add()
@@ -153,7 +155,7 @@ def test_every_change_of_a_file_is_told_by_its_name(field: Field, change: Callab
     assert told <= {name(b"f"), gone(b"f")}
 
 
-def test_a_file_that_is_removed_is_gone(field: Field) -> None:
+def test_removed_file_is_gone(field: Field) -> None:
     write(field.root / "f")
     field.add()
     (field.root / "f").unlink()
@@ -161,7 +163,7 @@ def test_a_file_that_is_removed_is_gone(field: Field) -> None:
     assert field.take()[-1:] == [gone(b"f")]
 
 
-def test_a_renamed_file_is_gone_here_and_told_there(field: Field) -> None:
+def test_renamed_file_is_gone_here_and_recorded_there(field: Field) -> None:
     write(field.root / "f")
     (field.root / "d").mkdir()
     field.add()
@@ -177,7 +179,7 @@ def test_a_renamed_file_is_gone_here_and_told_there(field: Field) -> None:
     ],
     ids=["open", "mknod"],
 )
-def test_a_file_that_nobody_ever_had_open_for_writing_is_told_after_a_while(
+def test_file_never_open_for_writing_is_recorded_after_a_while(
     field: Field, make: Callable[[Path], None]
 ) -> None:
     field.add()
@@ -189,7 +191,7 @@ def test_a_file_that_nobody_ever_had_open_for_writing_is_told_after_a_while(
     assert field.take() == [name(b"f")]
 
 
-def test_a_file_that_waits_for_its_close_is_told_under_the_name_it_has_by_then(field: Field) -> None:
+def test_waiting_file_is_recorded_under_the_name_it_has_by_then(field: Field) -> None:
     (field.root / "a").mkdir()
     field.add()
     os.mknod(field.root / "a/f", stat.S_IFREG | 0o644)
@@ -211,14 +213,16 @@ def test_a_file_that_waits_for_its_close_is_told_under_the_name_it_has_by_then(f
     ],
     ids=["fifo", "symlink", "hard link"],
 )
-def test_what_no_close_will_follow_is_told_at_once(field: Field, make: Callable[[Path], None]) -> None:
+def test_entries_that_are_never_closed_are_recorded_at_once(
+    field: Field, make: Callable[[Path], None]
+) -> None:
     write(field.root / "old")
     field.add()
     make(field.root / "new")
     assert name(b"new") in field.told()
 
 
-def test_a_file_that_is_truncated_by_its_path_is_told(field: Field) -> None:
+def test_file_truncated_by_its_path_is_recorded(field: Field) -> None:
     write(field.root / "f", b"a long content")
     field.add()
     os.truncate(field.root / "f", 3)
@@ -230,9 +234,7 @@ def test_a_file_that_is_truncated_by_its_path_is_told(field: Field) -> None:
 
 
 @pytest.mark.parametrize("held", [0.0, CLOSE_WAIT_SECONDS * 1.5, CLOSE_WAIT_SECONDS * 4])
-def test_a_file_without_a_name_that_is_given_one_while_it_is_written_is_told_when_it_is_whole(
-    field: Field, held: float
-) -> None:
+def test_nameless_file_linked_while_written_is_recorded_when_whole(field: Field, held: float) -> None:
     field.add()
     try:
         file = os.fdopen(os.open(field.root, os.O_TMPFILE | os.O_WRONLY, 0o644), "wb", buffering=0)
@@ -253,7 +255,7 @@ def test_a_file_without_a_name_that_is_given_one_while_it_is_written_is_told_whe
 
 @pytest.mark.parametrize("held", [0.0, CLOSE_WAIT_SECONDS * 1.5, CLOSE_WAIT_SECONDS * 4])
 @pytest.mark.parametrize("read_between", [False, True])
-def test_a_file_that_gets_another_name_while_it_is_written_is_told_when_it_is_whole(
+def test_file_renamed_by_links_while_written_is_recorded_when_whole(
     field: Field, held: float, read_between: bool
 ) -> None:
     field.add()
@@ -270,7 +272,7 @@ def test_a_file_that_gets_another_name_while_it_is_written_is_told_when_it_is_wh
     assert name(b"mail") in field.take()
 
 
-def test_every_byte_that_a_name_may_have_arrives(field: Field) -> None:
+def test_names_may_have_any_byte(field: Field) -> None:
     field.add()
     names = [b"\xff\xfe", b"new\nline", b"-rf", b"#hash", b";semi", b" ", b"*", b"caf\xe9", b"n" * 255]
     for each in names:
@@ -287,7 +289,7 @@ def test_every_byte_that_a_name_may_have_arrives(field: Field) -> None:
 # New directories -----------------------------------------------------------------------------------------
 
 
-def test_a_new_directory_is_listed_after_it_is_watched(field: Field) -> None:
+def test_new_directory_is_listed_after_it_is_watched(field: Field) -> None:
     # What is made between the two is either in the listing that is told, or told by its name, or both.
     field.add()
     (field.root / "d").mkdir()
@@ -297,7 +299,7 @@ def test_a_new_directory_is_listed_after_it_is_watched(field: Field) -> None:
     assert field.told() == {name(b"d/f")}
 
 
-def test_what_is_made_in_a_directory_at_any_moment_is_covered(
+def test_entries_made_at_any_moment_of_a_scan_are_covered(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -345,7 +347,7 @@ def test_what_is_made_in_a_directory_at_any_moment_is_covered(
     lines_up(field)
 
 
-def test_a_chain_of_directories_with_files_made_at_once_is_all_covered(field: Field) -> None:
+def test_chain_of_directories_made_at_once_is_covered(field: Field) -> None:
     field.add()
     path = field.root
     for level in range(20):
@@ -394,7 +396,7 @@ def test_two_thousand_directories_in_one_are_watched_in_small_steps(field: Field
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("there", ["directory", "tree", "symlink", "file", "nothing"])
 @pytest.mark.parametrize("to", ["outside", "tree/other"])
-def test_a_directory_that_is_replaced_while_it_is_watched_by_its_name_is_found_out(
+def test_directory_replaced_while_watched_by_its_name_is_found_out(
     field: Field, monkeypatch: pytest.MonkeyPatch, when: str, there: str, to: str
 ) -> None:
     (field.root / "d").mkdir()
@@ -438,7 +440,7 @@ def test_a_directory_that_is_replaced_while_it_is_watched_by_its_name_is_found_o
         assert_seen_at(field, "d/f")
 
 
-def test_a_tree_is_watched_from_a_current_directory_that_cannot_be_entered_again(
+def test_tree_is_watched_from_a_directory_that_bars_the_way_back(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (field.root / "a/b").mkdir(parents=True)
@@ -453,7 +455,7 @@ def test_a_tree_is_watched_from_a_current_directory_that_cannot_be_entered_again
     lines_up(field)
 
 
-def test_a_million_files_in_a_directory_are_no_single_step(field: Field) -> None:
+def test_files_of_a_large_directory_are_no_single_step(field: Field) -> None:
     for i in range(2000):
         write(field.root / f"{i}", b"")
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
@@ -465,7 +467,7 @@ def test_a_million_files_in_a_directory_are_no_single_step(field: Field) -> None
     assert slices > 5
 
 
-def test_a_directory_that_is_removed_before_it_is_watched_leaves_nothing(field: Field) -> None:
+def test_directory_removed_before_it_is_watched_leaves_nothing(field: Field) -> None:
     field.add()
     (field.root / "d/e").mkdir(parents=True)
     shutil.rmtree(field.root / "d")
@@ -473,7 +475,7 @@ def test_a_directory_that_is_removed_before_it_is_watched_leaves_nothing(field: 
     lines_up(field)
 
 
-def test_a_directory_that_is_recreated_is_listed(field: Field) -> None:
+def test_recreated_directory_is_listed(field: Field) -> None:
     (field.root / "d/e").mkdir(parents=True)
     field.add()
     shutil.rmtree(field.root / "d")
@@ -485,7 +487,7 @@ def test_a_directory_that_is_recreated_is_listed(field: Field) -> None:
     assert_seen_at(field, "d/f")
 
 
-def test_a_removed_tree_leaves_no_watch(field: Field) -> None:
+def test_removed_tree_leaves_no_watch(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     field.add()
     shutil.rmtree(field.root / "a")
@@ -497,7 +499,7 @@ def test_a_removed_tree_leaves_no_watch(field: Field) -> None:
 # Renames -------------------------------------------------------------------------------------------------
 
 
-def test_a_directory_renamed_inside_the_tree_keeps_its_watches_under_the_new_name(field: Field) -> None:
+def test_renamed_directory_keeps_its_watches(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     (field.root / "z").mkdir()
     field.add()
@@ -513,7 +515,7 @@ def test_a_directory_renamed_inside_the_tree_keeps_its_watches_under_the_new_nam
     lines_up(field)
 
 
-def test_what_happens_in_a_renamed_directory_is_told_under_the_new_name_at_once(
+def test_changes_in_a_renamed_directory_have_the_new_path_at_once(
     field: Field,
 ) -> None:
     (field.root / "a/b").mkdir(parents=True)
@@ -525,7 +527,7 @@ def test_what_happens_in_a_renamed_directory_is_told_under_the_new_name_at_once(
     assert not any(path.startswith(b"a/") for _, _, path, _ in told)
 
 
-def test_a_directory_renamed_many_times_between_two_reads_is_watched_where_it_ends(field: Field) -> None:
+def test_directory_renamed_often_between_reads_is_watched_where_it_ends(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     for i in range(50):
@@ -537,7 +539,7 @@ def test_a_directory_renamed_many_times_between_two_reads_is_watched_where_it_en
     lines_up(field)
 
 
-def test_a_directory_moved_out_of_the_tree_is_gone_and_loses_its_watches(field: Field) -> None:
+def test_directory_moved_out_is_gone_and_loses_its_watches(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     (field.root / "k").mkdir()
     field.add()
@@ -550,7 +552,7 @@ def test_a_directory_moved_out_of_the_tree_is_gone_and_loses_its_watches(field: 
     assert field.told() == set()
 
 
-def test_a_directory_moved_into_the_tree_is_walked(field: Field) -> None:
+def test_directory_moved_into_the_tree_is_walked(field: Field) -> None:
     (field.outside / "a/b/c").mkdir(parents=True)
     write(field.outside / "a/b/f")
     field.add()
@@ -561,7 +563,7 @@ def test_a_directory_moved_into_the_tree_is_walked(field: Field) -> None:
 
 
 @pytest.mark.parametrize("wait", [0.0, MOVE_WAIT_SECONDS * 3])
-def test_a_directory_that_comes_back_is_walked(field: Field, wait: float) -> None:
+def test_directory_that_comes_back_is_walked(field: Field, wait: float) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     (field.root / "a").rename(field.outside / "a")
@@ -576,7 +578,7 @@ def test_a_directory_that_comes_back_is_walked(field: Field, wait: float) -> Non
     assert_seen_at(field, "n/b/c/f")
 
 
-def test_a_directory_that_left_and_came_back_between_two_reads_is_walked(field: Field) -> None:
+def test_directory_that_left_and_came_back_between_reads_is_walked(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     (field.root / "a").rename(field.outside / "a")
@@ -625,7 +627,7 @@ def test_two_directories_exchanged_in_one_step_are_both_walked(field: Field, pla
     assert_seen_at(field, f"{two}/from_one/f")
 
 
-def test_a_directory_exchanged_with_a_file_is_walked(field: Field) -> None:
+def test_directory_exchanged_with_a_file_is_walked(field: Field) -> None:
     (field.root / "d/e").mkdir(parents=True)
     write(field.root / "f")
     field.add()
@@ -639,7 +641,7 @@ def test_a_directory_exchanged_with_a_file_is_walked(field: Field) -> None:
     assert_seen_at(field, "f/e/g")
 
 
-def test_a_directory_moved_over_an_empty_one_is_walked(field: Field) -> None:
+def test_directory_moved_over_an_empty_one_is_walked(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     (field.root / "e").mkdir()
     field.add()
@@ -651,7 +653,7 @@ def test_a_directory_moved_over_an_empty_one_is_walked(field: Field) -> None:
     assert_seen_at(field, "e/b/f")
 
 
-def test_a_directory_moved_below_its_former_kid_is_walked(field: Field) -> None:
+def test_directory_moved_below_its_former_kid_is_walked(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     field.add()
     (field.root / "a/b").rename(field.root / "b")
@@ -664,7 +666,7 @@ def test_a_directory_moved_below_its_former_kid_is_walked(field: Field) -> None:
     assert_seen_at(field, "b/c/f")
 
 
-def test_a_directory_moved_to_another_tree_is_watched_there(field: Field) -> None:
+def test_directory_moved_to_another_tree_is_watched_there(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     field.watcher.add_tree(8, str(field.outside), EVENTS, lambda _path, _is_directory: False)
@@ -680,7 +682,7 @@ def test_a_directory_moved_to_another_tree_is_watched_there(field: Field) -> Non
     assert field.watched() == inodes(field.root) | inodes(field.outside)
 
 
-def test_a_directory_that_becomes_a_symlink_to_the_outside_leads_nobody_there(field: Field) -> None:
+def test_directory_replaced_by_a_symlink_is_not_followed_outside(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     (field.outside / "b/c").mkdir(parents=True)
     field.add()
@@ -695,9 +697,7 @@ def test_a_directory_that_becomes_a_symlink_to_the_outside_leads_nobody_there(fi
 
 
 @pytest.mark.parametrize("moment", ["before the watch", "before the kids"])
-def test_a_directory_that_becomes_a_symlink_while_it_is_walked_leads_nobody_out(
-    field: Field, moment: str
-) -> None:
+def test_directory_replaced_by_a_symlink_during_a_walk_is_not_followed(field: Field, moment: str) -> None:
     (field.outside / "b/c").mkdir(parents=True)
     (field.root / "a/b").mkdir(parents=True)
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
@@ -720,7 +720,7 @@ def _no_caches(path: bytes, is_directory: bool) -> bool:
     return is_directory and path.rpartition(b"/")[2] == b"cache"
 
 
-def test_what_is_excluded_is_neither_watched_nor_told(field: Field) -> None:
+def test_excluded_entries_are_neither_watched_nor_recorded(field: Field) -> None:
     (field.root / "a/cache/deep").mkdir(parents=True)
     field.add(_no_caches)
     (field.root / "b/cache/deep").mkdir(parents=True)
@@ -730,7 +730,7 @@ def test_what_is_excluded_is_neither_watched_nor_told(field: Field) -> None:
     assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
 
 
-def test_a_directory_that_is_renamed_to_an_excluded_name_is_watched_no_longer(field: Field) -> None:
+def test_directory_renamed_to_an_excluded_name_is_not_watched(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add(_no_caches)
     (field.root / "a").rename(field.root / "cache")
@@ -739,7 +739,7 @@ def test_a_directory_that_is_renamed_to_an_excluded_name_is_watched_no_longer(fi
     assert field.watched() == {field.root.stat().st_ino}
 
 
-def test_a_directory_that_is_renamed_from_an_excluded_name_is_walked(field: Field) -> None:
+def test_directory_renamed_from_an_excluded_name_is_walked(field: Field) -> None:
     (field.root / "cache/b").mkdir(parents=True)
     field.add(_no_caches)
     (field.root / "cache").rename(field.root / "a")
@@ -747,7 +747,7 @@ def test_a_directory_that_is_renamed_from_an_excluded_name_is_walked(field: Fiel
     lines_up(field)
 
 
-def test_a_rename_that_makes_a_rule_match_further_down_ends_the_watches_there(field: Field) -> None:
+def test_rename_that_makes_a_rule_match_below_ends_watches_there(field: Field) -> None:
     def excluded(path: bytes, _is_directory: bool) -> bool:
         return path == b"new/cache"
 
@@ -762,7 +762,7 @@ def test_a_rename_that_makes_a_rule_match_further_down_ends_the_watches_there(fi
     assert field.watched() == inodes(field.root, lambda path: excluded(path, True))
 
 
-def test_a_rename_that_makes_a_rule_match_no_longer_is_walked(field: Field) -> None:
+def test_rename_that_makes_a_rule_match_no_longer_is_walked(field: Field) -> None:
     (field.root / "old/cache/deep").mkdir(parents=True)
     field.add(lambda path, _is_directory: path == b"old/cache")
     (field.root / "old").rename(field.root / "new")
@@ -777,7 +777,7 @@ def leaving_out(*paths: bytes) -> Callable[[bytes, bool], bool]:
     return lambda path, _is_directory: path in paths
 
 
-def test_rules_that_may_matter_anywhere_change_the_watches_and_nothing_that_was_watched_is_told(
+def test_rules_for_anywhere_list_only_what_was_not_watched(
     field: Field,
 ) -> None:
     for path in ("a/b/c", "cache/b", "d/cache"):
@@ -792,7 +792,7 @@ def test_rules_that_may_matter_anywhere_change_the_watches_and_nothing_that_was_
     assert field.watched() == inodes(field.root, lambda path: path in (b"cache", b"d/cache"))
 
 
-def test_rules_that_matter_at_some_places_are_applied_there_only(field: Field) -> None:
+def test_rules_for_some_places_are_applied_only_there(field: Field) -> None:
     for path in ("a/b/c", "cache/deep", "other", "gone"):
         (field.root / path).mkdir(parents=True)
     write(field.root / "file")
@@ -824,7 +824,7 @@ def test_rules_may_change_while_the_tree_is_walked(field: Field) -> None:
     lines_up(field)
 
 
-def test_directories_that_are_moved_while_rules_change_are_listed(field: Field) -> None:
+def test_directories_moved_while_rules_change_are_listed(field: Field) -> None:
     for number in range(20):
         (field.root / f"{number}/a/b").mkdir(parents=True)
     field.add()
@@ -843,7 +843,7 @@ def test_directories_that_are_moved_while_rules_change_are_listed(field: Field) 
 
 
 @pytest.mark.parametrize("places", [None, [b"cache"]])
-def test_rules_that_change_while_the_root_is_away_are_in_force_when_it_is_back(
+def test_rules_changed_while_the_root_is_away_apply_when_it_is_back(
     field: Field, places: list[bytes] | None
 ) -> None:
     (field.root / "cache").mkdir()
@@ -858,7 +858,7 @@ def test_rules_that_change_while_the_root_is_away_are_in_force_when_it_is_back(
     lines_up(field)
 
 
-def test_an_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         (field.root / f"{number}/cache/deep").mkdir(parents=True)
     field.add(_no_caches)
@@ -875,7 +875,7 @@ def test_an_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: p
 # Roots ---------------------------------------------------------------------------------------------------
 
 
-def test_a_root_that_is_renamed_away_is_lost_and_found_when_it_is_back(field: Field) -> None:
+def test_root_renamed_away_is_lost_and_found_when_it_is_back(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     field.root.rename(field.outside / "elsewhere")
@@ -890,7 +890,7 @@ def test_a_root_that_is_renamed_away_is_lost_and_found_when_it_is_back(field: Fi
     assert_seen_at(field, "a/b/f")
 
 
-def test_a_root_that_is_replaced_is_lost_and_the_new_one_walked(field: Field) -> None:
+def test_replaced_root_is_lost_and_the_new_one_walked(field: Field) -> None:
     (field.root / "a").mkdir()
     field.add()
     field.root.rename(field.outside / "elsewhere")
@@ -902,7 +902,7 @@ def test_a_root_that_is_replaced_is_lost_and_the_new_one_walked(field: Field) ->
     assert_seen_at(field, "b/f")
 
 
-def test_a_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path) -> None:
+def test_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path) -> None:
     (tmp_path / "parent").mkdir()
     field = Field(tmp_path / "parent")
     (field.root / "a").mkdir()
@@ -918,7 +918,7 @@ def test_a_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path
     field.watcher.close()
 
 
-def test_a_root_that_is_away_during_its_walk_is_not_told_to_be_watched(tmp_path: Path) -> None:
+def test_root_away_during_its_walk_is_not_reported_as_walked(tmp_path: Path) -> None:
     # Renaming a parent sends no event, so only the walk itself can notice before the next check.
     (tmp_path / "parent").mkdir()
     field = Field(tmp_path / "parent")
@@ -940,7 +940,7 @@ def test_a_root_that_is_away_during_its_walk_is_not_told_to_be_watched(tmp_path:
     field.watcher.close()
 
 
-def test_a_root_that_is_away_when_a_new_directory_is_walked_loses_no_watch_for_good(tmp_path: Path) -> None:
+def test_root_away_for_a_moment_loses_no_watch_for_good(tmp_path: Path) -> None:
     (tmp_path / "parent").mkdir()
     field = Field(tmp_path / "parent")
     (field.root / "a/b").mkdir(parents=True)
@@ -957,7 +957,7 @@ def test_a_root_that_is_away_when_a_new_directory_is_walked_loses_no_watch_for_g
     field.watcher.close()
 
 
-def test_a_root_for_which_no_watch_is_left_when_it_is_back_is_compared_and_tried_again(
+def test_root_without_a_watch_is_polled_and_tried_again(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (field.root / "a").mkdir()
@@ -988,13 +988,13 @@ def test_a_root_for_which_no_watch_is_left_when_it_is_back_is_compared_and_tried
     assert_seen_at(field, "a/g")
 
 
-def test_attributes_of_the_root_are_told_as_its_listing(field: Field) -> None:
+def test_attributes_of_the_root_are_recorded_as_its_listing(field: Field) -> None:
     field.add()
     field.root.chmod(0o750)
     assert field.told() == {listing(b"")}
 
 
-def test_a_tree_that_is_removed_is_watched_no_longer(field: Field) -> None:
+def test_removed_tree_is_not_watched(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     field.watcher.remove_tree(TREE)
@@ -1005,7 +1005,7 @@ def test_a_tree_that_is_removed_is_watched_no_longer(field: Field) -> None:
     assert field.take() == []
 
 
-def test_a_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
+def test_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
     (field.root / "a/cache/b").mkdir(parents=True)
     field.add()
     field.watcher.remove_tree(TREE)
@@ -1016,7 +1016,7 @@ def test_a_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
     assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
 
 
-def test_a_tree_that_cannot_be_watched_is_refused(field: Field) -> None:
+def test_tree_that_cannot_be_watched_is_refused(field: Field) -> None:
     with pytest.raises(FileNotFoundError):
         field.watcher.add_tree(TREE, str(field.root / "none"), EVENTS, lambda _path, _is_directory: False)
     write(field.root / "file")
@@ -1027,7 +1027,7 @@ def test_a_tree_that_cannot_be_watched_is_refused(field: Field) -> None:
     assert field.take() == []
 
 
-def test_other_events_are_told_after_a_retune(field: Field) -> None:
+def test_other_events_are_recorded_after_set_events(field: Field) -> None:
     (field.root / "a").mkdir()
     write(field.root / "a/f")
     field.add(events=frozenset({"IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE"}))
@@ -1045,7 +1045,7 @@ def test_other_events_are_told_after_a_retune(field: Field) -> None:
 # Trouble -------------------------------------------------------------------------------------------------
 
 
-def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     (field.root / "a/b").mkdir(parents=True)
     (field.root / "c/d").mkdir(parents=True)
     (field.root / "e/f").mkdir(parents=True)
@@ -1065,7 +1065,7 @@ def test_an_overflow_ends_in_a_walk_of_all_trees(field: Field, monkeypatch: pyte
         assert_seen_at(field, path)
 
 
-def test_after_an_overflow_a_directory_with_nothing_left_in_it_is_one(
+def test_overflow_does_not_hide_that_a_directory_is_empty_now(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
@@ -1078,7 +1078,7 @@ def test_after_an_overflow_a_directory_with_nothing_left_in_it_is_one(
     assert field.told() == {WALKED}
 
 
-def test_an_overflow_while_a_move_is_half_seen_is_repaired(
+def test_overflow_while_a_move_is_half_seen_is_repaired(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (field.root / "a/b").mkdir(parents=True)
@@ -1094,7 +1094,7 @@ def test_an_overflow_while_a_move_is_half_seen_is_repaired(
     assert_seen_at(field, "n/b/f")
 
 
-def test_what_changes_while_a_tree_is_walked_after_an_overflow_is_covered(
+def test_changes_during_the_walk_after_an_overflow_are_covered(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(30):
@@ -1114,7 +1114,7 @@ def test_what_changes_while_a_tree_is_walked_after_an_overflow_is_covered(
     lines_up(field)
 
 
-def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
+def test_directories_without_a_watch_are_counted_and_tried_again(
     field: Field, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -1148,9 +1148,7 @@ def test_directories_for_which_no_watch_is_left_are_counted_and_tried_again(
     lines_up(field)
 
 
-def test_a_blind_directory_that_is_removed_is_no_trouble_any_more(
-    field: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_removed_directory_does_not_count_as_unwatched(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     field.add()
 
     def refused(_self: Inotify, _directory: int, _mask: int) -> int:
@@ -1166,7 +1164,7 @@ def test_a_blind_directory_that_is_removed_is_no_trouble_any_more(
     assert field.watcher.unwatched()[0] == 0
 
 
-def test_watched_directories_that_change_places_where_nobody_watches_are_walked(
+def test_watched_directories_exchanged_in_an_unwatched_one_are_walked(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for each in ("a", "b"):
@@ -1197,7 +1195,7 @@ def test_watched_directories_that_change_places_where_nobody_watches_are_walked(
 
 
 @pytest.mark.parametrize("overflows", [False, True])
-def test_round_follows_round_however_small_the_slices_of_time_are(
+def test_polling_rounds_follow_each_other_in_the_smallest_slices(
     field: Field, monkeypatch: pytest.MonkeyPatch, overflows: bool
 ) -> None:
     # Each slice ends after one step: the last visit of a round is the last step of a slice, too.
@@ -1221,9 +1219,7 @@ def test_round_follows_round_however_small_the_slices_of_time_are(
             assert (WALKED if overflows and not each else listing(b"a")) in field.take(), each
 
 
-def test_what_is_not_watched_is_compared_when_somebody_wants_to_know(
-    field: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwatched_directories_are_polled_on_request(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     trees, watcher, clock = (TREE,), field.watcher, field.clock
     (field.root / "a").mkdir()
     with monkeypatch.context() as patch:
@@ -1256,7 +1252,7 @@ def test_what_is_not_watched_is_compared_when_somebody_wants_to_know(
     assert watcher.has_polled(trees, clock.now + 1)
 
 
-def test_a_rename_while_a_directory_is_scanned_is_no_second_mount(
+def test_rename_while_a_directory_is_scanned_is_no_second_mount(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (field.root / "a/deep").mkdir(parents=True)
@@ -1310,7 +1306,7 @@ def fill(field: Field) -> Iterator[None]:
 
 @pytest.mark.usefixtures("fill")
 @pytest.mark.parametrize(("levels", "length"), [(300, 50), (600, 5)])
-def test_a_tree_deeper_than_path_max_is_watched(field: Field, levels: int, length: int) -> None:
+def test_tree_deeper_than_path_max_is_watched(field: Field, levels: int, length: int) -> None:
     dig(field.root, levels, length)
     field.add()
     lines_up(field)
@@ -1329,7 +1325,7 @@ def test_directories_made_deeper_than_path_max_are_watched(field: Field, levels:
 
 
 @pytest.mark.usefixtures("fill")
-def test_a_deep_tree_is_watched_after_a_rename_at_the_top_and_a_change_at_the_bottom_is_told(
+def test_deep_tree_renamed_at_the_top_reports_changes_at_the_bottom(
     field: Field,
 ) -> None:
     path = dig(field.root, 300, 50)
@@ -1352,7 +1348,7 @@ def test_a_deep_tree_is_watched_after_a_rename_at_the_top_and_a_change_at_the_bo
 
 
 @pytest.mark.usefixtures("fill")
-def test_a_deep_tree_needs_no_more_descriptors_than_a_flat_one(field: Field) -> None:
+def test_deep_tree_needs_no_more_descriptors_than_a_flat_one(field: Field) -> None:
     path = dig(field.root, 300, 5)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, hard))
@@ -1485,14 +1481,14 @@ class Mirror:
 
 @pytest.mark.parametrize("operations", [150, 600])
 @pytest.mark.parametrize("run", range(4))
-def test_whatever_happens_the_watches_are_the_directories_and_a_mirror_ends_level(
+def test_churn_ends_with_all_watched_and_a_level_mirror(
     tmp_path: Path, seed: int, operations: int, run: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(tmp_path, seed + run, operations, monkeypatch)
 
 
 @pytest.mark.parametrize("run", range(4))
-def test_whatever_happens_where_few_can_be_watched_a_mirror_ends_level_and_all_are_when_they_can_be(
+def test_churn_with_few_watches_ends_with_a_level_mirror(
     tmp_path: Path, seed: int, run: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL", "inosync.watch.watches")  # names are in it that pytest-xdist cannot pass on

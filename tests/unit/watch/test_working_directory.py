@@ -22,7 +22,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     os.close(fd)
 
 
-def test_it_goes_and_comes_back(elsewhere: int, tmp_path: Path) -> None:
+def test_working_directory_is_entered_and_left(elsewhere: int, tmp_path: Path) -> None:
     working_directory = WorkingDirectory()
     assert working_directory.enter(elsewhere)
     assert Path.cwd() == tmp_path / "there"
@@ -31,7 +31,7 @@ def test_it_goes_and_comes_back(elsewhere: int, tmp_path: Path) -> None:
     working_directory.close()
 
 
-def test_it_keeps_nothing_open_once_closed(elsewhere: int) -> None:
+def test_close_keeps_nothing_open(elsewhere: int) -> None:
     before = os.listdir("/proc/self/fd")
     working_directory = WorkingDirectory()
     working_directory.enter(elsewhere)
@@ -41,7 +41,7 @@ def test_it_keeps_nothing_open_once_closed(elsewhere: int) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_it_comes_back_to_where_the_process_is_by_then(elsewhere: int, tmp_path: Path) -> None:
+def test_leave_returns_to_where_the_process_is_by_then(elsewhere: int, tmp_path: Path) -> None:
     working_directory = WorkingDirectory()
     assert working_directory.enter(elsewhere)
     working_directory.leave()
@@ -53,7 +53,7 @@ def test_it_comes_back_to_where_the_process_is_by_then(elsewhere: int, tmp_path:
     assert Path.cwd() == tmp_path
 
 
-def test_it_comes_back_to_a_directory_that_is_removed(elsewhere: int, tmp_path: Path) -> None:
+def test_leave_returns_to_a_removed_directory(elsewhere: int, tmp_path: Path) -> None:
     inode = os.stat(".").st_ino
     (tmp_path / "here").rmdir()
     working_directory = WorkingDirectory()
@@ -63,7 +63,7 @@ def test_it_comes_back_to_a_directory_that_is_removed(elsewhere: int, tmp_path: 
     assert os.stat(".").st_ino == inode
 
 
-def test_it_stays_where_there_is_no_way_back(
+def test_enter_refuses_where_there_is_no_way_back(
     elsewhere: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fchdir, here = os.fchdir, os.stat(".").st_ino
@@ -80,7 +80,7 @@ def test_it_stays_where_there_is_no_way_back(
     assert Path.cwd() == tmp_path / "here"
 
 
-def test_it_stays_when_the_place_cannot_be_entered(tmp_path: Path, elsewhere: int) -> None:
+def test_enter_refuses_what_is_no_directory(tmp_path: Path, elsewhere: int) -> None:
     (tmp_path / "file").touch()
     file = os.open(tmp_path / "file", os.O_RDONLY)
     working_directory = WorkingDirectory()
