@@ -51,7 +51,7 @@ class Arrivals:
         count = len(wanted) * len(self._directories)
         arrived = dict[tuple[int, bytes], float]()
         while True:
-            if not select.select([self._inotify], [], [], LONGEST)[0]:
+            if not select.select([self._inotify.fd], [], [], LONGEST)[0]:
                 return math.inf
             now = time.perf_counter()
             events = decode(self._inotify.read())
