@@ -282,6 +282,10 @@ class Done:
     """Whether the calls of rsync were shown instead of made."""
     cut_off: bool = False
     """Whether the node may still work on a try that was cut off."""
+    outdated: bytes = b""
+    """The pickled parts whose files may have changed without another time, if they are short; else empty."""
+    outdated_file: str = ""
+    """The path of the file that holds these parts, if they are long; else empty."""
     bytes: int = 0
     """Sent and received, as rsync says."""
     rsyncs: int = 0

@@ -44,6 +44,7 @@ from inosync.nodes.outstanding import Outstanding, unpack
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
+from inosync.rsync.coarse_times import SETTLE_SECONDS
 from inosync.system import spool
 from inosync.system.channel import Endpoint, QueueError, QueueFull
 from inosync.system.loop import Loop, Timer
@@ -402,6 +403,10 @@ class Node:
         self.retries.settle(failed, held, sent.since, now, self._rand())
         if done.cut_off:
             self.retries.add_second_look(sent.second_look(self.trees), now + SECOND_LOOK_SECONDS)
+        if done.outdated or done.outdated_file:
+            outdated = unpack(done.outdated, done.outdated_file, self.trees)
+            spool.discard(done.outdated_file)
+            self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
         self.retries.limit(now)
         self.cursor = max(self.cursor, sent.upto)
         self.problem, self.untidy = done.reason, False

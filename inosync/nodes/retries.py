@@ -48,13 +48,16 @@ class RetrySet:
         before = self._waiting.get(change)
         self._waiting[change] = Retry(0, now, min(now, before.since) if before else now)
 
-    def add_second_look(self, changes: Iterable[Change], at: float) -> None:
-        """Send these changes at that time, although the node seems to have them."""
+    def add_second_look(self, changes: Iterable[Change], at: float, since: float = math.inf) -> None:
+        """Send these changes at that time, although the node seems to have them.
+
+        ``since``: since when it may lack them; infinite if that is not likely.
+        """
         changes = set(changes)
         if len(changes) > MAX_RETRIES:
             changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
         for change in changes:
-            self._waiting.setdefault(change, Retry(0, at, math.inf))
+            self._waiting.setdefault(change, Retry(0, at, since))
 
     def carry(self, changes: Iterable[Change]) -> None:
         """A batch carries these. What becomes due meanwhile waits for the next one."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inosync.filters.rule import Rule
 from inosync.rsync import itemize
-from inosync.rsync.options import confinable, for_comparison, keeps_times, recurses
+from inosync.rsync.options import confinable, for_comparison, keeps_times, modify_window, recurses
 from inosync.rsync.target import Transport, transport
 
 # A full mirror reads one name, too: so it can be held back until it is connected and has entered its source.
@@ -137,12 +137,14 @@ def _stats(s: TransferSettings) -> tuple[str, ...]:
 
 def _common(s: TransferSettings) -> tuple[str, ...]:
     way = transport(s.target)
-    exact = f"--remote-option={_EXACT_TIMES}" if way is Transport.SSH else _EXACT_TIMES
+    exact: tuple[str, ...] = (f"--remote-option={_EXACT_TIMES}" if way is Transport.SSH else _EXACT_TIMES,)
+    if modify_window(s.extra) >= 0:  # a remote option would win over the user's
+        exact = ()
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Without it small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     no_delay = ("--sockopts=TCP_NODELAY",) if way is Transport.DAEMON else ()
     shell = (f"--rsh={s.rsh}",) if s.rsh else ()
-    return (exact, *(rule.word for rule in s.rules), *limit, *no_delay, *shell)
+    return (*exact, *(rule.word for rule in s.rules), *limit, *no_delay, *shell)
 
 
 def rules_bytes(rules: Iterable[Rule]) -> int:

@@ -196,6 +196,15 @@ def one_file_system(extra: Iterable[str]) -> bool:
     return last in (["-x"], ["--one-file-system"])
 
 
+def modify_window(extra: Iterable[str]) -> int:
+    """Return the last --modify-window in seconds; -1, as we set it, compares nanoseconds."""
+    given = [value for option, value in options(extra) if option in ("-@", "--modify-window")]
+    try:
+        return int(given[-1] or "") if given else -1
+    except ValueError:
+        return -1
+
+
 def _takes_value(option: str) -> bool:
     return option in _VALUED_LONG or (len(option) == 2 and option[1] in _VALUED_SHORT)
 

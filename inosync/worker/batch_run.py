@@ -40,6 +40,8 @@ class BatchRun:
         """Whether the next try needs a slot."""
         self.refused_beside_warm = ""
         """Why a connection was refused while others to the same node were kept."""
+        self.outdated: list[Part] = []
+        """Files that may have changed without another time; they are sent once more."""
         self.bytes = 0
         """What rsync said that it had sent and received."""
         self.code, self.worry = 0, ""

@@ -46,7 +46,9 @@ from inosync.messages import (
 from inosync.nodes import backoff
 from inosync.rsync import argv, binary, compat, exit_codes, stderr, stdout
 from inosync.rsync.argv import TransferSettings
+from inosync.rsync.coarse_times import UnnamedReads, outdated_names
 from inosync.rsync.exit_codes import ExitKind
+from inosync.rsync.options import modify_window
 from inosync.rsync.outcome import Outcome, Run, judge
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.target import Transport, transport
@@ -189,6 +191,8 @@ class Worker:
         """Whether something may have been left behind while no transfer ran."""
         self._confines: dict[tuple[object, ...], bool] = {}
         """Whether the rsync, as it is now, understands ``--confine-root``."""
+        self._unnamed_reads = {tree: UnnamedReads() for tree in job.trees}
+        """When full mirrors and relists have read files."""
         self._task: BatchRun | None = None
         self._transfer: Transfer | None = None
         self._retry_at: float | None = None
@@ -500,9 +504,24 @@ class Worker:
         if task.refused_beside_warm:
             self._spares.chill(task.refused_beside_warm)
             task.refused_beside_warm = ""
+        self._note_outdated(task, transfer)
         task.came_through(outcome, code)
         if self._end_by is None or not task.parts:
             self._next(task)
+
+    def _note_outdated(self, task: BatchRun, transfer: Transfer) -> None:
+        """Note which files may have changed again without another time."""
+        part, settings, now = task.part, self._trees[task.part.tree], self._job.wall()
+        assert transfer.names_sent_at is not None
+        began = now - (self._clock() - transfer.names_sent_at)
+        unnamed = self._unnamed_reads[part.tree]
+        if part.full or any(name.endswith(b"/") for name in task.names):
+            unnamed.add(began, now)
+        if not part.full:
+            earlier = None if part.ignore_times else unnamed
+            window = modify_window(settings.extra)
+            names = outdated_names(settings.source, task.names, began, now, window, earlier)
+            task.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []
 
     def _tried_again_at_once(self, task: BatchRun, transfer: Transfer, outcome: Outcome) -> bool:
         """Whether a failure may be the fault of connections that were kept, and there is a try without."""
@@ -536,12 +555,10 @@ class Worker:
 
     def _report_done(self, task: BatchRun) -> None:
         batch, seconds = task.batch, self._clock() - task.started
-        path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
-        try:
-            payload, file = spool.pack(tuple(task.due), path)
-        except OSError:  # the trees as such are short enough for the message
-            trees = {part.tree for part in task.due}
-            payload, file = spool.pack(tuple(Part(tree, True) for tree in trees), path)
+        payload, file = self._pack(task.due, str(batch.id))
+        outdated, outdated_file = b"", ""
+        if task.outdated:
+            outdated, outdated_file = self._pack(task.outdated, f"{batch.id}-outdated")
         worry, pretended = task.worry[:500], self._job.pretend is not None
         if not pretended:
             self._hooks.synced(task.arrived)
@@ -560,10 +577,19 @@ class Worker:
                 held,
                 pretended,
                 cut_off,
+                outdated,
+                outdated_file,
                 task.bytes,
             )
         )
         self._spares.rest(LULL)
+
+    def _pack(self, parts: Sequence[Part], name: str) -> tuple[bytes, str]:
+        path = os.path.join(self._job.spool, f"due-{os.getpid()}-{name}")
+        try:
+            return spool.pack(tuple(parts), path)
+        except OSError:  # the trees as such are short enough for the message
+            return spool.pack(tuple(Part(tree, True) for tree in {part.tree for part in parts}), path)
 
     def _show_progress(self, transfer: Transfer) -> None:
         task = self._task

@@ -244,6 +244,20 @@ MUTATIONS = (
         ("tests/unit/rsync/test_exit_codes.py",),
     ),
     Mutation(
+        "files that have coarse times are not sent once more",
+        "inosync/nodes/node.py",
+        "            self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)\n",
+        "            pass\n",
+        ("tests/unit/nodes/test_node.py",),
+    ),
+    Mutation(
+        "a file that rsync discards with exit 0 is done",
+        "inosync/rsync/outcome.py",
+        "        if not stderr.leaves_undone(run.stderr):\n",
+        "        if run.stderr is not None:\n",
+        ("tests/unit/rsync/test_outcome.py",),
+    ),
+    Mutation(
         "what rsync complains of with exit 23 is done",
         "inosync/rsync/outcome.py",
         "due=(_names(run, due),) if due else ()",

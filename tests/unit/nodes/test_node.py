@@ -23,6 +23,7 @@ from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, 
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import SECOND_LOOK_SECONDS, Node
 from inosync.nodes.retries import MAX_RETRIES, Retry
+from inosync.rsync.coarse_times import SETTLE_SECONDS
 from inosync.system import channel, spool
 from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop, Timer
@@ -233,6 +234,18 @@ def test_what_is_counted_of_batches(desk: RequestHandler) -> None:
     assert (counted.bytes, counted.rsyncs) == (77, 4)
     assert counted.failures == {"12": 2, "23": 1}
     assert (counted.latency.count, counted.latency.sum) == (2, 2.0)
+
+
+def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk: RequestHandler) -> None:
+    number = desk.send(15)
+    began = desk.now
+    desk.now += 0.5
+    outdated, _ = spool.pack((Part(1, False, (b"f",), ignore_times=True),), "")
+    desk.report(dataclasses.replace(desk.done(number), outdated=outdated))
+    again = Change(1, b"f", Kind.NAME, ignore_times=True)
+    assert desk.owes() == {again}
+    assert desk.node.retries.waiting[again] == Retry(0, desk.now + SETTLE_SECONDS, began)
+    assert desk.node.degraded_reason == ""
 
 
 def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: RequestHandler, tmp_path: Path) -> None:

@@ -248,3 +248,12 @@ def test_comparison_without_times_compares_sizes_or_checksums() -> None:
     assert "--size-only" in compare_argv(without, checksum=False)
     assert "--size-only" not in compare_argv(without, checksum=True)
     assert "--size-only" not in compare_argv(PLAIN, checksum=False)
+
+
+@pytest.mark.parametrize("words", [("--modify-window=1",), ("-@", "2"), ("-@1",)])
+@pytest.mark.parametrize("target", ["h:/copy", "h::copy", "/copy"])
+def test_modify_window_of_the_user_is_the_only_one(words: tuple[str, ...], target: str) -> None:
+    argv = batch_argv(replace(PLAIN, target=target, extra=words))
+    assert not any("modify-window=-1" in word for word in argv)
+    exact = batch_argv(replace(PLAIN, target=target, extra=("--modify-window=-1",)))
+    assert sum("modify-window=-1" in word for word in exact) == 2

@@ -1,0 +1,77 @@
+"""Files whose times do not tell one content from the next."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from inosync.rsync.coarse_times import UnnamedReads, may_be_outdated, outdated_names
+
+SECOND = 1_000_000_000
+
+
+def status(mtime: float, ctime: float | None = None, mode: int = stat.S_IFREG) -> os.stat_result:
+    """The status of a file with such times; the ctime is that of the mtime if it is not given."""
+    ctime = mtime if ctime is None else ctime
+    times = {"st_mtime_ns": round(mtime * SECOND), "st_ctime_ns": round(ctime * SECOND), "st_mtime": mtime}
+    return os.stat_result((mode, 1, 1, 1, 0, 0, 1, int(mtime), int(mtime), int(ctime)), times)
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "expected"),
+    [
+        (1000.0, 1000.0, True),
+        (1001.0, 1001.0, True),  # changed while rsync ran
+        (999.0, 999.0, True),  # two seconds of vfat
+        (998.0, 998.0, False),
+        (1000.5, 1000.5, False),  # the times are not coarse
+        (1000.0, 1000.5, False),  # only the mtime is, by touch(1)
+        (1030.0, 1000.0, True),  # a clock that is ahead
+        (9999.0, 1000.0, False),  # far in the future, by touch(1)
+    ],
+)
+def test_file_may_be_outdated_if_it_was_read_in_the_second_of_its_time(
+    mtime: float, ctime: float, expected: bool
+) -> None:
+    assert may_be_outdated(status(mtime, ctime), 1000.7, 1001.5, -1, None) is expected
+
+
+@pytest.mark.parametrize(
+    ("window", "mtime", "expected"), [(0, 999.9, True), (1, 998.9, True), (4, 996.1, True), (4, 995.0, False)]
+)
+def test_modify_window_makes_all_times_coarse(window: int, mtime: float, expected: bool) -> None:
+    assert may_be_outdated(status(mtime), 1000.7, 1001.5, window, None) is expected
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO])
+def test_only_regular_files_may_be_outdated(mode: int) -> None:
+    assert not may_be_outdated(status(1000.0, mode=mode), 1000.7, 1001.5, -1, None)
+
+
+@pytest.mark.parametrize(
+    ("mtime", "expected"), [(897.0, False), (899.0, True), (950.0, True), (961.0, False)]
+)
+def test_file_may_be_outdated_if_a_full_mirror_read_it_unnamed(mtime: float, expected: bool) -> None:
+    unnamed = UnnamedReads()
+    unnamed.add(900.0, 960.0)
+    assert may_be_outdated(status(mtime), 1000.7, 1001.5, -1, unnamed) is expected
+
+
+def test_unnamed_reads_one_after_another_count_as_one() -> None:
+    unnamed = UnnamedReads()
+    unnamed.add(900.0, 960.0)
+    unnamed.add(1000.0, 1010.0)
+    assert (unnamed.began, unnamed.ended) == (900.0, 1010.0)
+    unnamed.add(9000.0, 9001.0)
+    assert (unnamed.began, unnamed.ended) == (9000.0, 9001.0)
+
+
+def test_outdated_names_skip_what_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    now = os.stat(tmp_path / "file").st_mtime
+    wires = (b"file", b"gone", b"./", b"d/")
+    assert outdated_names(str(tmp_path), wires, now, now, 0, None) == (b"file",)
+    assert outdated_names(str(tmp_path / "gone"), wires, now, now, 0, None) == ()
