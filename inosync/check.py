@@ -19,7 +19,7 @@ from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
 from inosync.rsync import probe, ssh
 from inosync.rsync.argv import TransferSettings, names_input
-from inosync.rsync.probe import Finding
+from inosync.rsync.probe import ProbeResult
 from inosync.rsync.target import Transport, transport
 from inosync.text import format_value, one_line, plural, without_password
 
@@ -112,7 +112,7 @@ def try_nodes(config: Config) -> bool:
     return all_good
 
 
-def _described(found: Finding) -> Iterator[str]:
+def _described(found: ProbeResult) -> Iterator[str]:
     if found.reason:
         yield f"FAILED: {found.reason}"
     else:
@@ -125,7 +125,7 @@ def _described(found: Finding) -> Iterator[str]:
         yield f"rsync {found.version}"
 
 
-def _try(config: Config, node: NodeSpec, tree: Tree) -> Finding:
+def _try(config: Config, node: NodeSpec, tree: Tree) -> ProbeResult:
     settings = replace(config.rsync_settings(node, tree), rsh=_shell(node))
     ask_shell = probe.may_have_shell(settings)
     found, has_answered = _run(settings, ask_shell)
@@ -142,7 +142,7 @@ def _shell(node: NodeSpec) -> str:
     return ssh.rsh(ssh.options({}))
 
 
-def _run(settings: TransferSettings, ask_shell: bool) -> tuple[Finding, bool]:
+def _run(settings: TransferSettings, ask_shell: bool) -> tuple[ProbeResult, bool]:
     try:
         done = subprocess.run(
             probe.probe_argv(settings, ask_shell),
@@ -154,24 +154,24 @@ def _run(settings: TransferSettings, ask_shell: bool) -> tuple[Finding, bool]:
             env={**os.environ, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired:
-        return Finding(f"no answer within {ANSWER_SECONDS:g} s"), False
+        return ProbeResult(f"no answer within {ANSWER_SECONDS:g} s"), False
     except OSError as problem:
-        return Finding(f"{problem.filename or settings.rsync}: {problem.strerror}"), False
+        return ProbeResult(f"{problem.filename or settings.rsync}: {problem.strerror}"), False
     stderr = done.stderr.splitlines()
     found = probe.finding(settings, done.returncode, done.stdout.splitlines(), stderr)
     return found, probe.shell_answered(stderr)
 
 
-def _local_finding(settings: TransferSettings, found: Finding) -> Finding:
+def _local_finding(settings: TransferSettings, found: ProbeResult) -> ProbeResult:
     place = settings.target.rstrip("/") or "/"
     is_new = not os.path.lexists(place)
     if is_new:
         place = os.path.dirname(place)
     if not os.path.isdir(place):
-        return Finding(f"{place}: is no directory", found.version)
+        return ProbeResult(f"{place}: is no directory", found.version)
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-        return Finding(f"{place}: cannot be written", found.version)
-    return Finding("", found.version, "", is_new)
+        return ProbeResult(f"{place}: cannot be written", found.version)
+    return ProbeResult("", found.version, "", is_new)
 
 
 def _print(text: str) -> None:

@@ -22,7 +22,7 @@ _VERSION = re.compile(rb"rsync +version v?(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeResult:
     """What a node has answered for one tree."""
 
     reason: str = ""
@@ -75,7 +75,7 @@ def shell_answered(lines: Sequence[bytes]) -> bool:
     return any(line.startswith(_MARK.encode()) for line in lines)
 
 
-def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequence[bytes]) -> Finding:
+def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequence[bytes]) -> ProbeResult:
     """Return what the call found; ``lines`` is its standard error."""
     mark = _MARK.encode()
     answers = [line.removeprefix(mark).strip() for line in lines if line.startswith(mark)]
@@ -87,12 +87,12 @@ def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequ
     if b"locked" in answers:
         is_new = b"new" in answers
         what = "does not exist, and cannot be made" if is_new else "cannot be written, or is no directory"
-        return Finding(f"{s.target}: {what}", version)
+        return ProbeResult(f"{s.target}: {what}", version)
     is_new = b"new" in answers or (code != 0 and errors.target_missing(rest))
     if code != 0 and not is_new:
-        return Finding(stderr.reason(rest) or exit_codes.describe(code), version)
+        return ProbeResult(stderr.reason(rest) or exit_codes.describe(code), version)
     unsure = transport(s.target) is Transport.SSH and not answers
-    return Finding("", version, "no shell there to be asked" if unsure else "", is_new)
+    return ProbeResult("", version, "no shell there to be asked" if unsure else "", is_new)
 
 
 def _text(word: bytes) -> str:

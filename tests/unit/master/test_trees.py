@@ -76,7 +76,7 @@ def test_other_events_are_told_to_the_watcher_only_if_they_are_others(world: Wor
     assert world.follow(emask="['IN_CLOSE_WRITE']") == [("set_events", 1, frozenset({"IN_CLOSE_WRITE"}))]
 
 
-def test_tree_that_every_node_is_sent_without_mounts_stays_in_its_file_system(world: World) -> None:
+def test_tree_without_mounts_for_any_node_stays_in_its_file_system(world: World) -> None:
     world.begin(configs.config())
     world.follow(extra="'-x'")
     assert world.calls[-1] == ("set_one_file_system", 1, True)

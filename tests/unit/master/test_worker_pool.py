@@ -83,7 +83,7 @@ def test_replaced_worker_is_followed_by_another_when_it_has_ended(world: World) 
     assert a.orders == ["start", "stop 5", "start"]
 
 
-def test_node_without_a_worker_is_started_at_once_when_it_is_to_be_replaced(world: World) -> None:
+def test_node_without_a_worker_to_replace_is_started_at_once(world: World) -> None:
     a = FakeNode("a", world)
     world.pool.replace_worker(a.real)
     world.loop.turn(0)

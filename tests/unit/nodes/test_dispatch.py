@@ -426,7 +426,7 @@ def test_light_batches_go_to_all_at_once_even_while_heavy_ones_wait(world: World
     assert world.dispatch.waits_for(light[0].real) == ""
 
 
-def test_a_hundred_nodes_that_start_at_once_do_not_start_a_hundred_full_mirrors(world: World) -> None:
+def test_nodes_that_start_together_wait_for_slots(world: World) -> None:
     nodes = world.add(100)
     world.offer()
     most = 0

@@ -272,7 +272,7 @@ def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: RequestHandler) 
     assert desk.owes() == {name(b"due", 2)}
 
 
-def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(desk: RequestHandler) -> None:
+def test_lag_begins_with_the_change_and_not_with_its_last_try(desk: RequestHandler) -> None:
     desk.node.retry(whole(1), desk.now)
     since = desk.now
     desk.now += 50
@@ -283,9 +283,7 @@ def test_a_node_lags_since_it_lacks_something_and_not_since_that_was_tried_last(
     assert desk.node.oldest_missing(2_000.0) == since
 
 
-def test_a_batch_of_which_a_try_was_cut_off_is_looked_at_again_later_and_is_no_lag(
-    desk: RequestHandler, tmp_path: Path
-) -> None:
+def test_batch_with_a_try_cut_off_is_repeated_later_without_lag(desk: RequestHandler, tmp_path: Path) -> None:
     part = Part(1, False, (b"a/f", b"b/"))
     # With the directories that the names are in: a try that had to tidy up has listed those, too.
     changes = {name(b"a/f"), *(Change(1, path, Kind.LIST) for path in (b"a", b"b", b""))}

@@ -350,13 +350,13 @@ def test_anything_else_keeps_the_tree_due(line: bytes) -> None:
     assert (found.whole, found.due) == (True, ())
 
 
-def test_an_unreadable_file_stays_due_alone_if_deletions_are_known_to_be_done() -> None:
+def test_unreadable_file_stays_due_alone_if_deletions_are_done() -> None:
     lines = [b'rsync: [sender] send_files failed to open "/src/x": Permission denied (13)']
     assert after_full(lines, "/src", "/dst", stdout=[]).due == (b"x",)
     assert after_full(lines, "/src", "/dst", stdout=[SKIPPED]).whole
 
 
-def test_the_same_path_on_both_sides_is_no_doubt_and_a_node_below_the_source_is_kept_apart() -> None:
+def test_complaints_with_the_same_path_on_both_sides_are_told_apart() -> None:
     times = b'rsync: [generator] failed to set times on "/src/www/b": Operation not permitted (1)'
     assert after_full([times], "/src", "h:/src").due == (b"www/b",)
     assert after_full([times], "/src", "h:/src/www").due == (b"b",)

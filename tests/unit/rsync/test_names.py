@@ -62,7 +62,7 @@ def test_a_name_that_is_still_what_it_was_goes_as_it_is(tree: Path, wire: bytes)
         (b"out/e", b"out"),
     ],
 )
-def test_where_what_is_gone_may_not_be_listed_the_nearest_directory_is_relisted(
+def test_missing_name_that_may_not_be_listed_relists_its_directory(
     tree: Path, wire: bytes, instead: bytes
 ) -> None:
     assert current_names(str(tree), [wire, wire], nothing, list_missing=False).send == [instead]
@@ -198,7 +198,7 @@ def test_what_is_excluded_only_as_a_directory_goes_when_it_is_a_file(tree: Path)
     assert sent(tree, b"d/cache", b"d/cache/x", excluded=rules("cache/")) == [b"d/cache"]
 
 
-def test_a_rule_is_asked_with_what_is_there_now_and_about_included_parents_only(tree: Path) -> None:
+def test_rules_see_current_types_and_only_included_parents(tree: Path) -> None:
     asked: list[tuple[bytes, bool]] = []
 
     def excluded(path: bytes, is_directory: bool) -> bool:
@@ -274,7 +274,7 @@ def test_the_number_of_levels_is_no_limit(swept: Path, levels: int) -> None:
     assert sent(swept, path + b"/", path + b"/gone") == [path + b"/", path + b"/gone"]
 
 
-def test_a_long_name_in_a_source_with_a_long_name_is_looked_at_as_any_other(swept: Path) -> None:
+def test_long_name_in_a_long_source_is_checked_like_any_other(swept: Path) -> None:
     # Together they are longer than PATH_MAX; rsync is in the source and takes the name alone.
     source = swept.joinpath(*["y" * 200] * 5)
     path = b"/".join([b"x" * 200] * 17)
@@ -302,7 +302,7 @@ def test_the_directory_of_a_name_that_is_left_out_is_not_relisted_for_it(tree: P
     assert current_names(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
 
 
-def test_below_a_mount_point_nothing_is_sent_where_rsync_stays_on_one_file_system(
+def test_names_below_a_mount_point_are_not_sent_with_one_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mnt/sub").mkdir(parents=True)

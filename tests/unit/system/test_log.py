@@ -86,7 +86,7 @@ def test_a_record_is_one_line_in_a_file_for_us_and_our_group(tmp_path: Path) -> 
     assert stat.S_IMODE(path.stat().st_mode) == 0o640 & ~before
 
 
-def test_an_exception_is_told_with_its_traceback_and_the_message_stays_one_line(tmp_path: Path) -> None:
+def test_exception_is_logged_with_traceback_and_one_line_message(tmp_path: Path) -> None:
     path = tmp_path / "log"
     logs.use(logs.to_file(str(path)), verbose=False)
     try:
@@ -165,7 +165,7 @@ def test_lines_for_a_terminal_go_to_stderr(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.timeout(30)
-def test_lines_for_syslog_arrive_there_and_nobody_waits_for_a_syslogd_that_is_stuck(tmp_path: Path) -> None:
+def test_syslog_gets_the_lines_and_a_stuck_syslogd_blocks_nothing(tmp_path: Path) -> None:
     address = str(tmp_path / "log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address)

@@ -74,7 +74,7 @@ def test_without_a_timetable_nothing_is_ever_due_nor_changes() -> None:
 
 
 @pytest.mark.usefixtures("zone")
-def test_a_switch_is_told_once_when_it_comes_and_what_comes_without_a_change_is_not() -> None:
+def test_limit_change_is_reported_once() -> None:
     world = World(utc(1, 15, 6, 59, 50))
     throttle = world.throttle(check("08:00,512 08:01,512 18:00,0"))
     assert throttle.deadline == world.now + 10
@@ -134,7 +134,7 @@ def test_who_looks_when_it_is_due_is_never_a_minute_late_whatever_the_day(
 
 
 @pytest.mark.usefixtures("zone")
-def test_an_ordinary_switch_is_noticed_at_once_and_the_hour_that_is_left_out_is_made_up_for() -> None:
+def test_limit_change_is_noticed_at_once_and_after_a_skipped_hour() -> None:
     world = World(utc(3, 31, 0, 59, 30))  # 01:59:30, and half a minute later it is 03:00:00
     throttle = world.throttle(check("02:30,7 12:00,0"))
     assert (throttle.limit, throttle.deadline) == (0, world.now + LOOK)

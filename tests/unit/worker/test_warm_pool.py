@@ -336,7 +336,7 @@ def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
     assert world.spares.take(1) is None
 
 
-def test_one_that_is_refused_for_how_it_was_called_is_replaced_and_the_node_is_not_away() -> None:
+def test_rsync_refused_for_its_options_is_replaced_without_an_outage() -> None:
     world = rested(trees=(1, 2), connected=False)
     world.refused = b"I do not know that"
     first = list(world.started)
@@ -401,7 +401,7 @@ def test_one_for_what_was_at_the_source_before_is_not_taken(tmp_path: Path) -> N
     assert world.last.stopped
 
 
-def test_one_for_a_source_that_is_gone_is_not_taken_and_has_no_successor_until_it_is_there(
+def test_rsync_of_a_missing_source_is_not_taken_and_not_replaced(
     tmp_path: Path,
 ) -> None:
     world = rested()
@@ -426,7 +426,7 @@ def test_a_source_that_is_gone_is_no_fault_of_the_node(tmp_path: Path) -> None:
     assert world.running == world.started[1:]
 
 
-def test_a_node_out_of_reach_whose_last_source_goes_is_not_left_waiting_for_ever(tmp_path: Path) -> None:
+def test_unreachable_node_whose_last_source_goes_does_not_wait_for_ever(tmp_path: Path) -> None:
     # While it is out of reach the master sends it nothing, so that nobody else would ever try again.
     source = tmp_path / "source"
     source.mkdir()
@@ -616,7 +616,7 @@ def test_a_look_that_takes_long_is_taken_seldom(monkeypatch: pytest.MonkeyPatch)
 # Out of reach --------------------------------------------------------------------------------------------
 
 
-def test_who_cannot_be_reached_is_tried_again_with_backoff_and_told_of_once_for_all_trees() -> None:
+def test_unreachable_node_is_retried_with_backoff_and_reported_once() -> None:
     world = World((1, 2, 3))
     world.behave = lambda transfer: world.after(0.1, lambda: transfer.fail(10, b"rsync: no route"))
     world.spares.rest(LULL)
@@ -737,7 +737,7 @@ def die_young(world: World, times: int, life: float = YOUNG / 2) -> None:
         world.tend()
 
 
-def test_connections_that_die_young_are_given_up_for_a_while_with_one_word_of_it() -> None:
+def test_connections_that_end_early_suspend_warm_rsyncs_with_one_report() -> None:
     world = rested(connected=False)
     die_young(world, STRIKES - 1)
     assert {entry[0] for entry in world.news()} == {"reached"}
@@ -753,7 +753,7 @@ def test_connections_that_die_young_are_given_up_for_a_while_with_one_word_of_it
     assert len(world.started) == started + 1, "it is tried again later"
 
 
-def test_the_first_that_dies_young_is_followed_at_once_and_the_second_after_a_pause() -> None:
+def test_first_early_close_is_replaced_at_once_the_second_after_a_pause() -> None:
     world = rested(connected=False)
     die_young(world, 1)
     assert world.spares.deadline == pytest.approx(world.now + LULL)
@@ -852,7 +852,7 @@ def test_a_young_one_that_was_of_use_counts_against_those_that_died_young() -> N
     assert {entry[0] for entry in world.news()} == {"reached"}
 
 
-def test_one_cut_of_all_connections_is_one_and_not_as_many_as_there_are_trees() -> None:
+def test_connections_of_all_trees_cut_at_once_count_as_one() -> None:
     world = rested((1, 2, 3, 4, 5))
     world.wait(YOUNG / 2)
     for transfer in world.started[:]:
@@ -866,7 +866,7 @@ def test_one_cut_of_all_connections_is_one_and_not_as_many_as_there_are_trees() 
     assert sorted(transfer.tree for transfer in world.running) == [1, 2, 3, 4, 5]
 
 
-def test_a_node_that_comes_and_goes_is_not_one_that_does_not_like_connections() -> None:
+def test_node_that_comes_and_goes_does_not_suspend_warm_rsyncs() -> None:
     world = rested(connected=False)
     for _ in range(3 * STRIKES):
         die_young(world, 1)
@@ -876,7 +876,7 @@ def test_a_node_that_comes_and_goes_is_not_one_that_does_not_like_connections() 
     assert {entry[0] for entry in world.news()} == {"reached", "unreached"}
 
 
-def test_one_that_is_refused_beside_one_that_is_kept_means_that_there_is_no_room() -> None:
+def test_rsync_refused_beside_a_warm_one_means_no_free_connection() -> None:
     world = rested((1, 2), connected=False)
     first = world.started[0]
     first.connect()
@@ -944,7 +944,7 @@ def test_one_is_replaced_at_an_age_that_differs_by_chance(rand: float) -> None:
     assert world.news() == [("reached",)]
 
 
-def test_one_that_is_too_old_while_there_is_work_ends_and_has_no_successor_before_the_lull() -> None:
+def test_old_rsync_ends_during_work_and_is_replaced_after_the_lull() -> None:
     world = rested()
     world.spares.work()
     world.wait(AGE)
@@ -954,7 +954,7 @@ def test_one_that_is_too_old_while_there_is_work_ends_and_has_no_successor_befor
     assert len(world.running) == 1
 
 
-def test_a_replacement_refused_because_the_old_one_is_not_gone_yet_is_no_trouble() -> None:
+def test_replacement_refused_beside_the_old_rsync_is_no_failure() -> None:
     world = rested()
     for _ in range(10):
         world.last.lingers = 0.03
@@ -971,7 +971,7 @@ def test_a_replacement_refused_because_the_old_one_is_not_gone_yet_is_no_trouble
 # Replaced because they are started otherwise by now --------------------------------------------------------
 
 
-def test_all_of_them_are_replaced_after_the_lull_that_is_said_and_that_is_no_news() -> None:
+def test_restart_replaces_all_rsyncs_after_the_lull_without_a_report() -> None:
     world = rested((1, 2))
     before = world.running
     world.spares.renew(0.7)
@@ -998,7 +998,7 @@ def test_one_to_be_replaced_is_not_taken_and_known_until_it_has_ended() -> None:
     assert len(world.started) == 2
 
 
-def test_while_there_is_work_they_end_and_have_no_successors_before_the_lull() -> None:
+def test_restart_during_work_replaces_rsyncs_after_the_lull() -> None:
     world = rested((1, 2))
     world.spares.work()
     assert world.spares.take(1) is not None
@@ -1012,7 +1012,7 @@ def test_while_there_is_work_they_end_and_have_no_successors_before_the_lull() -
     assert [transfer.tree for transfer in world.running] == [1, 1, 2]
 
 
-def test_a_node_out_of_reach_is_tried_no_sooner_for_it_and_told_of_no_more_often() -> None:
+def test_restart_does_not_retry_an_unreachable_node_sooner() -> None:
     world, other = (rested(connected=False) for _ in range(2))
     for each in (world, other):
         each.behave = lambda transfer: transfer.fail(10, b"Connection refused")
@@ -1025,7 +1025,7 @@ def test_a_node_out_of_reach_is_tried_no_sooner_for_it_and_told_of_no_more_often
     assert len(world.told) > 5
 
 
-def test_a_node_that_takes_long_to_answer_is_told_of_once_and_reached_when_it_does() -> None:
+def test_slow_node_is_reported_once_and_reached_when_it_answers() -> None:
     world = rested(connected=False)
     world.wait(LATE + 1)
     assert [entry[0] for entry in world.news()] == ["unreached"]
@@ -1153,7 +1153,7 @@ def test_a_node_that_comes_and_goes_every_second_is_tried_with_backoff() -> None
     trees=st.integers(1, 3),
     rand=st.floats(0, 1, exclude_max=True),
 )
-def test_however_the_node_behaves_rsyncs_are_started_seldom_and_looks_are_few(
+def test_random_node_behaviour_starts_few_rsyncs(
     behaviours: list[Callable[[World, FakeTransfer], None]], lingers: float, trees: int, rand: float
 ) -> None:
     world = World(tuple(range(trees)), rand)
