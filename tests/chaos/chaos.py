@@ -1,9 +1,9 @@
-"""Random but repeatable faults, with six nodes on all transports.
+"""Random but repeatable faults, with seven nodes on all transports.
 
     python tests/chaos/chaos.py [--seed N] [--seconds S]
     python tests/chaos/chaos.py --soak [--seconds S]
 
-mirrors two trees to nodes behind a local path, two rsync daemons, two sshds and a small disk, all on
+mirrors two trees to nodes behind a local path, three rsync daemons, two sshds and a small disk, all on
 loopback. It changes the trees in hostile ways, and kills, stops, fills up, reloads and breaks whatever
 exists. Now and then it heals everything and compares all trees. It prints each event and a report. The exit
 code is 0 only if nothing was lost, no node without a fault had to wait for another, no traceback was logged,
@@ -49,6 +49,7 @@ def options(argv: Sequence[str]) -> Options:
     parser.add_argument("--only", default="", help=f"these kinds of fault, with commas between: {kinds}")
     parser.add_argument("--hard-links", action="store_true", help="write to files with several names, too")
     parser.add_argument("--late-writers", action="store_true", help="let stopped receivers go on as orphans")
+    parser.add_argument("--coarse-sources", action="store_true", help="trees with time stamps of one second")
     parser.add_argument("--verbose", action="store_true", help="start the daemon with -v")
     parser.add_argument("--home", type=Path, help="an empty directory for it")
     given = parser.parse_args(argv)
@@ -63,6 +64,7 @@ def options(argv: Sequence[str]) -> Options:
         only=[name for name in given.only.split(",") if name],
         hard_links=given.hard_links,
         late_writers=given.late_writers,
+        coarse_sources=given.coarse_sources,
         verbose=given.verbose,
         home=given.home,
     )

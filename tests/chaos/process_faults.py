@@ -142,6 +142,7 @@ def overflow(testbed: Testbed, draw: Draw) -> Happened:
     size = int(QUEUE.read_text())
     if size > MOST_EVENTS:
         raise Impossible("the queue is too long")
+    free(testbed, "stderr")  # the log tells of the overflow
     since = len(testbed.daemon.log())
     _stop(testbed)
     try:
@@ -157,6 +158,13 @@ def overflow(testbed: Testbed, draw: Draw) -> Happened:
 def reopen_log(testbed: Testbed, _draw: Draw) -> Happened:
     testbed.daemon.signal(signal.SIGUSR1)
     return Once(frozenset(), "SIGUSR1")
+
+
+def block_stderr(testbed: Testbed, _draw: Draw) -> Happened:
+    """Let nothing read the pipe that is the daemon's standard error."""
+    resource = free(testbed, "stderr")
+    testbed.daemon.block_stderr()
+    return Lasting(resource, testbed.daemon.unblock_stderr)
 
 
 def _stop(testbed: Testbed) -> None:
@@ -208,4 +216,5 @@ KINDS = [
     Kind("stop the master", 3, stop_master),
     Kind("overflow the queue", 3, overflow, compares=True),
     Kind("SIGUSR1", 2, reopen_log),
+    Kind("block stderr", 3, block_stderr, only_by_name=True),
 ]

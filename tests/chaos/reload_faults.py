@@ -89,6 +89,7 @@ def removed(testbed: Testbed, draw: Draw) -> Happened:
 
 def refused(testbed: Testbed, _draw: Draw) -> Happened:
     """Reload a file with a mistake, which changes nothing."""
+    free(testbed, "stderr")  # the log tells of the refusal
     text = testbed.daemon.file.read_text()
     since = len(testbed.daemon.log())
     testbed.daemon.configure(text + "rspeed = 'fast'\n")

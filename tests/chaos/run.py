@@ -49,6 +49,8 @@ class Options:
     only: Sequence[str] = ()
     """The names of the kinds of fault; empty for all."""
     hard_links: bool = False
+    coarse_sources: bool = False
+    """Whether the trees have time stamps of one second."""
     late_writers: bool = False
     """See ``orphans``."""
     verbose: bool = False
@@ -84,7 +86,8 @@ class Run:
         self.home = options.home or Path(tempfile.mkdtemp(prefix="inosync-chaos-"))
         self.home.mkdir(exist_ok=True)
         self.home.chmod(0o755)
-        self.testbed = Testbed(self.home, ("-v",) if options.verbose else (), options.late_writers)
+        args = ("-v",) if options.verbose else ()
+        self.testbed = Testbed(self.home, args, options.late_writers, options.coarse_sources)
         self._tell = tell
         self.changes = TreeChanges(self.testbed, f"churn {options.seed}", options.hard_links, options.soak)
         self.markers = Markers(self.testbed)

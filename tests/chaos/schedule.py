@@ -7,12 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from chaos import command_faults, node_faults, process_faults, reload_faults
+from chaos import command_faults, mount_faults, node_faults, process_faults, reload_faults
 from chaos.faults import Impossible, Kind, Lasting, draw
 from chaos.markers import Lag, Markers
 from chaos.testbed import Testbed
 
-KINDS = [*process_faults.KINDS, *node_faults.KINDS, *reload_faults.KINDS, *command_faults.KINDS]
+KINDS = [
+    *process_faults.KINDS,
+    *node_faults.KINDS,
+    *mount_faults.KINDS,
+    *reload_faults.KINDS,
+    *command_faults.KINDS,
+]
 LONGEST = 8.0
 """The most seconds that a fault lasts, if the other nodes get their changes in that time."""
 ISOLATED = 90.0
@@ -35,9 +41,9 @@ class _Active:
 class Schedule:
     """Random faults, the same ones for the same ``seed``. Times are in seconds since the beginning.
 
-    ``pause`` is the mean time between two, ``only`` the names of the kinds, empty for all. After each
-    ``round`` of so many faults all is healed and compared. In every second round no fault causes a full
-    mirror, so that a loss is not repaired.
+    ``pause`` is the mean time between two, ``only`` the names of the kinds, empty for the usual
+    ones. After each ``round`` of so many faults all is healed and compared. In every second round no fault
+    causes a full mirror, so that a loss is not repaired.
     """
 
     testbed: Testbed
@@ -64,7 +70,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self._chances = random.Random(self.seed)
         self._next = self.testbed.now()
-        kinds = [kind for kind in KINDS if not self.only or kind.name in self.only]
+        kinds = [kind for kind in KINDS if (kind.name in self.only if self.only else not kind.only_by_name)]
         assert kinds, f"no such kind of fault; there are: {', '.join(kind.name for kind in KINDS)}"
         self._kinds = [kinds, [kind for kind in kinds if not kind.compares] or kinds]
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 
 from support.churn import DEEPEST, FILE, Churn, join, listing, remove, type_of, weight_of
 
-MOST = 1500
+MOST = 2500
 """The most entries of a tree; above that the largest directories are removed."""
 COUNTED = 40
 """Operations between two counts of the entries."""
 BURST = (200, 1000, 3000)
 """The numbers of files in a burst."""
+BIG = 8
+"""Megabytes of a big file."""
 _RENAME_EXCHANGE = 2
 
 
@@ -43,6 +45,9 @@ class Storm(Churn):
             (2, self._truncate_path),
             (3, self._rename_storm),
             (1, self._burst),
+            (2, self._write_big),
+            (3, self._rename_largest),
+            (2, self._make_read_only_tree),
         ]
         if hard_links:
             more.append((4, self._second_name))
@@ -87,8 +92,7 @@ class Storm(Churn):
                 else:
                     self.log.append(f"{len(self.log)} prune {largest!r}")
 
-    # Changes in several steps
-    # --------------------------------------------------------------------------------
+    # Changes in several steps -------------------------------------------------------------------------
 
     def _write_slowly(self) -> str:
         """Append to a file that stays open."""
@@ -127,8 +131,52 @@ class Storm(Churn):
         self._lasting.append(replace())
         return f"{join(directory, name)!r}, {len(contents)} times"
 
-    # Changes in one step
-    # -------------------------------------------------------------------------------------
+    def _write_big(self) -> str:
+        """Write a big file by the megabyte."""
+        directory, name = self._directory(), self._name()
+        with self._open(directory) as handle:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | FILE
+            file = os.open(name, flags, 0o644, dir_fd=handle)
+        pieces = [self._random.randbytes(1 << 10) * 1024 for _ in range(BIG)]
+
+        def write() -> Iterator[None]:
+            try:
+                for piece in pieces if stat.S_ISREG(os.fstat(file).st_mode) else ():
+                    os.write(file, piece)
+                    yield
+            finally:
+                os.close(file)
+
+        self._lasting.append(write())
+        return f"{join(directory, name)!r}, {BIG} MB"
+
+    def _make_read_only_tree(self) -> str:
+        """Make directories without write permission, like Go's module cache, and remove them later."""
+        directory, name = self._directory(DEEPEST - 2), b"read-only"
+        with self._open(directory) as handle:
+            os.mkdir(name, 0o755, dir_fd=handle)
+        path = join(directory, name)
+        with self._open(path) as handle:
+            for inner in (b"a", b"b"):
+                os.mkdir(inner, 0o755, dir_fd=handle)
+                with self._open(join(path, inner)) as below:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE
+                    with open(os.open(b"file", flags, 0o444, dir_fd=below), "wb") as stream:
+                        stream.write(inner)
+                os.chmod(inner, 0o555, dir_fd=handle)
+            os.fchmod(handle, 0o555)
+
+        def take_away() -> Iterator[None]:
+            for _ in range(30):
+                yield
+            with self._open(directory) as handle:
+                if type_of(handle, name) == stat.S_IFDIR:
+                    remove(handle, name)
+
+        self._lasting.append(take_away())
+        return f"{path!r}"
+
+    # Changes in one step ------------------------------------------------------------------------------
 
     def _move_across(self) -> str:
         """Move an entry to the root of the other wpath, or to a directory in it."""
@@ -223,6 +271,20 @@ class Storm(Churn):
             with self._open(directory) as handle:
                 remove(handle, name)
         return f"{path!r} {count} files{', removed' if passing else ''}"
+
+    def _rename_largest(self) -> str:
+        """Rename the largest directory of the root, to another name there or into another directory."""
+        with self._open(b"") as root:
+            names = [name for name in listing(root) if type_of(root, name) == stat.S_IFDIR]
+            if not names:
+                return "nothing: no directory"
+            largest = max(names, key=lambda name: (weight_of(root, name), name))
+            to = self._random.choice([b"", *(name for name in names if name != largest)])
+            new = self._name()
+            self._check_height(root, largest, to)
+            with self._open(to) as there:
+                os.rename(largest, new, src_dir_fd=root, dst_dir_fd=there)
+        return f"{largest!r} to {join(to, new)!r}"
 
     def _second_name(self) -> str:
         """Make a hard link, which a later change may write to."""

@@ -15,9 +15,10 @@ ROUND = 10
 SEEDS = [int(os.environ["INOSYNC_SEED"])] if "INOSYNC_SEED" in os.environ else [20, 21]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", SEEDS)
-def test_whatever_happens_nothing_is_lost(number: int, tmp_path: Path) -> None:
+def test_chaos_ends_level_and_loses_nothing(number: int, tmp_path: Path) -> None:
     run = Run(Options(number, SECONDS, round=ROUND, begin=120, home=tmp_path), print)
     result = run.run()
     lines = "\n".join(report(run))

@@ -1,29 +1,36 @@
-"""The testbed of the chaos: two trees, six nodes on all transports with servers of their own, one daemon."""
+"""The testbed of the chaos: two trees, a daemon, and seven nodes on all transports with their servers."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import mmap
 import os
 import shlex
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from support import trees
 from support.daemon import Daemon, FakeRsync
 from support.procs import Server
 from support.rsyncd import Rsyncd
 from support.sshd import Sshd
+from support.trees import Tree
 from support.wait import until
 
 TREES = ("one", "two")
 EVERYWHERE: Mapping[str, Sequence[str]] = {"one": ("*.txt", "/lib"), "two": ()}
 """The patterns excluded for all nodes, by tree."""
-DISK = "96m"
-"""The size of the file system of the node ``small``."""
+DISK_MEGABYTES = 192
+"""The size of the file system of the node ``small``, and of the sources if they are coarse."""
+NOBODY = "65534"
 LEVEL = 240.0
 """Seconds after the last fault within which everything must be level."""
 LEFT = 5.0
@@ -46,6 +53,10 @@ class Node:
     """Patterns excluded for this node only."""
     extra: tuple[str, ...] = ()
     server: Server | None = None
+    is_coarse: bool = False
+    """Whether its file system has time stamps of one second."""
+    is_unprivileged: bool = False
+    """Whether its user cannot change owners."""
 
     def item(self, home: Path) -> dict[str, object]:
         """Return its item for rnodes."""
@@ -57,6 +68,16 @@ class Node:
         if self.extra:
             given["extra"] = list(self.extra)
         return given
+
+    def comparable(self, tree: Tree) -> Tree:
+        """Return a tree without what this node cannot have."""
+        if self.is_coarse:
+            tree = {
+                path: replace(entry, mtime_ns=entry.mtime_ns // 10**9 * 10**9) for path, entry in tree.items()
+            }
+        if self.is_unprivileged:
+            tree = {path: replace(entry, uid=0, gid=0) for path, entry in tree.items()}
+        return tree
 
     def patterns(self, tree: str) -> tuple[str, ...]:
         """Return the patterns of a tree that are not mirrored to it."""
@@ -77,30 +98,98 @@ class Node:
         return False
 
 
+class PipedDaemon(Daemon):
+    """A daemon whose standard error is a pipe, which a thread reads into the log unless it is blocked."""
+
+    def __init__(
+        self,
+        home: Path,
+        config: Mapping[str, object],
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(home, config, args, env)
+        self._reads = threading.Event()
+        self._reads.set()
+        self._reader = -1
+
+    def block_stderr(self) -> None:
+        """Read no more from the pipe, and fill it, so that the next line does not fit."""
+        self._reads.clear()
+        writer = os.open(f"/proc/self/fd/{self._reader}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            for _ in range(2):  # the thread may still have been reading the first time
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        os.write(writer, b"\n" * 256)
+                time.sleep(0.1)
+        finally:
+            os.close(writer)
+
+    def unblock_stderr(self) -> None:
+        self._reads.set()
+
+    @property
+    def stderr_is_blocked(self) -> bool:
+        return not self._reads.is_set()
+
+    def open_stderr(self) -> IO[bytes]:
+        reader, writer = os.pipe()
+        self._reader = reader
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, mmap.PAGESIZE)
+        threading.Thread(target=self._read, args=(reader,), name="stderr", daemon=True).start()
+        return os.fdopen(writer, "wb")
+
+    def _read(self, reader: int) -> None:
+        with os.fdopen(reader, "rb", buffering=0) as pipe, self.stderr.open("ab", buffering=0) as log:
+            while True:
+                self._reads.wait()
+                data = pipe.read(1 << 16)
+                if not data:
+                    return
+                log.write(data)
+
+
 class Testbed:
     """Trees, nodes, servers and the daemon below ``home``. ``args`` are added to the daemon's command line.
 
-    ``late_writers``: whether a stopped receiver may go on after its sender is gone.
+    ``coarse_sources``: whether the trees are on a file system with time stamps of one second, if one can be
+    mounted. ``late_writers``: whether a stopped receiver may go on after its sender is gone.
     """
 
-    def __init__(self, home: Path, args: Sequence[str] = (), late_writers: bool = False) -> None:
+    def __init__(
+        self,
+        home: Path,
+        args: Sequence[str] = (),
+        late_writers: bool = False,
+        coarse_sources: bool = False,
+    ) -> None:
         self.home = home
+        self.coarse_sources = coarse_sources
         self.late_writers = late_writers
         self.began = time.monotonic()
         self.sources = home / "trees"
         self.outside = self.sources / "outside"
+        self.sources.mkdir(parents=True)
+        self.mounts: list[Path] = []
+        """Mount points to be unmounted at the end."""
+        if coarse_sources:
+            self._mount_coarse(self.sources)
         for path in (*map(self.tree, TREES), self.outside):
             path.mkdir(parents=True)
         places = home / "nodes"
         self.disk = places / "small"
         self.disk.mkdir(parents=True)
-        self.mounted = False
         self.busy: set[str] = set()
         """The resources of lasting faults; see ``faults.Lasting``."""
         self.longest_left = 0.0
         """The longest time until nothing was left of a killed master, in seconds."""
         self.sshds = [Sshd(home / f"sshd-{letter}") for letter in "ab"]
         self.rsyncds = {name: Rsyncd(home / name, {name: places / name}) for name in ("daemon-a", "daemon-b")}
+        nobody = {"uid": NOBODY, "gid": NOBODY} if os.geteuid() == 0 else {}
+        self.rsyncds["unprivileged"] = Rsyncd(
+            home / "unprivileged", {"unprivileged": places / "unprivileged"}, options=nobody
+        )
         ssh = shutil.which("ssh") or "ssh"
         rsh = f"--rsh={shlex.quote(ssh)} -F {shlex.quote(str(self.sshds[1].ssh_config))}"
         nodes = [
@@ -133,6 +222,15 @@ class Testbed:
                 server=self.sshds[1],
             ),
             Node("small", self.disk / "node", f"{self.disk}/node/"),
+            Node(
+                "unprivileged",
+                places / "unprivileged",
+                self.rsyncds["unprivileged"].url("unprivileged"),
+                trees=("two",),
+                extra=("--no-owner", "--no-group", "--no-devices"),
+                server=self.rsyncds["unprivileged"],
+                is_unprivileged=True,
+            ),
         ]
         self.nodes = {node.name: node for node in nodes}
         self.rsync = FakeRsync(home / "fake")
@@ -146,7 +244,7 @@ class Testbed:
             "rretry": (0.2, 2.0),
             "rtimeout": 4,
         }
-        self.daemon = Daemon(home / "inosync", self.settings, args, self.sshds[0].env())
+        self.daemon = PipedDaemon(home / "inosync", self.settings, args, self.sshds[0].env())
 
     def tree(self, name: str) -> Path:
         return self.sources / name
@@ -162,6 +260,9 @@ class Testbed:
 
     def reload_file(self) -> None:
         """Send SIGHUP and wait until the reload is done."""
+        if self.daemon.stderr_is_blocked:  # then the line about it may be dropped
+            self.daemon.ask("reload")
+            return
         since = len(self.daemon.log())
         self.daemon.hup()
         self.daemon.until_logged(r"default\.py reloaded", since=since)
@@ -170,23 +271,48 @@ class Testbed:
 
     def set_up(self) -> None:
         """Make the disk and start the servers."""
-        if os.geteuid() == 0:
-            # Without permission to mount there is no fault of a full disk.
-            command = [
-                "mount",
-                "-t",
-                "tmpfs",
-                "-o",
-                f"size={DISK},mode=0755",
-                "inosync-chaos",
-                str(self.disk),
-            ]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-            self.mounted = done.returncode == 0
+        # Without permission to mount there is no fault of a full disk.
+        if self._mount_coarse(self.disk):
+            self.nodes["small"] = replace(self.nodes["small"], is_coarse=True)
         for node in self.nodes.values():
             node.place.mkdir(parents=True, exist_ok=True)
+            if node.is_unprivileged and os.geteuid() == 0:
+                os.chown(node.place, int(NOBODY), int(NOBODY))
         for server in self.servers():
             server.start()
+
+    @property
+    def mounted(self) -> bool:
+        """Whether the small disk is mounted."""
+        return self.disk in self.mounts
+
+    def _mount_coarse(self, place: Path) -> bool:
+        """Mount an ext4 with small inodes, and so with time stamps of one second, if that is possible."""
+        image = self.home / f"{place.name}.img"
+        with image.open("wb") as file:
+            file.truncate(DISK_MEGABYTES << 20)
+        for command in (
+            ["mkfs.ext4", "-q", "-F", "-I", "128", "-m", "0", "-N", "60000", str(image)],
+            ["mount", "-o", "loop", str(image), str(place)],
+        ):
+            if os.geteuid() != 0 or shutil.which(command[0]) is None or not _succeeds(command):
+                return False
+        self.mounts.append(place)
+        with contextlib.suppress(OSError):
+            (place / "lost+found").rmdir()
+        return True
+
+    def mount_bind(self, source: Path, place: Path) -> bool:
+        """Mount a directory at another place too, if that is possible."""
+        if os.geteuid() != 0 or not _succeeds(["mount", "--bind", str(source), str(place)]):
+            return False
+        self.mounts.append(place)
+        return True
+
+    def unmount(self, place: Path) -> None:
+        """Unmount; a process may keep it busy for a moment."""
+        until(lambda: _succeeds(["umount", str(place)]), 30, f"{place} to be unmounted")
+        self.mounts.remove(place)
 
     def servers(self) -> list[Server]:
         return [*self.rsyncds.values(), *self.sshds]
@@ -196,18 +322,11 @@ class Testbed:
         try:
             self.daemon.close()
         finally:
+            self.daemon.unblock_stderr()
             for server in self.servers():
                 server.kill()
-            if self.mounted:
-                # A killed receiver may keep it busy for a moment.
-                def unmounted() -> bool:
-                    return (
-                        subprocess.run(["umount", self.disk], capture_output=True, check=False).returncode
-                        == 0
-                    )
-
-                until(unmounted, 30, "the small disk to be unmounted")
-                self.mounted = False
+            for place in reversed(self.mounts.copy()):
+                self.unmount(place)
 
     # Comparing ---------------------------------------------------------------------------------------
 
@@ -233,6 +352,7 @@ class Testbed:
                 if node.patterns(tree):
                     # An excluded name sets the time of its directory, which is then not a change to send.
                     expected, there = _without_times(expected), _without_times(there)
+                expected, there = node.comparable(expected), node.comparable(there)
                 found += [(node.name, tree, line) for line in trees.diff(expected, there)]
         return found
 
@@ -244,7 +364,9 @@ class Testbed:
                 done = subprocess.run(
                     [
                         shutil.which("rsync") or "rsync",
-                        *("-n", "-a", "-c", "--delete", "--itemize-changes", "--modify-window=-1"),
+                        *("-n", "-a", "-c", "--delete", "--itemize-changes"),
+                        f"--modify-window={0 if node.is_coarse else -1}",
+                        *(("--no-owner", "--no-group", "--no-devices") if node.is_unprivileged else ()),
                         *(f"--exclude={pattern}" for pattern in node.patterns(tree)),
                         f"{self.tree(tree)}/",
                         f"{node.place / tree}/",
@@ -283,6 +405,11 @@ class Testbed:
         except AssertionError as error:
             return [*self.differences(), ("all", "all", str(error))]
         return self.differences()
+
+
+def _succeeds(command: list[str]) -> bool:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _without_times(tree: trees.Tree) -> trees.Tree:

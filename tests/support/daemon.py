@@ -12,7 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from inosync.console.client import ask
 from support import procs, trees
@@ -95,7 +95,7 @@ class Daemon:
     def start(self, ready: bool = True) -> None:
         """Start it in the foreground; with ``ready``, wait until the master has its title."""
         assert self._main is None, "inosync runs already"
-        with self.stderr.open("ab") as err, self.stdout.open("ab") as out:
+        with self.open_stderr() as err, self.stdout.open("ab") as out:
             self._main = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -109,6 +109,10 @@ class Daemon:
         if ready:
             until(lambda: self.exit_code is not None or self.title(), 60, "the master's title")
             assert self.exit_code is None, f"inosync ended with {self.exit_code}:\n{self.log()}"
+
+    def open_stderr(self) -> IO[bytes]:
+        """Return the stream that becomes its standard error."""
+        return self.stderr.open("ab")
 
     @property
     def pid(self) -> int:

@@ -24,7 +24,7 @@ from bench.tools import tools
 from support import procs
 from support.wait import until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 

@@ -167,6 +167,7 @@ def test_all_workers_killed_at_once_are_replaced(setup: Make) -> None:
     assert not set(before.values()) & set(s.daemon.workers().values())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("killed", ["rsync", "its child"])
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
@@ -222,6 +223,7 @@ def test_killed_receiver_leaves_no_temporary_file_for_good(setup: Make, warm: bo
     s.until_ok()
 
 
+@pytest.mark.slow
 def test_stopped_worker_delays_no_other_node_and_catches_up(setup: Make, seed: int) -> None:
     s = setup({"stopped": "", "other": "", "third": ""})
     s.daemon.start()
@@ -398,6 +400,7 @@ exec @REAL@ "$@"
 """
 
 
+@pytest.mark.slow
 def test_rsync_that_hangs_on_version_delays_only_its_worker(setup: Make) -> None:
     s = setup({"a": {"node": "", "rwarm": False}})
     real, home = shutil.which("rsync"), s.rsync.home
@@ -452,6 +455,7 @@ def test_first_full_mirror_that_fails_is_retried_until_level(setup: Make) -> Non
     s.until_ok()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_changes_made_while_a_node_fails_arrive_afterwards(setup: Make, seed: int, warm: bool) -> None:
     s = setup({"faulty": {"rwarm": warm}, "sound": ""})
@@ -610,6 +614,7 @@ def test_node_that_hangs_is_given_up_and_level_when_it_resumes(
     s.until_ok()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["its worker is killed", "it is given up"])
 def test_late_writes_of_an_orphaned_receiver_are_undone(
     setup: Make, rsyncd: MakeRsyncd, tmp_path: Path, how: str

@@ -341,6 +341,7 @@ def difference(mine: Outcome | str, theirs: Outcome | str) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_rules_hide_and_protect_the_same_names_as_rsync(forest: list[Trees], seed: int, part: int) -> None:

@@ -123,6 +123,7 @@ def settings(tree: Path, example: str) -> dict[str, object]:
     return {"wpaths": [f"{tree}/"], **own, **FAST, **often, **usual}
 
 
+@pytest.mark.slow
 def test_example_key_allows_writing_below_one_directory_only(
     tmp_path: Path, tree: Path, own_sshd: Sshd, daemon: MakeDaemon
 ) -> None:
@@ -156,6 +157,7 @@ def test_example_key_allows_writing_below_one_directory_only(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IS_ROOT, reason="only root can start a daemon that changes its root and its user")
 @pytest.mark.parametrize("counts", [True, False])
 def test_example_module_is_writable_for_one_user_and_readable_for_none(

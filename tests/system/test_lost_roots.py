@@ -332,6 +332,7 @@ def test_root_with_only_excluded_entries_is_lost(setup: Setup) -> None:
     s.until_halted(f"{s.root} is empty")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [is_emptied, is_removed])
 def test_root_refilled_file_by_file_deletes_nothing_meanwhile(loss: Loss, setup: Setup) -> None:
     s = setup
@@ -435,6 +436,7 @@ def test_retried_batch_deletes_nothing_when_a_root(loss: Loss, setup: Setup) -> 
     s.until_level()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", ["a", "ab"])
 def test_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup: Setup) -> None:
     s = setup
@@ -533,6 +535,7 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
         s.daemon.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_fstab", [True, False], ids=["in fstab", "not in fstab"])
 @pytest.mark.parametrize("below", [True, False], ids=["files below", "nothing below"])
 def test_root_that_is_unmounted_is_waited_for(in_fstab: bool, below: bool, mounts: Mounts) -> None:

@@ -766,6 +766,7 @@ def level(mirror: Mirror, churn: Churn) -> None:
         raise AssertionError(f"{error}\n{churn.tail(150)}") from None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", range(3))
 def test_hostile_churn_ends_level_on_three_nodes(
@@ -798,6 +799,7 @@ def test_random_operations_before_and_after_the_start_arrive(
     level(mirror, churn)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_copies_of_a_directory_made_at_once_arrive(
     tmp_path: Path, three_nodes: Callable[[dict[str, object]], Mirror]

@@ -53,6 +53,7 @@ def until_other_worker(w: Warm, node: str, before: Process) -> None:
 # Stopped and hanging workers -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_workers_that_are_stopped_or_hang_delay_no_other_node(warm: MakeWarm) -> None:
     cold: dict[str, object] = {"rwarm": False}

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from support import procs
 from support.wait import until
 from support.warm import OK, TIME, AllTransports, MakeWarm, Warm, locations
@@ -77,6 +78,7 @@ def rewrite(copy: Path) -> int:
     return 1
 
 
+@pytest.mark.slow
 def test_verification_counts_and_repairs_changes_made_on_nodes(all_transports: AllTransports) -> None:
     w = all_transports.warm
     nodes = w.nodes()

@@ -358,6 +358,7 @@ def test_settings_changed_replace_only_the_warm_rsyncs_concerned(warm: MakeWarm)
     assert w.warnings() == []
 
 
+@pytest.mark.slow
 def test_rwarm_off_starts_an_rsync_for_every_batch(warm: MakeWarm) -> None:
     w = warm({"warm": "", "cold": {"rwarm": False}})
     w.daemon.start()
