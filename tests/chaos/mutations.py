@@ -328,6 +328,20 @@ MUTATIONS = (
         "pass",
         (f"{HOOKS}::test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker",),
     ),
+    Mutation(
+        "a client steers whatever daemon it reaches",
+        "inosync/console/client.py",
+        "if not protocol.is_same(protocol.identity(config), found):",
+        "if False:",
+        ("tests/system/test_other_configuration.py::test_copy_of_a_file_cannot_steer_the_daemon",),
+    ),
+    Mutation(
+        "the soft limit of descriptors stays as it is",
+        "inosync/startup.py",
+        "    descriptors.raise_soft_limit()\n",
+        "",
+        ("tests/system/test_descriptor_limit.py::test_soft_limit_of_descriptors_does_not_limit_the_nodes",),
+    ),
     # The processes
     Mutation(
         "a worker that takes no orders is left as it is",
