@@ -10,6 +10,7 @@ from typing import Any
 from inosync.config import legacy
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.nodes import NodeSpec, Tree
+from inosync.config.own_machine import directory_here
 from inosync.config.paths import absolute
 from inosync.config.pattern_files import PatternFiles
 from inosync.config.targets import check_targets
@@ -56,7 +57,7 @@ class Assembly:
 
     def check(self, nodes: Sequence[NodeSpec], trees: Sequence[Tree]) -> None:
         """Report targets that are too close to each other or to a wpath, and rules too long for rsync."""
-        self._findings.add("rnodes", *check_targets(nodes, trees, os.path.realpath, overlap))
+        self._findings.add("rnodes", *check_targets(nodes, trees, os.path.realpath, overlap, directory_here))
         largest_tree = max((rules_bytes(tree.rules) for tree in trees), default=0)
         for node in nodes:
             largest = rules_bytes(node.own_rules) + largest_tree + rules_bytes(node.extra_rules)

@@ -14,7 +14,7 @@ from inosync.config.errors import Invalid, ValueProblem, invalid
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.rsync.target import Transport, remote_parts, transport
 
-_DAEMON_PORT = "873"
+DAEMON_PORT = "873"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ def _host(remote: re.Match[str] | None) -> str:
     if remote is None:
         return ""
     parts = remote.groupdict()
-    port = f":{parts['port'] or _DAEMON_PORT}" if "port" in parts else ""
+    port = f":{parts['port'] or DAEMON_PORT}" if "port" in parts else ""
     if parts.get("colons") == "::":
-        port = f":{_DAEMON_PORT}"
+        port = f":{DAEMON_PORT}"
     return f"{parts['user'] or ''}@{parts['host'].lower()}{port}"
 
 
@@ -119,11 +119,12 @@ def check_targets(
     trees: Sequence[Tree],
     real: Callable[[str], str],
     overlap: Callable[[str, str], str],
+    here: Callable[[TargetPlace, Sequence[str]], str],
 ) -> Iterator[ValueProblem]:
     """Yield what is wrong with the targets of all trees on all nodes.
 
     ``real`` resolves local links; ``overlap`` says what a local target is to a source, if they are not apart
-    though their paths are.
+    though their paths are; ``here`` gives the local directory of a remote target with its ``extra``, or "".
     """
     sources = {real(tree.wpath): tree.wpath for tree in trees}
     spots: list[tuple[Hashable, str]] = []
@@ -132,7 +133,8 @@ def check_targets(
         for tree in filter(node.gets, trees):
             try:
                 place = _resolved(check_target(node.node, tree.rpath), real)
-                _keep_apart(node.target(tree), place, sources, overlap)
+                if local := _local_path(place, node.extra, real, here):
+                    _keep_apart(node.target(tree), local, sources, overlap)
             except Invalid as error:
                 yield from error.problems
                 continue
@@ -147,17 +149,28 @@ def _resolved(place: TargetPlace, real: Callable[[str], str]) -> TargetPlace:
     return replace(place, path=real(place.path)) if place.transport is Transport.LOCAL else place
 
 
+def _local_path(
+    place: TargetPlace,
+    extra: Sequence[str],
+    real: Callable[[str], str],
+    here: Callable[[TargetPlace, Sequence[str]], str],
+) -> str:
+    """The resolved path of a target on this machine; empty if it is on another one."""
+    if place.transport is Transport.LOCAL:
+        return place.path
+    path = here(place, extra)
+    return real(path) if path else ""
+
+
 def _keep_apart(
-    target: str, place: TargetPlace, sources: Mapping[str, str], overlap: Callable[[str, str], str]
+    target: str, path: str, sources: Mapping[str, str], overlap: Callable[[str, str], str]
 ) -> None:
-    """Raise Invalid if a local target contains a wpath, or lies in one: it would be mirrored into itself."""
-    if place.transport is not Transport.LOCAL:
-        return
+    """Raise Invalid if a local path contains a wpath, or lies in one: it would be mirrored into itself."""
     for source, wpath in sources.items():
-        if pair := next(overlaps([("", source), ("", place.path)]), None):
-            how = "is" if source == place.path else "lies inside" if pair == (1, 0) else "contains"
+        if pair := next(overlaps([("", source), ("", path)]), None):
+            how = "is" if source == path else "lies inside" if pair == (1, 0) else "contains"
             raise invalid(target, f"{how} the wpath {wpath!r}", "write a directory elsewhere")
-        if how := overlap(source, place.path):
+        if how := overlap(source, path):
             problem = f"{how} the wpath {wpath!r}, by a mount or a link"
             raise invalid(target, problem, "write a directory elsewhere")
 

@@ -208,6 +208,22 @@ MUTATIONS = (
         ("tests/unit/watch/test_hardlinks.py",),
     ),
     Mutation(
+        "a target that a mount leads to the wpath is sent",
+        "inosync/worker/worker.py",
+        "            if problem := self._overlap(settings.target):\n",
+        '            if problem := "":\n',
+        (
+            "tests/system/test_overlapping_targets.py::test_a_bind_mount_that_is_made_while_it_runs_stops_the_node",
+        ),
+    ),
+    Mutation(
+        "what is mounted below a source does not belong to it",
+        "inosync/system/overlap.py",
+        "        if mount.point != path and _is_below(mount.point, path):\n",
+        "        if False:\n",
+        ("tests/unit/system/test_overlap.py",),
+    ),
+    Mutation(
         "the rules are not applied to the directories above a name",
         "inosync/rsync/names.py",
         "        if self._excluded(path, is_directory):\n",

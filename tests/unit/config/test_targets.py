@@ -117,10 +117,13 @@ def problems(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[ValueProble
     links = {"/link": "/var/www", "/link/sub": "/var/www/sub"}
     some = [Tree(wpath, rpath, ()) for wpath, rpath in trees]
 
+    def here(place: TargetPlace, _extra: object) -> str:
+        return place.path if place.host == "@localhost" else ""
+
     def overlap(source: str, target: str) -> str:
         return "contains" if (source, target) == ("/var/www", "/bind") else ""
 
-    return list(check_targets(nodes, some, lambda path: links.get(path, path), overlap))
+    return list(check_targets(nodes, some, lambda path: links.get(path, path), overlap, here))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,9 @@ def problems(nodes: list[NodeSpec], *trees: tuple[str, str]) -> list[ValueProble
         (["/link"], [("/var/www", "")], ["is the wpath '/var/www'"]),
         (["/bind"], [("/var/www", "")], ["contains the wpath '/var/www', by a mount"]),
         (["/bind"], [("/var/www2", "")], []),
+        (["localhost:"], [("/var/www", "/var")], ["contains the wpath '/var/www'"]),
+        (["localhost:"], [("/var/www", "/link/sub")], ["lies inside the wpath '/var/www'"]),
+        (["elsewhere:"], [("/var/www", "/var/www")], []),
         (["/mnt/1"], [("/link", ""), ("/mnt", "/b")], ["lies inside the wpath '/mnt'"] * 2),
     ],
 )
