@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Callable
 
@@ -72,7 +73,7 @@ class EventHandler:
     def record_unclosed(self, waiting_until: float, now: float) -> None:
         """Report files that have waited for their close until then, unless they are still open."""
         for name in self._open_files.take_overdue(waiting_until):
-            self._record_unclosed(name, now)
+            self._record_unless_open(name, now)
 
     def handle(self, event: Event, now: float) -> bool:
         """Do what an event asks for; False if it is about no watched directory."""
@@ -106,7 +107,15 @@ class EventHandler:
             decision = decide(mask, root.events, is_excluded, can_wait=False)
             has_changed = decision.content
         if decision.entry is not None and (is_directory or directory.kids):
-            self._apply_entry(decision.entry, name, is_directory, cookie, now)
+            match decision.entry:
+                case Entry.ARRIVED:
+                    self._arrived(name, is_directory, cookie)
+                case Entry.SEEN:
+                    self._seen(name)
+                case Entry.MOVED_AWAY:
+                    self._left(name, is_directory, cookie, now)
+                case Entry.REMOVED:
+                    self._left(name, is_directory, 0, now)
         if decision.report is _CHANGED:
             self._listener.record(Change(root.tree, path, Kind.NAME), now)
         elif decision.report is _GONE:
@@ -128,14 +137,6 @@ class EventHandler:
             self._walker.walk(directory)
 
     # The tree of directories -------------------------------------------------------------------------
-
-    def _apply_entry(self, entry: Entry, name: Name, is_directory: bool, cookie: int, now: float) -> None:
-        if entry is Entry.ARRIVED:
-            self._arrived(name, is_directory, cookie)
-        elif entry is Entry.SEEN:
-            self._seen(name)
-        else:
-            self._left(name, is_directory, cookie if entry is Entry.MOVED_AWAY else 0, now)
 
     def _left(self, name: Name, is_directory: bool, cookie: int, now: float) -> None:
         """An entry was removed, or moved away (``cookie`` is not 0)."""
@@ -193,7 +194,7 @@ class EventHandler:
             return decide_new_file(links, is_written, root.events, can_wait=False)
         return decision
 
-    def _record_unclosed(self, name: Name, now: float) -> None:
+    def _record_unless_open(self, name: Name, now: float) -> None:
         """Report a file that was not closed for a while, unless a process has it open for writing."""
         place = locate(name[0])
         if place is None:
@@ -209,4 +210,6 @@ class EventHandler:
         self._listener.file_changed((root, path), name, now)
 
     def _is_being_written(self, name: Name) -> bool:
-        return self._scanner.ask(name[0], lambda fd: is_being_written(fd, name[1]))
+        with contextlib.suppress(OSError), self._scanner.opened(name[0]) as fd:
+            return is_being_written(fd, name[1])
+        return False

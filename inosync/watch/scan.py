@@ -5,6 +5,7 @@ So nothing that is made in it falls between the two.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -99,31 +100,19 @@ class Scanner:
         finally:
             os.close(own)
 
+    @contextlib.contextmanager
+    def opened(self, directory: Directory) -> Iterator[int]:
+        """Open a directory for a moment; OSError if that is impossible."""
+        try:
+            yield self._opener.open(directory)
+        finally:
+            self.end_slice()
+
     def is_in_place(self, root: Root, directory: Directory) -> bool:
         """Whether a directory is watched, and its path still leads to it."""
-        try:
-            fd = self._opener.open(directory)
+        with contextlib.suppress(OSError), self.opened(directory) as fd:
             return directory.wd >= 0 and self._watches.wd_of(fd, root) == directory.wd
-        except OSError:
-            return False
-        finally:
-            self.end_slice()
-
-    def identify(self, root: Root) -> tuple[int, int]:
-        """Device and inode of the directory at a root's path; OSError if it cannot be opened."""
-        try:
-            return entries.identity(self._opener.open(root))
-        finally:
-            self.end_slice()
-
-    def ask(self, directory: Directory, question: Callable[[int], bool]) -> bool:
-        """The answer for the directory's descriptor; False if it cannot be opened."""
-        try:
-            return question(self._opener.open(directory))
-        except OSError:
-            return False
-        finally:
-            self.end_slice()
+        return False
 
     # The directory itself ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
+from inosync.system import entries
 from inosync.watch.listener import ChangeListener
 from inosync.watch.poller import Poller
 from inosync.watch.scan import Scanner
@@ -39,7 +40,8 @@ class Walker:
 
         If there is no watch left, it is polled.
         """
-        root.identity = self._scanner.identify(root)
+        with self._scanner.opened(root) as fd:
+            root.identity = entries.identity(fd)
         self._roots.append(root)
         self.walk_tree(root)
 

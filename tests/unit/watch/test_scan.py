@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.watched_tree import TREE, Clock, Recorder, listing
 
+from inosync.system import entries
 from inosync.watch import scan
 from inosync.watch.inotify import Inotify, InotifyError
 from inosync.watch.scan import Scanner
@@ -25,7 +26,7 @@ class World:
         self.watches = Watches(self.inotify)
         self.scanner = Scanner(self.watches, self.recorder, lambda _root, _why: None, Clock())
         self.root = Root(TREE, str(home), 0, lambda path, _is_directory: path.endswith(b"x"))
-        self.root.identity = self.scanner.identify(self.root)
+        self.root.identity = entries.identity(self.root.path)
         self.root.full_walk = False
 
     def scan(self, directory: Directory, refilter: bool = False, poll: bool = False) -> None:
@@ -142,7 +143,7 @@ def test_scan_leaves_another_file_system_only_if_the_tree_ends_there(
     world: World, one_file_system: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = world.root.new_kid(b"a")
-    device, inode = world.scanner.identify(world.root)
+    device, inode = entries.identity(world.root.path)
     monkeypatch.setattr("inosync.watch.tree._open_root", lambda root: os.open(root.path, os.O_RDONLY))
     world.root.identity, world.root.one_file_system = (device + 1, inode), one_file_system
     world.scan(a)
