@@ -137,9 +137,9 @@ def _usage_mistake(options: argparse.Namespace) -> str:
         return protocol.unknown_command(command)
     if options.daemon or options.pretend or options.test or options.once:
         return "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not"
-    if node is None and command in protocol.NEED_A_NODE:
+    if node is None and command in protocol.NODE_REQUIRED:
         return f"-s {command} of which node? Say its name, or {protocol.ALL}"
-    if node is not None and command not in protocol.TAKE_A_NODE:
+    if node is not None and command not in protocol.NODE_ALLOWED:
         return f"-s {command} takes no node"
     if options.timeout is not None and command != "flush":
         return "--timeout belongs to -s flush"
@@ -163,10 +163,10 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
 
 def _send_command(options: argparse.Namespace, path: str) -> int:
     """Have the daemon of a configuration do something."""
-    order = commands.Order(options.command, options.node, options.json, options.timeout, options.lag)
+    command = commands.Command(options.command, options.node, options.json, options.timeout, options.lag)
     doubts: list[str] = []
     sockets = (protocol.socket_path(rundir, path) for rundir in _possible_rundirs(path, doubts))
-    code = commands.run(order, sockets, path)
+    code = commands.run(command, sockets, path)
     if code == protocol.NOT_RUNNING and doubts:
         print("inosync: its run directory is not known for sure: it may run all the same", file=sys.stderr)
         return CONFIG

@@ -160,7 +160,10 @@ def _mirror(config: Config, mode: Mode, manager: NotifyTarget, spool: str, ready
     ready()
     master.run()
     log.info("stopped")
-    return commands.summarised(master.outcome) if mode.once else 0
+    if not mode.once:
+        return 0
+    commands.print_status(master.outcome)
+    return commands.status_code(master.outcome["nodes"])
 
 
 def _log_handler(config: Config, mode: Mode) -> logging.Handler:

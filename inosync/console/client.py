@@ -1,4 +1,4 @@
-"""Asking a running daemon, over its control socket."""
+"""A client of the control socket of a running daemon."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from inosync.console import protocol
-from inosync.console.protocol import Unusable
+from inosync.console.protocol import ProtocolError
 
-_CHUNK = 1 << 16
-_PAUSE = 0.02  # seconds until a full backlog is tried again
+_CHUNK_BYTES = 1 << 16
+_PAUSE_SECONDS = 0.02  # until a full backlog is tried again
 
 
 class NotRunning(Exception):
-    """Nobody listens: there is no daemon for that configuration."""
+    """No daemon runs for that configuration."""
 
 
 class OtherConfiguration(NotRunning):
@@ -24,7 +24,7 @@ class OtherConfiguration(NotRunning):
 
 
 class Refused(Exception):
-    """The daemon, or the system, does not do what it is asked; ``code`` is the exit code for that."""
+    """The daemon refuses a request, or cannot be asked; ``code`` is the exit code for that."""
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
@@ -32,15 +32,15 @@ class Refused(Exception):
 
 
 class Client:
-    """A connection to the daemon that listens at ``path``; NotRunning or Refused if there is none.
+    """A connection to the daemon that listens at ``path``; NotRunning or Refused if it cannot be made.
 
-    ``config``: the configuration file that it must belong to; "" is any. ``timeout``: seconds for each
-    connection, and for each request unless it says otherwise.
+    ``config`` is the configuration file that it must belong to; "" is any. ``timeout``, in seconds, is for
+    the connection and for each request that does not say otherwise.
     """
 
     def __init__(self, path: str, timeout: float = 10.0, config: str = "") -> None:
         self._path, self._timeout = path, timeout
-        self._rest = b""
+        self._unread = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._connect()
@@ -59,15 +59,14 @@ class Client:
                     try:
                         self._socket.connect(name)
                         return
-                    except BlockingIOError:  # its backlog is full: many ask at once (connect(2), EAGAIN)
+                    except BlockingIOError:  # the backlog is full: connect(2), EAGAIN
                         if time.monotonic() >= until:
                             raise
-                        time.sleep(_PAUSE)
+                        time.sleep(_PAUSE_SECONDS)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            raise NotRunning(f"not running: nobody listens at {self._path}") from None
+            raise NotRunning(f"not running: no daemon listens at {self._path}") from None
         except PermissionError:
-            who = _owner(self._path)
-            text = f"{self._path}: only {who} may ask this daemon"
+            text = f"{self._path}: only {_owner(self._path)} may ask this daemon"
             raise Refused(text, protocol.NO_PERMISSION) from None
         except (BlockingIOError, TimeoutError):
             raise Refused(f"the daemon at {self._path} does not answer", protocol.BUSY) from None
@@ -87,53 +86,53 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Disconnect."""
         self._socket.close()
 
     def ask(self, request: Mapping[str, Any], timeout: float | None = -1.0) -> dict[str, Any]:
-        """What the daemon replies; Refused if that is an error, or nothing within ``timeout`` seconds.
+        """Return the reply; Refused if it is an error, or if there is none within ``timeout`` seconds.
 
-        None is without an end; a negative one is that of the connection.
+        None waits for ever; a negative timeout stands for that of the connection.
         """
         self._socket.settimeout(self._timeout if timeout is not None and timeout < 0 else timeout)
         try:
             self._socket.sendall(protocol.encode(request))
-            reply = protocol.decode(self._line())
+            reply = protocol.decode(self._read_line())
         except TimeoutError:
             raise Refused(f"the daemon at {self._path} does not answer", protocol.BUSY) from None
-        except (OSError, Unusable):
+        except (OSError, ProtocolError):
             raise NotRunning(f"the daemon at {self._path} has ended before it replied") from None
         if "error" in reply:
             raise Refused(str(reply["error"]), int(reply.get("code", protocol.TROUBLE)))
         return reply
 
-    def until_closed(self) -> None:
-        """Wait until the daemon has ended, however long that takes."""
+    def wait_for_end(self) -> None:
+        """Wait until the daemon has ended."""
         self._socket.settimeout(None)
         try:
-            while self._socket.recv(_CHUNK):
+            while self._socket.recv(_CHUNK_BYTES):
                 pass
         except OSError:
             return
 
-    def _line(self) -> bytes:
-        while b"\n" not in self._rest:
-            data = self._socket.recv(_CHUNK)
+    def _read_line(self) -> bytes:
+        while b"\n" not in self._unread:
+            data = self._socket.recv(_CHUNK_BYTES)
             if not data:
                 raise ConnectionResetError
-            self._rest += data
-        line, _, self._rest = self._rest.partition(b"\n")
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
         return line
 
 
 def ask(path: str, request: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
-    """What the daemon that listens at ``path`` replies; NotRunning, or Refused."""
+    """Return the reply of the daemon that listens at ``path``; NotRunning or Refused."""
     with Client(path, timeout) as client:
         return client.ask(request)
 
 
 def _owner(path: str) -> str:
-    import pwd  # what hardly ever happens need not be loaded
+    import pwd  # rarely needed
 
     for place in (path, os.path.dirname(path)):
         try:

@@ -1,7 +1,7 @@
-"""The control socket: where a running daemon is asked and steered.
+"""The control socket: clients ask a running daemon for its status and give it commands.
 
-It belongs to the loop of the master, so nothing here waits: whoever connects and says nothing, or does not
-read what he asked for, is let go after a while, and those that are too many wait outside.
+It runs in the loop of the master, so nothing here waits. A client that sends no request, or does not read its
+reply, is disconnected after a while; clients beyond the limit wait in the kernel's backlog.
 """
 
 from __future__ import annotations
@@ -16,105 +16,106 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inosync.console import protocol
-from inosync.console.protocol import Unusable
+from inosync.console.protocol import ProtocolError
 from inosync.system.loop import Loop, Timer
 
 MAX_CLIENTS = 64
-"""Connections at once; the next ones wait in the kernel's backlog."""
-PATIENCE = 5.0
-"""Seconds that a client has to finish its request, and to begin with the next one, and to take its reply."""
+"""Connections at once."""
+PATIENCE_SECONDS = 5.0
+"""For which a client may neither finish its request nor read its reply."""
 _BACKLOG = 128
-_AT_ONCE = 16  # connections that are accepted before something else gets its turn
-_CHUNK = 1 << 16
-_PAUSE = 1.0  # seconds until connections are accepted again, after there was no descriptor for one
+_MAX_ACCEPTS = 16  # before something else gets its turn
+_CHUNK_BYTES = 1 << 16
+_PAUSE_SECONDS = 1.0  # without a descriptor for a connection, until connections are accepted again
 
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """Somebody who is connected, and has asked for one thing at a time."""
+    """A client, which has one request at a time."""
 
     socket: socket.socket
     timer: Timer | None = None
-    """Lets it go if it does nothing."""
+    """Disconnects it; None while it waits for a reply."""
     input: bytearray = field(default_factory=bytearray)
     output: memoryview = field(default_factory=lambda: memoryview(b""))
-    waits: bool = False
-    """Whether it has asked for something that takes its time."""
-    gone: Callable[[], None] | None = None
-    """What to call if it leaves while it ``waits``."""
-    closed: bool = False
+    is_waiting: bool = False
+    """Whether it has sent a request, and has no reply yet."""
+    on_leave: Callable[[], None] | None = None
+    """To be called if it disconnects while it waits."""
+    is_closed: bool = False
 
 
 Handler = Callable[[dict[str, Any], "Reply"], None]
 
 
 class Reply:
-    """The one answer to a request, at once or later."""
+    """The one reply to a request, at once or later."""
 
     def __init__(self, control: Control, client: Connection) -> None:
         self._control, self._client = control, client
 
     def __call__(self, message: dict[str, Any]) -> None:
-        """Send it; nothing happens if the client has left."""
+        """Send the reply; nothing happens if the client has left."""
         self._control.reply(self._client, message)
 
-    def later(self, gone: Callable[[], None]) -> None:
-        """It will take its time; ``gone`` is called if the client leaves before."""
-        self._client.gone = gone
+    def defer(self, on_leave: Callable[[], None]) -> None:
+        """Let the client wait; ``on_leave`` is called if it disconnects before the reply."""
+        self._client.on_leave = on_leave
 
 
 class Control:
-    """Listens at ``path``, for its owner alone; OSError if that cannot be.
+    """Listens at ``path``, for our user only; OSError if that is not possible.
 
-    ``handle`` is given each request and how to reply to it.
+    ``handle`` is called with each request and its reply.
     """
 
     def __init__(self, path: str, loop: Loop, handle: Handler) -> None:
         self.path = path
         self._loop, self._handle = loop, handle
         self._clients: set[Connection] = set()
-        self._listens = False
+        self._is_listening = False
         self._socket = _listening(path)
-        self._listen(True)
+        self._listen()
 
     def descriptors(self) -> list[int]:
-        """What a forked child has to close."""
+        """Return what a forked child has to close."""
         return [self._socket.fileno(), *(client.socket.fileno() for client in self._clients)]
 
-    def look(self) -> None:
-        """Listen anew if the socket has gone: somebody has cleared the run directory."""
+    def restore_socket(self) -> None:
+        """Listen anew if the socket is gone because the run directory was cleared."""
         if os.path.lexists(self.path):
             return
         try:
             os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
             made = _listening(self.path)
         except OSError:
-            return  # there is no room, for instance: at the next look, perhaps
-        self._listen(False)
+            return  # no room, for instance: the next call tries again
+        self._stop_listening()
         self._socket.close()
         self._socket = made
-        self._listen(True)
+        self._listen()
 
     def close(self) -> None:
-        """Listen no more. Who is connected sees our end when it has come."""
-        self._listen(False)
+        """Listen no more. Connected clients see the end of this process when it comes."""
+        self._stop_listening()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         self._socket.close()
 
-    def _listen(self, wanted: bool) -> None:
-        if self._socket.fileno() < 0:  # it was closed
-            return
-        if wanted and not self._listens:
+    def _listen(self) -> None:
+        if not self._is_listening and self._socket.fileno() >= 0:
             self._loop.on_readable(self._socket.fileno(), self._accept)
-        elif self._listens and not wanted:
+            self._is_listening = True
+
+    def _stop_listening(self) -> None:
+        if self._is_listening:
             self._loop.drop(self._socket.fileno())
-        self._listens = wanted
+            self._is_listening = False
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(_MAX_ACCEPTS):
             if len(self._clients) >= MAX_CLIENTS:
-                self._listen(False)
+                self._stop_listening()
                 return
             try:
                 connection, _address = self._socket.accept()
@@ -122,60 +123,63 @@ class Control:
                 return
             except ConnectionAbortedError:
                 continue
-            except OSError:  # no descriptors left: the caller waits, and so do we
-                self._listen(False)
-                self._loop.call_at(self._loop.clock() + _PAUSE, lambda: self._listen(True))
+            except OSError:  # no descriptors left
+                self._stop_listening()
+                self._loop.call_at(self._loop.clock() + _PAUSE_SECONDS, self._listen)
                 return
             connection.setblocking(False)
             client = Connection(connection)
             self._clients.add(client)
-            self._expect(client)
+            self._restart_timer(client)
             self._wait_for(client)
 
-    def _expect(self, client: Connection) -> None:
-        """Let a client go if it does nothing in time, from now on."""
+    def _restart_timer(self, client: Connection) -> None:
+        self._stop_timer(client)
+        when = self._loop.clock() + PATIENCE_SECONDS
+        client.timer = self._loop.call_at(when, lambda: self._disconnect(client))
+
+    def _stop_timer(self, client: Connection) -> None:
         if client.timer is not None:
             client.timer.cancel()
-        client.timer = self._loop.call_at(self._loop.clock() + PATIENCE, lambda: self._let_go(client))
+            client.timer = None
 
     def _read(self, client: Connection) -> None:
         try:
-            data = client.socket.recv(_CHUNK)
+            data = client.socket.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if not data or client.waits:  # whoever asks again before he has his reply is not served
-            self._let_go(client)
+        if not data or client.is_waiting:  # a second request before the first reply is not served
+            self._disconnect(client)
             return
         client.input += data
         line, end, rest = client.input.partition(b"\n")
-        if rest or len(line) >= protocol.MAX_REQUEST:
-            wrong = "one request at a time" if end else "this request is too long"
-            client.waits = True
-            self.reply(client, protocol.error(wrong, protocol.USAGE))
-            self._let_go(client)
+        if rest or len(line) >= protocol.MAX_REQUEST_BYTES:
+            problem = "one request at a time" if end else "this request is too long"
+            client.is_waiting = True
+            self.reply(client, protocol.error(problem, protocol.USAGE))
+            self._disconnect(client)
         elif end:
             client.input.clear()
             self._serve(client, bytes(line))
 
     def _serve(self, client: Connection, line: bytes) -> None:
-        client.waits = True
-        if client.timer is not None:
-            client.timer.cancel()
+        client.is_waiting = True
+        self._stop_timer(client)
         try:
             request = protocol.decode(line)
-        except Unusable as problem:
+        except ProtocolError as problem:
             self.reply(client, protocol.error(str(problem), protocol.USAGE))
         else:
             self._handle(request, Reply(self, client))
 
     def reply(self, client: Connection, message: dict[str, Any]) -> None:
-        """Answer the request that a client waits for."""
-        if client.closed or not client.waits:
+        """Send the reply that a client waits for."""
+        if client.is_closed or not client.is_waiting:
             return
-        client.waits, client.gone = False, None
-        self._expect(client)
+        client.is_waiting, client.on_leave = False, None
+        self._restart_timer(client)
         client.output = memoryview(protocol.encode(message))
         self._write(client)
 
@@ -185,12 +189,12 @@ class Control:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._let_go(client)
+            self._disconnect(client)
             return
         client.output = client.output[sent:]
         if sent:
-            self._expect(client)
-        # One descriptor is registered for one thing at a time: nothing is read meanwhile.
+            self._restart_timer(client)
+        # A descriptor is registered for one thing at a time: nothing is read while a reply is written.
         self._loop.drop(client.socket.fileno())
         self._wait_for(client)
 
@@ -200,26 +204,25 @@ class Control:
         else:
             self._loop.on_readable(client.socket.fileno(), lambda: self._read(client))
 
-    def _let_go(self, client: Connection) -> None:
-        if client.closed:
+    def _disconnect(self, client: Connection) -> None:
+        if client.is_closed:
             return
-        client.closed = True
-        if client.timer is not None:
-            client.timer.cancel()
+        client.is_closed = True
+        self._stop_timer(client)
         self._clients.discard(client)
         self._loop.drop(client.socket.fileno())
         client.socket.close()
-        if client.gone is not None:
-            client.gone()
-        self._listen(True)
+        if client.on_leave is not None:
+            client.on_leave()
+        self._listen()
 
 
 def _listening(path: str) -> socket.socket:
-    """A socket for us alone, in place of what an earlier process has left there."""
+    """Return a socket that only our user can connect to, in place of one that an earlier process has left."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
-            raise FileExistsError(errno.EEXIST, "is there, and is no socket: remove it", path)
-    # Under another name at first: whoever sees it can connect to it.
+            raise FileExistsError(errno.EEXIST, "exists and is no socket: remove it", path)
+    # Bound under a hidden name first: a client that sees the socket can connect to it.
     hidden = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(hidden)

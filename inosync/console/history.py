@@ -1,4 +1,4 @@
-"""What the page and the metrics show: the word of the daemon, and the lags of the last hour."""
+"""What the page and the metrics show: a snapshot of the daemon, and the lags of the last hour."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from inosync.console.client import NotRunning, Refused
 
-FRESH = 1.0
-"""Seconds that an answer is shown again, whoever asks."""
-EVERY = 10.0
-"""Seconds between two points of the history."""
-POINTS = 360
+MAX_AGE_SECONDS = 1.0
+"""Of a snapshot that is shown again."""
+INTERVAL_SECONDS = 10.0
+"""Between two points of the history."""
+MAX_POINTS = 360
 """Of the history: an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An answer of the daemon, or why there is none."""
+    """The status of the daemon, or why it did not answer."""
 
     at: float
     """When, in seconds since the epoch."""
@@ -36,44 +36,44 @@ class Snapshot:
 
 
 class History:
-    """The lag of each node, in seconds, over the last hour: the greatest seen in each ``EVERY`` seconds.
+    """The greatest lag of each node in each ``INTERVAL_SECONDS`` of the last hour, in seconds.
 
-    What is not known is NaN. A node that is gone is forgotten. Memory: 1.5 kB a node.
+    It is NaN where the daemon did not answer. Memory: 1.5 kB a node.
     """
 
     def __init__(self) -> None:
         self._points: dict[str, array[float]] = {}
-        self._most: dict[str, float] = {}
-        """Since the last point."""
+        self._greatest: dict[str, float] = {}
+        """The greatest lags since the last point."""
 
-    def see(self, told: Snapshot) -> None:
-        """Take notice of the lags."""
-        for node in told.nodes:
+    def note_lags(self, snapshot: Snapshot) -> None:
+        """Note the lags in a snapshot."""
+        for node in snapshot.nodes:
             name = node["name"]
-            self._most[name] = max(float(node["lag"]), self._most.get(name, 0.0))
+            self._greatest[name] = max(float(node["lag"]), self._greatest.get(name, 0.0))
 
-    def tick(self, told: Snapshot) -> None:
-        """Add a point for each node; to be called every ``EVERY`` seconds."""
-        self.see(told)
-        if told.up:
-            names = {node["name"] for node in told.nodes}
+    def add_points(self, snapshot: Snapshot) -> None:
+        """Add a point for each node; to be called every ``INTERVAL_SECONDS``."""
+        self.note_lags(snapshot)
+        if snapshot.up:
+            names = {node["name"] for node in snapshot.nodes}
             self._points = {name: points for name, points in self._points.items() if name in names}
             for name in names:
                 self._points.setdefault(name, array("f"))
         for name, points in self._points.items():
-            points.append(self._most.get(name, math.nan) if told.up else math.nan)
-            del points[:-POINTS]
-        self._most.clear()
+            points.append(self._greatest.get(name, math.nan) if snapshot.up else math.nan)
+            del points[:-MAX_POINTS]
+        self._greatest.clear()
 
-    def of(self, name: str) -> Sequence[float]:
-        """The points of a node, oldest first; at most ``POINTS``."""
+    def points(self, name: str) -> Sequence[float]:
+        """Return the points of a node, oldest first; at most ``MAX_POINTS``."""
         return self._points.get(name, array("f"))
 
 
 class StatusSource:
-    """Asks at most once in ``FRESH`` seconds. ``ask`` may take its time; it raises NotRunning or Refused.
+    """Asks the daemon, at most once in ``MAX_AGE_SECONDS``. To be used by one thread at a time.
 
-    To be used by one thread at a time. ``clock`` is monotonic, ``wall`` the seconds since the epoch.
+    ``ask`` may raise NotRunning or Refused; ``clock`` is monotonic, ``wall`` is seconds since the epoch.
     """
 
     def __init__(
@@ -83,28 +83,21 @@ class StatusSource:
         self._last: tuple[float, Snapshot] | None = None
         self.history = History()
 
-    @property
-    def fresh(self) -> Snapshot | None:
-        """The last answer, if it still will do."""
-        if self._last is None or self._clock() - self._last[0] >= FRESH:
-            return None
-        return self._last[1]
-
-    def look(self) -> Snapshot:
-        """What the daemon says, or has just said."""
-        if (fresh := self.fresh) is not None:
-            return fresh
+    def snapshot(self) -> Snapshot:
+        """Return the status of the daemon; it may be ``MAX_AGE_SECONDS`` old."""
+        if self._last is not None and self._clock() - self._last[0] < MAX_AGE_SECONDS:
+            return self._last[1]
         try:
             reply = self._ask()
-            told = Snapshot(self._wall(), reply["master"], reply["nodes"])
+            snapshot = Snapshot(self._wall(), reply["master"], reply["nodes"])
         except (NotRunning, Refused) as problem:
-            told = Snapshot(self._wall(), why=str(problem) or "the daemon does not answer")
+            snapshot = Snapshot(self._wall(), why=str(problem) or "the daemon does not answer")
         except (KeyError, TypeError):
-            told = Snapshot(self._wall(), why="the daemon is of another version")
-        self._last = self._clock(), told
-        self.history.see(told)
-        return told
+            snapshot = Snapshot(self._wall(), why="the daemon is of another version")
+        self._last = self._clock(), snapshot
+        self.history.note_lags(snapshot)
+        return snapshot
 
-    def tick(self) -> None:
-        """Add to the history."""
-        self.history.tick(self.look())
+    def add_points(self) -> None:
+        """Add a point to the history of each node."""
+        self.history.add_points(self.snapshot())

@@ -17,14 +17,12 @@ from inosync.console.history import History, Snapshot
 from inosync.text import one_line
 
 TYPE = "text/html; charset=utf-8"
-REFRESH = 10
-"""Seconds until a page without scripts is loaded anew."""
+REFRESH_SECONDS = 10
+"""Until a page without scripts is loaded again."""
 
-_LONG = 40  # letters of a name that is broken anywhere
-_BAD = ("halted", "retrying", "degraded")
-_GOOD = ("ok", "syncing")
+_LONG_NAME = 40  # characters; a longer name is broken anywhere
 _HEAD = (
-    # What stands in the head of a column, and its classes.
+    # the heading of a column, and its classes
     ("State", ""),
     ("Node", ""),
     ("Lag", "n"),
@@ -56,26 +54,26 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""The Content-Security-Policy: nothing but what stands here is run or loaded."""
+"""The Content-Security-Policy: only our script and style are run."""
 
 
-def render(told: Snapshot, history: History) -> str:
-    """The page."""
-    name = os.path.basename(str(told.master.get("config", ""))) if told.up else ""
-    kind, verdict = _verdict(told)
-    live = "".join(_live(told, kind, verdict, name))
-    rows = "".join(_row(number, node, history, told.at) for number, node in enumerate(told.nodes))
+def render(snapshot: Snapshot, history: History) -> str:
+    """Return the page."""
+    name = os.path.basename(str(snapshot.master.get("config", ""))) if snapshot.up else ""
+    kind, headline = _headline(snapshot)
+    live = "".join(_live(snapshot, kind, headline, name))
+    rows = "".join(_row(number, node, history, snapshot.at) for number, node in enumerate(snapshot.nodes))
     head = "".join(f'<th scope="col"{_class(classes)}>{_text(text)}</th>' for text, classes in _HEAD)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{_text(verdict)} - inosync {_text(name)}</title>"
+        f"<title>{_text(headline)} - inosync {_text(name)}</title>"
         '<link rel="icon" href="data:,">'
-        f'<noscript><meta http-equiv="refresh" content="{REFRESH}"></noscript>'
+        f'<noscript><meta http-equiv="refresh" content="{REFRESH_SECONDS}"></noscript>'
         f"<style>{STYLE}</style></head>\n<body>"
-        f'<header id="live" data-up="{int(told.up)}">{live}</header>\n<main><div id="tools"></div>'
+        f'<header id="live" data-up="{int(snapshot.up)}">{live}</header>\n<main><div id="tools"></div>'
         f'<table><caption class="off">The nodes, worst first</caption><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></main>\n<footer>{_foot(told)}</footer>"
+        f"<tbody>{rows}</tbody></table></main>\n<footer>{_foot(snapshot)}</footer>"
         f"<script>{SCRIPT}</script></body></html>\n"
     )
 
@@ -88,15 +86,15 @@ def _class(names: str) -> str:
     return f' class="{names}"' if names else ""
 
 
-def _verdict(told: Snapshot) -> tuple[str, str]:
-    """The first thing to be read: a class, and a sentence."""
-    if not told.up:
+def _headline(snapshot: Snapshot) -> tuple[str, str]:
+    """Return the headline: its class, and a sentence."""
+    if not snapshot.up:
         return "bad", "inosync does not answer"
-    count = len(told.nodes)
-    nodes = table_count(count, "node")
-    bad = sum(node["state"] in _BAD for node in told.nodes)
-    behind = sum(node["state"] not in (*_BAD, *_GOOD) for node in told.nodes)
-    if told.master.get("halted"):
+    count = len(snapshot.nodes)
+    nodes = _count(count, "node")
+    bad = sum(node["state"] in table.BAD_STATES for node in snapshot.nodes)
+    behind = sum(node["state"] not in (*table.BAD_STATES, *table.GOOD_STATES) for node in snapshot.nodes)
+    if snapshot.master.get("halted"):
         return "bad", f"mirroring is halted, {bad} of {nodes} in trouble"
     if bad:
         more = f", {behind} more behind" if behind else ""
@@ -106,23 +104,23 @@ def _verdict(told: Snapshot) -> tuple[str, str]:
     return "good", "the node is level" if count == 1 else f"all {nodes} are level" if count else "no nodes"
 
 
-def table_count(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     """``1 node``, ``1,200 nodes``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _live(told: Snapshot, kind: str, verdict: str, name: str) -> Iterator[str]:
-    at = time.localtime(told.at)
+def _live(snapshot: Snapshot, kind: str, headline: str, name: str) -> Iterator[str]:
+    at = time.localtime(snapshot.at)
     when = f"as of {time.strftime('%H:%M:%S %Z', at)}"
     host = os.uname().nodename
     yield f"<h1>inosync {_text(name)}<small>on {_text(host)}, {_text(when)}</small></h1>"
-    yield f'<p class="verdict {kind}">{_text(verdict[:1].upper() + verdict[1:])}</p>'
-    if not told.up:
-        yield f'<ul class="worries" role="alert"><li>{_text(told.why)}</li></ul>'
+    yield f'<p class="verdict {kind}">{_text(headline[:1].upper() + headline[1:])}</p>'
+    if not snapshot.up:
+        yield f'<ul class="worries" role="alert"><li>{_text(snapshot.why)}</li></ul>'
         return
-    master = told.master
-    if worries := list(_worries(master)):
-        yield '<ul class="worries">' + "".join(f"<li>{_text(worry)}</li>" for worry in worries) + "</ul>"
+    master = snapshot.master
+    if warnings := "".join(f"<li>{_text(warning)}</li>" for warning in _warnings(master)):
+        yield f'<ul class="worries">{warnings}</ul>'
     chips = (
         f'<li class="badge {_text(state)}">{int(count)} {_text(state)}</li>'
         for state, count in master.get("states", {}).items()
@@ -132,21 +130,20 @@ def _live(told: Snapshot, kind: str, verdict: str, name: str) -> Iterator[str]:
     yield f'<dl class="facts">{"".join(facts)}</dl>'
 
 
-def _worries(master: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(master: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"Halted: {why}" for why in master.get("halted", ()))
     yield from (f"The configuration was not reloaded: {why}" for why in master.get("refused", ()))
     if unwatched := master.get("unwatched"):
         many = "directory is" if unwatched == 1 else "directories are"
         yield f"{unwatched} {many} not watched: {master.get('unwatched_reason', '')}"
-    yield from map(str, master.get("worries", ()))
 
 
 def _facts(master: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "up", table.seconds(master["uptime"])
+    yield "up", table.duration(master["uptime"])
     yield "directories", f"{master['directories']:,}"
     yield "events", f"{master['events']:,}"
     yield "overflows", f"{master['overflows']:,}"
-    yield "journal", table_count(master["journal"], "change")
+    yield "journal", _count(master["journal"], "change")
     if master.get("rss"):
         yield "memory", table.size(master["rss"])
     yield "pid", str(master["pid"])
@@ -158,12 +155,12 @@ def _row(number: int, node: Mapping[str, Any], history: History, now: float) -> 
     failures = sum(node.get("failures", {}).values())
     codes = ", ".join(f"exit code {code}: {times}" for code, times in node.get("failures", {}).items())
     title = f' title="{_text(node["node"])}"' if node.get("node") not in (None, node["name"]) else ""
-    long = _class("long" if len(node["name"]) > _LONG else "")
+    long = _class("long" if len(node["name"]) > _LONG_NAME else "")
     cells = [
         f'<td data-v="{number}"><span class="badge">{_text(table.state(node))}</span></td>',
         f'<th scope="row"{long}{title}>{_text(node["name"])}</th>',
-        f'<td class="n lag" data-v="{float(node["lag"])}">{duration(node["lag"])}</td>',
-        _hour(history.of(node["name"])),
+        f'<td class="n lag" data-v="{float(node["lag"])}">{_lag(node["lag"])}</td>',
+        _hour(history.points(node["name"])),
         _number("wait", node["pending"]),
         f'<td class="why">{_text(node["reason"])}</td>',
         f'<td class="w next" data-v="{node["retry_at"] or ""}">{_when(node["retry_at"], now)}</td>',
@@ -184,9 +181,10 @@ def _number(classes: str, value: float, shown: Any = "{:,}".format, title: str =
 
 def _hour(points: Any) -> str:
     peak = max((point for point in points if not math.isnan(point)), default=0.0)
-    most = f"at most {duration(peak)}" if peak else "none"
+    most = f"at most {_lag(peak)}" if peak else "none"
     label = f"Lag in the last hour: {most}" if len(points) else "Lag in the last hour: not known yet"
-    shown = f'<span class="peak" aria-hidden="true">{_coarse(peak)}</span>' if peak >= 0.1 else ""
+    coarse = " ".join(_lag(peak).split()[:2])
+    shown = f'<span class="peak" aria-hidden="true">{coarse}</span>' if peak >= 0.1 else ""
     size = f"0 0 {sparkline.WIDTH} {sparkline.HEIGHT}"
     line = f'<path d="{sparkline.path(points)}"/>'
     picture = f'<svg viewBox="{size}" preserveAspectRatio="none" role="img" aria-label="{label}">{line}</svg>'
@@ -194,29 +192,24 @@ def _hour(points: Any) -> str:
 
 
 def _when(at: float | None, now: float) -> str:
-    """How long ago, or in how long; the time of day on pointing at it."""
+    """Return how long ago, or in how long; pointing at it shows the time."""
     if at is None:
         return ""
     away = at - now
-    text = f"in {table.seconds(away)}" if away >= 1 else "now" if away > -1 else f"{table.seconds(-away)} ago"
+    text = (
+        f"in {table.duration(away)}" if away >= 1 else "now" if away > -1 else f"{table.duration(-away)} ago"
+    )
     exact = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     return f'<time datetime="{exact}" title="{exact}">{text}</time>'
 
 
-def duration(value: float) -> str:
-    """A lag: ``0 s``, ``0.4 s``, ``43 s``, ``12 min 3 s``."""
-    if 0.05 <= value < 10:
-        return f"{value:.1f} s"
-    return table.seconds(value)
+def _lag(seconds: float) -> str:
+    """Return ``0 s``, ``0.4 s``, ``43 s``, ``12 min 3 s``."""
+    return f"{seconds:.1f} s" if 0.05 <= seconds < 10 else table.duration(seconds)
 
 
-def _coarse(value: float) -> str:
-    """A lag in one unit."""
-    return " ".join(duration(value).split()[:2])
-
-
-def _foot(told: Snapshot) -> str:
-    if not told.up:
+def _foot(snapshot: Snapshot) -> str:
+    if not snapshot.up:
         return ""
     links = '<a href="/metrics">metrics</a>, <a href="/status.json">status.json</a>'
     scale = "The line is logarithmic, the same for all: its top is an hour."

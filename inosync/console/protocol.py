@@ -1,7 +1,7 @@
-"""What travels over the control socket: one line of JSON for a request, one for its reply.
+"""The protocol of the control socket: one line of JSON for a request, one for its reply.
 
-A reply to what cannot be done is ``{"error": TEXT, "code": EXIT CODE}``. Names that are no UTF-8 travel as
-escapes of lone surrogates, which is what ``json`` makes of them.
+The reply to a request that fails is ``{"error": TEXT, "code": EXIT CODE}``. Bytes of a name that are not
+UTF-8 travel as escaped lone surrogates, as ``json`` writes them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-MAX_REQUEST = 1 << 16
-"""Bytes of a request, its end included."""
+MAX_REQUEST_BYTES = 1 << 16
+"""Of a request, its end included."""
 
 OK = 0
 BEHIND = 1
-"""Some nodes lack something."""
+"""Some nodes lack changes."""
 TROUBLE = 2
 """Some nodes have an error."""
 NOT_RUNNING = 3
@@ -32,50 +32,51 @@ CONFIG = 78
 """EX_CONFIG."""
 
 COMMANDS: Mapping[str, str] = {
-    "status": "show what every node is worth, worst first",
+    "status": "show the state of every node, worst first",
     "top": "the same, live",
-    "flush": "wait until every change made before now is on NODE, or on all nodes",
+    "flush": "wait until every change made so far is on NODE, or on all nodes",
     "resync": "compare NODE, or all, in full, and send what differs",
-    "verify": "compare NODE, or all, as rverify does, beside what is sent",
+    "verify": "compare NODE, or all, as rverify does, while mirroring goes on",
     "pause": "send NODE nothing until resume",
-    "resume": "send NODE again what it lacks",
-    "accept": "mirror what the guard halted as it is, deletions included",
+    "resume": "send NODE what it lacks, and all further changes",
+    "accept": "mirror what the guard halted as it is now, deletions included",
     "reload": "read the configuration again (as SIGHUP)",
     "reopen": "open the log file anew (as SIGUSR1)",
     "stop": "end the daemon, and return when it has ended",
 }
-"""What can be asked of a running daemon."""
+"""The commands of a running daemon."""
 IDENTIFY = "identify"
 """What a client asks first: the ``identity`` of the daemon's configuration."""
-NEED_A_NODE = ("resync", "verify", "pause", "resume")
-"""Commands that say which node, or ``all``."""
-TAKE_A_NODE = ("status", "top", "flush", *NEED_A_NODE)
+NODE_REQUIRED = ("resync", "verify", "pause", "resume")
+"""Commands that need the name of a node, or ``all``."""
+NODE_ALLOWED = ("status", "top", "flush", *NODE_REQUIRED)
 ALL = "all"
-_SUN_PATH = 107  # bytes of a path in an address, unix(7)
+_MAX_SUN_PATH_BYTES = 107  # unix(7)
+_MAX_NAMES = 12  # in a message
 
 
-class Unusable(ValueError):
-    """A line that is no request; the text says why."""
+class ProtocolError(ValueError):
+    """A line is neither a request nor a reply; the text says why."""
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """A request or a reply as it travels."""
+    """Return a request or a reply as a line."""
     return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """A request or a reply; Unusable if it is none."""
+    """Return the request or the reply in a line, or ProtocolError."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
-        raise Unusable("this is no line of JSON") from None
+        raise ProtocolError("this is no line of JSON") from None
     if not isinstance(message, dict):
-        raise Unusable("this is no object of JSON")
+        raise ProtocolError("this is no object of JSON")
     return message
 
 
 def error(text: str, code: int) -> dict[str, Any]:
-    """The reply to what cannot be done."""
+    """Return the reply to a request that fails."""
     return {"error": text, "code": code}
 
 
@@ -94,14 +95,14 @@ def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def socket_path(rundir: str, config: str) -> str:
-    """Where the daemon for a configuration file listens."""
+    """Return where the daemon of a configuration file listens."""
     return os.path.join(rundir, f"{os.path.basename(config).removesuffix('.py')}.sock")
 
 
 @contextlib.contextmanager
 def address(path: str) -> Iterator[str]:
-    """The address of a path, which may be longer than an address can be (unix(7))."""
-    if len(os.fsencode(path)) <= _SUN_PATH:
+    """Provide the address of a socket, whose path may be longer than an address (unix(7))."""
+    if len(os.fsencode(path)) <= _MAX_SUN_PATH_BYTES:
         yield path
         return
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,20 +113,17 @@ def address(path: str) -> Iterator[str]:
 
 
 def unknown_command(command: str) -> str:
-    """That there is no such command, and what may be meant."""
-    return f"there is no command {command!r}; {_instead(command, list(COMMANDS))}"
+    """Return a message with the command that may be meant."""
+    return f"there is no command {command!r}; {_suggestion(command, list(COMMANDS))}"
 
 
 def unknown_node(node: str, known: Sequence[str]) -> str:
-    """That there is no such node, and what may be meant."""
-    return f"there is no node {node!r}; {_instead(node, known)}"
+    """Return a message with the node that may be meant."""
+    return f"there is no node {node!r}; {_suggestion(node, known)}"
 
 
-_SHOWN = 12
-
-
-def _instead(wrong: str, known: Sequence[str]) -> str:
+def _suggestion(wrong: str, known: Sequence[str]) -> str:
     if close := difflib.get_close_matches(wrong, known, 1, 0.5):
         return f"did you mean {close[0]}?"
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"there are {', '.join(known[:_SHOWN])}{more}"
+    more = f" and {len(known) - _MAX_NAMES} more" if len(known) > _MAX_NAMES else ""
+    return f"there are {', '.join(known[:_MAX_NAMES])}{more}"

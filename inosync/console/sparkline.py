@@ -1,41 +1,41 @@
-"""The lag of the last hour as a small line: SVG, drawn here, so that a browser needs no script for it."""
+"""The lag of the last hour as a small line in SVG, which a browser shows without a script."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
-from inosync.console.history import POINTS
+from inosync.console.history import MAX_POINTS
 
 WIDTH, HEIGHT = 120, 22
-"""In units of the picture, which are pixels on a wide screen."""
-TOP = 3600.0
-"""The lag, in seconds, that reaches the top."""
+"""In pixels on a wide screen."""
+TOP_SECONDS = 3600.0
+"""The lag that reaches the top."""
 _FLOOR = HEIGHT - 1
 
 
 def height(lag: float) -> int:
-    """How far below the top a lag is drawn.
+    """Return how far below the top a lag is drawn.
 
-    One scale for all nodes, so that rows can be compared; logarithmic, so that 5 s and half an hour show.
+    The scale is the same for all nodes, so that they can be compared, and logarithmic, so that 5 s shows.
     """
-    part = math.log1p(max(lag, 0.0)) / math.log1p(TOP)
+    part = math.log1p(max(lag, 0.0)) / math.log1p(TOP_SECONDS)
     return round(_FLOOR - min(part, 1.0) * (_FLOOR - 1))
 
 
 def columns(points: Sequence[float]) -> list[float]:
-    """The greatest lag for each unit of width, the last one now; NaN where nothing is known."""
-    each = POINTS // WIDTH
-    padded = [math.nan] * (POINTS - len(points)) + list(points[-POINTS:])
+    """Return the greatest lag for each pixel of width, NaN where it is not known; the last one is now."""
+    each = MAX_POINTS // WIDTH
+    padded = [math.nan] * (MAX_POINTS - len(points)) + list(points[-MAX_POINTS:])
     found = []
-    for start in range(0, POINTS, each):
+    for start in range(0, MAX_POINTS, each):
         known = [point for point in padded[start : start + each] if not math.isnan(point)]
         found.append(max(known, default=math.nan))
     return found
 
 
 def path(points: Sequence[float]) -> str:
-    """The outline of the area below the line; one for each stretch without a gap."""
+    """Return the outline of the area below the line, in one piece for each stretch without a gap."""
     return "".join(_outline(start, heights) for start, heights in _stretches(columns(points)))
 
 

@@ -1,7 +1,7 @@
-"""A small HTTP server for the metrics and the page: GET and HEAD, one request a connection, nothing to trust.
+"""A small HTTP server for the metrics and the page: GET and HEAD, one request a connection.
 
-It runs in a process of its own. The requests are read by a loop, so that a hundred slow clients cost nothing;
-the answers are made by one thread, which asks the daemon, and waits for it.
+It runs in a process of its own and trusts no client. A loop reads the requests, so that slow clients cost
+nothing; one thread makes the answers, because it has to wait for the daemon.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from typing import Any
 from inosync.config.listen import Address, is_local
 from inosync.console import metrics, page
 from inosync.console.client import ask
-from inosync.console.history import EVERY, Snapshot, StatusSource
+from inosync.console.history import INTERVAL_SECONDS, Snapshot, StatusSource
 
 MAX_CLIENTS = 256
-"""Connections at once; the next ones are told to come later."""
-MAX_REQUEST = 16 << 10
-"""Bytes of a request."""
-PATIENCE = 10.0
-"""Seconds that a client has for its request, and as many for each taking of the answer."""
-ANSWER = 3.0
-"""Seconds that the daemon has to answer."""
-_LINGER = 1.0  # seconds in which a client takes notice of the end
+"""Connections at once; further ones get 503."""
+MAX_REQUEST_BYTES = 16 << 10
+PATIENCE_SECONDS = 10.0
+"""For a client to send its request, and to take each piece of the answer."""
+DAEMON_PATIENCE_SECONDS = 3.0
+"""For the daemon to answer."""
+_LINGER_SECONDS = 1.0  # for a client to close its side after the answer to a HEAD
 _BACKLOG = 128
 _REQUEST = re.compile(rb"(?P<method>[A-Z]{1,20}) (?P<path>/[!-~]*) HTTP/1\.(?P<minor>[01])")
 _HEADERS = {
@@ -64,7 +63,7 @@ class Answer:
     more: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self, body: bool) -> bytes:
-        """As it travels; without its body for a HEAD."""
+        """Return the bytes of the answer; without the body for a HEAD."""
         head = [
             f"HTTP/1.1 {self.code} {_PHRASES[self.code]}",
             f"Date: {formatdate(usegmt=True)}",
@@ -77,7 +76,7 @@ class Answer:
 
 
 class Refusal(Exception):
-    """A request that is not served."""
+    """A request that is answered with an error."""
 
     def __init__(self, code: int, text: str, more: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
@@ -93,22 +92,22 @@ class Request:
 
 
 def parse(head: bytes, local: bool) -> Request:
-    """The request in these lines, or Refusal. ``local``: only who asks for this machine by name is served."""
+    """Return the request in these lines, or Refusal; ``local`` requires a Host that names this machine."""
     first, *lines = head.split(b"\r\n")
     match = _REQUEST.fullmatch(first)
     if match is None:
-        raise Refusal(400, "this is no request of HTTP/1.1")
+        raise Refusal(400, "not a request of HTTP/1.1")
     fields: dict[str, list[str]] = {}
     for line in filter(None, lines):
         name, colon, value = line.partition(b":")
         if not colon or not name or name != name.strip():
-            raise Refusal(400, "this is no header of HTTP/1.1")
+            raise Refusal(400, "not a header of HTTP/1.1")
         fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
     hosts = fields.get("host", [])
     if len(hosts) > 1 or (not hosts and match["minor"] == b"1"):
-        raise Refusal(400, "a request has one Host")
+        raise Refusal(400, "a request needs exactly one Host")
     if local and hosts and not is_local(hosts[0]):
-        raise Refusal(421, "only this machine is served here: ask for 127.0.0.1, [::1] or localhost")
+        raise Refusal(421, "only local requests are served: ask for 127.0.0.1, [::1] or localhost")
     if match["method"] not in (b"GET", b"HEAD"):
         raise Refusal(405, "only GET and HEAD", {"Allow": "GET, HEAD"})
     path = match["path"].decode("ascii").partition("?")[0]
@@ -116,13 +115,13 @@ def parse(head: bytes, local: bool) -> Request:
 
 
 class Site:
-    """What is to be seen, by path. To be used by one thread at a time."""
+    """The pages by path. To be used by one thread at a time."""
 
     def __init__(self, source: StatusSource) -> None:
         self._source = source
-        self._made: dict[tuple[str, str], Answer] = {}
-        self._of: Snapshot | None = None
-        """What ``_made`` shows: of a hundred who ask at once, all are given the same."""
+        self._answers: dict[tuple[str, str], Answer] = {}
+        """Made from ``_snapshot``, by path and accepted types: many clients at once cost one answer."""
+        self._snapshot: Snapshot | None = None
         self._paths: Mapping[str, Callable[[Snapshot, str], Answer]] = {
             "/": self._page,
             "/metrics": self._metrics,
@@ -131,41 +130,41 @@ class Site:
         }
 
     def answer(self, request: Request) -> Answer:
-        """The answer to a request, or Refusal."""
+        """Return the answer to a request, or Refusal."""
         make = self._paths.get(request.path)
         if make is None:
-            raise Refusal(404, f"there are {', '.join(self._paths)}")
-        told = self._source.look()
-        if told is not self._of:
-            self._made.clear()
-            self._of = told
+            raise Refusal(404, f"the paths are {', '.join(self._paths)}")
+        snapshot = self._source.snapshot()
+        if snapshot is not self._snapshot:
+            self._answers.clear()
+            self._snapshot = snapshot
         key = request.path, request.accept if request.path == "/metrics" else ""
-        if key not in self._made:
-            if len(self._made) > MAX_CLIENTS:
-                self._made.clear()
-            self._made[key] = make(told, request.accept)
-        return self._made[key]
+        if key not in self._answers:
+            if len(self._answers) > MAX_CLIENTS:
+                self._answers.clear()
+            self._answers[key] = make(snapshot, request.accept)
+        return self._answers[key]
 
-    def _page(self, told: Snapshot, _accept: str) -> Answer:
-        text = page.render(told, self._source.history)
-        return Answer(200 if told.up else 503, text.encode("utf-8", "backslashreplace"), page.TYPE)
+    def _page(self, snapshot: Snapshot, _accept: str) -> Answer:
+        text = page.render(snapshot, self._source.history)
+        return Answer(200 if snapshot.up else 503, text.encode("utf-8", "backslashreplace"), page.TYPE)
 
-    def _metrics(self, told: Snapshot, accept: str) -> Answer:
-        return Answer(200, *metrics.expose(told, accept))
+    def _metrics(self, snapshot: Snapshot, accept: str) -> Answer:
+        return Answer(200, *metrics.expose(snapshot, accept))
 
-    def _status(self, told: Snapshot, _accept: str) -> Answer:
-        found: dict[str, Any] = {"error": told.why}
-        if told.up:
-            found = {"master": told.master, "nodes": told.nodes}
+    def _status(self, snapshot: Snapshot, _accept: str) -> Answer:
+        found: dict[str, Any] = {"error": snapshot.why}
+        if snapshot.up:
+            found = {"master": snapshot.master, "nodes": snapshot.nodes}
         body = json.dumps(found, indent=1).encode("ascii") + b"\n"
-        return Answer(200 if told.up else 503, body, "application/json")
+        return Answer(200 if snapshot.up else 503, body, "application/json")
 
-    def _health(self, told: Snapshot, _accept: str) -> Answer:
-        return Answer(200, b"ok\n") if told.up else Answer(503, b"the daemon does not answer\n")
+    def _health(self, snapshot: Snapshot, _accept: str) -> Answer:
+        return Answer(200, b"ok\n") if snapshot.up else Answer(503, b"the daemon does not answer\n")
 
 
 class Server:
-    """Serves a site until its process is ended. ``local``: see ``parse``."""
+    """Serves a site until the process ends. ``tick`` is called regularly; ``local``: see ``parse``."""
 
     def __init__(self, site: Site, tick: Callable[[], None], local: bool) -> None:
         self._site, self._tick, self._local = site, tick, local
@@ -173,31 +172,33 @@ class Server:
         self._thread = ThreadPoolExecutor(1)
 
     async def run(self, listening: socket.socket) -> None:
-        server = await asyncio.start_server(self._client, sock=listening, limit=MAX_REQUEST, backlog=_BACKLOG)
+        server = await asyncio.start_server(
+            self._client, sock=listening, limit=MAX_REQUEST_BYTES, backlog=_BACKLOG
+        )
         async with server:
             loop = asyncio.get_running_loop()
             due = loop.time()
             while True:
                 await loop.run_in_executor(self._thread, self._tick)
-                due = max(due + EVERY, loop.time())
+                due = max(due + INTERVAL_SECONDS, loop.time())
                 await asyncio.sleep(due - loop.time())
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients += 1
         try:
-            await self._serve(reader, writer)
+            await self._answer(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # it is gone, or too slow
+            pass  # the client is gone, or too slow
         finally:
             self._clients -= 1
-            writer.transport.abort()  # nothing that it has not taken by now is waited for
+            writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = True
         try:
             if self._clients > MAX_CLIENTS:
                 raise Refusal(503, "too many connections")
-            request = parse(await _head(reader), self._local)
+            request = parse(await _read_head(reader), self._local)
             body = request.method != "HEAD"
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._thread, self._site.answer, request)
@@ -205,30 +206,32 @@ class Server:
             answer = refusal.answer
         data = memoryview(answer.encode(body))
         while data:
-            writer.write(data[:MAX_REQUEST])
-            data = data[MAX_REQUEST:]
-            async with asyncio.timeout(PATIENCE):
+            writer.write(data[:MAX_REQUEST_BYTES])
+            data = data[MAX_REQUEST_BYTES:]
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await writer.drain()
-        # What is closed with something unread takes back what was written (RFC 9112, 9.6).
+        # Closing with something unread would reset the connection, and lose the answer (RFC 9112, 9.6).
         writer.write_eof()
-        async with asyncio.timeout(PATIENCE if body else _LINGER):
-            while await reader.read(MAX_REQUEST):
+        async with asyncio.timeout(PATIENCE_SECONDS if body else _LINGER_SECONDS):
+            while await reader.read(MAX_REQUEST_BYTES):
                 pass
 
 
-async def _head(reader: asyncio.StreamReader) -> bytes:
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return (await reader.readuntil(b"\r\n\r\n"))[:-4]
     except asyncio.LimitOverrunError:
-        raise Refusal(431, f"a request has {MAX_REQUEST} bytes at most") from None
+        raise Refusal(431, f"a request has at most {MAX_REQUEST_BYTES} bytes") from None
     except TimeoutError:
-        raise Refusal(408, f"a request is finished within {PATIENCE:.0f} s") from None
+        raise Refusal(408, f"a request has to arrive within {PATIENCE_SECONDS:.0f} s") from None
 
 
 def serve(listening: socket.socket, address: Address, control: str) -> None:
-    """Serve what the daemon at the socket ``control`` tells, for ever."""
-    source = StatusSource(lambda: ask(control, {"command": "status"}, ANSWER), time.monotonic, time.time)
-    server = Server(Site(source), source.tick, address.is_loopback)
+    """Serve the status of the daemon with this control socket, for ever."""
+    source = StatusSource(
+        lambda: ask(control, {"command": "status"}, DAEMON_PATIENCE_SECONDS), time.monotonic, time.time
+    )
+    server = Server(Site(source), source.add_points, address.is_loopback)
     with contextlib.closing(listening):
         asyncio.run(server.run(listening))

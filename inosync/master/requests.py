@@ -182,7 +182,7 @@ class RequestHandler:
 
         log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))
         flush = self._flushes.begin(nodes, math.inf if timeout is None else began + timeout, done)
-        reply.later(lambda: self._flushes.cancel(flush))
+        reply.defer(lambda: self._flushes.cancel(flush))
 
     def _wanted_nodes(self, request: Message) -> list[Node]:
         wanted = request.get("node")

@@ -153,7 +153,7 @@ def make_master(
         verification.start_if_due,
         events.resume_recovered,
         lambda: watchdog.check_workers(pool.alive()),
-        control.look,
+        control.restore_socket,
         publisher.publish_soon,
         reloader.check_files,
     )

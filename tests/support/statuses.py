@@ -106,5 +106,5 @@ def lived(nodes: list[dict[str, Any]], seed: int = 2) -> History:
             lag = max(one["lag"] - left * 10, 0.0)
             lag = rand.expovariate(0.5) if rand.random() < 0.02 else lag
             then.append({**one, "lag": lag})
-        history.tick(Snapshot(NOW - left * 10, {}, then))
+        history.add_points(Snapshot(NOW - left * 10, {}, then))
     return history

@@ -223,7 +223,7 @@ def test_status_says_when_no_daemon_runs(stopped: Commands) -> None:
     done = stopped.say("status")
     assert done.returncode == 3
     assert done.stdout == ""
-    assert done.stderr == f"inosync: not running: nobody listens at {stopped.socket}\n"
+    assert done.stderr == f"inosync: not running: no daemon listens at {stopped.socket}\n"
     stopped.start()
     stopped.daemon.kill9()
     assert Path(stopped.socket).is_socket()  # a stale one

@@ -106,7 +106,7 @@ def test_commands_in_the_manual_are_those_of_the_program(pages: dict[str, str]) 
     told = [word.strip("`").split()[0] for word in rows(section("Asking and steering"))]
     assert sorted(told) == sorted(protocol.COMMANDS)
     takes = {word.strip("`").split()[0] for word in rows(section("Asking and steering")) if "NODE" in word}
-    assert takes == set(protocol.TAKE_A_NODE)
+    assert takes == set(protocol.NODE_ALLOWED)
     for command in protocol.COMMANDS:
         assert re.search(rf"^\.B {command}|^{command}\b", plain(pages["inosync.8"]), re.MULTILINE), command
 
@@ -117,7 +117,7 @@ def test_exit_codes_in_the_manual_are_those_of_the_program() -> None:
         for module in (cli, protocol)
         for name, value in vars(module).items()
         if name.isupper() and isinstance(value, int) and 0 <= value < 128 and not name.startswith("_")
-        if name not in ("MAX_REQUEST",)
+        if name not in ("MAX_REQUEST_BYTES",)
     }
     text = section("Command line")
     told = {int(code) for code in rows(text[text.index("Exit codes\n") :])}

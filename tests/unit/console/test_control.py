@@ -20,7 +20,7 @@ from inosync.system.loop import Loop
 
 
 class Bench:
-    """A control socket, the loop that it belongs to, a clock of the test's own, and what was asked."""
+    """A control socket, its loop, a clock that the test sets, and the requests."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,7 @@ class Bench:
         self.asked.append(request)
         if request.get("command") == "later":
             self.later.append(reply)
-            reply.later(lambda: self.left.append(str(request.get("who"))))
+            reply.defer(lambda: self.left.append(str(request.get("who"))))
         else:
             reply({"you said": request, "pad": "x" * int(request.get("size", 0))})
 
@@ -56,7 +56,7 @@ class Bench:
             self.loop.turn(0)
 
     def read(self, client: socket.socket) -> bytes | None:
-        """What has come by now; b"" is the end, None is nothing."""
+        """Return what has arrived; b"" is the end, None is nothing."""
         self.turn()
         try:
             return client.recv(1 << 20)
@@ -74,7 +74,7 @@ class Bench:
     def close(self) -> None:
         for client in self.clients:
             client.close()
-        self.now += 10 * control.PATIENCE
+        self.now += 10 * control.PATIENCE_SECONDS
         self.until(lambda: len(self.control.descriptors()) == 1)
         self.control.close()
 
@@ -93,7 +93,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.close()
 
 
-def test_it_is_for_its_owner_alone_and_goes_when_it_is_closed(bench: Bench) -> None:
+def test_socket_is_for_its_owner_only_and_removed_at_the_end(bench: Bench) -> None:
     status = bench.path.stat()
     assert stat.S_ISSOCK(status.st_mode)
     assert stat.S_IMODE(status.st_mode) == 0o600
@@ -102,7 +102,7 @@ def test_it_is_for_its_owner_alone_and_goes_when_it_is_closed(bench: Bench) -> N
     bench.control = Control(str(bench.path), bench.loop, bench.handle)
 
 
-def test_the_umask_is_as_before(tmp_path: Path) -> None:
+def test_umask_is_not_changed(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         Control(str(tmp_path / "y"), Loop(), lambda _request, _reply: None).close()
@@ -111,13 +111,13 @@ def test_the_umask_is_as_before(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_several_requests_over_one_connection(bench: Bench) -> None:
+def test_connection_serves_several_requests(bench: Bench) -> None:
     client = bench.connect()
     for number in range(3):
         assert bench.ask(client, b'{"command": %d}\n' % number)["you said"] == {"command": number}
 
 
-def test_a_request_in_pieces(bench: Bench) -> None:
+def test_request_may_arrive_in_pieces(bench: Bench) -> None:
     client = bench.connect()
     for piece in (b'{"com', b'mand"', b": 1}"):
         client.send(piece)
@@ -146,7 +146,7 @@ def test_garbage_gets_one_clear_line(bench: Bench, garbage: bytes) -> None:
     assert bench.ask(bench.connect(), b"{}\n")["you said"] == {}
 
 
-def test_a_request_without_an_end_is_refused_and_its_sender_let_go(bench: Bench) -> None:
+def test_endless_request_is_refused_and_the_client_disconnected(bench: Bench) -> None:
     client = bench.connect()
     data = b""
     for _ in range(100):
@@ -166,21 +166,21 @@ def test_two_requests_at_once_are_refused(bench: Bench) -> None:
     assert bench.asked == []
 
 
-def test_who_asks_again_before_he_has_his_reply_is_let_go(bench: Bench) -> None:
+def test_client_that_asks_again_before_its_reply_is_disconnected(bench: Bench) -> None:
     client = bench.connect()
     client.send(b'{"command": "later", "who": "a"}\n')
     bench.turn()
     client.send(b"{}\n")
     assert bench.read(client) == b""
     assert bench.left == ["a"]
-    bench.later[0]({"too": "late"})  # nobody is there
+    bench.later[0]({"too": "late"})  # nothing happens
 
 
-def test_a_reply_may_take_its_time_and_nobody_else_waits(bench: Bench) -> None:
+def test_deferred_reply_keeps_no_other_client_waiting(bench: Bench) -> None:
     slow, other = bench.connect(), bench.connect()
     slow.send(b'{"command": "later"}\n')
     assert bench.ask(other, b"{}\n")
-    bench.now += 10 * control.PATIENCE
+    bench.now += 10 * control.PATIENCE_SECONDS
     assert bench.read(slow) is None
     bench.later[0]({"done": 1})
     assert bench.read(slow) == b'{"done":1}\n'
@@ -188,7 +188,7 @@ def test_a_reply_may_take_its_time_and_nobody_else_waits(bench: Bench) -> None:
     assert bench.read(slow) is None
 
 
-def test_who_leaves_is_told_of(bench: Bench) -> None:
+def test_handler_learns_that_a_waiting_client_has_left(bench: Bench) -> None:
     client = bench.connect()
     client.send(b'{"command": "later", "who": "b"}\n')
     bench.turn()
@@ -197,23 +197,23 @@ def test_who_leaves_is_told_of(bench: Bench) -> None:
     assert bench.left == ["b"]
 
 
-def test_who_says_nothing_is_let_go(bench: Bench) -> None:
+def test_silent_client_is_disconnected(bench: Bench) -> None:
     client = bench.connect()
     bench.turn()
-    assert bench.loop.next_timer == control.PATIENCE
-    bench.now = control.PATIENCE - 0.1
+    assert bench.loop.next_timer == control.PATIENCE_SECONDS
+    bench.now = control.PATIENCE_SECONDS - 0.1
     assert bench.read(client) is None
-    bench.now = control.PATIENCE
+    bench.now = control.PATIENCE_SECONDS
     assert bench.read(client) == b""
     assert bench.loop.next_timer == float("inf")
 
 
-def test_who_does_not_read_is_let_go_and_keeps_nobody(bench: Bench) -> None:
+def test_client_that_does_not_read_is_disconnected(bench: Bench) -> None:
     client, other = bench.connect(), bench.connect()
     client.send(b'{"size": 5000000}\n')
     bench.turn()
     assert bench.ask(other, b"{}\n")
-    bench.now += control.PATIENCE
+    bench.now += control.PATIENCE_SECONDS
     bench.turn()
     assert len(bench.control.descriptors()) == 1
     received = b""
@@ -222,7 +222,7 @@ def test_who_does_not_read_is_let_go_and_keeps_nobody(bench: Bench) -> None:
     assert len(received) < 5_000_000
 
 
-def test_a_long_reply_arrives_whole(bench: Bench) -> None:
+def test_long_reply_arrives_whole(bench: Bench) -> None:
     client = bench.connect()
     client.send(b'{"size": 3000000}\n')
     received = b""
@@ -237,7 +237,7 @@ def test_a_long_reply_arrives_whole(bench: Bench) -> None:
     assert bench.ask(client, b"{}\n")["you said"] == {}
 
 
-def test_a_thousand_are_served_in_turn_and_never_more_than_so_many_at_once(bench: Bench) -> None:
+def test_thousand_clients_are_served_within_the_limit(bench: Bench) -> None:
     waiting, served, made = [], 0, 0
     for _ in range(100_000):
         if made < 1_000:
@@ -264,19 +264,19 @@ def test_a_thousand_are_served_in_turn_and_never_more_than_so_many_at_once(bench
     assert served == 1_000
 
 
-def test_silent_ones_that_are_too_many_keep_the_next_one_only_for_so_long(bench: Bench) -> None:
+def test_too_many_silent_clients_delay_the_next_one_only_for_a_while(bench: Bench) -> None:
     for _ in range(control.MAX_CLIENTS):
         bench.connect()
         bench.turn()
     late = bench.connect()
     late.send(b"{}\n")
     assert bench.read(late) is None
-    bench.now += control.PATIENCE
+    bench.now += control.PATIENCE_SECONDS
     bench.turn()
     assert bench.read(late)
 
 
-def test_without_a_descriptor_for_a_connection_nothing_spins(bench: Bench) -> None:
+def test_missing_descriptors_make_no_busy_loop(bench: Bench) -> None:
     client = bench.connect()
     client.send(b"{}\n")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -289,7 +289,7 @@ def test_without_a_descriptor_for_a_connection_nothing_spins(bench: Bench) -> No
             except OSError:
                 break
         bench.turn(1)
-        assert bench.loop.next_timer == 1.0  # until then it does not look
+        assert bench.loop.next_timer == 1.0
         for fd in taken:
             os.close(fd)
     finally:
@@ -299,7 +299,7 @@ def test_without_a_descriptor_for_a_connection_nothing_spins(bench: Bench) -> No
     assert bench.read(client)
 
 
-def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+def test_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "z.sock"
     left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left.bind(str(path))
@@ -309,7 +309,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_path_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "z.sock"
     path.write_text("mine")
     with pytest.raises(OSError, match="is no socket"):
@@ -317,7 +317,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+def test_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     made = Control(str(deep / "x.sock"), Loop(), lambda _request, _reply: None)

@@ -44,7 +44,7 @@ def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
     return float(found)
 
 
-def test_a_node_and_its_daemon() -> None:
+def test_metrics_describe_nodes_and_daemon() -> None:
     seen = read(told(statuses.node("a", "retrying", 42.5), statuses.node("b")))
     assert value(seen, "inosync_up") == 1
     assert value(seen, "inosync_node_lag_seconds", node="a") == 42.5
@@ -58,7 +58,7 @@ def test_a_node_and_its_daemon() -> None:
     assert value(seen, "inosync_build_info", version="0.3.0") == 1
 
 
-def test_exactly_one_state_is_1() -> None:
+def test_exactly_one_state_of_a_node_is_1() -> None:
     seen = read(told(*(statuses.node(state, state) for state in STATES)))
     for state in STATES:
         ones = {
@@ -69,7 +69,7 @@ def test_exactly_one_state_is_1() -> None:
         assert ones == {word: float(word == state) for word in STATES}
 
 
-def test_the_histogram_is_cumulative_and_whole() -> None:
+def test_histogram_is_cumulative_and_complete() -> None:
     family = read(told(statuses.node("a")))["inosync_node_latency_seconds"]
     buckets = [(one.labels["le"], one.value) for one in family.samples if one.name.endswith("_bucket")]
     assert [bound for bound, _ in buckets] == [
@@ -88,7 +88,7 @@ def test_the_histogram_is_cumulative_and_whole() -> None:
     assert value({"x": family}, "inosync_node_latency_seconds_sum") == 9.5
 
 
-def test_hostile_names_and_what_is_not_known() -> None:
+def test_hostile_names_are_escaped_and_unknown_values_left_out() -> None:
     bare = {"name": HOSTILE, "state": "starting", "lag": 0.0, "pending": 0, "rss": None, "last_ok": None}
     seen = read(told(bare, {**bare, "state": "halted"}))
     [sample] = seen["inosync_node_lag_seconds"].samples
@@ -96,14 +96,14 @@ def test_hostile_names_and_what_is_not_known() -> None:
     assert not seen["inosync_node_last_success_timestamp_seconds"].samples
 
 
-def test_a_daemon_that_does_not_answer() -> None:
+def test_daemon_that_does_not_answer_is_not_up() -> None:
     seen = read(Snapshot(statuses.NOW, why="not running"))
     assert list(seen) == ["inosync_up"]
     assert value(seen, "inosync_up") == 0
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/plain;version=0.0.4", "text/html", ",;=,", "x" * 5000])
-def test_what_else_is_accepted_is_given_plain_text(accept: str) -> None:
+def test_other_accepted_types_get_plain_text(accept: str) -> None:
     body, kind = expose(told(statuses.node("a")), accept)
     assert kind.startswith("text/plain")
     assert {family.name for family in prometheus(body.decode())} >= {"inosync_up", "inosync_node_lag_seconds"}
@@ -118,7 +118,7 @@ def promtool(*words: str, text: bytes | None = None) -> str:
     return said
 
 
-def test_promtool_finds_nothing_wrong() -> None:
+def test_promtool_finds_no_problem() -> None:
     body, _ = expose(told(*statuses.fleet(20)), "")
     assert promtool("check", "metrics", text=body).strip() == ""
 
@@ -136,7 +136,7 @@ def named(expression: str) -> set[str]:
     return set(re.findall(r"\binosync_\w+", expression))
 
 
-def test_the_dashboard_asks_for_what_there_is() -> None:
+def test_dashboard_uses_existing_metrics() -> None:
     board = json.loads((CONF / "inosync-dashboard.json").read_text())
     assert board["uid"] == "inosync"
     assert board["schemaVersion"] >= 36
@@ -161,7 +161,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
         assert named(query["query"]) <= served()
 
 
-def test_the_queries_of_the_dashboard_are_promql(tmp_path: Path) -> None:
+def test_dashboard_queries_are_promql(tmp_path: Path) -> None:
     board = json.loads((CONF / "inosync-dashboard.json").read_text())
     exprs = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     rules = [
@@ -173,7 +173,7 @@ def test_the_queries_of_the_dashboard_are_promql(tmp_path: Path) -> None:
     promtool("check", "rules", str(file))
 
 
-def test_the_alerts_ask_for_what_there_is() -> None:
+def test_alerts_use_existing_metrics() -> None:
     text = (CONF / "inosync.rules.yml").read_text()
     exprs = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
     assert len(exprs) == len(re.findall("- alert: ", text)) >= 8
@@ -181,9 +181,9 @@ def test_the_alerts_ask_for_what_there_is() -> None:
         assert named(expr) <= served()
 
 
-def test_the_alerts_are_right() -> None:
+def test_alerts_are_valid() -> None:
     promtool("check", "rules", str(CONF / "inosync.rules.yml"))
 
 
-def test_the_alerts_go_off_when_they_should() -> None:
+def test_alerts_fire_when_they_should() -> None:
     promtool("test", "rules", str(Path(__file__).with_name("alerts.yml")))

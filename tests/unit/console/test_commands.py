@@ -1,0 +1,146 @@
+"""``-s``: what is printed of a reply, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.descriptions import master, node
+
+from inosync.console import commands, protocol
+from inosync.console.commands import Command
+from inosync.console.control import Control, Reply
+from inosync.system.loop import Loop
+
+CONFIG = "/etc/inosync/test.py"
+
+
+class FakeDaemon:
+    """Answers each request with ``reply``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.reply: dict[str, Any] = {}
+        self.requests: list[dict[str, Any]] = []
+        self._loop = Loop()
+        self._control = Control(self.path, self._loop, self._handle)
+        self._is_ended = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _handle(self, request: dict[str, Any], reply: Reply) -> None:
+        if request == {"command": protocol.IDENTIFY}:
+            reply(protocol.identity(CONFIG))
+            return
+        self.requests.append(request)
+        reply(self.reply)
+
+    def _run(self) -> None:
+        while not self._is_ended:
+            self._loop.turn(0.01)
+        self._control.close()
+
+    def close(self) -> None:
+        self._is_ended = True
+        self._thread.join()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    made = FakeDaemon(tmp_path / "x.sock")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(command: Command, reply: dict[str, Any]) -> tuple[int, str, str]:
+        daemon.reply = reply
+        code = commands.run(command, ["/nonexistent/x.sock", daemon.path], CONFIG)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("nodes", "max_lag", "code"),
+    [
+        ([node()], 0, 0),
+        ([node(), node(state="syncing", pending=1, lag=0.1)], 0, 1),
+        ([node(), node(state="syncing", pending=1, lag=0.1)], 5, 0),
+        ([node(), node(state="syncing", pending=1, lag=6)], 5, 1),
+        ([node(state="lagging", pending=1, lag=1)], 5, 1),
+        ([node(state="paused")], 0, 1),
+        ([node(state="starting")], 0, 1),
+        ([node(state="full")], 0, 1),
+        ([node(state="starting"), node(state="degraded")], 0, 2),
+        ([node(state="retrying")], 9, 2),
+        ([node(state="halted")], 0, 2),
+        ([], 0, 0),
+    ],
+)
+def test_status_code_follows_from_the_worst_node(
+    nodes: list[dict[str, Any]], max_lag: float, code: int
+) -> None:
+    assert commands.status_code(nodes, max_lag) == code
+
+
+def test_request_goes_to_the_first_daemon_that_listens(
+    daemon: FakeDaemon, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert run(Command("pause", "a"), {"nodes": ["a"]}) == (0, "", "")
+    assert daemon.requests == [{"command": "pause", "node": "a"}]
+
+
+def test_missing_daemon_is_not_running(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(Command("status"), ["/nonexistent/x.sock"], CONFIG) == protocol.NOT_RUNNING
+    assert capsys.readouterr().err.startswith("inosync: not running: ")
+    assert commands.run(Command("status"), [], CONFIG) == protocol.NOT_RUNNING
+
+
+def test_error_is_printed_line_by_line_with_its_code(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = run(Command("reload"), protocol.error("line 3: \x1b\nnot reloaded", protocol.CONFIG))
+    assert (code, out, err) == (protocol.CONFIG, "", "inosync: line 3: \\x1b\ninosync: not reloaded\n")
+
+
+def test_status_is_a_table_or_json(run: Callable[..., tuple[int, str, str]]) -> None:
+    snapshot = {"master": master(), "nodes": [node(state="paused")]}
+    code, out, _ = run(Command("status"), snapshot)
+    assert code == protocol.BEHIND
+    assert [line.split()[0] for line in out.splitlines()] == ["NODE", "a", "1"]
+    code, out, _ = run(Command("status", as_json=True), snapshot)
+    assert (code, json.loads(out)) == (protocol.BEHIND, snapshot)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "text"),
+    [
+        ([], "nothing is halted that could be accepted\n"),
+        (["/srv/\x1b"], "/srv/\\x1b: is mirrored as it is\n"),
+    ],
+)
+def test_accept_names_the_trees(
+    run: Callable[..., tuple[int, str, str]], accepted: list[str], text: str
+) -> None:
+    assert run(Command("accept"), {"accepted": accepted}) == (0, text, "")
+
+
+def test_flush_names_the_nodes_that_are_behind(
+    daemon: FakeDaemon, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert run(Command("flush", timeout=5.0), {"behind": []}) == (0, "", "")
+    assert daemon.requests[-1]["timeout"] == 5.0
+    behind = {"name": "a", "state": "paused", "lag": 1.25, "pending": 2, "reason": "by the operator"}
+    code, _, err = run(Command("flush"), {"behind": [behind]})
+    assert code == protocol.BEHIND
+    assert err == "inosync: a is behind by 1.2 s, 2 changes, paused: by the operator\n"
+
+
+def test_top_needs_a_terminal(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = run(Command("top"), {})
+    assert (code, err) == (protocol.USAGE, "inosync: top needs a terminal; use status\n")

@@ -1,0 +1,100 @@
+"""Requests of HTTP, and the answers to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from support import statuses
+
+from inosync.console.client import NotRunning
+from inosync.console.history import StatusSource
+from inosync.console.web import Answer, Refusal, Request, Site, parse
+
+
+@pytest.mark.parametrize(
+    ("head", "request_"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost", Request("GET", "/")),
+        (b"HEAD /metrics?x=1 HTTP/1.0", Request("HEAD", "/metrics")),
+        (b"GET /a HTTP/1.1\r\nhost:[::1]:9\r\nAccept: b\r\naccept: c", Request("GET", "/a", "b, c")),
+    ],
+)
+def test_parse_returns_method_path_and_accepted_types(head: bytes, request_: Request) -> None:
+    assert parse(head, local=True) == request_
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"", 400),
+        (b"GET / HTTP/2", 400),
+        (b"GET http://x/ HTTP/1.1\r\nHost: localhost", 400),
+        (b"GET /\x1b HTTP/1.1\r\nHost: localhost", 400),
+        (b"GET / HTTP/1.1", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
+        (b"GET / HTTP/1.1\r\nHost : localhost", 400),
+        (b"GET / HTTP/1.1\r\nno header", 400),
+        (b"GET / HTTP/1.1\r\nHost: evil.example", 421),
+        (b"POST / HTTP/1.1\r\nHost: localhost", 405),
+    ],
+)
+def test_parse_refuses_everything_else(head: bytes, code: int) -> None:
+    with pytest.raises(Refusal) as raised:
+        parse(head, local=True)
+    assert raised.value.answer.code == code
+
+
+def test_any_host_may_be_asked_for_where_the_address_is_public() -> None:
+    assert parse(b"GET / HTTP/1.1\r\nHost: mirror.example", local=False) == Request("GET", "/")
+
+
+class FakeDaemon:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.is_running = True
+        self.site = Site(StatusSource(self.ask, lambda: self.now, lambda: statuses.NOW))
+
+    def ask(self) -> Mapping[str, Any]:
+        if not self.is_running:
+            raise NotRunning("not running")
+        return statuses.status([statuses.node("a")])
+
+
+@pytest.mark.parametrize(
+    ("path", "code_without_daemon"), [("/", 503), ("/metrics", 200), ("/status.json", 503), ("/healthz", 503)]
+)
+def test_site_says_by_code_whether_the_daemon_answers(path: str, code_without_daemon: int) -> None:
+    daemon = FakeDaemon()
+    assert daemon.site.answer(Request("GET", path)).code == 200
+    daemon.is_running = False
+    assert daemon.site.answer(Request("GET", path)).code == 200, "the last snapshot is fresh"
+    daemon.now += 10
+    assert daemon.site.answer(Request("GET", path)).code == code_without_daemon
+
+
+def test_site_makes_one_answer_of_one_snapshot() -> None:
+    daemon = FakeDaemon()
+    page = daemon.site.answer(Request("GET", "/"))
+    assert daemon.site.answer(Request("GET", "/", "text/html")) is page
+    daemon.now += 10
+    assert daemon.site.answer(Request("GET", "/")) is not page
+
+
+def test_site_names_its_paths() -> None:
+    with pytest.raises(Refusal, match=r"/, /metrics, /status\.json, /healthz") as raised:
+        FakeDaemon().site.answer(Request("GET", "/other"))
+    assert raised.value.answer.code == 404
+
+
+def test_status_is_that_of_the_daemon() -> None:
+    answer = FakeDaemon().site.answer(Request("GET", "/status.json"))
+    assert [node["name"] for node in json.loads(answer.body)["nodes"]] == ["a"]
+
+
+def test_encode_leaves_out_the_body_for_head() -> None:
+    answer = Answer(200, b"body")
+    assert answer.encode(body=True) == answer.encode(body=False) + b"body"
+    assert b"\r\nContent-Length: 4\r\n" in answer.encode(body=False)
