@@ -83,7 +83,8 @@ def batch_argv(s: TransferSettings, ignore_times: bool = False) -> tuple[str, ..
     if s.rdelete in (True, "running"):
         deletes = _DELETE_LISTED if s.list_missing else _DELETE_BY_RELIST
     # A directory above a name may be replaced by a symlink after the name was checked.
-    confine = _confine(s) if s.root and confinable(s.extra) else ()
+    is_local = transport(s.target) is Transport.LOCAL
+    confine = (f"{CONFINE_ROOT}={s.root}",) if s.root and confinable(s.extra, is_local) else ()
     anew = ("--ignore-times",) if ignore_times else ()
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
@@ -120,14 +121,6 @@ def _call(s: TransferSettings, options: tuple[str, ...], target: str) -> tuple[s
     # --from0 comes last because extra may hold --no-from0. The slash at the end of the source means what is
     # in the directory, not the directory as an entry of the target.
     return (s.rsync, *options, "--from0", s.source.rstrip("/") + "/", target)
-
-
-def _confine(s: TransferSettings) -> tuple[str, ...]:
-    confine = f"{CONFINE_ROOT}={s.root}"
-    # A local receiver inherits it. Then it discards files that it has finished, with exit 0, where it needs a
-    # directory beside its target: --delay-updates, --backup, RSYNC_PARTIAL_DIR (tried).
-    is_local = transport(s.target) is Transport.LOCAL
-    return (confine, f"--remote-option={CONFINE_ROOT}=/") if is_local else (confine,)
 
 
 def _stats(s: TransferSettings) -> tuple[str, ...]:

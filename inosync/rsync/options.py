@@ -76,6 +76,14 @@ _NULLS = {"-0": True, "--from0": True, "--no-from0": False}
 _SENDER_PATHS = frozenset(
     ("--log-file", "--password-file", "--early-input", "--config", "--confine-root", "--insecure-links")
 )
+# A local receiver inherits --confine-root. With these it needs a place that it is refused then, and discards
+# files, or keeps what is to be removed, with exit 0 (tried). --remote-option=--confine-root=/ would help, but
+# any --remote-option of a local transfer breaks the protocol when there are many names (3.5.0, tried).
+_RECEIVER_PATHS_TEXT = """
+    -T --temp-dir -P --partial --partial-dir -b --backup --backup-dir --delay-updates
+    --compare-dest --copy-dest --link-dest
+"""
+_RECEIVER_PATHS = frozenset(_RECEIVER_PATHS_TEXT.split())
 
 _Option = tuple[str, str | None]
 
@@ -185,9 +193,10 @@ def recurses(extra: Iterable[str]) -> bool:
     return any(option in ("-r", "--recursive") for option, _ in options(extra))
 
 
-def confinable(extra: Iterable[str]) -> bool:
-    """Whether these options still work with --confine-root."""
-    return not any(option in _SENDER_PATHS for option, _ in options(extra))
+def confinable(extra: Iterable[str], is_local: bool) -> bool:
+    """Whether these options still work with --confine-root; ``is_local``: the receiver runs here, too."""
+    refused = _SENDER_PATHS | _RECEIVER_PATHS if is_local else _SENDER_PATHS
+    return not any(option in refused for option, _ in options(extra))
 
 
 def one_file_system(extra: Iterable[str]) -> bool:

@@ -969,3 +969,15 @@ def test_confined_batch_of_a_local_node_is_not_discarded(
     assert (pair.dst / "a").read_text() == "new content"
     assert not (pair.dst / "b").exists()
     assert not (pair.dst / "d/c").exists()
+
+
+def test_confined_batch_of_many_names_arrives(pair: Pair) -> None:
+    if not supports_option(pair.settings.rsync, f"{CONFINE_ROOT}=/"):
+        pytest.skip("an rsync that cannot be confined")
+    names = [b"d%02d/%03d-%s" % (number % 50, number, b"x" * 40) for number in range(3_000)]
+    for name in names:
+        pair.file(os.fsdecode(name), "x")
+    confined = replace(pair.settings, root=str(pair.src))
+    done = pair.run(batch_argv(confined), names_input([*names, *(b"d%02d/" % n for n in range(50))]))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sum(len(files) for _, _, files in os.walk(pair.dst)) == len(names)

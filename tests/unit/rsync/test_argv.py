@@ -235,12 +235,12 @@ def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
     assert not any("confine" in word for word in batch_argv(elsewhere))
 
 
-@pytest.mark.parametrize("extra", ["--backup", "--delay-updates", "--temp-dir=/elsewhere"])
-def test_receiver_on_this_machine_is_not_confined(extra: str) -> None:
+@pytest.mark.parametrize("extra", ["--backup", "-avP", "--delay-updates", "--temp-dir=/elsewhere"])
+def test_batch_of_a_local_node_is_not_confined_with_places_beside_it(extra: str) -> None:
     settings = TransferSettings("rsync", "/wpath", "/copy", extra=(extra,), root="/real/path")
-    words = batch_argv(settings)
-    assert {"--confine-root=/real/path", "--remote-option=--confine-root=/"} <= set(words)
-    assert "--remote-option=--confine-root=/" not in batch_argv(replace(settings, target="h::m"))
+    assert not any("confine" in word for word in batch_argv(settings))
+    assert "--confine-root=/real/path" in batch_argv(replace(settings, target="h::m"))
+    assert "--confine-root=/real/path" in batch_argv(replace(settings, extra=("--inplace",)))
 
 
 def test_comparison_without_times_compares_sizes_or_checksums() -> None:

@@ -104,18 +104,24 @@ def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...],
 
 
 @pytest.mark.parametrize(
-    ("words", "may_be"),
+    ("words", "remote", "local"),
     [
-        ((), True),
-        (("-az", "--exclude", "--temp-dir"), True),
-        (("--password-file=/etc/secret",), False),
-        (("-zT", "/var/tmp", "--backup-dir=/b", "--link-dest=/l"), True),
-        (("--insecure-links",), False),
-        (("--confine-root=/srv",), False),
+        ((), True, True),
+        (("-az", "--exclude", "--temp-dir"), True, True),
+        (("--password-file=/etc/secret",), False, False),
+        (("--insecure-links",), False, False),
+        (("--confine-root=/srv",), False, False),
+        (("-zT", "/var/tmp"), True, False),
+        (("-avP",), True, False),
+        (("-b",), True, False),
+        (("--delay-updates",), True, False),
+        (("--link-dest=/l",), True, False),
     ],
 )
-def test_confinable_unless_the_sender_opens_paths_elsewhere(words: tuple[str, ...], may_be: bool) -> None:
-    assert confinable(words) is may_be
+def test_confinable_depends_on_options_that_name_other_places(
+    words: tuple[str, ...], remote: bool, local: bool
+) -> None:
+    assert (confinable(words, False), confinable(words, True)) == (remote, local)
 
 
 @pytest.mark.parametrize(
