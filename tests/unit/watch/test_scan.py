@@ -68,7 +68,7 @@ def test_scan_records_nothing_while_the_whole_tree_is_walked(world: World) -> No
     assert world.queued() == {b"a", b"b"}
 
 
-def test_scan_for_new_rules_records_nothing_and_queues_apart_what_is_watched(world: World) -> None:
+def test_scan_for_new_rules_records_nothing_and_queues_what_is_watched(world: World) -> None:
     world.scan(world.root)
     a = world.root.at(b"a")
     assert a is not None
