@@ -440,7 +440,7 @@ def test_hook_that_others_can_write_is_refused(setup: Setup) -> None:
     s.configure(on_state={"command": [s.hook], "states": ["cheerful"]})
     done = s.fails()
     assert "'cheerful'" in done.stderr
-    assert "is no state that is told" in done.stderr
+    assert "is no state that hooks are run for" in done.stderr
     s.configure(on_state=[s.hook])
     done = s.fails()
     assert done.returncode == 78
