@@ -9,6 +9,7 @@ import select
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from typing import Any
 from inosync.console import protocol, table, top
 from inosync.console.client import Client, NotRunning, OtherConfiguration, Refused
 from inosync.text import one_line
+
+MAX_BEHIND = 10
+"""Nodes that ``flush`` names; of more it says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +128,24 @@ def _is_behind(node: table.Description, max_lag: float) -> bool:
 def _print_flush(command: Command, reply: dict[str, Any]) -> int:
     if command.as_json:
         _print_json(reply)
-    for node in reply["behind"]:
-        why = f": {one_line(node['reason'])}" if node["reason"] else ""
-        name = one_line(node["name"])
-        _complain(f"{name} is behind by {node['lag']:.1f} s, {node['pending']} changes, {node['state']}{why}")
+    _complain("\n".join(behind_lines(reply["behind"])))
     return protocol.BEHIND if reply["behind"] else protocol.OK
+
+
+def behind_lines(nodes: Sequence[table.Description]) -> list[str]:
+    """Return a line for each node that lags most, and one for all others."""
+    ordered = sorted(nodes, key=lambda node: -node["lag"])
+    lines = []
+    for node in ordered[:MAX_BEHIND]:
+        why = f": {one_line(node['reason'])}" if node["reason"] else ""
+        lag = f"is behind by {node['lag']:.1f} s, {node['pending']} changes"
+        lines.append(f"{one_line(node['name'])} {lag}, {node['state']}{why}")
+    if rest := ordered[MAX_BEHIND:]:
+        states = Counter(node["state"] for node in rest)
+        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        nodes_are = "node is" if len(rest) == 1 else "nodes are"
+        lines.append(f"{len(rest)} more {nodes_are} behind by up to {rest[0]['lag']:.1f} s: {counts}")
+    return lines
 
 
 def _wait_for_end(client: Client, pid: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.descriptions import master, node
 
 from inosync.console import commands, protocol
-from inosync.console.commands import Command
+from inosync.console.commands import MAX_BEHIND, Command, behind_lines
 from inosync.console.control import Control, Reply
 from inosync.system.loop import Loop
 
@@ -139,6 +139,21 @@ def test_flush_names_the_nodes_that_are_behind(
     code, _, err = run(Command("flush"), {"behind": [behind]})
     assert code == protocol.BEHIND
     assert err == "inosync: a is behind by 1.2 s, 2 changes, paused: by the operator\n"
+
+
+def test_flush_names_the_worst_of_many_nodes_and_counts_the_others() -> None:
+    nodes = [
+        {"name": f"n{number}", "state": "retrying", "lag": float(number), "pending": 1, "reason": "refused"}
+        for number in range(72)
+    ]
+    nodes[0]["state"] = "paused"
+    lines = behind_lines(nodes)
+    assert len(lines) == MAX_BEHIND + 1
+    assert lines[0] == "n71 is behind by 71.0 s, 1 changes, retrying: refused"
+    assert lines[-1] == "62 more nodes are behind by up to 61.0 s: 61 retrying, 1 paused"
+    assert len(behind_lines(nodes[:10])) == 10
+    assert behind_lines(nodes[:11])[-1] == "1 more node is behind by up to 0.0 s: 1 paused"
+    assert behind_lines([]) == []
 
 
 def test_top_needs_a_terminal(run: Callable[..., tuple[int, str, str]]) -> None:
