@@ -12,10 +12,13 @@ import logging
 import logging.handlers
 import os
 import re
+import select
 import socket
+import stat
 import time
 from collections.abc import Callable, Hashable
 from datetime import datetime
+from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
@@ -141,7 +144,82 @@ def _copy_without_exception(record: logging.LogRecord) -> logging.LogRecord:
     return copied
 
 
-class _Syslog(logging.handlers.SysLogHandler):
+class _Counting(logging.Handler):
+    """Counts the lines that cannot be written, and says how many there were before the next one that can."""
+
+    _lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or drop it."""
+        lost, self._lost = self._lost, 0
+        if lost:
+            text = f"log lines lost because their reader was stuck: {lost}"
+            notice = {"msg": text, "levelno": logging.WARNING, "levelname": "WARNING"}
+            super().emit(logging.makeLogRecord(notice))
+        if self._lost:
+            self._lost = lost + 1
+        else:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002
+        """Count a line that could not be written."""
+        self._lost += 1
+
+
+class _Descriptor(logging.Handler):
+    """A descriptor that may be a pipe, a socket or a terminal that is not read; it never waits for that."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._resources = contextlib.ExitStack()
+        self._write = _write_without_waiting(fd, self._resources)
+        self._rest = b""
+        """The end of a line that was written in part."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; ``handleError`` is called if that would have to wait."""
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            data = self._rest + line
+            self._rest = data[self._write(data) :]
+        except Exception:  # noqa: BLE001 - as all handlers do
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close what was opened for it."""
+        self._resources.close()
+        super().close()
+
+
+class _Stderr(_Counting, _Descriptor):
+    pass
+
+
+def _write_without_waiting(fd: int, resources: contextlib.ExitStack) -> Callable[[bytes], int]:
+    """Return a function that writes what it can, or BlockingIOError; what it opens is in ``resources``."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(mode):
+        connected = resources.enter_context(socket.socket(fileno=os.dup(fd)))
+        return lambda data: connected.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return partial(os.write, fd)
+    with contextlib.suppress(OSError):
+        # Opened anew, because O_NONBLOCK of the given one would be that of the shell, too.
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        resources.callback(os.close, own)
+        return partial(os.write, own)
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+
+    def write(data: bytes) -> int:
+        if not poll.poll(0):
+            raise BlockingIOError
+        return os.write(fd, data[: select.PIPE_BUF])  # for which there is room in a pipe that is ready
+
+    return write
+
+
+class _Syslog(_Counting, logging.handlers.SysLogHandler):
     """syslog that drops a line rather than wait for a stuck syslogd."""
 
     def _connect_unixsocket(self, address: str) -> None:
@@ -192,7 +270,7 @@ def to_syslog(address: str = "/dev/log", as_json: bool = False) -> logging.Handl
 
 def to_stderr(as_json: bool = False) -> logging.Handler:
     """A handler for a terminal, or for the journal if that is what stderr is."""
-    handler = logging.StreamHandler()
+    handler = _Stderr(2)
     if _is_journal():
         handler.setFormatter(_Prioritised(_form("%(message)s", as_json)))
     else:

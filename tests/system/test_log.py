@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -78,6 +79,41 @@ class Setup:
 def setup(tmp_path: Path, daemon: MakeDaemon) -> Setup:
     (tmp_path / "tree").mkdir()
     return Setup(tmp_path, daemon, FakeRsync(tmp_path))
+
+
+def test_stuck_stderr_stops_nothing_and_lost_lines_are_counted(setup: Setup) -> None:
+    s = setup
+    for node in "ab":
+        (s.home / "nodes" / node).mkdir(parents=True)
+    s.made = s.make(s.config(), ())
+    os.mkfifo(s.daemon.stderr)
+    pipe = os.open(s.daemon.stderr, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        s.daemon.start()
+        s.flush()
+        with contextlib.suppress(BlockingIOError):
+            while os.write(pipe, b"x" * 512):
+                pass
+        for number in range(10):
+            (s.tree / "file").write_text(f"{number}")
+            s.flush()
+        found = bytearray()
+
+        def lost() -> re.Match[bytes] | None:
+            with contextlib.suppress(BlockingIOError):
+                found.extend(os.read(pipe, 1 << 20))
+            return re.search(rb"WARNING: log lines lost because their reader was stuck: (\d+)\n", found)
+
+        lost()
+        (s.tree / "file").write_text("read again")
+        s.flush()
+        match = until(lost, 60, "the number of lost lines")
+        assert int(match[1]) >= 10
+        s.daemon.stop()
+    finally:
+        s.daemon.stderr.unlink()  # before its end is read from it
+        s.daemon.stderr.touch()
+        os.close(pipe)
 
 
 def test_log_has_a_line_for_each_batch_and_each_change_of_state(setup: Setup) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -155,10 +159,10 @@ def test_a_place_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> N
         logs.to_file(str(tmp_path))
 
 
-def test_lines_for_a_terminal_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_for_a_terminal_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     logs.use(logs.to_stderr(), verbose=False)
     log.error("name %s", "a\nb")
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert out == ""
     assert err.endswith("inosync: ERROR: name a\\x0ab\n")
     assert len(err.splitlines()) == 1
@@ -176,6 +180,66 @@ def test_syslog_gets_the_lines_and_a_stuck_syslogd_blocks_nothing(tmp_path: Path
         assert data.startswith(b"<28>")  # daemon, warning
         for i in range(2000):  # far more than a socket takes
             log.warning("nobody reads this %d", i)
+        listener.setblocking(False)
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while listener.recv(4096):
+                taken += 1
+        log.warning("read again")
+        assert f"lost because their reader was stuck: {2000 - taken}".encode() in listener.recv(4096)
+        assert listener.recv(4096).rstrip(b"\0").endswith(b"read again")
+
+
+def _stuck(kind: str) -> tuple[int, int]:
+    """What is to be read and written; nothing more goes into it."""
+    if kind == "pipe":
+        reader, writer = os.pipe()
+    elif kind == "terminal":
+        reader, writer = os.openpty()
+    else:
+        reader, writer = (end.detach() for end in socket.socketpair())
+    os.set_blocking(writer, False)
+    for _ in range(20):  # a terminal takes more after a moment
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, b"x" * 512):
+                pass
+        time.sleep(0.005)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["pipe", "pipe that cannot be opened", "socket", "terminal"])
+def test_stuck_stderr_blocks_nothing_and_lost_lines_are_counted(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = _stuck(kind.split()[0])
+    with monkeypatch.context() as patched:
+        if "opened" in kind:
+            patched.setattr(os, "open", Mock(side_effect=PermissionError))
+        handler = logs._Stderr(writer)
+    logs.use(handler, verbose=False)
+    for number in range(300):
+        log.warning("lost %d", number)
+    os.set_blocking(reader, False)
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(reader, 1 << 16):
+            found += data
+    log.warning("read again")
+    log.warning("and again")
+    for _ in range(100):  # a terminal passes on what it has kept back
+        with contextlib.suppress(BlockingIOError):
+            found += os.read(reader, 1 << 16)
+        time.sleep(0.001)
+    shown = re.split(r"x+", found.decode().replace("\r", ""))[-1].splitlines()
+    lost = sum(line.startswith("lost ") for line in shown)
+    assert lost < 300
+    assert f"log lines lost because their reader was stuck: {300 - lost}" in shown
+    assert shown[-2:] == ["read again", "and again"]
+    handler.close()
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_syslog_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -255,7 +319,6 @@ def test_for_the_journal_each_line_has_its_priority(monkeypatch: pytest.MonkeyPa
         found = os.fstat(2)
         monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
         handler = logs.to_stderr(as_json)
-        handler.setStream(os.fdopen(os.dup(2), "w"))  # type: ignore[attr-defined]
         logs.use(handler, verbose=True)
         for call in (log.debug, log.info, log.warning, log.error, log.critical):
             call("a\nb")
@@ -267,7 +330,7 @@ def test_for_the_journal_each_line_has_its_priority(monkeypatch: pytest.MonkeyPa
         os.dup2(saved, 2)
         os.close(saved)
         os.close(writer)
-        handler.stream.close()  # type: ignore[attr-defined]
+        handler.close()
     with open(reader) as pipe:
         told = pipe.read().splitlines()
     assert [line[:3] for line in told[:5]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
@@ -279,9 +342,9 @@ def test_for_the_journal_each_line_has_its_priority(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_journal_there_are_no_priorities(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
     logs.use(logs.to_stderr(), verbose=False)
     log.error("x")
-    assert "inosync: ERROR: x" in capsys.readouterr().err
+    assert "inosync: ERROR: x" in capfd.readouterr().err
