@@ -25,12 +25,13 @@ class Backlog:
         return max(count, 1) if node.outstanding is not None else count
 
     def lag(self, node: Node) -> float:
-        """Return how many seconds the node lags; 0 if it does not."""
-        oldest = self.oldest(node)
+        """Return the age of the oldest change that the node lacks for whatever reason, in seconds; or 0."""
+        times = (self.oldest(node), node.retries.oldest)
+        oldest = min((since for since in times if since is not None), default=None)
         return 0.0 if oldest is None else max(self._clock() - oldest, 0.0)
 
     def oldest(self, node: Node) -> float | None:
-        """Return since when the node lags, by the clock; None if it does not."""
+        """Return since when something waits that has not failed on this node, by the clock; or None."""
         return node.oldest_missing(self.oldest_in_journal(node))
 
     def oldest_in_journal(self, node: Node) -> float | None:

@@ -237,11 +237,13 @@ class Node:
         return self.problem or ("some names could not be transferred" if self.retries.has_failed else "")
 
     def oldest_missing(self, in_journal: float | None) -> float | None:
-        """Return since when it lags, given the oldest change in the journal after its cursor; None if not.
+        """Return since when it lacks something that may arrive at the next try; None if it does not.
 
-        A retry whose try has failed is no lag: it makes the node degraded.
+        ``in_journal``: when the oldest change after its cursor was seen. What has failed already makes the
+        node degraded instead.
         """
-        return min((since for since in (in_journal, self.retries.oldest) if since is not None), default=None)
+        times = (in_journal, self.retries.oldest_untried)
+        return min((since for since in times if since is not None), default=None)
 
     # The worker --------------------------------------------------------------------------------------
 

@@ -127,7 +127,12 @@ class RetrySet:
 
     @property
     def oldest(self) -> float | None:
-        """Return since when the node lacks the oldest one that was not tried; None if there is none."""
+        """Return since when the node lacks the oldest one; None if it lacks none."""
+        return min((retry.since for retry in self if retry.since < math.inf), default=None)
+
+    @property
+    def oldest_untried(self) -> float | None:
+        """Return the same, of those of which no try has failed."""
         return min(
             (retry.since for retry in self if not retry.attempt and retry.since < math.inf), default=None
         )

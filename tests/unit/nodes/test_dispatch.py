@@ -84,7 +84,7 @@ class FakeNode:
 
     @property
     def retries(self) -> SimpleNamespace:
-        return SimpleNamespace(count=0, ready=lambda _now: list(self.ready))
+        return SimpleNamespace(count=0, oldest=None, ready=lambda _now: list(self.ready))
 
     def oldest_missing(self, in_journal: float | None) -> float | None:
         return in_journal
