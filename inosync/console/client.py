@@ -12,6 +12,7 @@ from inosync.console import protocol
 from inosync.console.protocol import ProtocolError
 
 _CHUNK_BYTES = 1 << 16
+_MAX_TIMEOUT_SECONDS = 1e9  # more does not fit into a struct timeval everywhere
 _PAUSE_SECONDS = 0.02  # until a full backlog is tried again
 
 
@@ -94,7 +95,11 @@ class Client:
 
         None waits for ever; a negative timeout stands for that of the connection.
         """
-        self._socket.settimeout(self._timeout if timeout is not None and timeout < 0 else timeout)
+        if timeout is not None:
+            timeout = min(self._timeout if timeout < 0 else timeout, _MAX_TIMEOUT_SECONDS)
+            # What we give up must not be done later. CLOCK_MONOTONIC is the same in all processes.
+            request = {**request, "until": time.monotonic() + timeout}
+        self._socket.settimeout(timeout)
         try:
             self._socket.sendall(protocol.encode(request))
             reply = protocol.decode(self._read_line())

@@ -89,6 +89,9 @@ def _run(command: Command, client: Client) -> int:
     reply = client.ask(request, None) if command.name == "reload" else client.ask(request)
     if command.as_json:
         _print_json(reply)
+    elif command.name in ("resync", "verify"):
+        for name in reply["paused"]:
+            print(_printable(f"{one_line(name)} is paused: it is compared when it is resumed"))
     elif command.name == "accept" and not reply["accepted"]:
         print("nothing is halted that could be accepted")
     elif command.name == "accept":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from inosync.console.protocol import ProtocolError
 from inosync.system.loop import Loop, Timer
 
 MAX_CLIENTS = 64
-"""Connections at once."""
+"""Connections at once, beside those that wait for a deferred reply."""
 PATIENCE_SECONDS = 5.0
 """For which a client may neither finish its request nor read its reply."""
 _BACKLOG = 128
@@ -41,7 +42,9 @@ class Connection:
     is_waiting: bool = False
     """Whether it has sent a request, and has no reply yet."""
     on_leave: Callable[[], None] | None = None
-    """To be called if it disconnects while it waits."""
+    """To be called if it disconnects while it waits for a deferred reply."""
+    is_refused: bool = False
+    """Whether to disconnect it when it has its reply, because others need the room."""
     is_closed: bool = False
 
 
@@ -60,7 +63,12 @@ class Reply:
 
     def defer(self, on_leave: Callable[[], None]) -> None:
         """Let the client wait; ``on_leave`` is called if it disconnects before the reply."""
-        self._client.on_leave = on_leave
+        self._control.defer_reply(self._client, on_leave)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the reply can be deferred: not too many clients wait already."""
+        return self._control.waiting < protocol.MAX_WAITING
 
 
 class Control:
@@ -80,6 +88,16 @@ class Control:
     def descriptors(self) -> list[int]:
         """Return what a forked child has to close."""
         return [self._socket.fileno(), *(client.socket.fileno() for client in self._clients)]
+
+    @property
+    def waiting(self) -> int:
+        """Return how many clients wait for a deferred reply."""
+        return sum(client.on_leave is not None for client in self._clients)
+
+    def defer_reply(self, client: Connection, on_leave: Callable[[], None]) -> None:
+        """Let a client wait; ``on_leave`` is called if it disconnects before the reply."""
+        client.on_leave = on_leave
+        self._listen()  # it leaves room for another client
 
     def restore_socket(self) -> None:
         """Listen anew if the socket is gone because the run directory was cleared."""
@@ -114,7 +132,7 @@ class Control:
 
     def _accept(self) -> None:
         for _ in range(_MAX_ACCEPTS):
-            if len(self._clients) >= MAX_CLIENTS:
+            if len(self._clients) - self.waiting >= MAX_CLIENTS:
                 self._stop_listening()
                 return
             try:
@@ -167,6 +185,9 @@ class Control:
     def _serve(self, client: Connection, line: bytes) -> None:
         client.is_waiting = True
         self._stop_timer(client)
+        if _has_left(client.socket):  # what it has given up is not begun
+            self._disconnect(client)
+            return
         try:
             request = protocol.decode(line)
         except ProtocolError as problem:
@@ -179,6 +200,7 @@ class Control:
         if client.is_closed or not client.is_waiting:
             return
         client.is_waiting, client.on_leave = False, None
+        client.is_refused = message.get("code") == protocol.BUSY
         self._restart_timer(client)
         client.output = memoryview(protocol.encode(message))
         self._write(client)
@@ -194,6 +216,9 @@ class Control:
         client.output = client.output[sent:]
         if sent:
             self._restart_timer(client)
+        if client.is_refused and not client.output:
+            self._disconnect(client)
+            return
         # A descriptor is registered for one thing at a time: nothing is read while a reply is written.
         self._loop.drop(client.socket.fileno())
         self._wait_for(client)
@@ -215,6 +240,13 @@ class Control:
         if client.on_leave is not None:
             client.on_leave()
         self._listen()
+
+
+def _has_left(client: socket.socket) -> bool:
+    """Return whether a client has closed its socket, and not only its writing half (poll(2), POLLHUP)."""
+    poll = select.poll()
+    poll.register(client, 0)
+    return bool(poll.poll(0))
 
 
 def _listening(path: str) -> socket.socket:

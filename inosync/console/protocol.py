@@ -15,6 +15,8 @@ from typing import Any
 
 MAX_REQUEST_BYTES = 1 << 16
 """Of a request, its end included."""
+MAX_WAITING = 64
+"""Flushes that wait at once."""
 
 OK = 0
 BEHIND = 1
@@ -24,6 +26,8 @@ TROUBLE = 2
 NOT_RUNNING = 3
 USAGE = 64
 """EX_USAGE of sysexits(3)."""
+FAULT = 70
+"""EX_SOFTWARE: a fault of the daemon's own."""
 BUSY = 75
 """EX_TEMPFAIL."""
 NO_PERMISSION = 77

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inosync.master.commands import Commands
 from inosync.master.flush import Flushes
 from inosync.master.once import Once
 from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
-from inosync.master.requests import Commands
 from inosync.master.tree_events import TreeEvents
 from inosync.master.worker_pool import WorkerPool
 from inosync.status.publisher import StatePublisher

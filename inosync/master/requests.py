@@ -12,91 +12,83 @@ from typing import Any
 from inosync.config.nodes import display_name
 from inosync.console import protocol
 from inosync.console.control import Reply
+from inosync.master.commands import Commands
 from inosync.master.flush import Flushes
-from inosync.master.once import Once
 from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
-from inosync.master.verification import Verification
-from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
-from inosync.messages import Change, Kind
-from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
-from inosync.system import log as logs
-from inosync.system.systemd import ServiceManager
-from inosync.worker import worker
+from inosync.text import format_value
 
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
-
-@dataclass(slots=True)
-class Commands:
-    """What an operator can have done to the daemon and to single nodes."""
-
-    pool: WorkerPool
-    verification: Verification
-    manager: ServiceManager
-    once: Once | None
-
-    def reopen_log(self) -> None:
-        """Open the log file anew: it was rotated away."""
-        logs.reopen()
-        log.info("log file reopened")
-
-    def stop(self, why: str, grace: float = worker.GRACE) -> None:
-        """End the daemon; what runs gets ``grace`` seconds."""
-        if self.pool.is_stopping:
-            return
-        log.info("%s: stopping", why)
-        for node in self.pool.nodes.values():
-            if node.paused:
-                log.warning("%s: its pause ends with the daemon: pause it again after the start", node.name)
-        if self.once is not None:
-            self.once.conclude()
-        self.manager.stopping(grace + KILL_SECONDS + 2 * KILLED_SECONDS)
-        self.pool.stop(grace)
-
-    def resync(self, node: Node) -> None:
-        """Compare a node in full, at once, and send it what differs."""
-        log.info("%s: all of it is compared, as was asked for", node.name)
-        for tree in node.trees:
-            node.retry(Change(tree, b"", Kind.TREE), self.pool.loop.clock())
-        if node.worker.state.phase in (Phase.WAITING, Phase.AWAY) and not self.pool.is_stopping:
-            self.pool.replace_worker(node)  # another worker does not wait for the time of the next try
-        else:
-            self.pool.offer_batch(node)
-
-    def verify(self, node: Node) -> None:
-        """Compare a node in full when it is ok, beside what it is sent."""
-        log.info("%s: verification requested", node.name)
-        self.verification.request(node.name)
-
-    def pause(self, node: Node) -> None:
-        """Send a node nothing, and connect to it no more. What runs has a moment to finish."""
-        self._set_paused(node, True)
-
-    def resume(self, node: Node) -> None:
-        """Send a node again what it lacks."""
-        self._set_paused(node, False)
-
-    def _set_paused(self, node: Node, wanted: bool) -> None:
-        if node.paused is not wanted and not self.pool.is_stopping:
-            if wanted:  # no pause is kept over a restart, and an upgrade of the package is one
-                log.warning("%s: paused until it is resumed, or until the daemon is started again", node.name)
-            else:
-                log.info("%s: resumed", node.name)
-            node.set_paused(wanted)
-            self.pool.replace_worker(node)
+MAX_TIMEOUT_SECONDS = 1e9
+"""The longest time that a flush can be told to wait, 31 years."""
+MAX_NODE_CHARACTERS = 8_192
 
 
-class _Refused(Exception):
-    """A request that cannot be done: the text says why; ``code`` is the exit code for it."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request without mistakes."""
+
+    command: str
+    node: str | None
+    """As it is written in ``rnodes``, its name, or ``all``; None: all."""
+    timeout: float
+    """Of a flush, in seconds; infinite: it has none."""
+    until: float
+    """When the client gives up, by CLOCK_MONOTONIC, which is one for all processes."""
+
+
+class Refused(Exception):
+    """A request that is not done: the text says why; ``code`` is the exit code for it."""
 
     def __init__(self, text: str, code: int = protocol.USAGE) -> None:
         super().__init__(text)
         self.code = code
+
+
+class _HalfDone(Exception):
+    """A fault after which the daemon has to end, and to be started again: it has followed half of a file."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def checked(message: Message) -> Request:
+    """The request in a message, checked as a whole; Refused if anything about it is wrong."""
+    command, node = message.get("command"), message.get("node")
+    if not isinstance(command, str) or not (command == protocol.IDENTIFY or command in protocol.COMMANDS):
+        raise Refused(protocol.unknown_command(str(command)[:80]))
+    if unknown := sorted(message.keys() - {"command", "node", "timeout", "until"}):
+        raise Refused(f"{format_value(unknown[0])} is not known in a request")
+    if node is not None and not isinstance(node, str):
+        raise Refused("node: not a string")
+    if node is not None and len(node) > MAX_NODE_CHARACTERS:
+        raise Refused(f"node: longer than {MAX_NODE_CHARACTERS} characters")
+    if node is not None and command not in protocol.NODE_ALLOWED:
+        raise Refused(f"{command} takes no node")
+    if node is None and command in protocol.NODE_REQUIRED:
+        raise Refused(f"{command} of which node? Say its name, or {protocol.ALL}")
+    if message.get("timeout") is not None and command != "flush":
+        raise Refused(f"{command} takes no timeout")
+    return Request(
+        command, node, _seconds(message, "timeout", MAX_TIMEOUT_SECONDS), _seconds(message, "until")
+    )
+
+
+def _seconds(message: Message, key: str, longest: float = math.inf) -> float:
+    value = message.get(key)
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= longest:
+        raise Refused(
+            f"{key}: not a number of seconds" + (f" up to {longest:g}" if longest < math.inf else "")
+        )
+    return min(value, MAX_TIMEOUT_SECONDS * 10)
 
 
 class RequestHandler:
@@ -110,16 +102,12 @@ class RequestHandler:
         snapshots: SnapshotBuilder,
         flushes: Flushes,
     ) -> None:
-        self._commands, self._reloader, self._snapshots, self._flushes = (
-            commands,
-            reloader,
-            snapshots,
-            flushes,
-        )
+        self._commands, self._reloader = commands, reloader
+        self._snapshots, self._flushes = snapshots, flushes
         self._nodes: Mapping[str, Node] = commands.pool.nodes
         self._clock = commands.pool.loop.clock
         identity = protocol.identity(reloader.config.path)
-        self._at_once: dict[str, Callable[[Message], Message]] = {
+        self._at_once: dict[str, Callable[[Request], Message]] = {
             protocol.IDENTIFY: lambda _request: identity,
             "status": self._status,
             "accept": lambda _request: {"accepted": events.accept_loss()},
@@ -132,70 +120,85 @@ class RequestHandler:
             "resume": lambda request: self._each(request, commands.resume),
         }
 
-    def handle(self, request: Message, reply: Reply) -> None:
+    def handle(self, message: Message, reply: Reply) -> None:
         """Do what a request says, and reply to it, at once or when it is done."""
+        self._guarded(reply, lambda: self._serve(checked(message), reply))
+
+    def _guarded(self, reply: Reply, do: Callable[[], None]) -> None:
+        """Serve one client. A fault in that costs this client only."""
         try:
-            command = request.get("command")
-            if command == "flush":
-                self._flush(request, reply)
-            elif isinstance(command, str) and command in self._at_once:
-                reply(self._at_once[command](request))
-            else:
-                raise _Refused(protocol.unknown_command(str(command)))
-        except _Refused as refused:
+            do()
+        except Refused as refused:
             reply(protocol.error(str(refused), refused.code))
+        except _HalfDone as fault:
+            raise fault.cause from None
         except OSError as problem:
             where = f"{problem.filename}: " if problem.filename else ""
             reply(protocol.error(f"{where}{problem.strerror or problem}", protocol.BUSY))
+        except Exception:
+            log.exception("a request over the control socket could not be served; the daemon goes on")
+            reply(protocol.error("a fault of inosync's own: see its log", protocol.FAULT))
 
-    def _status(self, request: Message) -> Message:
-        if request.get("node") is None:
-            return self._snapshots.of_all()
-        return self._snapshots.of_nodes(self._wanted_nodes(request))
+    def _serve(self, request: Request, reply: Reply) -> None:
+        if self._clock() > request.until:
+            raise Refused("asked for too late: not done", protocol.BUSY)
+        if request.command == "flush":
+            self._flush(request, reply)
+        elif request.command in self._at_once:
+            reply(self._at_once[request.command](request))
+        else:  # a command of the client's own
+            raise Refused(protocol.unknown_command(request.command))
 
-    def _reload(self, _request: Message) -> Message:
-        if refused := self._reloader.reload():
+    def _reload(self, _request: Request) -> Message:
+        try:
+            refused = self._reloader.reload()
+        except Exception as fault:
+            raise _HalfDone(fault) from fault
+        if refused:
             text = "\n".join([*refused, "not reloaded: the old configuration stays in force"])
-            raise _Refused(text, protocol.CONFIG)
+            raise Refused(text, protocol.CONFIG)
         return {}
 
-    def _reopen(self, _request: Message) -> Message:
+    def _reopen(self, _request: Request) -> Message:
         self._commands.reopen_log()
         return {}
 
-    def _stop(self, _request: Message) -> Message:
+    def _stop(self, _request: Request) -> Message:
         self._commands.stop("stop was asked for")
         return {"pid": os.getpid()}
 
-    def _each(self, request: Message, do: Callable[[Node], None]) -> Message:
-        if request.get("node") is None:
-            raise _Refused(f"{request['command']} of which node? Say its name, or {protocol.ALL}")
-        nodes = self._wanted_nodes(request)
+    def _status(self, request: Request) -> Message:
+        if request.node is None:
+            return self._snapshots.of_all()
+        return self._snapshots.of_nodes(self._wanted_nodes(request.node))
+
+    def _each(self, request: Request, do: Callable[[Node], None]) -> Message:
+        nodes = self._wanted_nodes(request.node)
         for node in nodes:
             do(node)
-        return {"nodes": [node.name for node in nodes]}
+        paused = [node.name for node in nodes if node.paused]
+        return {"nodes": [node.name for node in nodes], "paused": paused}
 
-    def _flush(self, request: Message, reply: Reply) -> None:
-        timeout = request.get("timeout")
-        if timeout is not None and not (isinstance(timeout, int | float) and 0 <= timeout < math.inf):
-            raise _Refused("timeout: not a number of seconds")
-        nodes = self._wanted_nodes(request)
+    def _flush(self, request: Request, reply: Reply) -> None:
+        nodes = self._wanted_nodes(request.node)
+        if not reply.can_wait:
+            raise Refused(f"{protocol.MAX_WAITING} flushes wait already: try again later", protocol.BUSY)
         began = self._clock()
 
         def done(behind: Sequence[Node]) -> None:
-            found = [self._snapshots.lag_of(node) for node in behind]
-            reply({"behind": found, "nodes": len(nodes), "seconds": round(self._clock() - began, 3)})
+            self._guarded(reply, lambda: reply(self._flushed(nodes, behind, self._clock() - began)))
 
         log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))
-        flush = self._flushes.begin(nodes, math.inf if timeout is None else began + timeout, done)
+        flush = self._flushes.begin(nodes, began + request.timeout, done)
         reply.defer(lambda: self._flushes.cancel(flush))
 
-    def _wanted_nodes(self, request: Message) -> list[Node]:
-        wanted = request.get("node")
+    def _flushed(self, nodes: Sequence[Node], behind: Sequence[Node], seconds: float) -> Message:
+        found = [self._snapshots.lag_of(node) for node in behind]
+        return {"behind": found, "nodes": len(nodes), "seconds": round(seconds, 3)}
+
+    def _wanted_nodes(self, wanted: str | None) -> list[Node]:
         if wanted is None or (wanted == protocol.ALL and wanted not in self._nodes):
             return list(self._nodes.values())
-        if not isinstance(wanted, str):
-            raise _Refused("node: not a string")
         for node in self._nodes.values():
             if wanted in (node.name, node.spec.node):
                 return [node]
@@ -203,4 +206,4 @@ class RequestHandler:
         same = [node for node in self._nodes.values() if display_name(node.spec.node) == as_named]
         if len(same) == 1:
             return same
-        raise _Refused(protocol.unknown_node(as_named, list(self._nodes)))
+        raise Refused(protocol.unknown_node(as_named, list(self._nodes)))

@@ -15,13 +15,14 @@ from inosync.console.control import Control
 from inosync.guard.guard import Guard
 from inosync.journal import debounce
 from inosync.journal.journal import Journal
+from inosync.master.commands import Commands
 from inosync.master.flush import Flushes
 from inosync.master.master import Master
 from inosync.master.metrics_process import MetricsProcess
 from inosync.master.once import Once
 from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
-from inosync.master.requests import Commands, RequestHandler
+from inosync.master.requests import RequestHandler
 from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import Trees, TreeTable
 from inosync.master.verification import Verification

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import os
+import socket
 import struct
 
+_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux: type, whence, start, len, pid
 
 
@@ -24,7 +28,8 @@ class PidFile:
     """``path`` with our pid in its first line and ``content`` in its second, locked until ``remove``.
 
     The lock is of the fcntl kind: it belongs to this process alone, so that workers which outlive a killed
-    master for a moment do not keep a new one from starting.
+    master for a moment do not keep a new one from starting. Beside it a name is held that stays when the file
+    is removed, with its directory, while we run.
     """
 
     def __init__(self, path: str, content: str) -> None:
@@ -33,6 +38,11 @@ class PidFile:
         while not self._still_there():  # somebody removed it between our open and our lock
             os.close(self.fd)
             self.fd = self._lock()
+        try:
+            self._name = _hold_name(path, content)
+        except Locked:
+            self._release()
+            raise
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{os.getpid()}\n{content}\n".encode(errors="surrogateescape"), 0)
 
@@ -58,6 +68,11 @@ class PidFile:
 
     def remove(self) -> None:
         """Remove the file, then give up the lock, in this order: nobody else can have it in between."""
+        if self._name is not None:
+            self._name.close()
+        self._release()
+
+    def _release(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up too much
             os.unlink(self.path)
         os.close(self.fd)
@@ -66,3 +81,41 @@ class PidFile:
 def _holder(fd: int) -> int:
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     return int(_FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))[4])
+
+
+def _hold_name(path: str, content: str) -> socket.socket | None:
+    """Listen at an abstract address (unix(7)) made of the path and our user; Locked if another process does.
+
+    None if another user has taken the name: then only the lock of the file counts.
+    """
+    key = f"{os.geteuid()} {os.path.realpath(path)}".encode(errors="surrogateescape")
+    address = f"\0inosync/{hashlib.sha256(key).hexdigest()}"
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        made.bind(address)
+        made.listen(1)
+    except OSError as error:
+        made.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        pid, uid = _listener(address)
+        if uid != os.geteuid():
+            return None
+        raise Locked(path, pid, content) from None
+    # A child that outlives us must not keep the name.
+    os.register_at_fork(after_in_child=made.close)
+    return made
+
+
+def _listener(address: str) -> tuple[int, int]:
+    """The pid and the uid of the process that listens at an address; (0, -1) if none does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(address)
+        except BlockingIOError:  # so many have asked, and it never answers
+            return 0, os.geteuid()
+        except OSError:
+            return 0, -1
+        pid, uid, _gid = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pid, uid

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from support.churn import Churn
 from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
 from support.wait import until
 
-from inosync.console.client import ask
+from inosync.console.client import Refused, ask
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 ROOT = os.geteuid() == 0
@@ -524,6 +525,21 @@ def test_stop_returns_when_the_daemon_has_ended(stopped: Commands) -> None:
         assert not (stopped.daemon.rundir / "default.pid").exists()
 
 
+def test_second_daemon_does_not_start_when_the_run_directory_was_removed(running: Commands) -> None:
+    shutil.rmtree(running.daemon.rundir)
+    second = subprocess.run(
+        [sys.executable, str(LAUNCHER), "-c", running.daemon.file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"already running with pid {running.daemon.pid}" in second.stderr
+    until(lambda: Path(running.socket).is_socket(), 60, "the socket to be made again")
+    assert running.say("status").returncode == 0
+
+
 # Bad input -----------------------------------------------------------------------------------------------
 
 
@@ -627,6 +643,68 @@ def test_clients_that_are_silent_or_send_garbage_delay_nothing(shared: Commands)
     assert shared.say("flush", "--timeout", "60").returncode == 0
     assert [process.wait(120) for process in many] == [0] * 4
     assert shared.say("status").returncode == 0
+
+
+def test_command_given_up_by_its_client_is_not_done_later(running: Commands) -> None:
+    pid = running.daemon.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Refused) as refused:
+            ask(running.socket, {"command": "pause", "node": "all"}, 0.2)
+        assert refused.value.code == 75
+        # One that is still there, but will not wait for long enough.
+        late = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        late.connect(running.socket)
+        request = {"command": "pause", "node": "all", "until": time.monotonic() + 0.1}
+        late.sendall(json.dumps(request).encode() + b"\n")
+        time.sleep(0.2)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with late:
+        assert json.loads(late.recv(1 << 16)) == {"error": "asked for too late: not done", "code": 75}
+    assert {node["state"] for node in running.status()["nodes"]} == {"ok"}
+    assert ": paused" not in running.daemon.log()
+
+
+def test_flushes_that_wait_do_not_lock_the_operator_out(running: Commands) -> None:
+    running.rsync.hold("b")
+    (running.tree / "file").write_text("never there")
+    running.until_state("b", "syncing", "lagging")
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.connect(running.socket)
+            client.sendall(b'{"command": "flush"}\n')
+        for command, code in ((["status"], 1), (["resync", "a"], 0), (["flush", "--timeout", "1"], 75)):
+            asked = time.monotonic()
+            assert running.say(*command).returncode == code
+            assert time.monotonic() - asked < 60
+    running.rsync.mend("b")
+    running.until_level()
+    assert running.say("flush", "--timeout", "60").returncode == 0
+
+
+@pytest.mark.parametrize("timeout", ["1e308", "1e10", "-1", "true", '"5"', "1" + "0" * 400, "NaN", "[]"])
+def test_flush_with_an_impossible_timeout_is_refused(shared: Commands, timeout: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(shared.socket)
+        client.sendall(b'{"command": "flush", "timeout": %s}\n' % timeout.encode())
+        reply = json.loads(client.recv(1 << 16))
+    assert reply["code"] == 64
+    assert reply["error"].startswith("timeout: not a number of seconds")
+    assert shared.say("flush", "--timeout", "1e300").returncode == 64
+    assert shared.say("status").returncode == 0
+
+
+def test_comparison_of_a_paused_node_says_that_it_waits_for_resume(running: Commands) -> None:
+    assert running.say("pause", "b").returncode == 0
+    for command in ("verify", "resync"):
+        done = running.say(command, "all")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "b is paused: it is compared when it is resumed\n"
+        assert running.say(command, "a").stdout == ""
+    assert running.say("resume", "b").returncode == 0
+    running.until_level()
 
 
 # top -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ class FakeDaemon:
         self._thread.start()
 
     def _handle(self, request: dict[str, Any], reply: Reply) -> None:
+        assert request.pop("until", math.inf) > time.monotonic()
         if request == {"command": protocol.IDENTIFY}:
             reply(protocol.identity(CONFIG))
             return

@@ -37,6 +37,8 @@ class Bench:
         if request.get("command") == "later":
             self.later.append(reply)
             reply.defer(lambda: self.left.append(str(request.get("who"))))
+        elif request.get("command") == "busy":
+            reply(protocol.error("not now", protocol.BUSY))
         else:
             reply({"you said": request, "pad": "x" * int(request.get("size", 0))})
 
@@ -274,6 +276,44 @@ def test_too_many_silent_clients_delay_the_next_one_only_for_a_while(bench: Benc
     bench.now += control.PATIENCE_SECONDS
     bench.turn()
     assert bench.read(late)
+
+
+def test_waiting_clients_leave_room_for_others(bench: Bench) -> None:
+    for number in range(protocol.MAX_WAITING):
+        bench.connect().send(b'{"command": "later", "who": %d}\n' % number)
+        bench.turn()
+    assert len(bench.later) == protocol.MAX_WAITING
+    assert not bench.later[0].can_wait
+    assert bench.ask(bench.connect(), b"{}\n")
+    assert bench.control.waiting == protocol.MAX_WAITING
+    bench.later[0]({})
+    assert bench.later[1].can_wait
+
+
+def test_client_that_is_told_to_try_later_is_disconnected(bench: Bench) -> None:
+    client = bench.connect()
+    client.send(b'{"command": "busy"}\n')
+    data = bench.read(client)
+    assert data is not None
+    assert json.loads(data)["code"] == protocol.BUSY
+    assert bench.read(client) == b""
+
+
+def test_request_whose_client_has_left_is_not_begun(bench: Bench) -> None:
+    client = bench.connect()
+    bench.turn()
+    client.send(b'{"command": "accept"}\n')
+    client.close()
+    bench.turn()
+    assert bench.asked == []
+    assert len(bench.control.descriptors()) == 1
+
+
+def test_client_that_only_stops_sending_has_its_reply(bench: Bench) -> None:
+    client = bench.connect()
+    client.send(b"{}\n")
+    client.shutdown(socket.SHUT_WR)
+    assert bench.read(client)
 
 
 def test_missing_descriptors_make_no_busy_loop(bench: Bench) -> None:

@@ -46,7 +46,7 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         def answer() -> None:
             connection, _ = listening.accept()
             with connection:
-                assert protocol.decode(connection.recv(4096)) == {"command": protocol.IDENTIFY}
+                assert protocol.decode(connection.recv(4096))["command"] == protocol.IDENTIFY
                 connection.sendall(protocol.encode(protocol.identity(f"{tmp_path}/own.py")))
 
         thread = threading.Thread(target=answer)

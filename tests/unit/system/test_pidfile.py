@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from support import child_process
 from support.wait import until
 
-from inosync.system import process
+from inosync.system import pidfile, process
 from inosync.system.pidfile import Locked, PidFile
 
 
@@ -115,14 +116,28 @@ def test_stale_pid_file_is_taken_over(path: str, content: bytes) -> None:
     held.remove()
 
 
-def test_pid_file_removed_meanwhile_is_made_again(path: str) -> None:
+def test_pid_file_that_is_removed_is_still_held(tmp_path: Path) -> None:
+    path = str(tmp_path / "run" / "inosync.pid")
+    os.mkdir(os.path.dirname(path))
+    held = PidFile(path, "one")
+    shutil.rmtree(os.path.dirname(path))
+    os.mkdir(os.path.dirname(path))
+    assert in_child(lambda: PidFile(path, "two")) == f"Locked {os.getpid()} two"
+    assert os.listdir(os.path.dirname(path)) == []
+    held.remove()
+    assert in_child(lambda: PidFile(path, "two").path) == path
+
+
+def test_pid_file_whose_name_another_user_has_taken_is_free(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = PidFile(path, "one")
     os.unlink(path)
-    try:
-        assert in_child(lambda: PidFile(path, "two").path) == path
-        assert "two" in Path(path).read_text()
-    finally:
-        os.close(held.fd)
+    monkeypatch.setattr(pidfile, "_listener", lambda _address: (1, os.geteuid() + 1))
+    other = PidFile(path, "two")
+    assert "two" in Path(path).read_text()
+    for each in (other, held):
+        each.remove()
 
 
 def test_pid_file_does_not_follow_a_symlink(path: str, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What an operator can have done to the daemon and to single nodes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from inosync.master.once import Once
+from inosync.master.verification import Verification
+from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
+from inosync.messages import Change, Kind
+from inosync.nodes.lifecycle import Phase
+from inosync.nodes.node import Node
+from inosync.system import log as logs
+from inosync.system.systemd import ServiceManager
+from inosync.worker import worker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Commands:
+    """What an operator can have done to the daemon and to single nodes."""
+
+    pool: WorkerPool
+    verification: Verification
+    manager: ServiceManager
+    once: Once | None
+
+    def reopen_log(self) -> None:
+        """Open the log file anew: it was rotated away."""
+        logs.reopen()
+        log.info("log file reopened")
+
+    def stop(self, why: str, grace: float = worker.GRACE) -> None:
+        """End the daemon; what runs gets ``grace`` seconds."""
+        if self.pool.is_stopping:
+            return
+        log.info("%s: stopping", why)
+        for node in self.pool.nodes.values():
+            if node.paused:
+                log.warning("%s: its pause ends with the daemon: pause it again after the start", node.name)
+        if self.once is not None:
+            self.once.conclude()
+        self.manager.stopping(grace + KILL_SECONDS + 2 * KILLED_SECONDS)
+        self.pool.stop(grace)
+
+    def resync(self, node: Node) -> None:
+        """Compare a node in full, at once, and send it what differs."""
+        log.info("%s: all of it is compared, as was asked for", node.name)
+        for tree in node.trees:
+            node.retry(Change(tree, b"", Kind.TREE), self.pool.loop.clock())
+        if node.worker.state.phase in (Phase.WAITING, Phase.AWAY) and not self.pool.is_stopping:
+            self.pool.replace_worker(node)  # another worker does not wait for the time of the next try
+        else:
+            self.pool.offer_batch(node)
+
+    def verify(self, node: Node) -> None:
+        """Compare a node in full when it is ok, beside what it is sent."""
+        log.info("%s: verification requested", node.name)
+        self.verification.request(node.name)
+
+    def pause(self, node: Node) -> None:
+        """Send a node nothing, and connect to it no more. What runs has a moment to finish."""
+        self._set_paused(node, True)
+
+    def resume(self, node: Node) -> None:
+        """Send a node again what it lacks."""
+        self._set_paused(node, False)
+
+    def _set_paused(self, node: Node, wanted: bool) -> None:
+        if node.paused is not wanted and not self.pool.is_stopping:
+            if wanted:  # no pause is kept over a restart, and an upgrade of the package is one
+                log.warning("%s: paused until it is resumed, or until the daemon is started again", node.name)
+            else:
+                log.info("%s: resumed", node.name)
+            node.set_paused(wanted)
+            self.pool.replace_worker(node)

@@ -1,0 +1,227 @@
+"""Which requests are done, and what is said of those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from support.recorder import Recorder
+
+from inosync.console import protocol
+from inosync.master.requests import MAX_TIMEOUT_SECONDS, Refused, RequestHandler, checked
+
+NODES = {
+    name: SimpleNamespace(name=name, spec=SimpleNamespace(node=address), paused=name == "paused")
+    for name, address in [("a", "a.mirror.com:"), ("paused", "host::www"), ("b:x", "user@b.mirror.com:/x/")]
+}
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.calls: list[tuple[Any, ...]] = []
+        self.replies: list[dict[str, Any]] = []
+        self.refused: tuple[str, ...] = ()
+        self.can_wait = True
+        self.left: list[Any] = []
+        pool = SimpleNamespace(nodes=NODES, loop=SimpleNamespace(clock=lambda: self.now))
+        self.commands: Any = Recorder(self.calls, pool=pool)
+        self.snapshots: Any = Recorder(
+            self.calls,
+            of_all=lambda: {"nodes": "all"},
+            of_nodes=lambda nodes: {"nodes": [node.name for node in nodes]},
+            lag_of=lambda node: node.name,
+        )
+        reloader: Any = Recorder(self.calls, reload=self.reload)
+        reloader.config = SimpleNamespace(path="/etc/inosync/default.py")
+        events: Any = Recorder(self.calls, accept_loss=lambda: ["/www"])
+        flushes: Any = Recorder(self.calls, begin=self.begin_flush)
+        self.handler = RequestHandler(
+            cast(Any, self.commands), reloader, events, cast(Any, self.snapshots), flushes
+        )
+
+    def reload(self) -> Sequence[str]:
+        if self.refused == ("a fault",):
+            raise KeyError(self.refused[0])
+        return self.refused
+
+    def begin_flush(self, *_arguments: Any) -> str:
+        return "the flush"
+
+    # As the reply
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        self.replies.append(message)
+
+    def defer(self, gone: Any) -> None:
+        self.left.append(gone)
+
+    def ask(self, **message: Any) -> dict[str, Any] | None:
+        """The reply; None if it comes later."""
+        self.replies.clear()
+        self.handler.handle(message, self)  # type: ignore[arg-type]
+        return self.replies[0] if self.replies else None
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({}, "there is no command 'None'"),
+        ({"command": 7}, "there is no command '7'"),
+        ({"command": ["stop"]}, "there is no command"),
+        ({"command": "stopp"}, "there is no command 'stopp'; did you mean stop?"),
+        ({"command": "x" * 60_000}, "there is no command 'xxx"),
+        ({"command": "flush", "tiemout": 5}, "'tiemout' is not known in a request"),
+        ({"command": "pause"}, "pause of which node? Say its name, or all"),
+        ({"command": "pause", "node": 5}, "node: not a string"),
+        ({"command": "pause", "node": {"a": 1}}, "node: not a string"),
+        ({"command": "status", "node": "x" * 9_000}, "node: longer than 8192 characters"),
+        ({"command": "stop", "node": "a"}, "stop takes no node"),
+        ({"command": "accept", "node": "a"}, "accept takes no node"),
+        ({"command": "stop", "timeout": 5}, "stop takes no timeout"),
+        ({"command": "flush", "timeout": "5"}, "timeout: not a number of seconds"),
+        ({"command": "flush", "timeout": True}, "timeout: not a number of seconds"),
+        ({"command": "flush", "timeout": -1}, "timeout: not a number of seconds"),
+        ({"command": "flush", "timeout": float("nan")}, "timeout: not a number of seconds"),
+        ({"command": "flush", "timeout": float("inf")}, "timeout: not a number of seconds"),
+        ({"command": "flush", "timeout": 10**400}, "timeout: not a number of seconds"),
+        ({"command": "flush", "timeout": 2e9}, "timeout: not a number of seconds up to 1e+09"),
+        ({"command": "stop", "until": "soon"}, "until: not a number of seconds"),
+        ({"command": "stop", "until": -(10**400)}, "until: not a number of seconds"),
+    ],
+)
+def test_wrong_request_is_refused_before_anything_is_done(
+    world: World, message: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        checked(message)
+    assert str(refused.value).startswith(expected)
+    reply = world.ask(**message)
+    assert reply is not None
+    assert reply["code"] == protocol.USAGE
+    assert len(reply["error"]) < 300
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("command", sorted({*protocol.COMMANDS, protocol.IDENTIFY} - {"top", "flush"}))
+def test_every_command_is_served(world: World, command: str) -> None:
+    node = "all" if command in protocol.NODE_REQUIRED else None
+    reply = world.ask(command=command, node=node, timeout=None, until=1e300)
+    assert reply is not None
+    assert "error" not in reply
+
+
+def test_command_of_the_client_alone_is_unknown_to_the_daemon(world: World) -> None:
+    reply = world.ask(command="top")
+    assert reply is not None
+    assert reply["code"] == protocol.USAGE
+
+
+def test_command_that_comes_too_late_is_not_begun(world: World) -> None:
+    reply = world.ask(command="accept", until=99.9)
+    assert reply == {"error": "asked for too late: not done", "code": protocol.BUSY}
+    assert world.calls == []
+    assert world.ask(command="accept", until=100.1) == {"accepted": ["/www"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("a", ["a"]),
+        ("a.mirror.com:", ["a"]),
+        ("a.mirror.com", ["a"]),
+        ("user@b.mirror.com:/x", ["b:x"]),
+        ("all", ["a", "paused", "b:x"]),
+    ],
+)
+def test_node_is_found_by_its_name_and_as_it_is_written(world: World, wanted: str, found: list[str]) -> None:
+    assert world.ask(command="status", node=wanted) == {"nodes": found}
+
+
+def test_unknown_node_is_refused_with_what_may_be_meant(world: World) -> None:
+    reply = world.ask(command="pause", node="pausd")
+    assert reply == {"error": "there is no node 'pausd'; did you mean paused?", "code": protocol.USAGE}
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("command", ["resync", "verify"])
+def test_comparison_of_a_paused_node_says_that_it_is_paused(world: World, command: str) -> None:
+    reply = world.ask(command=command, node="all")
+    assert reply == {"nodes": ["a", "paused", "b:x"], "paused": ["paused"]}
+    assert [call[0] for call in world.calls] == [command] * 3
+
+
+def test_refused_reload_says_why(world: World) -> None:
+    world.refused = ("conf.py:1: no", "conf.py:2: no")
+    reply = world.ask(command="reload")
+    assert reply is not None
+    assert reply["code"] == protocol.CONFIG
+    assert reply["error"].splitlines()[:2] == list(world.refused)
+
+
+def test_fault_in_a_reload_ends_the_daemon(world: World) -> None:
+    world.refused = ("a fault",)
+    with pytest.raises(KeyError):
+        world.ask(command="reload")
+
+
+def test_fault_in_serving_a_client_costs_that_client_only(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.snapshots._results["of_all"] = lambda: [][1]
+    reply = world.ask(command="status")
+    assert reply == {"error": "a fault of inosync's own: see its log", "code": protocol.FAULT}
+    assert "IndexError" in caplog.text
+    assert world.ask(command="status", node="a") == {"nodes": ["a"]}
+
+
+def test_error_of_the_system_is_told_with_its_file(world: World) -> None:
+    def fail() -> None:
+        raise OSError(28, "No space left on device", "/run/x")
+
+    world.commands._results["reopen_log"] = fail
+    reply = world.ask(command="reopen")
+    assert reply == {"error": "/run/x: No space left on device", "code": protocol.BUSY}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline"),
+    [(None, float("inf")), (0, 100.0), (2.5, 102.5), (MAX_TIMEOUT_SECONDS, 100 + MAX_TIMEOUT_SECONDS)],
+)
+def test_flush_is_replied_to_when_it_ends(world: World, timeout: float | None, deadline: float) -> None:
+    assert world.ask(command="flush", node="a", timeout=timeout) is None
+    [(begin, nodes, until, done)] = world.calls
+    assert (begin, nodes, until) == ("begin", [NODES["a"]], deadline)
+    world.now += 2.5
+    done([NODES["a"]])
+    assert world.replies == [{"behind": ["a"], "nodes": 1, "seconds": 2.5}]
+
+
+def test_flush_whose_client_leaves_is_cancelled(world: World) -> None:
+    world.ask(command="flush")
+    [gone] = world.left
+    gone()
+    assert world.calls[-1] == ("cancel", "the flush")
+
+
+def test_flush_is_refused_while_too_many_wait(world: World) -> None:
+    world.can_wait = False
+    reply = world.ask(command="flush")
+    assert reply is not None
+    assert reply["code"] == protocol.BUSY
+    assert world.calls == []
+    assert world.ask(command="status") == {"nodes": "all"}
+
+
+def test_fault_at_the_end_of_a_flush_costs_that_client_only(world: World) -> None:
+    world.ask(command="flush")
+    world.snapshots._results["lag_of"] = lambda _node: [][1]
+    world.calls[0][3]([NODES["a"]])
+    assert world.replies[0]["code"] == protocol.FAULT
