@@ -100,9 +100,8 @@ class Batch:
     full: bool
     """Whether any part of it is a full mirror."""
     payload: bytes = b""
-    """The pickled parts, if they are short enough for a message; else empty."""
     file: str = ""
-    """The path of the file that holds the pickled parts, if they are long; else empty."""
+    """The parts, as ``spool.pack`` returns them."""
     tidy: bool = False
     """Whether an earlier transfer may have been killed, and temporary files are to be removed."""
     heavy: bool = False
@@ -273,9 +272,8 @@ class Done:
     reason: str = ""
     """rsync's last complaint; empty if there was none."""
     payload: bytes = b""
-    """The pickled parts that have to be retried, if they are short; else empty."""
     file: str = ""
-    """The path of the file that holds the pickled parts, if they are long; else empty."""
+    """The parts that have to be retried, as ``spool.pack`` returns them."""
     held: tuple[int, ...] = ()
     """Trees of which something was not sent, because their roots were not what they had to be."""
     pretended: bool = False
@@ -305,9 +303,8 @@ class Compared:
     count: int = 0
     """All differences."""
     payload: bytes = b""
-    """The pickled lines of the first differences, if they are short; else empty."""
     file: str = ""
-    """The path of the file that holds the pickled lines, if they are long; else empty."""
+    """The lines about the first differences, as ``spool.pack`` returns them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,19 +27,15 @@ class SharedBatch:
     """What a batch holds, for as many nodes as take it."""
 
     payload: bytes
-    """The pickled parts, if they are short; else empty."""
     file: str
-    """The path of the file that holds the pickled parts, if they are long; else empty."""
+    """The parts, as ``spool.pack`` returns them."""
     count: int
-    """Names in it."""
     full: bool
-    """Whether any part of it is a full mirror."""
     users: int = 0
     """Nodes that have been sent it and have not finished with it."""
 
     @property
     def is_heavy(self) -> bool:
-        """Return whether it needs a slot."""
         return self.full or self.count >= HEAVY_NAMES
 
 

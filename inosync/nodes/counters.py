@@ -19,16 +19,13 @@ class Histogram:
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
     """By bucket, each without those below it."""
     sum: float = 0.0
-    """Seconds."""
 
     def add(self, seconds: float) -> None:
-        """Count one duration."""
         self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.sum += seconds
 
     @property
     def count(self) -> int:
-        """Return how many were counted."""
         return sum(self.counts)
 
     def cumulative(self) -> list[tuple[float | None, int]]:
@@ -47,19 +44,14 @@ class Counters:
     batches: int = 0
     """Batches and full mirrors that were done."""
     fulls: int = 0
-    """Full mirrors that were done."""
     paths: int = 0
-    """Names in batches that were done."""
     bytes: int = 0
     """What rsync said that it had sent and received."""
     rsyncs: int = 0
-    """Starts of rsync."""
     deaths: int = 0
     """Workers that ended without being told to."""
     hooks: int = 0
-    """Hooks that ended."""
     hook_failures: int = 0
-    """Hooks that failed."""
     failures: Counter[str] = field(default_factory=Counter)
     """Tries that failed, and batches that left something undone, by the exit code of rsync: a number,
     negative for a signal, 0 if rsync did not even start."""
@@ -67,7 +59,6 @@ class Counters:
     """Seconds from reading the oldest change of a batch until the batch was done."""
 
     def count_failure(self, report: Failed | Unreachable) -> None:
-        """Count a try that failed."""
         self.rsyncs += report.rsyncs
         self.failures[str(report.code)] += 1
 

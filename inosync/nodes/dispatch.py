@@ -97,13 +97,8 @@ class Dispatcher:
         if node in self._unwritten:
             return
         self._unwritten.add(node)
-        log.error(
-            "%s: %s: a batch for %s cannot be written; next try in %.0f s",
-            self._directory,
-            error.strerror,
-            node.name,
-            REWRITE_SECONDS,
-        )
+        where, why = self._directory, error.strerror
+        log.error("%s: %s: a batch cannot be written; next try in %.0f s", where, why, REWRITE_SECONDS)
         self._loop.call_at(self._loop.clock() + REWRITE_SECONDS, lambda: self._write_again(node))
 
     def _write_again(self, node: Node) -> None:

@@ -134,12 +134,10 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Return how the node is called everywhere."""
         return self.spec.name
 
     @property
     def trees(self) -> tuple[int, ...]:
-        """Return the numbers of the trees that are mirrored to it."""
         return self.subscription.trees
 
     # What it is sent ---------------------------------------------------------------------------------
@@ -158,7 +156,6 @@ class Node:
         self.subscription = subscription
 
     def forget_tree(self, tree: int) -> None:
-        """Owe it nothing of a tree any more."""
         self.retries.forget_tree(tree)
 
     def retry(self, change: Change, now: float) -> None:
@@ -166,11 +163,9 @@ class Node:
         self.retries.add(change, now)
 
     def set_paused(self, paused: bool) -> None:
-        """Send it nothing from now on, or again what it lacks."""
         self.paused = paused
 
     def set_verified(self, now: float, differences: int) -> None:
-        """Note that it was compared in full, and how many differences there were."""
         self.verified_at, self.differences = now, differences
 
     def skip_to(self, position: int) -> None:
@@ -269,7 +264,6 @@ class Node:
         self._step(lifecycle.Hung(reason))
 
     def kill_worker(self) -> None:
-        """End the worker and all that it started, at once."""
         self.worker.kill(self._loop.clock())
 
     def _put(self, order: Order) -> None:

@@ -20,7 +20,6 @@ class Retry:
     attempt: int
     """Tries that failed."""
     at: float
-    """When it is sent."""
     since: float
     """Since when the node lacks it; infinite if it lacks nothing, as far as is known."""
 
@@ -36,7 +35,6 @@ class RetrySet:
 
     @property
     def waiting(self) -> Mapping[Change, Retry]:
-        """Return the retries that no batch carries."""
         return self._waiting
 
     def __iter__(self) -> Iterator[Retry]:
@@ -98,7 +96,6 @@ class RetrySet:
             self._waiting = {Change(change.tree, b"", Kind.TREE): whole for change in self._waiting}
 
     def forget_tree(self, tree: int) -> None:
-        """Drop all that is of this tree."""
         for retries in (self._waiting, self._carried):
             for change in [change for change in retries if change.tree == tree]:
                 del retries[change]
@@ -118,7 +115,6 @@ class RetrySet:
 
     @property
     def count(self) -> int:
-        """Return how many changes the node lacks."""
         return sum(retry.since < math.inf for retry in self)
 
     def lacks_since(self, when: float) -> bool:

@@ -26,11 +26,9 @@ class Slots(Generic[Holder]):
         return tuple(self._queue)
 
     def is_waiting(self, holder: Holder) -> bool:
-        """Return whether the holder waits for a slot."""
         return holder in self._queue
 
     def free(self, now: float) -> int:
-        """Return how many slots are free."""
         return max(self.limit - len(self._hold_ends(now)), 0)
 
     def next_free_at(self, now: float) -> float:

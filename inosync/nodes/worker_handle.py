@@ -25,7 +25,6 @@ class WorkerHandle:
 
     @property
     def pid(self) -> int | None:
-        """Return the pid of the process; None if there is no process."""
         return self.process.pid if self.process is not None else None
 
     def step(self, event: lifecycle.Event, now: float) -> tuple[Action, ...]:
@@ -34,7 +33,6 @@ class WorkerHandle:
         return actions
 
     def attach(self, child: ForkProcess, queue: Endpoint) -> None:
-        """Hold a process that was just forked."""
         self.process, self.queue, self.killed_at = child, queue, None
 
     def allow_restart(self) -> None:
@@ -48,7 +46,6 @@ class WorkerHandle:
             self.queue.put(order)
 
     def get(self) -> Report | None:
-        """Return the next report; None if there is none."""
         try:
             return cast(Report | None, self.queue.get()) if self.queue is not None else None
         except QueueError:

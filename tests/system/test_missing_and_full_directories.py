@@ -167,7 +167,7 @@ def test_run_directory_that_was_full_is_used_when_it_has_room(tiny: Path, servic
     with s.big_batch("many", 800) as names:
         until(lambda: not lists(tiny), 60, "what b was sent to be removed")
         filler.write_bytes(bytes(FILLED))
-    s.daemon.until_logged("No space left on device: batches cannot be written: they wait")
+    s.daemon.until_logged("No space left on device: a batch cannot be written; next try in 5 s")
     until(lambda: re.search(r"\[lagging\] no room in ", _title_of(s, "a")), 60, "the title to say why")
     assert not (s.copy("a") / names[0]).exists(), "it was no test"
     filler.unlink()
