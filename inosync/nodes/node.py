@@ -396,7 +396,7 @@ class Node:
         failed = unpack(done.payload, done.file, self.trees)
         spool.discard(done.file)
         held = [tree for tree in done.held if tree in self.trees]
-        self.retries.settle(failed, held, sent.since, now, self._rand())
+        self.retries.settle(failed, held, sent.since, now, self._rand(), sent.full_trees())
         if done.cut_off:
             self.retries.add_second_look(sent.second_look(self.trees), now + SECOND_LOOK_SECONDS)
         if done.outdated or done.outdated_file:

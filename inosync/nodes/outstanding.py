@@ -31,6 +31,14 @@ class Outstanding:
         """Return the changes in it that are of these trees; all of the trees if its file is gone."""
         return unpack(self.batch.payload, self.batch.file, trees)
 
+    def full_trees(self) -> set[int]:
+        """Return the trees that it mirrors in full; none if its file is gone."""
+        try:
+            parts = _parts(self.batch.payload, self.batch.file) if self.batch.full else ()
+        except OSError:
+            parts = ()
+        return {part.tree for part in parts if part.full}
+
     def second_look(self, trees: Collection[int]) -> set[Change]:
         """Return what a try that was cut off may still change: its names and their directories' listings.
 
@@ -44,11 +52,15 @@ class Outstanding:
 def unpack(payload: bytes, file: str, trees: Collection[int]) -> set[Change]:
     """Return the changes of these trees in packed parts; the trees as a whole if the file is gone."""
     try:
-        parts = cast(tuple[Part, ...], spool.unpack(payload, file))
+        parts = _parts(payload, file)
     except OSError as error:
         log.error("%s: %s: the trees that it may be about are compared as a whole", file, error.strerror)
         return {Change(tree, b"", Kind.TREE) for tree in trees}
     return {change for part in parts if part.tree in trees for change in _changes(part)}
+
+
+def _parts(payload: bytes, file: str) -> tuple[Part, ...]:
+    return cast(tuple[Part, ...], spool.unpack(payload, file))
 
 
 def _changes(part: Part) -> list[Change]:

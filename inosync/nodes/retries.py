@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from inosync.messages import Change, Kind
@@ -67,14 +67,26 @@ class RetrySet:
         self._carried = {}
 
     def settle(
-        self, failed: Iterable[Change], held: Iterable[int], since: float, now: float, rand: float
+        self,
+        failed: Collection[Change],
+        held: Iterable[int],
+        since: float,
+        now: float,
+        rand: float,
+        mirrored: Iterable[int] = (),
     ) -> None:
         """The batch is done: what it carried is paid, but for what failed.
 
         ``held``: trees of which nothing was sent; ``since``: when the batch's oldest change was seen;
-        ``rand``: the jitter of the pauses, one for all because they go together.
+        ``rand``: the jitter of the pauses, one for all because they go together; ``mirrored``: trees that
+        were compared as a whole. Unless something of such a tree failed, all its names are paid: one that
+        fails in each try, because it is gone here and cannot be on the node, would be owed for ever.
         """
         carried, self._carried = self._carried, {}
+        paid = set(mirrored) - {change.tree for change in failed} - set(held)
+        for change, retry in list(self._waiting.items()):
+            if change.tree in paid and retry.attempt and not change.ignore_times:
+                del self._waiting[change]
         for change in failed:
             before = carried.get(change) or self._waiting.get(change)
             attempt = before.attempt + 1 if before else 1

@@ -43,6 +43,10 @@ class Complaints:
     clouded: tuple[bytes, ...] = ()
     """Relists among ``due`` with no complaint of their own: rsync may have left out their deletions because
     of another name that the sender could not read. Sent again without that name they succeed."""
+    unconvertible: tuple[bytes, ...] = ()
+    """Names among ``due`` that the node cannot have, because its character set has no such name."""
+    undeleted: tuple[bytes, ...] = ()
+    """Names among ``due`` that the node could not remove; a relist of their parents may."""
 
 
 def after_batch(
@@ -59,17 +63,26 @@ def after_batch(
     """
     sent = _Sent(names)
     blamed: set[bytes] = set()
+    unconvertible: set[bytes] = set()
+    undeleted: set[bytes] = set()
     found = _complaints(lines)
     for complaint in found or ():
         blame = [sent.blame(path, complaint.failure) for path in _paths(complaint, source, target)]
         if not any(blame):
             found = None
             break
-        blamed.update(*blame)
+        (unconvertible if complaint.failure is Failure.UNCONVERTIBLE else blamed).update(*blame)
+        if complaint.failure is Failure.UNDELETED:
+            undeleted.update(*blame)
     if not found:
         return Complaints(sent.names, True, reason(lines))
+    unconvertible -= blamed
+    blamed |= unconvertible
     clouded = sent.relists() - blamed if _may_have_skipped(found, stdout) else set()
-    return Complaints(tuple(sorted(blamed | clouded)), False, reason(lines), tuple(sorted(clouded)))
+    undeleted = {name for name in undeleted & sent.all if not name.endswith(b"/")}
+    parts = (tuple(sorted(part)) for part in (blamed | clouded, clouded, unconvertible, undeleted))
+    due, *others = parts
+    return Complaints(due, False, reason(lines), *others)
 
 
 def after_full(
@@ -88,7 +101,7 @@ def after_full(
     due: set[bytes] = set()
     for complaint in found:
         paths = list(_paths(complaint, source, target, certain=True))
-        if complaint.failure is Failure.OTHER or not paths:
+        if complaint.failure in (Failure.OTHER, Failure.UNDELETED) or not paths:
             return whole
         due.update(_wire(path) for path in paths)
     return whole if len(due) > _MAX_DUE_AFTER_FULL else Complaints(tuple(sorted(due)), False, reason(lines))
@@ -110,11 +123,12 @@ def unwritten(lines: Sequence[bytes], source: str, names: Iterable[bytes], targe
     """
     sent = set(names)
     found = after_batch([line for line in lines if _WRITE_FAILED.match(line)], source, sent, target)
-    stand_for = {name if name in sent else _relist_of(name) for name in found.due}
+    stand_for = {name if name in sent else relist_of_parent(name) for name in found.due}
     return set() if found.whole or not stand_for <= sent else stand_for
 
 
-def _relist_of(name: bytes) -> bytes:
+def relist_of_parent(name: bytes) -> bytes:
+    """Return the name that relists the directory in which a name is."""
     return name.rpartition(b"/")[0] + b"/" if b"/" in name else _ROOT_WIRE
 
 
@@ -189,15 +203,15 @@ class _Sent:
 
     def __init__(self, names: Iterable[bytes]) -> None:
         self.names = tuple(names)
-        self._all = frozenset(self.names)
-        self._sorted = sorted(self._all)
+        self.all = frozenset(self.names)
+        self._sorted = sorted(self.all)
 
     def relists(self) -> set[bytes]:
-        return {name for name in self._all if name.endswith(b"/")}
+        return {name for name in self.all if name.endswith(b"/")}
 
     def blame(self, path: bytes, failure: Failure) -> set[bytes]:
         """Return the names that stay due for a complaint about this path; none if no name explains it."""
-        exact = {path, path + b"/"} & self._all if path else {_ROOT_WIRE} & self._all
+        exact = {path, path + b"/"} & self.all if path else {_ROOT_WIRE} & self.all
         below = self._below(path)
         if failure is Failure.ATTRIBUTES and (exact or below):
             return {_wire(path)}
@@ -208,7 +222,7 @@ class _Sent:
 
     def _below(self, path: bytes) -> set[bytes]:
         if not path:
-            return set(self._all)
+            return set(self.all)
         first, after = (bisect.bisect_left(self._sorted, path + end) for end in (b"/\0", b"0"))
         return set(self._sorted[first:after])  # "0" is the byte after "/"
 
@@ -218,8 +232,8 @@ class _Sent:
         for length in range(len(parts) - 1, -1, -1):
             parent = b"/".join(parts[:length])
             entry = b"/".join(parts[: length + 1])
-            found = {parent} & self._all
-            if (parent + b"/" if parent else _ROOT_WIRE) in self._all:
+            found = {parent} & self.all
+            if (parent + b"/" if parent else _ROOT_WIRE) in self.all:
                 found.add(entry)
             if found:
                 return found

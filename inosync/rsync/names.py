@@ -24,6 +24,8 @@ class CurrentNames:
     send: list[bytes] = field(default_factory=list)
     unsendable: list[bytes] = field(default_factory=list)
     """Names that rsync can never take."""
+    missing: set[bytes] = field(default_factory=set)
+    """The names in ``send`` that are not there any more."""
 
 
 def current_names(
@@ -60,6 +62,7 @@ class _Tree:
         self._excluded = excluded
         self._list_missing = list_missing
         self._device = os.fstat(source).st_dev if one_file_system else None
+        self._missing_names: set[bytes] = set()
         self._directories: dict[bytes, Change | Literal[True] | None] = {b"": True}
         """True for a directory; None if it is excluded; else what to list instead of anything below it."""
 
@@ -74,6 +77,7 @@ class _Tree:
         result = CurrentNames()
         for wire in found:
             (result.unsendable if too_long(wire) else result.send).append(wire)
+        result.missing = self._missing_names.intersection(result.send)
         return result
 
     def _current(self, change: Change) -> Change | None:
@@ -117,6 +121,7 @@ class _Tree:
         if as_file or as_directory or not self._list_missing:
             # What the node has there decides, and rsync asks it when it relists.
             return _relist_parent(path)
+        self._missing_names.add(path)
         return Change(0, path, Kind.NAME)
 
     def _is_directory(self, path: bytes) -> tuple[bool | None, bool]:

@@ -29,6 +29,8 @@ class Run:
     stdout: Sequence[bytes]
     is_truncated: bool = False
     """Whether it printed more than was kept."""
+    missing: frozenset[bytes] = frozenset()
+    """The names among ``sent`` that were not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,20 @@ def _partial(run: Run, settings: TransferSettings, reason: str) -> Outcome:
     reason = found.reason or reason
     if found.whole or run.is_truncated:
         return Outcome(reason=reason, due=(run.part if run.part.full else _names(run, run.sent),))
-    clouded = set(found.clouded)
+    # What is gone here and cannot be on the node is done; it would fail in each try to come.
+    done = run.missing.intersection(found.unconvertible)
     # Retried together with the name that clouds them, their deletions would be left out for ever.
-    instead = (replace(run.part, names=found.clouded),) if clouded and clouded != set(run.sent) else ()
-    due = tuple(name for name in found.due if not instead or name not in clouded)
+    again = set(found.clouded) if set(found.clouded) != set(run.sent) else set()
+    done |= again
+    for name in found.undeleted:
+        parent = errors.relist_of_parent(name)
+        if parent not in run.sent:
+            again.add(parent)
+            done |= {name}
+    instead = (replace(run.part, names=tuple(sorted(again)), ignore_times=False),) if again else ()
+    due = tuple(name for name in found.due if name not in done)
+    if done and not due:
+        return Outcome(instead=instead)
     return Outcome(reason=reason, due=(_names(run, due),) if due else (), instead=instead)
 
 

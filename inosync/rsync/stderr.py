@@ -27,6 +27,10 @@ class Failure(enum.Enum):
     """The content of one file of the source."""
     BLOCKED = enum.auto()
     """One entry that is no directory: the node's rsync may not remove what is in its place."""
+    UNDELETED = enum.auto()
+    """One entry: a named directory is not made writable before it is removed, as one in a listing is."""
+    UNCONVERTIBLE = enum.auto()
+    """The path has no name in the node's character set (``--iconv``), so the node cannot have it."""
     OTHER = enum.auto()
 
 
@@ -72,6 +76,8 @@ _IO_ERRORS = (
     (Failure.OTHER, _ROLE + rb"(?P<sender>readlink_stat)\(" + _WHERE + rb"\) failed" + _WHY),
     (Failure.OTHER, rb"(?P<sender>symlink has no referent): " + _WHERE),
     (Failure.OTHER, rb"filename overflows max-path len by \d+: " + _RELATIVE),
+    (Failure.UNCONVERTIBLE, rb"\[\w+\] cannot convert filename: " + _RELATIVE + rb" \([^()]*\)"),
+    (Failure.OTHER, rb"\[\w+\] cannot convert symlink data for: " + _RELATIVE + rb" \([^()]*\)"),
 )
 _OTHERS = (
     (Failure.ATTRIBUTES, _ROLE + rb"failed to (?:set|modify) [a-z ]+ on " + _WHERE + _WHY),
@@ -95,7 +101,7 @@ _OTHERS = (
     ),
     (Failure.OTHER, _ROLE + rb"symlink " + _WHERE + rb' -> "[^"]*" failed' + _WHY),
     (Failure.OTHER, _ROLE + rb'rename "[^"]*"(?: \(in [^"()]*\))? -> "(?P<relative>[^"]*)"' + _WHY),
-    (Failure.OTHER, _ROLE + rb"delete_file: (?:unlink|rmdir)\((?P<relative>.*)\) failed" + _WHY),
+    (Failure.UNDELETED, _ROLE + rb"delete_file: (?:unlink|rmdir)\((?P<relative>.*)\) failed" + _WHY),
     (Failure.OTHER, rb"could not make way for [a-z ]*directory: " + _RELATIVE),
     (Failure.BLOCKED, rb"could not make way for [a-z ]+: " + _RELATIVE),
     (Failure.OTHER, rb"Unable to create partial-dir for (?P<relative>.*) -- discarding completed file\."),

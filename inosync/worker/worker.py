@@ -489,7 +489,8 @@ class Worker:
             self._next(task)
             return
         sent = tuple(task.look.send)
-        run = Run(task.part, sent, code, transfer.stderr, transfer.stdout, transfer.is_truncated)
+        missing = frozenset(task.look.missing)
+        run = Run(task.part, sent, code, transfer.stderr, transfer.stdout, transfer.is_truncated, missing)
         outcome = judge(run, self._trees[task.part.tree])
         if outcome.retry is None and transfer.names_sent_at is None:
             outcome = Outcome(ExitKind.RETRY, outcome.reason or "rsync ended before it was told what to do")

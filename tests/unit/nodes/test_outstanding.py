@@ -48,6 +48,13 @@ def test_changes_are_the_whole_trees_if_the_file_is_gone(
     assert "No such file" in caplog.text
 
 
+def test_full_trees_are_those_of_full_parts(tmp_path: Path) -> None:
+    payload, _ = spool.pack(PARTS, "")
+    assert Outstanding(Batch(7, 3, True, payload), 15, 0.0).full_trees() == {2}
+    assert outstanding(*PARTS).full_trees() == set(), "it says so of itself"
+    assert Outstanding(Batch(7, 3, True, b"", str(tmp_path / "gone")), 15, 0.0).full_trees() == set()
+
+
 def test_second_look_adds_the_directories_of_the_names() -> None:
     batch = outstanding(Part(1, False, (b"a/f", b"b/c/")), Part(2, False, (b"a/g",)))
     added = batch.second_look((1, 2)) - batch.changes((1, 2))

@@ -108,6 +108,24 @@ def test_held_tree_is_retried_as_a_whole(retries: RetrySet) -> None:
     assert retries.waiting == {whole(2): Retry(1, NOW + FIRST, NOW - 5)}, "it waits already"
 
 
+def test_full_mirror_pays_what_failed_of_its_tree(retries: RetrySet) -> None:
+    contents = Change(1, b"contents", Kind.NAME, ignore_times=True)
+    settle(retries, A, contents, name(b"other", 2))
+    retries.add(B, NOW)
+    retries.add_second_look([name(b"second")], NOW + 10)
+    retries.settle([], [], NOW, NOW, 0.0, mirrored=[1])
+    assert set(retries.waiting) == {B, contents, name(b"second"), name(b"other", 2)}
+
+
+@pytest.mark.parametrize(("failed", "held"), [([B], []), ([], [1])], ids=["failed", "held"])
+def test_full_mirror_that_failed_pays_nothing(
+    retries: RetrySet, failed: list[Change], held: list[int]
+) -> None:
+    settle(retries, A)
+    retries.settle(failed, held, NOW, NOW, 0.0, mirrored=[1])
+    assert A in retries.waiting
+
+
 def test_second_look_is_no_lag_until_it_fails(retries: RetrySet) -> None:
     retries.add_second_look([A], NOW + 10)
     assert retries.waiting == {A: Retry(0, NOW + 10, math.inf)}

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.rsync.errors import Complaints, after_batch, after_full, source_moved, target_missing
+from inosync.rsync.errors import (
+    Complaints,
+    after_batch,
+    after_full,
+    relist_of_parent,
+    source_moved,
+    target_missing,
+)
 from inosync.rsync.stderr import reason
 from inosync.rsync.target import on_node
 
@@ -464,3 +471,30 @@ UNEXPLAINED = b"rsync error: unexplained error (code 255) at io.c(232) [sender=3
 )
 def test_the_reason_is_the_last_line_that_says_why(lines: list[bytes], expected: str) -> None:
     assert reason(lines) == expected
+
+
+# Names that the node cannot have, or cannot remove -------------------------------------------------------
+
+
+def test_unconvertible_names_are_those_with_no_other_complaint() -> None:
+    lines = [
+        b"[Receiver] cannot convert filename: b/s\\#360 (2) (Invalid or incomplete multibyte character)",
+        b"[sender] cannot convert filename: y (Invalid or incomplete multibyte or wide character)",
+        b'rsync: [receiver] mkstemp "/dst/.y.XBjjaD" failed: Permission denied (13)',
+    ]
+    found = batch(lines, [b"b/s\xf0 (2)", b"x", b"y"])
+    assert (found.due, found.unconvertible) == ((b"b/s\xf0 (2)", b"y"), (b"b/s\xf0 (2)",))
+
+
+def test_undeleted_names_are_those_that_were_sent() -> None:
+    line = b"rsync: [generator] delete_file: unlink(mod/b/f) failed: Permission denied (13)"
+    assert batch(line, [b"mod/b", b"y"]).undeleted == (b"mod/b",)
+    assert batch(line, [b"mod/", b"y"]).undeleted == ()
+    assert batch(line, [b"mod/b/", b"y"]).undeleted == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "relist"), [(b"a", b"./"), (b"a/b", b"a/"), (b"a/b/", b"a/b/"), (b"a/b/c", b"a/b/")]
+)
+def test_parent_is_relisted_with_a_slash(name: bytes, relist: bytes) -> None:
+    assert relist_of_parent(name) == relist

@@ -324,3 +324,9 @@ def test_names_below_a_mount_point_are_not_sent_with_one_file_system(
 
     assert current_names(str(tmp_path), wires, nothing, one_file_system=True).send == [b"mnt", b"d/"]
     assert current_names(str(tmp_path), wires, nothing).send == wires
+
+
+def test_names_that_are_gone_are_told(tree: Path) -> None:
+    found = current_names(str(tree), [b"gone", b"gone.d/", b"d/gone", b"d/", b"file"], nothing)
+    assert found.missing == {b"gone", b"gone.d", b"d/gone"}
+    assert found.missing <= set(found.send)

@@ -129,3 +129,52 @@ def test_exit_code_0_with_anything_else_left_undone_leaves_all_due(line: bytes) 
 def test_exit_code_0_with_other_lines_is_a_success(line: bytes) -> None:
     part = Part(7, False, (b"a",), ROOT)
     assert judge(Run(part, part.names, 0, [line], []), SETTINGS) == Outcome()
+
+
+UNCONVERTIBLE = b"[Receiver] cannot convert filename: b (Invalid or incomplete multibyte or wide character)"
+UNDELETED = b"rsync: [generator] delete_file: unlink(m/b/f) failed: Permission denied (13)"
+ERROR = b"rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394)"
+SKIPPED = b"IO error encountered -- skipping file deletion"
+
+
+def ended(*stderr: bytes, sent: tuple[bytes, ...], missing: bytes = b"", stdout: bytes = b"") -> Outcome:
+    part = Part(7, False, sent, ROOT)
+    return judge(Run(part, sent, 23, [*stderr, ERROR], [stdout], missing=frozenset({missing})), SETTINGS)
+
+
+def test_unconvertible_name_is_done_once_it_is_gone() -> None:
+    assert ended(UNCONVERTIBLE, sent=(b"a", b"b"), missing=b"b") == Outcome()
+    outcome = ended(UNCONVERTIBLE, sent=(b"a", b"b"), missing=b"a")
+    assert outcome.due == (Part(7, False, (b"b",)),), "it is there, and the node lacks it"
+    assert "cannot convert" in outcome.reason
+
+
+def test_unconvertible_name_that_is_gone_keeps_other_names_due() -> None:
+    outcome = ended(UNCONVERTIBLE, DENIED.replace(b".b.", b".a."), sent=(b"a", b"b"), missing=b"b")
+    assert outcome.due == (Part(7, False, (b"a",)),)
+    assert outcome.reason
+
+
+def test_unconvertible_name_that_is_gone_may_cloud_deletions() -> None:
+    outcome = ended(UNCONVERTIBLE, sent=(b"b", b"c/"), missing=b"b", stdout=SKIPPED)
+    assert outcome == Outcome(instead=(Part(7, False, (b"c/",), ROOT),))
+
+
+@pytest.mark.parametrize("sent", [(b"m/b",), (b"a", b"m/b")])
+def test_what_cannot_be_removed_by_name_is_relisted_once(sent: tuple[bytes, ...]) -> None:
+    outcome = ended(UNDELETED, sent=sent, missing=b"m/b")
+    assert outcome == Outcome(instead=(Part(7, False, (b"m/",), ROOT),))
+    outcome = ended(UNDELETED, sent=(b"m/",))
+    assert (outcome.due, outcome.instead) == ((Part(7, False, (b"m/b",)),), ())
+
+
+def test_what_cannot_be_replaced_by_name_is_relisted_once() -> None:
+    blocked = b"could not make way for new symlink: m/b"
+    outcome = ended(UNDELETED, blocked, sent=(b"m/b", b"a"))
+    assert outcome == Outcome(instead=(Part(7, False, (b"m/",), ROOT),))
+
+
+def test_relist_beside_the_name_is_not_tried_again() -> None:
+    outcome = ended(UNDELETED, sent=(b"m/", b"m/b"), missing=b"m/b")
+    assert outcome.instead == ()
+    assert outcome.due == (Part(7, False, (b"m/b",)),)
