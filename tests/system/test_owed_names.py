@@ -19,6 +19,7 @@ UNCONVERTIBLE = "\U0001f60d"
 @pytest.fixture
 def latin(warm: MakeWarm) -> Warm:
     w = warm({"a": ""}, extra="--iconv=UTF-8,ISO-8859-1")
+    w.change("stays")  # an empty tree would be a loss
     w.daemon.start()
     w.until_level()
     return w
