@@ -238,6 +238,14 @@ class Reachable:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetReplaced:
+    """The target of a tree is another directory than before: the node may lack all of the tree."""
+
+    tree: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WarmSuspended:
     """No warm rsync is kept for a while: each transfer connects anew."""
 
@@ -324,6 +332,7 @@ Report = (
     | SlotRequest
     | Unreachable
     | Reachable
+    | TargetReplaced
     | WarmSuspended
     | Relisting
     | Throttled

@@ -10,6 +10,10 @@ from inosync.nodes import backoff
 
 FIRST_PAUSE_SECONDS = 60.0
 """Until a verification that came to nothing is tried again, for the first time."""
+RETURN_SECONDS = 60.0
+"""Until a node is verified that answers again, or half of it; meanwhile it catches up."""
+BETWEEN_RETURNS_SECONDS = 3600.0
+"""At least, from one verification to another because the node answers again: its line may be bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,19 @@ def first(interval: float, now: float, rand: float) -> Schedule:
 def request(schedule: Schedule, now: float) -> Schedule:
     """The schedule when an operator wants the node verified at once, even if it never is by itself."""
     return replace(schedule, due=now, failures=0, requested=True)
+
+
+def hasten(schedule: Schedule, last: float | None, now: float, rand: float) -> Schedule:
+    """The schedule of a node that was away: its disk may be another one, or have been restored.
+
+    ``last``: when the node was last verified. A node that is never verified by itself stays so.
+    """
+    if not schedule.interval:
+        return schedule
+    due = now + RETURN_SECONDS * (1 + rand) / 2
+    if last is not None:
+        due = max(due, last + BETWEEN_RETURNS_SECONDS)
+    return replace(schedule, due=min(schedule.due, due))
 
 
 def done(interval: float, now: float, rand: float) -> Schedule:

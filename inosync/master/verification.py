@@ -120,6 +120,12 @@ class Verification:
         if self._round is None or self._round.node.name != name:
             self._schedules[name] = schedule.request(self._schedules[name], self.loop.clock())
 
+    def hasten(self, node: Node) -> None:
+        """Verify a node that was away soon."""
+        if node.name in self._schedules:
+            known, now = self._schedules[node.name], self.loop.clock()
+            self._schedules[node.name] = schedule.hasten(known, node.verified_at, now, self.rand())
+
     def _compare_next(self, current: _Round) -> None:
         """Have the next tree compared that may be mirrored."""
         current.order = 0

@@ -184,6 +184,10 @@ class WorkerPool:
         self.dispatch.request_slot(node)
         self.publisher.publish_soon()
 
+    def node_returned(self, node: Node) -> None:
+        """A node answers again after it could not be reached."""
+        self.verification.hasten(node)
+
     def tree_held(self, node: Node, tree: int) -> None:
         """A worker has not sent something of a tree, because its root was not what it had to be."""
         log.debug("%s: held back: tree %d", node.name, tree)

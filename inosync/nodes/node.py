@@ -22,6 +22,7 @@ from inosync.messages import (
     Failed,
     Halt,
     HookFinished,
+    Kind,
     Order,
     Ping,
     Progress,
@@ -32,6 +33,7 @@ from inosync.messages import (
     Started,
     StateChanged,
     Stop,
+    TargetReplaced,
     Throttled,
     TitleUpdate,
     Unreachable,
@@ -44,6 +46,7 @@ from inosync.nodes.outstanding import Outstanding, unpack
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
+from inosync.rsync import exit_codes
 from inosync.rsync.coarse_times import SETTLE_SECONDS
 from inosync.system import spool
 from inosync.system.channel import Endpoint, QueueError, QueueFull
@@ -55,6 +58,8 @@ SECOND_LOOK_SECONDS = 10.0
 """Seconds after a batch until it is sent once more, if a try of it was cut off. The rsync that received that
 try goes on with what it has read, and may write and delete beside the transfer that came through: for a
 second on a busy node; on a suspended one whenever it goes on, which is when the node is reached again."""
+UNREACHABLE_CODES = {*exit_codes.NO_CONNECTION, exit_codes.TIMEOUT}
+"""Exit codes of rsync after which the node may have been replaced meanwhile."""
 MAX_TITLE = 900
 """Characters of a title that a worker is sent."""
 
@@ -82,6 +87,9 @@ class Work(Protocol):
 
     def slot_requested(self, node: Node) -> None:
         """The worker waits for a slot: ``grant_slot`` when there is one."""
+
+    def node_returned(self, node: Node) -> None:
+        """The node answers again after it could not be reached: it may not be what it was."""
 
     def tree_held(self, node: Node, tree: int) -> None:
         """The worker did not send something of a tree, because its root is not what it has to be."""
@@ -127,6 +135,8 @@ class Node:
         """What the last full comparison found."""
         self.title = ""
         """The title that the worker was sent last; empty while it shows its own."""
+        self._was_away = False
+        """Whether the node could not be reached, and no batch has been done since."""
         self.hooks_lost = False
         """Whether a worker may have died before it had run all hooks for what it had done."""
         self._state_hook = StateHookQueue()
@@ -284,7 +294,10 @@ class Node:
                 self._step(report)
                 self.hooks_lost = False
                 self._run_state_hook()
-            case Progress() | Done():
+            case Progress():
+                self._step(report)
+            case Done():
+                self._note_return()
                 self._step(report)
             case Failed():
                 self._note_failure(report)
@@ -298,7 +311,12 @@ class Node:
                 self._work.try_failed(self)
             case Reachable():
                 log.info("%s: answers again", self.name)
+                self._note_return()
                 self._step(report)
+            case TargetReplaced() if report.tree in self.trees:
+                log.warning("%s: %s: full mirror follows", self.name, report.reason)
+                self.retry(Change(report.tree, b"", Kind.TREE), self._loop.clock())
+                self._work.offer_batch(self)
             case HookFinished():
                 self._note_hook(report)
             case Compared():
@@ -313,7 +331,13 @@ class Node:
     def _note_failure(self, report: Failed | Unreachable) -> None:
         self.counters.count_failure(report)
         node_log.note_failure(self.name, report)
+        self._was_away |= isinstance(report, Unreachable) or report.code in UNREACHABLE_CODES
         self._step(report)
+
+    def _note_return(self) -> None:
+        if self._was_away:
+            self._was_away = False
+            self._work.node_returned(self)
 
     def _note_hook(self, report: HookFinished) -> None:
         self.counters.hooks += 1

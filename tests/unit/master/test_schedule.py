@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inosync.master import schedule
-from inosync.master.schedule import FIRST_PAUSE_SECONDS, Schedule
+from inosync.master.schedule import BETWEEN_RETURNS_SECONDS, FIRST_PAUSE_SECONDS, Schedule
 
 DAY = 86_400.0
 chances = st.floats(0, 1, exclude_max=True)
@@ -71,3 +71,16 @@ def test_another_interval_counts_from_the_last_verification() -> None:
 def test_node_that_has_waited_longest_is_first(now: float, expected: list[str]) -> None:
     plans = {"a": Schedule(DAY, 20), "b": Schedule(DAY, 10), "c": Schedule(DAY, 30), "d": Schedule(0, inf)}
     assert schedule.due_nodes(plans, now) == expected
+
+
+def test_node_that_was_away_is_verified_soon_but_not_often() -> None:
+    known = Schedule(DAY, due=DAY)
+    for rand in (0.0, 0.99):
+        assert 130 <= schedule.hasten(known, None, 100.0, rand).due <= 160
+    assert schedule.hasten(known, 90.0, 100.0, 0.0).due == 90 + BETWEEN_RETURNS_SECONDS
+    assert schedule.hasten(known, 90.0, 10_000.0, 0.0).due == 10_030
+
+
+@pytest.mark.parametrize("known", [Schedule(0.0, inf), Schedule(DAY, 101.0)], ids=["never", "sooner"])
+def test_schedule_of_a_node_that_was_away_may_stay(known: Schedule) -> None:
+    assert schedule.hasten(known, None, 100.0, 0.5) == known

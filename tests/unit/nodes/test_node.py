@@ -19,7 +19,20 @@ from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
 from inosync.journal.subscription import Subscription
-from inosync.messages import Batch, Change, Compared, Done, Failed, Kind, Part, Report, Started
+from inosync.messages import (
+    Batch,
+    Change,
+    Compared,
+    Done,
+    Failed,
+    Kind,
+    Part,
+    Reachable,
+    Report,
+    Started,
+    TargetReplaced,
+    Unreachable,
+)
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import SECOND_LOOK_SECONDS, Node
 from inosync.nodes.retries import MAX_RETRIES, Retry
@@ -52,7 +65,7 @@ class RequestHandler:
         self.timers: list[tuple[float, Callable[[], object]]] = []
         self.finishes: list[str] = []
         self.holds: list[int] = []
-        self.offers = 0
+        self.offers = self.returns = 0
         self.queues: list[Endpoint] = []
         self._ids = itertools.count(1)
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
@@ -84,6 +97,9 @@ class RequestHandler:
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         self.timers.append((when, call))
         return Timer(when, call)
+
+    def node_returned(self, _node: Node) -> None:
+        self.returns += 1
 
     def worker_died(self, _node: Node) -> None:
         pass
@@ -314,3 +330,29 @@ def test_batch_with_a_try_cut_off_is_repeated_later_without_lag(desk: RequestHan
     desk.node.send_batch(Batch(72, MAX_RETRIES + 1, False, file=file), 20, desk.now, ())
     desk.report(dataclasses.replace(desk.done(72), cut_off=True))
     assert desk.node.retries.waiting == {whole(2): Retry(0, desk.now + SECOND_LOOK_SECONDS, math.inf)}
+
+
+@pytest.mark.parametrize(("code", "returns"), [(12, 1), (30, 1), (255, 1), (11, 0), (1, 0)])
+def test_node_that_could_not_be_reached_returns_with_its_batch(
+    desk: RequestHandler, code: int, returns: int
+) -> None:
+    number = desk.send(15)
+    desk.report(Failed(number, 1, code, "no", 1.0), Failed(number, 2, 11, "no", 1.0))
+    assert desk.returns == 0
+    desk.report(desk.done(number))
+    assert desk.returns == returns
+    desk.report(desk.done(desk.send(16)))
+    assert desk.returns == returns, "once"
+
+
+def test_node_without_a_batch_returns_when_it_answers(desk: RequestHandler) -> None:
+    desk.report(Reachable())
+    assert desk.returns == 0
+    desk.report(Unreachable(1, 255, "no", 1.0), Unreachable(2, 255, "no", 1.0), Reachable())
+    assert desk.returns == 1
+
+
+def test_replaced_target_gets_the_whole_tree(desk: RequestHandler) -> None:
+    desk.report(TargetReplaced(2, "another directory"), TargetReplaced(3, "not mirrored"))
+    assert (desk.owes(), desk.offers) == ({whole(2)}, 2)
+    assert desk.node.retries.ready(desk.now) == [whole(2)]

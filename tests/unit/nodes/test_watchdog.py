@@ -82,7 +82,7 @@ class Commands:
     def worker_died(self, _node: Node) -> None:
         pass
 
-    worker_stopped = try_failed = slot_requested = offer_batch
+    node_returned = worker_stopped = try_failed = slot_requested = offer_batch
 
     def tree_held(self, _node: Node, _tree: int) -> None:
         pass
