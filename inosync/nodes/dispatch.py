@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Batch
+from inosync.messages import Batch, Change, Kind
 from inosync.nodes.backlog import Backlog
 from inosync.nodes.batches import BatchCutter, TreeHalted, next_id
 from inosync.nodes.lifecycle import Phase
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 REWRITE_SECONDS = 5.0
 """Seconds until a batch that could not be written to the run directory is cut again."""
+NO_ROOM_SECONDS = 60.0
+"""Seconds after which a full mirror, which needs no room there, takes the place of such a batch."""
 
 
 class Dispatcher:
@@ -39,8 +42,8 @@ class Dispatcher:
         self._slots: Slots[Node] = Slots(slots)
         self._grant_timer: Timer | None = None
         """Runs when the next slot is free because its transfer takes long."""
-        self._unwritten: set[Node] = set()
-        """Nodes whose batch could not be written."""
+        self._no_room_since: dict[Node, float] = {}
+        """Nodes whose batch cannot be written, and since when that is so."""
 
     def set_slots(self, limit: int) -> None:
         """Change how many heavy batches may run at once."""
@@ -57,7 +60,7 @@ class Dispatcher:
 
     def waits_for(self, node: Node) -> str:
         """Return what a node that can take a batch waits for; empty if for nothing in particular."""
-        if node in self._unwritten:
+        if node in self._no_room_since:
             return f"no room in {self._directory}"
         return "waiting for a slot" if self._slots.is_waiting(node) else ""
 
@@ -81,6 +84,7 @@ class Dispatcher:
         except TreeHalted:
             self.offer_batch(node)  # what is left of it
             return
+        self._no_room_since.pop(node, None)
         if shared is None:
             node.skip_to(head)
             return
@@ -94,16 +98,29 @@ class Dispatcher:
         node.send_batch(batch, head, now if since is None else since, retries)
 
     def _wait_for_room(self, node: Node, error: OSError) -> None:
-        if node in self._unwritten:
-            return
-        self._unwritten.add(node)
-        where, why = self._directory, error.strerror
-        log.error("%s: %s: a batch cannot be written; next try in %.0f s", where, why, REWRITE_SECONDS)
-        self._loop.call_at(self._loop.clock() + REWRITE_SECONDS, lambda: self._write_again(node))
+        now = self._loop.clock()
+        since = self._no_room_since.get(node)
+        if error.errno == errno.EFBIG or (since is not None and now - since >= NO_ROOM_SECONDS):
+            ready = set(node.retries.ready(now))
+            trees = [Change(tree, b"", Kind.TREE) for tree in node.trees if tree not in self._guard.halted]
+            if not ready.issuperset(trees):
+                what = "a batch cannot be written: a full mirror takes its place"
+                log.warning("%s: %s: %s: %s", node.name, self._directory, error.strerror, what)
+                for tree in trees:
+                    node.retry(tree, now)
+                self.offer_batch(node)
+                return
+        if since is None:
+            where, why = self._directory, error.strerror
+            log.error("%s: %s: a batch cannot be written; next try in %.0f s", where, why, REWRITE_SECONDS)
+            self._no_room_since[node] = now
+            self._loop.call_at(now + REWRITE_SECONDS, lambda: self._write_again(node, now))
 
-    def _write_again(self, node: Node) -> None:
-        self._unwritten.discard(node)
-        self.offer_batch(node)
+    def _write_again(self, node: Node, since: float) -> None:
+        if self._no_room_since.get(node) == since:
+            self.offer_batch(node)
+        if self._no_room_since.get(node) == since:
+            self._loop.call_at(self._loop.clock() + REWRITE_SECONDS, lambda: self._write_again(node, since))
 
     def finish_batch(self, node: Node, file: str) -> None:
         """A node has finished with the batch that has this file, and with its slot."""
@@ -123,6 +140,7 @@ class Dispatcher:
 
     def forget_node(self, node: Node) -> None:
         """A node has no worker any more."""
+        self._no_room_since.pop(node, None)
         self._slots.stop_waiting(node)
         self.release_slot(node)
 

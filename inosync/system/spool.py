@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -15,7 +16,7 @@ def pack(thing: object, path: str) -> tuple[bytes, str]:
     """Pickle ``thing``; return (data, "") if it is short, else write it to ``path`` and return (b"", path).
 
     The file appears whole or not at all. Its directory is made again if it is gone. OSError if the file
-    cannot be written.
+    cannot be written; EFBIG if it never can, because it is larger than the file system.
     """
     data = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
     if len(data) <= MAX_INLINE_BYTES:
@@ -29,10 +30,17 @@ def pack(thing: object, path: str) -> tuple[bytes, str]:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
         os.rename(partial, path)
-    except OSError:
+    except OSError as error:
         discard(partial)  # a full disk would stay full
+        if error.errno == errno.ENOSPC and len(data) > _capacity(path):
+            raise OSError(errno.EFBIG, "larger than the file system") from error
         raise
     return b"", path
+
+
+def _capacity(path: str) -> int:
+    found = os.statvfs(os.path.dirname(path))
+    return found.f_blocks * found.f_frsize
 
 
 def unpack(payload: bytes, path: str) -> object:

@@ -177,6 +177,21 @@ def test_run_directory_that_was_full_is_used_when_it_has_room(tiny: Path, servic
 
 
 @pytest.mark.skipif(not ROOT, reason="only root mounts")
+def test_batch_larger_than_the_run_directory_becomes_a_full_mirror(tiny: Path, service: Service) -> None:
+    s = service
+    s.configure(rundir=str(tiny))
+    s.daemon.start()
+    s.until_ok()
+    with s.big_batch("many", 2 * ROOM // 200) as names:
+        pass
+    s.daemon.until_logged(
+        "a: .*: larger than the file system: a batch cannot be written: a full mirror takes"
+    )
+    s.until_arrived("a", names[-1], "many")
+    s.until_ok()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root mounts")
 def test_log_on_a_full_disk_is_written_when_it_has_room(tiny: Path, service: Service) -> None:
     s = service
     log = tiny / "inosync.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -35,7 +36,7 @@ from inosync.messages import (
 )
 from inosync.nodes import lifecycle
 from inosync.nodes.batches import HEAVY_NAMES
-from inosync.nodes.dispatch import REWRITE_SECONDS, Dispatcher
+from inosync.nodes.dispatch import NO_ROOM_SECONDS, REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.nodes.slots import HOLD_SECONDS
@@ -70,6 +71,9 @@ class FakeNode:
     @property
     def real(self) -> Node:
         return cast(Node, self)
+
+    def retry(self, change: Change, _now: float) -> None:
+        self.ready.append(change)
 
     def skip_to(self, position: int) -> None:
         self.cursor = position
@@ -691,6 +695,59 @@ def test_a_batch_that_cannot_be_written_waits_and_takes_no_slot(
     world.wait(0.2)
     assert sorted(world.granted) == sorted([nodes[0].name, nodes[1].name])
     assert world.dispatch.waits_for(full[0].real) == "waiting for a slot"
+
+
+def refuse_names(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let no batch of names be written."""
+    real = spool.pack
+
+    def pack(thing: tuple[Part, ...], path: str) -> tuple[bytes, str]:
+        if any(part.names for part in thing):
+            raise OSError(number, os.strerror(number))
+        return real(thing, path)
+
+    monkeypatch.setattr(spool, "pack", pack)
+
+
+def test_batch_larger_than_the_run_directory_becomes_a_full_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = world.add(1, cursor=1)
+    world.change(3)
+    refuse_names(monkeypatch, errno.EFBIG)
+    world.offer()
+    assert parts(node.sent[0]) == (Part(1, True),)
+    assert world.dispatch.waits_for(node.real) == ""
+    node.done()
+    assert node.cursor == world.journal.head
+
+
+def test_batch_that_finds_no_room_for_long_becomes_a_full_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = world.add(1, cursor=1)
+    world.change(3)
+    refuse_names(monkeypatch, errno.ENOSPC)
+    world.offer()
+    world.wait(NO_ROOM_SECONDS - 1)
+    assert node.sent == []
+    world.wait(REWRITE_SECONDS + 1)
+    assert parts(node.sent[0]) == (Part(1, True),)
+
+
+def test_full_mirror_that_cannot_be_written_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (node,) = world.add(1)
+
+    def no_room(_thing: object, _path: str) -> tuple[bytes, str]:
+        raise OSError(errno.EFBIG, "larger than the file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "pack", no_room)
+        world.offer()
+        world.wait(2 * NO_ROOM_SECONDS)
+    assert node.sent == []
+    world.wait(REWRITE_SECONDS)
+    assert parts(node.sent[0]) == (Part(1, True),)
 
 
 # Whatever happens ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,3 +106,19 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Pat
     spool.sweep(str(tmp_path), 12)
     assert sorted(os.listdir(tmp_path)) == sorted(others)
     spool.sweep(str(tmp_path / "gone"), 12)
+
+
+def test_data_larger_than_the_file_system_is_too_big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(_source: str, _target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", no_room)
+    data = b"x" * 10_000
+    for blocks, number in ((3, errno.ENOSPC), (2, errno.EFBIG)):
+        monkeypatch.setattr(
+            os, "statvfs", lambda _path, found=blocks: SimpleNamespace(f_blocks=found, f_frsize=4096)
+        )
+        with pytest.raises(OSError, match="system|space") as raised:
+            spool.pack(data, str(tmp_path / "spool/batch"))
+        assert raised.value.errno == number
+        assert list((tmp_path / "spool").iterdir()) == []
