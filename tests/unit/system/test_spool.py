@@ -118,7 +118,7 @@ def test_data_larger_than_the_file_system_is_too_big(tmp_path: Path, monkeypatch
         monkeypatch.setattr(
             os, "statvfs", lambda _path, found=blocks: SimpleNamespace(f_blocks=found, f_frsize=4096)
         )
-        with pytest.raises(OSError, match="system|space") as raised:
+        with pytest.raises(OSError, match=r"system|space") as raised:
             spool.pack(data, str(tmp_path / "spool/batch"))
         assert raised.value.errno == number
         assert list((tmp_path / "spool").iterdir()) == []
