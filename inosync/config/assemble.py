@@ -17,7 +17,7 @@ from inosync.config.targets import check_targets
 from inosync.filters.rule import File, Item, Rule
 from inosync.rsync.argv import MAX_RULES_BYTES, rules_bytes
 from inosync.rsync.options import Parted, deletes, parted, unseen, unwatched
-from inosync.system.overlap import overlap
+from inosync.system.overlap import MountTable
 from inosync.text import format_value
 
 _REPLACES = ("rspeed", "rtimeout", "rwarm", "rverify", "rchecksum")
@@ -57,7 +57,9 @@ class Assembly:
 
     def check(self, nodes: Sequence[NodeSpec], trees: Sequence[Tree]) -> None:
         """Report targets that are too close to each other or to a wpath, and rules too long for rsync."""
-        self._findings.add("rnodes", *check_targets(nodes, trees, os.path.realpath, overlap, directory_here))
+        self._findings.add(
+            "rnodes", *check_targets(nodes, trees, os.path.realpath, MountTable().overlap, directory_here)
+        )
         largest_tree = max((rules_bytes(tree.rules) for tree in trees), default=0)
         for node in nodes:
             largest = rules_bytes(node.own_rules) + largest_tree + rules_bytes(node.extra_rules)

@@ -7,6 +7,7 @@ and inode of themselves and of those above.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -40,24 +41,46 @@ Location = tuple[bytes, bytes]
 """A file system, and a path in it."""
 
 
-def overlap(source: str, target: str, mountinfo: str = _MOUNTINFO) -> str:
-    """Return what a target is to a source: "is", "contains", or "lies inside"; empty if they are apart.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A directory, by all that two of them are compared by."""
 
-    What is mounted below one of them belongs to it. The target, and directories above it, need not exist.
-    """
-    paths = [os.path.realpath(os.fsencode(path)) for path in (source, target)]
-    chains = [list(_chain(path)) for path in paths]
-    if chains[0][0] is not None and chains[0][0] in chains[1]:
-        return "is" if chains[0][0] == chains[1][0] else "lies inside"
-    if chains[1][0] is not None and chains[1][0] in chains[0]:
-        return "contains"
-    try:
-        with open(mountinfo, "rb") as file:
-            table = parse(file.read())
-    except OSError:
-        return ""
-    sources, targets = (locations(path, _mount_id(path), table) for path in paths)
-    return compare(sources, targets)
+    chain: tuple[tuple[int, int] | None, ...]
+    """Device and inode of it and of those above; None for what does not exist."""
+    locations: set[Location]
+
+
+class MountTable:
+    """What is mounted now. Sources are looked at once, targets each time."""
+
+    def __init__(self, mountinfo: str = _MOUNTINFO) -> None:
+        self._mounts: Mapping[int, Mount] = {}
+        self._sources: dict[str, _Place] = {}
+        with contextlib.suppress(OSError), open(mountinfo, "rb") as file:
+            self._mounts = parse(file.read())
+
+    def overlap(self, source: str, target: str) -> str:
+        """Return what a target is to a source: "is", "contains", or "lies inside"; empty if they are apart.
+
+        What is mounted below one of them belongs to it. The target, and directories above it, need not exist.
+        """
+        if source not in self._sources:
+            self._sources[source] = self._place(source)
+        here, there = self._sources[source], self._place(target)
+        if here.chain[0] is not None and here.chain[0] in there.chain:
+            return "is" if here.chain[0] == there.chain[0] else "lies inside"
+        if there.chain[0] is not None and there.chain[0] in here.chain:
+            return "contains"
+        return compare(here.locations, there.locations)
+
+    def _place(self, path: str) -> _Place:
+        real = os.path.realpath(os.fsencode(path))
+        return _Place(tuple(_chain(real)), locations(real, _mount_id(real), self._mounts))
+
+
+def overlap(source: str, target: str) -> str:
+    """Return ``MountTable.overlap`` of two directories, as things are mounted now."""
+    return MountTable().overlap(source, target)
 
 
 def compare(sources: set[Location], targets: set[Location]) -> str:

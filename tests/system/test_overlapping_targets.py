@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,16 @@ class Setup:
     def is_unharmed(self) -> bool:
         return (self.tree / "file").read_text() == "precious" and (self.tree.parent / "other").exists()
 
+    def until_stopped_and(self, repair: Callable[[], object]) -> None:
+        """Change the tree, see that nothing is sent, and that it is once the target is repaired."""
+        (self.tree / "new").write_text("new")
+        until(lambda: "contains the wpath" in self.daemon.log_tail(), 30, "the refusal")
+        assert self.is_unharmed()
+        repair()
+        until(lambda: (self.nodes / "new").exists(), 30, "the change")
+        assert (self.nodes / "file").read_text() == "precious"
+        assert self.is_unharmed()
+
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
@@ -43,7 +53,7 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
 
 
 @pytest.mark.parametrize("words", [("-t",), ("--once",), ()], ids=["check", "once", "start"])
-def test_a_target_that_reaches_the_wpath_by_a_bind_mount_is_refused(
+def test_target_that_reaches_the_wpath_by_a_bind_mount_is_refused(
     setup: Setup, words: tuple[str, ...]
 ) -> None:
     script = 'mount --bind "$0" "$1" && shift && exec "$@"'
@@ -56,15 +66,25 @@ def test_a_target_that_reaches_the_wpath_by_a_bind_mount_is_refused(
     assert setup.is_unharmed()
 
 
-def test_a_bind_mount_that_is_made_while_it_runs_stops_the_node(setup: Setup) -> None:
-    daemon, copy = setup.daemon, setup.nodes / "file"
+def test_bind_mount_made_while_it_runs_stops_the_node(setup: Setup) -> None:
+    daemon = setup.daemon
     daemon.start()
     daemon.until_level([(setup.tree, setup.nodes)], nodes=1)
     mount_namespace.run(daemon.pid, "mount", "--bind", str(setup.tree.parent), str(setup.nodes))
-    (setup.tree / "new").write_text("new")
-    until(lambda: "contains the wpath" in daemon.log_tail(), 30, "the refusal")
-    assert setup.is_unharmed()
-    mount_namespace.run(daemon.pid, "umount", str(setup.nodes))
-    until(lambda: (setup.nodes / "new").exists(), 30, "the change")
-    assert copy.read_text() == "precious"
-    assert setup.is_unharmed()
+    setup.until_stopped_and(lambda: mount_namespace.run(daemon.pid, "umount", str(setup.nodes)))
+
+
+def test_symlink_switched_while_it_runs_stops_the_node(setup: Setup) -> None:
+    daemon, link = setup.daemon, setup.nodes.with_name("link")
+    link.symlink_to(setup.nodes)
+    daemon.configure({"wpaths": [str(setup.tree)], "rpaths": ["/"], "rnodes": [str(link)], **FAST})
+    daemon.start()
+    daemon.until_level([(setup.tree, setup.nodes)], nodes=1)
+    link.unlink()
+    link.symlink_to(setup.tree.parent)
+
+    def switch_back() -> None:
+        link.unlink()
+        link.symlink_to(setup.nodes)
+
+    setup.until_stopped_and(switch_back)
