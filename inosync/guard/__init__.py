@@ -1,1 +1,1 @@
-"""Protection against mirroring the loss of a whole tree."""
+"""Keeps the loss of a whole tree, such as a failed mount, from being mirrored."""

@@ -1,1 +1,1 @@
-"""What has changed, and which node has it."""
+"""What has changed, when it is released, and which changes concern a node."""

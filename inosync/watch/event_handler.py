@@ -200,7 +200,7 @@ class EventHandler:
         if place is None:
             self._listener.file_changed(None, name, now)
             return
-        # Asked again and again: the close may be told of a name that is not in the tree, or is gone.
+        # It is asked again and again, because the close may be reported under a name that is not in the tree.
         if self._is_being_written(name) and self._open_files.expect_close(name, now):
             return
         root, above = place

@@ -26,7 +26,7 @@ class Entry(enum.Enum):
 
 
 class Report(enum.Enum):
-    """What the listener is told about the path."""
+    """What is reported about the path."""
 
     CHANGED = enum.auto()
     GONE = enum.auto()

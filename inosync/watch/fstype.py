@@ -1,4 +1,4 @@
-"""What the file system promises that an open directory is on: fstatfs(2)."""
+"""What the file system of an open directory promises: fstatfs(2)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import ctypes
 from inosync.system.libc import LIBC
 
 _COUNTING = {0xEF53: "ext2, ext3, ext4", 0x58465342: "xfs", 0x01021994: "tmpfs"}
-"""By their magic numbers: those that keep the count. Others say 1 or 2 always (btrfs, FUSE, CIFS, what
-overlayfs has merged), or what somebody else has told them (NFS)."""
+"""The magic numbers of file systems that keep the count. Others always say 1 or 2 (btrfs, FUSE, CIFS, what
+overlayfs has merged), or what a server says (NFS)."""
 
 
 class _Statfs(ctypes.Structure):
@@ -16,9 +16,9 @@ class _Statfs(ctypes.Structure):
 
 
 def counts_subdirectories(directory: int) -> bool:
-    """Whether 2 as the link count of a directory means, on this file system, that no directory is in it.
+    """Whether a link count of 2 means, on this file system, that no directory is in a directory.
 
-    The ``..`` of each would be one more link. ``directory`` is a descriptor; False when that is not known.
+    The ``..`` of each would be one more link. ``directory`` is a descriptor; False if it is not known.
     """
     about = _Statfs()
     return LIBC.fstatfs(directory, ctypes.byref(about)) == 0 and about.f_type in _COUNTING

@@ -45,7 +45,7 @@ IN_DONT_FOLLOW: int = pyinotify.IN_DONT_FOLLOW
 IN_EXCL_UNLINK: int = 0x04000000  # pyinotify 0.9.6 does not have it
 
 _HEADER = struct.Struct("=iIII")
-_READ_SIZE = 1 << 18  # bytes; a full default queue (16,384 events) is about twice this
+_READ_BYTES = 1 << 18  # a full default queue (16,384 events) is about twice this
 
 
 class Event(NamedTuple):
@@ -63,10 +63,10 @@ class InotifyError(OSError):
 
 
 def raise_limit(what: str, needed: int = 0, limits: str = "/proc/sys") -> str:
-    """The command that raises a user's limit to twice what is needed, or what it is.
+    """Return the command that raises a user's limit to twice what is needed, or twice what it is.
 
-    ``what``: "watches" or "instances". Of the two limits that there are in a user namespace (namespaces(7)),
-    the lower one; elsewhere they are one and the same.
+    ``what``: "watches" or "instances". In a user namespace (namespaces(7)) there are two limits, and the
+    lower one counts; elsewhere they are the same.
     """
     found = []
     for name in (f"fs.inotify.max_user_{what}", f"user.max_inotify_{what}"):
@@ -77,7 +77,7 @@ def raise_limit(what: str, needed: int = 0, limits: str = "/proc/sys") -> str:
 
 
 def decode(data: bytes) -> list[Event]:
-    """The events in what ``read`` returned, in the kernel's order. Pure."""
+    """Return the events in what ``read`` returned, in the kernel's order. Pure."""
     events = []
     unpack, size, end, at = _HEADER.unpack_from, _HEADER.size, len(data), 0
     make = Event._make
@@ -122,7 +122,7 @@ class Inotify:
     def add_near(self, name: bytes, mask: int) -> int:
         """Watch the directory of that name in the current one; return the watch descriptor, -1 if it fails.
 
-        No symlink is followed. A third of the time that ``add`` takes with all that goes with it.
+        No symlink is followed. It takes a third of the time of opening the directory and ``add``.
         """
         wd: int = self._add(self.fd, name, mask | IN_DONT_FOLLOW | IN_ONLYDIR)
         return wd
@@ -133,9 +133,9 @@ class Inotify:
             raise self._error()
 
     def read(self) -> bytes:
-        """What the kernel has queued, up to a few thousand events; ``b""`` when there is nothing."""
+        """Return what the kernel has queued, up to a few thousand events; ``b""`` if there is nothing."""
         try:
-            return os.read(self.fd, _READ_SIZE)
+            return os.read(self.fd, _READ_BYTES)
         except BlockingIOError:
             return b""
 

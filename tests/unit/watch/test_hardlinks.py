@@ -315,7 +315,7 @@ KNOWN = {
 def test_change_is_recorded_under_the_other_name_of_a_gone_one(
     field: Field, monkeypatch: pytest.MonkeyPatch, how: str, known: bool, size: int
 ) -> None:
-    monkeypatch.setattr(inotify, "_READ_SIZE", size)
+    monkeypatch.setattr(inotify, "_READ_BYTES", size)
     link(field, "one/a", "two/b", "one/b.tmp")
     link(field, "other/a")
     link(field, "one/x")
@@ -346,7 +346,7 @@ def test_unclosed_file_is_recorded_though_its_directory_has_gone(field: Field) -
 def test_directory_on_the_move_between_two_reads_is_waited_for(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inotify, "_READ_SIZE", 32)
+    monkeypatch.setattr(inotify, "_READ_BYTES", 32)
     link(field, "one/a", "two/b")
     field.add()
     append(field.root / "one/a", b"more")

@@ -1544,7 +1544,7 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
     if watches:
         limit(field, watches, monkeypatch)
     # Events come a few at a time, so that walks fall between any two of them.
-    monkeypatch.setattr(inotify, "_READ_SIZE", dice.choice((300, 600, 4096)))
+    monkeypatch.setattr(inotify, "_READ_BYTES", dice.choice((300, 600, 4096)))
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     for _ in range(operations):
         if dice.random() < 0.04:
