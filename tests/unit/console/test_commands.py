@@ -46,6 +46,8 @@ class FakeDaemon:
         while not self._is_ended:
             self._loop.turn(0.01)
         self._control.close()
+        for client in self._control._clients:  # whose end may not have been read yet
+            client.socket.close()
 
     def close(self) -> None:
         self._is_ended = True
