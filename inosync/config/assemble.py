@@ -13,6 +13,7 @@ from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.own_machine import directory_here
 from inosync.config.paths import absolute
 from inosync.config.pattern_files import PatternFiles
+from inosync.config.settings import SETTINGS
 from inosync.config.targets import check_targets
 from inosync.filters.rule import File, Item, Rule
 from inosync.rsync.argv import MAX_RULES_BYTES, rules_bytes
@@ -20,7 +21,7 @@ from inosync.rsync.options import Parted, deletes, parted, unseen, unwatched
 from inosync.system.overlap import MountTable
 from inosync.text import format_value
 
-_REPLACES = ("rspeed", "rtimeout", "rwarm", "rverify", "rchecksum")
+_REPLACES = [name for name, setting in SETTINGS.items() if setting.per_node and name != "extra"]
 """Settings of which a node's own value replaces that of the file."""
 
 

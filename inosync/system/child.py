@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
+from inosync.system import descriptors
+
 _OUTPUT_BYTES = 4096
 """How much of the output is kept: its end."""
 
@@ -79,6 +81,7 @@ def program(argv: tuple[str, ...], env: Mapping[str, str], bind_to_parent: Calla
     def start(writer: int) -> int:
         def prepare() -> None:  # between fork and exec
             _reset_signals()
+            descriptors.restore_soft_limit()
             bind_to_parent()
 
         child = subprocess.Popen(
@@ -117,6 +120,7 @@ def function(run: Callable[[], object], bind_to_parent: Callable[[], None]) -> C
                 os.dup2(fd, stream)
             os.closerange(3, 1 << 20)
             os.chdir("/")
+            descriptors.restore_soft_limit()
             _reset_signals()
             run()
             code = 0

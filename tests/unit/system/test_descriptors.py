@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 import pytest
 from support.child_process import in_child
 
-from inosync.system import descriptors
+from inosync.system import child, descriptors, process
 
 
 def soft_limit() -> int:
@@ -36,3 +37,19 @@ def test_soft_limit_is_raised_and_restored() -> None:
         return f"{raised == hard} {soft_limit()}"
 
     assert in_child(limits) == "True 64"
+
+
+def test_programs_are_started_with_the_soft_limit_of_before() -> None:
+    def limits() -> str:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        descriptors.raise_soft_limit()
+        ask = ("/bin/sh", "-c", "ulimit -Sn")
+        spawned = process.spawn(ask)
+        assert spawned.stdout is not None
+        os.set_blocking(spawned.stdout.fileno(), True)
+        hook = child.program(ask, {}, lambda: None)
+        hook.reap()
+        return f"{spawned.stdout.read().decode().strip()} {hook.output_tail}"
+
+    assert in_child(limits) == "64 64"
