@@ -45,6 +45,7 @@ class FakeDaemon:
     def _run(self) -> None:
         while not self._is_ended:
             self._loop.turn(0.01)
+        self._loop.turn(0.0)  # closes the connections of clients that have left
         self._control.close()
         for client in self._control._clients:  # whose end may not have been read yet
             client.socket.close()
