@@ -84,14 +84,14 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     method: str
     path: str
     """Without its query."""
     accept: str = ""
 
 
-def parse(head: bytes, local: bool) -> Request:
+def parse(head: bytes, local: bool) -> HttpRequest:
     """Return the request in these lines, or Refusal; ``local`` requires a Host that names this machine."""
     first, *lines = head.split(b"\r\n")
     match = _REQUEST.fullmatch(first)
@@ -111,7 +111,7 @@ def parse(head: bytes, local: bool) -> Request:
     if match["method"] not in (b"GET", b"HEAD"):
         raise Refusal(405, "only GET and HEAD", {"Allow": "GET, HEAD"})
     path = match["path"].decode("ascii").partition("?")[0]
-    return Request(match["method"].decode("ascii"), path, ", ".join(fields.get("accept", [])))
+    return HttpRequest(match["method"].decode("ascii"), path, ", ".join(fields.get("accept", [])))
 
 
 class Site:
@@ -129,7 +129,7 @@ class Site:
             "/healthz": self._health,
         }
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: HttpRequest) -> Answer:
         """Return the answer to a request, or Refusal."""
         make = self._paths.get(request.path)
         if make is None:

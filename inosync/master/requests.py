@@ -42,7 +42,7 @@ class Request:
     """When the client gives up, by CLOCK_MONOTONIC, which is one for all processes."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is not done: the text says why; ``code`` is the exit code for it."""
 
     def __init__(self, text: str, code: int = protocol.USAGE) -> None:
@@ -59,22 +59,22 @@ class _HalfDone(Exception):
 
 
 def checked(message: Message) -> Request:
-    """The request in a message, checked as a whole; Refused if anything about it is wrong."""
+    """The request in a message, checked as a whole; RequestRefused if anything about it is wrong."""
     command, node = message.get("command"), message.get("node")
     if not isinstance(command, str) or not (command == protocol.IDENTIFY or command in protocol.COMMANDS):
-        raise Refused(protocol.unknown_command(str(command)[:80]))
+        raise RequestRefused(protocol.unknown_command(str(command)[:80]))
     if unknown := sorted(message.keys() - {"command", "node", "timeout", "until"}):
-        raise Refused(f"{format_value(unknown[0])} is not known in a request")
+        raise RequestRefused(f"{format_value(unknown[0])} is not known in a request")
     if node is not None and not isinstance(node, str):
-        raise Refused("node: not a string")
+        raise RequestRefused("node: not a string")
     if node is not None and len(node) > MAX_NODE_CHARACTERS:
-        raise Refused(f"node: longer than {MAX_NODE_CHARACTERS} characters")
+        raise RequestRefused(f"node: longer than {MAX_NODE_CHARACTERS} characters")
     if node is not None and command not in protocol.NODE_ALLOWED:
-        raise Refused(f"{command} takes no node")
+        raise RequestRefused(f"{command} takes no node")
     if node is None and command in protocol.NODE_REQUIRED:
-        raise Refused(f"{command} of which node? Say its name, or {protocol.ALL}")
+        raise RequestRefused(f"{command} of which node? Say its name, or {protocol.ALL}")
     if message.get("timeout") is not None and command != "flush":
-        raise Refused(f"{command} takes no timeout")
+        raise RequestRefused(f"{command} takes no timeout")
     return Request(
         command, node, _seconds(message, "timeout", MAX_TIMEOUT_SECONDS), _seconds(message, "until")
     )
@@ -85,7 +85,7 @@ def _seconds(message: Message, key: str, longest: float = math.inf) -> float:
     if value is None:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= longest:
-        raise Refused(
+        raise RequestRefused(
             f"{key}: not a number of seconds" + (f" up to {longest:g}" if longest < math.inf else "")
         )
     return min(value, MAX_TIMEOUT_SECONDS * 10)
@@ -128,7 +128,7 @@ class RequestHandler:
         """Serve one client. A fault in that costs this client only."""
         try:
             do()
-        except Refused as refused:
+        except RequestRefused as refused:
             reply(protocol.error(str(refused), refused.code))
         except _HalfDone as fault:
             raise fault.cause from None
@@ -141,13 +141,13 @@ class RequestHandler:
 
     def _serve(self, request: Request, reply: Reply) -> None:
         if self._clock() > request.until:
-            raise Refused("asked for too late: not done", protocol.BUSY)
+            raise RequestRefused("asked for too late: not done", protocol.BUSY)
         if request.command == "flush":
             self._flush(request, reply)
         elif request.command in self._at_once:
             reply(self._at_once[request.command](request))
         else:  # a command of the client's own
-            raise Refused(protocol.unknown_command(request.command))
+            raise RequestRefused(protocol.unknown_command(request.command))
 
     def _reload(self, _request: Request) -> Message:
         try:
@@ -156,7 +156,7 @@ class RequestHandler:
             raise _HalfDone(fault) from fault
         if refused:
             text = "\n".join([*refused, "not reloaded: the old configuration stays in force"])
-            raise Refused(text, protocol.CONFIG)
+            raise RequestRefused(text, protocol.CONFIG)
         return {}
 
     def _reopen(self, _request: Request) -> Message:
@@ -182,7 +182,9 @@ class RequestHandler:
     def _flush(self, request: Request, reply: Reply) -> None:
         nodes = self._wanted_nodes(request.node)
         if not reply.can_wait:
-            raise Refused(f"{protocol.MAX_WAITING} flushes wait already: try again later", protocol.BUSY)
+            raise RequestRefused(
+                f"{protocol.MAX_WAITING} flushes wait already: try again later", protocol.BUSY
+            )
         began = self._clock()
 
         def done(behind: Sequence[Node]) -> None:
@@ -206,4 +208,4 @@ class RequestHandler:
         same = [node for node in self._nodes.values() if display_name(node.spec.node) == as_named]
         if len(same) == 1:
             return same
-        raise Refused(protocol.unknown_node(as_named, list(self._nodes)))
+        raise RequestRefused(protocol.unknown_node(as_named, list(self._nodes)))

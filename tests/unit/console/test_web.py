@@ -11,18 +11,18 @@ from support import statuses
 
 from inosync.console.client import NotRunning
 from inosync.console.history import StatusSource
-from inosync.console.web import Answer, Refusal, Request, Site, parse
+from inosync.console.web import Answer, HttpRequest, Refusal, Site, parse
 
 
 @pytest.mark.parametrize(
     ("head", "request_"),
     [
-        (b"GET / HTTP/1.1\r\nHost: localhost", Request("GET", "/")),
-        (b"HEAD /metrics?x=1 HTTP/1.0", Request("HEAD", "/metrics")),
-        (b"GET /a HTTP/1.1\r\nhost:[::1]:9\r\nAccept: b\r\naccept: c", Request("GET", "/a", "b, c")),
+        (b"GET / HTTP/1.1\r\nHost: localhost", HttpRequest("GET", "/")),
+        (b"HEAD /metrics?x=1 HTTP/1.0", HttpRequest("HEAD", "/metrics")),
+        (b"GET /a HTTP/1.1\r\nhost:[::1]:9\r\nAccept: b\r\naccept: c", HttpRequest("GET", "/a", "b, c")),
     ],
 )
-def test_parse_returns_method_path_and_accepted_types(head: bytes, request_: Request) -> None:
+def test_parse_returns_method_path_and_accepted_types(head: bytes, request_: HttpRequest) -> None:
     assert parse(head, local=True) == request_
 
 
@@ -48,7 +48,7 @@ def test_parse_refuses_everything_else(head: bytes, code: int) -> None:
 
 
 def test_any_host_may_be_asked_for_where_the_address_is_public() -> None:
-    assert parse(b"GET / HTTP/1.1\r\nHost: mirror.example", local=False) == Request("GET", "/")
+    assert parse(b"GET / HTTP/1.1\r\nHost: mirror.example", local=False) == HttpRequest("GET", "/")
 
 
 class FakeDaemon:
@@ -68,29 +68,29 @@ class FakeDaemon:
 )
 def test_site_says_by_code_whether_the_daemon_answers(path: str, code_without_daemon: int) -> None:
     daemon = FakeDaemon()
-    assert daemon.site.answer(Request("GET", path)).code == 200
+    assert daemon.site.answer(HttpRequest("GET", path)).code == 200
     daemon.is_running = False
-    assert daemon.site.answer(Request("GET", path)).code == 200, "the last snapshot is fresh"
+    assert daemon.site.answer(HttpRequest("GET", path)).code == 200, "the last snapshot is fresh"
     daemon.now += 10
-    assert daemon.site.answer(Request("GET", path)).code == code_without_daemon
+    assert daemon.site.answer(HttpRequest("GET", path)).code == code_without_daemon
 
 
 def test_site_makes_one_answer_of_one_snapshot() -> None:
     daemon = FakeDaemon()
-    page = daemon.site.answer(Request("GET", "/"))
-    assert daemon.site.answer(Request("GET", "/", "text/html")) is page
+    page = daemon.site.answer(HttpRequest("GET", "/"))
+    assert daemon.site.answer(HttpRequest("GET", "/", "text/html")) is page
     daemon.now += 10
-    assert daemon.site.answer(Request("GET", "/")) is not page
+    assert daemon.site.answer(HttpRequest("GET", "/")) is not page
 
 
 def test_site_names_its_paths() -> None:
     with pytest.raises(Refusal, match=r"/, /metrics, /status\.json, /healthz") as raised:
-        FakeDaemon().site.answer(Request("GET", "/other"))
+        FakeDaemon().site.answer(HttpRequest("GET", "/other"))
     assert raised.value.answer.code == 404
 
 
 def test_status_is_that_of_the_daemon() -> None:
-    answer = FakeDaemon().site.answer(Request("GET", "/status.json"))
+    answer = FakeDaemon().site.answer(HttpRequest("GET", "/status.json"))
     assert [node["name"] for node in json.loads(answer.body)["nodes"]] == ["a"]
 
 

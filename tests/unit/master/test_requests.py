@@ -10,7 +10,7 @@ import pytest
 from support.recorder import Recorder
 
 from inosync.console import protocol
-from inosync.master.requests import MAX_TIMEOUT_SECONDS, Refused, RequestHandler, checked
+from inosync.master.requests import MAX_TIMEOUT_SECONDS, RequestHandler, RequestRefused, checked
 
 NODES = {
     name: SimpleNamespace(name=name, spec=SimpleNamespace(node=address), paused=name == "paused")
@@ -100,7 +100,7 @@ def world() -> World:
 def test_wrong_request_is_refused_before_anything_is_done(
     world: World, message: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         checked(message)
     assert str(refused.value).startswith(expected)
     reply = world.ask(**message)
