@@ -37,45 +37,45 @@ def rules(*texts: str) -> tuple[Rule, ...]:
         ("/", None),
     ],
 )
-def test_the_place_of_a_pattern(pattern: str, place: bytes | None) -> None:
+def test_affected_is_the_literal_beginning_of_a_pattern(pattern: str, place: bytes | None) -> None:
     expected = None if place is None else frozenset({place})
     assert affected((), excludes([pattern])) == expected
     assert affected(excludes([pattern]), ()) == expected
 
 
-def test_equal_lists_differ_nowhere() -> None:
+def test_affected_is_nothing_for_equal_lists() -> None:
     same = rules("- *.tmp", "+ /a/***", "- /b")
     assert affected(same, same) == frozenset()
 
 
-def test_only_what_is_between_the_common_ends_counts() -> None:
+def test_affected_ignores_common_beginnings_and_ends() -> None:
     old = rules("- *.tmp", "- /a", "+ /b", "- *.bak")
     new = rules("- *.tmp", "- /c", "+ /b", "- *.bak")
     assert affected(old, new) == frozenset({b"a", b"c"})
 
 
-def test_another_order_makes_a_difference() -> None:
+def test_affected_by_another_order() -> None:
     assert affected(rules("- /a", "+ /b/c"), rules("+ /b/c", "- /a")) == frozenset({b"a", b"b/c"})
 
 
-def test_what_a_clear_has_taken_away_does_not_count() -> None:
+def test_affected_ignores_rules_before_a_clear() -> None:
     assert affected(rules("- *.tmp", "!", "- /a"), rules("- /a")) == frozenset()
 
 
-def test_a_rule_for_attributes_is_for_no_file() -> None:
+def test_affected_ignores_rules_for_attributes() -> None:
     assert affected((), rules("-x user.*")) == frozenset()
 
 
 @pytest.mark.parametrize("text", ["-! /a", "-/ /srv/www/a", "P *.log"])
-def test_what_is_not_bound_to_a_place_may_be_anywhere(text: str) -> None:
+def test_affected_may_be_anywhere_without_an_anchor(text: str) -> None:
     assert affected((), rules(text)) is None
 
 
-def test_a_place_inside_another_is_part_of_it() -> None:
+def test_affected_holds_no_place_inside_another() -> None:
     assert affected((), rules("- /a", "- /a/b", "- /ab")) == frozenset({b"a", b"ab"})
 
 
-def test_merged() -> None:
+def test_merged_holds_the_outermost_places() -> None:
     assert merged([]) == frozenset()
     assert merged([frozenset({b"a/b"}), frozenset({b"a", b"c"})]) == frozenset({b"a", b"c"})
     assert merged([frozenset({b"a"}), None]) is None
@@ -102,7 +102,7 @@ LISTS = st.lists(RULES, max_size=5).map(lambda texts: rules(*texts))
 
 
 @given(before=LISTS, first=LISTS, second=LISTS, after=LISTS)
-def test_elsewhere_no_name_fares_differently(
+def test_names_outside_affected_places_are_treated_as_before(
     before: tuple[Rule, ...], first: tuple[Rule, ...], second: tuple[Rule, ...], after: tuple[Rule, ...]
 ) -> None:
     old, new = before + first + after, before + second + after
@@ -117,7 +117,7 @@ def test_elsewhere_no_name_fares_differently(
             assert kept_by_one.excluded_below(path, is_dir) == kept_by_other.excluded_below(path, is_dir)
 
 
-def test_the_listings_that_places_are_in() -> None:
+def test_listings_are_the_parents_of_places() -> None:
     assert listings(frozenset({b"a/b", b"a/c/d", b"e/f"})) == frozenset({b"a", b"e"})
     assert listings(frozenset({b"a/b", b"c"})) is None
     assert listings(frozenset()) == frozenset()

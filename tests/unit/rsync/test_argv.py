@@ -31,7 +31,7 @@ DELETING = ("--delete-missing-args", "--delete", "--force")
 WIRE_NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.replace(b"\0", b"\n"))
 
 
-def test_a_batch_reads_names_and_does_not_recurse() -> None:
+def test_batch_reads_names_and_does_not_recurse() -> None:
     assert batch_argv(PLAIN) == (
         "/usr/bin/rsync",
         "-lptgoD",
@@ -46,7 +46,7 @@ def test_a_batch_reads_names_and_does_not_recurse() -> None:
     )
 
 
-def test_full_compares_everything_and_tells_its_progress() -> None:
+def test_full_mirror_compares_everything_and_prints_progress() -> None:
     assert full_argv(PLAIN) == (
         "/usr/bin/rsync",
         "-rlptgoD",
@@ -63,13 +63,13 @@ def test_full_compares_everything_and_tells_its_progress() -> None:
 
 
 @pytest.mark.parametrize("target", ["/srv/copy", "rsync://a.mirror.com/www", "a.mirror.com::www"])
-def test_only_through_ssh_the_node_is_told_by_an_option_for_it_alone(target: str) -> None:
+def test_exact_times_are_a_remote_option_through_ssh_only(target: str) -> None:
     s = replace(PLAIN, target=target)
     for argv in (batch_argv(s), full_argv(s), compare_argv(s, True)):
         assert "--modify-window=-1" in argv
 
 
-def test_a_comparison_changes_nothing_and_tells_all() -> None:
+def test_comparison_is_a_dry_run_that_prints_differences() -> None:
     s = replace(PLAIN, extra=("-zq", "--quiet", "-qe", "ssh", "-qT/tmp"))
     assert compare_argv(s, True) == (
         "/usr/bin/rsync",
@@ -91,40 +91,40 @@ def test_a_comparison_changes_nothing_and_tells_all() -> None:
         assert not {"--delete", "--checksum"} & set(argv)
 
 
-def test_what_is_sent_anew_is_read_whatever_its_time_says() -> None:
+def test_ignore_times_comes_after_extra() -> None:
     argv = batch_argv(replace(PLAIN, extra=("--size-only",)), ignore_times=True)
     assert argv.index("--ignore-times") > argv.index("--size-only")
     assert tuple(word for word in argv if word not in ("--ignore-times", "--size-only")) == batch_argv(PLAIN)
 
 
-def test_excludes_throttle_and_extra_come_in_this_order_in_both() -> None:
+def test_rules_limit_and_extra_come_in_this_order() -> None:
     s = replace(PLAIN, rules=excludes(["*.tmp", "+ b"]), rspeed=50, extra=("-z", "-e", "ssh -p 22"))
     middle = ("--exclude=*.tmp", "--include=b", "--bwlimit=50", "-z", "-e", "ssh -p 22")
     assert full_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target)
     assert batch_argv(s)[-9:] == (*middle, "--from0", "/srv/www/", s.target + "/.")
 
 
-def test_the_size_of_rules_is_no_less_than_what_they_take() -> None:
+def test_rules_bytes_are_no_less_than_what_rules_take() -> None:
     for rule in (b"- a", b"+/!pxsr b", b"P,!x " + b"c" * 4095, b"!", b"- !"):
         rules = filter_rules.from_filter(rule)
         assert rules_bytes(rules) >= sum(len(word) + 1 + 8 for word in (rule.word for rule in rules))
     assert rules_bytes(()) == 0
 
 
-def test_a_remote_shell_of_ours_comes_before_that_of_the_user_who_wins() -> None:
+def test_rsh_of_ours_comes_before_that_of_the_user() -> None:
     s = replace(PLAIN, rsh="ssh -o BatchMode=yes", extra=("-e", "ssh -p 22"))
     for argv in (batch_argv(s), full_argv(s)):
         assert argv.count("--rsh=ssh -o BatchMode=yes") == 1
         assert argv.index("--rsh=ssh -o BatchMode=yes") < argv.index("-e")
 
 
-def test_without_a_remote_shell_of_ours_rsync_takes_its_own() -> None:
+def test_rsh_is_left_to_rsync_without_one_of_ours() -> None:
     for argv in (batch_argv(PLAIN), full_argv(PLAIN)):
         assert not [word for word in argv if "rsh" in word or word == "-e"]
 
 
 @pytest.mark.parametrize("target", ["h::www", "rsync://h/www"])
-def test_small_messages_to_daemons_do_not_wait(target: str) -> None:
+def test_daemons_get_small_messages_without_delay(target: str) -> None:
     for argv in (batch_argv(replace(PLAIN, target=target)), full_argv(replace(PLAIN, target=target))):
         assert "--sockopts=TCP_NODELAY" in argv
     assert "--sockopts=TCP_NODELAY" not in (*batch_argv(PLAIN), *full_argv(PLAIN))
@@ -134,7 +134,7 @@ def test_small_messages_to_daemons_do_not_wait(target: str) -> None:
     ("rdelete", "full", "batch"),
     [(True, True, True), (False, False, False), ("startup", True, False), ("running", False, True)],
 )
-def test_rdelete_says_which_of_the_two_delete(rdelete: bool | str, full: bool, batch: bool) -> None:
+def test_rdelete_decides_which_calls_delete(rdelete: bool | str, full: bool, batch: bool) -> None:
     s = replace(PLAIN, rdelete=rdelete)
     assert ("--delete" in full_argv(s)) is full
     assert all((option in batch_argv(s)) is batch for option in DELETING)
@@ -149,7 +149,7 @@ def test_rdelete_says_which_of_the_two_delete(rdelete: bool | str, full: bool, b
 @pytest.mark.parametrize(
     "extra", [("-r",), ("-avzr",), ("--recursive",), ("-e", "ssh", "-r"), ("--no-r", "-r")]
 )
-def test_recursion_of_extra_is_taken_back_in_batches(extra: tuple[str, ...]) -> None:
+def test_batch_takes_back_recursion_of_extra(extra: tuple[str, ...]) -> None:
     s = replace(PLAIN, extra=extra)
     argv = batch_argv(s)
     assert argv[argv.index(extra[-1]) + 1 :][0] == "--no-recursive"
@@ -159,7 +159,7 @@ def test_recursion_of_extra_is_taken_back_in_batches(extra: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     "extra", [(), ("-a",), ("-e", "-r"), ("-essh -r",), ("--rsh=ssh -r",), ("--exclude", "-r")]
 )
-def test_what_does_not_recurse_is_left_alone(extra: tuple[str, ...]) -> None:
+def test_batch_without_recursion_in_extra_takes_nothing_back(extra: tuple[str, ...]) -> None:
     assert "--no-recursive" not in batch_argv(replace(PLAIN, extra=extra))
 
 
@@ -174,23 +174,23 @@ def test_what_does_not_recurse_is_left_alone(extra: tuple[str, ...]) -> None:
         ("rsync://h/www/", "rsync://h/www/."),
     ],
 )
-def test_a_batch_never_creates_its_target(target: str, becomes: str) -> None:
+def test_batch_never_creates_its_target(target: str, becomes: str) -> None:
     assert batch_argv(replace(PLAIN, target=target))[-1] == becomes
     assert full_argv(replace(PLAIN, target=target))[-1] == target
 
 
 @pytest.mark.parametrize("source", ["/srv/www", "/srv/www/", "/srv/www//"])
-def test_the_source_ends_in_one_slash(source: str) -> None:
+def test_source_ends_in_one_slash(source: str) -> None:
     assert batch_argv(replace(PLAIN, source=source))[-2] == "/srv/www/"
 
 
-def test_names_end_in_a_zero_byte_and_only_comments_are_prefixed() -> None:
+def test_names_input_ends_names_with_nul_and_prefixes_comments() -> None:
     names = [b"a", b"b/", b"./", b"#x", b";x/", b"-n", b"a\n#b", b"*\xff", b" #"]
     assert names_input(names) == b"a\0b/\0./\0./#x\0./;x/\0-n\0a\n#b\0*\xff\0 #\0"
 
 
 @given(names=st.lists(WIRE_NAMES, max_size=4))
-def test_a_name_that_means_nothing_is_none_that_anything_has(names: list[bytes]) -> None:
+def test_no_name_is_never_the_name_of_anything(names: list[bytes]) -> None:
     # It is what the empty name would be, and no list of names has that.
     assert names_input([b""]) == NO_NAME
     assert not names_input(names).startswith(NO_NAME)
@@ -201,7 +201,7 @@ def test_a_name_that_means_nothing_is_none_that_anything_has(names: list[bytes])
     ("length", "first", "expected"),
     [(4086, b"x", False), (4087, b"x", True), (4086, b"#", False)],
 )
-def test_the_longest_name(length: int, first: bytes, expected: bool) -> None:
+def test_too_long_counts_bytes_without_the_slash(length: int, first: bytes, expected: bool) -> None:
     name = first + b"x" * (length - 1)
     assert too_long(name) is expected
     assert too_long(name + b"/") is expected
@@ -212,7 +212,7 @@ def test_the_longest_name(length: int, first: bytes, expected: bool) -> None:
 
 @settings(max_examples=40)
 @given(names=st.lists(WIRE_NAMES, max_size=4), word=WIRE_NAMES)
-def test_bash_gives_rsync_exactly_these_arguments_and_names(names: list[bytes], word: bytes) -> None:
+def test_shell_line_gives_exactly_these_arguments_and_names(names: list[bytes], word: bytes) -> None:
     echo = 'printf "%s\\0" "$@"; printf "\\1"; cat'
     argv = ("/bin/sh", "-c", echo, "sh", "--from0", os.fsdecode(word))
     line = shell_line(argv, names)
@@ -222,11 +222,11 @@ def test_bash_gives_rsync_exactly_these_arguments_and_names(names: list[bytes], 
     assert done.stdout == b"--from0\0" + word + b"\0\1" + names_input(names)
 
 
-def test_a_digit_after_an_escape_stays_a_digit() -> None:
+def test_shell_line_keeps_a_digit_after_an_escape() -> None:
     assert shell_line(("x",), [b"\n1", b"\xffb'\\"]) == r"printf '%s\0' $'\0121' $'\377b\047\134' | x"
 
 
-def test_names_are_confined_to_the_tree_where_that_is_possible() -> None:
+def test_batch_is_confined_to_the_tree_where_possible() -> None:
     settings = TransferSettings("rsync", "/wpath", "node:rpath", root="/real/path")
     assert "--confine-root=/real/path" in batch_argv(settings)
     assert not any("confine" in word for word in full_argv(settings))  # it follows no symlink by itself

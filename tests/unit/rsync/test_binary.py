@@ -17,7 +17,7 @@ def script(home: Path, shell: str) -> str:
 
 
 @pytest.mark.parametrize("yes", [True, False])
-def test_an_answer_is_its_exit_code(tmp_path: Path, yes: bool) -> None:
+def test_supports_option_is_the_exit_code(tmp_path: Path, yes: bool) -> None:
     asked = script(tmp_path, f'[ "$*" = "--version --option=/" ] && exit {0 if yes else 1}; exit 2')
     assert binary.supports_option(asked, "--option=/") is yes
 
@@ -29,7 +29,7 @@ def test_an_answer_is_its_exit_code(tmp_path: Path, yes: bool) -> None:
         ("kill -9 $$", "killed by signal 9 at --version"),
     ],
 )
-def test_what_gives_no_answer_has_not_said_no(
+def test_supports_option_without_an_answer_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, expected: str
 ) -> None:
     if "sleep" in shell:
@@ -40,6 +40,6 @@ def test_what_gives_no_answer_has_not_said_no(
     assert (caught.value.filename, caught.value.strerror) == (asked, expected)
 
 
-def test_what_is_not_there_has_not_said_no(tmp_path: Path) -> None:
+def test_supports_option_of_a_missing_binary_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         binary.supports_option(str(tmp_path / "rsync"), "--option=/")

@@ -39,7 +39,7 @@ HERE = [
         ([], ""),
     ],
 )
-def test_it_is_told_whose_rsync_it_is_and_what_is_needed(lines: list[bytes], expected: str) -> None:
+def test_reason_names_whose_rsync_it_is_and_what_is_needed(lines: list[bytes], expected: str) -> None:
     assert compat.reason(lines) == expected
     if expected:
         assert stderr.reason(line + b"\r\n" for line in lines) == expected
@@ -57,5 +57,5 @@ def test_it_is_told_whose_rsync_it_is_and_what_is_needed(lines: list[bytes], exp
         ([CLOSED, OURS], False),
     ],
 )
-def test_names_that_are_gone_are_refused_by_both(lines: list[bytes], refuses: bool) -> None:
+def test_refuses_missing_recognises_old_and_broken_rsyncs(lines: list[bytes], refuses: bool) -> None:
     assert compat.refuses_missing(lines) is refuses

@@ -12,13 +12,15 @@ from inosync.rsync.errors import (
     source_moved,
     target_missing,
 )
-from inosync.rsync.stderr import reason
-from inosync.rsync.target import on_node
 
 TRAILER = (
     b"rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394)"
 )
+
+
 SKIPPING = b"*** Skipping any contents from this failed directory ***"
+
+
 ROOT_TIMES = b'rsync: [generator] failed to set times on "/dst/.": Operation not permitted (1)'
 
 
@@ -27,8 +29,7 @@ def batch(line: bytes | list[bytes], names: list[bytes], target: str = "") -> Co
     return after_batch([*lines, TRAILER], "/src", names, target)
 
 
-# Batches: one message, the names that were sent, those that stay due
-
+# Batches: one message, the names that were sent, those that stay due.
 MESSAGES = [
     # the sender's, by the absolute path of the source
     (
@@ -158,30 +159,28 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("line", "sent", "due"), MESSAGES)
-def test_a_complaint_keeps_its_name_due_and_no_other(
-    line: bytes, sent: list[bytes], due: list[bytes]
-) -> None:
+def test_complaint_keeps_its_name_due_and_no_other(line: bytes, sent: list[bytes], due: list[bytes]) -> None:
     found = batch(line, sent)
     assert (found.whole, list(found.due)) == (False, due)
 
 
-def test_what_is_below_a_directory_that_failed_stays_due_too() -> None:
+def test_names_below_a_directory_that_failed_stay_due() -> None:
     mkdir = b'rsync: [generator] recv_generator: mkdir "/dst/b/k" failed: Permission denied (13)'
     sent = [b"b/k/", b"b/k/f", b"b/k/j/", b"b/k.x", b"b/k0", b"b"]
     assert batch([mkdir, SKIPPING], sent).due == (b"b/k/", b"b/k/f", b"b/k/j/")
 
 
-def test_a_directory_that_failed_in_a_relist_stays_due_with_what_is_below() -> None:
+def test_directory_that_failed_in_a_relist_stays_due_with_its_names() -> None:
     mkdir = b'rsync: [generator] recv_generator: mkdir "/dst/b/k" failed: Permission denied (13)'
     assert batch([mkdir, SKIPPING], [b"b/", b"b/k/f", b"y"]).due == (b"b/k", b"b/k/f")
 
 
-def test_a_parent_that_was_not_sent_keeps_what_is_below_due() -> None:
+def test_parent_that_was_not_sent_keeps_its_names_due() -> None:
     lines = [b"could not make way for new directory: b", SKIPPING]
     assert batch(lines, [b"b/x", b"b/c/y", b"bb"]).due == (b"b/c/y", b"b/x")
 
 
-def test_a_parent_that_is_gone_is_due_itself_although_nobody_sent_it() -> None:
+def test_parent_that_is_gone_is_due_though_it_was_not_sent() -> None:
     lines = [
         b'file has vanished: "/src/a"',
         b'file has vanished: "/src/a/b"',
@@ -195,9 +194,6 @@ def test_several_complaints_add_up() -> None:
     assert batch(lines, [b"./", b"x", b"y", b"z"]).due == (b"./", b"x", b"z")
 
 
-# Whatever is not certain keeps everything
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -209,18 +205,18 @@ def test_several_complaints_add_up() -> None:
         b'rsync: [receiver] mkstemp "/var/tmp/x.XBjjaD" failed: Permission denied (13)',
     ],
 )
-def test_what_cannot_be_attributed_keeps_everything_due(line: bytes) -> None:
+def test_complaint_that_fits_no_name_keeps_everything_due(line: bytes) -> None:
     found = batch([ROOT_TIMES, line], [b"b/x", b"y", b"#c"])
     assert found.whole
     assert set(found.due) == {b"b/x", b"y", b"#c"}
 
 
-def test_no_complaint_at_all_keeps_everything_due() -> None:
+def test_failure_without_a_complaint_keeps_everything_due() -> None:
     assert batch([], [b"a"]).whole
     assert after_full([TRAILER], "/src", "/dst").whole
 
 
-def test_a_name_that_imitates_a_message_takes_no_blame_from_another() -> None:
+def test_name_that_imitates_a_message_does_not_hide_another() -> None:
     lying = b'rsync: [generator] symlink "/dst/l" -> "m" -> "a" failed: Permission denied (13)'
     assert batch(lying, [b"l", b'l" -> "m']).whole
     assert batch(
@@ -228,7 +224,7 @@ def test_a_name_that_imitates_a_message_takes_no_blame_from_another() -> None:
     ).whole
 
 
-def test_a_name_with_a_parenthesis_is_read_to_its_end() -> None:
+def test_name_with_a_parenthesis_is_read_to_its_end() -> None:
     line = b"rsync: [generator] delete_file: rmdir(g\\#012n)/k) failed: u) failed: Permission denied (13)"
     assert batch(line, [b"g\nn)", b"g\nn"]).due == (b"g\nn)",)
 
@@ -240,12 +236,12 @@ def test_escapes_of_rsync_are_undone() -> None:
     assert batch(line, [b"a\n \\#012 \xff", b"y"]).due == (b"a\n \\#012 \xff",)
 
 
-def test_a_long_temporary_name_may_have_been_cut() -> None:
+def test_long_temporary_name_may_have_been_cut() -> None:
     name = b"n" * 240
     assert batch(b'rsync: [receiver] mkstemp "/dst/.%b.XBjjaD" failed: x (13)' % name, [name]).whole
 
 
-def test_without_the_target_every_name_that_a_path_may_mean_stays_due() -> None:
+def test_path_without_a_target_keeps_all_its_readings_due() -> None:
     line = b'rsync: [generator] mknod "/dst/a/b" failed: Permission denied (13)'
     assert batch(line, [b"b", b"a/b", b"c"]).due == (b"a/b", b"b")
     assert batch(line, [b"b", b"a/b", b"c"], "h:/dst").due == (b"a/b",)
@@ -253,40 +249,38 @@ def test_without_the_target_every_name_that_a_path_may_mean_stays_due() -> None:
     assert batch(line, [b"b", b"a/b", b"c"], "h:/link").due == (b"a/b", b"b")
 
 
-def test_a_name_that_looks_like_a_temporary_one_is_not_forgotten() -> None:
+def test_name_that_looks_temporary_stays_due() -> None:
     line = b'rsync: [receiver] chown "/dst/.f.abcdef" failed: Operation not permitted (1)'
     assert batch(line, [b"f", b".f.abcdef", b"y"]).due == (b".f.abcdef", b"f")
 
 
-def test_a_temporary_name_does_not_tell_whether_its_file_has_a_dot() -> None:
+def test_temporary_name_stands_for_both_files_it_may_be_of() -> None:
     line = b'rsync: [receiver] mkstemp "/dst/.f.abcdef" failed: Permission denied (13)'
     assert batch(line, [b"f", b".f", b"y"]).due == (b".f", b"f")
 
 
-# Deletions that the sender's trouble may have kept the node from
-
 UNREADABLE = b'rsync: [sender] opendir "/src/b" failed: Permission denied (13)'
+
+
 SKIPPED = b"IO error encountered -- skipping file deletion"
 
 
-def test_relists_stay_due_when_their_deletions_may_have_been_left_out() -> None:
+def test_relists_stay_due_if_deletions_may_have_been_left_out() -> None:
     found = batch(UNREADABLE, [b"b/", b"c/", b"f"])
     assert found.due == (b"b/", b"c/")
     assert found.clouded == (b"c/",)
 
 
-def test_standard_output_tells_whether_deletions_were_left_out() -> None:
+def test_relists_are_due_only_if_deletions_were_left_out() -> None:
     names = [b"b/", b"c/", b"f"]
     assert after_batch([UNREADABLE], "/src", names, stdout=[]).due == (b"b/",)
     assert after_batch([UNREADABLE], "/src", names, stdout=[b"x", SKIPPED]).due == (b"b/", b"c/")
 
 
-def test_trouble_of_the_node_or_a_vanished_file_leaves_relists_alone() -> None:
+def test_relists_are_done_if_the_sender_read_everything() -> None:
     lines = [ROOT_TIMES, b'file has vanished: "/src/f"']
     assert batch(lines, [b"c/", b"./", b"f"]).due == (b"./", b"f")
 
-
-# FULL
 
 FULL_TARGETS = [
     ("/dst", b'"/dst/%b"'),
@@ -303,7 +297,7 @@ FULL_TARGETS = [
 
 
 @pytest.mark.parametrize(("target", "shape"), FULL_TARGETS)
-def test_attributes_after_full_leave_just_those_names_due(target: str, shape: bytes) -> None:
+def test_attributes_after_full_leave_only_their_names_due(target: str, shape: bytes) -> None:
     times = b"rsync: [generator] failed to set times on " + shape + b": Operation not permitted (1)"
     found = after_full([times % b".", times % b"b", times % b"b/c", TRAILER], "/src", target)
     assert (found.whole, found.due) == (False, (b"./", b"b", b"b/c"))
@@ -320,12 +314,12 @@ def test_attributes_after_full_leave_just_those_names_due(target: str, shape: by
         ("/ds", b"/dst/b"),
     ],
 )
-def test_a_path_on_the_node_that_cannot_be_placed_keeps_the_tree_due(target: str, path: bytes) -> None:
+def test_path_that_cannot_be_placed_after_full_keeps_the_tree_due(target: str, path: bytes) -> None:
     line = b'rsync: [generator] failed to set times on "%b": Operation not permitted (1)' % path
     assert after_full([line, TRAILER], "/src", target).whole
 
 
-def test_what_is_in_the_place_of_a_file_leaves_that_file_due_after_full() -> None:
+def test_blocked_file_after_full_stays_due() -> None:
     lines = [b"cannot delete non-empty directory: d/x", b"could not make way for new symlink: d/x", TRAILER]
     found = after_full(lines, "/src", "h:")
     assert (found.due, found.whole) == ((b"d/x",), False)
@@ -352,7 +346,7 @@ def test_vanished_files_stay_due_after_full() -> None:
         b"unheard of",
     ],
 )
-def test_anything_else_keeps_the_tree_due(line: bytes) -> None:
+def test_other_complaint_after_full_keeps_the_tree_due(line: bytes) -> None:
     found = after_full([ROOT_TIMES, line, TRAILER], "/src", "/dst")
     assert (found.whole, found.due) == (True, ())
 
@@ -369,23 +363,10 @@ def test_complaints_with_the_same_path_on_both_sides_are_told_apart() -> None:
     assert after_full([times], "/src", "h:/src/www").due == (b"b",)
 
 
-def test_very_many_names_after_full_are_the_whole_tree() -> None:
+def test_too_many_names_after_full_become_the_tree() -> None:
     times = b'rsync: [generator] failed to set times on "/dst/%d": Operation not permitted (1)'
     assert not after_full([times % number for number in range(100)], "/src", "/dst").whole
     assert after_full([times % number for number in range(10_001)], "/src", "/dst").whole
-
-
-@pytest.mark.parametrize(
-    ("path", "module", "target", "expected"),
-    [
-        (b"/a/b", None, "", None),
-        (b"/srv/d/x", None, "d", b"x"),
-        (b"x", None, "d", None),
-        (b"/a:b/x", None, "/a:b", b"x"),
-    ],
-)
-def test_places_on_a_node(path: bytes, module: bytes | None, target: str, expected: bytes | None) -> None:
-    assert on_node(path, module, target) == expected
 
 
 @pytest.mark.parametrize(
@@ -399,81 +380,13 @@ def test_places_on_a_node(path: bytes, module: bytes | None, target: str, expect
         ([TRAILER], False),
     ],
 )
-def test_a_missing_target_is_told_from_other_failures(lines: list[bytes], missing: bool) -> None:
+def test_target_missing_recognises_only_that(lines: list[bytes], missing: bool) -> None:
     assert target_missing(lines) is missing
 
 
-def test_a_parent_that_changed_under_rsync_is_told_from_a_misfit() -> None:
+def test_source_moved_recognises_only_that() -> None:
     assert source_moved([b"ABORTING due to invalid path from sender: b/x"])
     assert not source_moved([b"protocol version mismatch -- is your shell clean?"])
-
-
-# The line for the operator
-
-CLOSED = b"rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
-UNEXPLAINED = b"rsync error: unexplained error (code 255) at io.c(232) [sender=3.5.0]"
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        ([], ""),
-        ([b"", b"Warning: Permanently added 'h' (ED25519) to the list of known hosts."], ""),
-        (
-            [b"ssh: connect to host x port 22: Connection refused\r", CLOSED, UNEXPLAINED],
-            "ssh: connect to host x port 22: Connection refused",
-        ),
-        (
-            [
-                b"@ERROR: auth failed on module www",
-                b"rsync error: error starting client-server protocol (code 5) at main.c(1954)",
-            ],
-            "@ERROR: auth failed on module www",
-        ),
-        (
-            [
-                b"rsync: [sender] failed to connect to h (1.2.3.4): Connection refused (111)",
-                b"rsync error: error in socket IO (code 10) at clientserver.c(143)",
-            ],
-            "failed to connect to h (1.2.3.4): Connection refused (111)",
-        ),
-        (
-            [
-                b"@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r",
-                b"Host key for h has changed and you have requested strict checking.\r",
-                b"Host key verification failed.\r",
-                CLOSED,
-                UNEXPLAINED,
-            ],
-            "Host key for h has changed and you have requested strict checking.",
-        ),
-        ([b"Host key verification failed.\r", UNEXPLAINED], "Host key verification failed."),
-        ([CLOSED, UNEXPLAINED], "connection unexpectedly closed (0 bytes received so far) [sender]"),
-        ([UNEXPLAINED], "unexplained error"),
-        (
-            [
-                b"rsync error: errors selecting input/output files, dirs (code 3) at flist.c(2791)",
-                b"rsync error: received SIGUSR1 (code 19) at main.c(1660)",
-            ],
-            "errors selecting input/output files, dirs",
-        ),
-        (
-            [
-                b"protocol version mismatch -- is your shell clean?",
-                b"(see the rsync manpage for an explanation)",
-            ],
-            "protocol version mismatch -- is your shell clean?",
-        ),
-        ([ROOT_TIMES, SKIPPING, TRAILER], 'failed to set times on "/dst/.": Operation not permitted (1)'),
-        ([b"a\x1b[31m\\#012\xff\\#303\\#251"], "a\\x1b[31m\\n\\xffé"),
-        ([b"x" * 300], "x" * 197 + "..."),
-    ],
-)
-def test_the_reason_is_the_last_line_that_says_why(lines: list[bytes], expected: str) -> None:
-    assert reason(lines) == expected
-
-
-# Names that the node cannot have, or cannot remove -------------------------------------------------------
 
 
 def test_unconvertible_names_are_those_with_no_other_complaint() -> None:

@@ -35,7 +35,7 @@ names = st.binary(min_size=1, max_size=40).filter(
 
 
 @given(names)
-def test_every_name_is_read_as_it_is(name: bytes) -> None:
+def test_parse_reads_every_name_as_it_is(name: bytes) -> None:
     for what, path in ((b">f+++++++++", name), (b"cd+++++++++", name + b"/"), (b"*deleting", b"d/" + name)):
         found = itemize.parse(line(what, rsyncs(path)))
         assert found is not None
@@ -62,7 +62,7 @@ def test_every_name_is_read_as_it_is(name: bytes) -> None:
         (b"hf+++++++++", b"f", "missing", False, Change(TREE, b"f", Kind.NAME)),
     ],
 )
-def test_what_is_different_and_what_repairs_it(
+def test_difference_has_a_word_and_a_repair(
     what: bytes, name: bytes, word: str, negligible: bool, change: Change
 ) -> None:
     found = itemize.parse(line(what, name))
@@ -70,7 +70,7 @@ def test_what_is_different_and_what_repairs_it(
     assert (found.word, found.negligible, found.repair(TREE)) == (word, negligible, change)
 
 
-def test_the_root_is_not_relisted_where_that_would_delete_what_is_to_stay() -> None:
+def test_root_is_not_relisted_where_that_would_delete_too_much() -> None:
     negligible, more = (Difference(b"", what) for what in (b".d..t......", b".d..tp....."))
     assert negligible.repair(TREE, "running") is None
     assert more.repair(TREE, "running") == Change(TREE, b"", Kind.TREE)
@@ -93,7 +93,7 @@ def test_the_root_is_not_relisted_where_that_would_delete_what_is_to_stay() -> N
         line(b".f.........", b"f"),
     ],
 )
-def test_what_is_no_difference(said: bytes) -> None:
+def test_parse_finds_no_difference_in_other_lines(said: bytes) -> None:
     assert itemize.parse(said) is None
 
 
@@ -121,5 +121,5 @@ MISSING, EXTRA = b">f+++++++++", b"*deleting  "
         (Change(TREE, b"", Kind.TREE), MISSING, b"a/b/f", True),
     ],
 )
-def test_what_was_on_its_way_is_explained(change: Change, what: bytes, path: bytes, expected: bool) -> None:
+def test_difference_on_its_way_is_explained(change: Change, what: bytes, path: bytes, expected: bool) -> None:
     assert explained([change], TREE)(Difference(path, what)) is expected

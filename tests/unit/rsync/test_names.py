@@ -47,7 +47,7 @@ def sent(tree: Path, *wires: bytes, excluded: Excluded = nothing) -> list[bytes]
     "wire",
     [b"file", b"d", b"d/", b"d/e/", b"d/e/f/file", b"./", b"dangling", b"inside", b"out", b"gone", b"d/gone"],
 )
-def test_a_name_that_is_still_what_it_was_goes_as_it_is(tree: Path, wire: bytes) -> None:
+def test_name_that_is_what_it_was_is_sent_as_it_is(tree: Path, wire: bytes) -> None:
     assert sent(tree, wire) == [wire]
 
 
@@ -79,40 +79,40 @@ def test_missing_name_that_may_not_be_listed_relists_its_directory(
         (b"dangling/x", b"dangling"),
     ],
 )
-def test_below_a_symlink_nothing_is_listed_but_the_symlink(tree: Path, wire: bytes, instead: bytes) -> None:
+def test_name_below_a_symlink_becomes_the_symlink(tree: Path, wire: bytes, instead: bytes) -> None:
     assert sent(tree, wire) == [instead]
 
 
 @pytest.mark.parametrize("wire", [b"file/x", b"file/x/", b"file/x/y/z"])
-def test_below_a_file_nothing_is_listed_but_the_file(tree: Path, wire: bytes) -> None:
+def test_name_below_a_file_becomes_the_file(tree: Path, wire: bytes) -> None:
     assert sent(tree, wire) == [b"file"]
 
 
 @pytest.mark.parametrize("wire", [b"gone/x", b"gone/x/", b"gone/x/y/z", b"gone/x/y/z/"])
-def test_of_several_levels_that_are_gone_only_the_topmost_is_listed(tree: Path, wire: bytes) -> None:
+def test_missing_levels_are_listed_by_the_topmost(tree: Path, wire: bytes) -> None:
     assert sent(tree, wire) == [b"gone"]
     assert sent(tree, b"d/e/" + wire) == [b"d/e/gone"]
 
 
 @pytest.mark.parametrize("wire", [b"file/", b"inside/", b"out/", b"dangling/", b"gone/"])
-def test_the_listing_of_what_is_no_directory_is_its_name(tree: Path, wire: bytes) -> None:
+def test_listing_of_what_is_no_directory_becomes_its_name(tree: Path, wire: bytes) -> None:
     assert sent(tree, wire) == [wire[:-1]]
 
 
-def test_what_was_replaced_by_one_name_is_listed_once_in_the_first_place(tree: Path) -> None:
+def test_names_that_become_one_are_listed_once_at_the_first_place(tree: Path) -> None:
     names = (b"gone/a", b"d", b"gone/b/", b"file", b"gone", b"out/e", b"d", b"out")
     assert sent(tree, *names) == [b"gone", b"d", b"file", b"out"]
 
 
-def test_a_name_and_a_listing_of_the_same_directory_both_stay(tree: Path) -> None:
+def test_name_and_listing_of_a_directory_both_stay(tree: Path) -> None:
     assert sent(tree, b"d", b"d/") == [b"d", b"d/"]
 
 
-def test_nothing_is_nothing(tree: Path) -> None:
+def test_no_names_are_no_names(tree: Path) -> None:
     assert sent(tree) == []
 
 
-def test_a_tree_that_is_not_there_is_an_error_and_not_an_empty_one(tree: Path) -> None:
+def test_missing_tree_is_an_error(tree: Path) -> None:
     shutil.rmtree(tree)
     with pytest.raises(FileNotFoundError):
         current_names(str(tree), [b"./", b"d/e"], nothing)
@@ -121,7 +121,7 @@ def test_a_tree_that_is_not_there_is_an_error_and_not_an_empty_one(tree: Path) -
         current_names(str(tree), [b"./", b"d/e"], nothing)
 
 
-def test_a_wpath_that_is_a_symlink_is_looked_at(tree: Path) -> None:
+def test_wpath_may_be_a_symlink(tree: Path) -> None:
     link = tree.with_name("link")
     link.symlink_to("tree")
     assert sent(link, b"d/", b"out/e", b"d/gone/x") == [b"d/", b"out", b"d/gone"]
@@ -146,7 +146,7 @@ def test_a_wpath_that_is_a_symlink_is_looked_at(tree: Path) -> None:
         b"n" * 255,
     ],
 )
-def test_every_name_that_the_kernel_allows_is_looked_at_as_it_is(tree: Path, name: bytes) -> None:
+def test_names_may_be_whatever_the_kernel_allows(tree: Path, name: bytes) -> None:
     top = os.fsencode(tree)
     assert sent(tree, name, name + b"/x") == [name]
     os.mkdir(top + b"/" + name)
@@ -158,7 +158,7 @@ def test_every_name_that_the_kernel_allows_is_looked_at_as_it_is(tree: Path, nam
     ]
 
 
-def test_a_source_whose_own_name_is_no_utf8_is_looked_at(tmp_path: Path) -> None:
+def test_source_name_may_be_no_utf8(tmp_path: Path) -> None:
     source = os.fsencode(tmp_path) + b"/\xff"
     os.makedirs(source + b"/d")
     assert current_names(os.fsdecode(source), [b"d/", b"d/x/y"], nothing).send == [b"d/", b"d/x"]
@@ -171,29 +171,29 @@ def rules(*patterns: str) -> Excluded:
     return Rules(excludes(patterns)).excluded
 
 
-def test_what_is_excluded_or_lies_below_it_is_left_out(tree: Path) -> None:
+def test_excluded_names_are_left_out_with_what_is_below(tree: Path) -> None:
     names = (b"d/e/", b"d/e/f/file", b"d/e/gone", b"d/e", b"file", b"d/")
     assert sent(tree, *names, excluded=rules("/d/e")) == [b"file", b"d/"]
 
 
-def test_a_missing_name_that_is_excluded_is_left_out(tree: Path) -> None:
+def test_missing_name_that_is_excluded_is_left_out(tree: Path) -> None:
     assert sent(tree, b"x.tmp", b"d/x.tmp/below", b"d/x", excluded=rules("*.tmp")) == [b"d/x"]
 
 
-def test_what_is_excluded_only_as_a_directory_is_asked_of_the_node(tree: Path) -> None:
+def test_missing_name_excluded_as_a_directory_relists_its_parent(tree: Path) -> None:
     # Gone here, and perhaps a file there, which has to go, or perhaps a directory, which has to stay.
     assert sent(tree, b"d/cache", excluded=rules("cache/")) == [b"d/"]
     assert sent(tree, b"d/cache/x", excluded=rules("cache/")) == [b"d/"]
     assert sent(tree, b"cache", excluded=rules("cache/")) == [b"./"]
 
 
-def test_what_became_an_excluded_directory_may_be_a_file_on_the_node(tree: Path) -> None:
+def test_name_that_became_an_excluded_directory_relists_its_parent(tree: Path) -> None:
     (tree / "d/cache").mkdir()
     assert sent(tree, b"d/cache", excluded=rules("cache/")) == [b"d/"]
     assert sent(tree, b"d/cache/", b"d/cache/x/y", excluded=rules("cache/")) == [b"d/"]
 
 
-def test_what_is_excluded_only_as_a_directory_goes_when_it_is_a_file(tree: Path) -> None:
+def test_file_excluded_only_as_a_directory_is_sent(tree: Path) -> None:
     (tree / "d/cache").write_text("content")
     assert sent(tree, b"d/cache", b"d/cache/x", excluded=rules("cache/")) == [b"d/cache"]
 
@@ -256,7 +256,7 @@ def swept(tmp_path: Path) -> Iterator[Path]:
     sweep(made)
 
 
-def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept: Path) -> None:
+def test_name_that_is_too_long_is_unsendable_and_the_rest_goes(swept: Path) -> None:
     long = b"/".join([b"x" * 250] * 17)
     dig(swept, long)
     (swept / "file").touch()
@@ -267,7 +267,7 @@ def test_a_name_that_rsync_can_never_take_is_hopeless_and_holds_nothing_up(swept
 
 
 @pytest.mark.parametrize("levels", [10, 1500])
-def test_the_number_of_levels_is_no_limit(swept: Path, levels: int) -> None:
+def test_names_may_have_very_many_levels(swept: Path, levels: int) -> None:
     path = b"/".join([b"d"] * levels)
     assert sent(swept, path + b"/", path + b"/f") == [b"d"]
     dig(swept, path)
@@ -282,7 +282,7 @@ def test_long_name_in_a_long_source_is_checked_like_any_other(swept: Path) -> No
     assert sent(source, path + b"/", path, path + b"/gone/x") == [path + b"/", path, path + b"/gone"]
 
 
-def test_a_short_name_in_a_source_with_a_long_name_is_no_trouble(swept: Path) -> None:
+def test_short_name_in_a_long_source_is_sendable(swept: Path) -> None:
     source = swept.joinpath(*["y" * 200] * 5)
     (source / "d").mkdir(parents=True)
     assert sent(source, b"d/", b"d/gone/x") == [b"d/", b"d/gone"]
@@ -291,14 +291,14 @@ def test_a_short_name_in_a_source_with_a_long_name_is_no_trouble(swept: Path) ->
 # Tidying after a killed transfer -------------------------------------------------------------------------
 
 
-def test_after_a_kill_the_directory_of_every_name_is_relisted_too(tree: Path) -> None:
+def test_tidy_relists_the_parent_of_every_name(tree: Path) -> None:
     names = [b"d/e/f/file", b"d/e/gone", b"file", b"d/", b"out/e"]
     found = current_names(str(tree), names, nothing, True)
     assert set(found.send) == {b"d/e/f/file", b"d/e/f/", b"d/e/gone", b"d/e/", b"file", b"d/", b"out", b"./"}
     assert len(found.send) == len(set(found.send))
 
 
-def test_the_directory_of_a_name_that_is_left_out_is_not_relisted_for_it(tree: Path) -> None:
+def test_tidy_does_not_relist_for_a_name_that_is_left_out(tree: Path) -> None:
     assert current_names(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
 
 

@@ -52,20 +52,20 @@ A = Rule(b"a")
         ("-e -0 --exclude-from=f", "-e -0", [File("f")]),
     ],
 )
-def test_rules_are_taken_out_and_all_else_stays(extra: str, words: str, rules: list[Item]) -> None:
+def test_parted_takes_rules_out_and_keeps_all_else(extra: str, words: str, rules: list[Item]) -> None:
     found = parted(shlex.split(extra))
     assert found.words == tuple(shlex.split(words))
     assert list(found.rules) == rules
 
 
-def test_from0_is_told_to_who_comes_after() -> None:
+def test_parted_hands_from0_on() -> None:
     assert parted(["-0"]).nulls
     assert not parted(["-0", "--no-from0"], nulls=True).nulls
     found = parted(["--exclude-from=f"], nulls=True)
     assert (found.nulls, found.rules) == (True, (File("f", nulls=True),))
 
 
-def test_an_empty_value_is_a_value() -> None:
+def test_options_may_have_empty_values() -> None:
     assert list(options(["-e=", "-f=x", "-T", "y", "--rsh="])) == [
         ("-e", ""),
         ("-f", "x"),
@@ -83,7 +83,7 @@ def test_an_empty_value_is_a_value() -> None:
         ("--delay-updates -e --delete", ""),
     ],
 )
-def test_what_turns_deletions_on(extra: str, option: str) -> None:
+def test_deletes_names_the_option_that_deletes(extra: str, option: str) -> None:
     assert deletes(shlex.split(extra)) == option
 
 
@@ -99,7 +99,7 @@ def test_what_turns_deletions_on(extra: str, option: str) -> None:
         (("--no-one-file-system", "-x"), True),
     ],
 )
-def test_whether_rsync_stays_on_one_file_system_is_known(words: tuple[str, ...], stays: bool) -> None:
+def test_one_file_system_follows_the_last_option(words: tuple[str, ...], stays: bool) -> None:
     assert one_file_system(words) is stays
 
 

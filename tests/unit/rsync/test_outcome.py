@@ -35,7 +35,7 @@ def batch(*names: bytes, stderr: list[bytes] = NO_ROOM) -> Outcome:
         ((b"./", b"a"), (b"./",), (b"a",)),
     ],
 )
-def test_what_does_not_fit_is_put_aside(
+def test_names_that_do_not_fit_are_put_aside(
     names: tuple[bytes, ...], aside: tuple[bytes, ...], rest: tuple[bytes, ...]
 ) -> None:
     outcome = batch(*names)
@@ -47,12 +47,12 @@ def test_what_does_not_fit_is_put_aside(
 
 
 @pytest.mark.parametrize("stderr", [[], NO_ROOM[1:], [b"rsync: something else (5)"]])
-def test_where_it_is_not_known_what_does_not_fit_all_is_tried_again(stderr: list[bytes]) -> None:
+def test_all_is_tried_again_if_it_is_not_known_what_does_not_fit(stderr: list[bytes]) -> None:
     outcome = batch(b"a", b"z", stderr=stderr)
     assert (outcome.retry, outcome.due, outcome.instead) == (ExitKind.RETRY, (), ())
 
 
-def test_a_full_mirror_that_does_not_fit_is_tried_again() -> None:
+def test_full_mirror_that_does_not_fit_is_tried_again() -> None:
     outcome = judge(Run(Part(7, True), (), 11, NO_ROOM, []), SETTINGS)
     assert (outcome.retry, outcome.reason, outcome.due) == (ExitKind.RETRY, REASON, ())
 
@@ -68,7 +68,7 @@ def partial(stderr: list[bytes], cut: bool = False, full: bool = False, code: in
 
 @pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
 @pytest.mark.parametrize("code", [23, 24, 25])
-def test_what_is_complained_of_is_due_and_the_rest_is_through(code: int, full: bool) -> None:
+def test_names_complained_of_are_due_and_the_rest_is_done(code: int, full: bool) -> None:
     # Where a node refuses something of a full mirror, its deletions may have been left out as well.
     outcome = partial([VANISHED if full else DENIED], full=full, code=code)
     assert (outcome.retry, outcome.instead) == (None, ())
@@ -80,7 +80,7 @@ def test_what_is_complained_of_is_due_and_the_rest_is_through(code: int, full: b
     ("stderr", "cut"), [([], False), ([b"rsync: something else (5)"], False), ([DENIED], True)]
 )
 @pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
-def test_where_it_is_not_known_what_is_complained_of_all_is_due(
+def test_all_is_due_if_it_is_not_known_what_is_complained_of(
     stderr: list[bytes], cut: bool, full: bool
 ) -> None:
     outcome = partial(stderr, cut, full)

@@ -24,7 +24,7 @@ def everything(_name: bytes, _is_directory: bool) -> bool:
     return True
 
 
-def test_what_has_an_entry_is_good_and_what_has_none_that_counts_is_empty(tmp_path: Path) -> None:
+def test_root_is_empty_if_no_entry_counts(tmp_path: Path) -> None:
     expected = source(tmp_path)
     assert check_source(str(tmp_path), expected, nothing) is SourceState.EMPTY
     (tmp_path / "file").touch()
@@ -33,13 +33,11 @@ def test_what_has_an_entry_is_good_and_what_has_none_that_counts_is_empty(tmp_pa
 
 
 @pytest.mark.parametrize("excluded", [nothing, everything])
-def test_where_an_empty_one_is_no_loss_it_is_good(
-    excluded: Callable[[bytes, bool], bool], tmp_path: Path
-) -> None:
+def test_root_that_may_be_empty_is_ok(excluded: Callable[[bytes, bool], bool], tmp_path: Path) -> None:
     assert check_source(str(tmp_path), source(tmp_path, whole=False), excluded) is SourceState.OK
 
 
-def test_one_that_is_gone_or_another_one_is_not_mirrored(tmp_path: Path) -> None:
+def test_root_that_is_gone_or_another_one_is_replaced(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     expected = source(root, whole=False)
@@ -55,5 +53,5 @@ def test_one_that_is_gone_or_another_one_is_not_mirrored(tmp_path: Path) -> None
     assert check_source(str(root), expected, nothing) is SourceState.OK
 
 
-def test_without_a_guard_nothing_is_looked_at(tmp_path: Path) -> None:
+def test_root_is_not_checked_without_an_expectation(tmp_path: Path) -> None:
     assert check_source(str(tmp_path / "none"), None, nothing) is SourceState.OK

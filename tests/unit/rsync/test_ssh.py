@@ -42,7 +42,7 @@ def found(**own: str) -> dict[str, str]:
         ["-z", "--rsh=rsh"],
     ],
 )
-def test_a_remote_shell_in_extra_is_the_users_choice(extra: list[str]) -> None:
+def test_chosen_sees_a_remote_shell_in_extra(extra: list[str]) -> None:
     assert ssh.chosen(extra, {})
 
 
@@ -50,12 +50,12 @@ def test_a_remote_shell_in_extra_is_the_users_choice(extra: list[str]) -> None:
     "extra",
     [[], ["-z"], ["--exclude", "-e"], ["--exclude=--rsh=ssh"], ["-f", "-e"], ["--rsync-path=rsh", "-Te"]],
 )
-def test_other_words_are_no_choice(extra: list[str]) -> None:
+def test_chosen_ignores_other_words(extra: list[str]) -> None:
     assert not ssh.chosen(extra, {"PATH": "/usr/bin"})
 
 
 @pytest.mark.parametrize("value", ["ssh -p 2222", ""])
-def test_a_remote_shell_in_the_environment_is_the_users_choice(value: str) -> None:
+def test_chosen_sees_a_remote_shell_in_the_environment(value: str) -> None:
     assert ssh.chosen([], {"RSYNC_RSH": value})
 
 
@@ -75,16 +75,16 @@ def test_a_remote_shell_in_the_environment_is_the_users_choice(value: str) -> No
         ("/srv/mirror", [], ()),
     ],
 )
-def test_ssh_is_sent_where_rsync_sends_it(node: str, extra: list[str], words: tuple[str, ...]) -> None:
+def test_destination_is_that_of_rsync(node: str, extra: list[str], words: tuple[str, ...]) -> None:
     assert ssh.destination(node, extra) == words
 
 
-def test_the_question_shows_what_is_the_users_own() -> None:
+def test_query_shows_what_the_user_has_set() -> None:
     question = ssh.query_argv(("-l", "user", "--", "host"))
     assert question == ("ssh", "-G", "-o", "BatchMode=no", "-l", "user", "--", "host")
 
 
-def test_of_an_option_that_is_there_twice_the_first_counts() -> None:
+def test_parse_takes_the_first_of_two_values() -> None:
     assert found()["identityfile"] == "~/.ssh/id_rsa"
 
 
@@ -98,18 +98,18 @@ def test_of_an_option_that_is_there_twice_the_first_counts() -> None:
         (b"user \xff\n", {"user": "\ufffd"}),
     ],
 )
-def test_whatever_ssh_prints_is_read(output: bytes, parsed: dict[str, str]) -> None:
+def test_parse_reads_odd_lines(output: bytes, parsed: dict[str, str]) -> None:
     assert ssh.parse(output) == parsed
 
 
 @given(output=st.binary())
-def test_nothing_that_ssh_may_print_is_too_much(output: bytes) -> None:
+def test_parse_accepts_any_bytes(output: bytes) -> None:
     parsed = ssh.parse(output)
     ssh.options(parsed)
     ssh.control_path(parsed, "/run/inosync", 1)
 
 
-def test_who_has_set_nothing_gets_all_of_it() -> None:
+def test_options_are_all_set_for_a_user_without_any() -> None:
     expected = (*ALWAYS, "ConnectTimeout=20", "ServerAliveInterval=5")
     assert ssh.options(found()) == expected
     assert ssh.options({}) == expected
@@ -129,11 +129,11 @@ def test_who_has_set_nothing_gets_all_of_it() -> None:
         ({"connecttimeout": "-1", "serveraliveinterval": "5"}, (*ALWAYS, "ConnectTimeout=20")),
     ],
 )
-def test_what_the_user_has_set_stays(own: dict[str, str], expected: tuple[str, ...]) -> None:
+def test_options_leave_what_the_user_has_set(own: dict[str, str], expected: tuple[str, ...]) -> None:
     assert ssh.options(found(**own)) == expected
 
 
-def test_the_socket_is_in_the_run_directory_and_of_one_process() -> None:
+def test_control_path_is_in_the_run_directory_for_one_process() -> None:
     assert ssh.control_path(found(), "/run/inosync", 4711) == "/run/inosync/ssh-4711"
     assert ssh.control_path(found(), "/run/inosync/", 4711) == "/run/inosync/ssh-4711"
     assert ssh.control_path(found(controlpath="none"), "/run/inosync", 1) == "/run/inosync/ssh-1"
@@ -149,7 +149,7 @@ def test_the_socket_is_in_the_run_directory_and_of_one_process() -> None:
         {"controlmaster": "ask"},
     ],
 )
-def test_who_shares_connections_himself_is_left_alone(own: dict[str, str]) -> None:
+def test_control_path_is_none_for_a_user_who_shares_connections(own: dict[str, str]) -> None:
     assert ssh.control_path(found(**own), "/run/inosync", 1) == ""
 
 
@@ -170,19 +170,19 @@ def test_who_shares_connections_himself_is_left_alone(own: dict[str, str]) -> No
         "",
     ],
 )
-def test_a_directory_that_would_be_misread_is_not_used(directory: str) -> None:
+def test_control_path_is_none_in_a_directory_that_is_misread(directory: str) -> None:
     path = ssh.control_path(found(), directory, 1)
     assert path == ("" if directory else "/ssh-1")
 
 
-def test_a_path_that_leaves_no_room_for_the_temporary_name_is_not_used() -> None:
+def test_control_path_leaves_room_for_the_temporary_name() -> None:
     longest = "/run/" + "d" * (90 - len("/run/") - len("/ssh-1"))
     assert len(ssh.control_path(found(), longest, 1)) == 90
     assert ssh.control_path(found(), longest + "d", 1) == ""
     assert ssh.control_path(found(), longest, 10) == ""
 
 
-def test_the_shell_for_rsync() -> None:
+def test_rsh_has_the_options_and_the_shared_connection() -> None:
     options = ("BatchMode=yes", "ConnectTimeout=20")
     assert ssh.rsh(options) == "ssh -o BatchMode=yes -o ConnectTimeout=20"
     assert ssh.rsh(options, "/run/x/ssh-1") == (
@@ -191,14 +191,14 @@ def test_the_shell_for_rsync() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["connecttimeout", "serveraliveinterval"]), st.text()), st.text())
-def test_the_shell_needs_no_quotes(own: dict[str, str], directory: str) -> None:
+def test_rsh_needs_no_quotes(own: dict[str, str], directory: str) -> None:
     path = ssh.control_path({}, "/" + directory, 1)
     shell = ssh.rsh(ssh.options(own), path)
     assert not set(shell) & set("\"'\\%~$\n\t")
     assert len(shell.split(" ")) % 2 == 1
 
 
-def test_the_connection_has_the_options_of_the_runs_and_never_leaves_us() -> None:
+def test_master_argv_has_the_same_options_and_does_not_persist() -> None:
     assert ssh.master_argv(("BatchMode=yes",), "/run/x/ssh-1", ("-l", "user", "--", "host")) == (
         "ssh",
         "-N",
