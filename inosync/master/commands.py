@@ -32,7 +32,7 @@ class Commands:
         logs.reopen()
         log.info("log file reopened")
 
-    def stop(self, why: str, grace: float = worker.GRACE) -> None:
+    def stop(self, why: str, grace: float = worker.GRACE_SECONDS) -> None:
         """End the daemon; what runs gets ``grace`` seconds."""
         if self.pool.is_stopping:
             return

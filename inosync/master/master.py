@@ -85,7 +85,7 @@ class Master:
         self.flushes.end_finished()
         if self.once is not None and not self.pool.is_stopping and self.once.is_done():
             hook = self.reloader.config.on_sync
-            grace = worker.GRACE if hook is None else hook.timeout
+            grace = worker.GRACE_SECONDS if hook is None else hook.timeout
             self.commands.stop("everything was mirrored, once", grace)
         if not self.watcher.incomplete_trees:
             self.manager.ready()

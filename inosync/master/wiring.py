@@ -40,7 +40,7 @@ from inosync.system.signals import Signals
 from inosync.system.systemd import NotifyTarget, ServiceManager
 from inosync.watch.hardlinks import HardLinks
 from inosync.watch.watcher import Watcher
-from inosync.worker import worker
+from inosync.worker.job import Job
 
 
 def make_master(
@@ -105,7 +105,7 @@ def make_master(
     snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock)
 
     # The workers
-    def job(node: Node) -> worker.Job:
+    def job(node: Node) -> Job:
         return make_job(node, reloader.config, table, directory, pretend)
 
     def inherited() -> list[int]:

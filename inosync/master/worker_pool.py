@@ -24,6 +24,7 @@ from inosync.system import channel, process, spool
 from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop
 from inosync.worker import worker
+from inosync.worker.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class WorkerPool:
     guard: Guard
     verification: Verification
     publisher: StatePublisher
-    job: Callable[[Node], worker.Job]
+    job: Callable[[Node], Job]
     """What a new worker has to know."""
     inherited: Callable[[], list[int]]
     """The descriptors of the master, which a worker has to close."""
@@ -72,7 +73,7 @@ class WorkerPool:
         """Have a node's worker end; another one follows, unless the node was removed."""
         self.dispatch.forget_node(node)
         self._leaving.add(node)
-        node.stop_worker(worker.GRACE)
+        node.stop_worker(worker.GRACE_SECONDS)
         if node.worker.process is None:
             self.worker_stopped(node)
 
@@ -200,11 +201,11 @@ class WorkerPool:
 
 def make_job(
     node: Node, config: Config, table: TreeTable, directory: str, pretend: Callable[[str], None] | None
-) -> worker.Job:
+) -> Job:
     """What a worker of a node has to know; batches that are too long for a message go to ``directory``."""
     spec = node.spec
     trees = {table.numbers[tree.wpath]: tree for tree in config.trees if spec.gets(tree)}
-    return worker.Job(
+    return Job(
         name=spec.name,
         node=spec.node,
         trees={number: config.rsync_settings(spec, tree) for number, tree in trees.items()},

@@ -18,7 +18,6 @@ from collections.abc import Callable, Container, Iterable
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
 from multiprocessing.process import _children  # type: ignore[attr-defined]
-from typing import IO
 
 import psutil
 import setproctitle
@@ -96,15 +95,18 @@ START_DIRECTORY = "/"
 
 
 def spawn(
-    argv: tuple[str, ...], idle: bool = False, death_signal: signal.Signals = signal.SIGKILL
+    argv: tuple[str, ...],
+    idle: bool = False,
+    death_signal: signal.Signals = signal.SIGKILL,
+    silent: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a program, without a shell, with non-blocking pipes for its three streams.
+    """Start a program, without a shell, with non-blocking pipes for its three streams, or none if ``silent``.
 
     The kernel sends it ``death_signal`` when we die; any other signal than SIGKILL would leave a stopped
     program behind. Its messages are in English because we parse them. With ``idle`` it gets processor and
     disk when no other process wants them. OSError if it cannot be started.
     """
-    parent = os.getpid()
+    parent, streams = os.getpid(), subprocess.DEVNULL if silent else subprocess.PIPE
 
     def prepare() -> None:  # between fork and exec; we have one thread only
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -115,17 +117,15 @@ def spawn(
 
     child = subprocess.Popen(
         argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=streams,
+        stdout=streams,
+        stderr=streams,
         env={**os.environ, "LC_ALL": "C"},
         cwd=START_DIRECTORY,
         bufsize=0,
         preexec_fn=prepare,
     )
-    streams: tuple[IO[bytes] | None, ...] = (child.stdin, child.stdout, child.stderr)
-    for stream in streams:
-        assert stream is not None
+    for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
         os.set_blocking(stream.fileno(), False)
     return child
 

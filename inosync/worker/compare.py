@@ -1,135 +1,126 @@
 """Compares a tree with its copy on the node, beside the batches of the worker.
 
-It only looks: an rsync that wrote beside another one could put back what that has just replaced. What is
-found goes to the master, and from there the way of all changes.
+It changes nothing: an rsync that wrote beside another one could put back what that has just replaced. What it
+finds goes to the master, and from there the way of all changes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from inosync.filters.rules import Excluded
 from inosync.messages import Compare, Compared
-from inosync.rsync import argv as rsync_argv
-from inosync.rsync import exit_codes, itemize, stderr
-from inosync.rsync.argv import EVERYTHING, TransferSettings
+from inosync.rsync import argv, exit_codes, itemize, stderr
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
 from inosync.system import spool
 from inosync.system.loop import Loop
+from inosync.worker.calls import RsyncCalls
+from inosync.worker.job import Job
 
 CHECKSUM_PATIENCE = 10
-"""With checksums the node reads its files, and nothing is heard of it meanwhile: so many times rtimeout."""
+"""With checksums the node reads its files and sends nothing meanwhile: rtimeout is multiplied by this."""
 _COMPLETE = (0, 24)
 """Exit codes of an rsync that has compared everything; what vanished meanwhile (24) is a change by itself."""
 
 
 class _Comparison:
-    """One comparison. OSError if its rsync cannot be started."""
+    """One comparison, and what it has found so far. OSError if its rsync cannot be started."""
 
-    def __init__(self, order: Compare, argv: tuple[str, ...], timeout: float, loop: Loop) -> None:
+    def __init__(self, order: Compare, words: tuple[str, ...], timeout: float, loop: Loop) -> None:
         self.order = order
         self.count = 0
-        self.lines: list[bytes] = []
-        self.transfer = Transfer(argv, timeout, loop, self._heard, idle=True)
+        self.differences: list[bytes] = []  # the first of them
+        self.transfer = Transfer(words, timeout, loop, self._on_lines, idle=True)
 
-    def _heard(self, lines: list[bytes]) -> None:
-        told = [line for line in lines if itemize.parse(line) is not None]
-        self.count += len(told)
-        self.lines += told[: itemize.MAX_DIFFERENCES - len(self.lines)]
+    def _on_lines(self, lines: list[bytes]) -> None:
+        found = [line for line in lines if itemize.parse(line) is not None]
+        self.count += len(found)
+        self.differences += found[: itemize.MAX_DIFFERENCES - len(self.differences)]
 
 
-@dataclass(slots=True)
-class Comparer:
-    """Makes one comparison at a time. ``settings`` are those of a tree at the moment."""
+class Comparisons:
+    """Makes one comparison at a time; ``report`` takes what came of it."""
 
-    settings: Callable[[int], TransferSettings]
-    excluded: Mapping[int, Excluded]
-    timeout: float
-    """Seconds without progress after which it is ended."""
-    spool: str
-    """The directory for what is too long for a message."""
-    report: Callable[[Compared], None]
-    loop: Loop
-    _run: _Comparison | None = None
-    _ending: list[Transfer] = field(default_factory=list)
-
-    def begin(self, order: Compare) -> None:
-        """Compare this, and nothing else any more."""
-        self.leave()
-        settings = self.settings(order.tree)
-        patience = self.timeout * CHECKSUM_PATIENCE if order.checksum else self.timeout
-        try:
-            if check_source(settings.source, order.source, self.excluded[order.tree]) is not SourceState.OK:
-                self.report(Compared(order.id, held=True))
-                return
-            argv = rsync_argv.compare_argv(settings, order.checksum)
-            run = _Comparison(order, argv, patience, self.loop)
-        except OSError as error:  # the tree or rsync is not there, or we are short of processes
-            self.report(Compared(order.id, f"{error.filename or settings.rsync}: {error.strerror}"))
-            return
-        self._run = run
-        run.transfer.send_when_connected(rsync_argv.names_input(EVERYTHING), lambda: self._is_sure(run))
-
-    def _is_sure(self, run: _Comparison) -> bool:
-        order = run.order
-        try:
-            found = check_source(run.transfer.directory, order.source, self.excluded[order.tree])
-        except OSError:
-            return False
-        return found is SourceState.OK
+    def __init__(self, job: Job, calls: RsyncCalls, report: Callable[[Compared], None], loop: Loop) -> None:
+        self._job, self._calls, self._report, self._loop = job, calls, report, loop
+        self._running: _Comparison | None = None
+        self._ending: list[Transfer] = []  # rsyncs that were told to end
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a comparison is on its way."""
-        return self._run is not None
+        return self._running is not None
 
-    def leave(self) -> None:
-        """End what runs; nobody wants to know any more."""
-        if self._run is not None:
-            self._run.transfer.terminate()
-            self._ending.append(self._run.transfer)
-            self._run = None
+    def start(self, order: Compare) -> None:
+        """Compare a tree. A comparison that still runs is cancelled."""
+        self.cancel()
+        settings = self._calls.settings(order.tree, is_direct=True)
+        timeout = self._job.timeout * (CHECKSUM_PATIENCE if order.checksum else 1)
+        try:
+            if not self._may_compare(order, settings.source):
+                self._report(Compared(order.id, held=True))
+                return
+            words = argv.compare_argv(settings, order.checksum)
+            running = _Comparison(order, words, timeout, self._loop)
+        except OSError as error:  # the tree or rsync is not there, or we are short of processes
+            self._report(Compared(order.id, f"{error.filename or settings.rsync}: {error.strerror}"))
+            return
+        self._running = running
+        transfer, names = running.transfer, argv.names_input(argv.EVERYTHING)
+        transfer.send_when_connected(names, lambda: self._has_its_source(order, transfer))
+
+    def _has_its_source(self, order: Compare, transfer: Transfer) -> bool:
+        os.stat(transfer.directory)  # OSError if rsync has ended, which says nothing about the tree
+        return self._may_compare(order, transfer.directory)
+
+    def _may_compare(self, order: Compare, directory: str) -> bool:
+        return check_source(directory, order.source, self._job.excluded[order.tree]) is SourceState.OK
+
+    def cancel(self) -> None:
+        """End the comparison without a report."""
+        if self._running is not None:
+            self._running.transfer.terminate()
+            self._ending.append(self._running.transfer)
+            self._running = None
 
     def fail(self, reason: str) -> None:
-        """End what runs, and say why."""
-        if self._run is not None:
-            order = self._run.order
-            self.leave()
-            self.report(Compared(order.id, reason))
+        """End the comparison, and report why."""
+        if self._running is not None:
+            order = self._running.order
+            self.cancel()
+            self._report(Compared(order.id, reason))
 
-    def renew(self) -> None:
-        """Begin what runs anew: its rsync was started with what holds no more."""
-        if self._run is not None:
-            self.begin(self._run.order)
+    def restart(self) -> None:
+        """Start the comparison anew: its rsync runs with a limit that holds no more."""
+        if self._running is not None:
+            self.start(self._running.order)
 
     @property
     def pids(self) -> list[int]:
-        """The rsyncs."""
-        running = [self._run.transfer] if self._run is not None else []
+        """The rsyncs, those that are ending included."""
+        running = [self._running.transfer] if self._running is not None else []
         return [transfer.pid for transfer in (*running, *self._ending)]
 
-    def tend(self) -> None:
-        """Look after what runs, and tell what came of it."""
+    def check(self) -> None:
+        """Report a comparison that has ended."""
         self._ending = [transfer for transfer in self._ending if not transfer.done]
-        run = self._run
-        if run is not None and run.transfer.done:
-            self._run = None
-            self.report(self._result(run))
+        running = self._running
+        if running is not None and running.transfer.done:
+            self._running = None
+            self._report(self._result(running))
 
     def _result(self, run: _Comparison) -> Compared:
-        transfer, number = run.transfer, run.order.id
+        order, transfer = run.order, run.transfer
         code = transfer.code or 0
         if transfer.cancelled:
-            return Compared(number, held=True)
+            return Compared(order.id, held=True)
         if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
             reason = transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
-            return Compared(number, reason[:500])
-        path = os.path.join(self.spool, f"compared-{os.getpid()}-{number}")
+            return Compared(order.id, reason[:500])
+        path = os.path.join(self._job.spool, f"compared-{os.getpid()}-{order.id}")
         try:
-            payload, file = spool.pack(tuple(run.lines), path)
+            payload, file = spool.pack(tuple(run.differences), path)
         except OSError as error:
-            return Compared(number, f"{self.spool}: {error.strerror}")
-        return Compared(number, count=run.count, payload=payload, file=file)
+            return Compared(order.id, f"{self._job.spool}: {error.strerror}")
+        return Compared(order.id, count=run.count, payload=payload, file=file)

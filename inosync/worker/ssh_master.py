@@ -12,8 +12,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import IO
 
 from inosync.nodes import backoff
 from inosync.rsync import ssh
@@ -28,7 +26,6 @@ _PAUSE_SECONDS = (5.0, 600.0)
 """First and longest pause after a younger one."""
 _KILL_AFTER_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
-_CHUNK_BYTES = 1 << 16
 
 
 class SshMaster:
@@ -57,7 +54,6 @@ class SshMaster:
         self._path = ""  # of the socket; empty if nothing is shared
         self._child: subprocess.Popen[bytes] | None = None  # the ssh that holds the connection
         self._exited = -1  # its pidfd
-        self._streams: list[IO[bytes]] = []  # its output
         self._kill: Timer | None = None  # set once it was told to end
         self._started_at = 0.0
         self._not_before = float("-inf")  # when the next may start
@@ -116,30 +112,14 @@ class SshMaster:
         self._started_at = now
         _remove(self._path)  # ssh does not share a connection where a socket is already
         try:
-            child = process.spawn(self._argv, death_signal=signal.SIGTERM)  # on which it removes its socket
+            # On SIGTERM it removes its socket. If something is wrong, the transfers say so.
+            child = process.spawn(self._argv, death_signal=signal.SIGTERM, silent=True)
             self._exited = os.pidfd_open(child.pid)
         except OSError:  # we are short of processes or descriptors
             self._set_pause(now)
             return
         self._child = child
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stderr is not None
-        child.stdin.close()
-        self._streams = [child.stdout, child.stderr]
         self._loop.on_readable(self._exited, self._on_exit)
-        for stream in self._streams:
-            self._loop.on_readable(stream, partial(self._discard_output, stream))
-
-    def _discard_output(self, stream: IO[bytes]) -> None:
-        """Read and forget: if something is wrong, the transfers say so."""
-        with contextlib.suppress(BlockingIOError):
-            if not os.read(stream.fileno(), _CHUNK_BYTES):
-                self._drop(stream)
-
-    def _drop(self, stream: IO[bytes]) -> None:
-        self._loop.drop(stream)
-        stream.close()
 
     def _end(self) -> None:
         if self._child is not None and self._kill is None:
@@ -155,9 +135,6 @@ class SshMaster:
     def _on_exit(self) -> None:
         child = self._child
         assert child is not None
-        for stream in self._streams:
-            if not stream.closed:
-                self._drop(stream)
         self._loop.drop(self._exited)
         os.close(self._exited)
         child.wait()

@@ -1,260 +1,335 @@
 """The warm rsyncs of one worker: one for each tree, while there is nothing else to do.
 
-Seen that way they are also the heartbeat of the node: one that cannot connect tells that it is out of reach
-before any change is made.
+They are also the heartbeat of the node: one that cannot connect shows that the node is out of reach before
+anything changes.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from inosync.nodes import backoff
 from inosync.rsync.transfer import Transfer
 from inosync.system.loop import Loop
-from inosync.worker.warm import LATE, WarmRsync
+from inosync.worker.warm import SLOW_SECONDS, WarmRsync
 
-LULL = 0.05
-"""Seconds between a batch and the start of the next warm rsync: started at once, those of many nodes would
-take the processor from the transfers that are still running."""
-CONNECT = 30.0
-"""Seconds that connecting to a node may take, and no longer than any transfer may be without progress."""
-AGE = 1200.0
-"""Seconds after which a warm rsync is replaced; up to twice that, so that not all of them are at once."""
-YOUNG = 30.0
-"""Seconds; a connection that its node ends sooner than that, though nothing was wrong, died young."""
-STRIKES = 3
-"""Connections in a row that die young, or are refused beside others, until none is kept any more ..."""
-CHILL = (600.0, 21_600.0)
-"""... for so many seconds, first and longest."""
+LULL_SECONDS = 0.05
+"""Between a batch and the start of the next warm rsync: started at once, those of many nodes would take the
+processor from the transfers that still run."""
+CONNECT_SECONDS = 30.0
+"""That connecting may take; less if a transfer may be without progress for less."""
+MAX_AGE_SECONDS = 1200.0
+"""After which a warm rsync is replaced; up to twice that, so that not all are replaced at once."""
+YOUNG_SECONDS = 30.0
+"""A connection that the node closes sooner, though nothing was wrong, was closed early."""
+MAX_EARLY_CLOSES = 3
+"""Connections in a row that are closed early, or refused beside others, until none is kept for a while."""
+SUSPEND_SECONDS = (600.0, 21_600.0)
+"""That while, first and longest."""
+
+
+class Move(enum.Enum):
+    """What is to be done about the warm rsync of one tree."""
+
+    WAIT = "nothing"
+    CONNECT = "start one"
+    REACHED = "it has connected: report that the node answers"
+    SLOW = "it takes long to connect: report that the node does not answer"
+    RENEW = "it is too old: end it, and start another after a lull"
+    REPLACE = "it has ended after a good life: start another at once"
+    END = "it has ended, and that says nothing about the node"
+    PAUSE = "the node has closed it early: start another after a pause"
+    SUSPEND = "the node has closed too many early: keep none for a while"
+    GIVE_UP = "the node is out of reach: report that, end all, and connect after a pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The warm rsync of one tree, just checked, and what the pool knows of the others."""
+
+    is_idle: bool  # the worker has nothing else to do
+    has_tree: bool = True  # it is no fault of the node's that a tree is not there
+    may_connect: bool = True  # the pause since the last connection is over
+    is_started: bool = False  # there is an rsync; the rest is about it
+    was_connected: bool = False  # before the check
+    is_connected: bool = False  # after the check
+    connected_for: float = 0.0  # seconds
+    is_slow: bool = False
+    is_old: bool = False
+    lost: str = ""  # as in ``WarmRsync``, like ``is_broken``
+    is_broken: bool = False
+    others_connected: bool = False
+    is_away: bool = False  # it was reported that the node does not answer
+    is_counted: bool = False  # started before the last early close: one event ends the rsyncs of all trees
+    early_closes: int = 0  # in a row, before this one
+
+
+def decide(slot: Slot) -> Move:
+    """What is to be done; ``tests/unit/worker/test_warm_pool.py`` has the cases as a table."""
+    if not slot.is_started:
+        return Move.CONNECT if slot.is_idle and slot.has_tree and slot.may_connect else Move.WAIT
+    if not slot.lost:
+        return _decide_alive(slot)
+    if slot.was_connected:
+        if slot.is_broken:
+            return Move.GIVE_UP if slot.is_idle else Move.END
+        if slot.connected_for >= YOUNG_SECONDS:
+            return Move.REPLACE
+    elif not slot.is_idle or not slot.has_tree:  # what the worker does tells more
+        return Move.END
+    elif not slot.others_connected and "max connections" not in slot.lost:
+        return Move.GIVE_UP
+    if slot.is_counted:
+        return Move.END
+    return Move.SUSPEND if slot.early_closes + 1 >= MAX_EARLY_CLOSES else Move.PAUSE
+
+
+def _decide_alive(slot: Slot) -> Move:
+    if slot.is_old:
+        return Move.RENEW
+    if slot.is_connected:
+        return Move.WAIT if slot.was_connected else Move.REACHED
+    return (
+        Move.SLOW
+        if slot.is_slow and slot.is_idle and not (slot.is_away or slot.others_connected)
+        else Move.WAIT
+    )
 
 
 class Owner(Protocol):
-    """Who is told what they find out."""
+    """What the pool asks and tells its worker."""
 
-    def reached(self) -> None:
+    def start_warm(self, tree: int) -> Transfer:
+        """Start an rsync that waits for names of a tree. OSError if that is not possible."""
+
+    def node_reached(self) -> None:
         """The node answers."""
 
-    def unwatched(self) -> None:
-        """After ``unreached``: nobody looks any more whether the node answers, there is nothing to send."""
+    def node_unreachable(self, attempt: int, code: int, reason: str, pause: float) -> None:
+        """The node does not answer, ``attempt`` times in a row; the next try is in ``pause`` seconds."""
 
-    def unreached(self, attempt: int, code: int, reason: str, pause: float) -> None:
-        """The node does not answer, ``attempt`` times in a row now; the next is in ``pause`` seconds."""
+    def node_unchecked(self) -> None:
+        """After ``node_unreachable``: no tree is left to connect for, so nothing tells whether it answers."""
 
-    def chilled(self, reason: str, pause: float, news: bool) -> None:
-        """For ``pause`` seconds none will be kept; ``news`` if it was not so before."""
+    def warm_suspended(self, reason: str, pause: float, is_new: bool) -> None:
+        """For ``pause`` seconds none will be kept; ``is_new`` if it was not so before."""
 
-    def adapts(self, lines: Sequence[bytes]) -> bool:
-        """Whether those that are started next are called in another way, for what one that failed said."""
+    def adapt(self, lines: Sequence[bytes]) -> bool:
+        """Whether rsyncs are called in another way from now on, because of what one that failed said."""
 
 
 class WarmPool:
-    """``trees``: for each its directory here; ``start`` starts the rsync of one.
+    """``trees``: for each its directory here. ``retry``: first and longest pause after a failure.
 
-    ``retry``: first and longest pause after a failure; ``timeout``: how long a transfer may be without
-    progress; all in seconds.
+    ``timeout``: how long a transfer may be without progress. All in seconds.
     """
 
     def __init__(
         self,
         trees: Mapping[int, str],
-        start: Callable[[int], Transfer],
         owner: Owner,
         retry: tuple[float, float],
         timeout: float,
         loop: Loop,
-        clock: Callable[[], float],
         rand: Callable[[], float] = random.random,
     ) -> None:
-        self._trees = trees
-        self._start, self._owner, self._retry = start, owner, retry
-        self._patience = min(CONNECT, timeout)
-        self._loop, self._clock, self._chance = loop, clock, rand
-        self._spares: dict[int, WarmRsync] = {}
-        self._ending: list[Transfer] = []
-        self._resting = False
-        """Whether the worker has nothing else to do."""
-        self._not_before = 0.0
-        self._misses = 0
-        """Failures to reach the node, in a row ..."""
-        self._late: WarmRsync | None = None
-        """The one that was told of since it takes long to connect."""
-        self._strikes = 0
-        """... and what looks as if it did not like connections that are kept; the last of that was ..."""
-        self._struck_at = float("-inf")
-        self._chills = 0
+        self._trees, self._owner, self._retry = trees, owner, retry
+        self._patience = min(CONNECT_SECONDS, timeout)
+        self._loop, self._clock, self._rand = loop, loop.clock, rand
+        self._rsyncs: dict[int, WarmRsync] = {}  # by tree
+        self._ending: list[Transfer] = []  # rsyncs that were told to end
+        self._is_idle = False  # the worker has nothing else to do
+        self._not_before = 0.0  # when the next may be started
+        self._failures = 0  # to reach the node, in a row
+        self._is_slow = False  # it was reported that the node takes long to answer
+        self._early_closes = 0  # in a row
+        self._early_close_at = float("-inf")  # the last of them
+        self._suspensions = 0  # in a row
 
     # What the worker says ----------------------------------------------------------------------------
 
-    def rest(self, lull: float) -> None:
-        """There is nothing to do: from ``lull`` seconds on, have one for each tree."""
-        self._resting = True
-        for tree, spare in list(self._spares.items()):
+    def idle(self, lull: float) -> None:
+        """The worker has nothing to do: from ``lull`` seconds on, have one for each tree."""
+        self._is_idle = True
+        for tree, rsync in list(self._rsyncs.items()):
             # One in a directory that was there before would keep it from being unmounted.
-            if not spare.reads_from(self._trees[tree]):
-                self._ending.append(self._spares.pop(tree).end())
-        self._not_before = max(self._not_before if self._chills else 0.0, self._clock() + lull)
+            if not rsync.reads_from(self._trees[tree]):
+                self._end(tree)
+        self._not_before = max(self._not_before if self._suspensions else 0.0, self._clock() + lull)
 
-    def work(self) -> None:
-        """There is something to do: start none."""
-        self._resting = False
-        self._misses, self._late = 0, None
+    def busy(self) -> None:
+        """The worker has something to do: start none."""
+        self._is_idle = False
+        self._failures, self._is_slow = 0, False
 
     def take(self, tree: int) -> Transfer | None:
         """That of a tree as it is now, to be fed; None if there is none that is of any use."""
-        spare = self._spares.pop(tree, None)
-        transfer = spare.take(self._trees[tree]) if spare else None
-        if spare is not None and transfer is None:
-            self._ending.append(spare.end())
-        elif spare is not None and spare.ready_at is not None:
-            self._misses = self._strikes = 0
-            if spare.lived >= YOUNG:
-                self._forgive()
+        rsync = self._rsyncs.pop(tree, None)
+        if rsync is None:
+            return None
+        transfer = rsync.take(self._trees[tree])
+        if transfer is None:
+            self._ending.append(rsync.end())
+        elif rsync.connected_at is not None:
+            self._failures = self._early_closes = 0
+            self._note_life(rsync)
         return transfer
 
     @property
-    def kept(self) -> bool:
+    def has_connected(self) -> bool:
         """Whether any of them is connected to the node."""
-        return any(spare.ready_at is not None for spare in self._spares.values())
+        return any(rsync.connected_at is not None for rsync in self._rsyncs.values())
 
-    def chill(self, reason: str) -> None:
+    def suspend(self, reason: str) -> None:
         """Keep none for a while."""
-        self.drop()
-        self._chills += 1
-        self._strikes = self._misses = 0
-        pause = backoff.delay(self._chills, *CHILL, self._chance())
+        self.end_all()
+        self._suspensions += 1
+        self._early_closes = self._failures = 0
+        pause = backoff.delay(self._suspensions, *SUSPEND_SECONDS, self._rand())
         self._not_before = self._clock() + pause
-        self._owner.chilled(reason, pause, self._chills == 1)
+        self._owner.warm_suspended(reason, pause, self._suspensions == 1)
 
     def renew(self, lull: float) -> None:
-        """Replace all of them, from ``lull`` seconds on: what they were started with holds no more.
+        """Replace all of them, from ``lull`` seconds on: they were called in a way that holds no more.
 
-        Whether the node is out of reach, or takes long to answer, stays known.
+        It stays known whether the node is out of reach, or takes long to answer.
         """
-        if any(spare.lived >= YOUNG for spare in self._spares.values()):
-            self._forgive()
-        if self._spares:
+        for rsync in self._rsyncs.values():
+            self._note_life(rsync)
+        if self._rsyncs:
             self._not_before = max(self._not_before, self._clock() + lull)
-        self._ending += [spare.end() for spare in self._spares.values()]
-        self._spares.clear()
+        for tree in list(self._rsyncs):
+            self._end(tree)
 
-    def drop(self) -> None:
+    def end_all(self) -> None:
         """End all of them."""
-        self._ending += [spare.end() for spare in self._spares.values()]
-        self._spares.clear()
-        self._late = None
+        for tree in list(self._rsyncs):
+            self._end(tree)
+        self._is_slow = False
 
     @property
     def pids(self) -> list[int]:
-        """The rsyncs."""
-        return [spare.pid for spare in self._spares.values()] + [transfer.pid for transfer in self._ending]
+        """The rsyncs, those that are ending included."""
+        return [rsync.pid for rsync in self._rsyncs.values()] + [transfer.pid for transfer in self._ending]
 
     # Time passes -------------------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float:
-        """When ``tend`` has something to do, by the clock."""
-        times = [spare.deadline for spare in self._spares.values()]
-        if self._resting and self._missing():
+        """When ``check`` has something to do, by the clock."""
+        times = [rsync.deadline for rsync in self._rsyncs.values()]
+        if self._is_idle and any(self._has_tree(tree) for tree in self._trees if tree not in self._rsyncs):
             times.append(self._not_before)
         return min(times, default=float("inf"))
 
-    def tend(self) -> None:
-        """Look after those that there are, and start those that are missing."""
+    def check(self) -> None:
+        """Check all of them, and start those that are missing."""
         self._ending = [transfer for transfer in self._ending if not transfer.done]
-        for tree, spare in list(self._spares.items()):
-            if self._spares.get(tree) is spare:  # judging one may have ended others
-                self._tend(tree, spare)
-        if self._resting and self._clock() >= self._not_before:
-            missing = self._missing()
-            if not missing and not self._spares and (self._misses or self._late):
-                self._misses, self._late = 0, None
-                self._owner.unwatched()
-            for tree in missing:
-                if not self._begin(tree):
-                    break
+        for tree, rsync in list(self._rsyncs.items()):
+            if self._rsyncs.get(tree) is rsync:  # what another one says may have ended it
+                was_connected = rsync.connected_at is not None
+                rsync.check()
+                self._act(tree, rsync, was_connected)
+        for tree in self._trees:
+            if tree not in self._rsyncs:
+                self._act(tree, None, False)
+        is_over = self._is_idle and self._clock() >= self._not_before
+        if is_over and not self._rsyncs and (self._failures or self._is_slow):
+            self._failures, self._is_slow = 0, False
+            self._owner.node_unchecked()
 
-    def _missing(self) -> list[int]:
-        """Trees that have none; but what is not there is no node's fault, and comes back with a batch."""
-        return [tree for tree in self._trees if tree not in self._spares and self._is_there(tree)]
+    def _slot(self, tree: int, rsync: WarmRsync | None, was_connected: bool) -> Slot:
+        slot = Slot(self._is_idle, self._has_tree(tree), self._clock() >= self._not_before)
+        if rsync is None:
+            return slot
+        return replace(
+            slot,
+            is_started=True,
+            was_connected=was_connected,
+            is_connected=rsync.connected_at is not None,
+            connected_for=rsync.connected_for,
+            is_slow=rsync.is_slow,
+            is_old=rsync.is_old,
+            lost=rsync.lost,
+            is_broken=rsync.is_broken,
+            others_connected=self.has_connected,
+            is_away=self._failures > 0 or self._is_slow,
+            is_counted=rsync.started_at <= self._early_close_at,
+            early_closes=self._early_closes,
+        )
 
-    def _is_there(self, tree: int) -> bool:
+    def _has_tree(self, tree: int) -> bool:
         return os.path.isdir(self._trees[tree])
 
-    def _begin(self, tree: int) -> bool:
+    def _end(self, tree: int) -> None:
+        self._ending.append(self._rsyncs.pop(tree).end())
+
+    def _act(self, tree: int, rsync: WarmRsync | None, was_connected: bool) -> None:
+        slot = self._slot(tree, rsync, was_connected)
+        step = decide(slot)
+        if rsync is None:
+            if step is Move.CONNECT:
+                self._connect(tree)
+            return
+        if rsync.lost or step is Move.RENEW:
+            self._end(tree)
+        match step:
+            case Move.REACHED:
+                self._is_slow = False
+                self._owner.node_reached()
+            case Move.SLOW:
+                self._is_slow = True
+                left = max(rsync.started_at + self._patience - self._clock(), 0.0)
+                self._owner.node_unreachable(1, 0, f"no answer for {SLOW_SECONDS:g} s", left)
+            case Move.RENEW:
+                self._note_life(rsync)
+                # Until the node knows that it has ended.
+                self._not_before = max(self._not_before, self._clock() + LULL_SECONDS)
+            case Move.REPLACE:
+                self._note_life(rsync)
+            case Move.PAUSE | Move.SUSPEND | Move.GIVE_UP if not was_connected and self._owner.adapt(
+                rsync.lines
+            ):
+                self.renew(0.0)
+            case Move.PAUSE:
+                self._early_closes, self._early_close_at = self._early_closes + 1, self._clock()
+                self._pause(LULL_SECONDS if self._early_closes == 1 else self._backoff(self._early_closes))
+            case Move.SUSPEND:
+                self._early_close_at = self._clock()
+                life = f" after {rsync.connected_for:.1f} s without a change" if was_connected else ""
+                self.suspend(rsync.lost + life)
+            case Move.GIVE_UP:
+                self._give_up(rsync.code, rsync.lost)
+
+    def _connect(self, tree: int) -> None:
         try:
-            transfer = self._start(tree)
+            transfer = self._owner.start_warm(tree)
         except OSError as error:  # no rsync, or no processes or descriptors left: no fault of the node's
-            self._miss(0, error.strerror or str(error))
-            return False
-        age = AGE * (1 + self._chance())
-        self._spares[tree] = WarmRsync(transfer, self._loop, self._clock, self._patience, age)
-        return True
-
-    def _tend(self, tree: int, spare: WarmRsync) -> None:
-        was_ready = spare.ready_at is not None
-        spare.tend()
-        if spare.lost:
-            del self._spares[tree]
-            self._ending.append(spare.end())
-            if was_ready:
-                self._ended(spare)
-            elif self._resting and self._is_there(tree):  # or else what the worker does tells more
-                self._refused(spare)
-        elif spare.old:
-            del self._spares[tree]
-            self._ending.append(spare.end())
-            self._forgive()
-            # Until the node knows that it has ended.
-            self._not_before = max(self._not_before, self._clock() + LULL)
-        elif spare.ready_at is not None and not was_ready:
-            self._late = None
-            self._owner.reached()
-        elif spare.late and self._resting and not (self._misses or self._late or self.kept):
-            self._late = spare
-            left = max(spare.began + self._patience - self._clock(), 0.0)
-            self._owner.unreached(1, 0, f"no answer for {LATE:g} s", left)
-
-    def _ended(self, spare: WarmRsync) -> None:
-        """A connection that was there has gone: no failure, until the next one fails."""
-        if spare.broken:
-            if self._resting:  # or else what the worker does tells more
-                self._miss(spare.code, spare.lost)
-        elif spare.lived >= YOUNG:
-            self._forgive()
-        else:
-            self._strike(spare, f"{spare.lost} after {spare.lived:.1f} s without a change")
-
-    def _refused(self, spare: WarmRsync) -> None:
-        """One that could not connect. If another one can, the node has no room for so many."""
-        if self._owner.adapts(spare.said):
+            self._give_up(0, error.strerror or str(error))
             return
-        if self.kept or "max connections" in spare.lost:
-            self._strike(spare, spare.lost)
-        else:
-            self._miss(spare.code, spare.lost)
+        max_age = MAX_AGE_SECONDS * (1 + self._rand())
+        self._rsyncs[tree] = WarmRsync(transfer, self._loop, self._patience, max_age)
 
-    def _forgive(self) -> None:
-        """A connection was good for long."""
-        self._misses = self._strikes = self._chills = 0
+    def _give_up(self, code: int, reason: str) -> None:
+        self.end_all()
+        self._failures += 1
+        self._early_closes = 0  # it was the node that went away
+        pause = self._backoff(self._failures)
+        self._pause(pause)
+        self._owner.node_unreachable(self._failures, code, reason, pause)
 
-    def _strike(self, spare: WarmRsync, reason: str) -> None:
-        if spare.began <= self._struck_at:  # one event ends those of all trees
-            return
-        self._strikes += 1
-        self._struck_at = self._clock()
-        if self._strikes >= STRIKES:
-            self.chill(reason)
-        else:
-            pause = backoff.delay(self._strikes, *self._retry, self._chance())
-            self._not_before = self._clock() + (LULL if self._strikes == 1 else pause)
+    def _backoff(self, attempt: int) -> float:
+        return backoff.delay(attempt, *self._retry, self._rand())
 
-    def _miss(self, code: int, reason: str) -> None:
-        self.drop()
-        self._misses += 1
-        self._strikes = 0  # it was the node that went away
-        pause = backoff.delay(self._misses, *self._retry, self._chance())
-        self._not_before = self._clock() + pause
-        self._owner.unreached(self._misses, code, reason, pause)
+    def _pause(self, seconds: float) -> None:
+        self._not_before = self._clock() + seconds
+
+    def _note_life(self, rsync: WarmRsync) -> None:
+        """Forget what went wrong before a connection that was good for long."""
+        if rsync.connected_for >= YOUNG_SECONDS:
+            self._failures = self._early_closes = self._suspensions = 0

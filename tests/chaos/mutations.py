@@ -160,9 +160,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a full mirror of an empty root deletes what nodes have",
-        "inosync/worker/worker.py",
-        "self._start_rsync(argv.full_argv(settings, task.delete_nothing))",
-        "self._start_rsync(argv.full_argv(settings, False))",
+        "inosync/worker/batch_sender.py",
+        "transfer or calls.start(part, run.delete_nothing)",
+        "transfer or calls.start(part, False)",
         (f"{LOST}::test_root_emptied_before_the_start_is_lost_if_nodes_have_files",),
     ),
     Mutation(
@@ -174,8 +174,8 @@ MUTATIONS = (
     ),
     Mutation(
         "an rsync is not asked where it stands",
-        "inosync/worker/worker.py",
-        "        return found is SourceState.OK or (found is SourceState.EMPTY and task.delete_nothing)\n",
+        "inosync/worker/batch_sender.py",
+        "        return found is SourceState.OK or (found is SourceState.EMPTY and run.delete_nothing)\n",
         "        return True\n",
         (f"{LOST}::test_full_mirror_before_the_master_knows_deletes_nothing_when_a_root",),
     ),
@@ -209,7 +209,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a target that a mount leads to the wpath is sent",
-        "inosync/worker/worker.py",
+        "inosync/worker/batch_sender.py",
         "            if problem := self._overlap(settings.target):\n",
         '            if problem := "":\n',
         ("tests/system/test_overlapping_targets.py::test_bind_mount_made_while_it_runs_stops_the_node",),
@@ -287,9 +287,9 @@ MUTATIONS = (
     ),
     Mutation(
         "what a worker could not transfer at all is done",
-        "inosync/worker/worker.py",
-        "        if outcome.retry is not None:\n            task.failed(",
-        "        if outcome.retry is not None and code == 0:\n            task.failed(",
+        "inosync/worker/transfer_end.py",
+        "    if not end.has_failed:\n",
+        "    if not end.has_failed or end.code != 0:\n",
         (f"{FAULTS}::test_worker_recovers_from_an_rsync_that[exits with 12 and says nothing]",),
     ),
     # The operator's seat

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from inosync.worker.warm import LATE
+from inosync.worker.warm import SLOW_SECONDS
 from support import procs, trees
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.procs import Process
@@ -132,7 +132,7 @@ class Warm:
 
         Nodes that are slow to answer are left out: on a busy machine that is no failure.
         """
-        slow = f"no answer for {LATE:g} s"
+        slow = f"no answer for {SLOW_SECONDS:g} s"
         lines = self.daemon.log().splitlines()
         return [line for line in lines if re.search("WARNING|ERROR", line) and slow not in line]
 

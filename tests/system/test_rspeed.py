@@ -45,6 +45,7 @@ from inosync.rsync.argv import TransferSettings
 from inosync.system import channel, process, spool
 from inosync.system.channel import Endpoint, QueueError
 from inosync.worker import worker
+from inosync.worker.job import Job
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -111,7 +112,7 @@ class Rig:
     ) -> Process:
         """Fork the worker and wait until it is ready."""
         ours, theirs = channel.pair()
-        job = worker.Job(
+        job = Job(
             name="node",
             node=str(self.dst),
             trees={1: TransferSettings(str(self.rsync), str(self.src), str(self.dst), extra=extra)},

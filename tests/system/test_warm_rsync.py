@@ -25,7 +25,7 @@ from inosync.rsync.argv import TransferSettings, batch_argv, names_input
 from inosync.rsync.transfer import Transfer
 from inosync.system import peers, process
 from inosync.system.loop import Loop
-from inosync.worker.warm import LOOK, WarmRsync
+from inosync.worker.warm import POLL_SECONDS, WarmRsync
 
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -63,13 +63,13 @@ class Harness:
         transfer = Transfer(argv, timeout, self.loop)
         self.transfers.append(transfer)
         self.started += procs.family([transfer.pid])
-        self.warm_rsyncs.append(WarmRsync(transfer, self.loop, self.clock, patience, age))
+        self.warm_rsyncs.append(WarmRsync(transfer, self.loop, patience, age))
         return self.warm_rsyncs[-1]
 
     def ready(self, target: str = "") -> WarmRsync:
         """A warm that is connected."""
         warm = self.start(target)
-        self.turn(warm, lambda: warm.ready_at is not None or bool(warm.lost), "the connection")
+        self.turn(warm, lambda: warm.connected_at is not None or bool(warm.lost), "the connection")
         assert not warm.lost, warm.lost
         self.started += procs.family([warm.pid])
         return warm
@@ -79,7 +79,7 @@ class Harness:
 
         def one() -> bool:
             self.loop.turn(min(max(warm.deadline - self.clock(), 0), 0.05))
-            warm.tend()
+            warm.check()
             return condition()
 
         until(one, LIMIT, what)
@@ -198,13 +198,13 @@ def test_warm_rsync_is_polled_where_the_kernel_does_not_tell(
 
     monkeypatch.setattr(peers, "_duplicate", forbidden)
     warm = harness.ready()
-    assert warm.deadline <= harness.clock() + LOOK
+    assert warm.deadline <= harness.clock() + POLL_SECONDS
     for _ in range(3):
         harness.ahead += max(warm.deadline - harness.clock(), 0)
         before = harness.clock()
-        warm.tend()
+        warm.check()
         assert not warm.lost
-        assert warm.deadline >= before + LOOK
+        assert warm.deadline >= before + POLL_SECONDS
 
 
 # The other side goes -------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_warm_rsync_is_polled_where_the_kernel_does_not_tell(
 
 def is_noticed(harness: Harness, warm: WarmRsync, seen: str) -> None:
     if seen == "looked for":
-        harness.ahead += LOOK
+        harness.ahead += POLL_SECONDS
     harness.turn(warm, lambda: bool(warm.lost), "the end of the far side to be noticed")
     assert warm.take(str(harness.src)) is None
 
@@ -287,7 +287,7 @@ def test_reset_connection_is_not_taken_for_an_unreachable_node(harness: Harness,
         warm = harness.ready(f"rsync://127.0.0.1:{middle.port}/www")
         middle.reset()
         is_noticed(harness, warm, "told by the kernel")
-        assert not warm.broken
+        assert not warm.is_broken
     finally:
         middle.close()
 
@@ -330,14 +330,14 @@ def test_refused_connection_is_a_failure_in_the_words_of_rsync(harness: Harness,
     harness.turn(warm, lambda: bool(warm.lost), "the failure")
     assert warm.code == 10
     assert "Connection refused" in warm.lost
-    assert warm.ready_at is None
+    assert warm.connected_at is None
 
 
 def test_unknown_module_is_a_failure_in_the_words_of_the_daemon(harness: Harness, rsyncd: MakeRsyncd) -> None:
     server = rsyncd({"www": harness.dst})
     warm = harness.start(server.url("none"))
     harness.turn(warm, lambda: bool(warm.lost), "the failure")
-    assert (warm.code, warm.ready_at) == (5, None)
+    assert (warm.code, warm.connected_at) == (5, None)
     assert "Unknown module 'none'" in warm.lost
 
 
@@ -361,7 +361,7 @@ def test_server_that_never_answers_is_given_up(harness: Harness) -> None:
         taken, _ = silent.accept()
         with taken:
             harness.turn(warm, lambda: bool(warm.lost), "the end of its patience")
-            assert (warm.lost, warm.ready_at) == ("no answer for 0.5 s", None)
+            assert (warm.lost, warm.connected_at) == ("no answer for 0.5 s", None)
             harness.finish(warm.end())
 
 
@@ -375,15 +375,15 @@ def test_daemon_that_hangs_is_given_up_and_one_that_resumes_is_not(
     assert warm.lost == "no answer for 0.5 s"
     harness.finish(warm.end())
     warm = harness.start(server.url("www"))
-    assert warm.ready_at is None
+    assert warm.connected_at is None
     server.resume()
-    harness.turn(warm, lambda: warm.ready_at is not None, "the connection")
+    harness.turn(warm, lambda: warm.connected_at is not None, "the connection")
 
 
 def test_answer_ends_the_time_limit_for_it(harness: Harness) -> None:
     warm = harness.ready()
     harness.ahead += FOR_EVER / 2
-    warm.tend()
+    warm.check()
     assert not warm.lost
     assert warm.take(str(harness.src)) is not None
 
@@ -464,10 +464,10 @@ def test_stopped_warm_rsync_ends(harness: Harness) -> None:
 
 def test_warm_rsync_is_old_at_its_age(harness: Harness) -> None:
     warm = harness.start(age=100)
-    assert not warm.old
+    assert not warm.is_old
     assert warm.deadline <= harness.clock() + 100
     harness.ahead += 100
-    assert warm.old
+    assert warm.is_old
 
 
 def test_warm_rsync_is_a_child_with_its_command_line(harness: Harness) -> None:

@@ -132,7 +132,7 @@ def test_signal_has_its_command_done(number: int, expected: tuple[str, ...]) -> 
     assert world.calls == [expected]
 
 
-@pytest.mark.parametrize(("timeout", "grace"), [(None, worker.GRACE), (60.0, 60.0)])
+@pytest.mark.parametrize(("timeout", "grace"), [(None, worker.GRACE_SECONDS), (60.0, 60.0)])
 def test_once_stops_when_all_is_mirrored_and_gives_hooks_their_time(
     timeout: float | None, grace: float
 ) -> None:

@@ -21,11 +21,11 @@ def test_what_was_put_aside_is_not_found_again_by_the_relists_that_tidy(tmp_path
     task = BatchRun(Batch(1, 2, False, payload, tidy=True), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
     assert task.has_something(settings, Rules(()))
-    assert sorted(task.look.send) == [b"./", b"big", b"small"]
+    assert sorted(task.current.send) == [b"./", b"big", b"small"]
     rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"./", b"big"))
     task.failed(Outcome(ExitKind.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
     assert task.has_something(settings, Rules(()))
-    assert task.look.send == [b"small"]
+    assert task.current.send == [b"small"]
     assert task.due == [aside]
     task.came_through(Outcome(), 0)
     # It is told with the end of the batch.

@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +18,20 @@ from hypothesis import strategies as st
 from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
-from inosync.worker.warm import LATE, LOOK
-from inosync.worker.warm_pool import AGE, CHILL, CONNECT, LULL, STRIKES, YOUNG, Owner, WarmPool
+from inosync.worker.warm import POLL_SECONDS, SLOW_SECONDS
+from inosync.worker.warm_pool import (
+    CONNECT_SECONDS,
+    LULL_SECONDS,
+    MAX_AGE_SECONDS,
+    MAX_EARLY_CLOSES,
+    SUSPEND_SECONDS,
+    YOUNG_SECONDS,
+    Move,
+    Owner,
+    Slot,
+    WarmPool,
+    decide,
+)
 
 RETRY = (1.0, 300.0)
 TIMEOUT = 300.0
@@ -116,18 +128,16 @@ class World(Owner):
         self._numbers = itertools.count(100)
         self.steps = 0
         self.sources = dict.fromkeys(self.trees, "/")
-        self.spares = WarmPool(
+        self.pool = WarmPool(
             self.sources,
-            self._start,
             self,
             RETRY,
             self.timeout,
             cast(Loop, self),
-            lambda: self.now,
             lambda: self.rand,
         )
 
-    def _start(self, tree: int) -> Transfer:
+    def start_warm(self, tree: int) -> Transfer:
         if self.refuses is not None:
             raise self.refuses
         transfer = FakeTransfer(self, next(self._numbers), tree)
@@ -136,6 +146,9 @@ class World(Owner):
         return cast(Transfer, transfer)
 
     # The loop
+
+    def clock(self) -> float:
+        return self.now
 
     def on_readable(self, source: object, call: Callable[[], object]) -> None:
         assert source not in self._calls
@@ -155,23 +168,22 @@ class World(Owner):
 
     # The owner
 
-    def reached(self) -> None:
+    def node_reached(self) -> None:
         self.told.append(("reached",))
 
-    def unwatched(self) -> None:
+    def node_unchecked(self) -> None:
         self.told.append(("unwatched",))
 
-    def unreached(self, attempt: int, code: int, reason: str, pause: float) -> None:
+    def node_unreachable(self, attempt: int, code: int, reason: str, pause: float) -> None:
         self.told.append(("unreached", attempt, code, reason, pause))
 
-    def chilled(self, reason: str, pause: float, news: bool) -> None:
-        self.told.append(("chilled", reason, pause, news))
+    def warm_suspended(self, reason: str, pause: float, is_new: bool) -> None:
+        self.told.append(("suspended", reason, pause, is_new))
 
-    def adapts(self, lines: Sequence[bytes]) -> bool:
+    def adapt(self, lines: Sequence[bytes]) -> bool:
         if self.refused not in lines:
             return False
         self.refused = b"nothing any more"
-        self.spares.renew(0.0)
         return True
 
     def news(self) -> list[tuple[Any, ...]]:
@@ -190,7 +202,7 @@ class World(Owner):
         self.tend()  # what the test did woke the loop
         while True:
             happens = self._due[0][0] if self._due else NEVER
-            next_time = min(happens, self.spares.deadline)
+            next_time = min(happens, self.pool.deadline)
             if next_time > end:
                 break
             self.now = max(self.now, next_time)
@@ -204,15 +216,15 @@ class World(Owner):
         """Let time pass until there is one for this tree again; how long that took."""
         before = self.now
         while not any(transfer.tree == tree for transfer in self.running):
-            assert self.spares.deadline < before + 10 * CHILL[1], "none will ever be started"
-            self.wait(self.spares.deadline - self.now)
+            assert self.pool.deadline < before + 10 * SUSPEND_SECONDS[1], "none will ever be started"
+            self.wait(self.pool.deadline - self.now)
         return self.now - before
 
     def tend(self) -> None:
         for _ in range(AT_ONCE):
-            self.spares.tend()
+            self.pool.check()
             self.steps += 1
-            if self.spares.deadline > self.now:
+            if self.pool.deadline > self.now:
                 return
         raise AssertionError("it looks again at once, and again")
 
@@ -228,8 +240,8 @@ class World(Owner):
 def rested(trees: tuple[int, ...] = (1,), rand: float = 0.0, connected: bool = True) -> World:
     """A worker that has had nothing to do for longer than the lull; by default with spares that are ready."""
     world = World(trees, rand)
-    world.spares.rest(LULL)
-    world.wait(LULL)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     assert [transfer.tree for transfer in world.started] == list(trees)
     if connected:
         for transfer in world.started:
@@ -244,18 +256,18 @@ def rested(trees: tuple[int, ...] = (1,), rand: float = 0.0, connected: bool = T
 
 def test_none_is_started_before_the_worker_rests() -> None:
     world = World()
-    assert world.spares.deadline == NEVER
+    assert world.pool.deadline == NEVER
     world.wait(10_000)
     assert world.started == []
 
 
 def test_one_for_each_tree_is_started_after_a_lull() -> None:
     world = World((7, 8, 9))
-    world.spares.rest(LULL)
-    assert world.spares.deadline == world.now + LULL
-    world.wait(LULL * 0.99)
+    world.pool.idle(LULL_SECONDS)
+    assert world.pool.deadline == world.now + LULL_SECONDS
+    world.wait(LULL_SECONDS * 0.99)
     assert world.started == []
-    world.wait(LULL * 0.02)
+    world.wait(LULL_SECONDS * 0.02)
     assert [transfer.tree for transfer in world.started] == [7, 8, 9]
     assert all(transfer.knocked for transfer in world.started)
     world.wait(10)
@@ -265,56 +277,56 @@ def test_one_for_each_tree_is_started_after_a_lull() -> None:
 @pytest.mark.parametrize("lull", [0.0, 0.5, 3.0])
 def test_the_lull_is_as_long_as_is_said(lull: float) -> None:
     world = World()
-    world.spares.rest(lull)
-    assert world.spares.deadline == world.now + lull
+    world.pool.idle(lull)
+    assert world.pool.deadline == world.now + lull
 
 
 def test_without_trees_there_is_nothing_to_do() -> None:
     world = World(())
-    world.spares.rest(LULL)
-    assert world.spares.deadline == NEVER
+    world.pool.idle(LULL_SECONDS)
+    assert world.pool.deadline == NEVER
     world.wait(10_000)
     assert (world.started, world.told) == ([], [])
 
 
 def test_none_is_started_while_there_is_work() -> None:
     world = World()
-    world.spares.rest(LULL)
-    world.spares.work()
-    assert world.spares.deadline == NEVER
+    world.pool.idle(LULL_SECONDS)
+    world.pool.busy()
+    assert world.pool.deadline == NEVER
     world.wait(100)
     assert world.started == []
-    world.spares.rest(LULL)
-    world.wait(LULL)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     assert len(world.started) == 1
 
 
 def test_those_of_other_trees_stay_while_there_is_work_for_one() -> None:
     world = rested((1, 2))
-    world.spares.work()
-    assert world.spares.take(1) is cast(Transfer, world.started[0])
+    world.pool.busy()
+    assert world.pool.take(1) is cast(Transfer, world.started[0])
     world.wait(100)
     assert world.running == world.started
-    world.spares.rest(LULL)
-    world.wait(LULL)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     assert [transfer.tree for transfer in world.started] == [1, 2, 1]
 
 
 def test_its_processes_are_known_until_they_have_ended() -> None:
     world = rested((1, 2))
     pids = [transfer.pid for transfer in world.started]
-    assert world.spares.pids == pids
-    world.spares.take(1)
-    assert world.spares.pids == pids[1:]  # the other one is the worker's now
+    assert world.pool.pids == pids
+    world.pool.take(1)
+    assert world.pool.pids == pids[1:]  # the other one is the worker's now
     world.started[1].lingers = 2.0
-    world.spares.work()
-    world.spares.drop()
-    assert world.spares.pids == pids[1:]
+    world.pool.busy()
+    world.pool.end_all()
+    assert world.pool.pids == pids[1:]
     world.wait(1)
-    assert world.spares.pids == pids[1:]
+    assert world.pool.pids == pids[1:]
     world.wait(1.1)
-    assert world.spares.pids == []
-    assert world.spares.deadline == NEVER
+    assert world.pool.pids == []
+    assert world.pool.deadline == NEVER
 
 
 # When one is taken ---------------------------------------------------------------------------------------
@@ -322,18 +334,18 @@ def test_its_processes_are_known_until_they_have_ended() -> None:
 
 def test_without_one_there_is_none_to_take() -> None:
     world = rested()
-    assert world.spares.take(2) is None
+    assert world.pool.take(2) is None
     assert world.running == world.started
 
 
 def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
     world = rested()
-    taken = world.spares.take(1)
+    taken = world.pool.take(1)
     assert taken is cast(Transfer, world.last)
     assert (taken.is_connected, world.last.stopped) == (True, False)
     assert world.last.far.closed
     assert not world.listens
-    assert world.spares.take(1) is None
+    assert world.pool.take(1) is None
 
 
 def test_rsync_refused_for_its_options_is_replaced_without_an_outage() -> None:
@@ -354,7 +366,7 @@ def test_rsync_refused_for_its_options_is_replaced_without_an_outage() -> None:
 def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None:
     world = rested(connected=False)
     world.wait(0.1)
-    taken = world.spares.take(1)
+    taken = world.pool.take(1)
     assert taken is cast(Transfer, world.last)
     assert not taken.is_connected
 
@@ -363,8 +375,8 @@ def test_one_that_has_just_connected_is_taken_warm() -> None:
     world = rested(connected=False)
     world.wait(10)
     world.last.connect()
-    world.now = world.spares.deadline
-    taken = world.spares.take(1)
+    world.now = world.pool.deadline
+    taken = world.pool.take(1)
     assert taken is not None
     assert taken.is_connected
     assert world.last.far.closed
@@ -376,7 +388,7 @@ def test_one_whose_far_end_has_gone_is_not_taken(noticed: bool) -> None:
     world.last.far.ended = True
     if noticed:
         world.last.hang_up()
-    assert world.spares.take(1) is None
+    assert world.pool.take(1) is None
     assert world.last.stopped
     assert world.last.far.closed
     assert not world.listens
@@ -385,7 +397,7 @@ def test_one_whose_far_end_has_gone_is_not_taken(noticed: bool) -> None:
 def test_one_that_has_ended_is_not_taken() -> None:
     world = rested()
     world.last.fail(12)
-    assert world.spares.take(1) is None
+    assert world.pool.take(1) is None
     assert world.last.far.closed
     world.tend()
 
@@ -397,7 +409,7 @@ def test_one_for_what_was_at_the_source_before_is_not_taken(tmp_path: Path) -> N
     world.sources[1], world.last.directory_status = str(source), source.stat()
     source.rename(tmp_path / "moved")
     source.mkdir()
-    assert world.spares.take(1) is None
+    assert world.pool.take(1) is None
     assert world.last.stopped
 
 
@@ -406,11 +418,11 @@ def test_rsync_of_a_missing_source_is_not_taken_and_not_replaced(
 ) -> None:
     world = rested()
     world.sources[1] = str(tmp_path / "source")
-    assert world.spares.take(1) is None
+    assert world.pool.take(1) is None
     assert world.last.stopped
     world.wait(1_000)
     assert len(world.started) == 1
-    assert world.spares.deadline == NEVER
+    assert world.pool.deadline == NEVER
     (tmp_path / "source").mkdir()
     world.wait(1)
     assert len(world.started) == 2
@@ -433,15 +445,15 @@ def test_unreachable_node_whose_last_source_goes_does_not_wait_for_ever(tmp_path
     world = World()
     world.sources[1] = str(source)
     world.behave = lambda transfer: world.after(0.1, lambda: transfer.fail(10, b"no"))
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(2)
     assert [entry[0] for entry in world.news()] == ["unreached", "unreached"]
     source.rmdir()
     world.wait(1_000)
     told = world.news()
-    assert world.spares.deadline < NEVER or told == [("unwatched",)], "nobody looks any more"
+    assert world.pool.deadline < NEVER or told == [("unwatched",)], "nobody looks any more"
     source.mkdir()
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(2)
     assert [entry[:2] for entry in world.news()] == [("unreached", 1), ("unreached", 2)]
 
@@ -449,9 +461,9 @@ def test_unreachable_node_whose_last_source_goes_does_not_wait_for_ever(tmp_path
 def test_a_node_that_is_in_reach_is_not_told_of_when_its_last_source_goes(tmp_path: Path) -> None:
     world = rested()
     world.sources[1] = str(tmp_path / "gone")
-    world.spares.work()
-    assert world.spares.take(1) is None
-    world.spares.rest(LULL)
+    world.pool.busy()
+    assert world.pool.take(1) is None
+    world.pool.idle(LULL_SECONDS)
     world.wait(1_000)
     assert world.news() == []
 
@@ -459,43 +471,45 @@ def test_a_node_that_is_in_reach_is_not_told_of_when_its_last_source_goes(tmp_pa
 def test_one_for_what_is_at_the_source_is_taken(tmp_path: Path) -> None:
     world = rested()
     world.sources[1], world.last.directory_status = str(tmp_path), tmp_path.stat()
-    assert world.spares.take(1) is cast(Transfer, world.last)
+    assert world.pool.take(1) is cast(Transfer, world.last)
 
 
 # Whether it is connected ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seconds", [0.02, 0.3, LATE - 1])
+@pytest.mark.parametrize("seconds", [0.02, 0.3, SLOW_SECONDS - 1])
 def test_a_connection_is_noticed_soon_and_told_once(seconds: float) -> None:
     world = rested(connected=False)
-    assert not world.spares.kept
+    assert not world.pool.has_connected
     world.wait(seconds)
     assert world.news() == []
     world.last.connect()
     world.wait(max(0.25, seconds))
-    assert world.spares.kept
+    assert world.pool.has_connected
     assert world.news() == [("reached",)]
     assert world.listens
     before = world.steps
-    world.wait(AGE / 2)
+    world.wait(MAX_AGE_SECONDS / 2)
     assert world.steps - before <= 2, "there is nothing to look at any more"
 
 
 def test_to_look_for_a_connection_costs_little() -> None:
     world = rested(connected=False)
     before = world.steps
-    world.wait(CONNECT - 0.1)
-    assert world.steps - before < CONNECT / 0.25 + 20
+    world.wait(CONNECT_SECONDS - 0.1)
+    assert world.steps - before < CONNECT_SECONDS / 0.25 + 20
 
 
 def test_who_does_not_answer_in_time_is_not_reached() -> None:
     world = rested((1, 2), connected=False)
-    world.wait(LATE - LULL)
+    world.wait(SLOW_SECONDS - LULL_SECONDS)
     assert world.news() == []
     world.wait(0.5)
     # That something is wrong is told early, and once.
-    assert world.news() == [("unreached", 1, 0, "no answer for 5 s", pytest.approx(CONNECT - LATE, abs=0.5))]
-    world.wait(CONNECT - LATE - 0.5)
+    assert world.news() == [
+        ("unreached", 1, 0, "no answer for 5 s", pytest.approx(CONNECT_SECONDS - SLOW_SECONDS, abs=0.5))
+    ]
+    world.wait(CONNECT_SECONDS - SLOW_SECONDS - 0.5)
     assert (world.news(), world.running) == ([], world.started)
     world.wait(0.5)
     assert world.news() == [("unreached", 1, 0, "no answer for 30 s", 1.0)]
@@ -504,7 +518,7 @@ def test_who_does_not_answer_in_time_is_not_reached() -> None:
 
 def test_who_answers_late_is_reached() -> None:
     world = rested((1, 2), connected=False)
-    world.wait(LATE + 1)
+    world.wait(SLOW_SECONDS + 1)
     for transfer in world.started:
         transfer.connect()
     world.wait(1)
@@ -513,40 +527,40 @@ def test_who_answers_late_is_reached() -> None:
     # The next time that is news again.
     for transfer in world.started[:]:
         transfer.hang_up()
-    world.wait(LATE + 1)
+    world.wait(SLOW_SECONDS + 1)
     assert [entry[0] for entry in world.news()] == ["unreached"]
 
 
 def test_one_that_is_late_beside_one_that_is_kept_is_no_news() -> None:
     world = rested((1, 2), connected=False)
     world.started[0].connect()
-    world.wait(CONNECT - 1)
+    world.wait(CONNECT_SECONDS - 1)
     assert world.news() == [("reached",)]
 
 
 def test_one_that_is_late_while_there_is_work_is_no_news_and_is_after_it() -> None:
     world = rested(connected=False)
-    world.spares.work()
-    world.wait(LATE + 1)
+    world.pool.busy()
+    world.wait(SLOW_SECONDS + 1)
     assert world.news() == []
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(1)
     assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 5 s")]
 
 
 def test_after_work_one_that_is_late_is_news_again() -> None:
     world = rested(connected=False)
-    world.wait(LATE + 1)
+    world.wait(SLOW_SECONDS + 1)
     assert [entry[0] for entry in world.news()] == ["unreached"]
-    world.spares.work()
-    world.spares.drop()
-    world.spares.rest(LULL)
-    world.wait(LATE + 1)
+    world.pool.busy()
+    world.pool.end_all()
+    world.pool.idle(LULL_SECONDS)
+    world.wait(SLOW_SECONDS + 1)
     assert [entry[0] for entry in world.news()] == ["unreached"]
 
 
 def test_a_connection_that_breaks_is_a_failure_at_once_whatever_its_age() -> None:
-    for life in (1.0, 2 * YOUNG):
+    for life in (1.0, 2 * YOUNG_SECONDS):
         world = rested((1, 2))
         world.wait(life)
         world.started[0].hang_up("Connection timed out")
@@ -557,7 +571,7 @@ def test_a_connection_that_breaks_is_a_failure_at_once_whatever_its_age() -> Non
 
 def test_a_connection_that_breaks_while_there_is_work_tells_nothing() -> None:
     world = rested((1, 2))
-    world.spares.work()
+    world.pool.busy()
     world.started[0].hang_up("Connection timed out")
     world.wait(100)
     assert world.news() == []
@@ -566,7 +580,7 @@ def test_a_connection_that_breaks_while_there_is_work_tells_nothing() -> None:
 
 def test_nobody_has_longer_to_answer_than_a_transfer_has_for_no_progress() -> None:
     world = World(timeout=5.0)
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(4.9)
     assert world.news() == []
     world.wait(0.5)
@@ -589,11 +603,11 @@ def test_where_the_kernel_does_not_tell_of_the_end_it_is_looked_for(
     world.last.connect()
     world.wait(0.25)
     assert (world.news(), world.listens, looks) == ([("reached",)], False, [])
-    world.wait(LOOK)
+    world.wait(POLL_SECONDS)
     assert looks == [world.started[0].pid]
     assert world.started[0].stopped is cut_off
     if not cut_off:
-        world.wait(10 * LOOK)
+        world.wait(10 * POLL_SECONDS)
         assert len(looks) == pytest.approx(11, abs=1)
 
 
@@ -619,7 +633,7 @@ def test_a_look_that_takes_long_is_taken_seldom(monkeypatch: pytest.MonkeyPatch)
 def test_unreachable_node_is_retried_with_backoff_and_reported_once() -> None:
     world = World((1, 2, 3))
     world.behave = lambda transfer: world.after(0.1, lambda: transfer.fail(10, b"rsync: no route"))
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(3_000)
     told = world.news()
     assert [entry[:2] for entry in told] == [("unreached", number + 1) for number in range(len(told))]
@@ -636,7 +650,7 @@ def test_those_that_still_connect_end_with_the_one_that_could_not() -> None:
     world.wait(0.5)
     assert [transfer.stopped for transfer in world.started] == [True, False, True]
     assert [entry[:3] for entry in world.news()] == [("unreached", 1, 255)]
-    assert world.spares.pids == []
+    assert world.pool.pids == []
 
 
 def test_an_exit_without_a_word_has_a_meaning() -> None:
@@ -662,9 +676,9 @@ def test_who_is_reached_again_starts_from_the_first_pause() -> None:
     assert [entry[1] for entry in world.news()] == [1, 2, 3, 4]
     world.wait_for_start()
     world.last.connect()
-    world.wait(CONNECT)
+    world.wait(CONNECT_SECONDS)
     assert world.news() == [("reached",)]
-    world.wait(YOUNG)
+    world.wait(YOUNG_SECONDS)
     world.last.hang_up()
     world.wait(0.1)
     world.last.fail(10, b"no")
@@ -678,9 +692,9 @@ def test_after_work_the_failures_are_counted_anew() -> None:
         world.wait_for_start()
         world.last.fail(10)
         world.wait(0.5)
-    world.spares.work()
-    world.spares.rest(LULL)
-    assert world.wait_for_start() == pytest.approx(LULL)
+    world.pool.busy()
+    world.pool.idle(LULL_SECONDS)
+    assert world.wait_for_start() == pytest.approx(LULL_SECONDS)
     world.last.fail(10)
     world.wait(0.5)
     assert [entry[1] for entry in world.news()] == [1, 2, 3, 1]
@@ -689,7 +703,7 @@ def test_after_work_the_failures_are_counted_anew() -> None:
 def test_an_rsync_that_cannot_be_started_is_a_failure_like_another() -> None:
     world = World((1, 2))
     world.refuses = FileNotFoundError(2, "No such file or directory")
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(1)
     assert world.news() == [("unreached", 1, 0, "No such file or directory", 1.0)]
     world.wait(2)
@@ -701,14 +715,14 @@ def test_an_rsync_that_cannot_be_started_is_a_failure_like_another() -> None:
 
 def test_a_failure_to_connect_while_there_is_work_tells_nothing() -> None:
     world = rested((1, 2), connected=False)
-    world.spares.work()
+    world.pool.busy()
     for transfer in world.started:
         transfer.fail(10)
     world.wait(100)
     assert world.news() == []
-    assert world.spares.pids == []
-    world.spares.rest(LULL)
-    world.wait(LULL)
+    assert world.pool.pids == []
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     assert len(world.started) == 4
 
 
@@ -718,7 +732,7 @@ def test_a_failure_to_connect_while_there_is_work_tells_nothing() -> None:
 def test_a_connection_that_ends_after_a_long_life_is_made_again_at_once() -> None:
     world = rested()
     for life in range(10):
-        world.wait(YOUNG)
+        world.wait(YOUNG_SECONDS)
         world.last.hang_up()
         world.tend()
         assert len(world.started) == life + 2, "without a pause"
@@ -727,7 +741,7 @@ def test_a_connection_that_ends_after_a_long_life_is_made_again_at_once() -> Non
     assert {entry[0] for entry in world.news()} == {"reached"}
 
 
-def die_young(world: World, times: int, life: float = YOUNG / 2) -> None:
+def die_young(world: World, times: int, life: float = YOUNG_SECONDS / 2) -> None:
     """The spare connects and loses its connection, that many times; the next one is not waited for."""
     for _ in range(times):
         world.wait_for_start()
@@ -739,15 +753,15 @@ def die_young(world: World, times: int, life: float = YOUNG / 2) -> None:
 
 def test_connections_that_end_early_suspend_warm_rsyncs_with_one_report() -> None:
     world = rested(connected=False)
-    die_young(world, STRIKES - 1)
+    die_young(world, MAX_EARLY_CLOSES - 1)
     assert {entry[0] for entry in world.news()} == {"reached"}
     die_young(world, 1)
-    ((_, reason, pause, news),) = [entry for entry in world.news() if entry[0] == "chilled"]
-    assert (pause, news) == (CHILL[0], True)
+    ((_, reason, pause, news),) = [entry for entry in world.news() if entry[0] == "suspended"]
+    assert (pause, news) == (SUSPEND_SECONDS[0], True)
     assert reason.startswith("the node has closed the connection after ")
     assert world.running == []
     started = len(world.started)
-    world.wait(CHILL[0] - 1)
+    world.wait(SUSPEND_SECONDS[0] - 1)
     assert len(world.started) == started
     world.wait(2)
     assert len(world.started) == started + 1, "it is tried again later"
@@ -756,32 +770,32 @@ def test_connections_that_end_early_suspend_warm_rsyncs_with_one_report() -> Non
 def test_first_early_close_is_replaced_at_once_the_second_after_a_pause() -> None:
     world = rested(connected=False)
     die_young(world, 1)
-    assert world.spares.deadline == pytest.approx(world.now + LULL)
-    world.wait(LULL)
+    assert world.pool.deadline == pytest.approx(world.now + LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     die_young(world, 1)
-    assert world.spares.deadline == pytest.approx(world.now + 2 * RETRY[0])
+    assert world.pool.deadline == pytest.approx(world.now + 2 * RETRY[0])
 
 
 def test_a_chill_grows_up_to_its_longest_and_only_the_first_is_news() -> None:
     world = rested(connected=False)
     pauses: list[float] = []
     for _ in range(8):
-        die_young(world, STRIKES)
-        ((_, _, pause, news),) = [entry for entry in world.news() if entry[0] == "chilled"]
+        die_young(world, MAX_EARLY_CLOSES)
+        ((_, _, pause, news),) = [entry for entry in world.news() if entry[0] == "suspended"]
         assert news is not bool(pauses)
         pauses.append(pause)
         assert world.wait_for_start() == pytest.approx(pause)
-    assert pauses == [min(CHILL[0] * 2**i, CHILL[1]) for i in range(8)]
+    assert pauses == [min(SUSPEND_SECONDS[0] * 2**i, SUSPEND_SECONDS[1]) for i in range(8)]
 
 
 def test_rest_does_not_shorten_a_chill_and_work_goes_on_in_it() -> None:
     world = rested(connected=False)
-    die_young(world, STRIKES)
-    started, end = len(world.started), world.now + CHILL[0]
+    die_young(world, MAX_EARLY_CLOSES)
+    started, end = len(world.started), world.now + SUSPEND_SECONDS[0]
     for _ in range(5):
-        world.spares.work()
-        assert world.spares.take(1) is None
-        world.spares.rest(LULL)
+        world.pool.busy()
+        assert world.pool.take(1) is None
+        world.pool.idle(LULL_SECONDS)
         world.wait(10)
     assert len(world.started) == started
     world.wait(end - world.now)
@@ -791,7 +805,7 @@ def test_rest_does_not_shorten_a_chill_and_work_goes_on_in_it() -> None:
 def after_a_chill(life: float) -> World:
     """A spare that has lived so long after there were none for a while."""
     world = rested(connected=False)
-    die_young(world, STRIKES)
+    die_young(world, MAX_EARLY_CLOSES)
     world.wait_for_start()
     world.news()
     world.last.connect()
@@ -801,21 +815,21 @@ def after_a_chill(life: float) -> World:
 
 def is_the_first_chill(world: World) -> bool:
     """Whether another chill is as if there had been none before."""
-    die_young(world, STRIKES)
-    ((_, _, pause, news),) = [entry for entry in world.news() if entry[0] == "chilled"]
-    assert (pause == CHILL[0]) is bool(news)
+    die_young(world, MAX_EARLY_CLOSES)
+    ((_, _, pause, news),) = [entry for entry in world.news() if entry[0] == "suspended"]
+    assert (pause == SUSPEND_SECONDS[0]) is bool(news)
     return bool(news)
 
 
 def test_a_long_life_that_ends_makes_the_node_one_like_others() -> None:
-    world = after_a_chill(2 * YOUNG)
+    world = after_a_chill(2 * YOUNG_SECONDS)
     world.last.hang_up()
     world.tend()
     assert is_the_first_chill(world)
 
 
 def test_a_life_until_its_age_makes_the_node_one_like_others() -> None:
-    world = after_a_chill(AGE + 1)
+    world = after_a_chill(MAX_AGE_SECONDS + 1)
     assert world.running == [world.last]
     assert not world.last.is_connected
     assert is_the_first_chill(world)
@@ -823,16 +837,16 @@ def test_a_life_until_its_age_makes_the_node_one_like_others() -> None:
 
 def test_a_long_life_that_ends_in_use_makes_the_node_one_like_others() -> None:
     # A node with a change every few minutes never has a spare that ends in another way.
-    world = after_a_chill(2 * YOUNG)
-    world.spares.work()
-    assert world.spares.take(1) is not None
+    world = after_a_chill(2 * YOUNG_SECONDS)
+    world.pool.busy()
+    assert world.pool.take(1) is not None
     world.last.fail(0)
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     assert is_the_first_chill(world)
 
 
 def test_a_short_life_after_a_chill_makes_the_node_none_like_others() -> None:
-    world = after_a_chill(YOUNG / 2)
+    world = after_a_chill(YOUNG_SECONDS / 2)
     world.last.hang_up()
     world.tend()
     assert not is_the_first_chill(world)
@@ -840,21 +854,21 @@ def test_a_short_life_after_a_chill_makes_the_node_none_like_others() -> None:
 
 def test_a_young_one_that_was_of_use_counts_against_those_that_died_young() -> None:
     world = rested(connected=False)
-    for _ in range(4 * STRIKES):
-        die_young(world, STRIKES - 1)
+    for _ in range(4 * MAX_EARLY_CLOSES):
+        die_young(world, MAX_EARLY_CLOSES - 1)
         world.wait_for_start()
         world.last.connect()
         world.wait(1)
-        world.spares.work()
-        assert world.spares.take(1) is not None
+        world.pool.busy()
+        assert world.pool.take(1) is not None
         world.last.fail(0)
-        world.spares.rest(LULL)
+        world.pool.idle(LULL_SECONDS)
     assert {entry[0] for entry in world.news()} == {"reached"}
 
 
 def test_connections_of_all_trees_cut_at_once_count_as_one() -> None:
     world = rested((1, 2, 3, 4, 5))
-    world.wait(YOUNG / 2)
+    world.wait(YOUNG_SECONDS / 2)
     for transfer in world.started[:]:
         transfer.hang_up()
     world.tend()
@@ -868,7 +882,7 @@ def test_connections_of_all_trees_cut_at_once_count_as_one() -> None:
 
 def test_node_that_comes_and_goes_does_not_suspend_warm_rsyncs() -> None:
     world = rested(connected=False)
-    for _ in range(3 * STRIKES):
+    for _ in range(3 * MAX_EARLY_CLOSES):
         die_young(world, 1)
         world.wait_for_start()
         world.last.fail(10, b"Connection refused")
@@ -880,7 +894,7 @@ def test_rsync_refused_beside_a_warm_one_means_no_free_connection() -> None:
     world = rested((1, 2), connected=False)
     first = world.started[0]
     first.connect()
-    for _ in range(STRIKES):
+    for _ in range(MAX_EARLY_CLOSES):
         world.wait_for_start(2)
         world.wait(0.5)
         assert first in world.running
@@ -890,7 +904,7 @@ def test_rsync_refused_beside_a_warm_one_means_no_free_connection() -> None:
     assert world.running == []
     assert first.stopped
     told = [entry for entry in world.news() if entry[0] != "reached"]
-    assert [(entry[0], entry[2], entry[3]) for entry in told] == [("chilled", CHILL[0], True)]
+    assert [(entry[0], entry[2], entry[3]) for entry in told] == [("suspended", SUSPEND_SECONDS[0], True)]
     assert "busy" in told[0][1]
 
 
@@ -898,22 +912,22 @@ def test_a_daemon_that_says_that_it_is_full_is_reached() -> None:
     world = World()
     line = b"@ERROR: max connections (1) reached -- try again later"
     world.behave = lambda transfer: world.after(0.01, lambda: transfer.fail(5, line))
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(60)
-    assert len(world.started) == STRIKES
+    assert len(world.started) == MAX_EARLY_CLOSES
     ((kind, reason, pause, news),) = world.news()
-    assert (kind, pause, news) == ("chilled", CHILL[0], True)
+    assert (kind, pause, news) == ("suspended", SUSPEND_SECONDS[0], True)
     assert "max connections (1) reached" in reason
 
 
 def test_the_worker_may_say_itself_that_connections_are_not_liked() -> None:
     world = rested((1, 2))
-    world.spares.work()
-    world.spares.chill("no room")
+    world.pool.busy()
+    world.pool.suspend("no room")
     assert world.running == []
-    assert world.news() == [("chilled", "no room", CHILL[0], True)]
-    world.spares.rest(LULL)
-    world.wait(CHILL[0] - 1)
+    assert world.news() == [("suspended", "no room", SUSPEND_SECONDS[0], True)]
+    world.pool.idle(LULL_SECONDS)
+    world.wait(SUSPEND_SECONDS[0] - 1)
     assert len(world.started) == 2
     world.wait(2)
     assert len(world.started) == 4
@@ -921,9 +935,9 @@ def test_the_worker_may_say_itself_that_connections_are_not_liked() -> None:
 
 def test_a_chill_ends_what_connects_and_does_not_count_that_as_a_failure() -> None:
     world = rested((1, 2, 3), connected=False)
-    world.spares.chill("no room")
+    world.pool.suspend("no room")
     world.wait(100)
-    assert [entry[0] for entry in world.news()] == ["chilled"]
+    assert [entry[0] for entry in world.news()] == ["suspended"]
 
 
 # Age -----------------------------------------------------------------------------------------------------
@@ -932,7 +946,7 @@ def test_a_chill_ends_what_connects_and_does_not_count_that_as_a_failure() -> No
 @pytest.mark.parametrize("rand", [0.0, 0.4, 0.999])
 def test_one_is_replaced_at_an_age_that_differs_by_chance(rand: float) -> None:
     world = rested(rand=rand)
-    age = AGE * (1 + rand)
+    age = MAX_AGE_SECONDS * (1 + rand)
     world.wait(age - 2)
     assert world.running == world.started[:1]
     world.wait(2)
@@ -946,11 +960,11 @@ def test_one_is_replaced_at_an_age_that_differs_by_chance(rand: float) -> None:
 
 def test_old_rsync_ends_during_work_and_is_replaced_after_the_lull() -> None:
     world = rested()
-    world.spares.work()
-    world.wait(AGE)
+    world.pool.busy()
+    world.wait(MAX_AGE_SECONDS)
     assert (len(world.started), world.running) == (1, [])
-    world.spares.rest(LULL)
-    world.wait(LULL)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     assert len(world.running) == 1
 
 
@@ -958,7 +972,7 @@ def test_replacement_refused_beside_the_old_rsync_is_no_failure() -> None:
     world = rested()
     for _ in range(10):
         world.last.lingers = 0.03
-        world.wait(AGE - (world.now % 1))
+        world.wait(MAX_AGE_SECONDS - (world.now % 1))
         until_two = [transfer for transfer in world.running if not transfer.is_connected]
         for transfer in until_two:
             transfer.fail(5, b"@ERROR: max connections (1) reached -- try again later")
@@ -974,9 +988,9 @@ def test_replacement_refused_beside_the_old_rsync_is_no_failure() -> None:
 def test_restart_replaces_all_rsyncs_after_the_lull_without_a_report() -> None:
     world = rested((1, 2))
     before = world.running
-    world.spares.renew(0.7)
+    world.pool.renew(0.7)
     assert all(transfer.stopped and transfer.far.closed for transfer in before)
-    assert (world.spares.kept, world.listens) == (False, False)
+    assert (world.pool.has_connected, world.listens) == (False, False)
     world.wait(0.69)
     assert world.running == []
     world.wait(0.02)
@@ -990,25 +1004,25 @@ def test_restart_replaces_all_rsyncs_after_the_lull_without_a_report() -> None:
 def test_one_to_be_replaced_is_not_taken_and_known_until_it_has_ended() -> None:
     world = rested()
     world.last.lingers = 2.0
-    world.spares.renew(1.0)
-    assert world.spares.take(1) is None
-    assert world.spares.pids == [world.last.pid]
+    world.pool.renew(1.0)
+    assert world.pool.take(1) is None
+    assert world.pool.pids == [world.last.pid]
     world.wait(3.0)
-    assert world.spares.pids == [world.last.pid]
+    assert world.pool.pids == [world.last.pid]
     assert len(world.started) == 2
 
 
 def test_restart_during_work_replaces_rsyncs_after_the_lull() -> None:
     world = rested((1, 2))
-    world.spares.work()
-    assert world.spares.take(1) is not None
-    world.spares.renew(1.0)
+    world.pool.busy()
+    assert world.pool.take(1) is not None
+    world.pool.renew(1.0)
     assert world.started[1].stopped
     assert not world.started[0].stopped, "that one is the worker's"
     world.wait(100)
     assert len(world.started) == 2
-    world.spares.rest(LULL)
-    world.wait(LULL)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
     assert [transfer.tree for transfer in world.running] == [1, 1, 2]
 
 
@@ -1018,7 +1032,7 @@ def test_restart_does_not_retry_an_unreachable_node_sooner() -> None:
         each.behave = lambda transfer: transfer.fail(10, b"Connection refused")
         each.last.fail(10, b"Connection refused")
     for _ in range(200):
-        world.spares.renew(0.7)
+        world.pool.renew(0.7)
         for each in (world, other):
             each.wait(1)
     assert world.told == other.told
@@ -1027,10 +1041,10 @@ def test_restart_does_not_retry_an_unreachable_node_sooner() -> None:
 
 def test_slow_node_is_reported_once_and_reached_when_it_answers() -> None:
     world = rested(connected=False)
-    world.wait(LATE + 1)
+    world.wait(SLOW_SECONDS + 1)
     assert [entry[0] for entry in world.news()] == ["unreached"]
-    world.spares.renew(0.7)
-    world.wait(LATE + 2)
+    world.pool.renew(0.7)
+    world.wait(SLOW_SECONDS + 2)
     assert world.news() == []
     world.last.connect()
     world.wait(1)
@@ -1039,17 +1053,17 @@ def test_slow_node_is_reported_once_and_reached_when_it_answers() -> None:
 
 def test_who_still_does_not_answer_after_it_is_given_up_as_ever() -> None:
     world = rested(connected=False)
-    world.wait(LATE + 1)
-    world.spares.renew(0.7)
+    world.wait(SLOW_SECONDS + 1)
+    world.pool.renew(0.7)
     world.news()
-    world.wait(CONNECT + 1)
+    world.wait(CONNECT_SECONDS + 1)
     assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 30 s")]
 
 
 def test_to_be_replaced_young_is_no_strike_however_often() -> None:
     world = rested()
-    for _ in range(4 * STRIKES):
-        world.spares.renew(0.7)
+    for _ in range(4 * MAX_EARLY_CLOSES):
+        world.pool.renew(0.7)
         world.wait(1)
         world.last.connect()
         world.wait(1)
@@ -1057,23 +1071,23 @@ def test_to_be_replaced_young_is_no_strike_however_often() -> None:
 
 
 def test_to_be_replaced_after_a_long_life_makes_the_node_one_like_others() -> None:
-    world = after_a_chill(2 * YOUNG)
-    world.spares.renew(0.7)
+    world = after_a_chill(2 * YOUNG_SECONDS)
+    world.pool.renew(0.7)
     assert is_the_first_chill(world)
 
 
 def test_to_be_replaced_after_a_short_life_makes_the_node_none_like_others() -> None:
-    world = after_a_chill(YOUNG / 2)
-    world.spares.renew(0.7)
+    world = after_a_chill(YOUNG_SECONDS / 2)
+    world.pool.renew(0.7)
     assert not is_the_first_chill(world)
 
 
 def test_a_chill_is_not_ended_by_it() -> None:
     world = rested(connected=False)
-    die_young(world, STRIKES)
+    die_young(world, MAX_EARLY_CLOSES)
     started = len(world.started)
-    world.spares.renew(0.7)
-    world.wait(CHILL[0] - 1)
+    world.pool.renew(0.7)
+    world.wait(SUSPEND_SECONDS[0] - 1)
     assert len(world.started) == started
     world.wait(2)
     assert len(world.started) == started + 1
@@ -1084,11 +1098,11 @@ def test_a_chill_is_not_ended_by_it() -> None:
 
 def test_dropped_ones_end_and_come_back_if_there_is_still_nothing_to_do() -> None:
     world = rested((1, 2))
-    world.spares.drop()
+    world.pool.end_all()
     assert all(transfer.stopped for transfer in world.started)
     assert all(transfer.far.closed for transfer in world.started)
     assert not world.listens
-    assert not world.spares.kept
+    assert not world.pool.has_connected
     world.wait(1)
     assert [transfer.tree for transfer in world.started] == [1, 2, 1, 2]
 
@@ -1141,7 +1155,7 @@ def test_a_node_that_comes_and_goes_every_second_is_tried_with_backoff() -> None
     world = World()
     turns = itertools.cycle([hangs_up(0.0, 1.0), refuses(0.0, 10, b"Connection refused")])
     world.behave = lambda transfer: next(turns)(world, transfer)
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     world.wait(3_600)
     assert len(world.started) < 100
 
@@ -1164,15 +1178,15 @@ def test_random_node_behaviour_starts_few_rsyncs(
         next(again)(world, transfer)
 
     world.behave = behave
-    world.spares.rest(LULL)
+    world.pool.idle(LULL_SECONDS)
     hour = 3_600.0
     world.wait(hour)  # which asserts at every step that time has to pass before the next one
-    # One that lives for YOUNG seconds is followed at once, the others with pauses that grow: within that time
-    # two that die young, and three that cannot connect.
-    assert len(world.started) <= trees * (hour / YOUNG * 5 + 20)
-    assert world.steps <= (len(world.started) + 1) * (CONNECT / 0.25 + 30)
+    # One that lives for YOUNG_SECONDS is followed at once, the others with pauses that grow: within that
+    # time two are closed early, and three cannot connect.
+    assert len(world.started) <= trees * (hour / YOUNG_SECONDS * 5 + 20)
+    assert world.steps <= (len(world.started) + 1) * (CONNECT_SECONDS / 0.25 + 30)
     # None is forgotten: whatever runs is known, so that it can be ended.
-    assert {transfer.pid for transfer in world.started if not transfer.done} <= set(world.spares.pids)
+    assert {transfer.pid for transfer in world.started if not transfer.done} <= set(world.pool.pids)
     assert (
         len([transfer for transfer in world.started if not transfer.done and not transfer.stopped]) <= trees
     )
@@ -1183,7 +1197,7 @@ def test_random_node_behaviour_starts_few_rsyncs(
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=4),
     orders=st.lists(
         st.tuples(
-            st.sampled_from(["work", "rest", "take", "drop", "renew", "chill", "gone"]),
+            st.sampled_from(["work", "rest", "take", "drop", "renew", "suspend", "gone"]),
             st.sampled_from([0.0, 0.01, 0.06, 1.0, 40.0, 2_000.0]),
         ),
         max_size=40,
@@ -1199,30 +1213,30 @@ def test_whatever_the_worker_says_nothing_spins_and_nobody_is_forgotten(
     for order, pause in orders:
         match order:
             case "work":
-                world.spares.work()
+                world.pool.busy()
             case "rest":
-                world.spares.rest(LULL)
+                world.pool.idle(LULL_SECONDS)
             case "take":
-                world.spares.work()
+                world.pool.busy()
                 for tree in (1, 2):
-                    transfer = world.spares.take(tree)
+                    transfer = world.pool.take(tree)
                     taken |= {transfer.pid} if transfer else set()
             case "drop":
-                world.spares.drop()
+                world.pool.end_all()
             case "renew":
-                world.spares.renew(0.7)
-            case "chill":
-                world.spares.chill("no room")
+                world.pool.renew(0.7)
+            case "suspend":
+                world.pool.suspend("no room")
             case "gone":
                 world.refuses = None if world.refuses else OSError(11, "Resource temporarily unavailable")
         world.wait(pause)
         alive = {transfer.pid for transfer in world.started if not transfer.done} - taken
-        assert alive == set(world.spares.pids)
+        assert alive == set(world.pool.pids)
     # In the end it rests, the node answers again, and each tree has one that is ready.
     world.refuses = None
     world.behave = lambda transfer: world.after(0.1, transfer.connect)
-    world.spares.rest(LULL)
-    world.wait(2 * CHILL[1] + 2 * AGE + 10_000)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(2 * SUSPEND_SECONDS[1] + 2 * MAX_AGE_SECONDS + 10_000)
 
     def ready() -> list[int]:
         return sorted(t.tree for t in world.running if t.pid not in taken and t.is_connected)
@@ -1231,3 +1245,49 @@ def test_whatever_the_worker_says_nothing_spins_and_nobody_is_forgotten(
         if ready() != [1, 2]:
             world.wait(0.1)
     assert ready() == [1, 2]
+
+
+# The decision, as a table --------------------------------------------------------------------------------
+
+ALIVE = Slot(is_idle=True, is_started=True)
+CONNECTED = replace(ALIVE, is_connected=True, was_connected=True, connected_for=1.0)
+REFUSED = replace(ALIVE, lost="Connection refused")
+CLOSED = replace(CONNECTED, lost="the node has closed the connection")
+BROKEN = replace(CONNECTED, lost="Connection timed out", is_broken=True)
+
+DECISIONS = {
+    "1 none, and nothing else to do": (Slot(is_idle=True), Move.CONNECT),
+    "2 none, and a batch runs": (Slot(is_idle=False), Move.WAIT),
+    "3 none, and its tree is gone": (Slot(is_idle=True, has_tree=False), Move.WAIT),
+    "4 none, and the pause is not over": (Slot(is_idle=True, may_connect=False), Move.WAIT),
+    "5 it connects": (ALIVE, Move.WAIT),
+    "6 it has just connected": (replace(CONNECTED, was_connected=False), Move.REACHED),
+    "7 it is connected": (CONNECTED, Move.WAIT),
+    "8 it is old": (replace(CONNECTED, is_old=True), Move.RENEW),
+    "9 it is slow": (replace(ALIVE, is_slow=True), Move.SLOW),
+    "10 slow, as reported": (replace(ALIVE, is_slow=True, is_away=True), Move.WAIT),
+    "11 slow, beside another": (replace(ALIVE, is_slow=True, others_connected=True), Move.WAIT),
+    "12 slow, beside a batch": (replace(ALIVE, is_slow=True, is_idle=False), Move.WAIT),
+    "13 it could not connect": (REFUSED, Move.GIVE_UP),
+    "14 refused beside a batch": (replace(REFUSED, is_idle=False), Move.END),
+    "15 refused, and its tree is gone": (replace(REFUSED, has_tree=False), Move.END),
+    "16 refused beside another": (replace(REFUSED, others_connected=True), Move.PAUSE),
+    "17 refused by a full daemon": (replace(REFUSED, lost="max connections (1) reached"), Move.PAUSE),
+    "18 refused once too often": (
+        replace(REFUSED, others_connected=True, early_closes=2),
+        Move.SUSPEND,
+    ),
+    "19 closed early": (CLOSED, Move.PAUSE),
+    "20 closed early beside a batch": (replace(CLOSED, is_idle=False), Move.PAUSE),
+    "21 closed early once too often": (replace(CLOSED, early_closes=2), Move.SUSPEND),
+    "22 closed early with another": (replace(CLOSED, is_counted=True, early_closes=2), Move.END),
+    "23 closed after a good life": (replace(CLOSED, connected_for=YOUNG_SECONDS), Move.REPLACE),
+    "24 broken": (BROKEN, Move.GIVE_UP),
+    "25 broken after a good life": (replace(BROKEN, connected_for=YOUNG_SECONDS), Move.GIVE_UP),
+    "26 broken beside a batch": (replace(BROKEN, is_idle=False), Move.END),
+}
+
+
+@pytest.mark.parametrize(("slot", "expected"), DECISIONS.values(), ids=DECISIONS.keys())
+def test_state_of_a_warm_rsync_decides_what_is_next(slot: Slot, expected: Move) -> None:
+    assert decide(slot) is expected

@@ -1,0 +1,332 @@
+"""Sends batches: a transfer after the other, tries again what has failed, reports what came of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inosync.messages import Batch, Done, Failed, Part, Progress, Report, SlotRequest
+from inosync.nodes import backoff
+from inosync.rsync import argv, exit_codes, stdout
+from inosync.rsync.coarse_times import UnnamedReads, outdated_names
+from inosync.rsync.exit_codes import ExitKind
+from inosync.rsync.options import modify_window
+from inosync.rsync.outcome import Outcome, Run, judge
+from inosync.rsync.source import SourceState, check_source
+from inosync.rsync.target import Transport, transport
+from inosync.rsync.transfer import Transfer
+from inosync.system import process, spool
+from inosync.system.loop import Loop, Timer
+from inosync.system.overlap import overlap
+from inosync.worker import transfer_end
+from inosync.worker.batch_run import BatchRun
+from inosync.worker.calls import RsyncCalls
+from inosync.worker.compare import Comparisons
+from inosync.worker.hooks import Hooks
+from inosync.worker.job import Job
+from inosync.worker.refused_options import RefusedOptions
+from inosync.worker.ssh_master import SshMaster
+from inosync.worker.title import Title
+from inosync.worker.transfer_end import Then, TransferEnd
+from inosync.worker.warm_pool import WarmPool
+
+YIELD_SECONDS = 0.25
+"""In which a node notices that connections which stood in the way of another one are gone."""
+MAX_REASON = 500
+"""Characters of a reason in a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a worker has beside the transfer of a batch, and what such a transfer may affect."""
+
+    calls: RsyncCalls
+    refused: RefusedOptions
+    warm: WarmPool
+    comparisons: Comparisons
+    ssh_master: SshMaster
+    hooks: Hooks
+    title: Title
+
+
+class BatchSender:
+    """Sends one batch at a time. ``adapt`` leaves out what rsync's lines say that the node refuses."""
+
+    def __init__(
+        self,
+        job: Job,
+        beside: Beside,
+        adapt: Callable[[Sequence[bytes]], bool],
+        report: Callable[[Report], None],
+        loop: Loop,
+        rand: Callable[[], float],
+    ) -> None:
+        self._job, self._beside, self._loop = job, beside, loop
+        self._adapt, self._report, self._rand = adapt, report, rand
+        self._run: BatchRun | None = None  # the batch
+        self._transfer: Transfer | None = None  # of its first part
+        self._retry: Timer | None = None  # when the first part is tried again
+        self._percent: int | None = None  # as reported last
+        self._unnamed_reads = {tree: UnnamedReads() for tree in job.trees}
+        """When full mirrors and relists have read files."""
+        self._is_ending = False
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """The one that runs, or has ended and was not yet given to ``transfer_ended``."""
+        return self._transfer
+
+    def begin(self, batch: Batch) -> None:
+        """Send a batch; the one before is through."""
+        self._run, self._percent = BatchRun(batch, self._loop.clock()), None
+        self._send_next(self._run)
+
+    def slot_granted(self, batch: int) -> None:
+        """The batch may be tried again now."""
+        if self._run is not None and batch == self._run.batch.id:
+            self._run.needs_slot = False
+            self._send_next(self._run)
+
+    def halt(self, tree: int) -> None:
+        """Send nothing of a tree any more, until the next batch."""
+        run, transfer = self._run, self._transfer
+        if run is None:
+            return
+        if transfer is not None and run.part.tree == tree:
+            run.is_halted = True
+            transfer.terminate()
+        run.hold_tree(tree, transfer is not None)
+        if not run.parts:
+            self._set_retry(None)
+            self._send_next(run)
+
+    def restart_transfer(self) -> None:
+        """Send the part that is on its way once more: its rsync runs with a limit that holds no more."""
+        if self._transfer is not None:
+            self._transfer.supersede()
+
+    def finish(self) -> None:
+        """Start no other transfer: the worker is ending."""
+        self._is_ending = True
+
+    # The parts ---------------------------------------------------------------------------------------
+
+    def _send_next(self, run: BatchRun) -> None:
+        """Start the next transfer, or report the batch when nothing of it is left."""
+        while run.parts and self._transfer is None and self._retry is None:
+            self._beside.title.transferring(run.part, run.batch.count)
+            if not self._start(run):
+                run.skip_part()
+        if not run.parts:
+            self._report_done(run)
+
+    def _start(self, run: BatchRun) -> bool:
+        """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
+        part, calls = run.part, self._beside.calls
+        settings = calls.settings(part.tree)
+        try:
+            if not run.may_begin(settings, self._job.excluded[part.tree]):
+                run.held[part.tree] = None
+                return False  # the other parts go on
+            if not run.has_something(settings, self._job.rules[part.tree]):
+                return False
+            if problem := self._overlap(settings.target):
+                self._back_off(run, ExitKind.SLOW, 0, problem)
+                return True
+            if self._job.pretend is not None:
+                self._job.pretend(argv.shell_line(calls.argv(part, run.delete_nothing), run.names))
+                return False
+            transfer = None if part.full or part.ignore_times else self._beside.warm.take(part.tree)
+            transfer = transfer or calls.start(part, run.delete_nothing)
+            self._transfer = transfer
+            transfer.send_when_connected(
+                argv.names_input(run.names), lambda: self._has_its_source(run, transfer)
+            )
+        except OSError as error:  # the tree or rsync is not there, or we are short of processes
+            self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
+        return True
+
+    def _overlap(self, target: str) -> str:
+        """Why nothing may be sent to a local target: a mount or link that is new leads it to a wpath."""
+        if transport(target) is Transport.LOCAL:
+            for tree in self._job.trees.values():
+                if how := overlap(tree.source, target):
+                    return (
+                        f"the target {how} the wpath {tree.source}, which would be deleted: nothing is sent"
+                    )
+        return ""
+
+    def _has_its_source(self, run: BatchRun, transfer: Transfer) -> bool:
+        """Whether an rsync that has connected stands in the directory that the part is meant for.
+
+        OSError if that cannot be seen.
+        """
+        tree = run.part.tree
+        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
+        is_wrapped = os.path.samestat(transfer.directory_status, os.stat(process.START_DIRECTORY))
+        place = self._job.trees[tree].source if is_wrapped else transfer.directory
+        found = check_source(place, run.part.source, self._job.excluded[tree])
+        return found is SourceState.OK or (found is SourceState.EMPTY and run.delete_nothing)
+
+    def _set_retry(self, pause: float | None) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        at = None if pause is None else self._loop.clock() + pause
+        self._retry = None if at is None else self._loop.call_at(at, self._try_again)
+
+    def _try_again(self) -> None:
+        """The pause after a failure is over."""
+        run, self._retry = self._run, None
+        assert run is not None
+        if run.needs_slot:
+            self._report(SlotRequest(run.batch.id))
+        elif not self._is_ending:
+            self._send_next(run)
+
+    # The end of a transfer ---------------------------------------------------------------------------
+
+    def transfer_ended(self) -> None:
+        """The transfer has ended, and nothing that it had started is left."""
+        run, transfer = self._run, self._transfer
+        assert run is not None
+        assert transfer is not None
+        self._transfer = None
+        run.bytes += stdout.transferred_bytes(transfer.stdout)
+        code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
+        outcome = _outcome(run, transfer, code, self._job)
+        match transfer_end.decide(self._view(run, transfer, code, outcome)):
+            case Then.NOTHING:
+                return
+            case Then.HOLD:
+                run.hold_part()
+            case Then.SAME_AGAIN:
+                run.superseded(transfer.names_sent_at is not None)
+            case Then.ADAPT:
+                self._adapt(transfer.stderr)
+            case Then.DONE:
+                self._beside.ssh_master.node_reached()
+                if run.refused_beside_warm:
+                    self._beside.warm.suspend(run.refused_beside_warm)
+                    run.refused_beside_warm = ""
+                self._note_outdated(run, transfer)
+                run.came_through(outcome, code)
+            case failure:
+                self._failed(run, transfer, outcome, code, failure)
+        if not self._is_ending or not run.parts:
+            self._send_next(run)
+
+    def _note_outdated(self, run: BatchRun, transfer: Transfer) -> None:
+        """Note which files may have changed again without another time."""
+        part, settings, now = run.part, self._job.trees[run.part.tree], self._job.wall()
+        assert transfer.names_sent_at is not None
+        began = now - (self._loop.clock() - transfer.names_sent_at)
+        unnamed = self._unnamed_reads[part.tree]
+        if part.full or any(name.endswith(b"/") for name in run.names):
+            unnamed.add(began, now)
+        if not part.full:
+            earlier = None if part.ignore_times else unnamed
+            window = modify_window(settings.extra)
+            names = outdated_names(settings.source, run.names, began, now, window, earlier)
+            run.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []
+
+    def _view(self, run: BatchRun, transfer: Transfer, code: int, outcome: Outcome) -> TransferEnd:
+        return TransferEnd(
+            code,
+            has_failed=outcome.retry is not None,
+            is_held=run.is_halted
+            or transfer.cancelled
+            or (run.delete_nothing and code == exit_codes.DELETIONS_STOPPED),
+            is_superseded=transfer.superseded,
+            is_explained=self._beside.refused.explain(transfer.stderr),
+            was_warm=transfer.was_warm,
+            fed_for=None if transfer.names_sent_at is None else self._loop.clock() - transfer.names_sent_at,
+            has_warm=self._beside.warm.has_connected,
+            has_comparison=self._beside.comparisons.is_running,
+            is_ending=self._is_ending,
+        )
+
+    def _failed(self, run: BatchRun, transfer: Transfer, outcome: Outcome, code: int, failure: Then) -> None:
+        run.failed(outcome, code, transfer.names_sent_at is not None)
+        if transfer.abort_reason or code in exit_codes.NO_CONNECTION:
+            self._beside.ssh_master.distrust()
+        match failure:
+            case Then.RETRY_COLD:
+                pass
+            case Then.RETRY_WITHOUT_WARM:
+                run.refused_beside_warm = outcome.reason
+                self._beside.warm.end_all()
+                self._set_retry(YIELD_SECONDS)
+            case Then.RETRY_WITHOUT_COMPARISON:
+                self._beside.comparisons.fail("ended: its connection may have stood in the way of a batch")
+                self._set_retry(YIELD_SECONDS)
+            case _:
+                assert outcome.retry is not None
+                run.refused_beside_warm = ""
+                self._back_off(run, outcome.retry, code, transfer.abort_reason or outcome.reason)
+
+    def _back_off(self, run: BatchRun, kind: ExitKind, code: int, reason: str) -> None:
+        run.attempts += 1
+        first, longest = self._job.retry
+        pause = backoff.delay(
+            run.attempts, longest if kind is ExitKind.SLOW else first, longest, self._rand()
+        )
+        self._set_retry(pause)
+        run.needs_slot = run.batch.heavy
+        self._beside.title.transfer_ended()
+        self._report(Failed(run.batch.id, run.attempts, code, reason[:MAX_REASON], pause))
+
+    def _report_done(self, run: BatchRun) -> None:
+        batch, is_pretended = run.batch, self._job.pretend is not None
+        path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
+        payload, file = _packed(run.due, path)
+        outdated, outdated_file = _packed(run.outdated, f"{path}-outdated") if run.outdated else (b"", "")
+        if not is_pretended:
+            self._beside.hooks.synced(run.arrived)
+        worry = run.worry[:MAX_REASON]
+        self._run = None
+        self._beside.title.transfer_ended()
+        self._report(
+            Done(
+                batch.id,
+                batch.count,
+                seconds=self._loop.clock() - run.started_at,
+                code=run.code,
+                reason=worry,
+                payload=payload,
+                file=file,
+                held=tuple(run.held),
+                pretended=is_pretended,
+                cut_off=run.interrupted and not is_pretended,
+                outdated=outdated,
+                outdated_file=outdated_file,
+                bytes=run.bytes,
+            )
+        )
+
+    def report_progress(self) -> None:
+        """Report how far a full mirror has come, if that has changed."""
+        run, transfer = self._run, self._transfer
+        if run is None or transfer is None or not run.part.full or transfer.percent == self._percent:
+            return
+        self._percent = transfer.percent
+        if self._percent is not None:
+            self._beside.title.transferring(run.part, run.batch.count, self._percent)
+            self._report(Progress(run.batch.id, self._percent))
+
+
+def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
+    sent = tuple(run.current.send)
+    missing = frozenset(run.current.missing)
+    ended = Run(run.part, sent, code, transfer.stderr, transfer.stdout, transfer.is_truncated, missing)
+    outcome = judge(ended, job.trees[run.part.tree])
+    if outcome.retry is None and transfer.names_sent_at is None:  # whatever it did was nothing of the part
+        return Outcome(ExitKind.RETRY, outcome.reason or "rsync ended before it was told what to do")
+    return outcome
+
+
+def _packed(due: list[Part], path: str) -> tuple[bytes, str]:
+    try:
+        return spool.pack(tuple(due), path)
+    except OSError:  # the trees as such are short enough for the message
+        return spool.pack(tuple(Part(tree, True) for tree in {part.tree for part in due}), path)

@@ -1,0 +1,63 @@
+"""How rsync is called for the node of a worker, as things are now."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from inosync.messages import Part
+from inosync.rsync import argv, binary
+from inosync.rsync.argv import TransferSettings
+from inosync.rsync.transfer import Transfer
+from inosync.system import fingerprint
+from inosync.system.loop import Loop
+from inosync.worker.bwlimit import Throttle
+from inosync.worker.job import Job
+from inosync.worker.refused_options import RefusedOptions
+from inosync.worker.ssh_master import SshMaster
+
+
+class RsyncCalls:
+    """Makes argument vectors, and starts rsyncs with them."""
+
+    def __init__(
+        self, job: Job, ssh_master: SshMaster, throttle: Throttle, refused: RefusedOptions, loop: Loop
+    ) -> None:
+        self._job, self._loop = job, loop
+        self._throttle, self._refused = throttle, refused
+        self._rsh_direct = ssh_master.rsh_direct
+        self._rsh = ssh_master.rsh if job.pretend is None else ssh_master.rsh_direct
+        self._confines: dict[tuple[object, ...], bool] = {}
+        """Whether the rsync, as it is now, understands ``argv.CONFINE_ROOT``."""
+
+    def settings(self, tree: int, is_direct: bool = False) -> TransferSettings:
+        """Of a tree; with ``is_direct`` ssh connects anew instead of using the shared connection."""
+        return replace(
+            self._job.trees[tree],
+            rsh=self._rsh_direct if is_direct else self._rsh,
+            rspeed=self._throttle.limit,
+            list_missing=self._refused.list_missing,
+            stats=self._refused.stats,
+        )
+
+    def argv(self, part: Part, delete_nothing: bool = False) -> tuple[str, ...]:
+        """For a part, whatever its names. OSError if rsync does not say what it understands."""
+        settings = self.settings(part.tree)
+        if part.full:
+            return argv.full_argv(settings, delete_nothing)
+        return argv.batch_argv(self._confined(settings), part.ignore_times)
+
+    def start(self, part: Part, delete_nothing: bool = False) -> Transfer:
+        """An rsync for such a part. OSError if it cannot be started."""
+        words = self.argv(part, delete_nothing)
+        return Transfer(words, self._job.timeout, self._loop)
+
+    def _confined(self, settings: TransferSettings) -> TransferSettings:
+        """These for a batch. The rsync is asked here because it may hang, and the master would with it.
+
+        OSError if it gives no answer: then it is not known whether names would lead it out of the tree.
+        """
+        key = settings.rsync, fingerprint.at(settings.rsync)
+        if key not in self._confines:
+            self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE_ROOT}=/")}
+        return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings

@@ -1,0 +1,46 @@
+"""What the node's rsync refuses, and is not asked for any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from inosync.rsync import compat
+
+RETRY_SECONDS = 3600.0
+"""After that, names that are gone are listed again: the node may have got another rsync."""
+
+
+class RefusedOptions:
+    """What is known of one node. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.stats = True
+        """Whether the node may be asked what was sent (``TransferSettings.stats``)."""
+        self.list_missing = True
+        """Whether names that are gone may be listed; if not, their directories are."""
+        self._retry_at = 0.0  # when they are listed again
+        self._is_reported = False  # that they are not
+
+    def explain(self, lines: Sequence[bytes]) -> bool:
+        """Whether an rsync failed because of something that it need not be asked for."""
+        return (self.stats and compat.refuses_stats(lines)) or (
+            self.list_missing and compat.refuses_missing(lines)
+        )
+
+    def learn(self, lines: Sequence[bytes]) -> bool:
+        """Leave out what these lines ``explain``; whether the operator is to know, which is so once."""
+        if self.stats and compat.refuses_stats(lines):
+            self.stats = False
+            return False
+        self.list_missing = False
+        self._retry_at = self._clock() + RETRY_SECONDS
+        was_reported, self._is_reported = self._is_reported, True
+        return not was_reported
+
+    def retry_is_due(self) -> bool:
+        """Whether it is time to list names that are gone again; from then on they are."""
+        if self.list_missing or self._clock() < self._retry_at:
+            return False
+        self.list_missing = True
+        return True

@@ -1,0 +1,158 @@
+"""Comparisons of a tree with its copy: a fake rsync tells the differences, the loop is real."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from inosync.config.timetable import constant
+from inosync.messages import Compare, Compared, Source
+from inosync.rsync.argv import TransferSettings
+from inosync.system import spool
+from inosync.system.loop import Loop
+from inosync.worker.calls import RsyncCalls
+from inosync.worker.compare import Comparisons
+from inosync.worker.job import Job
+
+LIMIT_SECONDS = 60.0
+
+
+class Calls:
+    """In place of ``RsyncCalls``."""
+
+    def __init__(self, settings: TransferSettings) -> None:
+        self._settings = settings
+        self.direct: list[bool] = []
+
+    def settings(self, _tree: int, is_direct: bool = False) -> TransferSettings:
+        self.direct.append(is_direct)
+        return self._settings
+
+
+class Bench:
+    """A tree, a script that is called instead of rsync, and what was reported."""
+
+    def __init__(self, home: Path, script: str, timeout: float = 60.0) -> None:
+        self.loop, self.home = Loop(), home
+        self.src = home / "src"
+        self.src.mkdir()
+        (self.src / "file").write_text("x")
+        rsync = home / "rsync"
+        rsync.write_text(f"#!/bin/sh\ncd '{self.src}'\n{script}\n")
+        rsync.chmod(0o755)
+        self.reports: list[Compared] = []
+        self.calls = Calls(TransferSettings(str(rsync), str(self.src), str(home / "dst")))
+        excluded = {1: lambda _path, _is_directory: False}
+        job = Job("n", "n", {}, {}, constant(0), excluded, timeout, (1.0, 2.0), False, str(home))
+        self.comparisons = Comparisons(job, cast(RsyncCalls, self.calls), self.reports.append, self.loop)
+
+    def order(self, number: int = 1) -> Compare:
+        root = self.src.stat()
+        return Compare(number, 1, Source((root.st_dev, root.st_ino), True), False)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + LIMIT_SECONDS
+        while not condition():
+            assert time.monotonic() < end, self.reports
+            self.loop.turn(0.05)
+            self.comparisons.check()
+
+    def result(self) -> Compared:
+        self.until(lambda: self.reports)
+        (found,) = self.reports
+        return found
+
+
+def test_differences_are_counted_and_reported(tmp_path: Path) -> None:
+    lines = [b"inosync:>f..t...... file", b"inosync:*deleting   gone"]
+    said = " ".join(f"'{line.decode()}'" for line in lines)
+    bench = Bench(tmp_path, f"cat >/dev/null; printf '%s\\n' {said} 'something else'")
+    bench.comparisons.start(bench.order())
+    found = bench.result()
+    assert (found.count, spool.unpack(found.payload, found.file)) == (2, tuple(lines))
+
+
+def test_comparison_without_differences_is_reported(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cat >/dev/null")
+    bench.comparisons.start(bench.order())
+    assert bench.comparisons.is_running
+    found = bench.result()
+    assert (found.id, found.reason, found.held, found.count) == (1, "", False, 0)
+    assert bench.calls.direct == [True], "it must not take a session of the shared connection"
+    assert not bench.comparisons.is_running
+
+
+def test_failed_comparison_is_reported_with_its_reason(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cat >/dev/null; echo 'rsync: connection refused' >&2; exit 10")
+    bench.comparisons.start(bench.order())
+    found = bench.result()
+    assert "connection refused" in found.reason
+    assert not found.held
+
+
+def test_rsync_that_ends_before_it_is_connected_has_compared_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "exit 0")
+    bench.comparisons.start(bench.order())
+    assert bench.result().reason
+
+
+def test_rsync_that_cannot_be_started_is_reported(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "")
+    (tmp_path / "rsync").unlink()
+    bench.comparisons.start(bench.order())
+    assert "No such file or directory" in bench.result().reason
+
+
+def test_tree_with_another_root_is_held(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cat >/dev/null")
+    order = bench.order()
+    bench.src.rename(tmp_path / "moved")
+    bench.src.mkdir()
+    bench.comparisons.start(order)
+    assert bench.result().held
+    assert not bench.comparisons.is_running
+
+
+def test_root_that_is_replaced_while_rsync_connects_is_held(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, f"until [ -e '{tmp_path}/go' ]; do sleep 0.02; done; cat >/dev/null")
+    bench.comparisons.start(bench.order())
+    (bench.src / "file").unlink()
+    (tmp_path / "go").touch()
+    assert bench.result().held
+
+
+def test_cancelled_comparison_is_not_reported_and_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cat >/dev/null; exec sleep 1000")
+    bench.comparisons.start(bench.order())
+    (pid,) = bench.comparisons.pids
+    bench.comparisons.cancel()
+    assert not bench.comparisons.is_running
+    assert bench.comparisons.pids == [pid], "known until it has ended"
+    bench.until(lambda: not bench.comparisons.pids)
+    assert bench.reports == []
+
+
+def test_comparison_that_is_in_the_way_fails_with_the_reason_given(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cat >/dev/null; exec sleep 1000")
+    bench.comparisons.start(bench.order(5))
+    bench.comparisons.fail("in the way")
+    assert bench.reports == [Compared(5, "in the way")]
+    bench.until(lambda: not bench.comparisons.pids)
+
+
+def test_restarted_comparison_is_the_same_with_another_rsync(tmp_path: Path) -> None:
+    first = f"[ -e '{tmp_path}/second' ] || {{ touch '{tmp_path}/second'; exec sleep 1000; }}"
+    bench = Bench(tmp_path, f"{first}; cat >/dev/null")
+    bench.comparisons.start(bench.order(5))
+    bench.until((tmp_path / "second").exists)
+    bench.comparisons.restart()
+    assert len(bench.comparisons.pids) == 2
+    assert bench.result() == Compared(5, payload=bench.reports[0].payload)
+
+
+def test_comparison_without_progress_is_ended(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cat >/dev/null; exec sleep 1000", timeout=0.5)
+    bench.comparisons.start(bench.order())
+    assert "no progress" in bench.result().reason
