@@ -49,6 +49,7 @@ def options(argv: Sequence[str]) -> Options:
     parser.add_argument("--only", default="", help=f"these kinds of fault, with commas between: {kinds}")
     parser.add_argument("--hard-links", action="store_true", help="write to files with several names, too")
     parser.add_argument("--late-writers", action="store_true", help="let stopped receivers go on as orphans")
+    parser.add_argument("--read-only-trees", action="store_true", help="directories without write permission")
     parser.add_argument("--coarse-sources", action="store_true", help="trees with time stamps of one second")
     parser.add_argument("--verbose", action="store_true", help="start the daemon with -v")
     parser.add_argument("--home", type=Path, help="an empty directory for it")
@@ -63,6 +64,7 @@ def options(argv: Sequence[str]) -> Options:
         begin=given.begin,
         only=[name for name in given.only.split(",") if name],
         hard_links=given.hard_links,
+        read_only_trees=given.read_only_trees,
         late_writers=given.late_writers,
         coarse_sources=given.coarse_sources,
         verbose=given.verbose,

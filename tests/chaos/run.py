@@ -49,6 +49,8 @@ class Options:
     only: Sequence[str] = ()
     """The names of the kinds of fault; empty for all."""
     hard_links: bool = False
+    read_only_trees: bool = False
+    """Whether there are directories without write permission."""
     coarse_sources: bool = False
     """Whether the trees have time stamps of one second."""
     late_writers: bool = False
@@ -89,7 +91,9 @@ class Run:
         args = ("-v",) if options.verbose else ()
         self.testbed = Testbed(self.home, args, options.late_writers, options.coarse_sources)
         self._tell = tell
-        self.changes = TreeChanges(self.testbed, f"churn {options.seed}", options.hard_links, options.soak)
+        self.changes = TreeChanges(
+            self.testbed, f"churn {options.seed}", options.hard_links, options.soak, options.read_only_trees
+        )
         self.markers = Markers(self.testbed)
         self.schedule = Schedule(
             self.testbed,

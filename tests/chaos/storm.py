@@ -26,10 +26,12 @@ class Storm(Churn):
     """Hostile changes of one wpath, some of which move entries to another wpath, ``partner``.
 
     A change in several steps does one step with each operation, so that it depends on no clock. Hard links
-    are made only with ``hard_links``.
+    are made only with ``hard_links``, and directories without write permission only with ``read_only``.
     """
 
-    def __init__(self, root: bytes, seed: int, outside: bytes, partner: bytes, hard_links: bool) -> None:
+    def __init__(
+        self, root: bytes, seed: int, outside: bytes, partner: bytes, hard_links: bool, read_only: bool
+    ) -> None:
         super().__init__(root, seed, outside)
         self.done: Counter[str] = Counter()
         """How often each operation was done."""
@@ -47,10 +49,11 @@ class Storm(Churn):
             (1, self._burst),
             (2, self._write_big),
             (3, self._rename_largest),
-            (2, self._make_read_only_tree),
         ]
         if hard_links:
             more.append((4, self._second_name))
+        if read_only:
+            more.append((2, self._make_read_only_tree))
         self._operations += [operation for _, operation in more]
         self._weights += [weight for weight, _ in more]
 

@@ -22,14 +22,21 @@ class TreeChanges:
     With ``moderate`` the changes are slower, for a long run.
     """
 
-    def __init__(self, testbed: Testbed, seed: str, hard_links: bool = False, moderate: bool = False) -> None:
+    def __init__(
+        self,
+        testbed: Testbed,
+        seed: str,
+        hard_links: bool = False,
+        moderate: bool = False,
+        read_only: bool = False,
+    ) -> None:
         self._chances = random.Random(seed)
         self._pace = random.Random(self._chances.getrandbits(32))
         self._paces = MODERATE if moderate else PACES
         roots = [os.fsencode(testbed.tree(tree)) for tree in TREES]
         outside = os.fsencode(testbed.outside)
         self.storms = [
-            Storm(root, self._chances.getrandbits(32), outside, partner, hard_links)
+            Storm(root, self._chances.getrandbits(32), outside, partner, hard_links, read_only)
             for root, partner in zip(roots, reversed(roots), strict=True)
         ]
         self.failure: Exception | None = None
