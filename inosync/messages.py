@@ -8,6 +8,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+MAX_REASON_BYTES = 500
+"""How much of a reason travels in a message, as UTF-8."""
+
 
 class Kind(enum.IntEnum):
     """How much of a path to look at. A higher kind covers every lower one of the same path."""

@@ -30,6 +30,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text, in at most so many bytes of UTF-8; bytes that are none are escaped."""
+    return text.encode("utf-8", "backslashreplace")[:most].decode("utf-8", "ignore")
+
+
 def plural(count: int, noun: str) -> str:
     """``1 path``, ``2 paths``, ``2 directories``."""
     if count == 1:

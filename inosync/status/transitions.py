@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from inosync.config.hook import Hook
-from inosync.messages import NodeState, StateChanged
+from inosync.messages import MAX_REASON_BYTES, NodeState, StateChanged
 from inosync.nodes.node import Node
 from inosync.system import log as logs
+from inosync.text import shortened
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,9 @@ class StateLog:
         if is_due:
             began = before.since if before.since is not None else known.alarm.since
             seconds = now - (known.since if began is None else began)
-            node.announce_state(StateChanged(state, before.state or "", seconds, reason[:500], lag))
+            node.announce_state(
+                StateChanged(state, before.state or "", seconds, shortened(reason, MAX_REASON_BYTES), lag)
+            )
 
 
 def _log_change(

@@ -8,18 +8,20 @@ import os
 import pickle
 import re
 
-MAX_INLINE_BYTES = 2_800
+MAX_INLINE_BYTES = 2_400
 """The longest payload that travels in a message; a whole message must stay below PIPE_BUF."""
 
 
-def pack(thing: object, path: str) -> tuple[bytes, str]:
-    """Pickle ``thing``; return (data, "") if it is short, else write it to ``path`` and return (b"", path).
+def pack(thing: object, path: str, room: int = MAX_INLINE_BYTES) -> tuple[bytes, str]:
+    """Pickle ``thing``; return (data, "") if it has room, else write it to ``path`` and return (b"", path).
+
+    ``room``: bytes that a message has left, when more than one thing travels in it.
 
     The file appears whole or not at all. Its directory is made again if it is gone. OSError if the file
     cannot be written; EFBIG if it never can, because it is larger than the file system.
     """
     data = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
-    if len(data) <= MAX_INLINE_BYTES:
+    if len(data) <= room:
         return data, ""
     partial = path + ".part"
     for directory in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from inosync.messages import Batch, Done, Failed, Part, Progress, Report, SlotRequest
+from inosync.messages import MAX_REASON_BYTES, Batch, Done, Failed, Part, Progress, Report, SlotRequest
 from inosync.nodes import backoff
 from inosync.rsync import argv, exit_codes, stdout
 from inosync.rsync.coarse_times import UnnamedReads, outdated_names
@@ -19,6 +19,7 @@ from inosync.rsync.transfer import Transfer
 from inosync.system import process, spool
 from inosync.system.loop import Loop, Timer
 from inosync.system.overlap import overlap
+from inosync.text import shortened
 from inosync.worker import transfer_end
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.calls import RsyncCalls
@@ -33,8 +34,6 @@ from inosync.worker.warm_pool import WarmPool
 
 YIELD_SECONDS = 0.25
 """In which a node notices that connections which stood in the way of another one are gone."""
-MAX_REASON = 500
-"""Characters of a reason in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +273,19 @@ class BatchSender:
         self._set_retry(pause)
         run.needs_slot = run.batch.heavy
         self._beside.title.transfer_ended()
-        self._report(Failed(run.batch.id, run.attempts, code, reason[:MAX_REASON], pause))
+        self._report(Failed(run.batch.id, run.attempts, code, shortened(reason, MAX_REASON_BYTES), pause))
 
     def _report_done(self, run: BatchRun) -> None:
         batch, is_pretended = run.batch, self._job.pretend is not None
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
         payload, file = _packed(run.due, path)
-        outdated, outdated_file = _packed(run.outdated, f"{path}-outdated") if run.outdated else (b"", "")
+        outdated, outdated_file = b"", ""
+        if run.outdated:
+            room = spool.MAX_INLINE_BYTES - len(payload)
+            outdated, outdated_file = _packed(run.outdated, f"{path}-outdated", room)
         if not is_pretended:
             self._beside.hooks.synced(run.arrived)
-        worry = run.worry[:MAX_REASON]
+        worry = shortened(run.worry, MAX_REASON_BYTES)
         self._run = None
         self._beside.title.transfer_ended()
         self._report(
@@ -325,8 +327,8 @@ def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
     return outcome
 
 
-def _packed(due: list[Part], path: str) -> tuple[bytes, str]:
+def _packed(due: list[Part], path: str, room: int = spool.MAX_INLINE_BYTES) -> tuple[bytes, str]:
     try:
-        return spool.pack(tuple(due), path)
+        return spool.pack(tuple(due), path, room)
     except OSError:  # the trees as such are short enough for the message
         return spool.pack(tuple(Part(tree, True) for tree in {part.tree for part in due}), path)

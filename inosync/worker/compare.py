@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from inosync.messages import Compare, Compared
+from inosync.messages import MAX_REASON_BYTES, Compare, Compared
 from inosync.rsync import argv, exit_codes, itemize, stderr
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
 from inosync.system import spool
 from inosync.system.loop import Loop
+from inosync.text import shortened
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.job import Job
 
@@ -117,7 +118,7 @@ class Comparisons:
             return Compared(order.id, held=True)
         if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
             reason = transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
-            return Compared(order.id, reason[:500])
+            return Compared(order.id, shortened(reason, MAX_REASON_BYTES))
         path = os.path.join(self._job.spool, f"compared-{os.getpid()}-{order.id}")
         try:
             payload, file = spool.pack(tuple(run.differences), path)

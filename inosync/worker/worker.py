@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from inosync.messages import (
+    MAX_REASON_BYTES,
     Batch,
     CancelCompare,
     Compare,
@@ -41,7 +42,8 @@ from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import process, signals
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop, Timer
-from inosync.worker.batch_sender import MAX_REASON, BatchSender, Beside
+from inosync.text import shortened
+from inosync.worker.batch_sender import BatchSender, Beside
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
@@ -251,20 +253,20 @@ class Worker:
         """The node does not answer."""
         self._ssh_master.distrust()
         self._is_away = True
-        self._report(Unreachable(attempt, code, reason[:MAX_REASON], pause))
+        self._report(Unreachable(attempt, code, shortened(reason, MAX_REASON_BYTES), pause))
 
     def warm_suspended(self, reason: str, pause: float, is_new: bool) -> None:
         """No connection is kept for a while."""
         self._report_reachable()
         if is_new:
-            self._report(WarmSuspended(reason[:MAX_REASON], pause))
+            self._report(WarmSuspended(shortened(reason, MAX_REASON_BYTES), pause))
 
     def adapt(self, lines: Sequence[bytes]) -> bool:
         """Whether rsyncs are called in another way from now on, because of what one that failed said."""
         if not self._refused.explain(lines):
             return False
         if self._refused.learn(lines):
-            self._report(Relisting(stderr.reason(lines)[:MAX_REASON]))
+            self._report(Relisting(shortened(stderr.reason(lines), MAX_REASON_BYTES)))
         self._warm.renew(0.0)
         return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.text import address_without_password, format_value, one_line, plural, without_password
+from inosync.text import address_without_password, format_value, one_line, plural, shortened, without_password
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,9 @@ def test_value_is_formatted_like_repr_whatever_it_does(value: object, expected: 
 
 def test_long_value_is_shortened() -> None:
     assert len(format_value("x" * 10_000)) <= 102
+
+
+def test_shortened_keeps_to_bytes_and_escapes_what_is_not_utf8() -> None:
+    assert shortened("short", 10) == "short"
+    assert shortened("\u20ac\u20ac\u20ac", 7) == "\u20ac\u20ac"
+    assert shortened("a\udce9b", 20) == "a\\udce9b"

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from inosync.messages import Batch, Part
+from inosync.messages import MAX_REASON_BYTES, Batch, Done, Part
 from inosync.system import spool
 from inosync.system.channel import MAX_MESSAGE_BYTES
+from inosync.text import shortened
 
 SHORT = (Part(1, False, (b"a", b"d/", b"\xff\n")),)
 LONG = (Part(1, True), Part(2, False, tuple(b"%06d" % i for i in range(5000))))
@@ -44,8 +45,19 @@ def test_pack_longest_inline_payload_fits_into_a_message(tmp_path: Path) -> None
     )
     payload, _ = spool.pack(b"x" * size, str(tmp_path / "f"))
     assert len(payload) == spool.MAX_INLINE_BYTES
-    batch = Batch(2**40, 10**6, False, payload, file="r" * 800)
-    assert len(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE_BYTES
+    reason = shortened("\udce9\u20ac" * MAX_REASON_BYTES, MAX_REASON_BYTES)
+    done = Done(
+        2**40, 10**6, 1.5, 23, reason, payload, held=tuple(range(1000, 1200)), outdated_file="r" * 200
+    )
+    for message in (Batch(2**40, 10**6, False, payload, file="r" * 800), done):
+        assert len(pickle.dumps(message, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE_BYTES
+
+
+def test_pack_keeps_to_the_room_that_a_message_has_left(tmp_path: Path) -> None:
+    first, _ = spool.pack(b"x" * 1000, "")
+    second, file = spool.pack(b"y" * 2000, str(tmp_path / "f"), spool.MAX_INLINE_BYTES - len(first))
+    assert (second, file) == (b"", str(tmp_path / "f"))
+    assert spool.unpack(second, file) == b"y" * 2000
 
 
 def test_pack_replaces_a_file_in_one_step(tmp_path: Path) -> None:
