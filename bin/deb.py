@@ -117,7 +117,8 @@ def main() -> int:
 
 def stage(root: Path, mandir: Path) -> None:
     """Put every file where it belongs."""
-    for source in sorted((CHECKOUT / "inosync").rglob("*.py")):
+    package = CHECKOUT / "inosync"
+    for source in sorted(path for ending in ("*.py", "*.css", "*.js") for path in package.rglob(ending)):
         put(root / LIB / source.relative_to(CHECKOUT), source.read_bytes())
     put(root / "usr/sbin/inosync", SCRIPT.encode(), executable=True)
     conf = CHECKOUT / "conf"

@@ -9,13 +9,15 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from typing import Any
 
 from inosync.console import sparkline, table
-from inosync.console.assets import SCRIPT, STYLE
 from inosync.console.history import History, Snapshot
 from inosync.text import one_line
 
+STYLE, SCRIPT = (files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+"""Constant, because the page's policy has their hashes."""
 TYPE = "text/html; charset=utf-8"
 REFRESH_SECONDS = 10
 """Until a page without scripts is loaded again."""
