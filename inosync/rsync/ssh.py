@@ -82,7 +82,7 @@ def options(found: Mapping[str, str]) -> tuple[str, ...]:
 def control_path(found: Mapping[str, str], directory: str, pid: int) -> str:
     """Return the path of the socket of the shared connection of process ``pid``; "" for no such connection.
 
-    A user who shares connections already, or has configured that, keeps that way.
+    A configuration of ssh that shares connections already stays in force.
     """
     path = f"{directory.rstrip('/')}/ssh-{pid}"
     if found.get("controlpath", "none") != "none" or found.get("controlmaster", "") not in _NOT_SHARED:

@@ -24,7 +24,7 @@ COST_FACTOR = 20
 
 
 class StatePublisher:
-    """Tells the state of nodes to all who are to know. ``config`` names the configuration in the title."""
+    """Publishes the states of the nodes, in titles and to hooks. ``config`` is named in the title."""
 
     def __init__(
         self,

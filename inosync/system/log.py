@@ -1,7 +1,7 @@
-"""Where log lines go, and how they look: syslog, stderr, the journal, or a file that can be reopened.
+"""Where log lines go and how they look: syslog, standard error, the journal, or a file that can be reopened.
 
-Names of files and words of rsync stand in log lines. Control characters in them are escaped, so that a
-file name can neither forge a line nor drive the terminal of whoever reads the log.
+Log lines contain file names and messages of rsync. Control characters in them are escaped, so that a file
+name can neither forge a line nor control the terminal of a reader.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
-SAME = 60.0
-"""Seconds in which a line that says the same once more is only counted."""
-_MANY = 1_000
-"""Such lines that are remembered."""
+REPEAT_SECONDS = 60.0
+"""For so long, a line that repeats another is counted instead of written."""
+_MAX_REMEMBERED = 1_000
+"""Lines that repetitions are compared with."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-"""Those of syslog(3), as sd-daemon(3) wants them before a line."""
+"""The priorities of syslog(3), which sd-daemon(3) expects before a line."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters, line ends and undecodable bytes as ``\\xNN``. Pure."""
+    """Return a text with control characters, line ends and undecodable bytes as ``\\xNN``."""
     return _CONTROL.sub(lambda found: _escape(ord(found[0])), text)
 
 
@@ -43,46 +43,46 @@ def _escape(code: int) -> str:
 
 
 def about(same: Hashable = None, **facts: object) -> dict[str, Any]:
-    """What a line is about, for the ``extra`` of a logging call: facts are kept apart as JSON.
+    """Return the ``extra`` of a logging call: the facts become fields of a line of JSON.
 
-    Of lines with an equal ``same`` one is let through in ``SAME`` seconds, and tells how many were not.
+    Of lines with an equal ``same``, one is written in ``REPEAT_SECONDS``, with the number of the others.
     """
     return {"facts": facts, "same": same}
 
 
 class Repeats(logging.Filter):
-    """Lets a line that repeats another through once in ``SAME`` seconds; all of them if one debugs."""
+    """Passes a repeated line once in ``REPEAT_SECONDS``; at level DEBUG it passes all lines."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._told: dict[Hashable, tuple[float, int]] = {}
-        """When a line was let through, and how many like it were not since then."""
+        self._passed: dict[Hashable, tuple[float, int]] = {}
+        """When a line last passed, and how many repetitions were held back after it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is let through."""
+        """Return whether the line passes."""
         same = getattr(record, "same", None)
         if same is None or logging.getLogger().isEnabledFor(logging.DEBUG):
             return True
         now = self._clock()
-        at, held = self._told.get(same, (float("-inf"), 0))
-        if now - at < SAME:
-            self._told[same] = at, held + 1
+        at, held = self._passed.get(same, (float("-inf"), 0))
+        if now - at < REPEAT_SECONDS:
+            self._passed[same] = at, held + 1
             return False
-        self._told.pop(same, None)  # so that the one that was told longest ago stands first
-        if len(self._told) >= _MANY:
-            del self._told[next(iter(self._told))]
-        self._told[same] = now, 0
+        self._passed.pop(same, None)  # so that the line that passed longest ago comes first
+        if len(self._passed) >= _MAX_REMEMBERED:
+            del self._passed[next(iter(self._passed))]
+        self._passed[same] = now, 0
         record.__dict__["repeated"] = held
         return True
 
 
 _repeats = Repeats()
-"""Of this process: a log that is opened anew does not begin from the start."""
+"""One for the process, so that repetitions are counted on when the log is reopened."""
 
 
 class _OneLine(logging.Formatter):
-    """A record is one line. Tracebacks, which only a fault of our own makes, keep theirs."""
+    """Writes a record as one line; a traceback, which only our own faults cause, keeps its lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         plain = _copy_without_exception(record) if record.exc_info or record.exc_text else record
@@ -93,11 +93,11 @@ class _OneLine(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """A record is one line, an object of JSON (RFC 8259), its time in the form of RFC 3339."""
+    """Writes a record as one line, a JSON object (RFC 8259) with a time as in RFC 3339."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone()
-        told = {
+        fields = {
             "time": at.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "pid": record.process,
@@ -105,15 +105,15 @@ class _Json(logging.Formatter):
             **{name: _plain(fact) for name, fact in getattr(record, "facts", {}).items()},
         }
         if count := getattr(record, "repeated", 0):
-            told["repeated"] = count
+            fields["repeated"] = count
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        # Not as UTF-8: a name that is none would make a line that no reader of JSON takes.
-        return json.dumps(told, default=str)
+            fields["traceback"] = self.formatException(record.exc_info)
+        # ASCII, because a name that is not UTF-8 would make a line that no JSON parser accepts.
+        return json.dumps(fields, default=str)
 
 
 class _Prioritised(logging.Formatter):
-    """Lines for the journal, each with its priority in front of it (sd-daemon(3)); it knows the rest."""
+    """Writes lines for the journal, each with its priority in front (sd-daemon(3))."""
 
     def __init__(self, form: logging.Formatter) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def _plain(fact: object) -> object:
 
 def _how_often(record: logging.LogRecord) -> str:
     count = getattr(record, "repeated", 0)
-    return f" ({count} more like this since it was last told)" if count else ""
+    return f" ({count} more like this since the last one)" if count else ""
 
 
 def _form(text: str, as_json: bool) -> logging.Formatter:
@@ -167,7 +167,7 @@ class _Counting(logging.Handler):
 
 
 class _Descriptor(logging.Handler):
-    """A descriptor that may be a pipe, a socket or a terminal that is not read; it never waits for that."""
+    """Writes to a descriptor without waiting, whether it is a pipe, a socket or a terminal nothing reads."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class _Descriptor(logging.Handler):
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
             data = self._rest + line
             self._rest = data[self._write(data) :]
-        except Exception:  # noqa: BLE001 - as all handlers do
+        except Exception:  # noqa: BLE001 - as every logging handler does
             self.handleError(record)
 
     def close(self) -> None:
@@ -196,7 +196,7 @@ class _Stderr(_Counting, _Descriptor):
 
 
 def _write_without_waiting(fd: int, resources: contextlib.ExitStack) -> Callable[[bytes], int]:
-    """Return a function that writes what it can, or BlockingIOError; what it opens is in ``resources``."""
+    """Return a function that writes what fits or raises BlockingIOError; ``resources`` closes its files."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         connected = resources.enter_context(socket.socket(fileno=os.dup(fd)))
@@ -204,7 +204,7 @@ def _write_without_waiting(fd: int, resources: contextlib.ExitStack) -> Callable
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
         return partial(os.write, fd)
     with contextlib.suppress(OSError):
-        # Opened anew, because O_NONBLOCK of the given one would be that of the shell, too.
+        # Opened again, because O_NONBLOCK of the given descriptor would be set for the shell, too.
         own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         resources.callback(os.close, own)
         return partial(os.write, own)
@@ -214,13 +214,13 @@ def _write_without_waiting(fd: int, resources: contextlib.ExitStack) -> Callable
     def write(data: bytes) -> int:
         if not poll.poll(0):
             raise BlockingIOError
-        return os.write(fd, data[: select.PIPE_BUF])  # for which there is room in a pipe that is ready
+        return os.write(fd, data[: select.PIPE_BUF])  # a pipe that is ready has room for so much
 
     return write
 
 
 class _Syslog(_Counting, logging.handlers.SysLogHandler):
-    """syslog that drops a line rather than wait for a stuck syslogd."""
+    """Sends to syslog, and drops a line instead of waiting for a syslogd that does not read."""
 
     def _connect_unixsocket(self, address: str) -> None:
         # Called for every new socket, also for the one that emit() makes when sending has failed.
@@ -232,20 +232,20 @@ class _Syslog(_Counting, logging.handlers.SysLogHandler):
 
 
 class _File(logging.handlers.WatchedFileHandler):
-    """A file that may be rotated away, its directory with it; until it is back the old one is used."""
+    """Appends to a file that may be rotated away; while its directory is missing the old file is used."""
 
     def _open(self) -> TextIOWrapper:
         return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_private)
 
     def reopenIfNeeded(self) -> None:
-        """Open the path anew if another file, or none, is there by now."""
+        """Open the path again if there is another file by now, or none."""
         with contextlib.suppress(OSError):
             found = os.stat(self.baseFilename)
             if (found.st_dev, found.st_ino) == (self.dev, self.ino):
                 return
         try:
             fresh = self._open()
-        except OSError:  # no directory, or no room: the old file is better than none
+        except OSError:  # no directory or no room: the old file is better than no file
             return
         old, self.stream = self.stream, fresh
         self._statstream()
@@ -259,7 +259,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def to_syslog(address: str = "/dev/log", as_json: bool = False) -> logging.Handler:
-    """A handler for the local syslog daemon, facility daemon; OSError if nobody listens there."""
+    """Return a handler for the local syslog daemon, facility daemon; OSError if nothing listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         probe.connect(address)
     handler = _Syslog(address, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
@@ -269,7 +269,7 @@ def to_syslog(address: str = "/dev/log", as_json: bool = False) -> logging.Handl
 
 
 def to_stderr(as_json: bool = False) -> logging.Handler:
-    """A handler for a terminal, or for the journal if that is what stderr is."""
+    """Return a handler for standard error; lines have priorities if it leads to the journal."""
     handler = _Stderr(2)
     if _is_journal():
         handler.setFormatter(_Prioritised(_form("%(message)s", as_json)))
@@ -288,20 +288,20 @@ def _is_journal() -> bool:
 
 
 def to_file(path: str, as_json: bool = False) -> logging.Handler:
-    """A handler that appends to ``path``, created with mode 0640; OSError if that cannot be done."""
+    """Return a handler that appends to ``path``, created with mode 0640; OSError if that fails."""
     handler = _File(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(_form("%(asctime)s inosync[%(process)d]: %(levelname)s: %(message)s", as_json))
     return handler
 
 
 def use(handler: logging.Handler, verbose: bool, quiet: bool = False) -> None:
-    """Make ``handler`` the only one; ``verbose`` lets debugging lines through, ``quiet`` warnings only."""
+    """Make ``handler`` the only one, at level DEBUG (``verbose``), WARNING (``quiet``) or INFO."""
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
         with contextlib.suppress(OSError):  # it has lines left, and its disk is full
             old.close()
-    # A full disk under the log, or a closed stderr, is no reason to end: logging drops the line.
+    # A full disk under the log, or a closed stderr, must not end the daemon: logging drops the line.
     logging.raiseExceptions = False
     handler.addFilter(_repeats)
     root.addHandler(handler)
@@ -309,7 +309,7 @@ def use(handler: logging.Handler, verbose: bool, quiet: bool = False) -> None:
 
 
 def reopen() -> None:
-    """After a log file was rotated away: close it and open its path anew."""
+    """Open the log file again, after it was rotated away."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _File):
             handler.reopenIfNeeded()

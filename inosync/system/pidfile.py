@@ -1,4 +1,4 @@
-"""The pid file: a lock held for life, and who has it."""
+"""The pid file: a lock that is held for life, and the process that holds it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux: t
 
 
 class Locked(Exception):
-    """Another process has the lock; ``pid`` is 0 if it ended while we asked."""
+    """Another process holds the lock; ``pid`` is 0 if it has ended meanwhile."""
 
     def __init__(self, path: str, pid: int, content: str) -> None:
         super().__init__(f"{path}: already running with pid {pid}")
@@ -27,15 +27,15 @@ class Locked(Exception):
 class PidFile:
     """``path`` with our pid in its first line and ``content`` in its second, locked until ``remove``.
 
-    The lock is of the fcntl kind: it belongs to this process alone, so that workers which outlive a killed
-    master for a moment do not keep a new one from starting. Beside it a name is held that stays when the file
-    is removed, with its directory, while we run.
+    The lock is of the fcntl kind and belongs to this process alone: workers that outlive a killed master for
+    a moment do not keep a new one from starting. A socket name is held as well, because it stays when the
+    file is removed with its directory.
     """
 
     def __init__(self, path: str, content: str) -> None:
         self.path = path
         self.fd = self._lock()
-        while not self._still_there():  # somebody removed it between our open and our lock
+        while not self._still_there():  # it was removed between our open and our lock
             os.close(self.fd)
             self.fd = self._lock()
         try:
@@ -67,13 +67,13 @@ class PidFile:
             return False
 
     def remove(self) -> None:
-        """Remove the file, then give up the lock, in this order: nobody else can have it in between."""
+        """Remove the file, then give up the lock: no other process must lock the removed file."""
         if self._name is not None:
             self._name.close()
         self._release()
 
     def _release(self) -> None:
-        with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up too much
+        with contextlib.suppress(FileNotFoundError):  # it was removed by hand
             os.unlink(self.path)
         os.close(self.fd)
 
@@ -108,12 +108,12 @@ def _hold_name(path: str, content: str) -> socket.socket | None:
 
 
 def _listener(address: str) -> tuple[int, int]:
-    """The pid and the uid of the process that listens at an address; (0, -1) if none does."""
+    """Return pid and uid of the process that listens at an address; (0, -1) if none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
         asking.setblocking(False)
         try:
             asking.connect(address)
-        except BlockingIOError:  # so many have asked, and it never answers
+        except BlockingIOError:  # its backlog is full, because it never accepts
             return 0, os.geteuid()
         except OSError:
             return 0, -1

@@ -1,4 +1,4 @@
-"""To go on as another user, with no more of root's rights than to read everything: capabilities(7)."""
+"""Becoming another user with few of root's capabilities: capabilities(7)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PR_CAP_AMBIENT_RAISE = 2
 _VERSION_3 = 0x20080522  # capset(2)
 
 CAP_DAC_READ_SEARCH = 2
-"""To read all files and directories."""
+"""Read all files and directories."""
 CAP_LEASE = 28
-"""To ask for a lease on files of others: whether somebody has them open for writing."""
+"""Take leases on files of other users, which shows whether a process has them open for writing."""
 NAMES = {CAP_DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH", CAP_LEASE: "CAP_LEASE"}
 
 
@@ -38,18 +38,18 @@ class _Set(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who to be."""
+    """A user to become."""
 
     name: str
     uid: int
     gid: int
     groups: tuple[int, ...]
-    """All of them, for setgroups(2)."""
+    """All group numbers, for setgroups(2)."""
     home: str
 
 
 def account(text: str) -> Account:
-    """``user``, or ``user:group``; LookupError, with what is wrong, if there is no such one."""
+    """Return the account for ``user`` or ``user:group``; LookupError says which of them does not exist."""
     name, colon, group = text.partition(":")
     try:
         user = pwd.getpwnam(name)
@@ -63,10 +63,10 @@ def account(text: str) -> Account:
 
 
 def become(who: Account, kept: Iterable[int], passed_on: Iterable[int]) -> tuple[int, ...]:
-    """As root, be that user for good, with these capabilities and no others.
+    """Change from root to a user for good, and keep only the capabilities in ``kept``.
 
-    ``passed_on``, some of ``kept``, are had by programs that are started, too. Those that we do not have
-    ourselves, as in a container, cannot be kept: they are returned. OSError if it cannot be done.
+    Programs that we start get those in ``passed_on``, a part of ``kept``. Return the capabilities that could
+    not be kept because we do not have them, as in a container. OSError if the change fails.
     """
     had = _permitted()
     keep = {number for number in kept if had >> number & 1}
@@ -79,15 +79,15 @@ def become(who: Account, kept: Iterable[int], passed_on: Iterable[int]) -> tuple
     prctl(_PR_SET_KEEPCAPS, 0)
     for number in inherit:
         prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
-    # What is started looks for its files there; ssh asks the system itself.
+    # Programs look for their files there; ssh reads the passwd database instead.
     os.environ.update(HOME=who.home, USER=who.name, LOGNAME=who.name)
     return tuple(number for number in kept if number not in keep)
 
 
 def renounce() -> None:
-    """Have no capabilities any more, and get none by starting a program (PR_SET_NO_NEW_PRIVS, prctl(2)).
+    """Drop all capabilities, and gain none by exec (PR_SET_NO_NEW_PRIVS, prctl(2)); OSError if that fails.
 
-    What belongs to our user stays ours. OSError if it cannot be done.
+    Files of our user can still be written.
     """
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _set(0, 0)

@@ -1,7 +1,7 @@
-"""Talking to the service manager that has started us: sd_notify(3) and sd_watchdog_enabled(3).
+"""Messages to the service manager that has started us: sd_notify(3) and sd_watchdog_enabled(3).
 
-The whole protocol is datagrams of ``NAME=VALUE`` lines to a socket that is named in the environment. No
-library would do that better, and one that blocks would be worse.
+The protocol is datagrams of ``NAME=VALUE`` lines to a socket that is named in the environment. A library
+would save little, and the known ones block.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from dataclasses import dataclass
 from inosync.system.loop import Loop, Timer
 
 STATUS_SECONDS = 1.0
-"""Between two status texts, at least."""
+"""The shortest time between two status texts."""
 RESEND_SECONDS = 0.1
-"""Until a message is sent again that the manager's queue had no room for."""
+"""The pause before a message is sent again, when the manager's queue is full."""
 EXTEND_SECONDS = 30.0
-"""That a start which takes its time asks for in advance."""
+"""A long start asks for so much more time in advance."""
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _MAX_STATUS = 512  # characters; a datagram of PAGE_SIZE is what systemd reads
-_MAX_KEPT = 16  # messages without room; only a manager that hangs lets it come to that
+_MAX_KEPT = 16  # messages; only a manager that hangs leaves so many unread
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyTarget:
-    """Where the service manager wants to hear from us."""
+    """The environment that the service manager gives us."""
 
     address: str = ""
-    """NOTIFY_SOCKET, as "/path" or "@abstract"; any other: there is no manager."""
+    """NOTIFY_SOCKET, "/path" or "@abstract"; anything else means that there is no manager."""
     watchdog: float | None = None
-    """Seconds within which it wants a sign of life, again and again."""
+    """The longest time between two signs of life, in seconds; None: none are wanted."""
     pid: int = 0
     """The process that it has started."""
 
@@ -79,10 +79,10 @@ class ServiceManager:
             self._socket.close()
             self._socket = None
 
-    # What there is to say ----------------------------------------------------------------------------
+    # What is said ------------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """The start is over. Further calls do nothing."""
+        """Say that the start is over. Further calls do nothing."""
         if self._socket is None or not self._is_starting:
             return
         self._is_starting = False
@@ -93,7 +93,7 @@ class ServiceManager:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """The configuration is read again in here, or refused."""
+        """Say that the configuration is being read again, while the context lasts."""
         if not self._is_starting:
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             self._send("RELOADING=1", f"MONOTONIC_USEC={now}", *self._sign_of_life())
@@ -104,13 +104,13 @@ class ServiceManager:
                 self._send("READY=1")
 
     def stopping(self, within: float) -> None:
-        """The daemon ends, in so many seconds."""
+        """Say that the daemon ends, within so many seconds."""
         self._is_starting = False
         self._status = f"stopping; {self._status}" if self._status else "stopping"
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={within * 1e6:.0f}", *self._take_status())
 
     def set_status(self, text: str) -> None:
-        """What the daemon is doing, in one line. It is sent soon, if it is another one than before."""
+        """Set the line that says what the daemon does; it is sent soon, if it has changed."""
         if text == self._given or self._socket is None:
             return
         self._given = text
@@ -148,7 +148,7 @@ class ServiceManager:
 
     def _send(self, *lines: str) -> None:
         if self._socket is None or len(self._kept) == _MAX_KEPT:
-            return  # rather than lose what is older: a READY may be among it
+            return  # the older ones matter more: a READY may be among them
         self._kept.append("\n".join(lines).encode("utf-8", "replace"))
         if len(self._kept) == 1:
             self._send_kept()
@@ -161,14 +161,14 @@ class ServiceManager:
                 if error.errno in _NO_ROOM:
                     self._loop.call_at(self._loop.clock() + RESEND_SECONDS, self._send_kept)
                     return
-                # The manager does not listen, or we must not send: it is its service.
+                # The manager does not listen, or refuses us: the message is dropped.
             self._kept.popleft()
 
 
 def take_target(environment: MutableMapping[str, str]) -> NotifyTarget:
-    """The service manager named in an environment; it is taken out, so that no child speaks for us.
+    """Take the service manager out of an environment, so that no child sends messages in our name.
 
-    To be called in the process that the manager has started, before anything is forked.
+    Call this in the process that the manager has started, before anything is forked.
     """
     address, usec, pid = (environment.pop(name, "") for name in _VARIABLES)
     meant = not pid or pid == str(os.getpid())
@@ -177,7 +177,7 @@ def take_target(environment: MutableMapping[str, str]) -> NotifyTarget:
 
 
 def _address(text: str) -> str:
-    """The address of a socket; empty if the text is none that we know (AF_VSOCK is for machines)."""
+    """Return the socket's address; empty for other kinds (AF_VSOCK is for virtual machines)."""
     if text.startswith("@") and len(text) > 1:
         return "\0" + text[1:]
     return text if text.startswith("/") else ""

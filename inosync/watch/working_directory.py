@@ -1,6 +1,6 @@
 """The current directory, changed for a moment: chdir(2).
 
-A process has only one, and all of the process has it: who enters another one leaves it at once.
+A process has only one, for all of its code: a caller that enters another directory leaves it at once.
 """
 
 from __future__ import annotations

@@ -277,9 +277,9 @@ def test_repeats_are_counted_and_told_once_in_a_while() -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     assert [told("a"), told("a"), told("b"), told("a")] == [0, None, 0, None]
-    now = logs.SAME - 1
+    now = logs.REPEAT_SECONDS - 1
     assert told("a") is None
-    now = logs.SAME
+    now = logs.REPEAT_SECONDS
     assert [told("a"), told("a"), told("b")] == [3, None, 0]
     assert [told(None), told(None)] == [0, 0]
     root.setLevel(logging.DEBUG)
@@ -293,7 +293,7 @@ def test_what_is_remembered_of_repeats_is_bounded() -> None:
     for number in range(5_000):
         now += 1.0
         assert repeats.filter(logging.makeLogRecord({"msg": "x", "same": number}))
-    assert len(repeats._told) <= 1_000
+    assert len(repeats._passed) <= 1_000
 
 
 def test_the_count_of_repeats_stands_in_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,11 +302,11 @@ def test_the_count_of_repeats_stands_in_the_line(tmp_path: Path, monkeypatch: py
     logs.use(logs.to_file(str(path)), verbose=False)
     for _ in range(3):
         log.warning("again", extra=logs.about("again"))
-    now = logs.SAME
+    now = logs.REPEAT_SECONDS
     log.warning("again", extra=logs.about("again"))
     assert [line.partition("WARNING: ")[2] for line in lines(path)] == [
         "again",
-        "again (2 more like this since it was last told)",
+        "again (2 more like this since the last one)",
     ]
 
 
