@@ -210,6 +210,8 @@ class Failed:
     reason: str
     retry_in: float
     """Seconds until the next try."""
+    is_hopeless: bool = False
+    """Whether it will hardly get better by itself."""
     rsyncs: int = 0
     """Starts of rsync since the last report that counts them."""
 

@@ -60,7 +60,8 @@ class Once:
             return True
         match self.states.state_of(node):
             case NodeState.RETRYING:
-                return max(node.worker.state.attempt, node.worker.state.deaths) >= MAX_TRIES
+                state = node.worker.state
+                return state.is_hopeless or max(state.attempt, state.deaths) >= MAX_TRIES
             case NodeState.HALTED | NodeState.PAUSED:
                 return True
             case NodeState.DEGRADED:

@@ -75,6 +75,8 @@ class WorkerState:
     """Names in the outstanding batch."""
     attempt: int = 0
     """Failed tries of the outstanding batch or, without one, to reach the node."""
+    is_hopeless: bool = False
+    """Whether the last try failed for something that will hardly get better by itself."""
     reason: str = ""
     """Why the last try or process failed; empty after a success."""
 
@@ -159,12 +161,14 @@ def step(state: WorkerState, event: Event, now: float) -> Step:
         case _, Started():
             return replace(state, phase=Phase.IDLE), (Action.OFFER,)
         case _, Batch(count=count, full=full):
-            return replace(state, phase=Phase.BUSY, count=count, full=full, percent=None, attempt=0), ()
+            return replace(
+                state, phase=Phase.BUSY, count=count, full=full, percent=None, attempt=0, is_hopeless=False
+            ), ()
         case _, Progress(percent=percent):
             return replace(state, phase=Phase.BUSY, percent=percent), ()
-        case _, Failed(attempt=attempt, reason=reason, retry_in=pause):
+        case _, Failed(attempt=attempt, reason=reason, retry_in=pause, is_hopeless=is_hopeless):
             failed = replace(state, phase=Phase.WAITING, wake_at=now + pause, percent=None)
-            return replace(failed, attempt=attempt, reason=reason), ()
+            return replace(failed, attempt=attempt, reason=reason, is_hopeless=is_hopeless), ()
         case _, SlotRequest():
             return replace(state, phase=Phase.WAITING, wake_at=math.inf), ()
         case Phase.WAITING, SlotGranted():

@@ -266,14 +266,13 @@ class BatchSender:
 
     def _back_off(self, run: BatchRun, kind: ExitKind, code: int, reason: str) -> None:
         run.attempts += 1
-        first, longest = self._job.retry
-        pause = backoff.delay(
-            run.attempts, longest if kind is ExitKind.SLOW else first, longest, self._rand()
-        )
+        (first, longest), is_hopeless = self._job.retry, kind is ExitKind.SLOW
+        pause = backoff.delay(run.attempts, longest if is_hopeless else first, longest, self._rand())
         self._set_retry(pause)
         run.needs_slot = run.batch.heavy
         self._beside.title.transfer_ended()
-        self._report(Failed(run.batch.id, run.attempts, code, shortened(reason, MAX_REASON_BYTES), pause))
+        reason = shortened(reason, MAX_REASON_BYTES)
+        self._report(Failed(run.batch.id, run.attempts, code, reason, pause, is_hopeless))
 
     def _report_done(self, run: BatchRun) -> None:
         batch, is_pretended = run.batch, self._job.pretend is not None

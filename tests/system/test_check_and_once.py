@@ -238,6 +238,26 @@ def test_once_gives_up_an_unreachable_node_and_mirrors_the_others(
     assert (tmp_path / "node/tree/sub/file").read_text() == "content"
 
 
+def test_once_gives_up_a_hopeless_node_after_its_first_try(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon
+) -> None:
+    (tmp_path / "node").mkdir()
+    password = tmp_path / "password"
+    password.write_text("secret")
+    password.chmod(0o600)
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["/tree"],
+        "rnodes": [{"node": f"{tmp_path}/node", "name": "node"}],
+        "extra": f"--password-file={password}",  # a usage error of rsync for a local node
+        "rretry": (1_000_000, 1_000_000),
+    }
+    done = run(daemon, config, "--once")
+    assert done.returncode == TROUBLE
+    assert "WARNING: node: " in done.stderr
+    assert done.stdout.splitlines()[1].startswith("node  retrying 1")
+
+
 def test_once_reports_names_that_could_not_be_sent(tmp_path: Path, tree: Path, daemon: MakeDaemon) -> None:
     (tmp_path / "node").mkdir()
     rsync = FakeRsync(tmp_path)

@@ -65,3 +65,9 @@ def test_once_waits_for_the_untried_but_not_for_what_has_failed() -> None:
     assert not once.is_done(), "another tree may not have had its turn"
     world.lacks_since = None
     assert once.is_done()
+
+
+def test_hopeless_node_is_given_up_after_one_try() -> None:
+    world = World(NodeState.RETRYING)
+    world.node.worker.state = WorkerState(attempt=1, is_hopeless=True)
+    assert world.once().is_done()

@@ -144,6 +144,14 @@ def test_batch_facts_end_with_the_batch() -> None:
     assert facts(follow([DONE], state)) == (0, False, None, 0, "")
 
 
+def test_hope_returns_with_another_failure_or_another_batch() -> None:
+    hopeless = follow([TIME, STARTED, BATCH, Failed(1, 1, 1, "usage", 5.0, is_hopeless=True)])
+    assert hopeless.is_hopeless
+    assert follow([TIME], hopeless, now=105.0).is_hopeless
+    assert not follow([FAILED], hopeless).is_hopeless
+    assert not follow([BATCH], hopeless).is_hopeless
+
+
 def test_unreachable_facts_end_when_the_node_answers() -> None:
     state = follow([TIME, STARTED, Unreachable(2, 12, "no route", 10.0)])
     assert (state.attempt, state.reason, state.wake_at) == (2, "no route", 110)

@@ -166,6 +166,12 @@ def test_failure_is_reported_and_tried_again_after_a_pause(bench: Bench) -> None
     assert bench.runs() == 2
 
 
+@pytest.mark.parametrize(("code", "is_hopeless"), [(1, True), (4, True), (12, False)])
+def test_failure_says_whether_it_is_hopeless(bench: Bench, code: int, is_hopeless: bool) -> None:
+    bench.start(bench.job(first_time(bench.home, f"exit {code}")), batch(NAMES))
+    assert bench.next(Failed).is_hopeless is is_hopeless
+
+
 def test_heavy_batch_asks_for_a_slot_before_it_is_tried_again(bench: Bench) -> None:
     bench.start(bench.job(first_time(bench.home, "exit 12")), batch(NAMES, heavy=True))
     assert bench.next(SlotRequest).batch == 7
