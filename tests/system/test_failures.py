@@ -155,7 +155,7 @@ def test_worker_killed_at_rest_is_replaced_by_one_that_is_ok(setup: Make) -> Non
     assert s.daemon.workers()["b"] == before["b"]
 
 
-def test_all_workers_killed_at_once_are_replaced(setup: Make) -> None:
+def test_workers_killed_all_at_once_are_replaced(setup: Make) -> None:
     s = setup({"a": "", "b": "", "c": ""})
     s.daemon.start()
     s.until_ok()

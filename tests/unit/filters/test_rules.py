@@ -107,7 +107,7 @@ def test_absolute_rule_is_matched_with_the_root_before_the_path() -> None:
     assert Rules(filter_rules.from_filter("-/ /a"), root=b"/").excluded(b"a", True)
 
 
-def test_two_stars_take_no_slash_before_an_absolute_path() -> None:
+def test_wildcard_of_two_stars_takes_no_slash_before_an_absolute_path() -> None:
     rules = Rules(filter_rules.from_filter("-/ **/srv/a"), root=b"/srv")
     assert not rules.excluded(b"a", False)
     assert rules.excluded(b"srv/a", False)
@@ -152,7 +152,7 @@ class Counting(Rules):
         return super().excluded(path, is_dir)
 
 
-def test_each_directory_is_matched_once() -> None:
+def test_rules_match_each_directory_once() -> None:
     rules = Counting(excludes(["*.tmp", "/a/*/c/"]))
     for number in range(1000):
         assert not rules.excluded_below(b"a/b/x/y/f%d" % number, False)
@@ -161,7 +161,7 @@ def test_each_directory_is_matched_once() -> None:
     assert rules.looks == 4 + 1000 + 1
 
 
-def test_a_hundred_rules_cost_little_more_than_one() -> None:
+def test_hundred_rules_cost_little_more_than_one() -> None:
     """The best of several rounds each: whatever else runs, it does not make a round faster."""
 
     def best(count: int) -> float:

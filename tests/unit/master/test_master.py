@@ -80,7 +80,7 @@ def test_run_turns_until_the_pool_has_ended_and_closes_everything() -> None:
     assert called[-2:] == ["abandon", "close"]
 
 
-def test_each_turn_walks_reads_releases_and_ends_flushes() -> None:
+def test_turn_walks_reads_releases_and_ends_flushes() -> None:
     called = World().run()
     turn = called[called.index("turn") : called.index("set_status")]
     assert turn == ["turn", "work", "read", "check_emptied", "release_if_due", "end_finished"]

@@ -135,7 +135,7 @@ def test_another_address_is_served_when_the_process_has_ended(
     assert connects(address)
 
 
-def test_nothing_is_served_any_more_without_an_address(world: World, address: Address) -> None:
+def test_metrics_process_ends_without_an_address(world: World, address: Address) -> None:
     world.metrics.serve(address)
     world.metrics.serve(None)
     world.end_child()

@@ -150,7 +150,7 @@ def test_refused_reload_changes_nothing_and_says_why(
     assert "was not reloaded: the old configuration stays in force" in caplog.text
 
 
-def test_nothing_is_reloaded_while_the_daemon_stops(world: World) -> None:
+def test_reload_is_refused_while_the_daemon_stops(world: World) -> None:
     world.pool.is_stopping = True
     assert world.reloader.reload() == ("inosync is stopping",)
     assert world.calls == []

@@ -111,7 +111,7 @@ def test_wrong_request_is_refused_before_anything_is_done(
 
 
 @pytest.mark.parametrize("command", sorted({*protocol.COMMANDS, protocol.IDENTIFY} - {"top", "flush"}))
-def test_every_command_is_served(world: World, command: str) -> None:
+def test_commands_are_all_served(world: World, command: str) -> None:
     node = "all" if command in protocol.NODE_REQUIRED else None
     reply = world.ask(command=command, node=node, timeout=None, until=1e300)
     assert reply is not None

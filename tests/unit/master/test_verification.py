@@ -125,7 +125,7 @@ def missing(*names: bytes) -> list[bytes]:
     return [b"inosync:<f+++++++++ " + name for name in names]
 
 
-def test_one_node_at_a_time_is_compared_when_ok_and_slots_are_free(world: World) -> None:
+def test_verification_compares_one_ok_node_at_a_time_beside_free_slots(world: World) -> None:
     a, b = FakeNode("a"), FakeNode("b")
     world.add(a, b)
     world.wait(EVERY / 5)

@@ -17,7 +17,7 @@ chances = st.floats(0, 1, exclude_max=True)
 @pytest.mark.parametrize(
     ("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (11, 300), (10**9, 300)]
 )
-def test_the_wait_doubles_up_to_the_longest(attempt: int, seconds: float) -> None:
+def test_backoff_doubles_up_to_the_longest(attempt: int, seconds: float) -> None:
     assert backoff.delay(attempt, 1, 300, 0) == seconds
 
 
@@ -33,7 +33,7 @@ def test_chance_takes_up_to_a_quarter_off_and_adds_nothing(
 
 
 @given(attempt=st.integers(1, 200), first=durations, longest=durations)
-def test_no_wait_is_shorter_than_the_one_before(attempt: int, first: float, longest: float) -> None:
+def test_backoff_never_gets_shorter(attempt: int, first: float, longest: float) -> None:
     assert backoff.delay(attempt + 1, first, longest, 0) >= backoff.delay(attempt, first, longest, 0)
 
 

@@ -109,7 +109,7 @@ def test_batch_of_many_names_is_heavy(world: World, count: int, heavy: bool) -> 
     assert world.cut(world.node()).is_heavy is heavy
 
 
-def test_nothing_is_cut_if_no_change_concerns_the_node(world: World) -> None:
+def test_batch_is_not_cut_if_no_change_concerns_the_node(world: World) -> None:
     world.change(b"x.tmp")
     subscription = Subscription({1: Rules(excludes(("*.tmp",)))}, frozenset({1}), everything=False)
     assert world.cutter.cut(world.node(0, subscription), ()) is None

@@ -297,7 +297,7 @@ def raw_parts(batch: Batch) -> tuple[Part, ...]:
     return cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
 
 
-def test_a_node_that_has_nothing_is_sent_all_and_then_what_changed(world: World) -> None:
+def test_node_that_has_nothing_is_sent_all_and_then_what_changed(world: World) -> None:
     (node,) = world.add(1, cursor=0)
     world.offer()
     assert (node.sent[0].full, node.sent[0].heavy) == (True, True)
@@ -324,7 +324,7 @@ def test_changes_that_pile_up_while_a_node_is_busy_become_its_next_batch(world: 
     assert parts(node.sent[1]) == (Part(1, False, (b"b0", b"c0", b"d0")),)
 
 
-def test_what_may_not_go_yet_is_not_sent_alone(world: World) -> None:
+def test_changes_not_released_yet_are_not_sent_alone(world: World) -> None:
     (node,) = world.add(1, cursor=1)
     world.journal.record(Change(1, b"f", Kind.NAME), world.now)
     world.offer()
@@ -334,7 +334,7 @@ def test_what_may_not_go_yet_is_not_sent_alone(world: World) -> None:
     assert len(node.sent) == 1
 
 
-def test_a_batch_says_whether_it_is_heavy(world: World) -> None:
+def test_batch_says_whether_it_is_heavy(world: World) -> None:
     (node,) = world.add(1, cursor=1)
     for count, heavy in ((HEAVY_NAMES - 1, False), (HEAVY_NAMES, True)):
         world.change(count)
@@ -347,7 +347,7 @@ def leaving_out(*patterns: str) -> Subscription:
     return Subscription({1: Rules(excludes(patterns))}, frozenset({1}), everything=False)
 
 
-def test_what_does_not_concern_a_node_is_neither_sent_nor_counted(world: World) -> None:
+def test_changes_that_do_not_concern_a_node_are_not_sent_nor_counted(world: World) -> None:
     one, other = world.add(2, cursor=1)
     other.subscription = leaving_out("/cache/", "*.tmp")
     for path in (b"cache/f", b"x.tmp"):
@@ -384,7 +384,7 @@ def count_packing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return packed
 
 
-def test_what_waits_for_a_slot_is_not_cut_and_written_again_and_again(
+def test_batch_that_waits_for_a_slot_is_cut_and_written_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = world.add(20, cursor=1)
@@ -446,7 +446,7 @@ def test_nodes_that_start_together_wait_for_slots(world: World) -> None:
     assert world.granted == [node.name for node in nodes]
 
 
-def test_a_slot_goes_to_who_has_waited_longest(world: World) -> None:
+def test_slot_goes_to_the_node_that_has_waited_longest(world: World) -> None:
     nodes = world.add(6)
     for number in (3, 1, 5, 0, 2, 4):
         world.dispatch.offer_batch(nodes[number].real)
@@ -458,7 +458,7 @@ def test_a_slot_goes_to_who_has_waited_longest(world: World) -> None:
     assert world.granted == ["n3", "n1", "n5", "n0", "n2", "n4"]
 
 
-def test_who_comes_later_does_not_get_the_slot_that_has_just_become_free(world: World) -> None:
+def test_node_that_comes_later_does_not_get_a_slot_just_freed(world: World) -> None:
     nodes = world.add(4)
     for node in nodes[:3]:
         world.dispatch.offer_batch(node.real)
@@ -472,7 +472,7 @@ def test_who_comes_later_does_not_get_the_slot_that_has_just_become_free(world: 
     assert world.granted == ["n0", "n1", "n2", "n3"]
 
 
-def test_one_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> None:
+def test_node_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> None:
     nodes = world.add(7)
     world.offer()
     nodes[2].goes_away()
@@ -492,7 +492,7 @@ def test_one_that_cannot_use_its_turn_does_not_stop_the_others(world: World) -> 
     assert world.busy == ["n2", "n3"]
 
 
-def test_what_is_lost_when_a_batch_is_cut_is_not_in_it_and_the_rest_is(world: World) -> None:
+def test_tree_lost_while_a_batch_is_cut_is_left_out_of_it(world: World) -> None:
     (node,) = world.add(1, cursor=world.journal.head)
     node.subscription = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
     node.ready = [Change(1, b"x", Kind.NAME), Change(2, b"y", Kind.NAME)]
@@ -502,7 +502,7 @@ def test_what_is_lost_when_a_batch_is_cut_is_not_in_it_and_the_rest_is(world: Wo
     assert node.ready == [Change(1, b"x", Kind.NAME)]  # it is due as before
 
 
-def test_one_that_needs_no_slot_any_more_lets_the_next_one_have_it(world: World) -> None:
+def test_node_that_needs_no_slot_any_more_leaves_it_to_the_next(world: World) -> None:
     nodes = world.add(4)
     world.offer()
     world.guard.halt(1)  # all that it waited for
@@ -518,7 +518,7 @@ def test_one_that_needs_no_slot_any_more_lets_the_next_one_have_it(world: World)
     assert world.busy == ["n2", "n3"]
 
 
-def test_what_it_waits_for_is_said(world: World) -> None:
+def test_dispatcher_says_what_a_node_waits_for(world: World) -> None:
     nodes = world.add(3)
     world.offer()
     assert [world.dispatch.waits_for(node.real) for node in nodes] == ["", "", "waiting for a slot"]
@@ -528,7 +528,7 @@ def test_what_it_waits_for_is_said(world: World) -> None:
 
 
 @pytest.mark.parametrize("ending", [FakeNode.done, FakeNode.fails, FakeNode.dies])
-def test_a_slot_is_free_when_its_transfer_ends_however_it_does(
+def test_slot_is_free_when_its_transfer_ends_however_it_does(
     world: World, ending: Callable[[FakeNode], None]
 ) -> None:
     nodes = world.add(3)
@@ -539,7 +539,7 @@ def test_a_slot_is_free_when_its_transfer_ends_however_it_does(
     assert world.busy == ["n1", "n2"]
 
 
-def test_a_node_in_backoff_holds_none_and_asks_for_one_again(world: World) -> None:
+def test_node_in_backoff_holds_no_slot_and_asks_for_one_again(world: World) -> None:
     nodes = world.add(3)
     world.offer()
     nodes[0].fails()
@@ -554,7 +554,7 @@ def test_a_node_in_backoff_holds_none_and_asks_for_one_again(world: World) -> No
     assert nodes[0].sent == nodes[0].sent[:1], "it is the same batch"
 
 
-def test_if_there_is_a_slot_the_next_try_goes_at_once(world: World) -> None:
+def test_next_try_goes_at_once_if_there_is_a_slot(world: World) -> None:
     (node,) = world.add(1)
     world.offer()
     node.fails()
@@ -580,7 +580,7 @@ def test_those_that_try_again_wait_in_line_with_the_others(world: World) -> None
     assert world.granted == ["n0", "n1", "n2", "n3", "n0", "n4"]
 
 
-def test_one_that_dies_while_it_waits_for_its_next_try_loses_its_turn(world: World) -> None:
+def test_node_whose_worker_dies_in_backoff_loses_its_turn(world: World) -> None:
     nodes = world.add(4)
     world.offer()
     nodes[0].fails()
@@ -596,7 +596,7 @@ def test_one_that_dies_while_it_waits_for_its_next_try_loses_its_turn(world: Wor
     assert len(nodes[0].sent) == 2
 
 
-def test_a_light_batch_that_fails_needs_no_slot(world: World) -> None:
+def test_light_batch_that_fails_needs_no_slot(world: World) -> None:
     (node,) = world.add(1, cursor=1)
     world.change()
     world.offer()
@@ -610,7 +610,7 @@ def test_a_light_batch_that_fails_needs_no_slot(world: World) -> None:
 # A slot does not count for ever --------------------------------------------------------------------------
 
 
-def test_what_takes_long_does_not_hold_up_the_others_for_ever(world: World) -> None:
+def test_transfer_that_takes_long_does_not_hold_up_others(world: World) -> None:
     world.add(5)
     world.offer()
     world.wait(HOLD_SECONDS - 0.1)
@@ -621,7 +621,7 @@ def test_what_takes_long_does_not_hold_up_the_others_for_ever(world: World) -> N
     assert world.busy == ["n0", "n1", "n2", "n3", "n4"]
 
 
-def test_each_slot_counts_from_its_own_beginning(world: World) -> None:
+def test_slots_are_counted_from_their_own_beginnings(world: World) -> None:
     nodes = world.add(6)
     world.dispatch.offer_batch(nodes[0].real)
     world.wait(HOLD_SECONDS / 2)
@@ -635,7 +635,7 @@ def test_each_slot_counts_from_its_own_beginning(world: World) -> None:
     assert world.busy == ["n0", "n1", "n2", "n3", "n4"]
 
 
-def test_the_end_of_one_that_did_not_count_any_more_frees_nothing(world: World) -> None:
+def test_slot_that_did_not_count_any_more_frees_nothing(world: World) -> None:
     nodes = world.add(7)
     world.offer()
     world.wait(HOLD_SECONDS)
@@ -647,7 +647,7 @@ def test_the_end_of_one_that_did_not_count_any_more_frees_nothing(world: World) 
     assert world.busy == ["n2", "n3"]
 
 
-def test_more_slots_are_used_and_fewer_are_kept_to(world: World) -> None:
+def test_slots_follow_a_new_number(world: World) -> None:
     nodes = world.add(9)
     world.offer()
     world.dispatch.set_slots(4)
@@ -675,7 +675,7 @@ def test_few_timers_are_set_however_many_wait(world: World) -> None:
 # The run directory ---------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_cannot_be_written_waits_and_takes_no_slot(
+def test_batch_that_cannot_be_written_waits_and_takes_no_slot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = world.add(2, cursor=1)
@@ -805,7 +805,7 @@ def happens(world: World, event: str, number: int) -> None:
     cursors=st.lists(st.sampled_from([-1, 1]), min_size=NODES, max_size=NODES),
     events=st.lists(EVENTS, max_size=60),
 )
-def test_no_more_than_the_slots_are_held_and_nobody_starves(
+def test_slots_are_never_exceeded_and_no_node_starves(
     world: World, slots: int, cursors: list[int], events: list[tuple[str, int]]
 ) -> None:
     world = World(world.directory, slots, journal=Journal())

@@ -246,7 +246,7 @@ def test_wanted_worker_lives_or_will_be_started(history: list[tuple[Event, float
 
 
 @given(history=st.lists(moments, max_size=30))
-def test_no_phase_is_a_dead_end(history: list[tuple[Event, float]]) -> None:
+def test_phases_are_no_dead_ends(history: list[tuple[Event, float]]) -> None:
     state = WorkerState()
     leads_on: dict[Phase, tuple[Event, Phase]] = {
         Phase.DOWN: (TIME, Phase.STARTING),

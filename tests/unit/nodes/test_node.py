@@ -150,7 +150,7 @@ def whole(tree: int) -> Change:
     return Change(tree, b"", Kind.TREE)
 
 
-def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: RequestHandler) -> None:
+def test_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: RequestHandler) -> None:
     number = desk.send(15)
     assert desk.node.cursor == 10
     desk.report(Failed(number, 1, 12, "no", 1.0))
@@ -161,7 +161,7 @@ def test_the_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: Request
     assert (desk.finishes, desk.node.worker.state.phase) == ([f"file-{number}"], Phase.IDLE)
 
 
-def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
+def test_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
     desk.node.retry(name(b"due"), desk.now)
     desk.node.retry(whole(2), desk.now)
     before = dict(desk.node.retries.waiting)
@@ -182,7 +182,7 @@ def test_a_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
     assert (desk.node.cursor, desk.node.retries.waiting) == (10, before)
 
 
-def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: RequestHandler) -> None:
+def test_retry_noted_during_a_batch_does_not_go_with_it(desk: RequestHandler) -> None:
     desk.node.retry(name(b"due"), desk.now)
     number = desk.send(15, [name(b"due")])
     desk.now += 1
@@ -191,14 +191,14 @@ def test_what_becomes_due_while_a_batch_is_under_way_does_not_go_with_it(desk: R
     assert desk.owes() == {name(b"due")}
 
 
-def test_what_a_worker_reported_before_it_died_counts(desk: RequestHandler) -> None:
+def test_report_of_a_worker_that_died_counts(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.worker.put(desk.done(number))
     desk.node.collect_worker()
     assert (desk.node.cursor, desk.node.untidy) == (15, False)
 
 
-def test_the_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> None:
+def test_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> None:
     old = desk.send(15)
     desk.report(desk.done(old))
     number = desk.send(20)
@@ -209,7 +209,7 @@ def test_the_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> N
     assert desk.node.cursor == 20
 
 
-def test_what_is_complained_of_is_due_with_a_growing_pause(desk: RequestHandler) -> None:
+def test_failed_names_are_retried_with_a_growing_pause(desk: RequestHandler) -> None:
     part = Part(1, False, (b"a", b"b/"))
     changes = {name(b"a"), Change(1, b"b", Kind.LIST)}
     number = desk.send(15)
@@ -229,14 +229,14 @@ def test_what_is_complained_of_is_due_with_a_growing_pause(desk: RequestHandler)
     assert (desk.node.retries.waiting, desk.node.degraded_reason) == ({}, "")
 
 
-def test_what_is_held_back_is_due_as_a_whole(desk: RequestHandler) -> None:
+def test_held_tree_is_retried_as_a_whole(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.report(desk.done(number, held=(1,)))
     assert (desk.node.cursor, desk.owes(), desk.holds) == (15, {whole(1)}, [1])
     assert desk.node.last_ok is None
 
 
-def test_what_is_counted_of_batches(desk: RequestHandler) -> None:
+def test_counters_of_batches(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.now += 2.0
     desk.report(Failed(number, 1, 12, "no", 1.0, rsyncs=1))
@@ -264,7 +264,7 @@ def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk:
     assert desk.node.degraded_reason == ""
 
 
-def test_if_the_list_of_what_is_due_is_lost_all_is_due(desk: RequestHandler, tmp_path: Path) -> None:
+def test_retries_are_whole_trees_if_their_list_is_lost(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
     desk.report(Done(number, 1, 0.1, 23, "no", b"", str(tmp_path / "gone")))
     assert desk.owes() == {whole(1), whole(2)}
@@ -279,7 +279,7 @@ def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler,
     assert not Path(file).exists()
 
 
-def test_a_tree_that_is_not_mirrored_any_more_is_not_owed(desk: RequestHandler) -> None:
+def test_tree_that_is_not_mirrored_any_more_is_not_retried(desk: RequestHandler) -> None:
     for tree in TREES:
         desk.node.retry(name(b"due", tree), desk.now)
     number = desk.send(15, [name(b"due", 1), name(b"due", 2)])

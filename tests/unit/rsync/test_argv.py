@@ -190,7 +190,7 @@ def test_names_input_ends_names_with_nul_and_prefixes_comments() -> None:
 
 
 @given(names=st.lists(WIRE_NAMES, max_size=4))
-def test_no_name_is_never_the_name_of_anything(names: list[bytes]) -> None:
+def test_unreadable_owner_name_matches_nothing(names: list[bytes]) -> None:
     # It is what the empty name would be, and no list of names has that.
     assert names_input([b""]) == NO_NAME
     assert not names_input(names).startswith(NO_NAME)

@@ -47,7 +47,7 @@ def test_modify_window_makes_all_times_coarse(window: int, mtime: float, expecte
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO])
-def test_only_regular_files_may_be_outdated(mode: int) -> None:
+def test_outdated_files_are_regular_files(mode: int) -> None:
     assert not may_be_outdated(status(1000.0, mode=mode), 1000.7, 1001.5, -1, None)
 
 

@@ -29,7 +29,7 @@ def test_exit_codes_without_a_connection_are_tried_again_soon() -> None:
     assert not NO_CONNECTION & {0, 11, 23, 24, 25, 30}
 
 
-def test_every_code_has_a_description_and_signals_have_names() -> None:
+def test_exit_codes_have_descriptions_and_signals_have_names() -> None:
     assert describe(-signal.SIGKILL) == "killed by SIGKILL"
     assert describe(-40) == "killed by signal 40"
     assert describe(255) == "connection failed (exit 255)"

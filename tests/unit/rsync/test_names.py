@@ -108,7 +108,7 @@ def test_name_and_listing_of_a_directory_both_stay(tree: Path) -> None:
     assert sent(tree, b"d", b"d/") == [b"d", b"d/"]
 
 
-def test_no_names_are_no_names(tree: Path) -> None:
+def test_names_input_without_names_is_empty(tree: Path) -> None:
     assert sent(tree) == []
 
 

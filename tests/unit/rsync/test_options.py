@@ -216,6 +216,6 @@ def test_unwatched_names_what_follows_symlinks() -> None:
     assert unwatched(["--archive"]) == {}
 
 
-def test_for_comparison_drops_what_hides_or_makes_differences() -> None:
+def test_options_for_comparison_drop_what_hides_differences() -> None:
     words = ("-avqzI", "--quiet", "--ignore-times", "-e", "ssh", "-I")
     assert for_comparison(words) == ("-a", "-v", "-z", "-e", "ssh")

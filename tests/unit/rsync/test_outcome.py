@@ -47,7 +47,7 @@ def test_names_that_do_not_fit_are_put_aside(
 
 
 @pytest.mark.parametrize("stderr", [[], NO_ROOM[1:], [b"rsync: something else (5)"]])
-def test_all_is_tried_again_if_it_is_not_known_what_does_not_fit(stderr: list[bytes]) -> None:
+def test_outcome_retries_all_if_it_is_unknown_what_does_not_fit(stderr: list[bytes]) -> None:
     outcome = batch(b"a", b"z", stderr=stderr)
     assert (outcome.retry, outcome.due, outcome.instead) == (ExitKind.RETRY, (), ())
 
@@ -80,7 +80,7 @@ def test_names_complained_of_are_due_and_the_rest_is_done(code: int, full: bool)
     ("stderr", "cut"), [([], False), ([b"rsync: something else (5)"], False), ([DENIED], True)]
 )
 @pytest.mark.parametrize("full", [False, True], ids=["a batch", "full"])
-def test_all_is_due_if_it_is_not_known_what_is_complained_of(
+def test_outcome_retries_all_if_the_complaint_names_nothing(
     stderr: list[bytes], cut: bool, full: bool
 ) -> None:
     outcome = partial(stderr, cut, full)
@@ -161,14 +161,14 @@ def test_unconvertible_name_that_is_gone_may_cloud_deletions() -> None:
 
 
 @pytest.mark.parametrize("sent", [(b"m/b",), (b"a", b"m/b")])
-def test_what_cannot_be_removed_by_name_is_relisted_once(sent: tuple[bytes, ...]) -> None:
+def test_outcome_relists_once_what_cannot_be_removed_by_name(sent: tuple[bytes, ...]) -> None:
     outcome = ended(UNDELETED, sent=sent, missing=b"m/b")
     assert outcome == Outcome(instead=(Part(7, False, (b"m/",), ROOT),))
     outcome = ended(UNDELETED, sent=(b"m/",))
     assert (outcome.due, outcome.instead) == ((Part(7, False, (b"m/b",)),), ())
 
 
-def test_what_cannot_be_replaced_by_name_is_relisted_once() -> None:
+def test_outcome_relists_once_what_cannot_be_replaced_by_name() -> None:
     blocked = b"could not make way for new symlink: m/b"
     outcome = ended(UNDELETED, blocked, sent=(b"m/b", b"a"))
     assert outcome == Outcome(instead=(Part(7, False, (b"m/",), ROOT),))

@@ -115,7 +115,7 @@ def test_names_are_not_sent_when_the_source_cannot_be_checked(run: Start) -> Non
     assert (one.transfer.cancelled, one.transfer.names_sent_at) == (False, None)
 
 
-def test_more_names_than_a_pipe_holds_are_sent_whole(run: Start, tmp_path: Path) -> None:
+def test_names_that_a_pipe_cannot_hold_are_sent_whole(run: Start, tmp_path: Path) -> None:
     got, names = tmp_path / "got", b"name\0" * 100_000
     one = run(f"sleep 0.1; cat >{got}")
     one.transfer.send_names(names)

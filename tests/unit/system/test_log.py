@@ -56,12 +56,12 @@ def _as_before() -> Iterator[None]:
         ("", ""),
     ],
 )
-def test_what_would_garble_a_line_is_escaped(text: str, shown: str) -> None:
+def test_printable_escapes_what_would_garble_a_line(text: str, shown: str) -> None:
     assert logs.printable(text) == shown
 
 
 @given(st.text(st.characters()))
-def test_what_is_printable_is_one_line_of_utf8(text: str) -> None:
+def test_printable_text_is_one_line_of_utf8(text: str) -> None:
     shown = logs.printable(text)
     assert len(shown.splitlines()) <= 1
     assert shown.encode().decode() == shown
@@ -69,7 +69,7 @@ def test_what_is_printable_is_one_line_of_utf8(text: str) -> None:
 
 
 @given(st.binary())
-def test_any_file_name_makes_one_line(name: bytes) -> None:
+def test_log_line_is_one_line_for_any_file_name(name: bytes) -> None:
     shown = logs.printable(os.fsdecode(name))
     assert not any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in shown)
 
@@ -78,7 +78,7 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_record_is_one_line_in_a_file_for_us_and_our_group(tmp_path: Path) -> None:
+def test_log_record_is_one_line_in_a_file_with_mode_0640(tmp_path: Path) -> None:
     path = tmp_path / "log"
     before = os.umask(0o027)
     os.umask(before)
@@ -112,7 +112,7 @@ def test_debugging_lines_are_for_the_verbose(tmp_path: Path, verbose: bool, coun
     assert len(lines(path)) == count
 
 
-def test_a_file_is_appended_to(tmp_path: Path) -> None:
+def test_log_file_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("before\n")
     logs.use(logs.to_file(str(path)), verbose=False)
@@ -121,7 +121,7 @@ def test_a_file_is_appended_to(tmp_path: Path) -> None:
     assert len(lines(path)) == 2
 
 
-def test_after_a_rotation_the_next_line_is_in_a_new_file(tmp_path: Path) -> None:
+def test_log_line_after_a_rotation_is_in_the_new_file(tmp_path: Path) -> None:
     path = tmp_path / "log"
     logs.use(logs.to_file(str(path)), verbose=False)
     log.info("one")
@@ -144,7 +144,7 @@ def test_reopening_what_is_no_file_or_was_not_rotated_changes_nothing(tmp_path: 
     assert len(lines(path)) == 2
 
 
-def test_a_new_place_takes_the_lines_from_the_old_one(tmp_path: Path) -> None:
+def test_log_handler_replaces_the_one_before(tmp_path: Path) -> None:
     logs.use(logs.to_file(str(tmp_path / "old")), verbose=False)
     logs.use(logs.to_file(str(tmp_path / "new")), verbose=False)
     log.info("where?")
@@ -152,7 +152,7 @@ def test_a_new_place_takes_the_lines_from_the_old_one(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "new")) == 1
 
 
-def test_a_place_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+def test_log_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         logs.to_file(str(tmp_path / "gone/log"))
     with pytest.raises(IsADirectoryError):
@@ -242,7 +242,7 @@ def test_stuck_stderr_blocks_nothing_and_lost_lines_are_counted(
     os.close(writer)
 
 
-def test_a_syslog_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_syslog_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         logs.to_syslog(str(tmp_path / "none"))
 
@@ -286,7 +286,7 @@ def test_repeats_are_counted_and_told_once_in_a_while() -> None:
     assert [told("a"), told("a")] == [0, 0]
 
 
-def test_what_is_remembered_of_repeats_is_bounded() -> None:
+def test_repeats_remembered_are_bounded() -> None:
     now = 0.0
     repeats = logs.Repeats(lambda: now)
     logging.getLogger().setLevel(logging.INFO)
@@ -296,7 +296,7 @@ def test_what_is_remembered_of_repeats_is_bounded() -> None:
     assert len(repeats._passed) <= 1_000
 
 
-def test_the_count_of_repeats_stands_in_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_are_counted_in_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, now = tmp_path / "log", 0.0
     monkeypatch.setattr(logs, "_repeats", logs.Repeats(lambda: now))
     logs.use(logs.to_file(str(path)), verbose=False)
@@ -311,7 +311,7 @@ def test_the_count_of_repeats_stands_in_the_line(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_for_the_journal_each_line_has_its_priority(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+def test_journal_lines_have_their_priorities(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
     reader, writer = os.pipe()
     saved = os.dup(2)
     os.dup2(writer, 2)
@@ -341,7 +341,7 @@ def test_for_the_journal_each_line_has_its_priority(monkeypatch: pytest.MonkeyPa
         assert told[1] == r"<6>a\x0ab"
 
 
-def test_without_the_journal_there_are_no_priorities(
+def test_log_lines_have_no_priorities_without_the_journal(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")

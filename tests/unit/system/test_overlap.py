@@ -57,23 +57,23 @@ def test_plain_paths_are_compared_by_their_components(target: str, expected: str
         ("/backup", "/mnt", ""),
     ],
 )
-def test_a_bind_mount_is_seen_through(bound: str, target: str, expected: str) -> None:
+def test_overlap_sees_through_a_bind_mount(bound: str, target: str, expected: str) -> None:
     assert said(target, f"2 1 8:1 {bound} /mnt rw - ext4 /dev/sda1 rw") == expected
 
 
-def test_what_is_mounted_below_the_source_belongs_to_it() -> None:
+def test_overlap_counts_mounts_below_the_source() -> None:
     below = "2 1 8:1 /data /srv/www/data rw - ext4 /dev/sda1 rw"
     assert said("/data/copy", below) == "lies inside"
     assert said("/data", below) == "is"
     assert said("/other", below) == ""
 
 
-def test_what_is_mounted_below_the_target_belongs_to_it() -> None:
+def test_overlap_counts_mounts_below_the_target() -> None:
     assert said("/backup", "2 1 8:1 /srv /backup/srv rw - ext4 /dev/sda1 rw") == "contains"
     assert said("/backup", "2 1 8:1 /home /backup/home rw - ext4 /dev/sda1 rw") == ""
 
 
-def test_a_file_system_that_is_mounted_twice_is_one() -> None:
+def test_overlap_knows_a_file_system_that_is_mounted_twice() -> None:
     twice = ["2 1 8:2 / /srv rw - xfs /dev/sdb rw", "3 1 8:2 / /again rw - xfs /dev/sdb rw"]
     assert said("/again/www", *twice) == "is"
     assert said("/again", *twice) == "contains"
@@ -90,7 +90,7 @@ def test_shares_of_one_server_are_apart_though_their_device_is_one() -> None:
     assert said("/mnt/www", shares[0], shares[1].replace("s:/b", "s:/a")) == "is"
 
 
-def test_an_overlay_reaches_its_layers() -> None:
+def test_overlap_sees_the_layers_of_an_overlay() -> None:
     overlay = "2 1 0:40 / /merged rw - overlay overlay rw,lowerdir=/low:/srv,upperdir=/up,workdir=/work"
     assert said("/merged/www", overlay) == "is"
     assert said("/merged", overlay) == "contains"

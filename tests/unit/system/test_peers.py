@@ -213,7 +213,7 @@ def test_peers_report_the_first_end_of_several(stack: contextlib.ExitStack) -> N
     assert readable(found, LIMIT)
 
 
-def test_a_loop_calls_at_the_end_only(stack: contextlib.ExitStack) -> None:
+def test_loop_calls_at_the_end_only(stack: contextlib.ExitStack) -> None:
     found, far, _ = watched(stack, tcp)
     loop, calls = Loop(), list[str]()
     loop.on_readable(found, lambda: calls.append("end"))

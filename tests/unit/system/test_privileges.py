@@ -30,7 +30,7 @@ def status(*words: str) -> list[str]:
     return [lines[word].strip() for word in words]
 
 
-def test_an_account_is_a_user_or_a_user_and_a_group() -> None:
+def test_account_is_a_user_or_a_user_and_a_group() -> None:
     assert account("root") == Account("root", 0, 0, tuple(os.getgrouplist("root", 0)), pwd.getpwuid(0).pw_dir)
     mixed = account("nobody:root")
     assert (mixed.uid, mixed.gid, set(mixed.groups) >= {0}) == (NOBODY.pw_uid, 0, True)
@@ -46,13 +46,13 @@ def test_an_account_is_a_user_or_a_user_and_a_group() -> None:
         ("nobody:", "there is no group ''"),
     ],
 )
-def test_what_is_no_account_is_told(text: str, wrong: str) -> None:
+def test_account_that_does_not_exist_is_named(text: str, wrong: str) -> None:
     with pytest.raises(LookupError, match=wrong):
         account(text)
 
 
 @root_only
-def test_who_has_become_somebody_is_nobody_else_any_more() -> None:
+def test_become_gives_up_all_other_identities() -> None:
     def look() -> object:
         lost = nobody()
         found = status("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapInh", "CapAmb")
@@ -66,7 +66,7 @@ def test_who_has_become_somebody_is_nobody_else_any_more() -> None:
 
 
 @root_only
-def test_there_is_no_way_back() -> None:
+def test_renounced_privileges_do_not_come_back() -> None:
     def back() -> object:
         nobody()
         os.setuid(0)

@@ -47,7 +47,7 @@ assert caught.caught() == [HUP]
 """)
 
 
-def test_a_signal_ends_the_wait_of_a_loop() -> None:
+def test_signal_ends_the_wait_of_a_loop() -> None:
     run("""
 caught = Signals((HUP,))
 signal.signal(signal.SIGALRM, lambda *_: os.kill(me, HUP))

@@ -120,7 +120,7 @@ def test_abstract_address_is_understood(make: Make) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "@", "vsock:2:1234", "relative", "/nowhere/at/all", "/" + "x" * 200])
-def test_without_a_listener_each_call_does_nothing(
+def test_service_manager_that_does_not_listen_is_harmless(
     make: Make, clock: Clock, address: str, loop: Loop
 ) -> None:
     manager = make(address, 10.0)

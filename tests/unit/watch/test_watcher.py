@@ -143,9 +143,7 @@ def test_file_is_recorded_when_it_is_closed_not_when_made(field: Field) -> None:
     ],
     ids=["unlink", "chmod", "utime", "write"],
 )
-def test_every_change_of_a_file_is_recorded_by_its_name(
-    field: Field, change: Callable[[Path], object]
-) -> None:
+def test_changes_of_a_file_are_recorded_by_its_name(field: Field, change: Callable[[Path], object]) -> None:
     path = field.root / "f"
     write(path)
     field.add()
@@ -364,7 +362,7 @@ def test_chain_of_directories_made_at_once_is_covered(field: Field) -> None:
     lines_up(field)
 
 
-def test_two_thousand_directories_made_at_once_are_all_covered(field: Field) -> None:
+def test_directories_made_by_the_thousand_are_all_covered(field: Field) -> None:
     field.add()
     for i in range(40):
         for j in range(50):
@@ -378,7 +376,7 @@ def test_two_thousand_directories_made_at_once_are_all_covered(field: Field) -> 
     assert len(field.watched()) == 1 + 40 + 2000
 
 
-def test_two_thousand_directories_in_one_are_watched_in_small_steps(field: Field) -> None:
+def test_directories_by_the_thousand_are_watched_in_small_steps(field: Field) -> None:
     for i in range(2000):
         (field.root / f"{i}").mkdir()
     field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
@@ -591,7 +589,7 @@ def test_directory_that_left_and_came_back_between_reads_is_walked(field: Field)
 
 
 @pytest.mark.parametrize("read_between", [False, True])
-def test_two_directories_swapped_in_three_steps_are_both_walked(field: Field, read_between: bool) -> None:
+def test_directories_swapped_in_three_steps_are_both_walked(field: Field, read_between: bool) -> None:
     (field.root / "a/from_a").mkdir(parents=True)
     (field.root / "b/from_b").mkdir(parents=True)
     field.add()
@@ -609,7 +607,7 @@ def test_two_directories_swapped_in_three_steps_are_both_walked(field: Field, re
 
 
 @pytest.mark.parametrize("places", [("a", "b"), ("p/a", "q/b"), ("p/a", "b")])
-def test_two_directories_exchanged_in_one_step_are_both_walked(field: Field, places: tuple[str, str]) -> None:
+def test_directories_exchanged_in_one_step_are_both_walked(field: Field, places: tuple[str, str]) -> None:
     # renameat2(2) with RENAME_EXCHANGE: two moves with cookies of their own, each onto the other.
     one, two = places
     (field.root / one / "from_one").mkdir(parents=True)

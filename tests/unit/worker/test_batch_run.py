@@ -13,7 +13,7 @@ from inosync.system import spool
 from inosync.worker.batch_run import BatchRun
 
 
-def test_what_was_put_aside_is_not_found_again_by_the_relists_that_tidy(tmp_path: Path) -> None:
+def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) -> None:
     for name in ("big", "small"):
         (tmp_path / name).write_text(name)
     part = Part(1, False, (b"big", b"small"))

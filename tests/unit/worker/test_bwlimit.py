@@ -61,11 +61,11 @@ class World:
         (utc(7, 15, 21), 0),
     ],
 )
-def test_the_limit_is_that_of_the_local_time(wall: float, limit: int) -> None:
+def test_bwlimit_is_that_of_the_local_time(wall: float, limit: int) -> None:
     assert World(wall).throttle(check("08:00,512 18:00,2000 23:00,0")).limit == limit
 
 
-def test_without_a_timetable_nothing_is_ever_due_nor_changes() -> None:
+def test_bwlimit_without_a_timetable_never_changes() -> None:
     world = World(utc(1, 15))
     throttle = world.throttle(constant(512))
     for _ in range(100):
@@ -92,7 +92,7 @@ def test_limit_change_is_reported_once() -> None:
 
 @pytest.mark.usefixtures("zone")
 @pytest.mark.parametrize("hours", [-36, -11, -1.5, 1.5, 11, 36])
-def test_a_clock_that_is_set_is_noticed_within_a_minute(hours: float) -> None:
+def test_bwlimit_notices_a_clock_that_is_set_within_a_minute(hours: float) -> None:
     world = World(utc(1, 15, 12))  # 13:00
     throttle = world.throttle(check("13:30,1 12:30,2"))
     assert throttle.limit == 2
@@ -115,9 +115,7 @@ def by_minutes(timetable: Timetable, wall: float) -> int:
     minutes=st.lists(st.integers(0, 1439), min_size=2, max_size=8, unique=True),
     eighths=st.integers(-8 * 3_600, 8 * 86_400),  # of a second, which floats can add up exactly
 )
-def test_who_looks_when_it_is_due_is_never_a_minute_late_whatever_the_day(
-    day: float, minutes: list[int], eighths: int
-) -> None:
+def test_bwlimit_is_never_a_minute_late_on_any_day(day: float, minutes: list[int], eighths: int) -> None:
     timetable = Timetable(tuple((minute, minute) for minute in sorted(minutes)))
     world = World(day + eighths / 8)
     throttle = world.throttle(timetable)
@@ -149,7 +147,7 @@ def test_limit_change_is_noticed_at_once_and_after_a_skipped_hour() -> None:
 
 
 @pytest.mark.usefixtures("zone")
-def test_the_hour_that_comes_twice_has_its_switch_twice() -> None:
+def test_bwlimit_switches_twice_in_an_hour_that_comes_twice() -> None:
     world = World(utc(10, 27, 0, 15))  # 02:15, for the first time
     throttle = world.throttle(check("02:30,7 12:00,0"))
     seen = [throttle.limit]
@@ -160,7 +158,7 @@ def test_the_hour_that_comes_twice_has_its_switch_twice() -> None:
     assert seen == [0, 7, 0, 7]
 
 
-def test_a_leap_second_is_one_more_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leap_second_belongs_to_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     midnight = time.struct_time((2016, 12, 31, 23, 59, 60, 5, 366, 0))
     monkeypatch.setattr(time, "localtime", lambda _wall: midnight)
     world = World(0.25)

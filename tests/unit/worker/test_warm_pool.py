@@ -261,7 +261,7 @@ def test_none_is_started_before_the_worker_rests() -> None:
     assert world.started == []
 
 
-def test_one_for_each_tree_is_started_after_a_lull() -> None:
+def test_warm_rsync_for_each_tree_is_started_after_a_lull() -> None:
     world = World((7, 8, 9))
     world.pool.idle(LULL_SECONDS)
     assert world.pool.deadline == world.now + LULL_SECONDS
@@ -275,13 +275,13 @@ def test_one_for_each_tree_is_started_after_a_lull() -> None:
 
 
 @pytest.mark.parametrize("lull", [0.0, 0.5, 3.0])
-def test_the_lull_is_as_long_as_is_said(lull: float) -> None:
+def test_lull_is_as_long_as_asked_for(lull: float) -> None:
     world = World()
     world.pool.idle(lull)
     assert world.pool.deadline == world.now + lull
 
 
-def test_without_trees_there_is_nothing_to_do() -> None:
+def test_warm_pool_without_trees_does_nothing() -> None:
     world = World(())
     world.pool.idle(LULL_SECONDS)
     assert world.pool.deadline == NEVER
@@ -332,13 +332,13 @@ def test_its_processes_are_known_until_they_have_ended() -> None:
 # When one is taken ---------------------------------------------------------------------------------------
 
 
-def test_without_one_there_is_none_to_take() -> None:
+def test_warm_pool_without_warm_rsync_gives_none() -> None:
     world = rested()
     assert world.pool.take(2) is None
     assert world.running == world.started
 
 
-def test_one_that_is_connected_is_taken_warm_and_only_once() -> None:
+def test_warm_rsync_that_is_connected_is_taken_once() -> None:
     world = rested()
     taken = world.pool.take(1)
     assert taken is cast(Transfer, world.last)
@@ -363,7 +363,7 @@ def test_rsync_refused_for_its_options_is_replaced_without_an_outage() -> None:
     assert [what[0] for what in world.news()] == ["unreached"]
 
 
-def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None:
+def test_warm_rsync_that_still_connects_is_taken_cold() -> None:
     world = rested(connected=False)
     world.wait(0.1)
     taken = world.pool.take(1)
@@ -371,7 +371,7 @@ def test_one_that_still_connects_is_taken_cold_since_that_much_is_done() -> None
     assert not taken.is_connected
 
 
-def test_one_that_has_just_connected_is_taken_warm() -> None:
+def test_warm_rsync_that_has_just_connected_is_taken() -> None:
     world = rested(connected=False)
     world.wait(10)
     world.last.connect()
@@ -383,7 +383,7 @@ def test_one_that_has_just_connected_is_taken_warm() -> None:
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "not noticed yet"])
-def test_one_whose_far_end_has_gone_is_not_taken(noticed: bool) -> None:
+def test_warm_rsync_whose_far_end_has_gone_is_not_taken(noticed: bool) -> None:
     world = rested()
     world.last.far.ended = True
     if noticed:
@@ -394,7 +394,7 @@ def test_one_whose_far_end_has_gone_is_not_taken(noticed: bool) -> None:
     assert not world.listens
 
 
-def test_one_that_has_ended_is_not_taken() -> None:
+def test_warm_rsync_that_has_ended_is_not_taken() -> None:
     world = rested()
     world.last.fail(12)
     assert world.pool.take(1) is None
@@ -402,7 +402,7 @@ def test_one_that_has_ended_is_not_taken() -> None:
     world.tend()
 
 
-def test_one_for_what_was_at_the_source_before_is_not_taken(tmp_path: Path) -> None:
+def test_warm_rsync_of_a_replaced_source_is_not_taken(tmp_path: Path) -> None:
     world = rested()
     source = tmp_path / "source"
     source.mkdir()
@@ -428,7 +428,7 @@ def test_rsync_of_a_missing_source_is_not_taken_and_not_replaced(
     assert len(world.started) == 2
 
 
-def test_a_source_that_is_gone_is_no_fault_of_the_node(tmp_path: Path) -> None:
+def test_source_that_is_gone_is_no_fault_of_the_node(tmp_path: Path) -> None:
     world = rested((1, 2), connected=False)
     world.sources[1] = str(tmp_path / "gone")
     world.started[0].fail(23, b"rsync: change_dir failed")
@@ -458,7 +458,7 @@ def test_unreachable_node_whose_last_source_goes_does_not_wait_for_ever(tmp_path
     assert [entry[:2] for entry in world.news()] == [("unreached", 1), ("unreached", 2)]
 
 
-def test_a_node_that_is_in_reach_is_not_told_of_when_its_last_source_goes(tmp_path: Path) -> None:
+def test_node_in_reach_is_not_reported_when_its_last_source_goes(tmp_path: Path) -> None:
     world = rested()
     world.sources[1] = str(tmp_path / "gone")
     world.pool.busy()
@@ -468,7 +468,7 @@ def test_a_node_that_is_in_reach_is_not_told_of_when_its_last_source_goes(tmp_pa
     assert world.news() == []
 
 
-def test_one_for_what_is_at_the_source_is_taken(tmp_path: Path) -> None:
+def test_warm_rsync_of_the_present_source_is_taken(tmp_path: Path) -> None:
     world = rested()
     world.sources[1], world.last.directory_status = str(tmp_path), tmp_path.stat()
     assert world.pool.take(1) is cast(Transfer, world.last)
@@ -478,7 +478,7 @@ def test_one_for_what_is_at_the_source_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.3, SLOW_SECONDS - 1])
-def test_a_connection_is_noticed_soon_and_told_once(seconds: float) -> None:
+def test_connection_is_noticed_soon_and_reported_once(seconds: float) -> None:
     world = rested(connected=False)
     assert not world.pool.has_connected
     world.wait(seconds)
@@ -493,14 +493,14 @@ def test_a_connection_is_noticed_soon_and_told_once(seconds: float) -> None:
     assert world.steps - before <= 2, "there is nothing to look at any more"
 
 
-def test_to_look_for_a_connection_costs_little() -> None:
+def test_connection_checks_cost_little() -> None:
     world = rested(connected=False)
     before = world.steps
     world.wait(CONNECT_SECONDS - 0.1)
     assert world.steps - before < CONNECT_SECONDS / 0.25 + 20
 
 
-def test_who_does_not_answer_in_time_is_not_reached() -> None:
+def test_node_that_does_not_answer_in_time_is_not_reached() -> None:
     world = rested((1, 2), connected=False)
     world.wait(SLOW_SECONDS - LULL_SECONDS)
     assert world.news() == []
@@ -516,7 +516,7 @@ def test_who_does_not_answer_in_time_is_not_reached() -> None:
     assert [transfer.stopped for transfer in world.started[:2]] == [True, True]
 
 
-def test_who_answers_late_is_reached() -> None:
+def test_node_that_answers_late_is_reached() -> None:
     world = rested((1, 2), connected=False)
     world.wait(SLOW_SECONDS + 1)
     for transfer in world.started:
@@ -531,14 +531,14 @@ def test_who_answers_late_is_reached() -> None:
     assert [entry[0] for entry in world.news()] == ["unreached"]
 
 
-def test_one_that_is_late_beside_one_that_is_kept_is_no_news() -> None:
+def test_late_answer_beside_a_kept_connection_is_not_reported() -> None:
     world = rested((1, 2), connected=False)
     world.started[0].connect()
     world.wait(CONNECT_SECONDS - 1)
     assert world.news() == [("reached",)]
 
 
-def test_one_that_is_late_while_there_is_work_is_no_news_and_is_after_it() -> None:
+def test_late_answer_during_a_batch_is_reported_after_it() -> None:
     world = rested(connected=False)
     world.pool.busy()
     world.wait(SLOW_SECONDS + 1)
@@ -548,7 +548,7 @@ def test_one_that_is_late_while_there_is_work_is_no_news_and_is_after_it() -> No
     assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 5 s")]
 
 
-def test_after_work_one_that_is_late_is_news_again() -> None:
+def test_late_answer_after_a_batch_is_reported_again() -> None:
     world = rested(connected=False)
     world.wait(SLOW_SECONDS + 1)
     assert [entry[0] for entry in world.news()] == ["unreached"]
@@ -559,7 +559,7 @@ def test_after_work_one_that_is_late_is_news_again() -> None:
     assert [entry[0] for entry in world.news()] == ["unreached"]
 
 
-def test_a_connection_that_breaks_is_a_failure_at_once_whatever_its_age() -> None:
+def test_connection_that_breaks_is_a_failure_at_once_at_any_age() -> None:
     for life in (1.0, 2 * YOUNG_SECONDS):
         world = rested((1, 2))
         world.wait(life)
@@ -569,7 +569,7 @@ def test_a_connection_that_breaks_is_a_failure_at_once_whatever_its_age() -> Non
         assert world.running == []
 
 
-def test_a_connection_that_breaks_while_there_is_work_tells_nothing() -> None:
+def test_connection_that_breaks_during_a_batch_is_not_reported() -> None:
     world = rested((1, 2))
     world.pool.busy()
     world.started[0].hang_up("Connection timed out")
@@ -588,7 +588,7 @@ def test_nobody_has_longer_to_answer_than_a_transfer_has_for_no_progress() -> No
 
 
 @pytest.mark.parametrize("cut_off", [True, False])
-def test_where_the_kernel_does_not_tell_of_the_end_it_is_looked_for(
+def test_far_end_is_checked_where_the_kernel_does_not_report_it(
     monkeypatch: pytest.MonkeyPatch, cut_off: bool
 ) -> None:
     looks: list[int] = []
@@ -611,7 +611,7 @@ def test_where_the_kernel_does_not_tell_of_the_end_it_is_looked_for(
         assert len(looks) == pytest.approx(11, abs=1)
 
 
-def test_a_look_that_takes_long_is_taken_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_that_takes_long_is_made_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     world = rested(connected=False)
     looks: list[float] = []
 
@@ -653,21 +653,21 @@ def test_those_that_still_connect_end_with_the_one_that_could_not() -> None:
     assert world.pool.pids == []
 
 
-def test_an_exit_without_a_word_has_a_meaning() -> None:
+def test_outcome_of_an_exit_without_messages_has_a_reason() -> None:
     world = rested(connected=False)
     world.last.fail(255)
     world.wait(0.5)
     assert world.news() == [("unreached", 1, 255, "connection failed (exit 255)", 1.0)]
 
 
-def test_the_pauses_differ_by_chance() -> None:
+def test_pauses_differ_by_chance() -> None:
     world = rested(rand=0.5, connected=False)
     world.last.fail(255)
     world.wait(0.5)
     assert world.news()[0][4] == pytest.approx(1 - 0.5 / 4)
 
 
-def test_who_is_reached_again_starts_from_the_first_pause() -> None:
+def test_node_reached_again_starts_from_the_first_pause() -> None:
     world = rested(connected=False)
     for _ in range(4):
         world.wait_for_start()
@@ -686,7 +686,7 @@ def test_who_is_reached_again_starts_from_the_first_pause() -> None:
     assert [entry[1] for entry in world.news()] == [1]
 
 
-def test_after_work_the_failures_are_counted_anew() -> None:
+def test_failures_are_counted_anew_after_a_batch() -> None:
     world = rested(connected=False)
     for _ in range(3):
         world.wait_for_start()
@@ -700,7 +700,7 @@ def test_after_work_the_failures_are_counted_anew() -> None:
     assert [entry[1] for entry in world.news()] == [1, 2, 3, 1]
 
 
-def test_an_rsync_that_cannot_be_started_is_a_failure_like_another() -> None:
+def test_rsync_that_cannot_be_started_is_a_failure_like_another() -> None:
     world = World((1, 2))
     world.refuses = FileNotFoundError(2, "No such file or directory")
     world.pool.idle(LULL_SECONDS)
@@ -713,7 +713,7 @@ def test_an_rsync_that_cannot_be_started_is_a_failure_like_another() -> None:
     assert [transfer.tree for transfer in world.started] == [1, 2]
 
 
-def test_a_failure_to_connect_while_there_is_work_tells_nothing() -> None:
+def test_connect_failure_during_a_batch_is_not_reported() -> None:
     world = rested((1, 2), connected=False)
     world.pool.busy()
     for transfer in world.started:
@@ -729,7 +729,7 @@ def test_a_failure_to_connect_while_there_is_work_tells_nothing() -> None:
 # Connections that are not liked --------------------------------------------------------------------------
 
 
-def test_a_connection_that_ends_after_a_long_life_is_made_again_at_once() -> None:
+def test_connection_that_ends_after_a_long_life_is_renewed_at_once() -> None:
     world = rested()
     for life in range(10):
         world.wait(YOUNG_SECONDS)
@@ -776,7 +776,7 @@ def test_first_early_close_is_replaced_at_once_the_second_after_a_pause() -> Non
     assert world.pool.deadline == pytest.approx(world.now + 2 * RETRY[0])
 
 
-def test_a_chill_grows_up_to_its_longest_and_only_the_first_is_news() -> None:
+def test_suspension_grows_to_its_longest_and_is_reported_once() -> None:
     world = rested(connected=False)
     pauses: list[float] = []
     for _ in range(8):
@@ -821,21 +821,21 @@ def is_the_first_chill(world: World) -> bool:
     return bool(news)
 
 
-def test_a_long_life_that_ends_makes_the_node_one_like_others() -> None:
+def test_long_life_that_ends_clears_early_closes() -> None:
     world = after_a_chill(2 * YOUNG_SECONDS)
     world.last.hang_up()
     world.tend()
     assert is_the_first_chill(world)
 
 
-def test_a_life_until_its_age_makes_the_node_one_like_others() -> None:
+def test_life_until_the_renewal_age_clears_early_closes() -> None:
     world = after_a_chill(MAX_AGE_SECONDS + 1)
     assert world.running == [world.last]
     assert not world.last.is_connected
     assert is_the_first_chill(world)
 
 
-def test_a_long_life_that_ends_in_use_makes_the_node_one_like_others() -> None:
+def test_long_life_that_ends_in_use_clears_early_closes() -> None:
     # A node with a change every few minutes never has a spare that ends in another way.
     world = after_a_chill(2 * YOUNG_SECONDS)
     world.pool.busy()
@@ -845,14 +845,14 @@ def test_a_long_life_that_ends_in_use_makes_the_node_one_like_others() -> None:
     assert is_the_first_chill(world)
 
 
-def test_a_short_life_after_a_chill_makes_the_node_none_like_others() -> None:
+def test_short_life_after_a_suspension_suspends_again() -> None:
     world = after_a_chill(YOUNG_SECONDS / 2)
     world.last.hang_up()
     world.tend()
     assert not is_the_first_chill(world)
 
 
-def test_a_young_one_that_was_of_use_counts_against_those_that_died_young() -> None:
+def test_young_connection_that_was_used_clears_one_early_close() -> None:
     world = rested(connected=False)
     for _ in range(4 * MAX_EARLY_CLOSES):
         die_young(world, MAX_EARLY_CLOSES - 1)
@@ -908,7 +908,7 @@ def test_rsync_refused_beside_a_warm_one_means_no_free_connection() -> None:
     assert "busy" in told[0][1]
 
 
-def test_a_daemon_that_says_that_it_is_full_is_reached() -> None:
+def test_daemon_that_refuses_because_it_is_full_counts_as_reached() -> None:
     world = World()
     line = b"@ERROR: max connections (1) reached -- try again later"
     world.behave = lambda transfer: world.after(0.01, lambda: transfer.fail(5, line))
@@ -920,7 +920,7 @@ def test_a_daemon_that_says_that_it_is_full_is_reached() -> None:
     assert "max connections (1) reached" in reason
 
 
-def test_the_worker_may_say_itself_that_connections_are_not_liked() -> None:
+def test_suspension_can_be_asked_for_by_the_worker() -> None:
     world = rested((1, 2))
     world.pool.busy()
     world.pool.suspend("no room")
@@ -933,7 +933,7 @@ def test_the_worker_may_say_itself_that_connections_are_not_liked() -> None:
     assert len(world.started) == 4
 
 
-def test_a_chill_ends_what_connects_and_does_not_count_that_as_a_failure() -> None:
+def test_suspension_ends_connecting_rsyncs_without_a_failure() -> None:
     world = rested((1, 2, 3), connected=False)
     world.pool.suspend("no room")
     world.wait(100)
@@ -944,7 +944,7 @@ def test_a_chill_ends_what_connects_and_does_not_count_that_as_a_failure() -> No
 
 
 @pytest.mark.parametrize("rand", [0.0, 0.4, 0.999])
-def test_one_is_replaced_at_an_age_that_differs_by_chance(rand: float) -> None:
+def test_warm_rsync_is_renewed_at_an_age_that_differs_by_chance(rand: float) -> None:
     world = rested(rand=rand)
     age = MAX_AGE_SECONDS * (1 + rand)
     world.wait(age - 2)
@@ -1001,7 +1001,7 @@ def test_restart_replaces_all_rsyncs_after_the_lull_without_a_report() -> None:
     assert world.news() == [("reached",), ("reached",)]
 
 
-def test_one_to_be_replaced_is_not_taken_and_known_until_it_has_ended() -> None:
+def test_warm_rsync_being_renewed_is_not_taken_but_known_until_its_end() -> None:
     world = rested()
     world.last.lingers = 2.0
     world.pool.renew(1.0)
@@ -1051,7 +1051,7 @@ def test_slow_node_is_reported_once_and_reached_when_it_answers() -> None:
     assert world.news() == [("reached",)]
 
 
-def test_who_still_does_not_answer_after_it_is_given_up_as_ever() -> None:
+def test_node_that_never_answers_is_given_up_after_the_extra_time() -> None:
     world = rested(connected=False)
     world.wait(SLOW_SECONDS + 1)
     world.pool.renew(0.7)
@@ -1060,7 +1060,7 @@ def test_who_still_does_not_answer_after_it_is_given_up_as_ever() -> None:
     assert [entry[:4] for entry in world.news()] == [("unreached", 1, 0, "no answer for 30 s")]
 
 
-def test_to_be_replaced_young_is_no_strike_however_often() -> None:
+def test_renewal_of_a_young_connection_is_no_early_close() -> None:
     world = rested()
     for _ in range(4 * MAX_EARLY_CLOSES):
         world.pool.renew(0.7)
@@ -1070,19 +1070,19 @@ def test_to_be_replaced_young_is_no_strike_however_often() -> None:
     assert {entry[0] for entry in world.news()} == {"reached"}
 
 
-def test_to_be_replaced_after_a_long_life_makes_the_node_one_like_others() -> None:
+def test_renewal_after_a_long_life_clears_early_closes() -> None:
     world = after_a_chill(2 * YOUNG_SECONDS)
     world.pool.renew(0.7)
     assert is_the_first_chill(world)
 
 
-def test_to_be_replaced_after_a_short_life_makes_the_node_none_like_others() -> None:
+def test_renewal_after_a_short_life_keeps_early_closes() -> None:
     world = after_a_chill(YOUNG_SECONDS / 2)
     world.pool.renew(0.7)
     assert not is_the_first_chill(world)
 
 
-def test_a_chill_is_not_ended_by_it() -> None:
+def test_suspension_is_not_ended_by_a_long_life() -> None:
     world = rested(connected=False)
     die_young(world, MAX_EARLY_CLOSES)
     started = len(world.started)
@@ -1151,7 +1151,7 @@ BEHAVIOURS = st.one_of(
 )
 
 
-def test_a_node_that_comes_and_goes_every_second_is_tried_with_backoff() -> None:
+def test_node_that_comes_and_goes_each_second_is_tried_with_backoff() -> None:
     world = World()
     turns = itertools.cycle([hangs_up(0.0, 1.0), refuses(0.0, 10, b"Connection refused")])
     world.behave = lambda transfer: next(turns)(world, transfer)
@@ -1203,7 +1203,7 @@ def test_random_node_behaviour_starts_few_rsyncs(
         max_size=40,
     ),
 )
-def test_whatever_the_worker_says_nothing_spins_and_nobody_is_forgotten(
+def test_reports_in_any_order_never_spin_nor_forget_a_node(
     behaviours: list[Callable[[World, FakeTransfer], None]], orders: list[tuple[str, float]]
 ) -> None:
     world = World((1, 2))

@@ -182,7 +182,7 @@ def test_heavy_batch_asks_for_a_slot_before_it_is_tried_again(bench: Bench) -> N
     assert bench.runs() == 2
 
 
-def test_what_rsync_complains_of_is_reported_as_due(bench: Bench) -> None:
+def test_names_that_rsync_complains_of_are_reported_as_failed(bench: Bench) -> None:
     line = 'rsync: [receiver] mkstemp "/dst/.file.Ab12Cd" failed: Permission denied (13)'
     bench.start(bench.job(f"echo '{line}' >&2; exit 23"), batch(NAMES))
     done = bench.next(Done)
