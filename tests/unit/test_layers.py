@@ -58,6 +58,7 @@ PURE = frozenset(
         "inosync.master.schedule",
         "inosync.messages",
         "inosync.nodes.backoff",
+        "inosync.nodes.counters",
         "inosync.nodes.lifecycle",
         "inosync.nodes.retries",
         "inosync.nodes.slots",
@@ -76,6 +77,8 @@ PURE = frozenset(
         "inosync.rsync.target",
         "inosync.status.titles",
         "inosync.text",
+        "inosync.worker.refused_options",
+        "inosync.worker.transfer_end",
     }
 )
 """Modules that decide without I/O, clock or randomness. They import pure modules only."""
