@@ -24,7 +24,13 @@ PROGRESS_POLL_SECONDS = 2.0
 _CARRIERS = ("ssh", "dbclient")
 """Programs whose own traffic (ServerAliveInterval) goes on for ever, whatever rsync does."""
 _MAX_LINES = 2_000
+MAX_EARLY_STDERR_BYTES = 1 << 20
+"""Of standard error, until the names are sent: until then there is one failure to report at most."""
+MAX_STDERR_BYTES = 1 << 28
+"""Of standard error in all: it may complain of a million files."""
 _CHUNK_BYTES = 1 << 16
+_MAX_LAST_READS = 1 + (1 << 20) // _CHUNK_BYTES
+"""Reads of a pipe after the end of rsync: no pipe holds more than 1 MiB (pipe(7))."""
 
 
 class Transfer:
@@ -69,7 +75,7 @@ class Transfer:
         self.percent: int | None = None
         """The progress of a full mirror."""
         self.abort_reason = ""
-        """Why it was ended for a fault: it made no progress."""
+        """Why it was ended for a fault; empty if it was not."""
         self.superseded = False
         """Whether it was ended because another transfer is to do the same."""
         self.cancelled = False
@@ -82,6 +88,8 @@ class Transfer:
         """What came after the last line end of a stream."""
         self._unsent = memoryview(b"")
         """Names that the pipe had no room for."""
+        self._stderr_bytes = 0
+        """What was read from standard error."""
         self._empty_name_sent = False
         """Whether ``is_connected`` means something."""
         self._io_total = 0
@@ -243,6 +251,7 @@ class Transfer:
         lines = [line for line in lines if line.strip()]
         if stream is self._stderr:
             self._keep(self.stderr, lines)
+            self._limit_stderr(len(data))
         elif self._listener is not None:
             self._listener(lines)
         else:
@@ -252,6 +261,13 @@ class Transfer:
             self.percent = next((share for share in reversed(shares) if share is not None), self.percent)
         return bool(data)
 
+    def _limit_stderr(self, added: int) -> None:
+        """End a transfer that floods standard error: that may never end, and reading it takes a core."""
+        self._stderr_bytes += added
+        limit = MAX_EARLY_STDERR_BYTES if self.names_sent_at is None else MAX_STDERR_BYTES
+        if self._stderr_bytes > limit:
+            self.abort(f"more than {limit >> 20} MiB of errors")
+
     def _keep(self, kept: list[bytes], lines: list[bytes]) -> None:
         kept += lines
         if len(kept) > _MAX_LINES:
@@ -259,10 +275,12 @@ class Transfer:
             del kept[: -_MAX_LINES // 2]
 
     def _on_exit(self) -> None:
-        # Read what is there, not to the end: a process that rsync left behind may hold the pipes for ever.
+        # Read what is there, not to the end: a process that rsync left behind may hold the pipes for ever,
+        # and fill them as fast as they are read.
         for stream in (self._stdout, self._stderr):
-            while not stream.closed and self._read_output(stream):
-                pass
+            for _ in range(_MAX_LAST_READS):
+                if stream.closed or not self._read_output(stream):
+                    break
         for stream in (self._stdin, self._stdout, self._stderr):
             self._close(stream)
         self._loop.drop(self._exited)

@@ -75,7 +75,11 @@ class WarmRsync:
         if self._transfer.done:
             self.code = self._transfer.code or 0
             self.lines = self._transfer.stderr
-            self.lost = stderr.reason(self._transfer.stderr) or exit_codes.describe(self.code)
+            self.lost = (
+                self._transfer.abort_reason
+                or stderr.reason(self._transfer.stderr)
+                or exit_codes.describe(self.code)
+            )
         elif now < self._check_at:
             return
         elif self.connected_at is None:

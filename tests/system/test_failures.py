@@ -308,7 +308,8 @@ FAULTS: dict[str, Fault] = {
     "leaves a child in a session of its own": Fault(
         "setsid sleep 1000 & sleep 0.1; exit 12", r"[^,]*\(exit 12\)"
     ),
-    "writes 20 MB to stderr": Fault("yes 'rsync: noise' | head -n 1500000 >&2; exit 12", ".*noise"),
+    "writes 20 MB to stderr": Fault(READ + "yes 'rsync: noise' | head -n 1500000 >&2; exit 12", ".*noise"),
+    "floods stderr before it reads names": Fault("exec yes noise >&2", "more than 1 MiB of errors"),
     "writes 50 MB to stdout": Fault("head -c 50000000 /dev/zero; exit 12", r"[^,]*\(exit 12\)"),
     "writes a line of 50 MB to stderr": Fault("head -c 50000000 /dev/zero | tr '\\0' x >&2; exit 12"),
     "writes bytes that are no text": Fault(
@@ -426,7 +427,7 @@ def test_rsync_that_writes_errors_without_end_delays_no_other_node(table: Setup)
     s.until_ok()
     s.rsync.fault(
         "faulty",
-        "yes 'rsync: noise' >&2 & noise=$!; trap 'kill $noise' EXIT; trap 'exit 20' TERM\n"
+        f"{READ}yes 'rsync: noise' >&2 & noise=$!; trap 'kill $noise' EXIT; trap 'exit 20' TERM\n"
         'while [ -e "$fault" ]; do sleep 0.05; done; exit 12',
     )
     try:
@@ -435,6 +436,7 @@ def test_rsync_that_writes_errors_without_end_delays_no_other_node(table: Setup)
         for number in range(5):
             s.change("during noise", f"{number}")
             s.until_arrived("sound", "during noise", f"{number}")
+        s.until_title("faulty", r"\[retry [1-9]\d* at .*more than 256 MiB of errors.*")
         status = Path(f"/proc/{s.daemon.workers()['faulty']}/status").read_text()
         [kilobytes] = re.findall(r"VmRSS:\s+(\d+) kB", status)
         assert int(kilobytes) < 200_000

@@ -182,7 +182,41 @@ def test_transfer_ends_though_a_process_left_behind_holds_its_pipes(run: Start, 
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_transfer_ends_though_a_process_left_behind_fills_its_pipes(
+    run: Start, tmp_path: Path, stream: str
+) -> None:
+    pid = tmp_path / "pid"
+    one = run(f"yes noise >&{stream} & echo $! >{pid}; sleep 0.1; exit 3")
+    try:
+        one.end()
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
 # How it is ended
+
+
+def test_flood_of_errors_before_the_names_is_aborted(run: Start) -> None:
+    one = run("exec yes noise >&2")
+    assert one.end() == -signal.SIGTERM
+    assert one.transfer.abort_reason == "more than 1 MiB of errors"
+
+
+def test_flood_of_errors_after_the_names_has_a_higher_limit(
+    run: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "MAX_STDERR_BYTES", 2 << 20)
+    one = run("cat >/dev/null; exec yes noise >&2")
+    one.transfer.send_names(b"")
+    assert one.end() == -signal.SIGTERM
+    assert one.transfer.abort_reason == "more than 2 MiB of errors"
+
+
+def test_many_errors_after_the_names_are_no_flood(run: Start) -> None:
+    one = run("cat >/dev/null; yes noise | head -c 3000000 >&2; exit 23")
+    one.transfer.send_names(b"")
+    assert (one.end(), one.transfer.abort_reason) == (23, "")
 
 
 def test_transfer_without_progress_is_aborted(run: Start) -> None:

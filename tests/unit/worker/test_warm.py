@@ -31,6 +31,7 @@ class Rsync:
     """In place of ``Transfer``, and of the loop."""
 
     pid = 7
+    abort_reason = ""
     code: int | None = None
     is_connected = is_hidden = has_ended = False
     knocks = 0

@@ -61,6 +61,7 @@ class FakeTransfer:
         self.pid, self.tree = pid, tree
         self.code: int | None = None
         self.stderr: list[bytes] = []
+        self.abort_reason = ""
         self.is_connected = self.knocked = self.stopped = False
         self.far = FarEnd()
         self.blind = False

@@ -172,6 +172,24 @@ def test_failure_says_whether_it_is_hopeless(bench: Bench, code: int, is_hopeles
     assert bench.next(Failed).is_hopeless is is_hopeless
 
 
+def test_flood_of_errors_ends_the_try_with_a_reason(bench: Bench) -> None:
+    job = bench.job()
+    flood = first_time(bench.home, "exec yes 'some error' >&2")
+    (bench.home / "rsync").write_text(f"#!/bin/sh\n{flood}\ncd '{bench.home}/src'\ncat >/dev/null\n")
+    bench.start(job, batch(Part(1, True)))
+    assert bench.next(Failed).reason == "more than 1 MiB of errors"
+    bench.next(Done)
+
+
+def test_flood_of_errors_by_a_process_left_behind_is_ended(bench: Bench) -> None:
+    job = bench.job()
+    flood = first_time(bench.home, "yes 'some error' >&2 & exit 12")
+    (bench.home / "rsync").write_text(f"#!/bin/sh\n{flood}\ncd '{bench.home}/src'\ncat >/dev/null\n")
+    bench.start(job, batch(Part(1, True)))
+    assert bench.next(Failed).code in (12, -15)
+    bench.next(Done)
+
+
 def test_heavy_batch_asks_for_a_slot_before_it_is_tried_again(bench: Bench) -> None:
     bench.start(bench.job(first_time(bench.home, "exit 12")), batch(NAMES, heavy=True))
     assert bench.next(SlotRequest).batch == 7
