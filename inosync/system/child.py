@@ -12,6 +12,8 @@ from inosync.system import descriptors
 
 _OUTPUT_BYTES = 4096
 """How much of the output is kept: its end."""
+_SECRET = "RSYNC_PASSWORD"
+"""A variable that only rsync needs: no child gets it."""
 
 
 class Child:
@@ -89,7 +91,7 @@ def program(argv: tuple[str, ...], env: Mapping[str, str], bind_to_parent: Calla
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
-            env={**os.environ, **env},
+            env={**_environment(), **env},
             cwd="/",
             start_new_session=True,
             preexec_fn=prepare,
@@ -122,6 +124,7 @@ def function(run: Callable[[], object], bind_to_parent: Callable[[], None]) -> C
             os.chdir("/")
             descriptors.restore_soft_limit()
             _reset_signals()
+            os.environ.pop(_SECRET, None)
             run()
             code = 0
         except SystemExit as wanted:
@@ -136,6 +139,10 @@ def function(run: Callable[[], object], bind_to_parent: Callable[[], None]) -> C
                 os._exit(code & 0xFF)
 
     return Child(start)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != _SECRET}
 
 
 def _reset_signals() -> None:

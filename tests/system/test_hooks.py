@@ -28,7 +28,7 @@ import json, os, sys, time
 told = {{key[8:].lower(): value for key, value in os.environ.items() if key.startswith("INOSYNC_")}}
 if told.get("names"):
     told["listed"] = [name.decode("latin-1") for name in open(told["names"], "rb").read().split(b"\\0")[:-1]]
-told["words"] = sys.argv[1:]
+told["words"], told["has_password"] = sys.argv[1:], "RSYNC_PASSWORD" in os.environ
 told["cwd"], told["pid"] = os.getcwd(), os.getpid()
 with open({told!r}, "a") as file:
     file.write(json.dumps(told) + "\\n")
@@ -120,7 +120,7 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Setup]:
     tmp_path.chmod(0o755)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "first").write_text("first")
-    s = Setup(tmp_path, daemon(""), FakeRsync(tmp_path))
+    s = Setup(tmp_path, daemon("", env={"RSYNC_PASSWORD": "secret"}), FakeRsync(tmp_path))
     told, wait, code = (str(tmp_path / name) for name in ("told", "wait", "code"))
     Path(s.hook).write_text(RECORDER.format(python=sys.executable, told=told, wait=wait, code=code))
     Path(s.hook).chmod(0o755)
@@ -159,6 +159,13 @@ def test_on_sync_gets_the_names_of_a_batch_or_that_it_was_full(setup: Setup) -> 
     some = s.told(full="0")[0]
     assert int(some["count"]) == len(some["listed"])
     until(lambda: not any(Path(one["names"]).exists() for one in s.told(full="0")), 60, "the lists to go")
+
+
+def test_password_of_the_daemon_does_not_reach_a_hook(setup: Setup) -> None:
+    s = setup
+    s.configure(on_sync=[s.hook])
+    s.daemon.start()
+    assert s.until_told(event="sync")["has_password"] is False
 
 
 def test_batches_during_a_hook_are_one_run_after_it(setup: Setup) -> None:

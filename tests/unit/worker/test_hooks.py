@@ -141,6 +141,26 @@ def test_end_of_a_hook_is_reported_with_its_reason(tmp_path: Path, command: str,
     assert bench.reports == [HookFinished("on_sync", reason)]
 
 
+@pytest.mark.parametrize("kind", ["program", "function"])
+def test_password_of_rsync_does_not_reach_a_hook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("RSYNC_PASSWORD", "secret")
+    told = tmp_path / "told"
+
+    def call(_facts: Any) -> None:
+        told.write_text(json.dumps(dict(os.environ)))
+
+    script = f"import json, os; open({str(told)!r}, 'w').write(json.dumps(dict(os.environ)))"
+    hook = Hook((sys.executable, "-c", script)) if kind == "program" else Hook(call=call)
+    bench = Bench(tmp_path, on_sync=hook)
+    bench.hooks.synced([Part(1, True)])
+    bench.until_idle()
+    (environ,) = bench.recorded()
+    assert "PATH" in environ
+    assert "RSYNC_PASSWORD" not in environ
+
+
 def test_function_is_called_in_a_process_of_its_own(tmp_path: Path) -> None:
     def call(facts: Any) -> None:
         (tmp_path / "told").write_text(json.dumps({**facts, "pid": os.getpid()}))
