@@ -441,6 +441,30 @@ def test_short_lived_files_are_not_looked_for_where_directories_go(
     assert not field.links._missed
 
 
+@pytest.mark.parametrize("is_linked", [True, False], ids=["a name of another file", "a file of its own"])
+def test_name_made_changed_and_removed_before_a_look_is_not_searched_for(
+    field: Field, monkeypatch: pytest.MonkeyPatch, is_linked: bool
+) -> None:
+    # A limit that the manual tells of. The kernel reports both alike; a search for each short-lived file, by
+    # nothing but its time, would never end.
+    write(field.root / "one")
+    field.add()
+    if is_linked:
+        os.link(field.root / "one", field.root / "two")
+    append(field.root / "two", b"more")
+    (field.root / "two").unlink()
+    data = field.watcher._inotify.read()
+    masks = [event.mask for event in inotify.decode(data)]
+    assert masks == [inotify.IN_CREATE, inotify.IN_MODIFY, inotify.IN_CLOSE_WRITE, inotify.IN_DELETE]
+    with monkeypatch.context() as patch:
+        patch.setattr(field.watcher._inotify, "read", lambda: data)
+        field.watcher.read()
+    field.calm()
+    assert {path for _, _, path, _ in field.take()} == {b"two"}
+    assert searches(field) == 0
+    assert not field.links._missed
+
+
 def test_name_entering_with_a_new_directory_is_searched_for(
     field: Field,
 ) -> None:
