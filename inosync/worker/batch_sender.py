@@ -26,6 +26,7 @@ from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
+from inosync.worker.local_targets import LocalTargets
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
@@ -42,6 +43,7 @@ class Beside:
 
     calls: RsyncCalls
     refused: RefusedOptions
+    targets: LocalTargets
     warm: WarmPool
     comparisons: Comparisons
     ssh_master: SshMaster
@@ -136,6 +138,12 @@ class BatchSender:
             if self._job.pretend is not None:
                 self._job.pretend(argv.shell_line(calls.argv(part, run.delete_nothing), run.names))
                 return False
+            if part.full:
+                self._beside.targets.begin_full(part.tree)
+                # An rsync daemon that keeps a connection writes into the directory that its module was then.
+                self._beside.warm.end(part.tree)
+            else:
+                self._beside.targets.check(part.tree)
             transfer = None if part.full or part.ignore_times else self._beside.warm.take(part.tree)
             transfer = transfer or calls.start(part, run.delete_nothing)
             self._transfer = transfer
@@ -208,6 +216,7 @@ class BatchSender:
                 if run.refused_beside_warm:
                     self._beside.warm.suspend(run.refused_beside_warm)
                     run.refused_beside_warm = ""
+                self._beside.targets.check(run.part.tree)
                 self._note_outdated(run, transfer)
                 run.came_through(outcome, code)
             case failure:

@@ -159,7 +159,7 @@ class WarmPool:
         for tree, rsync in list(self._rsyncs.items()):
             # One in a directory that was there before would keep it from being unmounted.
             if not rsync.reads_from(self._trees[tree]):
-                self._end(tree)
+                self.end(tree)
         self._not_before = max(self._not_before if self._suspensions else 0.0, self._clock() + lull)
 
     def busy(self) -> None:
@@ -204,12 +204,17 @@ class WarmPool:
         if self._rsyncs:
             self._not_before = max(self._not_before, self._clock() + lull)
         for tree in list(self._rsyncs):
-            self._end(tree)
+            self.end(tree)
+
+    def end(self, tree: int) -> None:
+        """End that of a tree, if there is one."""
+        if rsync := self._rsyncs.pop(tree, None):
+            self._ending.append(rsync.end())
 
     def end_all(self) -> None:
         """End all of them."""
         for tree in list(self._rsyncs):
-            self._end(tree)
+            self.end(tree)
         self._is_slow = False
 
     @property
@@ -266,9 +271,6 @@ class WarmPool:
     def _has_tree(self, tree: int) -> bool:
         return os.path.isdir(self._trees[tree])
 
-    def _end(self, tree: int) -> None:
-        self._ending.append(self._rsyncs.pop(tree).end())
-
     def _act(self, tree: int, rsync: WarmRsync | None, was_connected: bool) -> None:
         slot = self._slot(tree, rsync, was_connected)
         step = decide(slot)
@@ -277,7 +279,7 @@ class WarmPool:
                 self._connect(tree)
             return
         if rsync.lost or step is Move.RENEW:
-            self._end(tree)
+            self.end(tree)
         match step:
             case Move.REACHED:
                 self._is_slow = False

@@ -20,6 +20,7 @@ from inosync.messages import (
     Batch,
     CancelCompare,
     Compare,
+    Compared,
     Done,
     Failed,
     Halt,
@@ -49,6 +50,7 @@ from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
+from inosync.worker.local_targets import LocalTargets
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
@@ -99,6 +101,7 @@ class Worker:
         self._orphans = OrphanReaper(loop)
         self._throttle = Throttle(job.rspeed, clock, job.wall)
         self._refused = RefusedOptions(clock)
+        targets = {number: tree.target for number, tree in job.trees.items()}
         extra = next((tree.extra for tree in job.trees.values()), ())
         self._ssh_master = SshMaster(job.node, extra, job.spool, loop, rand)
         self._calls = RsyncCalls(job, self._ssh_master, self._throttle, self._refused, loop)
@@ -110,6 +113,7 @@ class Worker:
         beside = Beside(
             self._calls,
             self._refused,
+            LocalTargets(targets, self._report, clock),
             self._warm,
             self._comparisons,
             self._ssh_master,
@@ -215,6 +219,9 @@ class Worker:
             self._end_within(0.0)
         if isinstance(report, Done):
             self._warm.idle(LULL_SECONDS)
+        if isinstance(report, Compared) and report.count:
+            # Perhaps a module of an rsync daemon is another directory than when they have connected.
+            self._warm.renew(LULL_SECONDS)
 
     def _on_signal(self) -> None:
         if self._signals.caught():

@@ -32,6 +32,7 @@ from inosync.messages import (
     Source,
     Started,
     Stop,
+    TargetReplaced,
 )
 from inosync.rsync.argv import TransferSettings
 from inosync.system import channel, process, spool
@@ -219,6 +220,19 @@ def test_tree_that_is_halted_is_held_and_the_others_are_sent(bench: Bench) -> No
     bench.ours.put(Halt(1))
     done = bench.next(Done)
     assert (done.held, done.rsyncs) == ((1,), 2)
+
+
+def test_local_target_that_was_replaced_is_reported_before_the_names(bench: Bench) -> None:
+    target = bench.home / "dst"
+    target.mkdir()
+    bench.start(bench.job(), batch(Part(1, True)))
+    bench.next(Done)
+    target.rename(bench.home / "old")
+    target.mkdir()
+    bench.reports.clear()
+    bench.ours.put(batch(NAMES))
+    bench.next(Done)
+    assert [report.tree for report in bench.reports if isinstance(report, TargetReplaced)] == [1]
 
 
 def test_tree_with_another_root_is_held_without_an_rsync(bench: Bench) -> None:

@@ -1,0 +1,57 @@
+"""Whether the target of a tree on a local node is still the directory that was mirrored to.
+
+If a disk was mounted there, or a backup restored, the new directory may lack everything but the next change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from inosync.messages import TargetReplaced
+from inosync.rsync.target import Transport, transport
+
+REPORT_SECONDS = 3600.0
+"""Between two reports of a tree, because inode numbers change by themselves on some FUSE file systems."""
+
+
+class LocalTargets:
+    """``targets``: by tree; those that are not local are left out. ``clock`` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        targets: Mapping[int, str],
+        report: Callable[[TargetReplaced], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._targets = {
+            tree: target for tree, target in targets.items() if transport(target) is Transport.LOCAL
+        }
+        self._report, self._clock = report, clock
+        self._identities: dict[int, tuple[int, int]] = {}  # device and inode, by tree
+        self._quiet_until: dict[int, float] = {}  # when the next report may follow, by tree
+
+    def begin_full(self, tree: int) -> None:
+        """A full mirror begins: whatever the target is, it will have everything."""
+        if found := self._identity(tree):
+            self._identities[tree] = found
+        else:
+            self._identities.pop(tree, None)  # rsync makes it
+
+    def check(self, tree: int) -> None:
+        """Report the tree if its target is another directory than before."""
+        found = self._identity(tree)
+        if not found or self._identities.setdefault(tree, found) == found:
+            return
+        now = self._clock()
+        if now >= self._quiet_until.get(tree, now):
+            self._quiet_until[tree] = now + REPORT_SECONDS
+            self._identities[tree] = found
+            self._report(TargetReplaced(tree, f"{self._targets[tree]} is another directory than before"))
+
+    def _identity(self, tree: int) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._targets[tree])
+        except (KeyError, OSError):  # not local, or rsync says what is wrong
+            return None
+        return status.st_dev, status.st_ino
