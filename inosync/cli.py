@@ -20,7 +20,7 @@ from inosync.text import one_line
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
 PATIENCE_SECONDS = 1.0
-"""After which -s says what it waits for."""
+"""How long -s waits before it says what it waits for."""
 
 
 class _Parser(argparse.ArgumentParser):

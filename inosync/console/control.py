@@ -23,7 +23,7 @@ from inosync.system.loop import Loop, Timer
 MAX_CLIENTS = 64
 """Connections at once, beside those that wait for a deferred reply."""
 PATIENCE_SECONDS = 5.0
-"""For which a client may neither finish its request nor read its reply."""
+"""How long a client may take to finish its request, and to read its reply."""
 _BACKLOG = 128
 _MAX_ACCEPTS = 16  # before something else gets its turn
 _CHUNK_BYTES = 1 << 16

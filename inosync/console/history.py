@@ -11,11 +11,11 @@ from typing import Any
 from inosync.console.client import NotRunning, Refused
 
 MAX_AGE_SECONDS = 1.0
-"""Of a snapshot that is shown again."""
+"""How long a snapshot is shown again before a new one is asked for."""
 INTERVAL_SECONDS = 10.0
-"""Between two points of the history."""
+"""The time between two points of the history."""
 MAX_POINTS = 360
-"""Of the history: an hour."""
+"""The number of points kept: an hour."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ STYLE, SCRIPT = (files(__package__).joinpath(name).read_text("utf-8") for name i
 """Constant, because the page's policy has their hashes."""
 TYPE = "text/html; charset=utf-8"
 REFRESH_SECONDS = 10
-"""Until a page without scripts is loaded again."""
+"""The time until a browser without scripts loads the page again."""
 
 _LONG_NAME = 40  # characters; a longer name is broken anywhere
 _HEAD = (

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MAX_REQUEST_BYTES = 1 << 16
-"""Of a request, its end included."""
+"""The longest request, its line end included."""
 MAX_WAITING = 64
 """Flushes that wait at once."""
 

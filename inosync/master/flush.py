@@ -15,7 +15,7 @@ from inosync.system.loop import Loop, Timer
 from inosync.watch.watcher import Watcher
 
 MARK_AGAIN_SECONDS = 1.0
-"""Until another mark is made if one was not seen: the kernel may have dropped its event."""
+"""The time until a mark that was not seen is made again: the kernel may have dropped its event."""
 
 _marks = itertools.count(1)
 

@@ -25,11 +25,11 @@ from inosync.watch.watcher import Watcher
 from inosync.worker import worker
 
 WALK_SECONDS = 0.01
-"""Of walking between two reads of the kernel's queue."""
+"""The longest walk between two reads of the kernel's queue."""
 READ_SECONDS = 0.1
-"""For which the kernel's queue is read at most before anything else gets its turn."""
+"""The longest read of the kernel's queue before anything else gets its turn."""
 TICK_SECONDS = 1.0
-"""Between two looks at what no event tells."""
+"""The time between two checks of what no event reports."""
 
 
 @dataclass(slots=True)

@@ -23,11 +23,11 @@ from inosync.system.loop import Loop, Timer
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0
-"""Between two tries to listen, or to start the process."""
+"""Bounds of the pause between two tries to listen, or to start the process."""
 STEADY_SECONDS = 60.0
 """A process that dies after so long had been well: the next one is started soon."""
 JOIN_SECONDS = 1.0
-"""For which a killed process is waited for when the daemon ends."""
+"""How long the end of the daemon waits for a killed process."""
 _BACKLOG = 128
 
 

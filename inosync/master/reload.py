@@ -22,7 +22,7 @@ from inosync.system.systemd import ServiceManager
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
-"""Between two tries to read a configuration that was refused when its pattern files had changed."""
+"""The time between two tries to read a configuration that was refused after its pattern files changed."""
 
 
 @dataclass(slots=True)

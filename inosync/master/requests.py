@@ -37,7 +37,7 @@ class Request:
     node: str | None
     """As it is written in ``rnodes``, its name, or ``all``; None: all."""
     timeout: float
-    """Of a flush, in seconds; infinite: it has none."""
+    """How long a flush may wait, in seconds; infinite if it has no limit."""
     until: float
     """When the client gives up, by CLOCK_MONOTONIC, which is one for all processes."""
 

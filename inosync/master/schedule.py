@@ -9,9 +9,9 @@ from math import inf
 from inosync.nodes import backoff
 
 FIRST_PAUSE_SECONDS = 60.0
-"""Until a verification that came to nothing is tried again, for the first time."""
+"""The first pause after a verification that was cut short, until it is retried."""
 RETURN_SECONDS = 60.0
-"""Until a node is verified that answers again, or half of it; meanwhile it catches up."""
+"""The longest time until a node that answers again is verified, at least half of it: it catches up first."""
 BETWEEN_RETURNS_SECONDS = 3600.0
 """At least, from one verification to another because the node answers again: its line may be bad."""
 

@@ -41,7 +41,7 @@ class _Round:
 
     node: Node
     cursor: int
-    """That of the node at the beginning: what was recorded after it may have been on its way."""
+    """The node's cursor at the beginning: what was recorded after it may have been on its way."""
     began: float
     todo: list[int]
     """Trees that are still to be compared."""
@@ -73,11 +73,11 @@ class Verification:
     loop: Loop
     rand: Callable[[], float]
     _schedules: dict[str, Schedule] = field(default_factory=dict)
-    """By name of the node."""
+    """The nodes' schedules, by name."""
     _rdelete: bool | str = True
     """The setting: what may be deleted on a node."""
     _round: _Round | None = None
-    """That of the node which is compared now."""
+    """The verification of the node that is compared now."""
 
     @property
     def cursor(self) -> float:

@@ -29,7 +29,7 @@ from inosync.worker.job import Job
 log = logging.getLogger(__name__)
 
 KILL_SECONDS = 3.0
-"""From the end of what workers give to what they run, until those that have not ended are killed."""
+"""How long workers may outlive the grace that they give to transfers; then they are killed."""
 KILLED_SECONDS = 2.0
 """A killed worker is not waited for longer at the end: it may hang in the kernel."""
 

@@ -14,20 +14,20 @@ from inosync.system.loop import Loop, Timer
 from inosync.system.peers import Peers
 
 KILL_AFTER_SECONDS = 2.0
-"""Between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 _ORPHAN_POLL_SECONDS = 0.02
-"""Between two looks whether an orphan has ended: nothing reports that."""
+"""The time between two checks whether an orphan has ended: nothing reports that."""
 _CONNECTION_POLL_SECONDS = 0.001, 0.05
-"""Between two looks whether rsync has connected, at least and at most: a tenth of the time so far."""
+"""Bounds of the time between two checks whether rsync has connected: a tenth of the time so far."""
 PROGRESS_POLL_SECONDS = 2.0
-"""Between two looks whether a transfer makes progress, at most."""
+"""The longest time between two checks whether a transfer makes progress."""
 _CARRIERS = ("ssh", "dbclient")
 """Programs whose own traffic (ServerAliveInterval) goes on for ever, whatever rsync does."""
 _MAX_LINES = 2_000
 MAX_EARLY_STDERR_BYTES = 1 << 20
-"""Of standard error, until the names are sent: until then there is one failure to report at most."""
+"""The most standard error before the names are sent: there is one failure to report at most."""
 MAX_STDERR_BYTES = 1 << 28
-"""Of standard error in all: it may complain of a million files."""
+"""The most standard error in all: rsync may complain of a million files."""
 _CHUNK_BYTES = 1 << 16
 _MAX_LAST_READS = 1 + (1 << 20) // _CHUNK_BYTES
 """Reads of a pipe after the end of rsync: no pipe holds more than 1 MiB (pipe(7))."""

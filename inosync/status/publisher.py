@@ -18,7 +18,7 @@ from inosync.system.loop import Loop, Timer
 from inosync.watch.watcher import Watcher
 
 MIN_PAUSE_SECONDS = 0.05
-"""Between two rounds through all nodes."""
+"""The shortest time between two rounds through all nodes."""
 COST_FACTOR = 20
 """A round may take a twentieth of the time: it is expensive where many changes are counted."""
 

@@ -34,7 +34,7 @@ WORST_FIRST = (
     NodeState.OK,
 )
 MAX_AGE_SECONDS = 0.1
-"""For which a snapshot of all nodes is given again: a hundred clients at once cost one."""
+"""How long a snapshot of all nodes is reused: a hundred clients at once cost one."""
 
 
 @dataclass(slots=True)

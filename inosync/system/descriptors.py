@@ -6,7 +6,7 @@ import resource
 import sys
 
 _PER_NODE = 4
-"""Of the master: two pipes to a worker, and what tells of its end."""
+"""What the master needs for a node: two pipes to its worker, and what reports its end."""
 _RESERVED = 128
 """For clients, watched directories, logs, and what happens to be open during a fork."""
 

@@ -34,7 +34,7 @@ from inosync.worker.transfer_end import Then, TransferEnd
 from inosync.worker.warm_pool import WarmPool
 
 YIELD_SECONDS = 0.25
-"""In which a node notices that connections which stood in the way of another one are gone."""
+"""The time that a node gets to notice that our other connections are closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from inosync.worker.job import Job
 MAX_NAMES = 100_000
 """Names of one tree that wait for a hook; of more it is told that anything may have changed."""
 KILL_AFTER_SECONDS = 2.0
-"""Between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 
 
 class Hooks:

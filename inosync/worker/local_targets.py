@@ -12,7 +12,7 @@ from inosync.messages import TargetReplaced
 from inosync.rsync.target import Transport, transport
 
 REPORT_SECONDS = 3600.0
-"""Between two reports of a tree, because inode numbers change by themselves on some FUSE file systems."""
+"""The shortest time between two reports of a tree: on some FUSE file systems inode numbers change."""
 
 
 class LocalTargets:

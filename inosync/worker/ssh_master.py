@@ -25,7 +25,7 @@ _YOUNG_SECONDS = 60.0
 _PAUSE_SECONDS = (5.0, 600.0)
 """First and longest pause after a younger one."""
 _KILL_AFTER_SECONDS = 2.0
-"""Between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 
 
 class SshMaster:

@@ -13,9 +13,9 @@ from inosync.system.peers import Peers
 SLOW_SECONDS = 5.0
 """Connecting takes no longer as a rule."""
 POLL_SECONDS = 3.0
-"""Between two checks of a connection, where the kernel does not tell of its end."""
+"""The time between two checks of a connection, where the kernel does not report its end."""
 _CONNECT_POLL_SECONDS = 0.005, 0.25
-"""Between two checks whether it is connected, first and longest."""
+"""Bounds of the time between two checks whether it is connected."""
 _CHECK_COST = 100
 """A check of a connection may take a hundredth of the time."""
 

@@ -19,18 +19,18 @@ from inosync.system.loop import Loop
 from inosync.worker.warm import SLOW_SECONDS, WarmRsync
 
 LULL_SECONDS = 0.05
-"""Between a batch and the start of the next warm rsync: started at once, those of many nodes would take the
-processor from the transfers that still run."""
+"""The pause between a batch and the next warm rsync: without it, the starts for many nodes would take the
+processor from transfers that still run."""
 CONNECT_SECONDS = 30.0
-"""That connecting may take; less if a transfer may be without progress for less."""
+"""The longest time for connecting; ``rtimeout`` counts if it is shorter."""
 MAX_AGE_SECONDS = 1200.0
-"""After which a warm rsync is replaced; up to twice that, so that not all are replaced at once."""
+"""The age at which a warm rsync is replaced; up to twice that, so that not all are replaced at once."""
 YOUNG_SECONDS = 30.0
 """A connection that the node closes sooner, though nothing was wrong, was closed early."""
 MAX_EARLY_CLOSES = 3
 """Connections in a row that are closed early, or refused beside others, until none is kept for a while."""
 SUSPEND_SECONDS = (600.0, 21_600.0)
-"""That while, first and longest."""
+"""Bounds of the time in which no connection is kept."""
 
 
 class Move(enum.Enum):

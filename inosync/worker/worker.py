@@ -57,9 +57,9 @@ from inosync.worker.title import Title
 from inosync.worker.warm_pool import LULL_SECONDS, WarmPool
 
 GRACE_SECONDS = 5.0
-"""That a running transfer has to finish after SIGTERM."""
+"""The time that a running transfer has to finish after SIGTERM."""
 LINGER_SECONDS = 1.0
-"""In which what the worker has started, and has killed in the end, is to be gone."""
+"""How long a worker that ends waits for the processes that it has killed."""
 FIRST_LULL_SECONDS = 0.5
 """Until the first warm rsyncs are started where all workers may start theirs at the same time: at the start,
 and when the limit of the speed changes. Up to twice that, so that not all do."""
