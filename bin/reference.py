@@ -1,4 +1,4 @@
-"""Write conf/default.py, and the reference of settings in README.rst, from the table of settings.
+"""Write conf/default.py, and the reference in docs/inosync.conf.5.rst, from the table of settings.
 
 Usage: reference.py
 """
@@ -18,8 +18,6 @@ from inosync.config.settings import GROUPS, REQUIRED, SETTINGS, Setting  # noqa:
 
 BEGIN, END = ".. The reference of settings begins: bin/reference.py writes it.", ".. The reference ends."
 WIDTH = 110
-COLUMNS = (10, 20, 88)
-"""Widths of the columns of the reference: name, default, meaning."""
 
 HEAD = """\
 # Configuration of inosync.
@@ -38,9 +36,9 @@ HEAD = """\
 
 def main() -> int:
     """Write both."""
-    readme = CHECKOUT / "README.rst"
+    page = CHECKOUT / "docs" / "inosync.conf.5.rst"
     (CHECKOUT / "conf" / "default.py").write_text(default_file())
-    readme.write_text(with_reference(readme.read_text()))
+    page.write_text(with_reference(page.read_text()))
     return 0
 
 
@@ -84,50 +82,41 @@ def _literal(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def with_reference(readme: str) -> str:
-    """Return the text of README.rst with the reference that the table makes."""
-    before, begin, rest = readme.partition(BEGIN)
+def with_reference(page: str) -> str:
+    """Return the text of the page with the reference that the table makes."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     assert begin
     assert end
-    return f"{before}{begin}\n\n{reference()}\n{end}{after}"
+    return f"{before}{begin}\n\n{reference()}{end}{after}"
 
 
 def reference() -> str:
-    """Return a table of ReStructuredText: a row for each setting."""
-    bar = " ".join("=" * width for width in COLUMNS)
-    rows = [line for setting in SETTINGS.values() for line in _row(setting)]
-    head = [bar, _line("name", "default", "meaning"), bar]
-    return "".join(f"{line}\n" for line in [*head, *rows, bar])
+    """Return a definition list in ReStructuredText: an item for each setting."""
+    return "".join(_item(setting) for setting in SETTINGS.values())
 
 
-def _row(setting: Setting) -> Iterator[str]:
+def _item(setting: Setting) -> str:
     meaning = setting.meaning.format(unit=setting.unit)
+    meaning = f"{meaning[0].upper()}{meaning[1:]}."
     if setting.see:
-        link = f"`{setting.see}`_" if " " in setting.see else f"{setting.see}_"
-        meaning = f"{meaning}; see {link}"
+        meaning += f" See :ref:`{setting.see}`."
     value = setting.default
     if value is REQUIRED:
         default = "required"
     elif isinstance(value, tuple) and isinstance(value[0], str):
-        default = ", ".join(f"``{item}``" for item in value)
+        default = "default: " + ", ".join(f"``{item}``" for item in value)
     else:
-        default = f"``{_literal(value)}``"
-    cells = [textwrap.wrap(setting.name, COLUMNS[0])]
-    # An inline literal or a reference with a space in it must not be broken over two lines.
-    cells += [_wrap(text, width) for text, width in zip((default, meaning), COLUMNS[1:], strict=True)]
-    for number in range(max(map(len, cells))):
-        yield _line(*(cell[number] if number < len(cell) else "" for cell in cells))
+        default = f"default: ``{_literal(value)}``"
+    text = textwrap.indent("\n".join(_wrap(meaning, WIDTH - 4)), "    ")
+    return f"``{setting.name}`` ({default})\n{text}\n\n"
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    whole = re.sub(r"``.*?``|`[^`]*`_", lambda found: found[0].replace(" ", "\0"), text)
+    # An inline literal or a reference with a space in it must not be broken over two lines.
+    whole = re.sub(r"``.*?``|:ref:`[^`]*`", lambda found: found[0].replace(" ", "\0"), text)
     wrapped = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in wrapped]
-
-
-def _line(*cells: str) -> str:
-    return " ".join(f"{cell:{width}}" for cell, width in zip(cells, COLUMNS, strict=True)).rstrip()
 
 
 if __name__ == "__main__":

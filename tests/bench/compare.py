@@ -180,7 +180,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tools", type=words(*known, between=";"), metavar="NAME;...", help=told)
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each tool; default 2 or 3")
     add_apart(parser)
-    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables for the README")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables for docs/performance.rst")
     return parser.parse_args()
 
 

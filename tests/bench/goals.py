@@ -1,4 +1,4 @@
-"""What inosync is to reach, as shares of what another tool takes. Only the README speaks of them, no test."""
+"""What inosync is to reach, as shares of what another tool takes: for docs/performance.rst, not for tests."""
 
 from __future__ import annotations
 

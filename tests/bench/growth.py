@@ -8,7 +8,7 @@ be, to one node. ``directories``: one isolated change in a tree of 1 to 200,000 
 processor time is that of the start. The nodes are behind one rsync daemon on loopback. lsyncd has the same
 work; where one took it too long, it is spared the next.
 
-The plot is written to growth.svg beside this file, unless --quick; it needs matplotlib.
+The plot is written to docs/growth.svg, unless --quick; it needs matplotlib.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def main() -> int:
     """Measure, and print as it comes."""
     options = _options()
     machine.tidy_on_sigterm()
-    file = options.svg or (None if options.quick else Path(__file__).with_name("growth.svg"))
+    file = options.svg or (
+        None if options.quick else Path(__file__).resolve().parents[2] / "docs" / "growth.svg"
+    )
     if file and not plot.possible():
         print("matplotlib is not installed: no plot", file=sys.stderr)
         file = None
@@ -110,8 +112,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--axes", type=words(*SIZES), default=list(SIZES))
     add_apart(parser)
     write = partial(parser.add_argument, type=Path, metavar="FILE")
-    write("--svg", help="write the plot there; default: growth.svg beside this program, unless --quick")
-    write("--rst", help="write the tables for the README")
+    write("--svg", help="write the plot there; default: docs/growth.svg, unless --quick")
+    write("--rst", help="write the tables for docs/performance.rst")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What was measured, as lines to read and as the tables of the README."""
+"""What was measured, as lines to read and as the tables of docs/performance.rst."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def rst(latencies: Sequence[Latency], figures: Sequence[Figure]) -> str:
 
 
 def wrapped(text: str) -> str:
-    """A paragraph, for a README."""
+    """A paragraph, for docs/performance.rst."""
     return textwrap.fill(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False)
 
 

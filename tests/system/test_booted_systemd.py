@@ -56,9 +56,9 @@ MemoryDenyWriteExecute=yes
 
 def build_package(directory: Path) -> Path:
     """Build the Debian package and return its path."""
-    for script, words in (("man.py", ["man"]), ("deb.py", ["man", "."])):
-        program = [sys.executable, str(CHECKOUT / "bin" / script)]
-        done = subprocess.run([*program, *words], cwd=directory, capture_output=True, text=True, check=False)
+    man = [sys.executable, "-m", "sphinx", "-q", "-b", "man", "-d", "doctrees", str(CHECKOUT / "docs"), "man"]
+    for program in (man, [sys.executable, str(CHECKOUT / "bin" / "deb.py"), "man", "."]):
+        done = subprocess.run(program, cwd=directory, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     [package] = directory.glob("inosync_*_all.deb")
     return package

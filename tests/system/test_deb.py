@@ -33,11 +33,21 @@ pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-d
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("deb")
-    for script in ("man.py", "deb.py"):  # what bin/man and bin/deb call
-        words = [home / "man"] if script == "man.py" else [home / "man", home]
-        done = subprocess.run(
-            [sys.executable, CHECKOUT / "bin" / script, *words], capture_output=True, text=True, check=False
-        )
+    man = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-b",
+        "man",
+        "-d",
+        home / "doctrees",
+        CHECKOUT / "docs",
+        home / "man",
+    ]
+    deb = [sys.executable, CHECKOUT / "bin" / "deb.py", home / "man", home]
+    for program in (list(map(str, man)), list(map(str, deb))):  # what bin/deb calls
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     return home / f"inosync_{__version__}_all.deb"
 

@@ -46,7 +46,7 @@ def rsync_would_do(w: Warm, node: str, rules: Sequence[str], tree: str = "") -> 
     kept = COMPLAINT if any(BLOCKED.match(line) for line in lines) else KEPT
     full = {f"*deleting   {found[1]}/" for line in lines if (found := KEPT.match(line))}  # only with -n
     lines = [line for line in lines if not kept.match(line) and line not in full]
-    # The time of the tree's own directory follows with its next relist (README, Limits).
+    # The time of the tree's own directory follows with its next relist (docs/limits.rst).
     return [line for line in lines if line != ".d..t...... ./"]
 
 

@@ -117,7 +117,7 @@ class Setup:
             del self.files[some]
 
     def _is_only_trace(self, name: str) -> bool:
-        """Whether nothing but this name tells that its other names have changed (README.rst, Limits)."""
+        """Whether nothing but this name tells that its other names have changed (docs/limits.rst)."""
         return name in self.changed_through and (self.tree / name).stat().st_nlink > 1
 
     def _deep(self, name: str) -> None:

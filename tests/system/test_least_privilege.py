@@ -24,7 +24,7 @@ SECRET = "a secret"
 
 def block(after: str) -> str:
     """Return the manual's literal block after the first paragraph that ends with these words."""
-    text = (CHECKOUT / "README.rst").read_text()
+    text = (CHECKOUT / "docs" / "nodes.rst").read_text()
     found = re.search(re.escape(after) + r"::\n\n((?:    .*\n|\n)+)", text)
     assert found, after
     return textwrap.dedent(found[1])

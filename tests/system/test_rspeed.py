@@ -381,7 +381,7 @@ def test_stopping_worker_lets_its_transfer_finish_unchanged(rig: Rig) -> None:
 
 
 def test_partial_dir_lets_the_file_go_on_where_it_was(rig: Rig) -> None:
-    # As README promises. Over a local path rsync would send whole files.
+    # As the documentation promises. Over a local path rsync would send whole files.
     content, log = fill(rig.src / "big"), rig.home / "log"
     extra = ("--partial-dir=.rsync-partial", "--no-whole-file", f"--log-file={log}")
     rig.start("08:00,500 18:00,0", warm=False, extra=extra)
