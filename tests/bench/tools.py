@@ -9,13 +9,14 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from support import procs
-from support.daemon import Daemon
+from support.daemon import LAUNCHER, Daemon
 from support.procs import Server
 from support.wait import until
 
@@ -52,6 +53,10 @@ class Resident(Tool, Protocol):
     def pid(self) -> int:
         """Its master, from which all its other processes come."""
 
+    @property
+    def roots(self) -> list[int]:
+        """The pids of the processes from which all others come, the master first."""
+
     def parts(self) -> dict[str, list[int]]:
         """The pids of all its processes, by what they do: "master", "workers", "rsync and ssh"."""
 
@@ -62,14 +67,24 @@ Make = Callable[[Case], Tool]
 class Inosync:
     """This checkout's inosync."""
 
-    def __init__(self, case: Case, **settings: object) -> None:
+    def __init__(
+        self,
+        case: Case,
+        launcher: Path = LAUNCHER,
+        environment: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> None:
         config = {"wpaths": [str(case.source)], "rpaths": [case.rpath], "rnodes": list(case.nodes)}
-        env = case.sshd.env() if case.sshd else {}
-        self._daemon = Daemon(case.home / "inosync", config | settings, env=env)
+        env = {**(case.sshd.env() if case.sshd else {}), **(environment or {})}
+        self._daemon = Daemon(case.home / "inosync", config | settings, env=env, launcher=launcher)
 
     @property
     def pid(self) -> int:
         return self._daemon.pid
+
+    @property
+    def roots(self) -> list[int]:
+        return [self.pid]
 
     def start(self) -> None:
         self._daemon.start()
@@ -142,6 +157,10 @@ class Lsyncd(Server):
 
     def said(self) -> str:
         return self.log()[-4000:]
+
+    @property
+    def roots(self) -> list[int]:
+        return [self.pid, *(master.pid for master in self._masters)]
 
     def parts(self) -> dict[str, list[int]]:
         others = [process.pid for process in self.connections()]

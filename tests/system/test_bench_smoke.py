@@ -39,6 +39,7 @@ TINY = {
     "files": ("compare.py", "--quick", "--apart=0", "--nodes=1", "--transports=daemon", "--work=files"),
     "cpu": ("compare.py", "--quick", "--work=cpu"),
     "pss": ("pss.py", "--nodes=1", "--transports=daemon"),
+    "cost": ("change_cost.py", "--quick", "--apart=0", "--transports=daemon", "--profile=10"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "changes": ("growth.py", "--quick", "--apart=0", "--axes=changes"),
@@ -128,6 +129,13 @@ def test_pss_prints_memory_for_each_node(run: Run) -> None:
     for tool, parts in {"inosync": "1 workers .*, 1 rsync", "inosync, rwarm off": "1 workers"}.items():
         found = rf"^daemon, 1 node, {tool} +PSS for each node +[\d.]+ MB   a worker .*\(1 master .*, {parts}"
         assert re.search(found, out, re.MULTILINE), out
+
+
+def test_change_cost_prints_its_parts_and_what_a_worker_spends_it_on(run: Run) -> None:
+    out = run("cost")
+    found = r"^daemon, 2 nodes, inosync +for a change and node +[\d.]+ ms   \(master .*, worker .*\)$"
+    assert re.search(found, out, re.MULTILINE), out
+    assert re.search(r"^ +[\d.]+ +\d+ us +\d+ us  worker.py:\d+ _turn$", out, re.MULTILINE), out
 
 
 def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:
