@@ -300,23 +300,24 @@ class OrphanReaper:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._kill_at: float | None = None
-        """When orphans that were asked to end are killed; None while there are none."""
+        self._seen_at: dict[int, float] = {}
+        """When each orphan was first seen."""
+        self._asked: set[int] = set()
+        """Orphans that were asked to end."""
 
     def reap(self, known: Iterable[int]) -> bool:
         """End all children but the ``known`` ones; return whether none is left. If not, the loop wakes soon.
 
-        A receiver gets the time to remove its temporary file.
+        A receiver gets the time to remove its temporary file. An orphan is left alone at first: one that ssh
+        leaves for sharing has its title only a moment later (``process.is_left_for_sharing``).
         """
         now = self._loop.clock()
-        orphans = process.orphans(known)
-        if not orphans:
-            self._kill_at = None
-            return True
-        if self._kill_at is None:
-            process.send(orphans, signal.SIGTERM)
-            self._kill_at = now + KILL_AFTER_SECONDS
-        elif now >= self._kill_at:
-            process.send(orphans, signal.SIGKILL)
-        self._loop.call_at(now + _ORPHAN_POLL_SECONDS, lambda: None)
-        return False
+        self._seen_at = {pid: self._seen_at.get(pid, now) for pid in process.orphans(known)}
+        ages = {pid: now - seen_at for pid, seen_at in self._seen_at.items()}
+        to_end = {pid for pid, age in ages.items() if age >= _ORPHAN_POLL_SECONDS}
+        process.send(to_end - self._asked, signal.SIGTERM)
+        process.send([pid for pid, age in ages.items() if age >= KILL_AFTER_SECONDS], signal.SIGKILL)
+        self._asked = to_end
+        if ages:
+            self._loop.call_at(now + _ORPHAN_POLL_SECONDS, lambda: None)
+        return not ages

@@ -167,11 +167,26 @@ def children(pid: int) -> list[int]:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all its descendants, itself first."""
+    """Return a process and all its descendants, itself first, without what ``is_left_for_sharing``."""
     members = [pid]
     for member in members:
-        members += [child for child in children(member) if child not in members]
+        members += [
+            child for child in children(member) if child not in members and not is_left_for_sharing(child)
+        ]
     return members
+
+
+def is_left_for_sharing(pid: int) -> bool:
+    """Whether ssh has left a process behind that later connections share (ControlPersist, ssh_config(5)).
+
+    It belongs to the user who has asked for it: other programs use it, too. ssh gives it a title of its own.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            title = file.read().rstrip(b"\0")
+    except OSError:
+        return False
+    return title.startswith(b"ssh: ") and title.endswith(b" [mux]")
 
 
 def io_total(pids: Iterable[int], but: Container[str] = ()) -> int:
@@ -218,18 +233,22 @@ def send_group(group: int, number: signal.Signals) -> None:
 def orphans(known: Iterable[int] = ()) -> list[int]:
     """Return our living children that are not ``known``, with their descendants; reap the dead ones.
 
-    After ``adopt_orphans``, these are what our dead children have left behind.
+    After ``adopt_orphans``, these are what our dead children have left behind, but for what
+    ``is_left_for_sharing``.
     """
     found: list[int] = []
     for pid in set(children(os.getpid())) - set(known):
         with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0) and not is_left_for_sharing(pid):
                 found += family(pid)
     return found
 
 
 def end_family(within: float) -> None:
-    """Kill all descendants and wait up to ``within`` seconds for their end; call ``adopt_orphans`` before."""
+    """Kill all descendants that ``orphans`` finds, and wait up to ``within`` seconds for their end.
+
+    Call ``adopt_orphans`` before.
+    """
     until = time.monotonic() + within
     while (left := orphans()) and time.monotonic() < until:
         send(left, signal.SIGKILL)

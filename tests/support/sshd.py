@@ -54,6 +54,23 @@ class Sshd(Server):
         """Return an environment in which plain ``ssh`` knows the hosts ``node-...``, as by ~/.ssh/config."""
         return {"PATH": f"{self.home / 'bin'}:{os.environ.get('PATH', os.defpath)}"}
 
+    def env_of_user(self, home: Path, config: str = "") -> dict[str, str]:
+        """Return the same for a user who has ``config`` in ~/.ssh/config, and not the options for tests."""
+        home.mkdir(exist_ok=True)
+        own = self.ssh_config.read_text()
+        for option in ("BatchMode yes", "ConnectTimeout 20", "LogLevel ERROR"):
+            own = own.replace(f"  {option}\n", "")
+        (home / "config").write_text(f"{config}\n{own}")
+        wrapper = home / "ssh"
+        wrapper.write_text(f'#!/bin/sh\nexec "{self.home}/bin/ssh" -F "{home}/config" "$@"\n')
+        wrapper.chmod(0o755)
+        return {"PATH": f"{home}:{os.environ.get('PATH', os.defpath)}"}
+
+    @property
+    def logins(self) -> int:
+        """The number of logins so far."""
+        return self.log().count("Accepted publickey")
+
     def node(self, name: str, path: str | Path = "") -> str:
         """Return a node of this name in rsync's syntax, optionally with the directory of its trees."""
         return f"node-{name}:{path}"

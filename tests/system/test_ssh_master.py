@@ -132,7 +132,7 @@ def harness(
         config: str = "", sshd: Sshd | None = None, node: str = "node-a:", extra: tuple[str, ...] = ()
     ) -> Harness:
         server = sshd or request.getfixturevalue("sshd")
-        monkeypatch.setenv("PATH", user_ssh(tmp_path / "user", server, config))
+        monkeypatch.setenv("PATH", server.env_of_user(tmp_path / "user", config)["PATH"])
         clock = Clock()
         loop = Loop(clock)
         master = SshMaster(node, extra, str(directory), loop, lambda: 0.0, os.environ)
@@ -145,38 +145,21 @@ def harness(
     assert list(directory.iterdir()) == []
 
 
-def user_ssh(home: Path, sshd: Sshd, config: str) -> str:
-    """Return a PATH on which ssh has this configuration of the user."""
-    home.mkdir(exist_ok=True)
-    own = sshd.ssh_config.read_text()
-    for option in ("BatchMode yes", "ConnectTimeout 20", "LogLevel ERROR"):
-        own = own.replace(f"  {option}\n", "")
-    (home / "config").write_text(f"{config}\n{own}")
-    wrapper = home / "ssh"
-    wrapper.write_text(f'#!/bin/sh\nexec "{sshd.home}/bin/ssh" -F "{home}/config" "$@"\n')
-    wrapper.chmod(0o755)
-    return f"{home}:{os.environ['PATH']}"
-
-
-def logins(sshd: Sshd) -> int:
-    return sshd.log().count("Accepted publickey")
-
-
 # Runs that share the connection --------------------------------------------------------------------------
 
 
 def test_first_run_connects_directly_and_the_others_share(harness: MakeHarness, sshd: Sshd) -> None:
     one = harness()
-    before = logins(sshd)
+    before = sshd.logins
     assert one.master.pids == ()
     assert one.run() == (0, [])
-    assert logins(sshd) == before + 1
+    assert sshd.logins == before + 1
     one.begin()
     for _ in range(3):
         assert one.run() == (0, [])
-    assert logins(sshd) == before + 2
+    assert sshd.logins == before + 2
     assert one.run(one.master.rsh_direct) == (0, [])
-    assert logins(sshd) == before + 3
+    assert sshd.logins == before + 3
 
 
 def test_master_ends_when_the_worker_closes_it(harness: MakeHarness) -> None:

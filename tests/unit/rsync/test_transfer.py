@@ -338,6 +338,34 @@ def test_orphans_are_ended_and_killed_if_need_be(tmp_path: Path, trap: str) -> N
     assert os.waitpid(done, 0)[1] == 0
 
 
+def test_orphan_gets_a_moment_to_say_that_it_is_left_for_sharing(tmp_path: Path) -> None:
+    # In a child, because the reaper ends every child that it does not know.
+    done = os.fork()
+    if done == 0:
+        try:
+            process.adopt_orphans()
+            ready, go = tmp_path / "ready", tmp_path / "go"
+            os.mkfifo(tmp_path / "endless")
+            (tmp_path / "script").write_text(
+                f"(echo >{ready}; until [ -e {go} ]; do :; done;"
+                f" exec -a 'ssh: /x [mux]' cat <>{tmp_path}/endless) &\nuntil [ -e {ready} ]; do :; done"
+            )
+            one = Run(f"exec bash {tmp_path}/script")
+            one.end()
+            reaper = OrphanReaper(one.loop)
+            assert not reaper.reap([])
+            go.touch()
+            [left] = process.children(os.getpid())
+            one.until(lambda: process.is_left_for_sharing(left), "the title")
+            assert reaper.reap([])
+            assert process.children(os.getpid()) == [left]
+            os.kill(left, 9)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(done, 0)[1] == 0
+
+
 def test_orphan_reaper_spares_the_children_it_knows(run: Start) -> None:
     one = run("exec sleep 1000")
     others = process.children(os.getpid())

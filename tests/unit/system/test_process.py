@@ -119,6 +119,48 @@ def test_children_and_family_list_descendants(started: list[procs.Process]) -> N
     assert set(found) <= set(process.family(os.getpid()))
 
 
+MUX = "ssh: /home/john/.ssh/cm-host [mux]"
+"""The title of what ssh leaves behind for ControlPersist."""
+
+
+@pytest.mark.parametrize(
+    ("title", "is_left"),
+    [
+        (MUX, True),
+        ("ssh: /tmp/with space and [mux] [mux]", True),
+        ("ssh: /home/john/.ssh/cm-host", False),
+        ("rsync /home/john/.ssh/cm-host [mux]", False),
+        ("ssh: /home/john/[mux]/cm", False),
+    ],
+)
+def test_process_that_ssh_left_for_sharing_is_no_orphan(title: str, is_left: bool) -> None:
+    # In a process of its own: it must have no other children.
+    text = """
+import time
+def lead():
+    if os.fork() == 0:
+        process.set_title(sys.argv[1])
+        signal.pause()
+process.adopt_orphans()
+process.fork(lead, "lead").join()
+[left] = process.children(os.getpid())
+deadline = time.monotonic() + 30
+def title():
+    return open(f"/proc/{left}/cmdline").read().rstrip("\\0")
+while title() != sys.argv[1] and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert title() == sys.argv[1]
+print(process.is_left_for_sharing(left), left in process.orphans(), left in process.family(os.getpid()))
+process.end_family(30)
+print(os.path.exists(f"/proc/{left}"))
+os.path.exists(f"/proc/{left}") and os.kill(left, signal.SIGKILL)
+"""
+    with script(text, title) as running:
+        assert running.stdout is not None
+        said = running.stdout.read().decode().splitlines()
+    assert said == ([f"{is_left} {not is_left} {not is_left}", f"{is_left}"])
+
+
 def test_process_that_is_gone_has_no_children_and_can_be_signalled(started: list[procs.Process]) -> None:
     gone = child(started, lambda: process.leave(0))
     os.waitpid(gone, 0)
