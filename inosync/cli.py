@@ -1,4 +1,8 @@
-"""The command line: options, what they mean together, and exit codes. The only reader of sys.argv."""
+"""The command line: options, what they mean together, and exit codes. The only reader of sys.argv.
+
+Monitoring and deploy scripts call it all day with a command for a daemon. So what only a daemon, or -t,
+needs is imported where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,17 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from inosync import __version__, check, startup
-from inosync.config.errors import ConfigError
-from inosync.config.load import Config, likely_rundirs, load, rundirs_of
+from inosync import __version__
+from inosync.config.rundirs import likely_rundirs, rundirs_of
 from inosync.console import commands, protocol
 from inosync.console.protocol import CONFIG, OK, USAGE
-from inosync.startup import FAILED, Mode
-from inosync.system import systemd
+from inosync.system import descriptors, signals
 from inosync.text import one_line
+
+if TYPE_CHECKING:
+    from inosync.config.load import Config
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
 PATIENCE_SECONDS = 1.0
@@ -105,12 +110,11 @@ _seconds.__name__ = "number of seconds"  # what argparse calls a text that is no
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run inosync; return the exit code."""
-    startup.occupy_standard_streams()
-    manager = systemd.take_target(os.environ)
+    descriptors.occupy_standard_streams()
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     if mistake := _usage_mistake(options):
         parser().error(mistake)
-    startup.hold_back_signals()
+    signals.hold_back_early()
     try:
         path = os.path.abspath(options.config)
     except FileNotFoundError:
@@ -118,14 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CONFIG
     if options.command is not None:
         return _send_command(options, path)
-    try:
-        config = load(path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
-    if options.test:
-        return _test(config)
-    return startup.run(config, Mode(options.daemon, options.pretend, options.once, options.verbose), manager)
+    return _run_daemon(options, path)
 
 
 def _usage_mistake(options: argparse.Namespace) -> str:
@@ -190,8 +187,28 @@ def _possible_rundirs(path: str, doubts: list[str]) -> Iterator[str]:
     yield from (rundir for rundir in rundirs if rundir not in likely)
 
 
+def _run_daemon(options: argparse.Namespace, path: str) -> int:
+    from inosync import startup
+    from inosync.config.errors import ConfigError
+    from inosync.config.load import load
+    from inosync.system import systemd
+
+    manager = systemd.take_target(os.environ)
+    try:
+        config = load(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return CONFIG
+    if options.test:
+        return _test(config)
+    mode = startup.Mode(options.daemon, options.pretend, options.once, options.verbose)
+    return startup.run(config, mode, manager)
+
+
 def _test(config: Config) -> int:
-    """Show what the configuration comes to, and try the nodes as the user that mirrors."""
+    """Show the resulting configuration, and try the nodes as the user that mirrors."""
+    from inosync import check, startup
+
     try:
         check.show_config(config)
         user = startup.new_user(config)
@@ -200,4 +217,4 @@ def _test(config: Config) -> int:
         return OK if check.try_nodes(config) else CONFIG
     except (OSError, LookupError) as error:
         print(f"inosync: {error}", file=sys.stderr)
-        return FAILED
+        return startup.FAILED

@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import shutil
-import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from inosync.config.load import Config
 from inosync.config.paths import relative_to, started_by_root
 from inosync.console import commands
 from inosync.master.wiring import make_master
-from inosync.system import descriptors, privileges
+from inosync.system import descriptors, privileges, signals
 from inosync.system import log as logs
 from inosync.system.pidfile import Locked, PidFile
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
@@ -27,7 +26,6 @@ from inosync.text import plural
 
 FAILED = 1
 """Exit code of a daemon that could not run."""
-_EARLY_SIGNALS = (signal.SIGHUP, signal.SIGUSR1)
 _OUR_SUFFIXES = (".pid", ".spool", ".sock")
 """Of everything that a daemon has in its run directory."""
 
@@ -49,18 +47,6 @@ class Mode:
     once: bool = False
     """Mirror everything once, and end."""
     verbose: bool = False
-
-
-def hold_back_signals() -> None:
-    """Block signals that would end this process until the master handles them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY_SIGNALS)
-
-
-def occupy_standard_streams() -> None:
-    """Open /dev/null for standard streams that are closed, so that no other file gets their number."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
 
 
 def run(config: Config, mode: Mode, manager: NotifyTarget) -> int:
@@ -148,7 +134,7 @@ def _mirror(config: Config, mode: Mode, manager: NotifyTarget, spool: str, ready
         log_to(config)
         pretend = _show_call(mode) if mode.pretend else None
         master = make_master(config, spool, log_to, pretend, manager, mode.once)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY_SIGNALS)
+        signals.let_early_pass()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}")

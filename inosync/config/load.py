@@ -16,12 +16,12 @@ from typing import Any
 
 from inosync.config import file, legacy
 from inosync.config.assemble import Assembly
-from inosync.config.errors import NO_VALUE, ConfigError, Findings, Invalid, ValueProblem
+from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.events import BY_READING
 from inosync.config.hook import Hook
 from inosync.config.listen import Address
 from inosync.config.nodes import NodeSpec, Tree
-from inosync.config.paths import absolute, default_rundirs
+from inosync.config.paths import absolute
 from inosync.config.settings import REQUIRED, SETTINGS, unknown
 from inosync.rsync.argv import TransferSettings
 from inosync.system import descriptors, mounts
@@ -120,28 +120,6 @@ def load(path: str) -> Config:
         warnings=tuple(findings.warnings),
         **{name: values[name] for name in _SETTINGS_IN_CONFIG},
     )
-
-
-def rundirs_of(path: str) -> tuple[list[str], str]:
-    """Return where a daemon for a file may have its run directory, and why this is not sure ("" if it is).
-
-    The file is run, and may have any mistakes, because it may have got them while the daemon runs.
-    """
-    try:
-        given = file.run(path)[1].get("rundir")
-    except ConfigError as error:
-        return [*_literal_rundir(path), *default_rundirs()], str(error)
-    return [absolute(given)] if isinstance(given, str) and given else default_rundirs(), ""
-
-
-def likely_rundirs(path: str) -> list[str]:
-    """Return where the daemon for a file has its run directory most likely. The file is not run."""
-    return _literal_rundir(path) or default_rundirs()[:1]
-
-
-def _literal_rundir(path: str) -> list[str]:
-    given = file.literal(path, "rundir")
-    return [absolute(given)] if isinstance(given, str) and given else []
 
 
 def _is_meant_for_us(name: object, value: object) -> bool:

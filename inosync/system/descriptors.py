@@ -1,7 +1,8 @@
-"""How many file descriptors this process can have: RLIMIT_NOFILE, getrlimit(2)."""
+"""File descriptors: how many this process can have (RLIMIT_NOFILE, getrlimit(2)), and the first three."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
@@ -12,6 +13,13 @@ _RESERVED = 128
 
 _first_soft: int | None = None
 """The soft limit before it was raised."""
+
+
+def occupy_standard_streams() -> None:
+    """Open /dev/null for standard streams that are closed, so that no other file gets their number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def raise_soft_limit() -> None:

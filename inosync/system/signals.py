@@ -6,6 +6,18 @@ import os
 import signal
 from collections.abc import Iterable
 
+_EARLY = (signal.SIGHUP, signal.SIGUSR1)
+
+
+def hold_back_early() -> None:
+    """Block signals that would end this process until the master handles them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _EARLY)
+
+
+def let_early_pass() -> None:
+    """Unblock these signals: what came meanwhile is handled now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY)
+
 
 def _ignore_in_handler(_number: int, _frame: object) -> None:
     """Do nothing: the interpreter has written the signal's number to the wakeup descriptor already."""

@@ -1,10 +1,16 @@
-"""The command line: which options conflict."""
+"""The command line: which options conflict, and what it imports."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from inosync import cli
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def mistake(arguments: str) -> str:
@@ -55,3 +61,15 @@ def test_usage_that_cannot_be_parsed_ends_with_64(arguments: str, capsys: pytest
         cli.parser().parse_args(arguments.split())
     assert caught.value.code == 64
     assert capsys.readouterr().err.endswith("; try inosync --help\n")
+
+
+def test_asking_a_daemon_imports_no_daemon() -> None:
+    """Monitoring and deploy scripts ask all day: each import is processor time."""
+    words = ["-c", "/nonexistent/inosync.py", "-s", "status"]
+    script = f"import sys; from inosync import cli; cli.main({words}); print(*sys.modules)"
+    program = [sys.executable, "-c", script]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    loaded = {name for name in done.stdout.split() if name.startswith("inosync.")}
+    of_daemons = {"master", "worker", "nodes", "journal", "watch", "rsync", "guard", "startup", "check"}
+    assert {name for name in loaded if name.split(".")[1] in of_daemons} == set()
+    assert not {"psutil", "pyinotify", "multiprocessing"} & set(done.stdout.split())
