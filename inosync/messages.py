@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+WORTHWHILE_BYTES = 100_000
+"""How much has to be renamed before a run of rsync that sends none of it pays."""
 MAX_REASON_BYTES = 500
 """How much of a reason travels in a message, as UTF-8."""
 
@@ -63,6 +65,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """A hint: what a node has at ``old`` is to be at ``new``. Only how much is sent depends on it."""
+
+    old: bytes
+    """Paths as in ``Change``."""
+    new: bytes
+    is_directory: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What a batch holds of one tree: the names to look at, or that all of it is compared (a full mirror)."""
 
@@ -74,6 +86,8 @@ class Part:
     """None if the root may be anything."""
     ignore_times: bool = False
     """As in ``Change``; False when ``full``."""
+    renames: tuple[Rename, ...] = ()
+    """How some of the names came about; none when ``full``."""
 
 
 class NodeState(enum.StrEnum):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from inosync.messages import Change, Kind
+from inosync.journal.renames import Hint, RenameHints
+from inosync.messages import Change, Kind, Rename
 
 Key = tuple[int, bytes]
 """Tree and path."""
 
+_NEVER = (0, Kind.NAME)
 _MAX_FILTERED = 5_000
 """So many of the newest changes are filtered for the backlog of a node; older ones count unseen."""
 
@@ -26,6 +28,8 @@ class _Entry:
     kind: Kind
     first: float
     """When the path was first recorded, as far back as not all nodes have confirmed."""
+    before: tuple[int, Kind] = _NEVER
+    """Position and kind of what was recorded of the path before it was gone."""
 
 
 class Journal:
@@ -44,6 +48,7 @@ class Journal:
         self._below: dict[Key, set[bytes]] = {}
         """For a directory, the names in it that have an entry at or below them."""
         self._marks = _Marks(marks)
+        self._renames = RenameHints()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -71,9 +76,33 @@ class Journal:
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
         """Record that what was at ``path``, with all below it, is not there any more."""
+        before = self._recorded((tree, path))
         first = self._swallow((tree, path), now, everything=True)
         first = min(first, self._remove((tree, path), now))
         self._add(Change(tree, path, Kind.NAME), now, first)
+        self._entries[tree, path].before = before
+
+    def renamed(self, tree: int, rename: Rename) -> None:
+        """Keep a hint about two paths that were recorded as gone just now."""
+        entry = self._entries.get((tree, rename.old))
+        if entry is not None:
+            position, kind = entry.before
+            # The name of a directory alone says that its attributes have changed, not that it is new.
+            since = position if kind is not Kind.NAME or not rename.is_directory else 0
+            self._renames.add(Hint(tree, rename, since, entry.position))
+
+    def renames_after(self, cursor: int) -> Mapping[int, tuple[Rename, ...]]:
+        """Return by tree what a node with this cursor has under another name."""
+        return self._renames.after(cursor)
+
+    def _recorded(self, key: Key) -> tuple[int, Kind]:
+        """Return position and kind of what is recorded of a path, be it by the listing of its directory."""
+        entry = self._entries.get(key)
+        above = self._entries.get((key[0], key[1].rpartition(b"/")[0]))
+        found = (entry.position, entry.kind) if entry else _NEVER
+        if above is None or above.kind is Kind.NAME:
+            return found
+        return max(found, (above.position, above.kind))
 
     def since(self, cursor: int) -> list[Change] | None:
         """Return the changes after ``cursor``, oldest first; None if it has fallen off: FULL."""
@@ -120,11 +149,13 @@ class Journal:
                 break
             self._remove(key, entry.first)
         self._marks.drop_confirmed(confirmed)
+        self._renames.drop_confirmed(confirmed)
 
     def drop_tree(self, tree: int) -> None:
         """Drop all changes of a tree that is not mirrored any more."""
         self._swallow((tree, b""), 0.0, everything=True)
         self._remove((tree, b""), 0.0)
+        self._renames.drop_tree(tree)
 
     def _drop_oldest(self) -> None:
         key, entry = next(iter(self._entries.items()))

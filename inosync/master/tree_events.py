@@ -11,7 +11,7 @@ from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Rename
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 
@@ -53,6 +53,11 @@ class TreeEvents:
         if tree in self.guard.halted:
             self.guard.touched(tree)
         log.debug("gone: tree %d %r", tree, path)
+
+    def renamed(self, tree: int, rename: Rename) -> None:
+        """Something was renamed: nodes may make the new name from what they have at the old one."""
+        self.journal.renamed(tree, rename)
+        log.debug("renamed: tree %d %r to %r", tree, rename.old, rename.new)
 
     def walked(self, tree: int, now: float) -> None:
         """All of a tree is watched: from here on every node is compared with it."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Part
+from inosync.messages import Change, Kind, Part, Rename
 from inosync.nodes.node import Node
 from inosync.system import spool
 
@@ -78,7 +78,7 @@ class BatchCutter:
         elif not node.subscription.everything:
             changes = list(filter(node.subscription.concerns, changes))
         wanted = [tree for tree in node.trees if tree not in self._guard.halted]
-        return list(_parts_of([*changes, *retries], wanted))
+        return list(_parts_of([*changes, *retries], wanted, self._journal.renames_after(node.cursor)))
 
     def _pack(self, parts: list[Part]) -> SharedBatch:
         parts = [replace(part, source=self._guard.source(part.tree, part.full)) for part in parts]
@@ -109,7 +109,9 @@ def next_id() -> int:
     return next(_ids)
 
 
-def _parts_of(changes: Iterable[Change], trees: Iterable[int]) -> Iterable[Part]:
+def _parts_of(
+    changes: Iterable[Change], trees: Iterable[int], renames: Mapping[int, tuple[Rename, ...]]
+) -> Iterable[Part]:
     names: dict[tuple[int, bool], dict[bytes, None]] = {}
     full = set()
     for change in changes:
@@ -120,6 +122,6 @@ def _parts_of(changes: Iterable[Change], trees: Iterable[int]) -> Iterable[Part]
         if tree in full:
             yield Part(tree, True)
         elif (tree, False) in names:
-            yield Part(tree, False, tuple(names[tree, False]))
+            yield Part(tree, False, tuple(names[tree, False]), renames=renames.get(tree, ()))
         if (tree, True) in names:
             yield Part(tree, False, tuple(names[tree, True]), ignore_times=True)

@@ -6,13 +6,14 @@ import contextlib
 import stat
 from collections.abc import Callable
 
-from inosync.messages import Change, Kind
+from inosync.messages import WORTHWHILE_BYTES, Change, Kind, Rename
 from inosync.watch import inotify
 from inosync.watch.events import CHANGES, Close, Decision, Entry, Report, decide, decide_new_file, decide_self
 from inosync.watch.inotify import Event
 from inosync.watch.listener import FileListener
 from inosync.watch.open_files import OpenFiles, is_being_written
 from inosync.watch.poller import Poller
+from inosync.watch.renames import RenamePairs
 from inosync.watch.scan import Scanner
 from inosync.watch.tree import Directory, Name, Root, join, locate, status_at
 from inosync.watch.walker import Walker
@@ -44,6 +45,7 @@ class EventHandler:
         self._open_files = OpenFiles()
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
+        self._renames = RenamePairs()
         self._modify_is_change = False
         """Whether IN_MODIFY is a change in any tree."""
 
@@ -120,6 +122,8 @@ class EventHandler:
             self._listener.record(Change(root.tree, path, Kind.NAME), now)
         elif decision.report is _GONE:
             self._listener.gone(root.tree, path, now)
+            if cookie:
+                self._pair_rename(root, path, mask, cookie)
         if has_changed:
             self._listener.file_changed((root, path), name, now)
         return True
@@ -181,6 +185,15 @@ class EventHandler:
         else:
             self._poller.poll_soon(kid)  # if it could not be read, perhaps it can be now
 
+    def _pair_rename(self, root: Root, path: bytes, mask: int, cookie: int) -> None:
+        """Report a rename once both of its events were seen, if it may be worth a run of rsync."""
+        if mask & inotify.IN_MOVED_FROM:
+            self._renames.left(cookie, root.tree, path)
+            return
+        old, is_directory = self._renames.arrived(cookie, root.tree), bool(mask & inotify.IN_ISDIR)
+        if old is not None and (is_directory or _is_large_file(root, path)):
+            self._listener.renamed(root.tree, Rename(old, path, is_directory))
+
     # Files -------------------------------------------------------------------------------------------
 
     def _inspect_new_file(self, root: Root, path: bytes, name: Name, now: float) -> Decision:
@@ -213,3 +226,8 @@ class EventHandler:
         with contextlib.suppress(OSError), self._scanner.opened(name[0]) as fd:
             return is_being_written(fd, name[1])
         return False
+
+
+def _is_large_file(root: Root, path: bytes) -> bool:
+    status = status_at(root, path)
+    return status is not None and stat.S_ISREG(status.st_mode) and status.st_size >= WORTHWHILE_BYTES

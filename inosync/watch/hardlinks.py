@@ -50,7 +50,7 @@ class HardLinks:
     def __init__(self, listener: ChangeListener, clock: Callable[[], float]) -> None:
         self._listener, self._clock = listener, clock
         # These are passed on as they are.
-        self.record, self.gone = listener.record, listener.gone
+        self.record, self.gone, self.renamed = listener.record, listener.gone, listener.renamed
         self.walked, self.refiltered = listener.walked, listener.refiltered
         self._roots: dict[int, Root] = {}
         """The trees, by their numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from inosync.messages import Change
+from inosync.messages import Change, Rename
 from inosync.watch.tree import Name, Root
 
 
@@ -17,6 +17,9 @@ class ChangeListener(Protocol):
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
         """What was at a path is not there any more, with all that was below it."""
+
+    def renamed(self, tree: int, rename: Rename) -> None:
+        """Something large was renamed within a tree. ``gone`` was reported for both names before."""
 
     def walked(self, tree: int, now: float) -> None:
         """Every directory of the tree is watched: it can be compared as a whole."""

@@ -16,7 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
-from inosync.messages import Change  # noqa: E402
+from inosync.messages import Change, Rename  # noqa: E402
 from inosync.watch.hardlinks import HardLinks  # noqa: E402
 from inosync.watch.watcher import Watcher  # noqa: E402
 
@@ -36,6 +36,9 @@ class Counter:
         self.count += 1
 
     def gone(self, _tree: int, _path: bytes, _now: float) -> None:
+        pass
+
+    def renamed(self, _tree: int, _rename: Rename) -> None:
         pass
 
     def walked(self, _tree: int, _now: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Rename
 from inosync.watch import inotify
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
 from inosync.watch.hardlinks import HardLinks
@@ -39,6 +39,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.renames: list[tuple[bytes, bytes, bool]] = []
 
     def record(self, change: Change, now: float) -> None:
         assert now >= 1000
@@ -47,6 +48,10 @@ class Recorder:
     def gone(self, tree: int, path: bytes, now: float) -> None:
         assert now >= 1000
         self.calls.append(("gone", tree, path, None))
+
+    def renamed(self, tree: int, rename: Rename) -> None:
+        assert tree == TREE
+        self.renames.append((rename.old, rename.new, rename.is_directory))
 
     def walked(self, tree: int, now: float) -> None:
         assert now >= 1000

@@ -54,6 +54,7 @@ PURE = frozenset(
         "inosync.guard.loss",
         "inosync.journal.debounce",
         "inosync.journal.journal",
+        "inosync.journal.renames",
         "inosync.journal.subscription",
         "inosync.master.schedule",
         "inosync.messages",

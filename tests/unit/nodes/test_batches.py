@@ -15,7 +15,7 @@ from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Change, Kind, Part, Source
+from inosync.messages import Change, Kind, Part, Rename, Source
 from inosync.nodes.batches import HEAVY_NAMES, BatchCutter, SharedBatch, TreeHalted
 from inosync.system import spool
 
@@ -95,6 +95,21 @@ def test_batch_holds_retries_each_name_once(world: World) -> None:
     first, second = parts(world.cut(world.node(), *retries))
     assert (first.names, first.ignore_times) == ((b"a", b"b"), False)
     assert (second.names, second.ignore_times) == ((b"a",), True)
+
+
+def test_batch_says_what_was_renamed_to_nodes_that_have_it(world: World) -> None:
+    world.change(b"a")
+    rename = Rename(b"d", b"e", is_directory=True)
+    for path in (rename.old, rename.new):
+        world.journal.gone(1, path, 0.0)
+    world.journal.renamed(1, rename)
+    world.change(b"b", tree=2)
+    retries = (Change(1, b"a", Kind.NAME, ignore_times=True),)
+    assert [part.renames for part in parts(world.cut(world.node(), *retries))] == [(rename,), (), ()]
+    assert [part.renames for part in parts(world.cut(world.node(2)))] == [(), ()], (
+        "the old name is gone there"
+    )
+    assert all(not part.renames for part in parts(world.cut(world.node(-1))))
 
 
 def test_whole_tree_covers_its_names_but_not_those_to_be_read(world: World) -> None:

@@ -36,7 +36,7 @@ from support.watched_tree import (
 )
 
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Rename
 from inosync.rsync.names import current_names
 from inosync.watch import inotify, scan
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
@@ -1387,6 +1387,9 @@ class Mirror:
 
     def gone(self, tree: int, path: bytes, now: float) -> None:
         self.journal.gone(tree, path, now)
+
+    def renamed(self, tree: int, rename: Rename) -> None:
+        self.journal.renamed(tree, rename)
 
     def walked(self, _tree: int, _now: float) -> None:
         self.due_full = True
