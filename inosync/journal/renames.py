@@ -14,7 +14,7 @@ MAX_HINTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A rename, and which nodes have what was renamed: those with a cursor from ``since``, before ``left``."""
+    """A rename. Nodes with a cursor from ``since`` on, and before ``left``, have what was renamed."""
 
     tree: int
     rename: Rename
