@@ -21,6 +21,8 @@ _inosync() {
         '-d[daemonize]' \
         '-p[show each rsync call, and make none]' \
         '-t[check the configuration, and try each node]' \
+        '--offline[with -t\: try no node]' \
+        '--init[write a commented configuration]::configuration:_files -g "*.py"' \
         '--once[mirror everything in full, and exit]' \
         '-v[print debugging information]' \
         '-s[ask or steer the daemon that runs]:command:(status top flush resync verify pause resume accept reload reopen stop)' \

@@ -7,8 +7,6 @@
 #
 # After a change: kill -HUP the master. A file with a mistake is not taken: the old configuration stays in
 # force, and one line for each mistake says what would be right.
-#
-# bin/reference.py writes this file.
 
 # What is mirrored, and where to -----------------------------------------------------------------------
 

@@ -17,15 +17,17 @@ from inosync.config.load import Config
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
-from inosync.rsync import probe, ssh
-from inosync.rsync.argv import TransferSettings, names_input
+from inosync.rsync import ssh
+from inosync.rsync.advice import advice
+from inosync.rsync.argv import TransferSettings
 from inosync.rsync.probe import ProbeResult
 from inosync.rsync.target import Transport, transport
+from inosync.rsync.trial import ANSWER_SECONDS, try_target
 from inosync.text import format_value, one_line, plural, without_password
 
-ANSWER_SECONDS = 60.0
-"""Time that a node has to answer."""
 _PARALLEL_TRIES = 32
+_CLOSED_BY_UNIT = ("/usr/", "/boot/", "/efi/", "/etc/", "/home/", "/root/", "/run/user/")
+"""ProtectSystem=full and ProtectHome=read-only, systemd.exec(5), in conf/inosync.service."""
 
 
 def show_config(config: Config) -> None:
@@ -102,76 +104,41 @@ def try_nodes(config: Config) -> bool:
     pairs = [(node, tree) for node in config.nodes for tree in filter(node.gets, config.trees)]
     all_good = True
     with ThreadPoolExecutor(_PARALLEL_TRIES) as pool:
-        tries = [pool.submit(_try, config, node, tree) for node, tree in pairs]
+        tries = [pool.submit(try_target, _settings(config, node, tree)) for node, tree in pairs]
         for (node, tree), attempt in zip(pairs, tries, strict=True):
             found = attempt.result()
             all_good = all_good and not found.reason
-            _print(f"node {node.name}: {tree.wpath}: {'; '.join(_described(found))}")
+            _print(f"node {node.name}: {tree.wpath}: {'; '.join(_described(found, node, tree))}")
     counts = plural(len(config.nodes), "node")
     _print(f"{counts}: {'all can be mirrored to' if all_good else 'NOT all can be mirrored to'}")
     return all_good
 
 
-def _described(found: ProbeResult) -> Iterator[str]:
+def _settings(config: Config, node: NodeSpec, tree: Tree) -> TransferSettings:
+    is_ours = transport(node.node) is Transport.SSH and not ssh.chosen(node.extra, os.environ)
+    return replace(config.rsync_settings(node, tree), rsh=ssh.rsh(ssh.options({})) if is_ours else "")
+
+
+def _described(found: ProbeResult, node: NodeSpec, tree: Tree) -> Iterator[str]:
     if found.reason:
-        yield f"FAILED: {found.reason}"
+        mend = advice(found.reason, _login(node))
+        yield f"FAILED: {found.reason}{f' ({mend})' if mend else ''}"
+    elif found.unsure_if_writable:
+        yield f"reachable; writing not tested ({found.unsure_if_writable})"
     else:
-        yield "reachable"
-        unsure = found.unsure_if_writable
-        yield f"whether it can be written is not known: {unsure}" if unsure else "writable"
-        if found.is_new:
-            yield "the first mirror makes the directory"
+        yield "reachable; writable"
+    if found.is_new and not found.reason:
+        yield "the first mirror makes the directory"
     if found.version:
         yield f"rsync {found.version}"
+    place = node.target(tree)
+    if transport(place) is Transport.LOCAL and place.startswith(_CLOSED_BY_UNIT):
+        yield f"the systemd unit needs ReadWritePaths={place.rstrip('/')}"
 
 
-def _try(config: Config, node: NodeSpec, tree: Tree) -> ProbeResult:
-    settings = replace(config.rsync_settings(node, tree), rsh=_shell(node))
-    ask_shell = probe.may_have_shell(settings)
-    found, has_answered = _run(settings, ask_shell)
-    if ask_shell and found.reason and not has_answered:  # there may be a forced command
-        found, _ = _run(settings, False)
-    if transport(settings.target) is Transport.LOCAL and not found.reason:
-        return _local_finding(settings, found)
-    return found
-
-
-def _shell(node: NodeSpec) -> str:
-    if transport(node.node) is not Transport.SSH or ssh.chosen(node.extra, os.environ):
-        return ""
-    return ssh.rsh(ssh.options({}))
-
-
-def _run(settings: TransferSettings, ask_shell: bool) -> tuple[ProbeResult, bool]:
-    try:
-        done = subprocess.run(
-            probe.probe_argv(settings, ask_shell),
-            input=names_input(probe.NAMES),
-            capture_output=True,
-            timeout=ANSWER_SECONDS,
-            check=False,
-            cwd="/",
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired:
-        return ProbeResult(f"no answer within {ANSWER_SECONDS:g} s"), False
-    except OSError as problem:
-        return ProbeResult(f"{problem.filename or settings.rsync}: {problem.strerror}"), False
-    stderr = done.stderr.splitlines()
-    found = probe.finding(settings, done.returncode, done.stdout.splitlines(), stderr)
-    return found, probe.shell_answered(stderr)
-
-
-def _local_finding(settings: TransferSettings, found: ProbeResult) -> ProbeResult:
-    place = settings.target.rstrip("/") or "/"
-    is_new = not os.path.lexists(place)
-    if is_new:
-        place = os.path.dirname(place)
-    if not os.path.isdir(place):
-        return ProbeResult(f"{place}: is no directory", found.version)
-    if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-        return ProbeResult(f"{place}: cannot be written", found.version)
-    return ProbeResult("", found.version, "", is_new)
+def _login(node: NodeSpec) -> tuple[str, ...]:
+    """Return the call of ssh by which an operator sees what is wrong."""
+    return ("ssh", *(word for word in ssh.destination(node.node, node.extra) if word != "--"))
 
 
 def _print(text: str) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from inosync.config.load import Config
 
 DEFAULT_CONFIG = "/etc/inosync/default.py"
+FAILED = 1
+"""Exit code: it could not run."""
+UNAVAILABLE = 69
+"""EX_UNAVAILABLE of sysexits(3): a node cannot be mirrored to."""
 PATIENCE_SECONDS = 1.0
 """How long -s waits before it says what it waits for."""
 
@@ -41,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
         description="Mirror directories to many remote nodes in near real time, with inotify and rsync.",
         epilog="Signals: HUP reloads the configuration, USR1 reopens the log file, USR2 accepts what "
         "the guard halted, TERM and INT stop. "
-        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration, or for -t a node "
-        "that cannot be mirrored to; of -s and --once: 0 done, or "
+        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration; of -t: 69 a node "
+        "cannot be mirrored to; of -s and --once: 0 done, or "
         "all nodes are level, 1 some are behind, 2 some have an error, 3 not running, 77 not allowed.",
         allow_abbrev=False,
     )
@@ -64,7 +68,17 @@ def parser() -> argparse.ArgumentParser:
         "-t",
         dest="test",
         action="store_true",
-        help="check the configuration, show what it comes to, and try each node with a dry run",
+        help="check the configuration, show the resulting settings, and try each node with a dry run",
+    )
+    made.add_argument(
+        "--offline", action="store_true", help="with -t: check the configuration alone, and try no node"
+    )
+    made.add_argument(
+        "--init",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="write a commented configuration to FILE, or to that of -c, if there is none",
     )
     made.add_argument(
         "--once",
@@ -122,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CONFIG
     if options.command is not None:
         return _send_command(options, path)
+    if options.init is not None:
+        return _init(os.path.abspath(options.init) if options.init else path)
     return _run_daemon(options, path)
 
 
@@ -132,8 +148,8 @@ def _usage_mistake(options: argparse.Namespace) -> str:
     command, node = options.command, options.node
     if command not in protocol.COMMANDS:
         return protocol.unknown_command(command)
-    if options.daemon or options.pretend or options.test or options.once:
-        return "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not"
+    if options.daemon or options.pretend or options.test or options.once or options.init is not None:
+        return "-s asks a daemon that runs; -d, -p, -t, --init and --once are for one that does not"
     if node is None and command in protocol.NODE_REQUIRED:
         return f"-s {command} of which node? Say its name, or {protocol.ALL}"
     if node is not None and command not in protocol.NODE_ALLOWED:
@@ -152,7 +168,15 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
     for name, given in of_commands.items():
         if given:
             return f"{name} belongs to -s COMMAND"
-    ways = {"-t": options.test, "-d": options.daemon, "-p": options.pretend, "--once": options.once}
+    if options.offline and not options.test:
+        return "--offline belongs to -t"
+    ways = {
+        "--init": options.init is not None,
+        "-t": options.test,
+        "-d": options.daemon,
+        "-p": options.pretend,
+        "--once": options.once,
+    }
     chosen = [way for way, given in ways.items() if given]
     together = len(chosen) < 2 or chosen == ["-d", "-p"]
     return "" if together else f"{' and '.join(chosen)} do not go together"
@@ -187,6 +211,20 @@ def _possible_rundirs(path: str, doubts: list[str]) -> Iterator[str]:
     yield from (rundir for rundir in rundirs if rundir not in likely)
 
 
+def _init(path: str) -> int:
+    from inosync.config.example import write_example
+
+    shown = one_line(path)
+    try:
+        write_example(path)
+    except OSError as problem:
+        what = f"{one_line(problem.filename or path)}: {problem.strerror}"
+        print(f"inosync: {what}; nothing is written", file=sys.stderr)
+        return FAILED
+    print(f"{shown} is written. Set wpaths, rpaths and rnodes in it, then: inosync -c {shown} -t")
+    return OK
+
+
 def _run_daemon(options: argparse.Namespace, path: str) -> int:
     from inosync import startup
     from inosync.config.errors import ConfigError
@@ -200,21 +238,23 @@ def _run_daemon(options: argparse.Namespace, path: str) -> int:
         print(error, file=sys.stderr)
         return CONFIG
     if options.test:
-        return _test(config)
+        return _test(config, options.offline)
     mode = startup.Mode(options.daemon, options.pretend, options.once, options.verbose)
     return startup.run(config, mode, manager)
 
 
-def _test(config: Config) -> int:
+def _test(config: Config, offline: bool) -> int:
     """Show the resulting configuration, and try the nodes as the user that mirrors."""
     from inosync import check, startup
 
     try:
         check.show_config(config)
+        if offline:
+            return OK
         user = startup.new_user(config)
         if user is not None and (lacking := startup.become(user)):
             print(f"warning: {lacking}")
-        return OK if check.try_nodes(config) else CONFIG
+        return OK if check.try_nodes(config) else UNAVAILABLE
     except (OSError, LookupError) as error:
         print(f"inosync: {error}", file=sys.stderr)
-        return startup.FAILED
+        return FAILED

@@ -51,7 +51,7 @@ def literal(path: str, name: str) -> Any:
 
 def _read(path: str) -> str:
     try:
-        content, _ = trust.read(path, "name a configuration file with -c")
+        content, _ = trust.read(path, "name a configuration file with -c, or write one: inosync --init")
     except Invalid as error:
         raise _untrusted(error) from None
     return _decoded(path, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from inosync.config.errors import Invalid, invalid
+from inosync.config.errors import NO_VALUE, Invalid, invalid
 
 ROOTS_RUNDIR = "/run/inosync"
 
@@ -36,7 +36,7 @@ def default_rundir() -> str:
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if not os.path.isabs(session):
         hint = "set rundir to the absolute path of a directory that only you can write to"
-        raise invalid(None, "is not set, and neither is XDG_RUNTIME_DIR", hint)
+        raise invalid(NO_VALUE, "is not set, and neither is XDG_RUNTIME_DIR", hint)
     return os.path.join(session, "inosync")
 
 

@@ -26,7 +26,10 @@ def reason(lines: Sequence[bytes]) -> str:
         if unknown := _UNKNOWN.fullmatch(stripped):
             whose = "the node's rsync" if unknown["remote"] else "rsync"
             option = unknown["option"].decode("ascii", "replace")
-            return f"{whose}{_version(lines[number:])} does not know {option}: a newer one is needed"
+            mend = "a newer one is needed"
+            if not unknown["remote"]:
+                mend = f"if it is spelt right in extra, {mend}"
+            return f"{whose}{_version(lines[number:])} does not know {option}: {mend}"
         if _MODE_OF_MISSING.fullmatch(stripped):
             option = _DELETE_MISSING.decode("ascii")
             return f"the node's rsync{_version(lines[number:])} is broken in {option}: another one is needed"

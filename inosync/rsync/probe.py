@@ -17,6 +17,14 @@ NAMES = (b"./",)
 # rsync(1), --debug: printed by our side alone. Not --version, because a daemon has none.
 _PRINT_PROTOCOL = "--debug=proto"
 _PROTOCOL = re.compile(rb"\(\w+\) Protocol versions: remote=(\d+), negotiated=\d+")
+_OLDEST_PROTOCOL, _NEWEST_PROTOCOL = 20, 64
+"""What is no rsync may send any number: "HTTP" is 1213481296."""
+_NEW_TARGET = b"cd+++++++++ ./"
+"""rsync(1), --itemize-changes: a dry run says so, and nothing else, of a target that does not exist."""
+_CANNOT_TELL = {
+    Transport.SSH: "a forced command, or no POSIX shell",
+    Transport.DAEMON: "an rsync daemon says only whether the module is read only",
+}
 _MARK = "inosync-probe:"
 _VERSION = re.compile(rb"rsync +version v?(\S+)")
 
@@ -43,7 +51,7 @@ def probe_argv(s: TransferSettings, ask_shell: bool) -> tuple[str, ...]:
     """
     rsync, *words = argv.batch_argv(replace(s, stats=False))
     asking = (f"--rsync-path={_script(s.target)}",) if ask_shell else ()
-    return (rsync, "--dry-run", _PRINT_PROTOCOL, *asking, *words)
+    return (rsync, "--dry-run", "--itemize-changes", _PRINT_PROTOCOL, *asking, *words)
 
 
 def may_have_shell(s: TransferSettings) -> bool:
@@ -83,16 +91,22 @@ def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequ
     version = next((_text(found[1]) for answer in answers if (found := _VERSION.match(answer))), "")
     if not version:
         protocol = next((found[1] for line in stdout if (found := _PROTOCOL.match(line))), b"")
-        version = f"of protocol {_text(protocol)}" if protocol else ""
+        is_rsync = protocol and _OLDEST_PROTOCOL <= int(protocol) <= _NEWEST_PROTOCOL
+        version = f"of protocol {_text(protocol)}" if is_rsync else ""
     if b"locked" in answers:
         is_new = b"new" in answers
         what = "does not exist, and cannot be made" if is_new else "cannot be written, or is no directory"
         return ProbeResult(f"{s.target}: {what}", version)
-    is_new = b"new" in answers or (code != 0 and errors.target_missing(rest))
+    is_new = b"new" in answers or (_NEW_TARGET in stdout if code == 0 else errors.target_missing(rest))
     if code != 0 and not is_new:
         return ProbeResult(stderr.reason(rest) or exit_codes.describe(code), version)
-    unsure = transport(s.target) is Transport.SSH and not answers
-    return ProbeResult("", version, "no shell there to be asked" if unsure else "", is_new)
+    unsure = "" if answers else _CANNOT_TELL.get(transport(s.target), "")
+    return ProbeResult("", version, unsure, is_new)
+
+
+def has_connected(stdout: Sequence[bytes]) -> bool:
+    """Whether the node's rsync has answered."""
+    return any(_PROTOCOL.match(line) for line in stdout)
 
 
 def _text(word: bytes) -> str:

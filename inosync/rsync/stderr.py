@@ -190,10 +190,10 @@ _CONSEQUENCE = re.compile(
     rb"""rsync:\ (?:\[\w+\]\ )?(?:
         connection\ unexpectedly\ closed.*
         | (?:safe_)?(?:read|write).*:\ (?:Broken\ pipe|Connection\ reset\ by\ peer)\ \(\d+\).*
-    ) | \(.*\)
-    | Host\ key\ verification\ failed\.  # it has changed, or none is known""",
+    ) | \(.*\)""",
     re.VERBOSE,
 )
+_NO_HOST_KEY = b"Host key verification failed."
 _SUMMARY = re.compile(rb"rsync (?:error|warning): (.*) \(code \d+\) at .*")
 _SIGUSR1 = b"rsync error: received SIGUSR1"
 _PREFIX = re.compile(rb"rsync: (?:\[\w+\] )?|\[(?:sender|[Rr]eceiver|generator)\] ")
@@ -227,4 +227,6 @@ def _rank(line: bytes) -> int:
         return 1
     if is_noise(line):
         return 0
-    return 2 if _CONSEQUENCE.fullmatch(line) else 3
+    if _CONSEQUENCE.fullmatch(line):
+        return 2
+    return 3 if line == _NO_HOST_KEY else 4  # most often another line says why

@@ -50,6 +50,20 @@ def remote_parts(target: str) -> re.Match[str] | None:
     return _REMOTE.fullmatch(target)
 
 
+def parent(target: str) -> str | None:
+    """Return the remote target that is the parent directory; None if there is none, or none is known.
+
+    The parent of what is directly in a home directory, or in a module, exists.
+    """
+    remote = remote_parts(target)
+    path = (remote["path"] or "").rstrip("/") if remote else ""
+    above, slash, _ = path.rpartition("/")
+    is_module = transport(target) is Transport.DAEMON and "/" not in above
+    if remote is None or not slash or is_module or not above.strip("/"):
+        return None
+    return target[: remote.start("path")] + above
+
+
 def on_source(path: bytes, source: bytes) -> bytes | None:
     """Return an absolute path relative to the source; None if it is neither at nor below it."""
     return _after(_parts(path), _parts(source)) if path.startswith(b"/") else None

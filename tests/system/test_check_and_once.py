@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
 import subprocess
+import sys
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from support import trees
-from support.daemon import FakeRsync, MakeDaemon
+from support.daemon import CHECKOUT, FakeRsync, MakeDaemon
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 
 ROOT = os.geteuid() == 0
-OK, BEHIND, TROUBLE, USAGE, CONFIG = 0, 1, 2, 64, 78
+OK, FAILED, BEHIND, TROUBLE, USAGE, UNAVAILABLE, CONFIG = 0, 1, 1, 2, 64, 69, 78
 
 
 def run(
@@ -77,8 +80,9 @@ def test_check_tries_nodes_of_every_kind_and_changes_nothing(
     before = trees.snapshot(tmp_path / "nodes", content=True)
     done = run(daemon, config, "-t", env=sshd.env())
     assert (done.returncode, done.stderr) == (OK, "")
-    for name in ("local", "ssh", "module"):
+    for name in ("local", "ssh"):
         assert "reachable; writable; rsync " in found(done, name)
+    assert "reachable; writing not tested (an rsync daemon " in found(done, "module")
     assert "the first mirror makes the directory" in found(done, "new")
     version = subprocess.run(
         ["rsync", "--version"], capture_output=True, text=True, check=True
@@ -112,7 +116,7 @@ def test_check_says_why_each_node_fails(
         ],
     }
     done = run(daemon, config, "-t", env=sshd.env())
-    assert (done.returncode, done.stderr) == (CONFIG, "")
+    assert (done.returncode, done.stderr) == (UNAVAILABLE, "")
     for name, why in {
         "read only": "read.only",
         "unknown": "Unknown module 'other'",
@@ -142,13 +146,160 @@ def test_check_asks_a_forced_command_only_for_rsync(
         "rnodes": [{"node": own_sshd.node("a"), "name": "a"}],
     }
     for option, code, expected in (
-        ("-wo", OK, "reachable; whether it can be written is not known: no shell there to be asked"),
-        ("-ro", CONFIG, "FAILED: "),
+        ("-wo -no-lock", OK, "reachable; writing not tested (a forced command, or no POSIX shell); rsync of"),
+        ("-ro -no-lock", UNAVAILABLE, "FAILED: "),
+        ("-wo", UNAVAILABLE, "(put -no-lock behind rrsync on the node, "),
     ):
         keys.write_text(f'restrict,command="{rrsync} {option} {tmp_path}/mirror" {key}\n')
         done = run(daemon, config, "-t", env=own_sshd.env())
         assert (done.returncode, done.stderr) == (code, ""), done.stdout
         assert expected in found(done, "a")
+
+
+@pytest.mark.parametrize(
+    ("rpath", "code", "expected"),
+    [
+        ("tree", OK, "reachable; writing not tested"),
+        ("new", OK, "the first mirror makes the directory"),
+        ("tree/new", OK, "the first mirror makes the directory"),
+        ("no/new", UNAVAILABLE, "/no: does not exist there"),
+        ("no/such/new", UNAVAILABLE, "/no/such: does not exist there"),
+    ],
+)
+@pytest.mark.parametrize("way", ["rrsync", "daemon"])
+def test_check_knows_of_a_parent_that_does_not_exist(
+    tmp_path: Path,
+    tree: Path,
+    own_sshd: Sshd,
+    rsyncd: MakeRsyncd,
+    daemon: MakeDaemon,
+    way: str,
+    rpath: str,
+    code: int,
+    expected: str,
+) -> None:
+    mirror = tmp_path / "mirror"
+    (mirror / "tree").mkdir(parents=True)
+    if way == "rrsync":
+        if (rrsync := shutil.which("rrsync")) is None:
+            pytest.skip("rrsync is not installed")
+        key = " ".join((own_sshd.home / "user_key.pub").read_text().split()[:2])
+        keys = own_sshd.home / "authorized_keys"
+        keys.write_text(f'restrict,command="{rrsync} -wo -no-lock {mirror}" {key}\n')
+        node = own_sshd.node("a", "./")
+    else:
+        node = rsyncd({"m": mirror}).url("m")
+    config = {"wpaths": [str(tree)], "rpaths": [rpath], "rnodes": [{"node": node, "name": "a"}]}
+    done = run(daemon, config, "-t", env=own_sshd.env())
+    assert (done.returncode, done.stderr) == (code, ""), done.stdout
+    assert expected in found(done, "a")
+    assert [path.name for path in mirror.rglob("*")] == ["tree"]
+
+
+def test_check_says_how_to_accept_a_host_key(
+    tmp_path: Path, tree: Path, own_sshd: Sshd, daemon: MakeDaemon
+) -> None:
+    env = own_sshd.env_of_user(tmp_path / "home")
+    config_of_ssh = tmp_path / "home" / "config"
+    config_of_ssh.write_text(config_of_ssh.read_text().replace("StrictHostKeyChecking yes", ""))
+    (own_sshd.home / "known_hosts").write_text("")
+    node = {"node": f"root@{own_sshd.node('a', tmp_path / 'copy')}", "name": "a"}
+    done = run(daemon, {"wpaths": [str(tree)], "rpaths": [""], "rnodes": [node]}, "-t", env=env)
+    assert done.returncode == UNAVAILABLE
+    assert "FAILED: Host key verification failed." in found(done, "a")
+    assert "(log in once, " in found(done, "a")
+    assert "ssh -l root node-a)" in found(done, "a")
+
+
+def test_check_never_asks_for_a_password(
+    tmp_path: Path, tree: Path, rsyncd: MakeRsyncd, daemon: MakeDaemon
+) -> None:
+    """rsync asks on the terminal, whatever its standard input is (getpass(3))."""
+    secrets = tmp_path / "secrets"
+    secrets.write_text("u:secret\n")
+    secrets.chmod(0o600)
+    server = rsyncd({"m": tmp_path / "m"}, options={"auth users": "u", "secrets file": str(secrets)})
+    node = {"node": server.url("m").replace("rsync://", "rsync://u@").rstrip("/"), "name": "a"}
+    made = daemon({"wpaths": [str(tree)], "rpaths": [""], "rnodes": [node]})
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [*made.command, "-t"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        shown, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == UNAVAILABLE
+    assert "auth failed on module m (give the password by --password-file=FILE in extra)" in shown
+
+
+def test_check_names_what_the_unit_closes(tree: Path, daemon: MakeDaemon) -> None:
+    config = {"wpaths": [str(tree)], "rpaths": [""], "rnodes": [{"node": "/usr/no/such", "name": "a"}]}
+    done = run(daemon, config, "-t")
+    assert "ReadWritePaths=/usr/no/such" in found(done, "a")
+
+
+def test_offline_check_tries_no_node(tree: Path, daemon: MakeDaemon) -> None:
+    config = {"wpaths": [str(tree)], "rpaths": ["/x"], "rnodes": ["rsync://127.0.0.1:9/m"]}
+    done = run(daemon, config, "-t", "--offline")
+    assert (done.returncode, done.stderr) == (OK, "")
+    assert "edelay = 10" in done.stdout.splitlines()
+    assert "node " not in done.stdout
+    done = run(daemon, {**config, "edelay": -1}, "-t", "--offline")
+    assert (done.returncode, done.stdout) == (CONFIG, "")
+
+
+# --init --------------------------------------------------------------------------------------------------
+
+
+def init(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, CHECKOUT / "bin" / "inosync", "--init", *words]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_init_writes_a_configuration_that_is_right_but_for_its_trees(tmp_path: Path) -> None:
+    path = tmp_path / "etc" / "new.py"
+    done = init(path)
+    assert (done.returncode, done.stderr) == (OK, "")
+    assert f"inosync -c {path} -t" in done.stdout
+    assert path.read_text() == (CHECKOUT / "conf" / "default.py").read_text()
+    assert path.stat().st_mode & 0o777 == 0o644
+    checked = subprocess.run(
+        [sys.executable, str(CHECKOUT / "bin" / "inosync"), "-c", str(path), "-t", "--offline"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    mistakes = checked.stderr.splitlines()
+    assert [line for line in mistakes if "does not exist; make it" not in line] == []
+
+
+def test_init_leaves_alone_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("mine")
+    done = init(path)
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert done.stderr == f"inosync: {path}: File exists; nothing is written\n"
+    assert path.read_text() == "mine"
+    link = tmp_path / "link.py"
+    link.symlink_to(tmp_path / "elsewhere")
+    assert init(link).returncode == FAILED
+    assert not (tmp_path / "elsewhere").exists()
+    done = init(tmp_path / "no" / "such" / "a.py")
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert "No such file or directory; nothing is written" in done.stderr
+
+
+def test_missing_configuration_names_init(tmp_path: Path) -> None:
+    program = [sys.executable, str(CHECKOUT / "bin" / "inosync"), "-c", str(tmp_path / "none.py"), "-t"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == CONFIG
+    assert "inosync --init" in done.stderr
 
 
 @pytest.mark.parametrize("path", ['it\'s a $(touch oops) `touch oops` "place";', "plain", "-n", "a b\\c*"])
@@ -173,7 +324,7 @@ def test_check_tries_nodes_as_the_user_of_ruser(tmp_path: Path, tree: Path, daem
     (node / "tree").mkdir(parents=True)
     config = {"wpaths": [str(tree)], "rpaths": ["/tree"], "rnodes": [str(node)], "ruser": "nobody"}
     done = run(daemon, config, "-t")
-    assert done.returncode == CONFIG
+    assert done.returncode == UNAVAILABLE
     assert "tree: cannot be written" in done.stdout
     shutil.chown(node / "tree", "nobody")
     done = run(daemon, config, "-t")
@@ -282,7 +433,7 @@ def test_once_reports_names_that_could_not_be_sent(tmp_path: Path, tree: Path, d
         (["-p", "-t"], "-t and -p do not go together"),
         (
             ["-s", "status", "-t"],
-            "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not",
+            "-s asks a daemon that runs; -d, -p, -t, --init and --once are for one that does not",
         ),
     ],
 )

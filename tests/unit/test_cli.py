@@ -44,7 +44,10 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
         ("-t -d", "-t and -d do not go together"),
         ("-d -p --once", "-d and -p and --once do not go together"),
         ("-s stats", "there is no command 'stats'; did you mean status?"),
-        ("-s status -t", "-s asks a daemon that runs; -d, -p, -t and --once are for one that does not"),
+        (
+            "-s status -t",
+            "-s asks a daemon that runs; -d, -p, -t, --init and --once are for one that does not",
+        ),
         ("-s pause", "-s pause of which node? Say its name, or all"),
         ("-s stop a", "-s stop takes no node"),
         ("-s status --timeout 1", "--timeout belongs to -s flush"),

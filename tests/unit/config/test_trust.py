@@ -31,7 +31,10 @@ def test_path_that_is_no_file_is_refused(path: str, mistake: str) -> None:
 @pytest.mark.usefixtures("here")
 def test_fifo_is_refused_without_waiting_for_it() -> None:
     os.mkfifo("fifo")
-    assert refused("fifo") == "fifo: is not a file; name a configuration file with -c"
+    assert (
+        refused("fifo")
+        == "fifo: is not a file; name a configuration file with -c, or write one: inosync --init"
+    )
 
 
 @pytest.mark.usefixtures("here")

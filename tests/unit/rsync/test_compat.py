@@ -29,7 +29,11 @@ HERE = [
     [
         (UNKNOWN, "the node's rsync 3.0.9 does not know --delete-missing-args: a newer one is needed"),
         (BROKEN, "the node's rsync 3.4.3 is broken in --delete-missing-args: another one is needed"),
-        (HERE, "rsync 3.0.9 does not know --delete-missing-args: a newer one is needed"),
+        (
+            HERE,
+            "rsync 3.0.9 does not know --delete-missing-args: "
+            "if it is spelt right in extra, a newer one is needed",
+        ),
         (
             [b"rsync: on remote machine: --log-file=/x: unknown option", CLOSED, b"rsync error: odd"],
             "the node's rsync does not know --log-file: a newer one is needed",

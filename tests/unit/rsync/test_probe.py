@@ -12,6 +12,10 @@ from inosync.rsync.probe import ProbeResult, finding, may_have_shell, probe_argv
 SSH = TransferSettings("rsync", "/src", "h:/copy")
 DAEMON = replace(SSH, target="h::m")
 PROTOCOL = b"(Client) Protocol versions: remote=31, negotiated=31"
+HTTP = b"(Client) Protocol versions: remote=1213481296, negotiated=32"
+NEW_TARGET = b"cd+++++++++ ./"
+FORCED = "a forced command, or no POSIX shell"
+UNASKED = "an rsync daemon says only whether the module is read only"
 NO_TARGET = [b'rsync: [Receiver] change_dir#3 "/copy" failed: No such file or directory (2)']
 VERSION = b"inosync-probe: rsync  version 3.2.7  protocol version 31"
 WRITABLE, LOCKED, NEW = (b"inosync-probe: " + word for word in (b"writable", b"locked", b"new"))
@@ -60,9 +64,11 @@ def test_shell_answered_if_it_printed_the_mark() -> None:
     ("settings", "code", "stdout", "lines", "expected"),
     [
         (SSH, 0, [], [VERSION, WRITABLE], ProbeResult("", "3.2.7")),
-        (SSH, 0, [PROTOCOL], [], ProbeResult("", "of protocol 31", "no shell there to be asked")),
-        (DAEMON, 0, [PROTOCOL], [], ProbeResult("", "of protocol 31")),
-        (DAEMON, 3, [PROTOCOL], NO_TARGET, ProbeResult("", "of protocol 31", "", True)),
+        (SSH, 0, [PROTOCOL], [], ProbeResult("", "of protocol 31", FORCED)),
+        (SSH, 0, [PROTOCOL, NEW_TARGET], [], ProbeResult("", "of protocol 31", FORCED, True)),
+        (DAEMON, 0, [PROTOCOL], [], ProbeResult("", "of protocol 31", UNASKED)),
+        (DAEMON, 0, [HTTP], [], ProbeResult("", "", UNASKED)),
+        (DAEMON, 3, [PROTOCOL], NO_TARGET, ProbeResult("", "of protocol 31", UNASKED, True)),
         (SSH, 3, [], [VERSION, NEW, WRITABLE, *NO_TARGET], ProbeResult("", "3.2.7", "", True)),
         (
             SSH,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.rsync.target import Transport, on_node, remote_parts, transport
+from inosync.rsync.target import Transport, on_node, parent, remote_parts, transport
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,26 @@ def test_target_has_a_transport_and_parts(
     assert transport(target) is way
     found = remote_parts(target)
     assert (found and found.group("user", "host", "path")) == parts
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("h:", None),
+        ("h:a", None),
+        ("h:a/", None),
+        ("h:a/b", "h:a"),
+        ("u@[::1]:a/b/c/", "u@[::1]:a/b"),
+        ("h:/a", None),
+        ("h:/a/b", "h:/a"),
+        ("h::m", None),
+        ("h::m/a", None),
+        ("h::m/a/b", "h::m/a"),
+        ("rsync://h:8730/m/a/b", "rsync://h:8730/m/a"),
+        ("rsync://h/m/a", None),
+        ("rsync://h", None),
+        ("/a/b", None),
+    ],
+)
+def test_parent_is_a_remote_directory_that_may_be_missing(target: str, expected: str | None) -> None:
+    assert parent(target) == expected
