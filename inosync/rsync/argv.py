@@ -36,6 +36,8 @@ MAX_RULES_BYTES = 1 << 20
 # Beside its pattern: "--filter=-/!pxsr ", the byte at the end, and the pointer to it.
 _RULE_OVERHEAD_BYTES = 17 + 1 + 8
 _MAX_NAME_BYTES = 4086
+# --info=none: a line for each difference and no other line, whatever extra says.
+_REPORT = ("--dry-run", f"--out-format={itemize.FORMAT}", "--info=none")
 
 CONFINE_ROOT = "--confine-root"
 """Since 3.5.0: names that lead out of a directory through symlinks are refused with exit 23."""
@@ -112,9 +114,15 @@ def compare_argv(s: TransferSettings, checksum: bool) -> tuple[str, ...]:
     """
     deletes = ("--delete",) if s.rdelete is True else ()
     content = ("--checksum",) if checksum else () if keeps_times(s.extra) else ("--size-only",)
-    # --info=none: a line for each difference and no other line, whatever extra says.
-    report = ("--dry-run", f"--out-format={itemize.FORMAT}", "--info=none")
-    return _call(s, (*_FULL, *deletes, *_common(s), *for_comparison(s.extra), *content, *report), s.target)
+    options = (*_FULL, *deletes, *_common(s), *for_comparison(s.extra), *content, *_REPORT)
+    return _call(s, options, s.target)
+
+
+def compare_names_argv(s: TransferSettings) -> tuple[str, ...]:
+    """Return the call that prints in which of the names that it reads the node differs."""
+    flat = ("--no-recursive",) if recurses(s.extra) else ()
+    options = (*_BATCH, *_DELETE_NEVER, *_common(s), *for_comparison(s.extra), *flat, *_REPORT)
+    return _call(s, options, s.target)
 
 
 def _call(s: TransferSettings, options: tuple[str, ...], target: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
 from inosync.worker.local_targets import LocalTargets
 from inosync.worker.refused_options import RefusedOptions
+from inosync.worker.remote_targets import RemoteTargets
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
 from inosync.worker.transfer_end import Then, TransferEnd
@@ -43,7 +44,8 @@ class Beside:
 
     calls: RsyncCalls
     refused: RefusedOptions
-    targets: LocalTargets
+    local_targets: LocalTargets
+    remote_targets: RemoteTargets
     warm: WarmPool
     comparisons: Comparisons
     ssh_master: SshMaster
@@ -139,11 +141,12 @@ class BatchSender:
                 self._job.pretend(argv.shell_line(calls.argv(part, run.delete_nothing), run.names))
                 return False
             if part.full:
-                self._beside.targets.begin_full(part.tree)
+                self._beside.local_targets.begin_full(part.tree)
+                self._beside.remote_targets.begin_full(part.tree)
                 # An rsync daemon that keeps a connection writes into the directory that its module was then.
                 self._beside.warm.end(part.tree)
             else:
-                self._beside.targets.check(part.tree)
+                self._beside.local_targets.check(part.tree)
             transfer = None if part.full or part.ignore_times else self._beside.warm.take(part.tree)
             transfer = transfer or calls.start(part, run.delete_nothing)
             self._transfer = transfer
@@ -216,7 +219,12 @@ class BatchSender:
                 if run.refused_beside_warm:
                     self._beside.warm.suspend(run.refused_beside_warm)
                     run.refused_beside_warm = ""
-                self._beside.targets.check(run.part.tree)
+                self._beside.local_targets.check(run.part.tree)
+                if not (outcome.due or outcome.instead):
+                    assert transfer.names_sent_at is not None
+                    self._beside.remote_targets.came_through(
+                        run.part, run.names, run.started_at, transfer.names_sent_at
+                    )
                 self._note_outdated(run, transfer)
                 run.came_through(outcome, code)
             case failure:

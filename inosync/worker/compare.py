@@ -7,9 +7,10 @@ finds goes to the master, and from there the way of all changes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from inosync.messages import MAX_REASON_BYTES, Compare, Compared
+from inosync.messages import MAX_REASON_BYTES, Compare, Compared, Source
 from inosync.rsync import argv, exit_codes, itemize, stderr
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
@@ -25,14 +26,40 @@ _COMPLETE = (0, 24)
 """Exit codes of an rsync that has compared everything; what vanished meanwhile (24) is a change by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of a comparison."""
+
+    reason: str = ""
+    """Why it failed; empty if it did not."""
+    held: bool = False
+    """Whether nothing was compared, because the root of the tree was not what it had to be."""
+    count: int = 0
+    lines: tuple[bytes, ...] = ()
+    """Of all differences, and the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A comparison that is to be made."""
+
+    tree: int
+    source: Source | None
+    call: Callable[[], tuple[str, ...]]
+    """Makes the argument vector, with the limits that are in force then."""
+    names: bytes
+    timeout: float
+    done: Callable[[Found], None]
+
+
 class _Comparison:
     """One comparison, and what it has found so far. OSError if its rsync cannot be started."""
 
-    def __init__(self, order: Compare, words: tuple[str, ...], timeout: float, loop: Loop) -> None:
-        self.order = order
+    def __init__(self, wanted: _Wanted, loop: Loop) -> None:
+        self.wanted = wanted
         self.count = 0
         self.differences: list[bytes] = []  # the first of them
-        self.transfer = Transfer(words, timeout, loop, self._on_lines, idle=True)
+        self.transfer = Transfer(wanted.call(), wanted.timeout, loop, self._on_lines, idle=True)
 
     def _on_lines(self, lines: list[bytes]) -> None:
         found = [line for line in lines if itemize.parse(line) is not None]
@@ -41,12 +68,13 @@ class _Comparison:
 
 
 class Comparisons:
-    """Makes one comparison at a time; ``report`` takes what came of it."""
+    """Makes one comparison at a time; ``report`` takes what came of those that the master orders."""
 
     def __init__(self, job: Job, calls: RsyncCalls, report: Callable[[Compared], None], loop: Loop) -> None:
         self._job, self._calls, self._report, self._loop = job, calls, report, loop
         self._running: _Comparison | None = None
         self._ending: list[Transfer] = []  # rsyncs that were told to end
+        self._is_over = False  # no other comparison is begun
 
     @property
     def is_running(self) -> bool:
@@ -55,28 +83,50 @@ class Comparisons:
 
     def start(self, order: Compare) -> None:
         """Compare a tree. A comparison that still runs is cancelled."""
-        self.cancel()
-        settings = self._calls.settings(order.tree, is_direct=True)
         timeout = self._job.timeout * (CHECKSUM_PATIENCE if order.checksum else 1)
+
+        def call() -> tuple[str, ...]:
+            # It must not take a session of the shared connection.
+            return argv.compare_argv(self._calls.settings(order.tree, is_direct=True), order.checksum)
+
+        def done(found: Found) -> None:
+            self._report(self._compared(order.id, found))
+
+        self._begin(_Wanted(order.tree, order.source, call, argv.names_input(argv.EVERYTHING), timeout, done))
+
+    def compare_names(
+        self, tree: int, source: Source | None, names: Iterable[bytes], done: Callable[[Found], None]
+    ) -> None:
+        """Compare these names (``Change.wire``) only. A comparison that still runs is cancelled."""
+
+        def call() -> tuple[str, ...]:
+            return argv.compare_names_argv(self._calls.settings(tree))
+
+        self._begin(_Wanted(tree, source, call, argv.names_input(names), self._job.timeout, done))
+
+    def _begin(self, wanted: _Wanted) -> None:
+        self.cancel()
+        if self._is_over:
+            return
+        directory = self._job.trees[wanted.tree].source
         try:
-            if not self._may_compare(order, settings.source):
-                self._report(Compared(order.id, held=True))
+            if not self._may_compare(wanted, directory):
+                wanted.done(Found(held=True))
                 return
-            words = argv.compare_argv(settings, order.checksum)
-            running = _Comparison(order, words, timeout, self._loop)
+            running = _Comparison(wanted, self._loop)
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
-            self._report(Compared(order.id, f"{error.filename or settings.rsync}: {error.strerror}"))
+            wanted.done(Found(f"{error.filename or self._job.trees[wanted.tree].rsync}: {error.strerror}"))
             return
         self._running = running
-        transfer, names = running.transfer, argv.names_input(argv.EVERYTHING)
-        transfer.send_when_connected(names, lambda: self._has_its_source(order, transfer))
+        transfer = running.transfer
+        transfer.send_when_connected(wanted.names, lambda: self._has_its_source(wanted, transfer))
 
-    def _has_its_source(self, order: Compare, transfer: Transfer) -> bool:
+    def _has_its_source(self, wanted: _Wanted, transfer: Transfer) -> bool:
         os.stat(transfer.directory)  # OSError if rsync has ended, which says nothing about the tree
-        return self._may_compare(order, transfer.directory)
+        return self._may_compare(wanted, transfer.directory)
 
-    def _may_compare(self, order: Compare, directory: str) -> bool:
-        return check_source(directory, order.source, self._job.excluded[order.tree]) is SourceState.OK
+    def _may_compare(self, wanted: _Wanted, directory: str) -> bool:
+        return check_source(directory, wanted.source, self._job.excluded[wanted.tree]) is SourceState.OK
 
     def cancel(self) -> None:
         """End the comparison without a report."""
@@ -85,17 +135,22 @@ class Comparisons:
             self._ending.append(self._running.transfer)
             self._running = None
 
+    def finish(self) -> None:
+        """Begin no other comparison: the worker is ending."""
+        self._is_over = True
+        self.cancel()
+
     def fail(self, reason: str) -> None:
-        """End the comparison, and report why."""
+        """End the comparison, and say why."""
         if self._running is not None:
-            order = self._running.order
+            wanted = self._running.wanted
             self.cancel()
-            self._report(Compared(order.id, reason))
+            wanted.done(Found(reason))
 
     def restart(self) -> None:
         """Start the comparison anew: its rsync runs with a limit that holds no more."""
         if self._running is not None:
-            self.start(self._running.order)
+            self._begin(self._running.wanted)
 
     @property
     def pids(self) -> list[int]:
@@ -104,24 +159,30 @@ class Comparisons:
         return [transfer.pid for transfer in (*running, *self._ending)]
 
     def check(self) -> None:
-        """Report a comparison that has ended."""
+        """Pass on what came of a comparison that has ended."""
         self._ending = [transfer for transfer in self._ending if not transfer.done]
         running = self._running
         if running is not None and running.transfer.done:
             self._running = None
-            self._report(self._result(running))
+            running.wanted.done(_found(running))
 
-    def _result(self, run: _Comparison) -> Compared:
-        order, transfer = run.order, run.transfer
-        code = transfer.code or 0
-        if transfer.cancelled:
-            return Compared(order.id, held=True)
-        if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
-            reason = transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
-            return Compared(order.id, shortened(reason, MAX_REASON_BYTES))
-        path = os.path.join(self._job.spool, f"compared-{os.getpid()}-{order.id}")
+    def _compared(self, number: int, found: Found) -> Compared:
+        if found.reason or found.held:
+            return Compared(number, found.reason, found.held)
+        path = os.path.join(self._job.spool, f"compared-{os.getpid()}-{number}")
         try:
-            payload, file = spool.pack(tuple(run.differences), path)
+            payload, file = spool.pack(found.lines, path)
         except OSError as error:
-            return Compared(order.id, f"{self._job.spool}: {error.strerror}")
-        return Compared(order.id, count=run.count, payload=payload, file=file)
+            return Compared(number, f"{self._job.spool}: {error.strerror}")
+        return Compared(number, count=found.count, payload=payload, file=file)
+
+
+def _found(run: _Comparison) -> Found:
+    transfer = run.transfer
+    code = transfer.code or 0
+    if transfer.cancelled:
+        return Found(held=True)
+    if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
+        reason = transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
+        return Found(shortened(reason, MAX_REASON_BYTES))
+    return Found(count=run.count, lines=tuple(run.differences))

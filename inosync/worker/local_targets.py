@@ -15,21 +15,32 @@ REPORT_SECONDS = 3600.0
 """The shortest time between two reports of a tree: on some FUSE file systems inode numbers change."""
 
 
-class LocalTargets:
-    """``targets``: by tree; those that are not local are left out. ``clock`` is monotonic, in seconds."""
+class TargetReports:
+    """Reports trees whose targets were replaced. ``clock`` is monotonic, in seconds."""
 
-    def __init__(
-        self,
-        targets: Mapping[int, str],
-        report: Callable[[TargetReplaced], None],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, report: Callable[[TargetReplaced], None], clock: Callable[[], float]) -> None:
+        self._report, self._clock = report, clock
+        self._quiet_until: dict[int, float] = {}  # when the next report may follow, by tree
+
+    def add(self, tree: int, reason: str) -> bool:
+        """Report a tree; False if the last report is too near."""
+        now = self._clock()
+        if now < self._quiet_until.get(tree, now):
+            return False
+        self._quiet_until[tree] = now + REPORT_SECONDS
+        self._report(TargetReplaced(tree, reason))
+        return True
+
+
+class LocalTargets:
+    """``targets``: by tree; those that are not local are left out. ``replaced``: ``TargetReports.add``."""
+
+    def __init__(self, targets: Mapping[int, str], replaced: Callable[[int, str], bool]) -> None:
         self._targets = {
             tree: target for tree, target in targets.items() if transport(target) is Transport.LOCAL
         }
-        self._report, self._clock = report, clock
+        self._replaced = replaced
         self._identities: dict[int, tuple[int, int]] = {}  # device and inode, by tree
-        self._quiet_until: dict[int, float] = {}  # when the next report may follow, by tree
 
     def begin_full(self, tree: int) -> None:
         """A full mirror begins: whatever the target is, it will have everything."""
@@ -43,11 +54,8 @@ class LocalTargets:
         found = self._identity(tree)
         if not found or self._identities.setdefault(tree, found) == found:
             return
-        now = self._clock()
-        if now >= self._quiet_until.get(tree, now):
-            self._quiet_until[tree] = now + REPORT_SECONDS
+        if self._replaced(tree, f"{self._targets[tree]} is another directory than before"):
             self._identities[tree] = found
-            self._report(TargetReplaced(tree, f"{self._targets[tree]} is another directory than before"))
 
     def _identity(self, tree: int) -> tuple[int, int] | None:
         try:

@@ -50,8 +50,9 @@ from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
-from inosync.worker.local_targets import LocalTargets
+from inosync.worker.local_targets import LocalTargets, TargetReports
 from inosync.worker.refused_options import RefusedOptions
+from inosync.worker.remote_targets import RemoteTargets
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
 from inosync.worker.warm_pool import LULL_SECONDS, WarmPool
@@ -110,10 +111,12 @@ class Worker:
         self._warm = WarmPool(sources, self, job.retry, job.timeout, loop, rand)
         self._comparisons = Comparisons(job, self._calls, self._report, loop)
         self._hooks = Hooks(job, self._report, loop)
+        replaced = TargetReports(self._report, clock).add
         beside = Beside(
             self._calls,
             self._refused,
-            LocalTargets(targets, self._report, clock),
+            LocalTargets(targets, replaced),
+            RemoteTargets(job, self._comparisons, replaced, self._connect_anew, loop, rand),
             self._warm,
             self._comparisons,
             self._ssh_master,
@@ -191,7 +194,7 @@ class Worker:
                 self._sender.slot_granted(order.batch)
             case Halt():
                 self._sender.halt(order.tree)
-            case Compare() if self._end is None:
+            case Compare():
                 self._comparisons.start(order)
             case CancelCompare():
                 self._comparisons.cancel()
@@ -221,7 +224,10 @@ class Worker:
             self._warm.idle(LULL_SECONDS)
         if isinstance(report, Compared) and report.count:
             # Perhaps a module of an rsync daemon is another directory than when they have connected.
-            self._warm.renew(LULL_SECONDS)
+            self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        self._warm.renew(LULL_SECONDS)
 
     def _on_signal(self) -> None:
         if self._signals.caught():
@@ -235,7 +241,7 @@ class Worker:
             self._end = self._loop.call_at(at, self._end_now)
         self._sender.finish()
         self._warm.end_all()
-        self._comparisons.cancel()
+        self._comparisons.finish()
         self._title.stopping()
 
     def _end_now(self) -> None:

@@ -335,44 +335,6 @@ def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
 # Connections that end without notice ---------------------------------------------------------------------
 
 
-# Targets that are replaced --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("keeps_warm", [True, False])
-def test_local_target_that_is_replaced_is_filled_with_the_next_change(
-    keeps_warm: bool, tmp_path: Path, warm: MakeWarm
-) -> None:
-    w = warm({"local": ""}, rwarm=keeps_warm)
-    w.change("before")
-    w.daemon.start()
-    w.until_level()
-    if keeps_warm:
-        w.until_warm()
-    w.copy("local").rename(tmp_path / "old")
-    w.copy("local").mkdir()
-    w.change("after")
-    w.until_level()
-    w.daemon.until_logged("WARNING: local: .* is another directory than before: full mirror follows")
-
-
-def test_replaced_module_of_a_daemon_is_filled_by_resync_and_followed(
-    tmp_path: Path, warm: MakeWarm, rsyncd: MakeRsyncd
-) -> None:
-    module = tmp_path / "nodes/far"
-    w = warm({"far": rsyncd({"far": module}).url("far")})
-    w.change("before")
-    w.daemon.start()
-    w.until_level()
-    before = w.until_warm()
-    module.rename(tmp_path / "old")
-    module.mkdir()
-    w.daemon.ask("resync", node="far")
-    w.until_arrived("far", "before")
-    w.until_gone(before["far"]["tree"])
-    w.change("after")
-    w.until_level()
-
-
 # Where the kernel does not let us look -------------------------------------------------------------------
 
 NOT_PERMITTED = """

@@ -17,6 +17,7 @@ from inosync.rsync.argv import (
     TransferSettings,
     batch_argv,
     compare_argv,
+    compare_names_argv,
     full_argv,
     names_input,
     rules_bytes,
@@ -89,6 +90,14 @@ def test_comparison_is_a_dry_run_that_prints_differences() -> None:
     for rdelete in (False, "startup", "running"):
         argv = compare_argv(replace(s, rdelete=rdelete), False)
         assert not {"--delete", "--checksum"} & set(argv)
+
+
+def test_comparison_of_names_deletes_nothing_and_looks_no_deeper() -> None:
+    s = replace(PLAIN, extra=("-rI",), target="rsync://a.mirror.com/www")
+    words = compare_names_argv(s)
+    assert {"--dry-run", "--dirs", "--no-recursive", "--ignore-missing-args"} <= set(words)
+    assert not {"-I", "-rI", "--delete", "--force", "--delete-missing-args", "--size-only"} & set(words)
+    assert words[-1] == s.target, "the root itself may be missing"
 
 
 def test_ignore_times_comes_after_extra() -> None:

@@ -13,7 +13,7 @@ from inosync.rsync.argv import TransferSettings
 from inosync.system import spool
 from inosync.system.loop import Loop
 from inosync.worker.calls import RsyncCalls
-from inosync.worker.compare import Comparisons
+from inosync.worker.compare import Comparisons, Found
 from inosync.worker.job import Job
 
 LIMIT_SECONDS = 60.0
@@ -43,9 +43,10 @@ class Bench:
         rsync.write_text(f"#!/bin/sh\ncd '{self.src}'\n{script}\n")
         rsync.chmod(0o755)
         self.reports: list[Compared] = []
-        self.calls = Calls(TransferSettings(str(rsync), str(self.src), str(home / "dst")))
+        settings = TransferSettings(str(rsync), str(self.src), str(home / "dst"))
+        self.calls = Calls(settings)
         excluded = {1: lambda _path, _is_directory: False}
-        job = Job("n", "n", {}, {}, constant(0), excluded, timeout, (1.0, 2.0), False, str(home))
+        job = Job("n", "n", {1: settings}, {}, constant(0), excluded, timeout, (1.0, 2.0), False, str(home))
         self.comparisons = Comparisons(job, cast(RsyncCalls, self.calls), self.reports.append, self.loop)
 
     def order(self, number: int = 1) -> Compare:
@@ -156,3 +157,22 @@ def test_comparison_without_progress_is_ended(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "cat >/dev/null; exec sleep 1000", timeout=0.5)
     bench.comparisons.start(bench.order())
     assert "no progress" in bench.result().reason
+
+
+def test_names_are_compared_by_themselves_over_the_shared_connection(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, f"tr '\\0' '\\n' >{tmp_path}/names; echo 'inosync:<f+++++++++ a'; echo other")
+    found: list[Found] = []
+    bench.comparisons.compare_names(1, bench.order().source, (b"a", b"#b"), found.append)
+    bench.until(lambda: found)
+    assert found == [Found(count=1, lines=(b"inosync:<f+++++++++ a",))]
+    assert (tmp_path / "names").read_text().split() == ["a", "./#b"]
+    assert (bench.reports, bench.calls.direct) == ([], [False])
+
+
+def test_comparison_of_a_tree_takes_the_place_of_one_of_names(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 'case "$*" in *--dirs*) exec sleep 1000;; esac; cat >/dev/null')
+    found: list[Found] = []
+    bench.comparisons.compare_names(1, None, (b"a",), found.append)
+    bench.comparisons.start(bench.order())
+    assert bench.result().reason == ""
+    assert found == []

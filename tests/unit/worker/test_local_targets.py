@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inosync.messages import TargetReplaced
-from inosync.worker.local_targets import REPORT_SECONDS, LocalTargets
+from inosync.worker.local_targets import REPORT_SECONDS, LocalTargets, TargetReports
 
 
 class Bench:
@@ -19,7 +19,7 @@ class Bench:
         self.now = 1_000.0
         self.reports: list[TargetReplaced] = []
         trees = {1: str(self.target), 2: f"host:{self.target}"}
-        self.targets = LocalTargets(trees, self.reports.append, lambda: self.now)
+        self.targets = LocalTargets(trees, TargetReports(self.reports.append, lambda: self.now).add)
 
     def replace(self) -> None:
         self.target.rename(self.target.with_name(f"old-{len(self.reports)}-{self.now}"))
