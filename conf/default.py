@@ -69,12 +69,13 @@ rnodes = [
 #     "IN_ATTRIB",
 # ]
 
-# The longest that a change waits before it is sent, in seconds.
+# The longest that a change waits before it is sent, in seconds; it may wait so long only while sending takes
+# more than half of this machine's processors.
 # edelay = 10
 
-# The shortest wait, in seconds: a change is sent once nothing else has changed for so long; while changes go
-# on, the wait doubles, up to edelay.
-# equiet = 0.05
+# The shortest wait, in seconds: a change is sent once nothing else has changed for so long, or after five
+# times that.
+# equiet = 0.01
 
 # When deletions are mirrored: True always, False never, "startup" only when a whole directory is compared (as
 # after the start), "running" only what is deleted while inosync runs.

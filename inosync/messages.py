@@ -315,6 +315,8 @@ class Done:
     """Sent and received, as rsync says."""
     rsyncs: int = 0
     """Starts of rsync since the last report that counts them."""
+    cpu: float = 0.0
+    """Processor time that the worker and its transfers have taken for it, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,16 +154,17 @@ comment. A change of the file takes effect at once. Others must not be able to w
         Setting(
             "edelay",
             checks.seconds,
-            "the longest that a change waits before it is sent, in {unit}",
+            "the longest that a change waits before it is sent, in {unit}; it may wait so long only while "
+            "sending takes more than half of this machine's processors",
             10,
             unit="seconds",
         ),
         Setting(
             "equiet",
             checks.seconds,
-            "the shortest wait, in {unit}: a change is sent once nothing else has changed for so long; while "
-            "changes go on, the wait doubles, up to edelay",
-            0.05,
+            "the shortest wait, in {unit}: a change is sent once nothing else has changed for so long, or "
+            "after five times that",
+            0.01,
             unit="seconds",
         ),
         Setting(

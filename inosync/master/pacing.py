@@ -1,24 +1,25 @@
-"""When recorded changes are handed out to the nodes: after a quiet moment, or when a flush wants it."""
+"""When recorded changes are released to the nodes: after a quiet moment, or when a flush wants it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inosync.journal import debounce
 from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
 from inosync.nodes.dispatch import Dispatcher
-from inosync.nodes.node import Node
 from inosync.watch.watcher import Watcher
+
+WALK_SECONDS = 1.0
+"""The longest that changes wait for a walk: what is being walked belongs to the same change."""
 
 
 @dataclass(slots=True)
 class Pacing:
-    """Joins the debounce, the journal and the dispatcher. ``nodes`` is the pool's own, by name."""
+    """Joins the debounce, the journal and the dispatcher."""
 
-    nodes: Mapping[str, Node]
     journal: Journal
     dispatch: Dispatcher
     watcher: Watcher
@@ -29,30 +30,30 @@ class Pacing:
 
     @property
     def due(self) -> float:
-        """When changes are to be handed out, by the clock; infinite while there are none."""
+        """When changes are to be released, by the clock; infinite while there are none."""
         due = debounce.due(self.state)
         return math.inf if due is None else due
 
     def release_if_due(self) -> None:
-        """Hand out what has been quiet for long enough. To be called after every look for events."""
+        """Release what has been quiet for long enough. To be called after every look for events."""
         now = self.clock()
         if self.journal.head != self._seen:
             self._seen = self.journal.head
             self.state = debounce.changed(self.state, now)
         if now < self.due:
             return
-        first = self.state.first
-        if self.watcher.is_walking and first is not None and now < first + self.state.max_delay:
-            return  # what is being walked belongs to the same change
-        self.release()
+        first, longest = self.state.first, min(WALK_SECONDS, self.state.max_delay)
+        if not (self.watcher.is_walking and first is not None and now < first + longest):
+            self._release()
 
     def release(self) -> None:
-        """Hand out what there is."""
+        """Release what there is, and have it sent whatever earlier batches have cost."""
+        self._release(at_once=True)
+
+    def _release(self, at_once: bool = False) -> None:
         self._seen = self.journal.head
-        self.state = debounce.release(self.state, self.clock())
-        self.dispatch.release_changes()
-        for node in self.nodes.values():
-            self.dispatch.offer_batch(node)
+        self.state = debounce.release(self.state)
+        self.dispatch.release_changes(at_once)
 
     def configure(self, quiet: float, max_delay: float) -> None:
         """Follow other settings, in seconds."""

@@ -13,7 +13,7 @@ from inosync.config.load import Config, load
 from inosync.console import protocol
 from inosync.console.control import Control
 from inosync.guard.guard import Guard
-from inosync.journal import debounce
+from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
 from inosync.master.commands import Commands
 from inosync.master.flush import Flushes
@@ -30,6 +30,7 @@ from inosync.master.worker_pool import WorkerPool, make_job
 from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
+from inosync.nodes.pace import Pace
 from inosync.nodes.watchdog import Watchdog
 from inosync.status.publisher import StatePublisher
 from inosync.status.snapshot import Reloads, SnapshotBuilder
@@ -78,7 +79,8 @@ def make_master(
         lambda tree, why: events.halted(tree, why),
         clock,
     )
-    dispatch = Dispatcher(journal, directory, config.rslots, loop, guard)
+    pace = Pace(len(os.sched_getaffinity(0)), config.edelay)
+    dispatch = Dispatcher(nodes, journal, directory, pace, loop, guard)
     verification = Verification(
         nodes,
         journal,
@@ -94,7 +96,7 @@ def make_master(
     )
     watcher = Watcher(HardLinks(events, clock), clock)
     trees = Trees(table, watcher, guard, journal)
-    pacing = Pacing(nodes, journal, dispatch, watcher, debounce.start(config.equiet, config.edelay), clock)
+    pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
 
     # What is known about the nodes
     state_log = StateLog(config.on_state, clock)
@@ -126,6 +128,7 @@ def make_master(
         watcher.set_poll_interval(max(6 * new.edelay, 1.0))
         guard.configure(new.guards, new.edelay)
         pacing.configure(new.equiet, new.edelay)
+        pace.set_longest(new.edelay)
         state_log.set_hook(new.on_state)
         state_log.forget_all_but(nodes.values())
         verification.configure(new.rdelete)

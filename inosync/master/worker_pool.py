@@ -19,6 +19,7 @@ from inosync.master.verification import Verification
 from inosync.messages import Compared
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
+from inosync.nodes.pace import Cost
 from inosync.status.publisher import StatePublisher
 from inosync.system import channel, process, spool
 from inosync.system.channel import Endpoint
@@ -170,9 +171,9 @@ class WorkerPool:
         self.dispatch.offer_batch(node)
         self.publisher.publish_soon()
 
-    def batch_finished(self, node: Node, file: str) -> None:
+    def batch_finished(self, node: Node, file: str, cost: Cost | None = None) -> None:
         """A batch is needed no longer."""
-        self.dispatch.finish_batch(node, file)
+        self.dispatch.finish_batch(node, file, cost)
 
     def try_failed(self, node: Node) -> None:
         """A worker waits for its next try."""

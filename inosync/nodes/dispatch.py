@@ -1,9 +1,10 @@
-"""Sends each node its next batch, when it can take one and has a slot if it needs one."""
+"""Sends each node its next batch, when it can take one, the pace allows it, and it has a slot if needed."""
 
 from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Mapping
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
@@ -12,6 +13,7 @@ from inosync.nodes.backlog import Backlog
 from inosync.nodes.batches import BatchCutter, TreeHalted, next_id
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
+from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.slots import Slots
 from inosync.system.loop import Loop, Timer
 
@@ -21,25 +23,33 @@ REWRITE_SECONDS = 5.0
 """Seconds until a batch that could not be written to the run directory is cut again."""
 NO_ROOM_SECONDS = 60.0
 """Seconds after which a full mirror, which needs no room there, takes the place of such a batch."""
+PACE_SECONDS = 0.05
+"""The time between two looks at the nodes that the pace holds back: those that go together share batches."""
 
 
 class Dispatcher:
-    """``directory``: for batches too long for a message; ``slots``: how many heavy batches run at once."""
+    """``nodes``: the pool's own, by name; ``directory``: for batches too long for a message."""
 
     def __init__(
         self,
+        nodes: Mapping[str, Node],
         journal: Journal,
         directory: str,
-        slots: int,
+        pace: Pace,
         loop: Loop,
         guard: Guard,
     ) -> None:
         self.backlog = Backlog(journal, loop.clock)
         self.released = 0
         """The journal's position up to which changes may be sent."""
+        self._nodes, self._pace = nodes, pace
         self._journal, self._directory, self._loop, self._guard = journal, directory, loop, guard
         self._cutter = BatchCutter(journal, directory, guard)
-        self._slots: Slots[Node] = Slots(slots)
+        self._held_back: dict[Node, None] = {}
+        """Nodes that the pace holds back."""
+        self._pace_timer: Timer | None = None
+        """Looks at these again."""
+        self._slots: Slots[Node] = Slots(1)
         self._grant_timer: Timer | None = None
         """Runs when the next slot is free because its transfer takes long."""
         self._no_room_since: dict[Node, float] = {}
@@ -49,9 +59,13 @@ class Dispatcher:
         """Change how many heavy batches may run at once."""
         self._slots.limit = limit
 
-    def release_changes(self) -> None:
-        """Allow that everything in the journal is sent."""
+    def release_changes(self, at_once: bool = False) -> None:
+        """Send what is in the journal; ``at_once``: whatever earlier batches have cost."""
         self.released = self._journal.head
+        if at_once:
+            self._pace.lift(self._loop.clock())
+        for node in self._nodes.values():
+            self.offer_batch(node)
 
     @property
     def has_free_slot(self) -> bool:
@@ -62,6 +76,8 @@ class Dispatcher:
         """Return what a node that can take a batch waits for; empty if for nothing in particular."""
         if node in self._no_room_since:
             return f"no room in {self._directory}"
+        if node in self._held_back:
+            return "batches take more than their share of the processors"
         return "waiting for a slot" if self._slots.is_waiting(node) else ""
 
     def offer_batch(self, node: Node) -> None:
@@ -71,6 +87,8 @@ class Dispatcher:
         now = self._loop.clock()
         retries = [change for change in node.retries.ready(now) if change.tree not in self._guard.halted]
         if node.cursor >= self.released and not retries:
+            return
+        if self._holds_back(node, now):
             return
         if self._slots.is_waiting(node) and not self._slots.is_turn_of(node, now):
             return
@@ -97,6 +115,22 @@ class Dispatcher:
         batch = Batch(next_id(), count, full, payload, file, node.untidy, shared.is_heavy)
         node.send_batch(batch, head, now if since is None else since, retries)
 
+    def _holds_back(self, node: Node, now: float) -> bool:
+        """Return whether the pace holds a node back; then it is offered its batch later."""
+        if node.cost is None or self._pace.next_at(node.cost, len(self._nodes), now) <= now:
+            self._held_back.pop(node, None)
+            return False
+        self._held_back[node] = None
+        if self._pace_timer is None or not self._pace_timer.is_pending:
+            when = round(now / PACE_SECONDS + 1) * PACE_SECONDS  # the same for nodes that are held back later
+            self._pace_timer = self._loop.call_at(when, self._offer_held_back)
+        return True
+
+    def _offer_held_back(self) -> None:
+        nodes, self._held_back = self._held_back, {}
+        for node in nodes:
+            self.offer_batch(node)
+
     def _wait_for_room(self, node: Node, error: OSError) -> None:
         now = self._loop.clock()
         since = self._no_room_since.get(node)
@@ -122,9 +156,11 @@ class Dispatcher:
         if self._no_room_since.get(node) == since:
             self._loop.call_at(self._loop.clock() + REWRITE_SECONDS, lambda: self._write_again(node, since))
 
-    def finish_batch(self, node: Node, file: str) -> None:
+    def finish_batch(self, node: Node, file: str, cost: Cost | None = None) -> None:
         """A node has finished with the batch that has this file, and with its slot."""
         self._cutter.release(file)
+        if cost is not None:
+            self._pace.spend(cost)
         self.release_slot(node)
 
     def request_slot(self, node: Node) -> None:
@@ -141,6 +177,7 @@ class Dispatcher:
     def forget_node(self, node: Node) -> None:
         """A node has no worker any more."""
         self._no_room_since.pop(node, None)
+        self._held_back.pop(node, None)
         self._slots.stop_waiting(node)
         self.release_slot(node)
 

@@ -43,6 +43,7 @@ from inosync.nodes import lifecycle, node_log
 from inosync.nodes.counters import Counters
 from inosync.nodes.lifecycle import Action, Phase
 from inosync.nodes.outstanding import Outstanding, unpack
+from inosync.nodes.pace import Cost
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
@@ -79,8 +80,8 @@ class Work(Protocol):
     def worker_stopped(self, node: Node) -> None:
         """The worker was told to end, and has ended."""
 
-    def batch_finished(self, node: Node, file: str) -> None:
-        """The node has finished with the batch that has this file."""
+    def batch_finished(self, node: Node, file: str, cost: Cost | None = None) -> None:
+        """The node has finished with the batch that has this file, which has cost so much."""
 
     def try_failed(self, node: Node) -> None:
         """The worker waits for its next try."""
@@ -119,6 +120,8 @@ class Node:
         """The journal's position up to which the node has confirmed everything but ``retries``."""
         self.retries = RetrySet(retry_bounds)
         self.outstanding: Outstanding | None = None
+        self.cost: Cost | None = None
+        """What the last batch has cost; None if it was a full mirror, of which slots bound the number."""
         self.worker = WorkerHandle()
         self.counters = Counters()
         self.problem = ""
@@ -189,7 +192,7 @@ class Node:
         that it carries.
         """
         assert self.outstanding is None
-        self.outstanding = Outstanding(batch, upto, since)
+        self.outstanding = Outstanding(batch, upto, since, self._loop.clock())
         self.retries.carry(retries)
         self._put(batch)
         self._step(batch)
@@ -429,6 +432,7 @@ class Node:
             self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
         self.retries.limit(now)
         self.cursor = max(self.cursor, sent.upto)
+        self.cost = None if sent.batch.full else Cost(done.cpu, sent.sent_at, now)
         self.problem, self.untidy = done.reason, False
         if not done.held:
             self.last_ok = now
@@ -436,7 +440,7 @@ class Node:
         node_log.note_done(self.name, sent.batch, done)
         if log.isEnabledFor(logging.DEBUG):
             node_log.list_paths(self.name, sent.changes(self.trees))
-        self._work.batch_finished(self, sent.batch.file)
+        self._work.batch_finished(self, sent.batch.file, self.cost)
         for tree in held:  # if the master does not see why, it is retried
             self._work.tree_held(self, tree)
 

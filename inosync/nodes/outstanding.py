@@ -22,6 +22,8 @@ class Outstanding:
     """The node's cursor once the batch is done."""
     since: float
     """When the oldest change in it was seen, by the clock."""
+    sent_at: float
+    """When it was handed over to the worker, by the clock."""
 
     def is_meant_by(self, report: Progress | Failed | SlotRequest | Done) -> bool:
         """Return whether the report is about this batch."""

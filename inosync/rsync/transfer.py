@@ -44,6 +44,8 @@ class Transfer:
 
     started: ClassVar[int] = 0
     """The number of transfers that this process has started."""
+    cpu_seconds: ClassVar[float] = 0.0
+    """The processor time of those that have ended, but for ``idle`` ones: these take what is left over."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Transfer:
         idle: bool = False,
     ) -> None:
         Transfer.started += 1
-        self._loop, self._timeout, self._listener = loop, timeout, listener
+        self._loop, self._timeout, self._listener, self._idle = loop, timeout, listener, idle
         self._child = process.spawn(command, idle)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -287,7 +289,10 @@ class Transfer:
         os.close(self._exited)
         for timer in self._timers.values():
             timer.cancel()
+        before = process.reaped_cpu_seconds()
         self.code = self._child.wait()
+        if not self._idle:
+            Transfer.cpu_seconds += process.reaped_cpu_seconds() - before
 
     def _close(self, stream: IO[bytes]) -> None:
         if not stream.closed:

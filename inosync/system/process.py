@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -134,6 +135,17 @@ def _lower_priority() -> None:
     os.nice(_NICEST)
     with contextlib.suppress(psutil.Error, OSError):  # a kernel or a sandbox may not have it
         psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def cpu_seconds() -> float:
+    """Return the processor time that this process has taken."""
+    return time.process_time()
+
+
+def reaped_cpu_seconds() -> float:
+    """Return the processor time of the children that were waited for, and of those that they waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def unread(pipe: int) -> int:

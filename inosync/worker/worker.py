@@ -125,6 +125,7 @@ class Worker:
         )
         self._sender = BatchSender(job, beside, self.adapt, self._report, loop, rand)
         self._rsyncs_reported = Transfer.started  # rsyncs that the master knows of
+        self._cpu_at_begin = 0.0  # processor time that was taken before the batch
         self._is_away = False  # the master was told that the node is out of reach
         self._end: Timer | None = None  # once told to end: when everything is killed
         self._is_over = False  # that time has come
@@ -206,6 +207,7 @@ class Worker:
                 pass
 
     def _begin(self, batch: Batch) -> None:
+        self._cpu_at_begin = _cpu_seconds()
         self._warm.busy()
         if self._refused.retry_is_due():
             self._warm.end_all()  # they would pass over names that are gone without a word
@@ -216,6 +218,8 @@ class Worker:
         if isinstance(report, Done | Failed | Unreachable):
             report = replace(report, rsyncs=Transfer.started - self._rsyncs_reported)
             self._rsyncs_reported = Transfer.started
+        if isinstance(report, Done):
+            report = replace(report, cpu=_cpu_seconds() - self._cpu_at_begin)
         try:
             self._queue.put(report)
         except QueueError:
@@ -287,3 +291,8 @@ class Worker:
         if self._is_away:
             self._is_away = False
             self._report(Reachable())
+
+
+def _cpu_seconds() -> float:
+    """The processor time that this worker and its transfers have taken so far."""
+    return process.cpu_seconds() + Transfer.cpu_seconds

@@ -60,8 +60,9 @@ MUTATIONS = (
     Mutation(
         "the cursor moves when a batch is sent",
         "inosync/nodes/node.py",
-        "        self.outstanding = Outstanding(batch, upto, since)\n",
-        "        self.outstanding = Outstanding(batch, upto, since)\n        self.cursor = upto\n",
+        "        self.outstanding = Outstanding(batch, upto, since, self._loop.clock())\n",
+        "        self.outstanding = Outstanding(batch, upto, since, self._loop.clock())\n"
+        "        self.cursor = upto\n",
         NODE,
     ),
     Mutation(

@@ -61,6 +61,7 @@ PURE = frozenset(
         "inosync.nodes.backoff",
         "inosync.nodes.counters",
         "inosync.nodes.lifecycle",
+        "inosync.nodes.pace",
         "inosync.nodes.retries",
         "inosync.nodes.slots",
         "inosync.nodes.state_hook",

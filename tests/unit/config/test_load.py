@@ -34,7 +34,7 @@ def test_defaults_are_used_for_what_is_not_set(here: Path) -> None:
             ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
         ),
         edelay=10,
-        equiet=0.05,
+        equiet=0.01,
         rsync=str(here / "rsync"),
         rslots=2 * (os.cpu_count() or 1),
         rretry=(1, 300),

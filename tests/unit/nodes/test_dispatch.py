@@ -39,10 +39,12 @@ from inosync.nodes.batches import HEAVY_NAMES
 from inosync.nodes.dispatch import NO_ROOM_SECONDS, REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
+from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.slots import HOLD_SECONDS
 from inosync.system import spool
 from inosync.system.loop import Loop, Timer
 
+PROCESSORS, LONGEST = 2, 10.0
 IDLE = WorkerState(phase=Phase.IDLE)
 EVERYTHING = Subscription({1: Rules(())}, frozenset(), everything=True)
 
@@ -57,6 +59,8 @@ class FakeNode:
         self.subscription = EVERYTHING
         self.worker = SimpleNamespace(state=IDLE)
         self.batch: Batch | None = None
+        self.cost: Cost | None = None
+        self.sent_at = 0.0
         self.untidy = False
         self.paused = False
         self.ready: list[Change] = []
@@ -96,7 +100,7 @@ class FakeNode:
     def send_batch(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
         assert self.batch is None
         assert self.worker.state.phase is Phase.IDLE
-        self.batch, self.upto = batch, upto
+        self.batch, self.upto, self.sent_at = batch, upto, self._world.now
         self.ready = [change for change in self.ready if change not in list(trying)]
         self.sent.append(batch)
         if batch.heavy:
@@ -119,13 +123,14 @@ class FakeNode:
 
     # What the test says
 
-    def done(self) -> None:
-        """Its batch is through."""
+    def done(self, cpu: float = 0.0) -> None:
+        """Its batch is through, and has cost so much processor time."""
         assert self.batch is not None
+        self.cost = None if self.batch.full else Cost(cpu, self.sent_at, self._world.now)
         done = Done(self.batch.id, self.batch.count, 0.1)
         file, self.batch, self.held_since = self.batch.file, None, None
         self.cursor = self.upto
-        self._world.dispatch.finish_batch(self.real, file)
+        self._world.dispatch.finish_batch(self.real, file, self.cost)
         self.step(done)
 
     def fails(self) -> None:
@@ -221,13 +226,18 @@ class World:
 
     def __post_init__(self) -> None:
         self.loop = CountingLoop(lambda: self.now)
+        self.pace = Pace(PROCESSORS, LONGEST)
+        self.by_name: dict[str, Node] = {}
+        """What the dispatcher sends what is released to."""
         self.dispatch = Dispatcher(
+            self.by_name,
             self.journal,
             str(self.directory / "spool"),
-            self.slots,
+            self.pace,
             self.loop,
             cast(Guard, self.guard),
         )
+        self.dispatch.set_slots(self.slots)
         (self.directory / "spool").mkdir(exist_ok=True)
 
     def add(self, count: int, cursor: int = -1) -> list[FakeNode]:
@@ -283,6 +293,49 @@ def world(tmp_path: Path) -> World:
     made.dispatch.release_changes()
     made.journal.floor = made.journal.head  # nothing before this is known
     return made
+
+
+# The pace ------------------------------------------------------------------------------------------------
+
+
+def test_node_whose_batch_was_dear_is_held_back_under_load(world: World) -> None:
+    nodes = world.add(10, world.journal.head)
+    world.by_name |= {node.name: node.real for node in nodes}
+    world.change()
+    world.wait(1)
+    for number, node in enumerate(nodes):
+        node.done(cpu=0.0 if number else 5.0)
+    world.change()
+    assert world.busy == [node.name for node in nodes[1:]]
+    reason = "batches take more than their share of the processors"
+    assert [world.dispatch.waits_for(node.real) for node in nodes[:2]] == [reason, ""]
+    world.wait(5)
+    assert nodes[0].name in world.busy
+    assert world.dispatch.waits_for(nodes[0].real) == ""
+    assert world.loop.next_timer == math.inf
+
+
+def test_node_held_back_that_is_forgotten_is_offered_nothing(world: World) -> None:
+    [node] = world.add(1, world.journal.head)
+    world.by_name[node.name] = node.real
+    world.change()
+    node.done(cpu=100.0)
+    world.change()
+    assert world.busy == []
+    world.dispatch.forget_node(node.real)
+    world.wait(60)
+    assert world.busy == []
+
+
+def test_released_at_once_goes_whatever_earlier_batches_have_cost(world: World) -> None:
+    [node] = world.add(1, world.journal.head)
+    world.by_name[node.name] = node.real
+    world.change()
+    node.done(cpu=100.0)
+    world.change()
+    assert world.busy == []
+    world.dispatch.release_changes(at_once=True)
+    assert world.busy == [node.name]
 
 
 # What is sent --------------------------------------------------------------------------------------------

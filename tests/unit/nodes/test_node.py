@@ -35,6 +35,7 @@ from inosync.messages import (
 )
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import SECOND_LOOK_SECONDS, Node
+from inosync.nodes.pace import Cost
 from inosync.nodes.retries import MAX_RETRIES, Retry
 from inosync.rsync.coarse_times import SETTLE_SECONDS
 from inosync.system import channel, spool
@@ -64,6 +65,7 @@ class RequestHandler:
         self.now = 1_000.0
         self.timers: list[tuple[float, Callable[[], object]]] = []
         self.finishes: list[str] = []
+        self.costs: list[Cost | None] = []
         self.holds: list[int] = []
         self.offers = self.returns = 0
         self.queues: list[Endpoint] = []
@@ -85,8 +87,9 @@ class RequestHandler:
     def offer_batch(self, _node: Node) -> None:
         self.offers += 1
 
-    def batch_finished(self, _node: Node, file: str) -> None:
+    def batch_finished(self, _node: Node, file: str, cost: Cost | None = None) -> None:
         self.finishes.append(file)
+        self.costs.append(cost)
 
     def tree_held(self, _node: Node, tree: int) -> None:
         self.holds.append(tree)
@@ -189,6 +192,25 @@ def test_retry_noted_during_a_batch_does_not_go_with_it(desk: RequestHandler) ->
     desk.node.retry(name(b"due"), desk.now)
     desk.report(desk.done(number))
     assert desk.owes() == {name(b"due")}
+
+
+def test_batch_that_is_done_has_its_cost_and_a_full_mirror_none(desk: RequestHandler) -> None:
+    number = desk.send(15)
+    began = desk.now
+    desk.now += 2.0
+    desk.report(dataclasses.replace(desk.done(number), cpu=0.5))
+    assert desk.node.cost == Cost(0.5, began, desk.now)
+    assert desk.costs == [desk.node.cost]
+    number = desk.send(16)
+    desk.node.collect_worker()
+    assert desk.costs[1:] == [None]
+    [(desk.now, wake)] = desk.timers
+    wake()
+    desk.report(Started(NOBODY))
+    desk.node.send_batch(Batch(99, 1, True, spool.pack((), "")[0]), 17, desk.now, ())
+    desk.report(dataclasses.replace(desk.done(99), cpu=30.0))
+    assert desk.node.cost is None
+    assert desk.costs[1:] == [None, None]
 
 
 def test_report_of_a_worker_that_died_counts(desk: RequestHandler) -> None:

@@ -22,7 +22,7 @@ CHANGES = {
 
 def outstanding(*parts: Part) -> Outstanding:
     payload, _ = spool.pack(parts, "")
-    return Outstanding(Batch(7, 3, False, payload), upto=15, since=0.0)
+    return Outstanding(Batch(7, 3, False, payload), upto=15, since=0.0, sent_at=0.0)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_report_is_about_the_batch_with_its_number(
     report: Progress | Failed | SlotRequest | Done,
 ) -> None:
     assert outstanding().is_meant_by(report)
-    assert not Outstanding(Batch(8, 1, False), 15, 0.0).is_meant_by(report)
+    assert not Outstanding(Batch(8, 1, False), 15, 0.0, 0.0).is_meant_by(report)
 
 
 def test_changes_are_those_of_the_wanted_trees() -> None:
@@ -50,9 +50,9 @@ def test_changes_are_the_whole_trees_if_the_file_is_gone(
 
 def test_full_trees_are_those_of_full_parts(tmp_path: Path) -> None:
     payload, _ = spool.pack(PARTS, "")
-    assert Outstanding(Batch(7, 3, True, payload), 15, 0.0).full_trees() == {2}
+    assert Outstanding(Batch(7, 3, True, payload), 15, 0.0, 0.0).full_trees() == {2}
     assert outstanding(*PARTS).full_trees() == set(), "it says so of itself"
-    assert Outstanding(Batch(7, 3, True, b"", str(tmp_path / "gone")), 15, 0.0).full_trees() == set()
+    assert Outstanding(Batch(7, 3, True, b"", str(tmp_path / "gone")), 15, 0.0, 0.0).full_trees() == set()
 
 
 def test_second_look_adds_the_directories_of_the_names() -> None:

@@ -17,6 +17,7 @@ from inosync.config.timetable import Timetable
 from inosync.messages import Batch, Compared
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
+from inosync.nodes.pace import Cost
 from inosync.nodes.watchdog import MAX_GAP_SECONDS, MAX_PATIENCE_SECONDS, Watchdog
 from inosync.system import channel, process
 from inosync.system.channel import Endpoint
@@ -73,7 +74,7 @@ class Commands:
         self.timers.append((when, call))
         return Timer(when, call)
 
-    def batch_finished(self, _node: Node, file: str) -> None:
+    def batch_finished(self, _node: Node, file: str, _cost: Cost | None = None) -> None:
         self.finishes.append(file)
 
     def offer_batch(self, _node: Node) -> None:

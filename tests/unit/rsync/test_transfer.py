@@ -296,6 +296,21 @@ def test_first_reason_to_abort_stays(run: Start) -> None:
     assert one.transfer.abort_reason == "first"
 
 
+def test_processor_time_is_that_of_transfers_that_are_not_idle() -> None:
+    loop, burn = Loop(), ("/bin/sh", "-c", "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done")
+    taken = []
+    for idle in (False, True):
+        before = Transfer.cpu_seconds
+        transfer = Transfer(burn, 0.0, loop, idle=idle)
+        deadline = loop.clock() + LIMIT
+        while not transfer.done:
+            loop.turn(0.05)
+            assert loop.clock() < deadline
+        taken.append(Transfer.cpu_seconds - before)
+    assert taken[0] > 0
+    assert taken[1] == 0
+
+
 def test_transfer_leaves_no_timer_and_no_descriptor_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     loop = Loop()

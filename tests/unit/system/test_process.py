@@ -44,6 +44,16 @@ def child(started: list[procs.Process], run: Callable[[], None]) -> int:
     return forked.pid
 
 
+def test_processor_time_of_children_counts_when_they_are_waited_for() -> None:
+    own, before = process.cpu_seconds(), process.reaped_cpu_seconds()
+    burner = subprocess.Popen([sys.executable, "-c", "sum(range(3_000_000))"], stdin=subprocess.PIPE)
+    os.waitid(os.P_PID, burner.pid, os.WEXITED | os.WNOWAIT)
+    assert process.reaped_cpu_seconds() == before
+    burner.communicate()
+    assert process.reaped_cpu_seconds() > before
+    assert process.cpu_seconds() > own
+
+
 def fork_and_pause(count: int) -> None:
     """Have that many children; they and their parent do nothing."""
     for _ in range(count):

@@ -276,6 +276,15 @@ def test_rsync_that_ends_before_it_was_fed_has_sent_nothing(bench: Bench) -> Non
     bench.next(Done)
 
 
+def test_processor_time_of_a_batch_is_that_of_all_its_tries(bench: Bench) -> None:
+    burn = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
+    bench.start(bench.job(f"{burn}; {first_time(bench.home, 'exit 12')}"), batch(NAMES))
+    twice = bench.next(Done).cpu
+    bench.ours.put(batch(NAMES))
+    once = bench.next(Done).cpu
+    assert twice > 1.2 * once > 0
+
+
 def test_comparison_runs_beside_the_batches(bench: Bench) -> None:
     bench.start(bench.job(), Compare(3, 1, root(bench.home / "src"), False), batch(NAMES))
     assert (bench.next(Compared).id, bench.runs() > 0) == (3, True)
