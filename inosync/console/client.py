@@ -130,10 +130,32 @@ class Client:
         return line
 
 
-def ask(path: str, request: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
-    """Return the reply of the daemon that listens at ``path``; NotRunning or Refused."""
-    with Client(path, timeout) as client:
-        return client.ask(request)
+class StatusLink:
+    """A connection over which the daemon tells its status (``Control.attach``); ``timeout`` in seconds."""
+
+    def __init__(self, connection: socket.socket, timeout: float) -> None:
+        self._socket = connection
+        self._socket.settimeout(timeout)
+        self._unread = b""
+        self._is_asked = False  # and has not answered yet
+
+    def status(self) -> dict[str, Any]:
+        """Return the status; Refused if the daemon is too slow, NotRunning if it has left."""
+        try:
+            if not self._is_asked:  # what was asked before will be answered, however late
+                self._socket.sendall(protocol.encode({"command": "status"}))
+                self._is_asked = True
+            while not self._unread.endswith(b"\n"):
+                data = self._socket.recv(_CHUNK_BYTES)
+                if not data:
+                    raise NotRunning("the daemon has ended")
+                self._unread += data
+        except TimeoutError:
+            raise Refused("the daemon does not answer", protocol.BUSY) from None
+        except OSError as problem:
+            raise NotRunning(f"the daemon has ended: {problem.strerror}") from None
+        line, self._unread, self._is_asked = self._unread, b"", False
+        return protocol.decode(line)
 
 
 def _owner(path: str) -> str:

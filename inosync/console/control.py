@@ -30,11 +30,17 @@ _CHUNK_BYTES = 1 << 16
 _PAUSE_SECONDS = 1.0  # without a descriptor for a connection, until connections are accepted again
 
 
+Handler = Callable[[dict[str, Any], "Reply"], None]
+
+
 @dataclass(eq=False, slots=True)
 class Connection:
     """A client, which has one request at a time."""
 
     socket: socket.socket
+    handle: Handler
+    is_own: bool = False
+    """Whether it is a process of the daemon's own, which stays connected."""
     timer: Timer | None = None
     """Disconnects it; None while it waits for a reply."""
     input: bytearray = field(default_factory=bytearray)
@@ -46,9 +52,6 @@ class Connection:
     is_refused: bool = False
     """Whether to disconnect it when it has its reply, because others need the room."""
     is_closed: bool = False
-
-
-Handler = Callable[[dict[str, Any], "Reply"], None]
 
 
 class Reply:
@@ -145,14 +148,22 @@ class Control:
                 self._stop_listening()
                 self._loop.call_at(self._loop.clock() + _PAUSE_SECONDS, self._listen)
                 return
-            connection.setblocking(False)
-            client = Connection(connection)
-            self._clients.add(client)
-            self._restart_timer(client)
-            self._wait_for(client)
+            self._add(Connection(connection, self._handle))
+
+    def attach(self, connection: socket.socket, handle: Handler) -> None:
+        """Serve a process of our own over a connection to it, until it leaves."""
+        self._add(Connection(connection, handle, is_own=True))
+
+    def _add(self, client: Connection) -> None:
+        client.socket.setblocking(False)
+        self._clients.add(client)
+        self._restart_timer(client)
+        self._wait_for(client)
 
     def _restart_timer(self, client: Connection) -> None:
         self._stop_timer(client)
+        if client.is_own:
+            return
         when = self._loop.clock() + PATIENCE_SECONDS
         client.timer = self._loop.call_at(when, lambda: self._disconnect(client))
 
@@ -193,7 +204,7 @@ class Control:
         except ProtocolError as problem:
             self.reply(client, protocol.error(str(problem), protocol.USAGE))
         else:
-            self._handle(request, Reply(self, client))
+            client.handle(request, Reply(self, client))
 
     def reply(self, client: Connection, message: dict[str, Any]) -> None:
         """Send the reply that a client waits for."""

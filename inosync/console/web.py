@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import socket
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 from inosync.config.listen import Address, is_local
 from inosync.console import metrics, page
-from inosync.console.client import ask
+from inosync.console.client import NotRunning, StatusLink
 from inosync.console.history import INTERVAL_SECONDS, Snapshot, StatusSource
 
 MAX_CLIENTS = 256
@@ -227,11 +228,17 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
         raise Refusal(408, f"a request has to arrive within {PATIENCE_SECONDS:.0f} s") from None
 
 
-def serve(listening: socket.socket, address: Address, control: str) -> None:
-    """Serve the status of the daemon with this control socket, for ever."""
-    source = StatusSource(
-        lambda: ask(control, {"command": "status"}, DAEMON_PATIENCE_SECONDS), time.monotonic, time.time
-    )
+def serve(listening: socket.socket, address: Address, daemon: socket.socket) -> None:
+    """Serve the status of the daemon at the other end of a ``StatusLink``, until that is gone."""
+    link = StatusLink(daemon, DAEMON_PATIENCE_SECONDS)
+
+    def ask() -> Mapping[str, Any]:
+        try:
+            return link.status()
+        except NotRunning:
+            os._exit(1)  # the daemon is gone, or starts another process like us
+
+    source = StatusSource(ask, time.monotonic, time.time)
     server = Server(Site(source), source.add_points, address.is_loopback)
     with contextlib.closing(listening):
         asyncio.run(server.run(listening))

@@ -35,8 +35,8 @@ _BACKLOG = 128
 class MetricsProcess:
     """Keeps that process running."""
 
-    control: str
-    """The path of the control socket, which the process asks."""
+    attach: Callable[[socket.socket], None]
+    """Has the daemon tell its status over a connection."""
     loop: Loop
     inherited: Callable[[], list[int]]
     """The descriptors of the master that the process must not keep."""
@@ -89,9 +89,7 @@ class MetricsProcess:
             return
         try:
             listening = self._socket = self._socket or _listening(address)
-            inherited = [fd for fd in self.inherited() if fd != listening.fileno()]
-            master = os.getpid()
-            child = process.fork(lambda: run(listening, address, self.control, master, inherited), "metrics")
+            child = self._fork(listening, address)
         except OSError as problem:
             pause = self._retry_later()
             told = f"rlisten: {address}: {problem.strerror}"
@@ -102,6 +100,20 @@ class MetricsProcess:
         self._logged, self._child, self._forked_at = "", child, self.loop.clock()
         self.loop.on_readable(child.sentinel, lambda: self._ended(child))
         log.info("metrics are served at http://%s/metrics, pid %d", address, child.pid or 0)
+
+    def _fork(self, listening: socket.socket, address: Address) -> ForkProcess:
+        ours, theirs = socket.socketpair()
+        inherited = [fd for fd in (*self.inherited(), ours.fileno()) if fd != listening.fileno()]
+        master = os.getpid()
+        try:
+            child = process.fork(lambda: run(listening, address, theirs, master, inherited), "metrics")
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.attach(ours)
+        return child
 
     def _ended(self, child: ForkProcess) -> None:
         self.loop.drop(child.sentinel)
@@ -145,18 +157,21 @@ def _listening(address: Address) -> socket.socket:
     return made
 
 
-def run(listening: socket.socket, address: Address, control: str, master: int, inherited: list[int]) -> None:
+def run(
+    listening: socket.socket, address: Address, daemon: socket.socket, master: int, inherited: list[int]
+) -> None:
     """The life of that process, forked by ``master`` (a pid). Never returns."""
     signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
     process.close(inherited)
-    process.die_with_parent(signal.SIGKILL, master)
     process.set_title(f"inosync: metrics {address}")
     code = 1
     try:
-        privileges.renounce()
-        from inosync.console import web  # the master does without it, and what it needs
+        # The master does without it, and what it needs. Nobody may not be able to read its files.
+        from inosync.console import web
 
-        web.serve(listening, address, control)
+        privileges.renounce()
+        process.die_with_parent(signal.SIGKILL, master)
+        web.serve(listening, address, daemon)
     except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
         sys.excepthook(*sys.exc_info())
     finally:

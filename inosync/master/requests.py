@@ -124,6 +124,10 @@ class RequestHandler:
         """Do what a request says, and reply to it, at once or when it is done."""
         self._guarded(reply, lambda: self._serve(checked(message), reply))
 
+    def tell_status(self, _message: Message, reply: Reply) -> None:
+        """Reply with the status, whatever is asked."""
+        self._guarded(reply, lambda: reply(self._snapshots.of_all()))
+
     def _guarded(self, reply: Reply, do: Callable[[], None]) -> None:
         """Serve one client. A fault in that costs this client only."""
         try:

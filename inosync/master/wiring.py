@@ -142,7 +142,9 @@ def make_master(
     handler = RequestHandler(commands, reloader, events, snapshots, flushes)
     socket = protocol.socket_path(config.rundir, config.path)
     control = Control(socket, loop, handler.handle)
-    metrics = MetricsProcess(socket, loop, inherited, rand)
+    metrics = MetricsProcess(
+        lambda client: control.attach(client, handler.tell_status), loop, inherited, rand
+    )
 
     for tree in config.trees:
         trees.add(tree, config, wait=not os.path.isdir(tree.wpath) and config.waits_for(tree))

@@ -77,14 +77,14 @@ class Child:
         return os.fsdecode(lines[-1]).strip() if lines else ""
 
 
-def program(argv: tuple[str, ...], env: Mapping[str, str], bind_to_parent: Callable[[], None]) -> Child:
-    """Run a program without a shell. ``bind_to_parent`` is called in the child before exec."""
+def program(argv: tuple[str, ...], env: Mapping[str, str], prepare: Callable[[], None]) -> Child:
+    """Run a program without a shell. ``prepare`` is called in the child before exec."""
 
     def start(writer: int) -> int:
-        def prepare() -> None:  # between fork and exec
+        def between_fork_and_exec() -> None:
             _reset_signals()
             descriptors.restore_soft_limit()
-            bind_to_parent()
+            prepare()
 
         child = subprocess.Popen(
             argv,
@@ -94,7 +94,7 @@ def program(argv: tuple[str, ...], env: Mapping[str, str], bind_to_parent: Calla
             env={**_environment(), **env},
             cwd="/",
             start_new_session=True,
-            preexec_fn=prepare,
+            preexec_fn=between_fork_and_exec,
         )
         child.returncode = (
             0  # reap() collects it; without a return code subprocess would warn, and collect it
@@ -104,7 +104,7 @@ def program(argv: tuple[str, ...], env: Mapping[str, str], bind_to_parent: Calla
     return Child(start)
 
 
-def function(run: Callable[[], object], bind_to_parent: Callable[[], None]) -> Child:
+def function(run: Callable[[], object], prepare: Callable[[], None]) -> Child:
     """Run a function in a forked child that closes all our descriptors. An exception is exit code 1."""
 
     def start(writer: int) -> int:
@@ -116,7 +116,7 @@ def function(run: Callable[[], object], bind_to_parent: Callable[[], None]) -> C
         code = 1
         try:
             os.setsid()
-            bind_to_parent()
+            prepare()
             null = os.open(os.devnull, os.O_RDWR)
             for fd, stream in ((null, 0), (writer, 1), (writer, 2)):
                 os.dup2(fd, stream)

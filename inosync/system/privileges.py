@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
@@ -16,6 +17,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _VERSION_3 = 0x20080522  # capset(2)
+_OVERFLOW_ID = 65_534  # nobody, to the kernel: user_namespaces(7)
 
 CAP_DAC_READ_SEARCH = 2
 """Read all files and directories."""
@@ -68,7 +70,7 @@ def become(who: Account, kept: Iterable[int], passed_on: Iterable[int]) -> tuple
     Programs that we start get those in ``passed_on``, a part of ``kept``. Return the capabilities that could
     not be kept because we do not have them, as in a container. OSError if the change fails.
     """
-    had = _permitted()
+    had, _ = _capabilities()
     keep = {number for number in kept if had >> number & 1}
     inherit = keep & set(passed_on)
     prctl(_PR_SET_KEEPCAPS, 1)
@@ -87,16 +89,50 @@ def become(who: Account, kept: Iterable[int], passed_on: Iterable[int]) -> tuple
 def renounce() -> None:
     """Drop all capabilities, and gain none by exec (PR_SET_NO_NEW_PRIVS, prctl(2)); OSError if that fails.
 
-    Files of our user can still be written.
+    Root becomes nobody, too; where a container does not allow that, root's files can still be written. Any
+    other user stays what it is. The kernel forgets ``process.die_with_parent``.
     """
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            uid, gid = _nobody()
+            os.setgroups(())
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _set(0, 0)
 
 
-def _permitted() -> int:
+def drop_lease() -> None:
+    """Drop CAP_LEASE, which only the master needs; root keeps it. OSError if that fails."""
+    if os.geteuid() != 0:
+        others = ~(1 << CAP_LEASE)
+        permitted, inheritable = _capabilities()
+        _set(permitted & others, inheritable & others)
+
+
+def drop_all() -> None:
+    """Drop all capabilities, and pass none on; root keeps them. OSError if that fails."""
+    if os.geteuid() != 0:
+        _set(0, 0)
+
+
+def _nobody() -> tuple[int, int]:
+    try:
+        found = pwd.getpwnam("nobody")
+    except KeyError:
+        return _OVERFLOW_ID, _OVERFLOW_ID
+    return found.pw_uid, found.pw_gid
+
+
+def _capabilities() -> tuple[int, int]:
+    """Our permitted and inheritable capabilities."""
     sets = (_Set * 2)()
     check(LIBC.capget(ctypes.byref(_Header(_VERSION_3, 0)), sets))
-    return int(sets[0].permitted) | int(sets[1].permitted) << 32
+    low, high = sets
+    return (
+        int(low.permitted) | int(high.permitted) << 32,
+        int(low.inheritable) | int(high.inheritable) << 32,
+    )
 
 
 def _set(own: int, inheritable: int) -> None:

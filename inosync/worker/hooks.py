@@ -12,7 +12,7 @@ from typing import Any
 
 from inosync.config.hook import Hook
 from inosync.messages import HookFinished, Part, StateChanged
-from inosync.system import child, process, spool
+from inosync.system import child, privileges, process, spool
 from inosync.system.child import Child
 from inosync.system.loop import Loop, Timer
 from inosync.text import one_line, without_password
@@ -125,7 +125,8 @@ class Hooks:
         return path
 
     def _start(self, kind: str, hook: Hook, facts: Mapping[str, Any], file: str) -> _HookRun | None:
-        def die_with_us(parent: int = os.getpid()) -> None:
+        def prepare(parent: int = os.getpid()) -> None:
+            privileges.drop_all()
             process.die_with_parent(signal.SIGKILL, parent)
 
         def call() -> None:
@@ -135,10 +136,10 @@ class Hooks:
 
         try:
             if hook.call is not None:
-                started = child.function(call, die_with_us)
+                started = child.function(call, prepare)
             else:
                 env = {f"INOSYNC_{fact.upper()}": _for_environment(value) for fact, value in facts.items()}
-                started = child.program(hook.command, env, die_with_us)
+                started = child.program(hook.command, env, prepare)
         except OSError as error:
             _discard(file)
             self._report(HookFinished(kind, f"{error.filename or hook.command[:1]}: {error.strerror}"))

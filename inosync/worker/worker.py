@@ -40,7 +40,7 @@ from inosync.messages import (
 )
 from inosync.rsync import stderr
 from inosync.rsync.transfer import OrphanReaper, Transfer
-from inosync.system import process, signals
+from inosync.system import privileges, process, signals
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
@@ -70,6 +70,7 @@ def run(job: Job, queue: Endpoint, master: int, inherited: list[int]) -> None:
     """The life of a worker, in its own process, forked by ``master`` (a pid). Never returns."""
     signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
     process.close(inherited)
+    privileges.drop_lease()
     os.setsid()  # the group that the master ends if we do not
     process.adopt_orphans()
     # The end of the master is the end of the queue. SIGCONT, so that a stopped worker hears of it, too.

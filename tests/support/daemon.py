@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from inosync.console.client import ask
+from inosync.console.client import Client
 from support import procs, trees
 from support.procs import Process
 from support.wait import until
@@ -29,6 +29,12 @@ ANSWER = 120.0
 """Seconds to wait for an answer over the control socket."""
 LEFT_AFTER = 30.0
 """Seconds after the end of its master until which other processes of an inosync may exist."""
+
+
+def ask(path: str | Path, request: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+    """Return the reply of the daemon that listens at ``path``; NotRunning or Refused."""
+    with Client(str(path), timeout) as client:
+        return client.ask(request)
 
 
 class Daemon:

@@ -23,10 +23,10 @@ import pytest
 from support import procs, trees
 from support.child_process import in_child
 from support.churn import Churn
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon, ask
 from support.wait import until
 
-from inosync.console.client import Refused, ask
+from inosync.console.client import Refused
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 ROOT = os.geteuid() == 0
@@ -630,8 +630,10 @@ def test_clients_that_are_silent_or_send_garbage_delay_nothing(shared: Commands)
             until(lambda: path.read_text() == "through all of it", 60, node)  # noqa: B023
         # It asks when those in front of it have been let go.
         assert shared.say("status").returncode == 0
-    script = "import sys; from inosync.console import client\n"
-    script += "for _ in range(250): client.ask(sys.argv[1], {'command': 'status'}, 60)\n"
+    script = "import sys; from inosync.console.client import Client\n"
+    script += (
+        "for _ in range(250):\n with Client(sys.argv[1], 60) as client: client.ask({'command': 'status'})\n"
+    )
     many = [
         subprocess.Popen(
             [sys.executable, "-c", script, shared.socket],

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon
+from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon, ask
 from support.wait import until
-
-from inosync.console.client import ask
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.05, 0.1)}
 

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 from support import procs
+from support.daemon import ask
 from support.service import IN_TIME, Service
 from support.wait import until
-
-from inosync.console.client import ask
 
 ROOT = os.geteuid() == 0
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,13 +58,12 @@ def status(pid: int) -> dict[str, str]:
 
 def wrong_rights(daemon: Daemon) -> list[str]:
     """Return which users and capabilities of the daemon's processes are wrong."""
-    ours = {daemon.pid, *daemon.workers().values()}
     found = []
     for process in procs.family([daemon.pid]):
         now = status(process.pid)
         if not now or now["State"][0] in "ZX":
             continue
-        own = READ | LEASE if process.pid in ours else READ
+        own = READ | LEASE if process.pid == daemon.pid else READ
         expected = {
             "Uid": "\t".join([str(NOBODY.pw_uid)] * 4),
             "Gid": "\t".join([str(NOBODY.pw_gid)] * 4),
@@ -166,6 +166,108 @@ def test_ruser_gets_what_root_left_in_the_run_directory(tmp_path: Path, daemon: 
     one.start()
     assert {path.lstat().st_uid for path in one.rundir.iterdir()} == {NOBODY.pw_uid}
     assert one.stop() == 0
+
+
+HOOK = """#!/bin/sh
+cat /proc/self/status >{out}/$1.new
+cat {secret} >{out}/$1.secret
+env >{out}/$1.env
+mv {out}/$1.new {out}/$1.status
+"""
+FUNCTION = """
+def on_sync(facts):
+    import os, shutil
+    try:
+        open({secret!r}).read()
+        os.mkdir({out!r} + "/function.secret")
+    except PermissionError:
+        pass
+    shutil.copy("/proc/self/status", {out!r} + "/new")
+    os.rename({out!r} + "/new", {out!r} + "/function.status")
+"""
+
+
+@root_only
+@pytest.mark.parametrize("kind", ["program", "function"])
+def test_hook_of_a_ruser_has_none_of_roots_rights(
+    kind: str, tmp_path: Path, outside: Path, daemon: MakeDaemon
+) -> None:
+    fill(tmp_path / "tree")
+    secret, hook = tmp_path / "secret", outside / "hook"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    (outside / "copy").mkdir()
+    (outside / "out").mkdir()
+    for path in (outside / "copy", outside / "out"):
+        shutil.chown(path, "nobody")
+    hook.write_text(HOOK.format(out=outside / "out", secret=secret))
+    hook.chmod(0o755)
+    config: dict[str, object] = {
+        "wpaths": [str(tmp_path / "tree")],
+        "rpaths": ["copy"],
+        "rnodes": [f"{outside}/"],
+        "ruser": "nobody",
+        **FAST,
+    }
+    text = "".join(f"{name} = {value!r}\n" for name, value in config.items())
+    text += (
+        f"on_sync = {[str(hook), kind]!r}\n"
+        if kind == "program"
+        else FUNCTION.format(out=str(outside / "out"), secret=str(secret))
+    )
+    one = daemon(text, env={"RSYNC_PASSWORD": "told to nobody"})
+    one.start()
+    found = outside / "out" / f"{kind}.status"
+    until(found.exists, 60, "the hook to run")
+    lines = dict(line.split(":", 1) for line in found.read_text().splitlines())
+    assert lines["Uid"].split() == [str(NOBODY.pw_uid)] * 4
+    assert {lines[name].strip() for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {f"{0:016x}"}
+    if kind == "program":
+        assert (outside / "out/program.secret").read_text() == ""
+        assert "RSYNC_PASSWORD" not in (outside / "out/program.env").read_text()
+    else:
+        assert not (outside / "out/function.secret").exists()
+    assert one.stop() == 0
+
+
+@root_only
+@pytest.mark.parametrize("ruser", [None, "daemon"])
+def test_metrics_process_is_another_user_without_rights(
+    ruser: str | None, tmp_path: Path, daemon: MakeDaemon
+) -> None:
+    fill(tmp_path / "tree")
+    port = procs.free_port()
+    one = daemon(
+        {
+            "wpaths": [str(tmp_path / "tree")],
+            "rpaths": [str(tmp_path / "copy")],
+            "rnodes": ["h:"],
+            "rsync": "/bin/false",
+            "rlisten": f"127.0.0.1:{port}",
+            "ruser": ruser,
+            **FAST,
+        }
+    )
+    one.start()
+
+    def answer() -> bytes:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status.json", timeout=10) as reply:
+                return bytes(reply.read())
+        except OSError:
+            return b""
+
+    until(lambda: b'"nodes"' in answer(), 60, "the status")
+    user = pwd.getpwnam(ruser or "nobody")
+    title = f"inosync: metrics 127.0.0.1:{port}"
+    [metrics] = [pid for pid in one.descendants() if procs.title(pid) == title]
+    found = status(metrics)
+    assert found["Uid"].split() == [str(user.pw_uid)] * 4
+    assert found["Gid"].split() == [str(user.pw_gid)] * 4
+    assert {found[f"Cap{name}"] for name in ("Prm", "Eff", "Inh", "Amb")} == {f"{0:016x}"}
+    assert found["NoNewPrivs"] == "1"
+    os.kill(one.pid, signal.SIGKILL)
+    until(lambda: not status(metrics), 60, "its end with its master")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.daemon import LAUNCHER, Daemon, MakeDaemon, Patched
+from support.daemon import LAUNCHER, Daemon, MakeDaemon, Patched, ask
 from support.wait import until
-
-from inosync.console.client import ask
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 

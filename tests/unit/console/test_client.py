@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from inosync.console import client, protocol
-from inosync.console.client import Client, NotRunning, Refused
+from inosync.console import protocol
+from inosync.console.client import Client, NotRunning, Refused, StatusLink
 
 LIMIT_SECONDS = 30.0
 
@@ -62,8 +62,8 @@ def test_failure_is_an_exception(tmp_path: Path, reply: bytes, problem: type[Exc
         connection.sendall(reply)
 
     thread = serve(tmp_path / "s", answer)
-    with pytest.raises(problem, match=text) as raised:
-        client.ask(str(tmp_path / "s"), {"command": "a"}, LIMIT_SECONDS)
+    with Client(str(tmp_path / "s"), LIMIT_SECONDS) as client, pytest.raises(problem, match=text) as raised:
+        client.ask({"command": "a"})
     if isinstance(raised.value, Refused):
         assert raised.value.code == protocol.CONFIG
     thread.join()
@@ -71,8 +71,11 @@ def test_failure_is_an_exception(tmp_path: Path, reply: bytes, problem: type[Exc
 
 def test_daemon_that_does_not_answer_is_busy(tmp_path: Path) -> None:
     thread = serve(tmp_path / "s", lambda connection: connection.recv(1000) and connection.recv(1000))
-    with pytest.raises(Refused, match="does not answer") as raised:
-        client.ask(str(tmp_path / "s"), {"command": "a"}, 0.1)
+    with (
+        Client(str(tmp_path / "s"), 0.1) as client,
+        pytest.raises(Refused, match="does not answer") as raised,
+    ):
+        client.ask({"command": "a"})
     assert raised.value.code == protocol.BUSY
     thread.join()
 
@@ -89,3 +92,38 @@ def test_wait_for_end_returns_when_the_connection_is_closed(tmp_path: Path) -> N
     with Client(str(tmp_path / "s"), LIMIT_SECONDS) as connected:
         connected.wait_for_end()
     thread.join()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[StatusLink, socket.socket]]:
+    """A link, and the end of it that the daemon has."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(LIMIT_SECONDS)
+        yield StatusLink(ours, 0.1), theirs
+
+
+def test_status_comes_over_the_link_in_pieces(pair: tuple[StatusLink, socket.socket]) -> None:
+    link, daemon = pair
+    for number in range(2):
+        daemon.sendall(b'{"num')
+        daemon.sendall(b'ber": %d}\n' % number)
+        assert link.status() == {"number": number}
+        assert daemon.recv(1000) == b'{"command":"status"}\n'
+
+
+def test_late_status_is_waited_for_and_not_asked_for_again(pair: tuple[StatusLink, socket.socket]) -> None:
+    link, daemon = pair
+    for _ in range(3):
+        with pytest.raises(Refused, match="does not answer"):
+            link.status()
+    daemon.sendall(b'{"number": 1}\n')
+    assert link.status() == {"number": 1}
+    assert daemon.recv(1000) == b'{"command":"status"}\n'
+
+
+def test_link_to_a_daemon_that_has_ended_is_not_running(pair: tuple[StatusLink, socket.socket]) -> None:
+    link, daemon = pair
+    daemon.close()
+    with pytest.raises(NotRunning):
+        link.status()

@@ -368,3 +368,17 @@ def test_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
         client.connect(name)
     made.close()
     assert not (deep / "x.sock").exists()
+
+
+def test_own_process_is_served_by_its_handler_and_never_disconnected(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    bench.clients.append(theirs)
+    bench.control.attach(ours, lambda request, reply: reply({"own": request}))
+    for command in ("a", "stop"):
+        assert bench.ask(theirs, protocol.encode({"command": command})) == {"own": {"command": command}}
+        bench.now += 10 * control.PATIENCE_SECONDS
+        bench.turn()
+    assert bench.read(theirs) is None
+    assert bench.asked == []
+    assert ours.fileno() in bench.control.descriptors()

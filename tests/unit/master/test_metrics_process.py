@@ -40,7 +40,8 @@ class World:
         self.now = 100.0
         self.loop = Loop(lambda: self.now)
         self.children: list[FakeChild] = []
-        self.metrics = MetricsProcess("/run/x.sock", self.loop, list, lambda: 0.0)
+        self.links: list[socket.socket] = []
+        self.metrics = MetricsProcess(self.links.append, self.loop, list, lambda: 0.0)
 
     def fork(self, _run: Callable[[], None], _name: str) -> FakeChild:
         self.children.append(FakeChild())
@@ -62,6 +63,8 @@ def world(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     monkeypatch.setattr(process, "fork", made.fork)
     yield made
     made.metrics.end()
+    for link in made.links:
+        link.close()
     for child in made.children:
         child.end()
         os.close(child.sentinel)

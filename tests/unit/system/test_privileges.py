@@ -11,7 +11,16 @@ import pytest
 from support import child_process
 
 from inosync.system import process
-from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, Account, account, become
+from inosync.system.privileges import (
+    CAP_DAC_READ_SEARCH,
+    CAP_LEASE,
+    Account,
+    account,
+    become,
+    drop_all,
+    drop_lease,
+    renounce,
+)
 
 NOBODY = pwd.getpwnam("nobody")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
@@ -95,3 +104,69 @@ def test_everything_can_be_read_and_nothing_written(tmp_path: Path) -> None:
 
     assert in_child(read) == "secretsecret"
     assert in_child(write) == "PermissionError"
+
+
+CAPABILITIES = ("CapPrm", "CapEff", "CapInh", "CapAmb")
+
+
+@root_only
+def test_drop_lease_leaves_what_rsync_needs() -> None:
+    def look() -> object:
+        nobody()
+        drop_lease()
+        return status(*CAPABILITIES)
+
+    assert in_child(look) == str([f"{1 << CAP_DAC_READ_SEARCH:016x}"] * 4)
+
+
+@root_only
+def test_drop_all_leaves_nothing_for_us_or_what_we_start() -> None:
+    def look() -> object:
+        nobody()
+        drop_all()
+        child = process.spawn(("/bin/cat", "/proc/self/status"))
+        assert child.stdout is not None
+        assert child.wait(30) == 0
+        theirs = [line.split()[1] for line in child.stdout.read().decode().splitlines() if "Cap" in line]
+        return status(*CAPABILITIES), theirs[:3]
+
+    assert in_child(look) == str(([f"{0:016x}"] * 4, [f"{0:016x}"] * 3))
+
+
+@root_only
+@pytest.mark.parametrize("drop", [drop_lease, drop_all])
+def test_root_keeps_its_capabilities(drop: Callable[[], None]) -> None:
+    def look() -> object:
+        before = status(*CAPABILITIES)
+        drop()
+        return before == status(*CAPABILITIES)
+
+    assert in_child(look) == "True"
+
+
+@root_only
+def test_renounce_makes_root_nobody_without_any_right(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+
+    def look() -> object:
+        renounce()
+        return status("Uid", "Gid", "Groups", *CAPABILITIES, "NoNewPrivs")
+
+    uid, gid = "\t".join([str(NOBODY.pw_uid)] * 4), "\t".join([str(NOBODY.pw_gid)] * 4)
+    assert in_child(look) == str([uid, gid, "", *[f"{0:016x}"] * 4, "1"])
+
+    def write() -> object:
+        renounce()
+        return (tmp_path / "file").write_text("x")
+
+    assert in_child(write) == "PermissionError"
+
+
+@root_only
+def test_renounce_leaves_another_user_what_it_is() -> None:
+    def look() -> object:
+        become(account("daemon"), (CAP_DAC_READ_SEARCH, CAP_LEASE), (CAP_DAC_READ_SEARCH,))
+        renounce()
+        return os.geteuid(), status("CapPrm", "CapAmb", "NoNewPrivs")
+
+    assert in_child(look) == str((pwd.getpwnam("daemon").pw_uid, [f"{0:016x}", f"{0:016x}", "1"]))
