@@ -313,6 +313,10 @@ class Done:
     """The path of the file that holds these parts, if they are long; else empty."""
     bytes: int = 0
     """Sent and received, as rsync says."""
+    renamed_bytes: int = 0
+    """What was not sent because the node had it under another name."""
+    rename_problem: str = ""
+    """Why something that was renamed was sent all the same; empty if nothing was in the way."""
     rsyncs: int = 0
     """Starts of rsync since the last report that counts them."""
     cpu: float = 0.0

@@ -50,6 +50,11 @@ _NODE_COUNTERS = (
     ("full_mirrors", "fulls", "Full mirrors that the node has confirmed."),
     ("paths", "paths", "Paths in the batches that the node has confirmed."),
     ("bytes", "bytes", "Bytes sent to the node and received from it, as rsync counts them."),
+    (
+        "renamed_bytes",
+        "renamed_bytes",
+        "Bytes that were not sent because the node had them under another name.",
+    ),
     ("rsync_starts", "rsyncs", "rsyncs started for the node."),
     ("worker_deaths", "deaths", "Workers of the node that have died."),
     ("hooks", "hooks", "Hooks that were run."),

@@ -47,6 +47,8 @@ class Counters:
     paths: int = 0
     bytes: int = 0
     """What rsync said that it had sent and received."""
+    renamed_bytes: int = 0
+    """What was not sent because the node had it under another name."""
     rsyncs: int = 0
     deaths: int = 0
     """Workers that ended without being told to."""
@@ -66,6 +68,7 @@ class Counters:
         """Count a batch that is done. ``seconds``: since its oldest change was read."""
         self.rsyncs += report.rsyncs
         self.bytes += report.bytes
+        self.renamed_bytes += report.renamed_bytes
         if report.code:
             self.failures[str(report.code)] += 1
         if report.held:

@@ -45,12 +45,17 @@ def note_done(name: str, batch: Batch, report: Done) -> None:
     """Log a batch that is done."""
     what = "full mirror" if batch.full else plural(batch.count, "path")
     took = f"{report.seconds:.2f} s, {report.bytes} bytes"
+    if report.renamed_bytes:
+        took += f"; {report.renamed_bytes} more were there under another name"
+    if report.rename_problem:
+        log.debug("%s: something was renamed, and sent all the same: %s", name, report.rename_problem)
     facts = logs.about(
         event="batch",
         node=name,
         full=batch.full,
         paths=batch.count,
         bytes=report.bytes,
+        renamed_bytes=report.renamed_bytes,
         seconds=round(report.seconds, 3),
         code=report.code,
         reason=report.reason,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inosync.filters.rule import Rule
+from inosync.messages import Rename
 from inosync.rsync import itemize
 from inosync.rsync.options import confinable, for_comparison, keeps_times, modify_window, recurses
-from inosync.rsync.target import Transport, transport
+from inosync.rsync.target import Transport, below, remote_parts, transport
 
 # A full mirror reads one name, too: so it can be held back until it is connected and has entered its source.
 _READ_NAMES = "--files-from=-"
@@ -75,6 +76,18 @@ class TransferSettings:
     """Whether the node allows --stats (``compat.refuses_stats``)."""
 
 
+@dataclass(frozen=True, slots=True)
+class RenameWay:
+    """How a rename is followed on a node."""
+
+    links: bool
+    """Whether files become hard links to the old ones, which go then; if not, they become copies."""
+    whole: bool
+    """Whether everything below the new directory is sent, less what the rules exclude; if not, the names."""
+    anchored: bool
+    """Whether the node takes paths from its root only, as rrsync does."""
+
+
 def batch_argv(s: TransferSettings, ignore_times: bool = False) -> tuple[str, ...]:
     """Return the call that makes the names that it reads (``names_input``) level.
 
@@ -104,6 +117,40 @@ def full_argv(s: TransferSettings, delete_nothing: bool = False) -> tuple[str, .
     limit = ("--max-delete=0",) if delete_nothing else ()
     progress = ("--info=progress2", "--outbuf=L")
     return _call(s, (*_FULL, *deletes, *progress, *_stats(s), *_common(s), *s.extra, *limit), s.target)
+
+
+def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[str, ...]:
+    """Return the call that makes a new name on the node from what is there at the old one.
+
+    It reads names relative to the new directory (of a file: to the one that it is in), which has to exist on
+    the node. That is its root because rsync looks below another directory for the same names only.
+    """
+    new, old = (rename.new, rename.old) if rename.is_directory else (_parent(rename.new), _parent(rename.old))
+    rules = s.rules if how.whole else ()
+    fuzzy: tuple[str, ...] = () if rename.is_directory else ("--fuzzy", "--no-whole-file")
+    basis: tuple[str, ...] = ()
+    if new != old:
+        # The second --fuzzy looks in the old directory, too. rsync 3.5.0 as a daemon without chroot does not
+        # find that, so it is left out where one is enough.
+        fuzzy = ("--fuzzy", *fuzzy) if fuzzy else ()
+        basis = (f"--{'link' if how.links else 'copy'}-dest={_basis(s.target, new, old, how.anchored)}",)
+    confine = (f"{CONFINE_ROOT}={s.root}",) if s.root and not how.whole else ()
+    depth = _FULL if how.whole else (*_BATCH, "--ignore-missing-args", "--no-recursive")
+    options = (*depth, *confine, *_stats(s), *_common(replace(s, rules=rules)), *s.extra, *fuzzy, *basis)
+    source = os.path.join(s.source, os.fsdecode(new))
+    return _call(replace(s, source=source), options, _existing(below(s.target, new)))
+
+
+def _basis(target: str, new: bytes, old: bytes, anchored: bool) -> str:
+    """Return the old directory as rsync finds it on the node: relative to the new one, or from the root."""
+    if anchored:
+        found = remote_parts(target)
+        return "/" + os.path.join(found["path"].strip("/") if found else "", os.fsdecode(old))
+    return "../" * (new.count(b"/") + 1 if new else 0) + os.fsdecode(old) or "."
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
 
 
 def compare_argv(s: TransferSettings, checksum: bool) -> tuple[str, ...]:

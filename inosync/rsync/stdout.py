@@ -8,6 +8,8 @@ from collections.abc import Iterable
 # Compiled here, in the master, because a forked process would pay for it in memory that is not shared.
 _TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
 _TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
+_TOTAL = re.compile(rb"Total file size: ([\d.,]+)([KMGTP]?) bytes")
+_LITERAL = re.compile(rb"Literal data: ([\d.,]+)([KMGTP]?) bytes")
 _NO_DIGIT = re.compile(rb"\D")
 _UNITS = b" KMGTP"
 
@@ -19,6 +21,17 @@ def transferred_bytes(lines: Iterable[bytes]) -> int:
             sent, sent_unit, received, received_unit = found.groups()
             return _bytes(sent, sent_unit) + _bytes(received, received_unit)
     return 0
+
+
+def unsent_bytes(lines: Iterable[bytes]) -> int:
+    """Return the size of all files that were looked at, less what was sent of them; 0 without a report."""
+    total, literal = 0, 0
+    for line in lines:
+        if found := _TOTAL.match(line):
+            total = _bytes(found[1], found[2])
+        elif found := _LITERAL.match(line):
+            literal = _bytes(found[1], found[2])
+    return max(total - literal, 0)
 
 
 def _bytes(number: bytes, unit: bytes) -> int:

@@ -64,6 +64,12 @@ def parent(target: str) -> str | None:
     return target[: remote.start("path")] + above
 
 
+def below(target: str, path: bytes) -> str:
+    """Return the target of a path in the tree."""
+    own = os.fsdecode(path)
+    return target + own if target.endswith(("/", ":")) or not path else f"{target}/{own}"
+
+
 def on_source(path: bytes, source: bytes) -> bytes | None:
     """Return an absolute path relative to the source; None if it is neither at nor below it."""
     return _after(_parts(path), _parts(source)) if path.startswith(b"/") else None

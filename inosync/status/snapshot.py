@@ -133,6 +133,7 @@ class SnapshotBuilder:
             "fulls": counters.fulls,
             "paths": counters.paths,
             "bytes": counters.bytes,
+            "renamed_bytes": counters.renamed_bytes,
             "rsyncs": counters.rsyncs,
             "deaths": counters.deaths,
             "hooks": counters.hooks,

@@ -13,7 +13,6 @@ from inosync.watch.inotify import Event
 from inosync.watch.listener import FileListener
 from inosync.watch.open_files import OpenFiles, is_being_written
 from inosync.watch.poller import Poller
-from inosync.watch.renames import RenamePairs
 from inosync.watch.scan import Scanner
 from inosync.watch.tree import Directory, Name, Root, join, locate, status_at
 from inosync.watch.walker import Walker
@@ -45,7 +44,6 @@ class EventHandler:
         self._open_files = OpenFiles()
         self._moving: dict[int, tuple[Directory, float]] = {}
         """By cookie: directories that left their place, and until when they may turn up elsewhere."""
-        self._renames = RenamePairs()
         self._modify_is_change = False
         """Whether IN_MODIFY is a change in any tree."""
 
@@ -188,9 +186,10 @@ class EventHandler:
     def _pair_rename(self, root: Root, path: bytes, mask: int, cookie: int) -> None:
         """Report a rename once both of its events were seen, if it may be worth a run of rsync."""
         if mask & inotify.IN_MOVED_FROM:
-            self._renames.left(cookie, root.tree, path)
+            moving, _ = self._moving.get(cookie, (None, 0.0))
+            self._watches.renames.left(cookie, root.tree, path, moving)
             return
-        old, is_directory = self._renames.arrived(cookie, root.tree), bool(mask & inotify.IN_ISDIR)
+        old, is_directory = self._watches.renames.arrived(cookie, root.tree), bool(mask & inotify.IN_ISDIR)
         if old is not None and (is_directory or _is_large_file(root, path)):
             self._listener.renamed(root.tree, Rename(old, path, is_directory))
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Rename
 from inosync.system import entries, mounts
 from inosync.watch.fstype import counts_subdirectories
 from inosync.watch.inotify import InotifyError
@@ -130,8 +130,17 @@ class Scanner:
             known.wd = -1
             if place := locate(known):
                 place[0].walk.append(known)
+            self._report_rename(known, directory)
         self._watches.hold(directory, wd)
         return ""
+
+    def _report_rename(self, known: Directory, directory: Directory) -> None:
+        """Report that a directory was found at another path than the one that it has left."""
+        if place := locate(directory):
+            root, path = place
+            old = self._watches.renames.found(known, root.tree)
+            if old is not None:
+                self._listener.renamed(root.tree, Rename(old, path, is_directory=True))
 
     def _is_mounted_at(self, known: Directory, fd: int) -> bool:
         """Whether the path of ``known`` leads to the directory that is open, through another mount.

@@ -9,6 +9,7 @@ import os
 from inosync.text import plural
 from inosync.watch import inotify
 from inosync.watch.inotify import Inotify, InotifyError
+from inosync.watch.renames import RenamePairs
 from inosync.watch.tree import Directory, Root
 from inosync.watch.unwatched import NO_WATCHES, Unwatched
 
@@ -37,6 +38,7 @@ class Watches:
         self.by_wd: dict[int, Directory] = {}
         """The watched directories by their watch descriptors."""
         self.unwatched = Unwatched()
+        self.renames = RenamePairs()
         self._to_unwatch: list[Directory] = []
         """Detached directories: their watches, and those of what is below them, are to be ended."""
         self._needed = 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Part
+from inosync.messages import Batch, Part, Rename
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import CurrentNames, current_names
 from inosync.rsync.options import one_file_system
@@ -82,6 +82,12 @@ class BatchRun:
             example = os.fsdecode(names[0])[:60]
             self.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
         return bool(self.current.send)
+
+    def take_renames(self) -> tuple[Rename, ...]:
+        """Take the hints from the first part: each is followed once."""
+        renames = self.part.renames
+        self.parts[0] = replace(self.part, renames=())
+        return renames
 
     def skip_part(self) -> None:
         """Take out the first part: there is nothing of it to send."""

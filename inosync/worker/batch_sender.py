@@ -29,13 +29,16 @@ from inosync.worker.job import Job
 from inosync.worker.local_targets import LocalTargets
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
+from inosync.worker.rename_runs import RenameRuns
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
-from inosync.worker.transfer_end import Then, TransferEnd
+from inosync.worker.transfer_end import FAILURES, Then, TransferEnd
 from inosync.worker.warm_pool import WarmPool
 
 YIELD_SECONDS = 0.25
 """The time that a node gets to notice that our other connections are closed."""
+MAX_PROBLEM_BYTES = 200
+"""How much is said about a rename that was not followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class BatchSender:
         self._percent: int | None = None  # as reported last
         self._unnamed_reads = {tree: UnnamedReads() for tree in job.trees}
         """When full mirrors and relists have read files."""
+        self._renames = RenameRuns(job, beside.calls, beside.refused)
         self._is_ending = False
 
     @property
@@ -83,6 +87,7 @@ class BatchSender:
     def begin(self, batch: Batch) -> None:
         """Send a batch; the one before is through."""
         self._run, self._percent = BatchRun(batch, self._loop.clock()), None
+        self._renames.begin_batch(batch.tidy)
         self._send_next(self._run)
 
     def slot_granted(self, batch: int) -> None:
@@ -147,6 +152,9 @@ class BatchSender:
                 self._beside.warm.end(part.tree)
             else:
                 self._beside.local_targets.check(part.tree)
+            if not part.full and (transfer := self._start_rename(run)):
+                self._transfer = transfer
+                return True
             transfer = None if part.full or part.ignore_times else self._beside.warm.take(part.tree)
             transfer = transfer or calls.start(part, run.delete_nothing)
             self._transfer = transfer
@@ -156,6 +164,12 @@ class BatchSender:
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
+
+    def _start_rename(self, run: BatchRun) -> Transfer | None:
+        def may_send(transfer: Transfer) -> bool:
+            return self._has_its_source(run, transfer)
+
+        return self._renames.start(run, self._beside.warm.take, may_send)
 
     def _overlap(self, target: str) -> str:
         """Why nothing may be sent to a local target: a mount or link that is new leads it to a wpath."""
@@ -204,7 +218,11 @@ class BatchSender:
         self._transfer = None
         run.bytes += stdout.transferred_bytes(transfer.stdout)
         code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
-        outcome = _outcome(run, transfer, code, self._job)
+        renames = self._renames
+        if renames.is_running:
+            outcome = renames.outcome(code, transfer)
+        else:
+            outcome = _outcome(run, transfer, code, self._job)
         match transfer_end.decide(self._view(run, transfer, code, outcome)):
             case Then.NOTHING:
                 return
@@ -214,6 +232,13 @@ class BatchSender:
                 run.superseded(transfer.names_sent_at is not None)
             case Then.ADAPT:
                 self._adapt(transfer.stderr)
+            case Then.DONE if renames.is_running:
+                renames.done(code, transfer)
+            case failure if (
+                renames.is_running and failure in FAILURES and renames.is_given_up(code, transfer)
+            ):
+                if transfer.names_sent_at is not None:
+                    run.superseded(was_fed=True)
             case Then.DONE:
                 self._beside.ssh_master.node_reached()
                 if run.refused_beside_warm:
@@ -229,6 +254,7 @@ class BatchSender:
                 run.came_through(outcome, code)
             case failure:
                 self._failed(run, transfer, outcome, code, failure)
+        renames.end_run()
         if not self._is_ending or not run.parts:
             self._send_next(run)
 
@@ -251,7 +277,7 @@ class BatchSender:
             code,
             has_failed=outcome.retry is not None,
             is_held=run.is_halted
-            or transfer.cancelled
+            or (transfer.cancelled and not self._renames.is_in_step)
             or (run.delete_nothing and code == exit_codes.DELETIONS_STOPPED),
             is_superseded=transfer.superseded,
             is_explained=self._beside.refused.explain(transfer.stderr),
@@ -296,6 +322,7 @@ class BatchSender:
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
         payload, file = _packed(run.due, path)
         outdated, outdated_file = b"", ""
+        run.outdated += self._renames.still_linked()
         if run.outdated:
             room = spool.MAX_INLINE_BYTES - len(payload)
             outdated, outdated_file = _packed(run.outdated, f"{path}-outdated", room)
@@ -319,6 +346,8 @@ class BatchSender:
                 outdated=outdated,
                 outdated_file=outdated_file,
                 bytes=run.bytes,
+                renamed_bytes=self._renames.bytes,
+                rename_problem=shortened(self._renames.problem, MAX_PROBLEM_BYTES),
             )
         )
 

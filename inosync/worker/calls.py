@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from inosync.messages import Part
+from inosync.messages import Part, Rename
 from inosync.rsync import argv, binary
-from inosync.rsync.argv import TransferSettings
+from inosync.rsync.argv import RenameWay, TransferSettings
+from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
 from inosync.system import fingerprint
 from inosync.system.loop import Loop
@@ -51,6 +52,13 @@ class RsyncCalls:
         """An rsync for such a part. OSError if it cannot be started."""
         words = self.argv(part, delete_nothing)
         return Transfer(words, self._job.timeout, self._loop)
+
+    def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:
+        """An rsync that follows a rename. OSError if it cannot be started."""
+        settings = self.settings(tree)
+        if not way.whole and transport(settings.target) is not Transport.LOCAL:
+            settings = self._confined(settings)
+        return Transfer(argv.rename_argv(settings, rename, way), self._job.timeout, self._loop)
 
     def _confined(self, settings: TransferSettings) -> TransferSettings:
         """These for a batch. The rsync is asked here because it may hang, and the master would with it.

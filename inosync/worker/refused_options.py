@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from inosync.rsync import compat
 
 RETRY_SECONDS = 3600.0
-"""After that, names that are gone are listed again: the node may have got another rsync."""
+"""After that, what was refused is asked for again: the node may have got another rsync."""
 
 
 class RefusedOptions:
@@ -21,6 +22,9 @@ class RefusedOptions:
         """Whether names that are gone may be listed; if not, their directories are."""
         self._retry_at = 0.0  # when they are listed again
         self._is_reported = False  # that they are not
+        self.needs_anchor = False
+        """Whether a directory to look in has to be named from the node's root (``RenameWay``)."""
+        self._renames_at = -math.inf  # when renames are followed again
 
     def explain(self, lines: Sequence[bytes]) -> bool:
         """Whether an rsync failed because of something that it need not be asked for."""
@@ -37,6 +41,18 @@ class RefusedOptions:
         self._retry_at = self._clock() + RETRY_SECONDS
         was_reported, self._is_reported = self._is_reported, True
         return not was_reported
+
+    def anchor_paths(self) -> bool:
+        """Name directories from the node's root from now on; whether that is new."""
+        was_anchored, self.needs_anchor = self.needs_anchor, True
+        return not was_anchored
+
+    def refuse_renames(self) -> None:
+        """Follow no renames for a while: the node's rsync refuses what that takes."""
+        self._renames_at = self._clock() + RETRY_SECONDS
+
+    def follows_renames(self) -> bool:
+        return self._clock() >= self._renames_at
 
     def retry_is_due(self) -> bool:
         """Whether it is time to list names that are gone again; from then on they are."""

@@ -36,6 +36,7 @@ def node(name: str, state: str = "ok", lag: float = 0.0, **more: Any) -> dict[st
         "bytes": 48_211_003,
         "fulls": 1,
         "failures": {"12": 3, "255": 1} if state == "retrying" else {},
+        "renamed_bytes": 1_048_576,
         "rsyncs": 1300,
         "deaths": 0,
         "latency": {

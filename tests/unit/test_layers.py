@@ -73,6 +73,7 @@ PURE = frozenset(
         "inosync.rsync.options",
         "inosync.rsync.outcome",
         "inosync.rsync.probe",
+        "inosync.rsync.renames",
         "inosync.rsync.ssh",
         "inosync.rsync.stderr",
         "inosync.rsync.stdout",

@@ -106,6 +106,15 @@ def test_rename_comes_after_both_names_were_reported(field: Field) -> None:
     assert [each[:2] for each in seen] == [[b"d", b"e"]]
 
 
+def test_rename_into_a_new_directory_is_found_by_the_walk(field: Field) -> None:
+    (field.root / "d/sub").mkdir(parents=True)
+    field.add()
+    (field.root / "new/deep").mkdir(parents=True)
+    (field.root / "d").rename(field.root / "new/deep/e")
+    field.settle()
+    assert field.sink.renames == [(b"d", b"new/deep/e", True)]
+
+
 def test_renames_of_a_deployment_are_reported_in_order(field: Field) -> None:
     for name in ("site", "site.new"):
         (field.root / name).mkdir()

@@ -1,0 +1,355 @@
+"""Follows renames on the node before a part is sent: the new name is made from what is there at the old one.
+
+What fails of it is sent, as if there were no hints. The part itself removes the old name afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from inosync.filters.rules import Rules
+from inosync.messages import WORTHWHILE_BYTES, Part, Rename
+from inosync.rsync import argv, exit_codes, stdout
+from inosync.rsync.argv import EVERYTHING, RenameWay
+from inosync.rsync.exit_codes import ExitKind
+from inosync.rsync.options import one_file_system
+from inosync.rsync.outcome import Outcome
+from inosync.rsync.renames import are_position_free, is_plain, may_follow, may_link, needs_anchor
+from inosync.rsync.stderr import reason
+from inosync.rsync.target import Transport, transport
+from inosync.rsync.transfer import Transfer
+from inosync.worker.batch_run import BatchRun
+from inosync.worker.calls import RsyncCalls
+from inosync.worker.job import Job
+from inosync.worker.refused_options import RefusedOptions
+
+MAX_RUNS = 16
+"""Renames that are followed for one part; of more the largest, because each costs a run of rsync."""
+MAX_LISTED = 50_000
+"""Entries of a directory that are given to rsync one by one, where rules make that needed."""
+MAX_MEASURED = 5_000
+"""Entries of a directory that are looked at to find out how large it is."""
+MAX_TRIES = 2
+"""Tries of a run that is ended by an error of the connection, although it was there a moment before."""
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+@dataclass(slots=True)
+class Step:
+    """A rename that is worth a run."""
+
+    rename: Rename
+    names: tuple[bytes, ...]
+    """What rsync is given: relative to the new directory, or to the one that a new file is in."""
+    whole: bool
+    """As in ``RenameWay``."""
+    directory: tuple[int, int]
+    """Device and inode of that directory."""
+    bytes: int
+    """About how much is in it."""
+    tries: int = 0
+
+
+class RenameRuns:
+    """The runs for one part after the other."""
+
+    def __init__(self, job: Job, calls: RsyncCalls, refused: RefusedOptions) -> None:
+        self._job, self._calls, self._refused = job, calls, refused
+        self._tree = 0
+        """The tree of the part at work."""
+        self._steps: list[Step] = []
+        """What is still to be done before the part. The first one is at work."""
+        self._missing_directories: tuple[bytes, ...] = ()
+        """What has to be made before the steps: the new directories with all above them."""
+        self.is_running = False
+        """Whether the transfer that runs, or has just ended, is one of these."""
+        self._is_cut_off = False
+        """Whether an earlier worker may have made hard links for this batch."""
+        self._linked: list[tuple[int, Rename]] = []
+        """Renames after which files may share an inode on the node until the old name is removed."""
+        self.bytes = 0
+        """What was not sent because of renames, in this batch."""
+        self.problem = ""
+        """Why a rename was not followed."""
+
+    def begin_batch(self, is_cut_off: bool) -> None:
+        """Forget the batch before. ``is_cut_off``: as ``Batch.tidy``."""
+        self._steps, self._linked, self._is_cut_off = [], [], is_cut_off
+        self.bytes, self.problem = 0, ""
+
+    def start(
+        self, run: BatchRun, warm: Callable[[int], Transfer | None], may_send: Callable[[Transfer], bool]
+    ) -> Transfer | None:
+        """Start the next run before the first part; None if there is none.
+
+        ``warm`` and ``may_send`` are for an rsync that stands in the root of the tree.
+        """
+        part = run.part
+        if part.tree != self._tree or part.renames:
+            self._tree, self._steps = part.tree, []
+        if part.renames:
+            self._plan(run.take_renames(), part)
+        transfer = None
+        while self._steps and transfer is None:
+            try:
+                transfer = self._start_step(part.tree, warm, may_send)
+            except OSError as error:  # something has changed meanwhile, or there are no processes left
+                self._give_up(str(error))
+        self.is_running = transfer is not None
+        return transfer
+
+    def _start_step(
+        self, tree: int, warm: Callable[[int], Transfer | None], may_send: Callable[[Transfer], bool]
+    ) -> Transfer:
+        if names := self._missing_directories:
+            transfer = warm(tree) or self._calls.start(Part(tree, False))
+            transfer.send_when_connected(argv.names_input(names), lambda: may_send(transfer))
+            return transfer
+        step = self._steps[0]
+        settings = self._calls.settings(tree)
+        source = os.fsencode(settings.source)
+        is_again = os.path.lexists(os.path.join(source, step.rename.old))
+        links = may_link(settings) and not is_again
+        if links or self._is_cut_off:
+            self._linked.append((tree, step.rename))
+        way = RenameWay(links, step.whole, self._refused.needs_anchor)
+        transfer = self._calls.start_rename(tree, step.rename, way)
+
+        def is_in_place() -> bool:
+            found = transfer.directory_status
+            return (found.st_dev, found.st_ino) == step.directory
+
+        transfer.send_when_connected(argv.names_input(step.names), is_in_place)
+        return transfer
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the transfer that runs stands in a renamed directory, not in the root of the tree."""
+        return self.is_running and not self._missing_directories
+
+    # The end of a run --------------------------------------------------------------------------------
+
+    def outcome(self, code: int, transfer: Transfer) -> Outcome:
+        """What the end of a run would mean for the part, if it were not given up."""
+        kind = exit_codes.exit_kind(code)
+        if kind in (ExitKind.OK, ExitKind.PARTIAL) and transfer.names_sent_at is not None:
+            return Outcome()
+        why = reason(transfer.stderr) or exit_codes.describe(code)
+        return Outcome(ExitKind.RETRY, why, untidy=transfer.names_sent_at is not None)
+
+    def done(self, code: int, transfer: Transfer) -> None:
+        """A run has come through, perhaps not with all."""
+        if not self._missing_directories:
+            self._steps.pop(0)
+            self.bytes += stdout.unsent_bytes(transfer.stdout)
+        elif code == 0:
+            self._missing_directories = ()
+        else:
+            self._give_up(reason(transfer.stderr))
+
+    def is_given_up(self, code: int, transfer: Transfer) -> bool:
+        """A run has failed: whether the part is sent without it. If not, it has failed with it."""
+        target, kind = self._job.trees[self._tree].target, exit_codes.exit_kind(code)
+        step = self._steps[0]
+        if not self._missing_directories and needs_anchor(transfer.stderr, target):
+            if self._refused.anchor_paths():
+                return True  # with the next call
+        elif code in exit_codes.NO_CONNECTION and self._missing_directories:
+            return False  # the node cannot be reached at all
+        step.tries += 1
+        if kind is ExitKind.RETRY and step.tries < MAX_TRIES and not transfer.cancelled:
+            return False
+        self._give_up(reason(transfer.stderr) or exit_codes.describe(code))
+        if kind is ExitKind.SLOW and not self._missing_directories:
+            self._refused.refuse_renames()
+        return True
+
+    def end_run(self) -> None:
+        """What follows from the run that has ended is done."""
+        self.is_running = False
+
+    def _give_up(self, why: str) -> None:
+        self._steps, self.problem = [], why
+
+    # What is worth it --------------------------------------------------------------------------------
+
+    def _plan(self, renames: tuple[Rename, ...], part: Part) -> None:
+        settings = self._calls.settings(part.tree)
+        if self._job.pretend or not self._refused.follows_renames() or not may_follow(settings):
+            return
+        replaced = {rename.old for rename in renames}
+        steps = []
+        try:
+            root = os.open(settings.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            for rename in renames:
+                # The node has something else there, which a copy would not replace.
+                is_exchanged = rename.new in replaced and _is_there(rename.old, root)
+                if is_plain(settings.target, rename) and not is_exchanged:
+                    with contextlib.suppress(OSError):
+                        steps += self._measured(rename, part.tree, root)
+        finally:
+            os.close(root)
+        worthwhile = sorted(
+            (step for step in steps if step.bytes >= WORTHWHILE_BYTES), key=lambda step: -step.bytes
+        )
+        chosen = worthwhile[:MAX_RUNS]
+        self._steps = [step for step in steps if step in chosen]
+        self._missing_directories = _to_be_made(step.rename for step in self._steps)
+
+    def _measured(self, rename: Rename, tree: int, root: int) -> list[Step]:
+        """The step for a rename; none if it cannot be followed. OSError if the new name is not there."""
+        rules, settings = self._job.rules[tree], self._job.trees[tree]
+        if any(rules.excluded_below(path, rename.is_directory) for path in (rename.old, rename.new)):
+            return []
+        above, _, name = rename.new.rpartition(b"/")
+        directory = _open_below(root, rename.new if rename.is_directory else above)
+        try:
+            status = os.fstat(directory)
+            place = status.st_dev, status.st_ino
+            device = os.fstat(root).st_dev if one_file_system(settings.extra) else None
+            if device not in (None, status.st_dev):
+                return []
+            if not rename.is_directory:
+                file = os.lstat(name, dir_fd=directory)
+                size = file.st_size if stat.S_ISREG(file.st_mode) else 0
+                return [Step(rename, (name,), False, place, size)]
+            if are_position_free(rules.rules):
+                found = _listing(directory, rename.new, rules, None)
+                size = sum(entry.size for _, entry in zip(range(MAX_MEASURED), found, strict=False))
+                return [Step(rename, EVERYTHING, True, place, size)]
+            if transport(settings.target) is Transport.LOCAL:
+                return []  # names cannot be confined to the tree there: see ``options.confinable``
+            entries = [
+                e
+                for _, e in zip(
+                    range(MAX_LISTED + 1), _listing(directory, rename.new, rules, device), strict=False
+                )
+            ]
+            if len(entries) > MAX_LISTED:
+                return []
+            return [Step(rename, tuple(e.path for e in entries), False, place, sum(e.size for e in entries))]
+        finally:
+            os.close(directory)
+
+    # Hard links that would stay ----------------------------------------------------------------------
+
+    def still_linked(self) -> list[Part]:
+        """What has to be written anew on the node because the old name is there again, and was not removed.
+
+        There a file and its old name may be one inode, although they are two here: later a change of the
+        attributes of one would be a change of both.
+        """
+        parts = []
+        for tree, rename in self._linked:
+            source = self._job.trees[tree].source
+            with contextlib.suppress(OSError):
+                names = tuple(_alike(source, rename, self._job.rules[tree]))
+                parts += [Part(tree, False, names, ignore_times=True)] if names else []
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: bytes
+    """Relative to the directory that is listed."""
+    size: int
+    """Of a regular file; else 0."""
+    is_directory: bool
+    time: int
+    """When it was modified, in nanoseconds."""
+
+
+def _listing(directory: int, path: bytes, rules: Rules, device: int | None) -> Iterator[_Entry]:
+    """What is below an open directory, which has this path in the tree, and is not excluded.
+
+    With ``device`` nothing on other file systems. What cannot be read is left out.
+    """
+    waiting = [b""]
+    while waiting:
+        above = waiting.pop()
+        try:
+            own = os.open(above or b".", _OPEN, dir_fd=directory)
+        except OSError:
+            continue
+        try:
+            with os.scandir(own) as entries:
+                for entry in entries:
+                    name = os.fsencode(entry.name)
+                    below = above + b"/" + name if above else name
+                    is_directory = entry.is_dir(follow_symlinks=False)
+                    if rules.excluded(path + b"/" + below, is_directory):
+                        continue
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+                    if is_directory and device in (None, status.st_dev):
+                        waiting.append(below)
+                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                    yield _Entry(below, size, is_directory, status.st_mtime_ns)
+        finally:
+            os.close(own)
+
+
+def _to_be_made(renames: Iterator[Rename]) -> tuple[bytes, ...]:
+    """The directories that the runs need as roots, and all above them, which no symlink may stand for."""
+    found: dict[bytes, None] = {}
+    for rename in renames:
+        path = rename.new if rename.is_directory else rename.new.rpartition(b"/")[0]
+        parts = path.split(b"/") if path else []
+        found |= dict.fromkeys(b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return tuple(found)
+
+
+def _open_below(root: int, path: bytes) -> int:
+    """Open a directory below an open one, following no symlink. OSError if it is not there."""
+    found = os.dup(root)
+    for name in path.split(b"/") if path else ():
+        above, found = found, -1
+        try:
+            found = os.open(name, _OPEN, dir_fd=above)
+        finally:
+            os.close(above)
+    return found
+
+
+def _is_there(path: bytes, root: int) -> bool:
+    try:
+        os.lstat(path, dir_fd=root)
+    except OSError:
+        return False
+    return True
+
+
+def _alike(source: str, rename: Rename, rules: Rules) -> Iterator[bytes]:
+    """Names at the old path that rsync takes for the files at the new one. OSError if there is none."""
+    root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not rename.is_directory:
+            old, new = (os.lstat(path, dir_fd=root) for path in (rename.old, rename.new))
+            if (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
+                yield rename.old
+            return
+        directory = _open_below(root, rename.old)
+        try:
+            for entry in _listing(directory, rename.old, rules, None):
+                if entry.is_directory:
+                    continue
+                with contextlib.suppress(OSError):
+                    new = os.lstat(rename.new + b"/" + entry.path, dir_fd=root)
+                    if stat.S_ISREG(new.st_mode) and (entry.size, entry.time) == (
+                        new.st_size,
+                        new.st_mtime_ns,
+                    ):
+                        yield rename.old + b"/" + entry.path
+        finally:
+            os.close(directory)
+    finally:
+        os.close(root)
