@@ -115,7 +115,7 @@ def try_nodes(config: Config) -> bool:
 
 
 def _settings(config: Config, node: NodeSpec, tree: Tree) -> TransferSettings:
-    is_ours = transport(node.node) is Transport.SSH and not ssh.chosen(node.extra, os.environ)
+    is_ours = transport(node.node) is Transport.SSH and ssh.chosen(node.extra, os.environ) is None
     return replace(config.rsync_settings(node, tree), rsh=ssh.rsh(ssh.options({})) if is_ours else "")
 
 

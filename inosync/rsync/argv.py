@@ -69,7 +69,7 @@ class TransferSettings:
     rdelete: bool | str = True
     """When to mirror deletions: True, False, "startup" (full mirrors only) or "running" (batches only)."""
     rsh: str = ""
-    """For --rsh; "" for rsync's default."""
+    """For --rsh; "" for that in ``extra``, or rsync's default."""
     list_missing: bool = True
     """Whether batches may list names that are gone (``compat.refuses_missing``)."""
     stats: bool = True
@@ -173,9 +173,10 @@ def compare_names_argv(s: TransferSettings) -> tuple[str, ...]:
 
 
 def _call(s: TransferSettings, options: tuple[str, ...], target: str) -> tuple[str, ...]:
-    # --from0 comes last because extra may hold --no-from0. The slash at the end of the source means what is
-    # in the directory, not the directory as an entry of the target.
-    return (s.rsync, *options, "--from0", s.source.rstrip("/") + "/", target)
+    # --rsh and --from0 come last because extra may hold --rsh and --no-from0. The slash at the end of the
+    # source means what is in the directory, not the directory as an entry of the target.
+    shell = (f"--rsh={s.rsh}",) if s.rsh else ()
+    return (s.rsync, *options, *shell, "--from0", s.source.rstrip("/") + "/", target)
 
 
 def _stats(s: TransferSettings) -> tuple[str, ...]:
@@ -191,8 +192,7 @@ def _common(s: TransferSettings) -> tuple[str, ...]:
     limit = (f"--bwlimit={s.rspeed}",) if s.rspeed else ()
     # Without it small messages wait for delayed ACKs: 60 to 100 ms a run (measured on loopback).
     no_delay = ("--sockopts=TCP_NODELAY",) if way is Transport.DAEMON else ()
-    shell = (f"--rsh={s.rsh}",) if s.rsh else ()
-    return (*exact, *(rule.word for rule in s.rules), *limit, *no_delay, *shell)
+    return (*exact, *(rule.word for rule in s.rules), *limit, *no_delay)
 
 
 def rules_bytes(rules: Iterable[Rule]) -> int:

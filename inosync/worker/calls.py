@@ -25,17 +25,16 @@ class RsyncCalls:
         self, job: Job, ssh_master: SshMaster, throttle: Throttle, refused: RefusedOptions, loop: Loop
     ) -> None:
         self._job, self._loop = job, loop
-        self._throttle, self._refused = throttle, refused
-        self._rsh_direct = ssh_master.rsh_direct
-        self._rsh = ssh_master.rsh if job.pretend is None else ssh_master.rsh_direct
+        self._throttle, self._refused, self._ssh_master = throttle, refused, ssh_master
         self._confines: dict[tuple[object, ...], bool] = {}
         """Whether the rsync, as it is now, understands ``argv.CONFINE_ROOT``."""
 
     def settings(self, tree: int, is_direct: bool = False) -> TransferSettings:
         """Of a tree; with ``is_direct`` ssh connects anew instead of using the shared connection."""
+        is_direct = is_direct or self._job.pretend is not None
         return replace(
             self._job.trees[tree],
-            rsh=self._rsh_direct if is_direct else self._rsh,
+            rsh=self._ssh_master.rsh_direct if is_direct else self._ssh_master.rsh,
             rspeed=self._throttle.limit,
             list_missing=self._refused.list_missing,
             stats=self._refused.stats,
@@ -51,6 +50,7 @@ class RsyncCalls:
     def start(self, part: Part, delete_nothing: bool = False) -> Transfer:
         """An rsync for such a part. OSError if it cannot be started."""
         words = self.argv(part, delete_nothing)
+        self._ssh_master.note_try()
         return Transfer(words, self._job.timeout, self._loop)
 
     def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:

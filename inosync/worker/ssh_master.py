@@ -1,4 +1,4 @@
-"""The ssh connection that the rsyncs of one worker share, and the ssh options that they connect with.
+"""The ssh connection that the rsyncs of one worker share, and the ssh that they connect with.
 
 It saves an rsync the connecting (on one machine 178 ms instead of 383 ms for a run with nothing to do) and a
 login on the node. Nothing depends on it: without it, when it has just ended, or when the node's sshd grants
@@ -14,12 +14,10 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 
 from inosync.nodes import backoff
-from inosync.rsync import ssh
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
+from inosync.worker import ssh_query
 
-_ASK_SECONDS = 5.0
-"""How long ssh may take to print its configuration, which may run programs (Match exec) and look up names."""
 _YOUNG_SECONDS = 60.0
 """A connection that ends at this age or later is started again without a pause."""
 _PAUSE_SECONDS = (5.0, 600.0)
@@ -32,7 +30,7 @@ class SshMaster:
     """The shared connection of one worker. It starts when a transfer has shown that the node can be reached.
 
     ``node``: as in ``rnodes``; ``extra``: the user's own words for rsync; ``directory``: for the socket; only
-    we may write to it. For other transports than ssh, or with a remote shell of the user's choice, it does
+    we may write to it. For other transports than ssh, or with a remote shell that is not OpenSSH, it does
     nothing. The constructor asks ssh for its configuration, for 5 s at most.
     """
 
@@ -46,34 +44,28 @@ class SshMaster:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._loop, self._rand = loop, rand
-        self.rsh = ""
-        """For rsync's --rsh: through the connection, directly if there is none. Empty: no --rsh."""
-        self.rsh_direct = ""
-        """The same, but always directly."""
-        self._argv: tuple[str, ...] = ()
-        self._path = ""  # of the socket; empty if nothing is shared
+        found = ssh_query.ways(node, tuple(extra), directory, environ)
+        self.rsh_direct = found.direct
+        """For rsync's --rsh, without the connection. Empty: no --rsh."""
+        self._path = found.path  # of the socket; empty if nothing is shared
+        self._ways, self._way = found.ways, 0  # and which of them is in use
+        self._is_tried = False  # an rsync was called in that way
         self._child: subprocess.Popen[bytes] | None = None  # the ssh that holds the connection
         self._exited = -1  # its pidfd
         self._kill: Timer | None = None  # set once it was told to end
         self._started_at = 0.0
         self._not_before = float("-inf")  # when the next may start
         self._failures = 0  # connections in a row that ended young
-        words = tuple(extra)
-        destination = ssh.destination(node, words)
-        if destination and not ssh.chosen(words, environ):
-            self._configure(destination, directory)
-
-    def _configure(self, destination: tuple[str, ...], directory: str) -> None:
-        output = _output_of(ssh.query_argv(destination))
-        found = ssh.parse(output or b"")
-        if not found and output is not None:
-            return  # no ssh, or one without these options, or one that will say itself what is wrong
-        options = ssh.options(found)
-        self._path = ssh.control_path(found, directory, os.getpid()) if found else ""
-        self.rsh = ssh.rsh(options, self._path)
-        self.rsh_direct = ssh.rsh(options)
-        self._argv = ssh.master_argv(options, self._path, destination)
         _remove(self._path)  # of an earlier process with our pid
+
+    @property
+    def rsh(self) -> str:
+        """For rsync's --rsh: through the connection, directly if there is none. Empty: no --rsh."""
+        return self._ways[self._way].rsh
+
+    def note_try(self) -> None:
+        """Note that an rsync was started with ``rsh``."""
+        self._is_tried = True
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -86,14 +78,20 @@ class SshMaster:
         if self._child is not None:
             if now - self._started_at >= _YOUNG_SECONDS and not os.path.exists(self._path):
                 self._end()  # it hangs in its login, or its socket was removed
-        elif self._path and now >= self._not_before:
+        elif self._path and self._ways[self._way].master and now >= self._not_before:
             self._start(now)
 
     def distrust(self) -> None:
-        """Have the next transfer connect directly: one has failed that may have used the connection."""
+        """Have the next transfer connect directly: one has failed that may have used the connection.
+
+        If the user shares connections, too, ours takes the place of the user's, or the user's that of ours:
+        that which was in use may hang, or may not be able to log in.
+        """
         if self._child is not None:
             _remove(self._path)
             self._end()
+        if self._is_tried:  # several rsyncs may report the failure of one way
+            self._way, self._is_tried = (self._way + 1) % len(self._ways), False
 
     def close(self) -> None:
         """End it for good; this may take 2 s."""
@@ -113,7 +111,7 @@ class SshMaster:
         _remove(self._path)  # ssh does not share a connection where a socket is already
         try:
             # On SIGTERM it removes its socket. If something is wrong, the transfers say so.
-            child = process.spawn(self._argv, death_signal=signal.SIGTERM, silent=True)
+            child = process.spawn(self._ways[self._way].master, death_signal=signal.SIGTERM, silent=True)
             self._exited = os.pidfd_open(child.pid)
         except OSError:  # we are short of processes or descriptors
             self._set_pause(now)
@@ -153,18 +151,3 @@ class SshMaster:
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _output_of(argv: tuple[str, ...]) -> bytes | None:
-    """What a program prints; nothing if it fails or is not there, None if it takes too long."""
-    try:
-        child = process.spawn(argv)
-    except OSError:
-        return b""
-    with child:
-        try:
-            output, _ = child.communicate(timeout=_ASK_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.send(process.family(child.pid), signal.SIGKILL)
-            return None
-    return output if child.returncode == 0 else b""

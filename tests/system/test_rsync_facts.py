@@ -27,6 +27,7 @@ from support.sshd import Sshd
 from support.wait import until
 
 from inosync.filters import rule as filter_rules
+from inosync.rsync import ssh
 from inosync.rsync.argv import (
     CONFINE_ROOT,
     EVERYTHING,
@@ -274,6 +275,35 @@ def test_modify_window_sees_the_same_size_in_the_same_second(pair: Pair) -> None
     assert (pair.dst / "f").read_text() == "old"
     assert pair.batch(b"f").returncode == 0
     assert (pair.dst / "f").read_text() == "new"
+
+
+# The remote shell
+
+
+SHELLS = [
+    " -p  22 ",
+    "-i 'my key' -q",
+    '-i "my key"',
+    "a'b'c\"d\"e",
+    '\'it\'\'s\' "say ""x"""',
+    "\"it's\" '\"'",
+    "'' x",
+    "''" + "''",
+    "a\\ b\tc",
+    "-i 'my key",
+    "'a''",
+]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_remote_shell_is_split_as_rsync_splits_it(tmp_path: Path, shell: str) -> None:
+    program = tmp_path / "shell"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >{tmp_path}/words\n')
+    program.chmod(0o755)
+    argv = ["rsync", f"--rsh={program} {shell}", f"{tmp_path}/", "host:"]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
+    words = (tmp_path / "words").read_text().split("\0") if (tmp_path / "words").exists() else ["host"]
+    assert tuple(words[: words.index("host")]) == ssh.split(f"x {shell}")[1:]
 
 
 # The target

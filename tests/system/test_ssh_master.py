@@ -23,7 +23,7 @@ from support.wait import until
 from inosync.rsync import ssh as rsync_ssh
 from inosync.system import process
 from inosync.system.loop import Loop
-from inosync.worker import ssh_master as ssh_master
+from inosync.worker import ssh_query
 from inosync.worker.ssh_master import SshMaster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -126,7 +126,7 @@ def harness(
     """Harnesses for the node of an sshd; ``config`` comes first in the user's ssh_config."""
     made: list[Harness] = []
     monkeypatch.delenv("RSYNC_RSH", raising=False)
-    monkeypatch.setattr(ssh_master, "_ASK_SECONDS", 60.0)  # ssh may be slow to answer where much else runs
+    monkeypatch.setattr(ssh_query, "_ASK_SECONDS", 60.0)  # ssh may be slow to answer where much else runs
 
     def make(
         config: str = "", sshd: Sshd | None = None, node: str = "node-a:", extra: tuple[str, ...] = ()
@@ -430,7 +430,8 @@ def test_options_are_all_set_for_a_user_without_any(harness: MakeHarness) -> Non
     assert one.master.rsh_direct == (
         "ssh -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=20 -o ServerAliveInterval=5"
     )
-    assert one.master.rsh == f"{one.master.rsh_direct} -o ControlMaster=no -o ControlPath={one.socket}"
+    through = f"-o ControlMaster=no -o ControlPath={one.socket} -o ControlPersist=no"
+    assert one.master.rsh == f"{one.master.rsh_direct} {through}"
 
 
 def test_batch_mode_of_the_user_is_not_taken_for_an_alive_interval(harness: MakeHarness) -> None:
@@ -448,25 +449,19 @@ def test_options_that_depend_on_the_login_name_are_seen(harness: MakeHarness) ->
     assert "ConnectTimeout" in harness(config).master.rsh
 
 
-@pytest.mark.parametrize("option", ["ControlPath /nowhere/%C", "ControlMaster auto"])
-def test_multiplexing_set_by_the_user_is_left_alone(harness: MakeHarness, option: str) -> None:
-    one = harness(f"Host *\n  {option}")
-    assert one.master.rsh == one.master.rsh_direct != ""
-    one.master.node_reached()
-    assert one.master.pids == ()
-
-
 @pytest.mark.parametrize(
     ("node", "extra", "environ"),
     [
-        ("node-a:", ("-e", "ssh"), {}),
-        ("node-a:", (), {"RSYNC_RSH": "ssh"}),
+        ("node-a:", ("-e", "ssh gateway ssh"), {}),
+        ("node-a:", (), {"RSYNC_RSH": "ssh gateway ssh"}),
+        ("node-a:", ("-e", "ssh 'a"), {}),
+        ("node-a:", (), {"RSYNC_RSH": ""}),
         ("node-a::module", (), {}),
         ("rsync://node-a/module", (), {}),
         ("/srv/mirror", (), {}),
     ],
 )
-def test_master_is_not_used_for_other_transports_or_an_explicit_rsh(
+def test_other_transports_and_an_ssh_behind_a_gateway_are_left_alone(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     node: str,
@@ -503,7 +498,7 @@ def test_options_are_empty_without_an_ssh_that_answers(
 def test_ssh_that_hangs_when_asked_gets_the_default_options(
     harness: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh_master, "_ASK_SECONDS", 3.0)  # in which the program has to have begun
+    monkeypatch.setattr(ssh_query, "_ASK_SECONDS", 3.0)  # in which the program has to have begun
     pid = tmp_path / "pid"
     one = harness(f'Match exec "echo $$ >{pid}; exec sleep 600"')
     assert one.master.rsh == one.master.rsh_direct == rsync_ssh.rsh(rsync_ssh.options({}))

@@ -120,11 +120,12 @@ def test_rules_bytes_are_no_less_than_what_rules_take() -> None:
     assert rules_bytes(()) == 0
 
 
-def test_rsh_of_ours_comes_before_that_of_the_user() -> None:
-    s = replace(PLAIN, rsh="ssh -o BatchMode=yes", extra=("-e", "ssh -p 22"))
-    for argv in (batch_argv(s), full_argv(s)):
-        assert argv.count("--rsh=ssh -o BatchMode=yes") == 1
-        assert argv.index("--rsh=ssh -o BatchMode=yes") < argv.index("-e")
+def test_rsh_of_ours_comes_after_that_of_the_user() -> None:
+    # rsync takes the last one; ours is made of the user's.
+    s = replace(PLAIN, rsh="ssh -p 22 -o ControlMaster=no", extra=("-e", "ssh -p 22"))
+    for argv in (batch_argv(s), full_argv(s), compare_argv(s, checksum=False)):
+        assert argv.count("--rsh=ssh -p 22 -o ControlMaster=no") == 1
+        assert argv.index("--rsh=ssh -p 22 -o ControlMaster=no") > argv.index("-e")
 
 
 def test_rsh_is_left_to_rsync_without_one_of_ours() -> None:
