@@ -8,7 +8,7 @@ _inosync_nodes() {
         sed -n 's/^ *"name": "\(.*\)",*$/\1/p' | sed 's/\\\(["\\]\)/\1/g')"})
     case ${opt_args[-s]} in
         (status|top|flush) ;;
-        (resync|verify|pause|resume) names+=(all) ;;
+        (resync|verify|diff|pause|resume) names+=(all) ;;
         (*) return 1 ;;
     esac
     compadd -a names
@@ -25,9 +25,10 @@ _inosync() {
         '--init[write a commented configuration]::configuration:_files -g "*.py"' \
         '--once[mirror everything in full, and exit]' \
         '-v[print debugging information]' \
-        '-s[ask or steer the daemon that runs]:command:(status top flush resync verify pause resume accept reload reopen stop)' \
+        '-s[ask or steer the daemon that runs]:command:(status top flush resync verify diff pause resume accept reload reopen stop)' \
         '--json[print what the daemon says as JSON]' \
         '--timeout[of flush\: give up after so many seconds]:seconds' \
+        '--wait[of verify and resync\: wait, and print what was found]' \
         '--lag[of status\: so many seconds behind count as level]:seconds' \
         '--version[show the version and exit]' \
         '(-h --help)'{-h,--help}'[show the options and exit]' \

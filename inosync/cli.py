@@ -99,7 +99,13 @@ def parser() -> argparse.ArgumentParser:
     )
     steering.add_argument("--json", action="store_true", help="print what the daemon says as JSON")
     steering.add_argument(
-        "--timeout", metavar="S", type=_seconds, help="of flush: give up after S seconds (default: never)"
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        help="of what waits (flush, diff, --wait): give up after S seconds (default: never)",
+    )
+    steering.add_argument(
+        "--wait", action="store_true", help="of verify and resync: wait, and print what was found"
     )
     steering.add_argument(
         "--lag",
@@ -154,8 +160,11 @@ def _usage_mistake(options: argparse.Namespace) -> str:
         return f"-s {command} of which node? Say its name, or {protocol.ALL}"
     if node is not None and command not in protocol.NODE_ALLOWED:
         return f"-s {command} takes no node"
-    if options.timeout is not None and command != "flush":
-        return "--timeout belongs to -s flush"
+    if options.wait and command not in protocol.CAN_WAIT:
+        return f"--wait belongs to -s {' and -s '.join(protocol.CAN_WAIT)}"
+    waits = options.wait or command not in protocol.CAN_WAIT
+    if options.timeout is not None and not (command in protocol.HAVE_TIMEOUT and waits):
+        return "--timeout belongs to -s flush, -s diff, and --wait"
     if options.lag and command != "status":
         return "--lag belongs to -s status"
     return ""
@@ -164,7 +173,12 @@ def _usage_mistake(options: argparse.Namespace) -> str:
 def _mistake_without_command(options: argparse.Namespace) -> str:
     if options.node is not None:
         return f"{options.node!r} is no option, and there is no -s COMMAND before it"
-    of_commands = {"--json": options.json, "--timeout": options.timeout is not None, "--lag": options.lag}
+    of_commands = {
+        "--wait": options.wait,
+        "--json": options.json,
+        "--timeout": options.timeout is not None,
+        "--lag": options.lag,
+    }
     for name, given in of_commands.items():
         if given:
             return f"{name} belongs to -s COMMAND"
@@ -184,7 +198,9 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
 
 def _send_command(options: argparse.Namespace, path: str) -> int:
     """Have the daemon of a configuration do something."""
-    command = commands.Command(options.command, options.node, options.json, options.timeout, options.lag)
+    command = commands.Command(
+        options.command, options.node, options.json, options.timeout, options.lag, options.wait
+    )
     doubts: list[str] = []
     sockets = (protocol.socket_path(rundir, path) for rundir in _possible_rundirs(path, doubts))
     code = commands.run(command, sockets, path)

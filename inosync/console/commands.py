@@ -10,13 +10,13 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inosync.console import protocol, table, top
 from inosync.console.client import Client, NotRunning, OtherConfiguration, Refused
-from inosync.text import one_line
+from inosync.text import one_line, plural
 
 MAX_BEHIND = 10
 """Nodes that ``flush`` names; of more it says how many."""
@@ -30,9 +30,11 @@ class Command:
     node: str | None = None
     as_json: bool = False
     timeout: float | None = None
-    """Of ``flush``, in seconds."""
+    """The longest wait, in seconds; None: for ever."""
     max_lag: float = 0.0
     """Of ``status``: the lag, in seconds, that counts as in sync."""
+    wait: bool = False
+    """Of ``verify`` and ``resync``: whether to wait for what comes of it."""
 
 
 def run(command: Command, paths: Iterable[str], config: str) -> int:
@@ -80,8 +82,12 @@ def _run(command: Command, client: Client) -> int:
                 raise Refused("top needs a terminal; use status", protocol.USAGE)
             return top.run(client, {**request, "command": "status"})
         case "flush":
-            wait = None if command.timeout is None else command.timeout + 10.0
-            return _print_flush(command, client.ask({**request, "timeout": command.timeout}, wait))
+            return _print_flush(command, _ask_and_wait(client, request, command))
+        case "resync" if command.wait:
+            return _resync_and_wait(client, request, command)
+        case "diff" | "verify" if command.wait or command.name == "diff":
+            wait = {"wait": True} if command.wait else {}
+            return _print_comparisons(command, _ask_and_wait(client, {**request, **wait}, command))
         case "stop":
             _wait_for_end(client, client.ask(request)["pid"])
             return protocol.OK
@@ -98,6 +104,61 @@ def _run(command: Command, client: Client) -> int:
         for wpath in reply["accepted"]:
             print(_printable(f"{one_line(wpath)}: is mirrored as it is"))
     return protocol.OK
+
+
+def _ask_and_wait(client: Client, request: dict[str, Any], command: Command) -> dict[str, Any]:
+    """Ask for what the daemon replies to when it is done."""
+    patience = None if command.timeout is None else command.timeout + 10.0
+    return client.ask({**request, "timeout": command.timeout}, patience)
+
+
+def _resync_and_wait(client: Client, request: dict[str, Any], command: Command) -> int:
+    """Compare in full, wait until the nodes are level, and say what was sent for it."""
+    before = _bytes_of(client, request)
+    client.ask(request)
+    reply = _ask_and_wait(client, {"command": "flush", "node": command.node}, command)
+    after = _bytes_of(client, request)
+    if command.as_json:
+        _print_json({**reply, "bytes": {name: after[name] - before.get(name, 0) for name in after}})
+    else:
+        late = {node["name"] for node in reply["behind"]}
+        for name in sorted(after.keys() - late):
+            sent = table.size(after[name] - before.get(name, 0))
+            print(_printable(f"{one_line(name)}: compared in full, and level; {sent} for it"))
+    _complain("\n".join(behind_lines(reply["behind"])))
+    return protocol.BEHIND if reply["behind"] else protocol.OK
+
+
+def _bytes_of(client: Client, request: dict[str, Any]) -> dict[str, int]:
+    snapshot = client.ask({**request, "command": "status"})
+    return {node["name"]: node["bytes"] for node in snapshot["nodes"]}
+
+
+def _print_comparisons(command: Command, reply: dict[str, Any]) -> int:
+    """Print what differs, by node; 0: nothing, 1: something, 2: a node could not be compared."""
+    found = reply["comparisons"]
+    if command.as_json:
+        _print_json(reply)
+    else:
+        for one in found:
+            for line in _comparison_lines(one, command.name == "verify"):
+                print(_printable(line))
+    if any(one["reason"] for one in found):
+        return protocol.TROUBLE
+    return protocol.BEHIND if any(one["count"] for one in found) else protocol.OK
+
+
+def _comparison_lines(found: dict[str, Any], are_sent: bool) -> Iterator[str]:
+    name = one_line(found["node"])
+    if found["reason"]:
+        yield f"{name}: not compared: {one_line(found['reason'])}"
+        return
+    sent = ", sent again" if are_sent and found["count"] else ""
+    yield f"{name}: {plural(found['count'], 'difference')} in {found['seconds']:.1f} s{sent}"
+    for path, what in found["differences"]:
+        yield f"  {what:<10}  {one_line(path)}"
+    if more := found["count"] - len(found["differences"]):
+        yield f"  and {more} more"
 
 
 def _print_json(reply: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 MAX_REQUEST_BYTES = 1 << 16
 """The longest request, its line end included."""
 MAX_WAITING = 64
-"""Flushes that wait at once."""
+"""Clients that wait at once, for a flush or a comparison."""
 
 OK = 0
 BEHIND = 1
@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "flush": "wait until every change made so far is on NODE, or on all nodes",
     "resync": "compare NODE, or all, in full, and send what differs",
     "verify": "compare NODE, or all, as rverify does, while mirroring goes on",
+    "diff": "show what differs on NODE, or on all nodes, and change nothing",
     "pause": "send NODE nothing until resume",
     "resume": "send NODE what it lacks, and all further changes",
     "accept": "mirror what the guard halted as it is now, deletions included",
@@ -51,9 +52,13 @@ COMMANDS: Mapping[str, str] = {
 """The commands of a running daemon."""
 IDENTIFY = "identify"
 """What a client asks first: the ``identity`` of the daemon's configuration."""
-NODE_REQUIRED = ("resync", "verify", "pause", "resume")
+NODE_REQUIRED = ("resync", "verify", "diff", "pause", "resume")
 """Commands that need the name of a node, or ``all``."""
 NODE_ALLOWED = ("status", "top", "flush", *NODE_REQUIRED)
+CAN_WAIT = ("resync", "verify")
+"""Commands that can wait for what comes of them."""
+HAVE_TIMEOUT = ("flush", "diff", *CAN_WAIT)
+"""Commands that may take long."""
 ALL = "all"
 _MAX_SUN_PATH_BYTES = 107  # unix(7)
 _MAX_NAMES = 12  # in a message

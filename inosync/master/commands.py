@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inosync.master.comparing import Comparing
 from inosync.master.once import Once
-from inosync.master.verification import Verification
+from inosync.master.verification import Comparison, Verification
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
 from inosync.messages import Change, Kind
 from inosync.nodes.lifecycle import Phase
@@ -59,6 +61,20 @@ class Commands:
         """Compare a node in full when it is ok, beside what it is sent."""
         log.info("%s: verification requested", node.name)
         self.verification.request(node.name)
+
+    def compare(
+        self,
+        nodes: Sequence[Node],
+        may_repair: bool,
+        deadline: float,
+        done: Callable[[Sequence[Comparison]], None],
+    ) -> Comparing:
+        """Have nodes compared when they are ok, and tell what was found; with ``may_repair`` it is sent."""
+        comparing = Comparing(self.verification, self.pool.loop, done)
+        comparing.begin(nodes, may_repair, deadline)
+        for node in nodes if may_repair else ():
+            self.verify(node)
+        return comparing
 
     def pause(self, node: Node) -> None:
         """Send a node nothing, and connect to it no more. What runs has a moment to finish."""

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from inosync.config.nodes import display_name
@@ -16,6 +16,7 @@ from inosync.master.commands import Commands
 from inosync.master.flush import Flushes
 from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
+from inosync.master.verification import Comparison
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.text import format_value
@@ -37,9 +38,11 @@ class Request:
     node: str | None
     """As it is written in ``rnodes``, its name, or ``all``; None: all."""
     timeout: float
-    """How long a flush may wait, in seconds; infinite if it has no limit."""
+    """How long it may wait, in seconds; infinite if it has no limit."""
     until: float
     """When the client gives up, by CLOCK_MONOTONIC, which is one for all processes."""
+    wait: bool = False
+    """Whether to reply only when it is known what the comparison finds."""
 
 
 class RequestRefused(Exception):
@@ -63,7 +66,7 @@ def checked(message: Message) -> Request:
     command, node = message.get("command"), message.get("node")
     if not isinstance(command, str) or not (command == protocol.IDENTIFY or command in protocol.COMMANDS):
         raise RequestRefused(protocol.unknown_command(str(command)[:80]))
-    if unknown := sorted(message.keys() - {"command", "node", "timeout", "until"}):
+    if unknown := sorted(message.keys() - {"command", "node", "timeout", "until", "wait"}):
         raise RequestRefused(f"{format_value(unknown[0])} is not known in a request")
     if node is not None and not isinstance(node, str):
         raise RequestRefused("node: not a string")
@@ -73,11 +76,15 @@ def checked(message: Message) -> Request:
         raise RequestRefused(f"{command} takes no node")
     if node is None and command in protocol.NODE_REQUIRED:
         raise RequestRefused(f"{command} of which node? Say its name, or {protocol.ALL}")
-    if message.get("timeout") is not None and command != "flush":
+    if message.get("timeout") is not None and command not in protocol.HAVE_TIMEOUT:
         raise RequestRefused(f"{command} takes no timeout")
-    return Request(
-        command, node, _seconds(message, "timeout", MAX_TIMEOUT_SECONDS), _seconds(message, "until")
-    )
+    wait = message.get("wait", False)
+    if not isinstance(wait, bool) or (wait and command not in protocol.CAN_WAIT):
+        raise RequestRefused(
+            "wait: not true or false" if not isinstance(wait, bool) else f"{command} takes no wait"
+        )
+    timeout = _seconds(message, "timeout", MAX_TIMEOUT_SECONDS)
+    return Request(command, node, timeout, _seconds(message, "until"), wait or command == "diff")
 
 
 def _seconds(message: Message, key: str, longest: float = math.inf) -> float:
@@ -148,6 +155,8 @@ class RequestHandler:
             raise RequestRefused("asked for too late: not done", protocol.BUSY)
         if request.command == "flush":
             self._flush(request, reply)
+        elif request.wait and request.command != "resync":
+            self._compare(request, reply)
         elif request.command in self._at_once:
             reply(self._at_once[request.command](request))
         else:  # a command of the client's own
@@ -197,6 +206,20 @@ class RequestHandler:
         log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))
         flush = self._flushes.begin(nodes, began + request.timeout, done)
         reply.defer(lambda: self._flushes.cancel(flush))
+
+    def _compare(self, request: Request, reply: Reply) -> None:
+        nodes = self._wanted_nodes(request.node)
+        if not reply.can_wait:
+            raise RequestRefused(
+                f"{protocol.MAX_WAITING} clients wait already: try again later", protocol.BUSY
+            )
+        repairs, deadline = request.command == "verify", self._clock() + request.timeout
+
+        def done(found: Sequence[Comparison]) -> None:
+            self._guarded(reply, lambda: reply({"comparisons": [asdict(one) for one in found]}))
+
+        comparing = self._commands.compare(nodes, repairs, deadline, done)
+        reply.defer(comparing.cancel)
 
     def _flushed(self, nodes: Sequence[Node], behind: Sequence[Node], seconds: float) -> Message:
         found = [self._snapshots.lag_of(node) for node in behind]

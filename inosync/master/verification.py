@@ -33,6 +33,33 @@ SETTLE_SECONDS = 1.5
 """From the end of a comparison until differences are judged, which may have been changes on their way; more
 than open_files.CLOSE_WAIT_SECONDS."""
 _LOGGED_PATHS = 5
+_SHOWN_PATHS = 1_000  # to a client
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the comparison of a node has found."""
+
+    node: str
+    """Its name."""
+    reason: str = ""
+    """Why it could not be compared; empty if it was."""
+    seconds: float = 0.0
+    count: int = 0
+    """All differences."""
+    differences: tuple[tuple[str, str], ...] = ()
+    """The first of them: the path, and what is wrong in a word."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A client that wants to know what the next comparison of a node finds."""
+
+    node: str
+    """Its name."""
+    may_repair: bool
+    """Whether what differs is sent; otherwise the node is only looked at."""
+    done: Callable[[Comparison], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +84,10 @@ class _Round:
     """By tree: how many more differences there are than in ``found``."""
     seconds: float = 0.0
     """How long the comparison took."""
+    may_repair: bool = True
+    """Whether what differs is sent."""
+    waiters: list[Waiter] = field(default_factory=list)
+    """The clients that are told what it finds."""
 
 
 @dataclass(slots=True)
@@ -78,6 +109,8 @@ class Verification:
     """The setting: what may be deleted on a node."""
     _round: _Round | None = None
     """The verification of the node that is compared now."""
+    _waiters: list[Waiter] = field(default_factory=list)
+    """The clients whose comparison has not begun."""
 
     @property
     def cursor(self) -> float:
@@ -100,25 +133,46 @@ class Verification:
         if self._round is not None:
             node = self._round.node
             is_wanted = node.spec.rverify or before[node.name].requested
-            if self.nodes.get(node.name) is not node or not is_wanted:
+            if self.nodes.get(node.name) is not node or not (is_wanted or self._round.waiters):
                 self._abort()
+        for waiter in [waiter for waiter in self._waiters if waiter.node not in self.nodes]:
+            self.cancel(waiter)
+            waiter.done(Comparison(waiter.node, "is no node any more"))
 
     def start_if_due(self) -> None:
         """Begin with the next node, if it is time for that."""
         if self._round is not None or not self.dispatch.has_free_slot:
             return
         now = self.loop.clock()
-        for node in map(self.nodes.__getitem__, schedule.due_nodes(self._schedules, now)):
+        due = schedule.due_nodes(self._schedules, now)
+        looks = [waiter.node for waiter in self._waiters if not waiter.may_repair]
+        for name in dict.fromkeys([*looks, *due]):
+            node = self.nodes[name]
             if self.is_ok(node):
-                self._round = _Round(node, node.cursor, now, list(node.trees))
+                started = _Round(node, node.cursor, now, list(node.trees), may_repair=name in due)
+                started.waiters = [one for one in self._waiters if one.node == name]
+                if started.may_repair:  # a client that only looks waits for a round of its own
+                    started.waiters = [one for one in started.waiters if one.may_repair]
+                self._waiters = [one for one in self._waiters if one not in started.waiters]
+                self._round = started
                 log.debug("%s: verification started", node.name)
-                self._compare_next(self._round)
+                self._compare_next(started)
                 return
 
     def request(self, name: str) -> None:
         """Verify a node as soon as it can be, whatever its schedule is."""
         if self._round is None or self._round.node.name != name:
             self._schedules[name] = schedule.request(self._schedules[name], self.loop.clock())
+
+    def wait(self, waiter: Waiter) -> None:
+        """Tell a client what the next comparison of a node finds."""
+        self._waiters.append(waiter)
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Tell a client nothing any more."""
+        for waiters in (self._waiters, self._round.waiters if self._round is not None else []):
+            if waiter in waiters:
+                waiters.remove(waiter)
 
     def hasten(self, node: Node) -> None:
         """Verify a node that was away soon."""
@@ -191,15 +245,19 @@ class Verification:
             current.node.send_compare(CancelCompare())
         name = current.node.name
         log.debug("%s: verification put off", name)
-        if name in self._schedules:
+        self._waiters += current.waiters
+        if name in self._schedules and current.may_repair:
             self._schedules[name] = schedule.failed(self._schedules[name], self.loop.clock(), self.rand())
 
     def _fail(self, reason: str) -> None:
         assert self._round is not None
         name, self._round.order = self._round.node.name, 0
+        may_repair = self._round.may_repair
+        self._tell(self._round, Comparison(name, reason))
         self._abort()
-        pause = self._schedules[name].due - self.loop.clock()
-        log.warning("%s: could not be verified: %s; next try in %.0f s", name, reason, pause)
+        if may_repair:
+            pause = self._schedules[name].due - self.loop.clock()
+            log.warning("%s: could not be verified: %s; next try in %.0f s", name, reason, pause)
 
     def _judge(self, current: _Round) -> None:
         """Have sent what was found, and log it."""
@@ -207,20 +265,25 @@ class Verification:
             return
         node, now = current.node, self.loop.clock()
         changes, due = self.journal.since(current.cursor), list(node.retries.waiting)
-        if current.found:
+        if current.found and current.may_repair:
             self._send_again(current, now)
             if current is not self._round:
                 return  # the guard has looked at what is to be sent, and has halted a tree
         if not current.compared:
+            self._tell(current, Comparison(node.name, "none of its trees can be compared now"))
             self._abort()
         elif changes is None:
             self._fail("too much has changed meanwhile to tell what is different")
         else:
             self._round = None
-            self._schedules[node.name] = schedule.done(node.spec.rverify, now, self.rand())
             found = [one for tree in current.found for one in _unexplained(current, tree, [*changes, *due])]
-            node.set_verified(now, len(found) + sum(current.truncated.values()))
-            self._log(current, found)
+            count = len(found) + sum(current.truncated.values())
+            if current.may_repair:
+                self._schedules[node.name] = schedule.done(node.spec.rverify, now, self.rand())
+                node.set_verified(now, count)
+                self._log(current, found)
+            shown = tuple((self._path(tree, one), one.word) for tree, one in found[:_SHOWN_PATHS])
+            self._tell(current, Comparison(node.name, "", current.seconds, count, shown))
 
     def _send_again(self, current: _Round, now: float) -> None:
         """Everything that was found: where the node is right by now, that costs no more than a look."""
@@ -240,12 +303,17 @@ class Verification:
         if not count:
             log.info("%s: %s", name, what)
             return
-        paths = [
-            f"{os.path.join(self.wpath(tree), os.fsdecode(one.path))} ({one.word})"
-            for tree, one in found[:_LOGGED_PATHS]
-        ]
+        paths = [f"{self._path(tree, one)} ({one.word})" for tree, one in found[:_LOGGED_PATHS]]
         more = [f"{count - len(paths)} more"] if count > len(paths) else []
         log.warning("%s: %s, sent again: %s", name, what, ", ".join([*paths, *more]))
+
+    def _path(self, tree: int, difference: Difference) -> str:
+        return os.path.join(self.wpath(tree), os.fsdecode(difference.path))
+
+    def _tell(self, current: _Round, comparison: Comparison) -> None:
+        waiters, current.waiters = current.waiters, []
+        for waiter in waiters:
+            waiter.done(comparison)
 
 
 def _is_below_symlink(root: bytes, path: bytes) -> bool:

@@ -477,6 +477,65 @@ def test_verify_finds_what_was_changed_on_a_node(stopped: Commands, every: float
     until(lambda: (stopped.copy("b") / "file").read_text() == "content", 60, "b to be mended")
 
 
+def tamper(copy: Path) -> None:
+    (copy / "file").write_text("tampered")
+    os.utime(copy / "file", (1, 1))
+    (copy / "extra").write_text("of the node")
+
+
+def test_diff_shows_what_differs_and_changes_nothing(running: Commands) -> None:
+    tamper(running.copy("b"))
+    done = running.say("diff", "b")
+    assert (done.returncode, done.stderr) == (1, "")
+    first, *lines = done.stdout.splitlines()
+    assert first.startswith("b: 2 differences in ")
+    assert sorted(lines) == [f"  content     {running.tree}/file", f"  extra       {running.tree}/extra"]
+    assert (running.copy("b") / "file").read_text() == "tampered"
+    assert running.node("b")["verified_at"] is None
+    done = running.say("diff", "all", "--json")
+    assert done.returncode == 1
+    found = {one["node"]: one["count"] for one in json.loads(done.stdout)["comparisons"]}
+    assert found == {"a": 0, "b": 2, "c": 0}
+    assert running.say("diff", "a").returncode == 0
+
+
+def test_verify_waits_and_shows_what_it_sends_again(running: Commands) -> None:
+    tamper(running.copy("b"))
+    done = running.say("verify", "b", "--wait", "--timeout", "60")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[0].endswith(", sent again")
+    assert running.say("flush").returncode == 0
+    assert (running.copy("b") / "file").read_text() == "content"
+    assert not (running.copy("b") / "extra").exists()
+    assert running.node("b")["differences"] == 2
+    assert running.say("verify", "all", "--wait").returncode == 0
+
+
+def test_resync_waits_until_the_node_is_level(running: Commands) -> None:
+    tamper(running.copy("b"))
+    done = running.say("resync", "b", "--wait")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("b: compared in full, and level; ")
+    assert (running.copy("b") / "file").read_text() == "content"
+    done = running.say("resync", "all", "--wait", "--json")
+    assert sorted(json.loads(done.stdout)["bytes"]) == ["a", "b", "c"]
+
+
+def test_comparison_names_a_node_that_cannot_be_compared(running: Commands) -> None:
+    assert running.say("pause", "b").returncode == 0
+    done = running.say("diff", "b")
+    assert (done.returncode, done.stdout) == (2, "b: not compared: is paused\n")
+    assert running.say("resume", "b").returncode == 0
+    running.until_level()
+    running.rsync.fault("b", '[ "$kind" = verify ] && exit 12; exit 12')
+    (running.tree / "new").write_text("x")
+    running.until_state("b", "retrying")
+    done = running.say("diff", "b", "--timeout", "0.2")
+    assert (done.returncode, done.stdout) == (2, "b: not compared: was not compared in time\n")
+    running.rsync.mend("b")
+    running.until_level()
+
+
 # The daemon ----------------------------------------------------------------------------------------------
 
 
@@ -552,7 +611,9 @@ def test_second_daemon_does_not_start_when_the_run_directory_was_removed(running
         (["pause", "zzz"], "there is no node 'zzz'; there are a, b, c"),
         (["pause"], "-s pause of which node? Say its name, or all"),
         (["reload", "a"], "-s reload takes no node"),
-        (["status", "--timeout", "3"], "--timeout belongs to -s flush"),
+        (["status", "--timeout", "3"], "--timeout belongs to -s flush, -s diff, and --wait"),
+        (["verify", "a", "--timeout", "3"], "--timeout belongs to -s flush, -s diff, and --wait"),
+        (["pause", "a", "--wait"], "--wait belongs to -s resync and -s verify"),
         (["flush", "--timeout", "soon"], "invalid number of seconds value: 'soon'"),
         (["flush", "--timeout", "-1"], "argument"),
         (["flush", "--lag", "1"], "--lag belongs to -s status"),

@@ -11,6 +11,7 @@ from support.recorder import Recorder
 
 from inosync.console import protocol
 from inosync.master.requests import MAX_TIMEOUT_SECONDS, RequestHandler, RequestRefused, checked
+from inosync.master.verification import Comparison
 
 NODES = {
     name: SimpleNamespace(name=name, spec=SimpleNamespace(node=address), paused=name == "paused")
@@ -26,8 +27,9 @@ class World:
         self.refused: tuple[str, ...] = ()
         self.can_wait = True
         self.left: list[Any] = []
+        self.found: Any = None
         pool = SimpleNamespace(nodes=NODES, loop=SimpleNamespace(clock=lambda: self.now))
-        self.commands: Any = Recorder(self.calls, pool=pool)
+        self.commands: Any = Recorder(self.calls, pool=pool, compare=self.begin_comparing)
         self.snapshots: Any = Recorder(
             self.calls,
             of_all=lambda: {"nodes": "all"},
@@ -46,6 +48,10 @@ class World:
         if self.refused == ("a fault",):
             raise KeyError(self.refused[0])
         return self.refused
+
+    def begin_comparing(self, _nodes: Sequence[Any], _repairs: bool, _deadline: float, done: Any) -> Any:
+        self.found = done
+        return SimpleNamespace(cancel=lambda: self.calls.append(("cancel",)))
 
     def begin_flush(self, *_arguments: Any) -> str:
         return "the flush"
@@ -93,6 +99,8 @@ def world() -> World:
         ({"command": "flush", "timeout": float("inf")}, "timeout: not a number of seconds"),
         ({"command": "flush", "timeout": 10**400}, "timeout: not a number of seconds"),
         ({"command": "flush", "timeout": 2e9}, "timeout: not a number of seconds up to 1e+09"),
+        ({"command": "pause", "node": "a", "wait": True}, "pause takes no wait"),
+        ({"command": "verify", "node": "a", "wait": 1}, "wait: not true or false"),
         ({"command": "stop", "until": "soon"}, "until: not a number of seconds"),
         ({"command": "stop", "until": -(10**400)}, "until: not a number of seconds"),
     ],
@@ -110,12 +118,37 @@ def test_wrong_request_is_refused_before_anything_is_done(
     assert world.calls == []
 
 
-@pytest.mark.parametrize("command", sorted({*protocol.COMMANDS, protocol.IDENTIFY} - {"top", "flush"}))
+@pytest.mark.parametrize(
+    "command", sorted({*protocol.COMMANDS, protocol.IDENTIFY} - {"top", "flush", "diff"})
+)
 def test_commands_are_all_served(world: World, command: str) -> None:
     node = "all" if command in protocol.NODE_REQUIRED else None
     reply = world.ask(command=command, node=node, timeout=None, until=1e300)
     assert reply is not None
     assert "error" not in reply
+
+
+@pytest.mark.parametrize(("command", "repairs"), [("diff", False), ("verify", True)])
+def test_comparison_is_replied_to_when_it_is_done(world: World, command: str, repairs: bool) -> None:
+    wait = {"wait": True} if repairs else {}
+    assert world.ask(command=command, node="a", timeout=5, **wait) is None
+    assert world.calls == [("compare", [NODES["a"]], repairs, 105.0, world.found)]
+    world.found([Comparison("a", "", 1.0, 1, (("/www/x", "missing"),))])
+    [reply] = world.replies
+    assert reply["comparisons"] == [
+        {"node": "a", "reason": "", "seconds": 1.0, "count": 1, "differences": (("/www/x", "missing"),)}
+    ]
+    [leave] = world.left
+    leave()
+    assert world.calls[-1] == ("cancel",)
+
+
+def test_comparison_is_refused_if_too_many_clients_wait(world: World) -> None:
+    world.can_wait = False
+    reply = world.ask(command="diff", node="a")
+    assert reply is not None
+    assert reply["code"] == protocol.BUSY
+    assert world.calls == []
 
 
 def test_command_of_the_client_alone_is_unknown_to_the_daemon(world: World) -> None:

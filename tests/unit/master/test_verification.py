@@ -14,7 +14,7 @@ import pytest
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.master.verification import SETTLE_SECONDS, Verification
+from inosync.master.verification import SETTLE_SECONDS, Comparison, Verification, Waiter
 from inosync.messages import CancelCompare, Change, Compare, Compared, Kind, Source
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
@@ -296,3 +296,97 @@ def test_tree_halted_as_it_is_checked_ends_the_round(world: World) -> None:
     assert not a.orders, "a comparison that nobody waits for, or ends"
     world.wait(EVERY)
     assert a.last.tree == 2
+
+
+# Clients that wait ---------------------------------------------------------------------------------------
+
+MISSING = b"inosync:<f+++++++++ a"
+
+
+def test_look_repairs_nothing_and_leaves_the_schedule_alone(world: World) -> None:
+    node, found = FakeNode("a"), list[Comparison]()
+    world.add(node)
+    world.wait(0)
+    assert node.orders == []
+    world.verification.wait(Waiter("a", False, found.append))
+    world.wait(1)
+    world.compared(node, [MISSING])
+    assert found == []
+    world.wait(SETTLE_SECONDS)
+    assert found == [Comparison("a", "", 0.0, 1, (("/tree1/a", "missing"),))]
+    assert (node.due, world.repaired, node.verified_at) == ({}, [], None)
+    world.wait(EVERY)
+    assert len(node.orders) == 2, "the verification of its schedule comes all the same"
+
+
+def test_look_waits_until_its_node_is_ok(world: World) -> None:
+    node, found = FakeNode("a"), list[Comparison]()
+    world.add(node)
+    node.ok = False
+    world.verification.wait(Waiter("a", False, found.append))
+    world.wait(1)
+    assert node.orders == []
+    node.ok = True
+    world.wait(1)
+    world.compared(node)
+    assert found == [Comparison("a")]
+
+
+def test_look_does_not_join_a_round_that_repairs(world: World) -> None:
+    node, looked, verified = FakeNode("a"), list[Comparison](), list[Comparison]()
+    world.add(node)
+    world.verification.wait(Waiter("a", True, verified.append))
+    world.verification.request("a")
+    world.verification.wait(Waiter("a", False, looked.append))
+    world.wait(1)
+    world.compared(node, [MISSING])
+    world.wait(SETTLE_SECONDS)
+    assert ([one.count for one in verified], looked) == ([1], [])
+    assert list(node.due) == [Change(1, b"a", Kind.NAME)]
+    world.wait(1)
+    world.compared(node)
+    assert [one.count for one in looked] == [0]
+
+
+def test_waiter_outlasts_a_round_that_is_cut_short(world: World) -> None:
+    node, found = FakeNode("a"), list[Comparison]()
+    world.add(node)
+    world.verification.wait(Waiter("a", False, found.append))
+    world.wait(1)
+    world.verification.disturbed(1)
+    assert isinstance(node.orders[-1], CancelCompare)
+    world.wait(1)
+    world.compared(node)
+    assert found == [Comparison("a")]
+
+
+def test_waiter_is_told_why_its_node_is_not_compared(world: World) -> None:
+    node, found = FakeNode("a"), list[Comparison]()
+    world.add(node)
+    world.verification.wait(Waiter("a", False, found.append))
+    world.wait(1)
+    world.compared(node, reason="Connection refused (111)")
+    world.halted.add(1)
+    world.verification.wait(Waiter("a", False, found.append))
+    world.wait(1)
+    world.verification.wait(Waiter("a", False, found.append))
+    world.nodes.clear()
+    world.verification.configure(True)
+    assert [one.reason for one in found] == [
+        "Connection refused (111)",
+        "none of its trees can be compared now",
+        "is no node any more",
+    ]
+
+
+def test_cancelled_waiter_is_told_nothing(world: World) -> None:
+    node, found = FakeNode("a"), list[Comparison]()
+    world.add(node)
+    early, late = Waiter("a", False, found.append), Waiter("a", False, found.append)
+    for waiter in (early, late):
+        world.verification.wait(waiter)
+    world.verification.cancel(early)
+    world.wait(1)
+    world.verification.cancel(late)
+    world.compared(node)
+    assert found == []
