@@ -104,6 +104,15 @@ class NodeState(enum.StrEnum):
     DEGRADED = "degraded"
 
 
+class Lane(enum.IntEnum):
+    """Which of a worker's two transfers at once."""
+
+    FIRST = 1
+    """All but big files."""
+    SECOND = 2
+    """Big files, so that small changes do not wait for them."""
+
+
 # Orders, from the master to a worker ---------------------------------------------------------------------
 
 
@@ -123,6 +132,7 @@ class Batch:
     """Whether an earlier transfer may have been killed, and temporary files are to be removed."""
     heavy: bool = False
     """Whether each try needs a slot. The first try has it; ``SlotRequest`` asks for the next one's."""
+    lane: Lane = Lane.FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +216,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a full mirror has come."""
+    """How far a full mirror, or a big file, has come."""
 
     batch: int
     percent: int
-    """Of the entries that rsync knows of so far."""
+    """Of the entries that rsync knows of so far; in the second lane of the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +298,20 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What a batch that is done leaves to be sent."""
+
+    due: tuple[Part, ...] = ()
+    """What has failed: after a pause."""
+    outdated: tuple[Part, ...] = ()
+    """Files that may have changed without another time: soon."""
+    big: tuple[Part, ...] = ()
+    """Big files, of which nothing was sent: in the second lane."""
+    later: tuple[Part, ...] = ()
+    """What the other lane stood in the way of: in the first lane, when the second has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The batch is done: all that could arrive has arrived."""
 
@@ -300,17 +324,13 @@ class Done:
     """rsync's last complaint; empty if there was none."""
     payload: bytes = b""
     file: str = ""
-    """The parts that have to be retried, as ``spool.pack`` returns them."""
+    """The ``Leftovers``, as ``spool.pack`` returns them; both are empty if there are none."""
     held: tuple[int, ...] = ()
     """Trees of which something was not sent, because their roots were not what they had to be."""
     pretended: bool = False
     """Whether the calls of rsync were shown instead of made."""
     cut_off: bool = False
     """Whether the node may still work on a try that was cut off."""
-    outdated: bytes = b""
-    """The pickled parts whose files may have changed without another time, if they are short; else empty."""
-    outdated_file: str = ""
-    """The path of the file that holds these parts, if they are long; else empty."""
     bytes: int = 0
     """Sent and received, as rsync says."""
     renamed_bytes: int = 0

@@ -16,7 +16,7 @@ from inosync.guard.guard import Guard
 from inosync.journal.subscription import Subscription
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
-from inosync.messages import Compared
+from inosync.messages import Batch, Compared
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
@@ -171,14 +171,18 @@ class WorkerPool:
         self.dispatch.offer_batch(node)
         self.publisher.publish_soon()
 
-    def batch_finished(self, node: Node, file: str, cost: Cost | None = None) -> None:
+    def batch_finished(self, node: Node, batch: Batch, cost: Cost | None = None) -> None:
         """A batch is needed no longer."""
-        self.dispatch.finish_batch(node, file, cost)
+        self.dispatch.finish_batch(node, batch, cost)
 
     def try_failed(self, node: Node) -> None:
         """A worker waits for its next try."""
         self.dispatch.release_slot(node)
         self.publisher.publish_node(node)
+        self.publisher.publish_soon()
+
+    def big_file_advanced(self) -> None:
+        """More of a big file has arrived."""
         self.publisher.publish_soon()
 
     def slot_requested(self, node: Node) -> None:

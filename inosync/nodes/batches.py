@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Part, Rename
+from inosync.messages import Change, Kind, Lane, Part, Rename
 from inosync.nodes.node import Node
 from inosync.system import spool
 
@@ -50,8 +50,8 @@ class BatchCutter:
         self._files: dict[str, SharedBatch] = {}
         """The batches whose files exist."""
 
-    def cut(self, node: Node, retries: Sequence[Change]) -> SharedBatch | None:
-        """Return the next batch for a node; None if no change concerns it.
+    def cut(self, node: Node, retries: Sequence[Change], lane: Lane = Lane.FIRST) -> SharedBatch | None:
+        """Return the next batch for a node; None if no change concerns it. The second lane has retries only.
 
         TreeHalted if the guard halts a tree of it; OSError if its file cannot be written.
         """
@@ -59,26 +59,27 @@ class BatchCutter:
             self._batches.clear()
             self._cut_at = self._journal.head
         # The guard has another generation after it has halted a tree.
-        key = (node.cursor, node.subscription, self._guard.generation, tuple(retries))
+        key = (node.cursor, node.subscription, self._guard.generation, tuple(retries), lane)
         batch = self._batches.get(key)
         if batch is None or (batch.file and batch.file not in self._files):
-            parts = self._parts(node, retries)
+            parts = self._parts(node, retries, lane)
             if not parts:
                 return None
             if not all(self._guard.check(part.tree) for part in parts):
                 raise TreeHalted
-            key = (node.cursor, node.subscription, self._guard.generation, tuple(retries))
+            key = (node.cursor, node.subscription, self._guard.generation, tuple(retries), lane)
             batch = self._batches[key] = self._pack(parts)
         return batch
 
-    def _parts(self, node: Node, retries: Sequence[Change]) -> list[Part]:
-        changes = self._journal.since(node.cursor)
+    def _parts(self, node: Node, retries: Sequence[Change], lane: Lane) -> list[Part]:
+        changes = self._journal.since(node.cursor) if lane is Lane.FIRST else []
         if changes is None:
             changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
         elif not node.subscription.everything:
             changes = list(filter(node.subscription.concerns, changes))
         wanted = [tree for tree in node.trees if tree not in self._guard.halted]
-        return list(_parts_of([*changes, *retries], wanted, self._journal.renames_after(node.cursor)))
+        renames = self._journal.renames_after(node.cursor) if lane is Lane.FIRST else {}
+        return list(_parts_of([*changes, *retries], wanted, renames))
 
     def _pack(self, parts: list[Part]) -> SharedBatch:
         parts = [replace(part, source=self._guard.source(part.tree, part.full)) for part in parts]

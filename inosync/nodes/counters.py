@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from inosync.messages import Batch, Done, Failed, Unreachable
+from inosync.messages import Batch, Done, Failed, Lane, Unreachable
 
 BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """The upper ends of the buckets of a ``Histogram``; one more bucket has no end."""
@@ -71,7 +71,7 @@ class Counters:
         self.renamed_bytes += report.renamed_bytes
         if report.code:
             self.failures[str(report.code)] += 1
-        if report.held:
+        if report.held or (report.code and batch.lane is Lane.SECOND):  # there nothing is tried again
             return
         self.batches += 1
         self.paths += batch.count

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Batch, Change, Kind
+from inosync.messages import Batch, Change, Kind, Lane
 from inosync.nodes.backlog import Backlog
 from inosync.nodes.batches import BatchCutter, TreeHalted, next_id
 from inosync.nodes.lifecycle import Phase
@@ -81,7 +81,36 @@ class Dispatcher:
         return "waiting for a slot" if self._slots.is_waiting(node) else ""
 
     def offer_batch(self, node: Node) -> None:
-        """Send a node its next batch if it can take one, there is one, and it has a slot if it needs one."""
+        """Send a node its next batches: for each lane, if it is free and there is something for it.
+
+        A heavy one needs a slot. None in the second lane does: it mostly waits for its node.
+        """
+        self._offer_first(node)
+        self._offer_second(node)
+
+    def _offer_second(self, node: Node) -> None:
+        if node.second is not None or node.worker.state.phase not in (Phase.IDLE, Phase.BUSY) or node.paused:
+            return
+        now = self._loop.clock()
+        halted = self._guard.halted
+        names = [change for change in node.retries.ready(now, Lane.SECOND) if change.tree not in halted]
+        if not names:
+            return
+        try:
+            shared = self._cutter.cut(node, names, Lane.SECOND)
+        except OSError as error:
+            self._wait_for_room(node, error)
+        except TreeHalted:
+            self._offer_second(node)  # what is left of them
+        else:
+            if shared is None:  # their trees are not sent to this node any more
+                return
+            shared.users += 1
+            batch = Batch(next_id(), shared.count, False, shared.payload, shared.file, lane=Lane.SECOND)
+            oldest = min(node.retries.waiting[change].since for change in names)
+            node.send_batch(batch, node.cursor, min(oldest, now), names)
+
+    def _offer_first(self, node: Node) -> None:
         if node.worker.state.phase is not Phase.IDLE or node.outstanding is not None or node.paused:
             return
         now = self._loop.clock()
@@ -100,7 +129,7 @@ class Dispatcher:
             self._wait_for_room(node, error)
             return
         except TreeHalted:
-            self.offer_batch(node)  # what is left of it
+            self._offer_first(node)  # what is left of it
             return
         self._no_room_since.pop(node, None)
         if shared is None:
@@ -156,12 +185,13 @@ class Dispatcher:
         if self._no_room_since.get(node) == since:
             self._loop.call_at(self._loop.clock() + REWRITE_SECONDS, lambda: self._write_again(node, since))
 
-    def finish_batch(self, node: Node, file: str, cost: Cost | None = None) -> None:
-        """A node has finished with the batch that has this file, and with its slot."""
-        self._cutter.release(file)
+    def finish_batch(self, node: Node, batch: Batch, cost: Cost | None = None) -> None:
+        """A node has finished with a batch, and with the slot that it may have had."""
+        self._cutter.release(batch.file)
         if cost is not None:
             self._pace.spend(cost)
-        self.release_slot(node)
+        if batch.lane is Lane.FIRST:
+            self.release_slot(node)
 
     def request_slot(self, node: Node) -> None:
         """A node's heavy batch has failed, and its next try needs a slot."""

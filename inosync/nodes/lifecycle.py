@@ -218,6 +218,7 @@ def node_state(
     degraded: bool = False,
     halted: bool = False,
     was_ok: bool = True,
+    big: bool = False,
     walking: bool = False,
     paused: bool = False,
 ) -> NodeState:
@@ -225,7 +226,7 @@ def node_state(
 
     ``lag``: seconds; ``max_lag``: the lag that is normal (edelay); ``degraded``: names are to be retried, or
     directories are not watched; ``halted``: the guard has halted a tree; ``was_ok``: a batch has been done;
-    ``walking``: a tree is being walked; ``paused``: by the operator.
+    ``big``: a batch is in the second lane; ``walking``: a tree is being walked; ``paused``: by the operator.
     """
     if paused:
         return NodeState.PAUSED
@@ -238,6 +239,8 @@ def node_state(
         return NodeState.FULL if worker.full else NodeState.SYNCING
     if worker.phase is not Phase.IDLE or not was_ok:
         return NodeState.STARTING
+    if big:
+        return NodeState.SYNCING
     if lag > max_lag or walking:
         return NodeState.LAGGING
     return NodeState.DEGRADED if degraded else NodeState.OK

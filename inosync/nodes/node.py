@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from multiprocessing.context import ForkProcess
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from inosync.messages import (
     Halt,
     HookFinished,
     Kind,
+    Lane,
     Order,
     Ping,
     Progress,
@@ -42,16 +44,16 @@ from inosync.messages import (
 from inosync.nodes import lifecycle, node_log
 from inosync.nodes.counters import Counters
 from inosync.nodes.lifecycle import Action, Phase
-from inosync.nodes.outstanding import Outstanding, unpack
+from inosync.nodes.outstanding import Outstanding, changes_of, leftovers
 from inosync.nodes.pace import Cost
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
 from inosync.rsync import exit_codes
 from inosync.rsync.coarse_times import SETTLE_SECONDS
-from inosync.system import spool
 from inosync.system.channel import Endpoint, QueueError, QueueFull
 from inosync.system.loop import Loop, Timer
+from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +82,14 @@ class Work(Protocol):
     def worker_stopped(self, node: Node) -> None:
         """The worker was told to end, and has ended."""
 
-    def batch_finished(self, node: Node, file: str, cost: Cost | None = None) -> None:
-        """The node has finished with the batch that has this file, which has cost so much."""
+    def batch_finished(self, node: Node, batch: Batch, cost: Cost | None = None) -> None:
+        """The node has finished with a batch, which has cost so much."""
 
     def try_failed(self, node: Node) -> None:
         """The worker waits for its next try."""
+
+    def big_file_advanced(self) -> None:
+        """More of a big file has arrived."""
 
     def slot_requested(self, node: Node) -> None:
         """The worker waits for a slot: ``grant_slot`` when there is one."""
@@ -120,6 +125,8 @@ class Node:
         """The journal's position up to which the node has confirmed everything but ``retries``."""
         self.retries = RetrySet(retry_bounds)
         self.outstanding: Outstanding | None = None
+        self.second: Outstanding | None = None
+        """The batch in the second lane. The state of the worker knows nothing of it."""
         self.cost: Cost | None = None
         """What the last batch has cost; None if it was a full mirror, of which slots bound the number."""
         self.worker = WorkerHandle()
@@ -191,9 +198,14 @@ class Node:
         ``upto``: the cursor once it is done; ``since``: when its oldest change was seen; ``retries``: those
         that it carries.
         """
+        self.retries.carry(retries, batch.lane)
+        if batch.lane is Lane.SECOND:
+            assert self.second is None
+            self.second = Outstanding(batch, upto, since, self._loop.clock())
+            self._put(batch)
+            return
         assert self.outstanding is None
         self.outstanding = Outstanding(batch, upto, since, self._loop.clock())
-        self.retries.carry(retries)
         self._put(batch)
         self._step(batch)
 
@@ -203,7 +215,7 @@ class Node:
 
     def halt_tree(self, tree: int) -> None:
         """Send nothing of a tree; what is on its way comes back."""
-        if self.outstanding is not None:
+        if self.outstanding is not None or self.second is not None:
             self._put(Halt(tree))
 
     def grant_slot(self) -> None:
@@ -243,6 +255,14 @@ class Node:
     def degraded_reason(self) -> str:
         """Return why the node is degraded: names failed, or can never be sent. Empty if it is not."""
         return self.problem or ("some names could not be transferred" if self.retries.has_failed else "")
+
+    @property
+    def big_files(self) -> str:
+        """Return what is in the second lane, ``1 big file, 45%``; empty if nothing is."""
+        if self.second is None:
+            return ""
+        percent = self.second.percent
+        return plural(self.second.batch.count, "big file") + ("" if percent is None else f", {percent}%")
 
     def oldest_missing(self, in_journal: float | None) -> float | None:
         """Return since when it lacks something that may arrive at the next try; None if it does not.
@@ -291,6 +311,8 @@ class Node:
         """Act on the next report of the worker; return whether there was any."""
         report = self.worker.get()
         match report:
+            case Progress() | Done() if self.second is not None and self.second.is_meant_by(report):
+                self._note_second(report, self.second)
             case Progress() | Failed() | SlotRequest() | Done() if not self._is_outstanding(report):
                 pass  # of a batch that was given up
             case Started():
@@ -330,6 +352,20 @@ class Node:
 
     def _is_outstanding(self, report: Progress | Failed | SlotRequest | Done) -> bool:
         return self.outstanding is not None and self.outstanding.is_meant_by(report)
+
+    def _note_second(self, report: Progress | Done, second: Outstanding) -> None:
+        if isinstance(report, Progress):
+            self.second = replace(second, percent=report.percent)
+            self._work.big_file_advanced()
+            return
+        self.second = None
+        if report.code in UNREACHABLE_CODES:
+            self._was_away = True
+        elif not report.code:
+            self._note_return()
+        self._confirm(report, second)
+        self._work.offer_batch(self)
+        self._offer_retries_later()
 
     def _note_failure(self, report: Failed | Unreachable) -> None:
         self.counters.count_failure(report)
@@ -389,7 +425,9 @@ class Node:
                     self._clean()
                 case Action.CONFIRM:
                     assert isinstance(event, Done)
-                    self._confirm(event)
+                    sent, self.outstanding = self.outstanding, None
+                    assert sent is not None
+                    self._confirm(event, sent)
                 case Action.OFFER:
                     self._work.offer_batch(self)
                     self._offer_retries_later()
@@ -405,50 +443,56 @@ class Node:
         self._work.worker_died(self)
         self.worker.release()
         self._state_hook.restart()
-        if self.outstanding is not None:
-            self._work.batch_finished(self, self.outstanding.batch.file)
-            self.outstanding = None
+        lost = [sent for sent in (self.outstanding, self.second) if sent is not None]
+        if lost:
+            now = self._loop.clock()
+            for sent in lost:
+                self._work.batch_finished(self, sent.batch)
             self.untidy = True
             self.retries.put_back()
+            if self.second is not None:  # the next batch of the first lane tidies for itself only
+                self.retries.add_second_look(self.second.listings(self.trees), now)
+            self.outstanding = self.second = None
         if self.worker.state.phase is Phase.DOWN:
             self._loop.call_at(self.worker.state.wake_at, self.start_worker)
         else:
             self._work.worker_stopped(self)
 
-    def _confirm(self, done: Done) -> None:
+    def _confirm(self, done: Done, sent: Outstanding) -> None:
         """Move the cursor, and keep what has to be retried."""
-        sent, self.outstanding = self.outstanding, None
-        assert sent is not None
-        now = self._loop.clock()
-        failed = unpack(done.payload, done.file, self.trees)
-        spool.discard(done.file)
+        now, left = self._loop.clock(), leftovers(done, self.trees)
+        due, outdated, big, later = (
+            changes_of(parts, self.trees) for parts in (left.due, left.outdated, left.big, left.later)
+        )
         held = [tree for tree in done.held if tree in self.trees]
-        self.retries.settle(failed, held, sent.since, now, self._rand(), sent.full_trees())
+        full, lane = sent.full_trees(), sent.batch.lane
+        self.retries.settle(due, held, sent.since, now, self._rand(), full, lane)
         if done.cut_off:
             self.retries.add_second_look(sent.second_look(self.trees), now + SECOND_LOOK_SECONDS)
-        if done.outdated or done.outdated_file:
-            outdated = unpack(done.outdated, done.outdated_file, self.trees)
-            spool.discard(done.outdated_file)
-            self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
+        self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
+        self.retries.add_big(big, now, sent.since)
+        self.retries.add_later(later, now, sent.since)
         self.retries.limit(now)
         self.cursor = max(self.cursor, sent.upto)
-        self.cost = None if sent.batch.full else Cost(done.cpu, sent.sent_at, now)
-        self.problem, self.untidy = done.reason, False
-        if not done.held:
+        self.problem = done.reason or (self.problem if self.retries.has_failed else "")
+        cost = None if sent.batch.full else Cost(done.cpu, sent.sent_at, now)
+        if lane is Lane.FIRST:
+            self.untidy, self.cost = False, cost
+        if not (done.held or (done.code and lane is Lane.SECOND)):
             self.last_ok = now
         self.counters.count_done(sent.batch, done, now - sent.since)
         node_log.note_done(self.name, sent.batch, done)
         if log.isEnabledFor(logging.DEBUG):
             node_log.list_paths(self.name, sent.changes(self.trees))
-        self._work.batch_finished(self, sent.batch.file, self.cost)
+        self._work.batch_finished(self, sent.batch, cost)
         for tree in held:  # if the master does not see why, it is retried
             self._work.tree_held(self, tree)
 
     def _offer_retries_later(self) -> None:
-        """Set the timer for the next retry, unless a batch is on its way: its end looks again."""
+        """Set the timer for the next retry."""
         when = self.retries.next_at(self._loop.clock())
         timer = self._retry_timer
-        if when is None or self.outstanding is not None:
+        if when is None:
             return
         if timer is not None:
             if timer.is_pending and timer.when == when:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from inosync.messages import Batch, Change, Done, Failed, Kind, Part, Progress, SlotRequest, from_wire
+from inosync.messages import (
+    Batch,
+    Change,
+    Done,
+    Failed,
+    Kind,
+    Leftovers,
+    Part,
+    Progress,
+    SlotRequest,
+    from_wire,
+)
 from inosync.system import spool
 
 log = logging.getLogger(__name__)
@@ -24,6 +35,8 @@ class Outstanding:
     """When the oldest change in it was seen, by the clock."""
     sent_at: float
     """When it was handed over to the worker, by the clock."""
+    percent: int | None = None
+    """How much of it has arrived, in the second lane; None while rsync has not said."""
 
     def is_meant_by(self, report: Progress | Failed | SlotRequest | Done) -> bool:
         """Return whether the report is about this batch."""
@@ -31,7 +44,10 @@ class Outstanding:
 
     def changes(self, trees: Collection[int]) -> set[Change]:
         """Return the changes in it that are of these trees; all of the trees if its file is gone."""
-        return unpack(self.batch.payload, self.batch.file, trees)
+        try:
+            return changes_of(_parts(self.batch.payload, self.batch.file), trees)
+        except OSError as error:
+            return _all(self.batch.file, error, trees)
 
     def full_trees(self) -> set[int]:
         """Return the trees that it mirrors in full; none if its file is gone."""
@@ -46,19 +62,34 @@ class Outstanding:
 
         The listings, because a try that had to tidy up has sent these as well.
         """
-        changes = self.changes(trees)
-        named = {(change.tree, change.path) for change in changes if change.path}
-        return changes | {Change(tree, path.rpartition(b"/")[0], Kind.LIST) for tree, path in named}
+        return self.changes(trees) | self.listings(trees)
+
+    def listings(self, trees: Collection[int]) -> set[Change]:
+        """Return the listings of the directories that its names are in."""
+        named = {(change.tree, change.path) for change in self.changes(trees) if change.path}
+        return {Change(tree, path.rpartition(b"/")[0], Kind.LIST) for tree, path in named}
 
 
-def unpack(payload: bytes, file: str, trees: Collection[int]) -> set[Change]:
-    """Return the changes of these trees in packed parts; the trees as a whole if the file is gone."""
-    try:
-        parts = _parts(payload, file)
-    except OSError as error:
-        log.error("%s: %s: the trees that it may be about are compared as a whole", file, error.strerror)
-        return {Change(tree, b"", Kind.TREE) for tree in trees}
+def changes_of(parts: Iterable[Part], trees: Collection[int]) -> set[Change]:
+    """Return the changes of these trees in parts."""
     return {change for part in parts if part.tree in trees for change in _changes(part)}
+
+
+def leftovers(done: Done, trees: Collection[int]) -> Leftovers:
+    """Return what a batch has left, and remove the file of it; all of the trees if the file is gone."""
+    if not (done.payload or done.file):
+        return Leftovers()
+    try:
+        return cast(Leftovers, spool.unpack(done.payload, done.file))
+    except OSError as error:
+        return Leftovers(tuple(Part(change.tree, True) for change in _all(done.file, error, trees)))
+    finally:
+        spool.discard(done.file)
+
+
+def _all(file: str, error: OSError, trees: Collection[int]) -> set[Change]:
+    log.error("%s: %s: the trees that it may be about are compared as a whole", file, error.strerror)
+    return {Change(tree, b"", Kind.TREE) for tree in trees}
 
 
 def _parts(payload: bytes, file: str) -> tuple[Part, ...]:

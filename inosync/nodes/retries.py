@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Lane
 from inosync.nodes import backoff
 
 MAX_RETRIES = 10_000
@@ -20,18 +20,20 @@ class Retry:
     attempt: int
     """Tries that failed."""
     at: float
+    """When it is sent; infinite until the batch in the second lane has ended."""
     since: float
     """Since when the node lacks it; infinite if it lacks nothing, as far as is known."""
+    lane: Lane = Lane.FIRST
 
 
 class RetrySet:
-    """The retries of one node: those that wait, and those that its outstanding batch carries."""
+    """The retries of one node: those that wait, and those that its outstanding batches carry."""
 
     def __init__(self, bounds: tuple[float, float]) -> None:
         self.bounds = bounds
         """First and longest pause after a failure, in seconds."""
         self._waiting: dict[Change, Retry] = {}
-        self._carried: dict[Change, Retry] = {}
+        self._carried: dict[Lane, dict[Change, Retry]] = {lane: {} for lane in Lane}
 
     @property
     def waiting(self) -> Mapping[Change, Retry]:
@@ -39,7 +41,22 @@ class RetrySet:
 
     def __iter__(self) -> Iterator[Retry]:
         yield from self._waiting.values()
-        yield from self._carried.values()
+        for carried in self._carried.values():
+            yield from carried.values()
+
+    def owed_below(self, tree: int, directory: bytes) -> bool:
+        """Return whether the node lacks anything at or below a directory: a big file, or what has failed.
+
+        A second look does not count: the node has that, as far as is known.
+        """
+        prefix = directory + b"/" if directory else b""
+        return any(
+            change.tree == tree
+            and retry.since < math.inf
+            and (change.kind is Kind.TREE or change.path == directory or change.path.startswith(prefix))
+            for retries in (self._waiting, *self._carried.values())
+            for change, retry in retries.items()
+        )
 
     def add(self, change: Change, now: float) -> None:
         """Send a change as soon as possible."""
@@ -57,14 +74,37 @@ class RetrySet:
         for change in changes:
             self._waiting.setdefault(change, Retry(0, at, since))
 
-    def carry(self, changes: Iterable[Change]) -> None:
+    def add_big(self, changes: Iterable[Change], now: float, since: float) -> None:
+        """Send these in the second lane, as soon as it is free. One that has failed there keeps its pause."""
+        for change in changes:
+            before = self._waiting.get(change)
+            if before is None or before.lane is Lane.FIRST:
+                oldest = since if before is None else min(since, before.since)
+                self._waiting[change] = Retry(0, now, oldest, Lane.SECOND)
+
+    def add_later(self, changes: Iterable[Change], now: float, since: float) -> None:
+        """Send these in the first lane when the batch in the second has ended; now, if there is none."""
+        at = math.inf if self._carried[Lane.SECOND] else now
+        for change in changes:
+            before = self._waiting.get(change)
+            oldest = since if before is None else min(since, before.since)
+            self._waiting[change] = Retry(0, at, oldest)
+
+    def carry(self, changes: Iterable[Change], lane: Lane = Lane.FIRST) -> None:
         """A batch carries these. What becomes due meanwhile waits for the next one."""
-        self._carried = {change: self._waiting.pop(change) for change in changes}
+        self._carried[lane] = {change: self._waiting.pop(change) for change in changes}
 
     def put_back(self) -> None:
-        """The batch was lost: what it carried waits as before."""
-        self._waiting = {**self._carried, **self._waiting}
-        self._carried = {}
+        """The batches were lost: what they carried waits as before."""
+        for lane in Lane:
+            self._waiting = {**self._carried[lane], **self._waiting}
+            self._carried[lane] = {}
+        self._second_ended(-math.inf)
+
+    def _second_ended(self, now: float) -> None:
+        for change, retry in self._waiting.items():
+            if retry.at == math.inf:
+                self._waiting[change] = replace(retry, at=now)
 
     def settle(
         self,
@@ -74,15 +114,18 @@ class RetrySet:
         now: float,
         rand: float,
         mirrored: Iterable[int] = (),
+        lane: Lane = Lane.FIRST,
     ) -> None:
-        """The batch is done: what it carried is paid, but for what failed.
+        """The batch of a lane is done: what it carried is paid, but for what failed.
 
         ``held``: trees of which nothing was sent; ``since``: when the batch's oldest change was seen;
         ``rand``: the jitter of the pauses, one for all because they go together; ``mirrored``: trees that
         were compared as a whole. Unless something of such a tree failed, all its names are paid: one that
         fails in each try, because it is gone here and cannot be on the node, would be owed for ever.
         """
-        carried, self._carried = self._carried, {}
+        carried, self._carried[lane] = self._carried[lane], {}
+        if lane is Lane.SECOND:
+            self._second_ended(now)
         paid = set(mirrored) - {change.tree for change in failed} - set(held)
         for change, retry in list(self._waiting.items()):
             if change.tree in paid and retry.attempt and not change.ignore_times:
@@ -91,7 +134,8 @@ class RetrySet:
             before = carried.get(change) or self._waiting.get(change)
             attempt = before.attempt + 1 if before else 1
             at = now + backoff.delay(attempt, *self.bounds, rand)
-            self._waiting[change] = Retry(attempt, at, min(before.since, since) if before else since)
+            own = lane if change.kind is Kind.NAME else Lane.FIRST
+            self._waiting[change] = Retry(attempt, at, min(before.since, since) if before else since, own)
         for tree in held:
             later = Retry(1, now + backoff.delay(1, *self.bounds, rand), since)
             self._waiting.setdefault(Change(tree, b"", Kind.TREE), later)
@@ -102,23 +146,24 @@ class RetrySet:
             retries = self._waiting.values()
             whole = Retry(
                 attempt=min(1, max(retry.attempt for retry in retries)),
-                at=max(now, *(retry.at for retry in retries)),
+                at=max(now, *(retry.at for retry in retries if retry.at < math.inf)),
                 since=min(retry.since for retry in retries),
             )
             self._waiting = {Change(change.tree, b"", Kind.TREE): whole for change in self._waiting}
 
     def forget_tree(self, tree: int) -> None:
-        for retries in (self._waiting, self._carried):
+        for retries in (self._waiting, *self._carried.values()):
             for change in [change for change in retries if change.tree == tree]:
                 del retries[change]
 
-    def ready(self, now: float) -> list[Change]:
-        """Return what is to be sent by now."""
-        return [change for change, retry in self._waiting.items() if retry.at <= now]
+    def ready(self, now: float, lane: Lane = Lane.FIRST) -> list[Change]:
+        """Return what is to be sent by now in a lane."""
+        return [c for c, retry in self._waiting.items() if retry.at <= now and retry.lane is lane]
 
     def next_at(self, now: float) -> float | None:
         """Return when the next one is to be sent; what is ready waits for something else than the time."""
-        return min((retry.at for retry in self._waiting.values() if retry.at > now), default=None)
+        times = (retry.at for retry in self._waiting.values())
+        return min((at for at in times if now < at < math.inf), default=None)
 
     @property
     def has_failed(self) -> bool:

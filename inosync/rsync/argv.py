@@ -26,6 +26,7 @@ _BATCH = ("-lptgoD", "--dirs", _READ_NAMES)
 _DELETE_LISTED = ("--delete-missing-args", "--delete", "--force")
 # For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
 _DELETE_BY_RELIST = ("--ignore-missing-args", "--delete", "--force")
+_PROGRESS = ("--info=progress2", "--outbuf=L")
 _DELETE_NEVER: tuple[str, ...] = ("--ignore-missing-args",)
 # The receiver compares times in nanoseconds: two versions of one size and second are two versions. By itself
 # rsync tells the other side "-@-1", which rrsync takes for no option at all.
@@ -73,7 +74,9 @@ class TransferSettings:
     list_missing: bool = True
     """Whether batches may list names that are gone (``compat.refuses_missing``)."""
     stats: bool = True
-    """Whether the node allows --stats (``compat.refuses_stats``)."""
+    """Whether the node allows --stats (``compat.refused_by_daemon``)."""
+    max_size: int = 0
+    """Batches leave out files of more bytes than this; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,12 @@ class RenameWay:
     """Whether the node takes paths from its root only, as rrsync does."""
 
 
-def batch_argv(s: TransferSettings, ignore_times: bool = False) -> tuple[str, ...]:
+def batch_argv(s: TransferSettings, ignore_times: bool = False, progress: bool = False) -> tuple[str, ...]:
     """Return the call that makes the names that it reads (``names_input``) level.
 
     ``p`` sends a file, or a directory itself; ``p/`` also mirrors the directory's entries, one level deep.
-    With ``ignore_times`` a file with the same size and time is compared by content.
+    With ``ignore_times`` a file with the same size and time is compared by content. With ``progress`` it
+    prints how much has arrived (``stdout.byte_percent``).
     """
     deletes = _DELETE_NEVER
     if s.rdelete in (True, "running"):
@@ -103,7 +107,9 @@ def batch_argv(s: TransferSettings, ignore_times: bool = False) -> tuple[str, ..
     anew = ("--ignore-times",) if ignore_times else ()
     # Files written for 0.2.3 have -r in extra. Here it would send, and delete, whole subtrees.
     flat = ("--no-recursive",) if recurses(s.extra) else ()
-    options = (*_BATCH, *deletes, *confine, *_stats(s), *_common(s), *s.extra, *anew, *flat)
+    shown = _PROGRESS if progress else ()
+    small = (f"--max-size={s.max_size}",) if s.max_size else ()
+    options = (*_BATCH, *deletes, *confine, *shown, *_stats(s), *_common(s), *s.extra, *small, *anew, *flat)
     return _call(s, options, _existing(s.target))
 
 
@@ -115,8 +121,7 @@ def full_argv(s: TransferSettings, delete_nothing: bool = False) -> tuple[str, .
     """
     deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
     limit = ("--max-delete=0",) if delete_nothing else ()
-    progress = ("--info=progress2", "--outbuf=L")
-    return _call(s, (*_FULL, *deletes, *progress, *_stats(s), *_common(s), *s.extra, *limit), s.target)
+    return _call(s, (*_FULL, *deletes, *_PROGRESS, *_stats(s), *_common(s), *s.extra, *limit), s.target)
 
 
 def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[str, ...]:

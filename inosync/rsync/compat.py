@@ -15,7 +15,7 @@ _UNKNOWN = re.compile(rb"rsync: (?P<remote>on remote machine: )?(?P<option>-[\w-
 # 3.4.3 refuses the mode that means "this is gone".
 _MODE_OF_MISSING = re.compile(rb"(?:rsync: )?invalid file mode 00 for .* \[\w+\]")
 # rsyncd.conf(5), refuse options; 3.1.0 and later print the long name, even if the short one is refused.
-_REFUSES_STATS = re.compile(rb"configured to refuse --stats\b")
+_REFUSES = re.compile(rb"configured to refuse --([\w-]+)")
 _VERSION = re.compile(rb"rsync error: .* \[\w+=(\d[\w.-]*)\]")
 
 
@@ -45,9 +45,10 @@ def refuses_missing(lines: Sequence[bytes]) -> bool:
     return False
 
 
-def refuses_stats(lines: Sequence[bytes]) -> bool:
-    """Whether a daemon's ``refuse options`` forbids --stats (``TransferSettings.stats``)."""
-    return any(_REFUSES_STATS.search(line) for line in lines)
+def refused_by_daemon(lines: Sequence[bytes]) -> str:
+    """Return the option that a daemon's ``refuse options`` forbids, without dashes; "" if it is none."""
+    found = next((found for line in lines if (found := _REFUSES.search(line))), None)
+    return found[1].decode("ascii", "replace") if found else ""
 
 
 def _version(lines: Sequence[bytes]) -> str:

@@ -25,6 +25,8 @@ _KINDS |= dict.fromkeys((1, 2, 3, 4), ExitKind.SLOW)
 DELETIONS_STOPPED = 25
 """rsync found more to delete than --max-delete allows."""
 _DELETIONS_STOPPED_LINE = b"Deletions stopped due to --max-delete limit"
+REFUSED = 5
+"""A daemon refused the connection; perhaps it takes no more of them."""
 TIMEOUT = 30
 NO_CONNECTION = frozenset({5, 10, 12, 35, 255})
 """Exit codes of an rsync that may not have got a connection at all."""

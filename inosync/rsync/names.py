@@ -6,6 +6,8 @@ makes real directories where symlinks were, or ends in exit 23 for ever.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import stat
 from collections.abc import Iterable
@@ -26,6 +28,8 @@ class CurrentNames:
     """Names that rsync can never take."""
     missing: set[bytes] = field(default_factory=set)
     """The names in ``send`` that are not there any more."""
+    big: list[bytes] = field(default_factory=list)
+    """Files larger than ``big_size``; not in ``send``."""
 
 
 def current_names(
@@ -35,6 +39,7 @@ def current_names(
     tidy: bool = False,
     list_missing: bool = True,
     one_file_system: bool = False,
+    big_size: int = 0,
 ) -> CurrentNames:
     """Check each name in the tree ``source``.
 
@@ -45,20 +50,25 @@ def current_names(
     - Without ``list_missing`` the nearest directory above is relisted for what is gone.
     - With ``tidy`` the parents of all names are relisted, because a transfer that was cut off may have left
       temporary files there (``.NAME.XXXXXX``), which nothing else removes.
+    - Files that are larger than ``big_size`` bytes, unless that is 0, are listed apart, those in relisted
+      directories, too: rsync is to leave them out (``TransferSettings.max_size``).
 
     OSError if the tree itself is not there.
     """
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Tree(directory, excluded, list_missing, one_file_system).check(wires, tidy)
+        return _Tree(directory, excluded, list_missing, one_file_system, big_size).check(wires, tidy)
     finally:
         os.close(directory)
 
 
 class _Tree:
-    def __init__(self, source: int, excluded: Excluded, list_missing: bool, one_file_system: bool) -> None:
-        self._source = source
+    def __init__(
+        self, source: int, excluded: Excluded, list_missing: bool, one_file_system: bool, big_size: int
+    ) -> None:
+        self._source, self._big_size = source, big_size or math.inf
+        self._big: dict[bytes, None] = {}
         self._excluded = excluded
         self._list_missing = list_missing
         self._device = os.fstat(source).st_dev if one_file_system else None
@@ -74,9 +84,13 @@ class _Tree:
                 found.setdefault(change.wire)
                 if tidy and change.path:
                     found.setdefault(_relist_parent(change.path).wire)
-        result = CurrentNames()
+        if self._big_size < math.inf:
+            for wire in [wire for wire in found if wire.endswith(b"/")]:
+                self._find_big(wire)
+        result = CurrentNames(big=[wire for wire in self._big if not too_long(wire)])
         for wire in found:
-            (result.unsendable if too_long(wire) else result.send).append(wire)
+            if wire not in self._big:
+                (result.unsendable if too_long(wire) else result.send).append(wire)
         result.missing = self._missing_names.intersection(result.send)
         return result
 
@@ -110,6 +124,7 @@ class _Tree:
         if is_directory is None:
             return self._missing(path)
         if self._excluded(path, is_directory):
+            self._big.pop(path, None)
             # What is excluded as a directory may have been mirrored as a file, which is gone now.
             return None if self._excluded(path, not is_directory) else _relist_parent(path)
         return may_be_listed or Change(0, path, Kind.NAME)
@@ -135,8 +150,30 @@ class _Tree:
             return None, False
         except OSError:
             return False, False  # too long or not readable: rsync will say what is wrong with it
+        if status.st_size > self._big_size and stat.S_ISREG(status.st_mode):
+            self._big.setdefault(path)
         is_directory = stat.S_ISDIR(status.st_mode)
         return is_directory, is_directory and self._device in (None, status.st_dev)
+
+    def _find_big(self, wire: bytes) -> None:
+        """Find the big files in a directory that is relisted; no component of its path is a symlink."""
+        directory = b"" if wire == b"./" else wire
+        with contextlib.suppress(OSError):  # not readable, or gone just now: rsync will say so
+            handle = os.open(
+                wire, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._source
+            )
+            try:
+                with os.scandir(handle) as entries:
+                    for entry in entries:
+                        if not entry.is_file(follow_symlinks=False):
+                            continue
+                        path = directory + os.fsencode(entry.name)
+                        if entry.stat(follow_symlinks=False).st_size > self._big_size and not self._excluded(
+                            path, False
+                        ):
+                            self._big.setdefault(path)
+            finally:
+                os.close(handle)
 
 
 def _relist_parent(path: bytes) -> Change:

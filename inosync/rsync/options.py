@@ -193,6 +193,11 @@ def recurses(extra: Iterable[str]) -> bool:
     return any(option in ("-r", "--recursive") for option, _ in options(extra))
 
 
+def limits_size(extra: Iterable[str]) -> bool:
+    """Whether these options say how large a file may be; another --max-size would undo that."""
+    return any(option == "--max-size" for option, _ in options(extra))
+
+
 def confinable(extra: Iterable[str], is_local: bool) -> bool:
     """Whether these options still work with --confine-root; ``is_local``: the receiver runs here, too."""
     refused = _SENDER_PATHS | _RECEIVER_PATHS if is_local else _SENDER_PATHS

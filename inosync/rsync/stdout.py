@@ -10,6 +10,8 @@ _TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
 _TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
 _TOTAL = re.compile(rb"Total file size: ([\d.,]+)([KMGTP]?) bytes")
 _LITERAL = re.compile(rb"Literal data: ([\d.,]+)([KMGTP]?) bytes")
+_BYTES = re.compile(rb"\s*[\d.,]+[KMGTP]?\s+(\d+)%\s+[\d.,]+[kMGT]?B/s\s+\d+:\d\d:\d\d\s*(?:\(xfr#.*\))?\s*")
+_FILES = re.compile(rb"Number of (?:regular )?files transferred: ([\d.,]+)")
 _NO_DIGIT = re.compile(rb"\D")
 _UNITS = b" KMGTP"
 
@@ -34,6 +36,12 @@ def unsent_bytes(lines: Iterable[bytes]) -> int:
     return max(total - literal, 0)
 
 
+def transferred_files(lines: Iterable[bytes]) -> int:
+    """Return the number of files transferred that --stats reports, 0 without a report."""
+    found = next((found for line in lines if (found := _FILES.match(line))), None)
+    return int(_NO_DIGIT.sub(b"", found[1])) if found else 0
+
+
 def _bytes(number: bytes, unit: bytes) -> int:
     if not unit:
         return int(_NO_DIGIT.sub(b"", number))
@@ -54,3 +62,9 @@ def percent(line: bytes) -> int | None:
         return None
     left, total = int(found[1]), int(found[2])
     return 100 * (total - left) // total if total else 100
+
+
+def byte_percent(line: bytes) -> int | None:
+    """Return the share of bytes, 0 to 100, from a line of --info=progress2; None for other lines."""
+    found = _BYTES.fullmatch(line)
+    return min(int(found[1]), 100) if found else None

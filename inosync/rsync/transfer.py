@@ -39,13 +39,14 @@ class Transfer:
     It waits for its list of names (``send_when_connected``). From then on it is ended after ``timeout``
     seconds without progress (bytes read or written by rsync and its children); 0 means no limit.
     ``listener`` gets the lines of standard output, which are not kept then. With ``idle`` it has the lowest
-    priority. OSError if rsync cannot be started.
+    priority. ``is_big``: it is in the second lane. OSError if rsync cannot be started.
     """
 
     started: ClassVar[int] = 0
     """The number of transfers that this process has started."""
     cpu_seconds: ClassVar[float] = 0.0
-    """The processor time of those that have ended, but for ``idle`` ones: these take what is left over."""
+    """The processor time of those that have ended, but for those that are ``idle``, which take what is left
+    over, or ``is_big``, which mostly wait for their node."""
 
     def __init__(
         self,
@@ -54,9 +55,11 @@ class Transfer:
         loop: Loop,
         listener: Callable[[list[bytes]], None] | None = None,
         idle: bool = False,
+        is_big: bool = False,
     ) -> None:
         Transfer.started += 1
-        self._loop, self._timeout, self._listener, self._idle = loop, timeout, listener, idle
+        self._loop, self._timeout, self._listener = loop, timeout, listener
+        self._is_counted = not (idle or is_big)
         self._child = process.spawn(command, idle)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -76,6 +79,8 @@ class Transfer:
         """Whether older lines of either were dropped."""
         self.percent: int | None = None
         """The progress of a full mirror."""
+        self.byte_percent: int | None = None
+        """The share of the bytes that have arrived, where rsync prints its progress."""
         self.abort_reason = ""
         """Why it was ended for a fault; empty if it was not."""
         self.superseded = False
@@ -257,10 +262,12 @@ class Transfer:
         elif self._listener is not None:
             self._listener(lines)
         else:
-            shares = [stdout.percent(line) for line in lines]
-            others = [line for line, share in zip(lines, shares, strict=True) if share is None]
-            self._keep(self.stdout, others)
-            self.percent = next((share for share in reversed(shares) if share is not None), self.percent)
+            for line in lines:
+                entries, share = stdout.percent(line), stdout.byte_percent(line)
+                self.percent = self.percent if entries is None else entries
+                self.byte_percent = self.byte_percent if share is None else share
+                if entries is None and share is None:
+                    self._keep(self.stdout, [line])
         return bool(data)
 
     def _limit_stderr(self, added: int) -> None:
@@ -291,7 +298,7 @@ class Transfer:
             timer.cancel()
         before = process.reaped_cpu_seconds()
         self.code = self._child.wait()
-        if not self._idle:
+        if self._is_counted:
             Transfer.cpu_seconds += process.reaped_cpu_seconds() - before
 
     def _close(self, stream: IO[bytes]) -> None:

@@ -112,7 +112,7 @@ class SnapshotBuilder:
         state, worker, counters = self._states.state_of(node), node.worker.state, node.counters
         is_retrying = state is NodeState.RETRYING
         has_retry_time = worker.phase in (Phase.WAITING, Phase.AWAY, Phase.DOWN) and worker.wake_at < math.inf
-        pid = node.worker.pid
+        pid, second = node.worker.pid, node.second
         return {
             "node": without_password(node.spec.node),
             "name": node.name,
@@ -123,6 +123,8 @@ class SnapshotBuilder:
             "retry_at": self._wall(worker.wake_at) if is_retrying and has_retry_time else None,
             "attempts": (worker.attempt or worker.deaths) if is_retrying else 0,
             "percent": worker.percent if state is NodeState.FULL else None,
+            "big_files": None if second is None else second.batch.count,
+            "big_files_percent": None if second is None else second.percent,
             "paused": node.paused,
             "pid": pid,
             "rss": None if pid is None else process.rss(pid),

@@ -50,6 +50,7 @@ class NodeStates:
             degraded=bool(node.degraded_reason or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
             was_ok=node.last_ok is not None,
+            big=node.second is not None,
             walking=self._is_walked(node),
             paused=node.paused,
         )
@@ -59,6 +60,8 @@ class NodeStates:
         match state:
             case NodeState.RETRYING:
                 return node.worker.state.reason
+            case NodeState.SYNCING | NodeState.FULL:
+                return node.big_files
             case NodeState.PAUSED:
                 return "by the operator"
             case NodeState.HALTED:

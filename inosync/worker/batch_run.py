@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Part, Rename
+from inosync.messages import Batch, Lane, Leftovers, Part, Rename
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import CurrentNames, current_names
 from inosync.rsync.options import one_file_system
@@ -16,6 +16,7 @@ from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, check_source
 from inosync.system import spool
 from inosync.text import plural
+from inosync.worker.lanes import UnderWay, directory_of
 
 
 class BatchRun:
@@ -35,6 +36,8 @@ class BatchRun:
         # What became of it
         self.due: list[Part] = []  # what rsync complained of
         self.outdated: list[Part] = []  # files that may have changed without another time; sent once more
+        self.big: list[Part] = []  # for the second lane
+        self.later: list[Part] = []  # what the other lane stands in the way of
         self.arrived: list[Part] = []  # for hooks
         self.held: dict[int, None] = {}  # trees of which something was not sent because of their root
         self.code = 0  # the exit code that left something undone
@@ -44,6 +47,8 @@ class BatchRun:
         self.attempts = 0  # failures in a row
         self.needs_slot = False  # the next try needs a slot
         self.refused_beside_warm = ""  # why a connection was refused while warm ones were kept
+        # The first part, in the second lane
+        self.first_lane_transfers = 0  # how many there had been in the first lane when it was started
 
     @property
     def part(self) -> Part:
@@ -61,27 +66,75 @@ class BatchRun:
         self.delete_nothing = found is SourceState.EMPTY and self.part.full
         return found is SourceState.OK or self.delete_nothing
 
-    def has_something(self, settings: TransferSettings, rules: Rules) -> bool:
+    def has_something(
+        self, settings: TransferSettings, rules: Rules, big_size: int = 0, other: UnderWay | None = None
+    ) -> bool:
         """Find out what the names are now; False if nothing of the part is left to send.
 
-        OSError if the tree is not there.
+        ``big_size``: bytes above which a file belongs to the second lane; ``other``: what runs of the tree in
+        the other lane. OSError if the tree is not there.
         """
         self.current = CurrentNames()
         if self.part.full:
+            if other is not None:
+                self.later.append(self.part)
+                return False
             os.stat(settings.source)  # without it rsync would end in the same way as for wrong usage
             return True
-        self.current = current_names(
+        found = current_names(
             settings.source,
             self.part.names,
             rules.excluded,
-            self._is_untidy,
+            self._is_untidy and self._is_first,
             settings.list_missing,
             one_file_system(settings.extra),
+            # What was big when it was put aside is not handed back for a limit that has grown since.
+            big_size if self._is_first else big_size // 2,
         )
-        if names := self.current.unsendable:
+        if not self._is_first:
+            found.send, found.big = found.big, found.send
+        self._put_aside(found, other)
+        self.current = found
+        if names := found.unsendable:
             example = os.fsdecode(names[0])[:60]
             self.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
-        return bool(self.current.send)
+        return bool(found.send)
+
+    @property
+    def _is_first(self) -> bool:
+        return self.batch.lane is Lane.FIRST
+
+    def _put_aside(self, found: CurrentNames, other: UnderWay | None) -> None:
+        """Take out what belongs to the other lane, and what that stands in the way of."""
+        blocked = [name for name in found.send if other.is_in_the_way(name)] if other is not None else []
+        if found.big:
+            (self.big if self._is_first else self.later).append(self._named(found.big))
+        if blocked:
+            self.later.append(self._named(blocked))
+        if other is not None and self.part.renames:
+            renames = (one for one in self.part.renames if not (other.holds(one.old) or other.holds(one.new)))
+            self.parts[0] = replace(self.part, renames=tuple(renames))
+        if aside := {*found.big, *blocked}:
+            found.send = [name for name in found.send if name not in aside]
+            found.missing -= aside
+            names = tuple(name for name in self.part.names if name not in aside)
+            self.parts[0] = replace(self.part, names=names)
+
+    def _named(self, names: Sequence[bytes]) -> Part:
+        return replace(self.part, names=tuple(names), renames=())
+
+    def leftovers(self) -> Leftovers:
+        """Return what is to be sent after it."""
+        return Leftovers(tuple(self.due), tuple(self.outdated), tuple(self.big), tuple(self.later))
+
+    def look_at_directories(self) -> None:
+        """Have the directories of the first part's names looked at again.
+
+        At its end rsync gives them the times that they had at its start; the first lane has been there since.
+        """
+        names = dict.fromkeys(filter(None, map(directory_of, self.current.send)))
+        if names:
+            self.later.append(Part(self.part.tree, False, tuple(names)))
 
     def take_renames(self) -> tuple[Rename, ...]:
         """Take the hints from the first part: each is followed once."""
@@ -112,8 +165,20 @@ class BatchRun:
             self.code, self.worry = code, outcome.reason
         self.due += outcome.due
         self._note_arrived(outcome)
-        self.parts[:1] = outcome.instead
+        self._replace_first(outcome)
         self.attempts = 0
+
+    def _replace_first(self, outcome: Outcome) -> None:
+        """Run something in place of the first part; what is not of big files is for the first lane."""
+        self.parts[:1] = outcome.instead if self._is_first else ()
+        self.later += () if self._is_first else outcome.instead
+
+    def give_up(self, code: int, reason: str) -> None:
+        """Try nothing again: what is left has failed, or just the first part if rsync did not even start."""
+        self.code, self.worry = code, reason
+        count = len(self.parts) if code else 1
+        self.due += self.parts[:count]
+        del self.parts[:count]
 
     def _note_arrived(self, outcome: Outcome) -> None:
         if outcome.instead:
@@ -135,7 +200,7 @@ class BatchRun:
             self._is_untidy = outcome.untidy
             self.code, self.worry = code, outcome.reason
             self.due += outcome.due
-            self.parts[:1] = outcome.instead
+            self._replace_first(outcome)
 
     def superseded(self, was_fed: bool) -> None:
         """The first part has to be sent again because we have ended its transfer."""

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from inosync.messages import MAX_REASON_BYTES, Batch, Done, Failed, Part, Progress, Report, SlotRequest
+from inosync.messages import (
+    MAX_REASON_BYTES,
+    Batch,
+    Done,
+    Failed,
+    Lane,
+    Leftovers,
+    Part,
+    Progress,
+    Report,
+    SlotRequest,
+)
 from inosync.nodes import backoff
 from inosync.rsync import argv, exit_codes, stdout
 from inosync.rsync.coarse_times import UnnamedReads, outdated_names
@@ -26,6 +37,7 @@ from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
+from inosync.worker.lanes import ALONE_SECONDS, Lanes
 from inosync.worker.local_targets import LocalTargets
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
@@ -33,7 +45,7 @@ from inosync.worker.rename_runs import RenameRuns
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
 from inosync.worker.transfer_end import FAILURES, Then, TransferEnd
-from inosync.worker.warm_pool import WarmPool
+from inosync.worker.warm_pool import LULL_SECONDS, WarmPool
 
 YIELD_SECONDS = 0.25
 """The time that a node gets to notice that our other connections are closed."""
@@ -54,10 +66,15 @@ class Beside:
     ssh_master: SshMaster
     hooks: Hooks
     title: Title
+    lanes: Lanes
+    unnamed_reads: Mapping[int, UnnamedReads]
+    """When full mirrors and relists have read files, by tree."""
 
 
 class BatchSender:
-    """Sends one batch at a time. ``adapt`` leaves out what rsync's lines say that the node refuses."""
+    """Sends one batch at a time, those of one lane. In the second lane it tries nothing again after a pause.
+
+    ``adapt`` leaves out what rsync's lines say that the node refuses."""
 
     def __init__(
         self,
@@ -74,8 +91,6 @@ class BatchSender:
         self._transfer: Transfer | None = None  # of its first part
         self._retry: Timer | None = None  # when the first part is tried again
         self._percent: int | None = None  # as reported last
-        self._unnamed_reads = {tree: UnnamedReads() for tree in job.trees}
-        """When full mirrors and relists have read files."""
         self._renames = RenameRuns(job, beside.calls, beside.refused)
         self._is_ending = False
 
@@ -114,6 +129,11 @@ class BatchSender:
         if self._transfer is not None:
             self._transfer.supersede()
 
+    def go_on(self) -> None:
+        """Start what has waited for the end of the other lane's transfer."""
+        if self._run is not None and not (self._run.needs_slot or self._is_ending):
+            self._send_next(self._run)
+
     def finish(self) -> None:
         """Start no other transfer: the worker is ending."""
         self._is_ending = True
@@ -123,7 +143,10 @@ class BatchSender:
     def _send_next(self, run: BatchRun) -> None:
         """Start the next transfer, or report the batch when nothing of it is left."""
         while run.parts and self._transfer is None and self._retry is None:
-            self._beside.title.transferring(run.part, run.batch.count)
+            if self._beside.lanes.must_wait(run.batch.lane, self._loop.clock()):
+                return
+            if run.batch.lane is Lane.FIRST:
+                self._beside.title.transferring(run.part, run.batch.count)
             if not self._start(run):
                 run.skip_part()
         if not run.parts:
@@ -131,13 +154,15 @@ class BatchSender:
 
     def _start(self, run: BatchRun) -> bool:
         """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
-        part, calls = run.part, self._beside.calls
+        part, calls, lane, lanes = run.part, self._beside.calls, run.batch.lane, self._beside.lanes
         settings = calls.settings(part.tree)
         try:
             if not run.may_begin(settings, self._job.excluded[part.tree]):
                 run.held[part.tree] = None
                 return False  # the other parts go on
-            if not run.has_something(settings, self._job.rules[part.tree]):
+            big_size, other = calls.big_size(part.tree), lanes.other(lane, part.tree)
+            is_something = run.has_something(settings, self._job.rules[part.tree], big_size, other)
+            if not (is_something or (run.current.big and lane is Lane.FIRST)):  # they may only be renamed
                 return False
             if problem := self._overlap(settings.target):
                 self._back_off(run, ExitKind.SLOW, 0, problem)
@@ -152,16 +177,23 @@ class BatchSender:
                 self._beside.warm.end(part.tree)
             else:
                 self._beside.local_targets.check(part.tree)
+            run.first_lane_transfers = lanes.transfers
+            lanes.begin(lane, part, run.names)
             if not part.full and (transfer := self._start_rename(run)):
                 self._transfer = transfer
                 return True
-            transfer = None if part.full or part.ignore_times else self._beside.warm.take(part.tree)
-            transfer = transfer or calls.start(part, run.delete_nothing)
+            if not is_something:
+                lanes.end(lane)
+                return False
+            is_usual = lane is Lane.FIRST and not (part.full or part.ignore_times)
+            transfer = self._beside.warm.take(part.tree) if is_usual else None
+            transfer = transfer or calls.start(part, run.delete_nothing, lane)
             self._transfer = transfer
             transfer.send_when_connected(
                 argv.names_input(run.names), lambda: self._has_its_source(run, transfer)
             )
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
+            lanes.end(lane)
             self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
         return True
 
@@ -216,6 +248,7 @@ class BatchSender:
         assert run is not None
         assert transfer is not None
         self._transfer = None
+        self._beside.lanes.end(run.batch.lane)
         run.bytes += stdout.transferred_bytes(transfer.stdout)
         code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
         renames = self._renames
@@ -251,6 +284,9 @@ class BatchSender:
                         run.part, run.names, run.started_at, transfer.names_sent_at
                     )
                 self._note_outdated(run, transfer)
+                self._measure(transfer)
+                if run.batch.lane is Lane.SECOND and run.first_lane_transfers != self._beside.lanes.transfers:
+                    run.look_at_directories()
                 run.came_through(outcome, code)
             case failure:
                 self._failed(run, transfer, outcome, code, failure)
@@ -258,12 +294,20 @@ class BatchSender:
         if not self._is_ending or not run.parts:
             self._send_next(run)
 
+    def _measure(self, transfer: Transfer) -> None:
+        """Learn how fast the node is, and with it how big a big file is."""
+        assert transfer.names_sent_at is not None
+        sent, files = stdout.transferred_bytes(transfer.stdout), stdout.transferred_files(transfer.stdout)
+        self._beside.lanes.measure(sent, files, self._loop.clock() - transfer.names_sent_at)
+        if self._beside.lanes.adjust(self._beside.calls.rspeed):
+            self._beside.warm.renew(LULL_SECONDS)
+
     def _note_outdated(self, run: BatchRun, transfer: Transfer) -> None:
         """Note which files may have changed again without another time."""
         part, settings, now = run.part, self._job.trees[run.part.tree], self._job.wall()
         assert transfer.names_sent_at is not None
         began = now - (self._loop.clock() - transfer.names_sent_at)
-        unnamed = self._unnamed_reads[part.tree]
+        unnamed = self._beside.unnamed_reads[part.tree]
         if part.full or any(name.endswith(b"/") for name in run.names):
             unnamed.add(began, now)
         if not part.full:
@@ -285,6 +329,7 @@ class BatchSender:
             fed_for=None if transfer.names_sent_at is None else self._loop.clock() - transfer.names_sent_at,
             has_warm=self._beside.warm.has_connected,
             has_comparison=self._beside.comparisons.is_running,
+            has_other_lane=self._beside.lanes.other(run.batch.lane) is not None,
             is_ending=self._is_ending,
         )
 
@@ -302,12 +347,17 @@ class BatchSender:
             case Then.RETRY_WITHOUT_COMPARISON:
                 self._beside.comparisons.fail("ended: its connection may have stood in the way of a batch")
                 self._set_retry(YIELD_SECONDS)
+            case Then.RETRY_ALONE:
+                self._beside.lanes.alone_until = self._loop.clock() + ALONE_SECONDS
             case _:
                 assert outcome.retry is not None
                 run.refused_beside_warm = ""
                 self._back_off(run, outcome.retry, code, transfer.abort_reason or outcome.reason)
 
     def _back_off(self, run: BatchRun, kind: ExitKind, code: int, reason: str) -> None:
+        if run.batch.lane is Lane.SECOND:
+            run.give_up(code, reason)
+            return
         run.attempts += 1
         (first, longest), is_hopeless = self._job.retry, kind is ExitKind.SLOW
         pause = backoff.delay(run.attempts, longest if is_hopeless else first, longest, self._rand())
@@ -320,17 +370,14 @@ class BatchSender:
     def _report_done(self, run: BatchRun) -> None:
         batch, is_pretended = run.batch, self._job.pretend is not None
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
-        payload, file = _packed(run.due, path)
-        outdated, outdated_file = b"", ""
         run.outdated += self._renames.still_linked()
-        if run.outdated:
-            room = spool.MAX_INLINE_BYTES - len(payload)
-            outdated, outdated_file = _packed(run.outdated, f"{path}-outdated", room)
+        payload, file = _packed(run.leftovers(), path)
         if not is_pretended:
             self._beside.hooks.synced(run.arrived)
         worry = shortened(run.worry, MAX_REASON_BYTES)
         self._run = None
-        self._beside.title.transfer_ended()
+        if batch.lane is Lane.FIRST:
+            self._beside.title.transfer_ended()
         self._report(
             Done(
                 batch.id,
@@ -343,8 +390,6 @@ class BatchSender:
                 held=tuple(run.held),
                 pretended=is_pretended,
                 cut_off=run.interrupted and not is_pretended,
-                outdated=outdated,
-                outdated_file=outdated_file,
                 bytes=run.bytes,
                 renamed_bytes=self._renames.bytes,
                 rename_problem=shortened(self._renames.problem, MAX_PROBLEM_BYTES),
@@ -352,14 +397,18 @@ class BatchSender:
         )
 
     def report_progress(self) -> None:
-        """Report how far a full mirror has come, if that has changed."""
+        """Report how far a full mirror, or a big file, has come, if that has changed."""
         run, transfer = self._run, self._transfer
-        if run is None or transfer is None or not run.part.full or transfer.percent == self._percent:
+        if run is None or transfer is None:
             return
-        self._percent = transfer.percent
-        if self._percent is not None:
-            self._beside.title.transferring(run.part, run.batch.count, self._percent)
-            self._report(Progress(run.batch.id, self._percent))
+        is_first = run.batch.lane is Lane.FIRST
+        percent = transfer.percent if is_first else transfer.byte_percent
+        if percent is None or percent == self._percent or (is_first and not run.part.full):
+            return
+        self._percent = percent
+        if is_first:
+            self._beside.title.transferring(run.part, run.batch.count, percent)
+        self._report(Progress(run.batch.id, percent))
 
 
 def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
@@ -372,8 +421,11 @@ def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
     return outcome
 
 
-def _packed(due: list[Part], path: str, room: int = spool.MAX_INLINE_BYTES) -> tuple[bytes, str]:
+def _packed(left: Leftovers, path: str) -> tuple[bytes, str]:
+    if left == Leftovers():
+        return b"", ""
     try:
-        return spool.pack(tuple(due), path, room)
+        return spool.pack(left, path)
     except OSError:  # the trees as such are short enough for the message
-        return spool.pack(tuple(Part(tree, True) for tree in {part.tree for part in due}), path)
+        trees = {part.tree for parts in (left.due, left.outdated, left.big, left.later) for part in parts}
+        return spool.pack(Leftovers(tuple(Part(tree, True) for tree in trees)), path)

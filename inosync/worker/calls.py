@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from inosync.messages import Part, Rename
+from inosync.messages import Lane, Part, Rename
 from inosync.rsync import argv, binary
 from inosync.rsync.argv import RenameWay, TransferSettings
+from inosync.rsync.options import limits_size
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
 from inosync.system import fingerprint
 from inosync.system.loop import Loop
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.job import Job
+from inosync.worker.lanes import Lanes
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.ssh_master import SshMaster
 
@@ -22,10 +24,17 @@ class RsyncCalls:
     """Makes argument vectors, and starts rsyncs with them."""
 
     def __init__(
-        self, job: Job, ssh_master: SshMaster, throttle: Throttle, refused: RefusedOptions, loop: Loop
+        self,
+        job: Job,
+        ssh_master: SshMaster,
+        throttle: Throttle,
+        refused: RefusedOptions,
+        lanes: Lanes,
+        loop: Loop,
     ) -> None:
         self._job, self._loop = job, loop
-        self._throttle, self._refused, self._ssh_master = throttle, refused, ssh_master
+        self._throttle, self._refused, self._lanes = throttle, refused, lanes
+        self._ssh_master = ssh_master
         self._confines: dict[tuple[object, ...], bool] = {}
         """Whether the rsync, as it is now, understands ``argv.CONFINE_ROOT``."""
 
@@ -40,18 +49,32 @@ class RsyncCalls:
             stats=self._refused.stats,
         )
 
-    def argv(self, part: Part, delete_nothing: bool = False) -> tuple[str, ...]:
+    @property
+    def rspeed(self) -> int:
+        """Return the limit now, in KB/s; 0 is none."""
+        return self._throttle.limit
+
+    def big_size(self, tree: int) -> int:
+        """Return the bytes above which a file of a tree is sent in the second lane; 0: none is."""
+        is_one = self._job.pretend is not None or limits_size(self._job.trees[tree].extra)
+        is_one = is_one or self._throttle.limit > 0  # together they would exceed it
+        return 0 if is_one or not self._refused.max_size else self._lanes.big_size
+
+    def argv(self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST) -> tuple[str, ...]:
         """For a part, whatever its names. OSError if rsync does not say what it understands."""
         settings = self.settings(part.tree)
         if part.full:
             return argv.full_argv(settings, delete_nothing)
-        return argv.batch_argv(self._confined(settings), part.ignore_times)
+        settings = self._confined(settings)
+        if lane is Lane.FIRST:
+            settings = replace(settings, max_size=self.big_size(part.tree))
+        return argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND)
 
-    def start(self, part: Part, delete_nothing: bool = False) -> Transfer:
+    def start(self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST) -> Transfer:
         """An rsync for such a part. OSError if it cannot be started."""
-        words = self.argv(part, delete_nothing)
+        words = self.argv(part, delete_nothing, lane)
         self._ssh_master.note_try()
-        return Transfer(words, self._job.timeout, self._loop)
+        return Transfer(words, self._job.timeout, self._loop, is_big=lane is Lane.SECOND)
 
     def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:
         """An rsync that follows a rename. OSError if it cannot be started."""

@@ -18,6 +18,8 @@ class RefusedOptions:
         self._clock = clock
         self.stats = True
         """Whether the node may be asked what was sent (``TransferSettings.stats``)."""
+        self.max_size = True
+        """Whether the node may be told which files are too big (``TransferSettings.max_size``)."""
         self.list_missing = True
         """Whether names that are gone may be listed; if not, their directories are."""
         self._retry_at = 0.0  # when they are listed again
@@ -28,15 +30,20 @@ class RefusedOptions:
 
     def explain(self, lines: Sequence[bytes]) -> bool:
         """Whether an rsync failed because of something that it need not be asked for."""
-        return (self.stats and compat.refuses_stats(lines)) or (
+        allowed = {"stats": self.stats, "max-size": self.max_size}
+        return allowed.get(compat.refused_by_daemon(lines), False) or (
             self.list_missing and compat.refuses_missing(lines)
         )
 
     def learn(self, lines: Sequence[bytes]) -> bool:
         """Leave out what these lines ``explain``; whether the operator is to know, which is so once."""
-        if self.stats and compat.refuses_stats(lines):
-            self.stats = False
-            return False
+        match compat.refused_by_daemon(lines):
+            case "stats":
+                self.stats = False
+                return False
+            case "max-size":
+                self.max_size = False
+                return False
         self.list_missing = False
         self._retry_at = self._clock() + RETRY_SECONDS
         was_reported, self._is_reported = self._is_reported, True

@@ -23,6 +23,7 @@ from inosync.rsync.target import Transport, transport
 from inosync.system.loop import Loop, Timer
 from inosync.worker.compare import Comparisons, Found
 from inosync.worker.job import Job
+from inosync.worker.lanes import MIN_BIG_BYTES
 
 LOOK_SECONDS = 1.0
 """The shortest time between a batch and the look; up to three times that, because other nodes got it, too."""
@@ -162,7 +163,7 @@ class RemoteTargets:
                 names = [
                     entry.name
                     for entry in islice(entries, _MAX_ENTRIES)
-                    if not excluded(entry.name, entry.is_dir(follow_symlinks=False))
+                    if not (excluded(entry.name, entry.is_dir(follow_symlinks=False)) or _may_be_big(entry))
                 ]
         except OSError:
             return []
@@ -180,6 +181,11 @@ def _look_up(path: bytes) -> tuple[float, int] | None:
         return None
     margin = GRANULARITY_SECONDS if has_coarse_times(status) else 0.0
     return status.st_ctime + margin, status.st_ino
+
+
+def _may_be_big(entry: os.DirEntry[bytes]) -> bool:
+    """Whether an entry may still be on its way in the second lane."""
+    return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > MIN_BIG_BYTES
 
 
 def lost_paths(lines: Iterable[bytes]) -> set[bytes]:

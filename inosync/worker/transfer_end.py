@@ -22,11 +22,20 @@ class Then(enum.Enum):
     RETRY_COLD = "try again at once, with an rsync that connects anew"
     RETRY_WITHOUT_WARM = "try again as soon as the warm rsyncs have closed their connections"
     RETRY_WITHOUT_COMPARISON = "try again as soon as the comparison has closed its connection"
+    RETRY_ALONE = "try again when the transfer of the other lane has ended"
     BACK_OFF = "report the failure, and try again after a pause"
     DONE = "go on with the next part"
 
 
-FAILURES = frozenset((Then.RETRY_COLD, Then.RETRY_WITHOUT_WARM, Then.RETRY_WITHOUT_COMPARISON, Then.BACK_OFF))
+FAILURES = frozenset(
+    (
+        Then.RETRY_COLD,
+        Then.RETRY_WITHOUT_WARM,
+        Then.RETRY_WITHOUT_COMPARISON,
+        Then.RETRY_ALONE,
+        Then.BACK_OFF,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class TransferEnd:
     fed_for: float | None = None  # seconds since it was fed; None: it never was
     has_warm: bool = False  # other connections are kept to the node
     has_comparison: bool = False  # a comparison runs beside it
+    has_other_lane: bool = False  # a transfer of the other lane does
     is_ending: bool = False  # the worker is ending
 
 
@@ -64,4 +74,6 @@ def decide(end: TransferEnd) -> Then:
         return Then.RETRY_WITHOUT_WARM
     if end.code in exit_codes.NO_CONNECTION and end.has_comparison:
         return Then.RETRY_WITHOUT_COMPARISON
+    if end.code == exit_codes.REFUSED and end.fed_for is None and end.has_other_lane:
+        return Then.RETRY_ALONE
     return Then.BACK_OFF

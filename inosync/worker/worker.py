@@ -24,6 +24,7 @@ from inosync.messages import (
     Done,
     Failed,
     Halt,
+    Lane,
     Part,
     Ping,
     Reachable,
@@ -39,6 +40,7 @@ from inosync.messages import (
     WarmSuspended,
 )
 from inosync.rsync import stderr
+from inosync.rsync.coarse_times import UnnamedReads
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import privileges, process, signals
 from inosync.system.channel import Endpoint, QueueError
@@ -50,6 +52,7 @@ from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
+from inosync.worker.lanes import Lanes
 from inosync.worker.local_targets import LocalTargets, TargetReports
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
@@ -106,7 +109,9 @@ class Worker:
         targets = {number: tree.target for number, tree in job.trees.items()}
         extra = next((tree.extra for tree in job.trees.values()), ())
         self._ssh_master = SshMaster(job.node, extra, job.spool, loop, rand)
-        self._calls = RsyncCalls(job, self._ssh_master, self._throttle, self._refused, loop)
+        lanes = Lanes()
+        lanes.adjust(self._throttle.limit)
+        self._calls = RsyncCalls(job, self._ssh_master, self._throttle, self._refused, lanes, loop)
         is_warm = job.warm and job.pretend is None
         sources = {number: tree.source for number, tree in job.trees.items() if is_warm}
         self._warm = WarmPool(sources, self, job.retry, job.timeout, loop, rand)
@@ -123,8 +128,14 @@ class Worker:
             self._ssh_master,
             self._hooks,
             self._title,
+            lanes,
+            {tree: UnnamedReads() for tree in job.trees},
         )
-        self._sender = BatchSender(job, beside, self.adapt, self._report, loop, rand)
+        self._lanes = lanes
+        reports = {Lane.FIRST: self._report, Lane.SECOND: self._put}
+        self._senders = {
+            lane: BatchSender(job, beside, self.adapt, report, loop, rand) for lane, report in reports.items()
+        }
         self._rsyncs_reported = Transfer.started  # rsyncs that the master knows of
         self._cpu_at_begin = 0.0  # processor time that was taken before the batch
         self._is_away = False  # the master was told that the node is out of reach
@@ -139,7 +150,7 @@ class Worker:
         self._report(Started(os.getpid()))
         self._warm.idle(self._first_lull())
         try:
-            while self._end is None or self._sender.transfer is not None or self._hooks.is_busy:
+            while self._end is None or self._transfers() or self._hooks.is_busy:
                 self._turn()
         finally:
             self._ssh_master.close()
@@ -153,20 +164,39 @@ class Worker:
         self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
         if self._end is None and self._throttle.changed():
             self._change_limit()
-        transfer = self._sender.transfer
-        if transfer is not None:
-            self._sender.report_progress()
+        for transfer in self._transfers():
             if self._is_over:
                 transfer.terminate()
-        # Only then: what a running transfer has started is no orphan.
-        is_done = (transfer is None or transfer.done) and self._orphans.reap(self._own_children())
-        if transfer is not None and is_done:
-            self._sender.transfer_ended()
+        for sender in self._senders.values():
+            sender.report_progress()
+        self._note_ends()
         if self._end is None:
             self._warm.check()
             self._comparisons.check()
         elif self._is_over:
             self._hooks.kill_all()
+
+    def _transfers(self) -> list[Transfer]:
+        """Return those of both lanes that run, or have ended and were not yet dealt with."""
+        return [sender.transfer for sender in self._senders.values() if sender.transfer is not None]
+
+    def _note_ends(self) -> None:
+        """Deal with the transfers that have ended, once nothing that they had started is left."""
+        ended = [transfer for transfer in self._transfers() if transfer.done]
+        running = [transfer.pid for transfer in self._transfers() if not transfer.done]
+        # What a running transfer has started is no orphan. One that came through leaves nothing behind.
+        is_failure = any(transfer.code for transfer in ended)
+        if running and not is_failure:
+            is_clean = True
+        else:
+            is_clean = self._orphans.reap([*self._own_children(), *running])
+        if not (ended and is_clean):
+            return
+        for sender in self._senders.values():
+            if sender.transfer is not None and sender.transfer.done:
+                sender.transfer_ended()
+        for sender in self._senders.values():
+            sender.go_on()
 
     def _own_children(self) -> list[int]:
         return [*self._warm.pids, *self._comparisons.pids, *self._ssh_master.pids, *self._hooks.pids]
@@ -174,9 +204,11 @@ class Worker:
     def _change_limit(self) -> None:
         """Let no rsync go on with the limit that was in force before; rsync cannot change it."""
         self._report(Throttled(self._throttle.limit))
+        self._lanes.adjust(self._throttle.limit)
         self._warm.renew(self._first_lull())
         self._comparisons.restart()
-        self._sender.restart_transfer()
+        for sender in self._senders.values():
+            sender.restart_transfer()
 
     # Orders and reports ------------------------------------------------------------------------------
 
@@ -193,9 +225,10 @@ class Worker:
             case TitleUpdate():
                 self._title.show(order.text)
             case SlotGranted():
-                self._sender.slot_granted(order.batch)
+                self._senders[Lane.FIRST].slot_granted(order.batch)
             case Halt():
-                self._sender.halt(order.tree)
+                for sender in self._senders.values():
+                    sender.halt(order.tree)
             case Compare():
                 self._comparisons.start(order)
             case CancelCompare():
@@ -208,23 +241,29 @@ class Worker:
                 pass
 
     def _begin(self, batch: Batch) -> None:
+        if batch.lane is Lane.SECOND:
+            self._senders[batch.lane].begin(batch)
+            return
         self._cpu_at_begin = _cpu_seconds()
         self._warm.busy()
         if self._refused.retry_is_due():
             self._warm.end_all()  # they would pass over names that are gone without a word
         self._is_away = False
-        self._sender.begin(batch)
+        self._senders[batch.lane].begin(batch)
 
-    def _report(self, report: Report) -> None:
+    def _put(self, report: Report) -> None:
         if isinstance(report, Done | Failed | Unreachable):
             report = replace(report, rsyncs=Transfer.started - self._rsyncs_reported)
             self._rsyncs_reported = Transfer.started
-        if isinstance(report, Done):
-            report = replace(report, cpu=_cpu_seconds() - self._cpu_at_begin)
         try:
             self._queue.put(report)
         except QueueError:
             self._end_within(0.0)
+
+    def _report(self, report: Report) -> None:
+        if isinstance(report, Done):
+            report = replace(report, cpu=_cpu_seconds() - self._cpu_at_begin)
+        self._put(report)
         if isinstance(report, Done):
             self._warm.idle(LULL_SECONDS)
         if isinstance(report, Compared) and report.count:
@@ -244,7 +283,8 @@ class Worker:
             if self._end is not None:
                 self._end.cancel()
             self._end = self._loop.call_at(at, self._end_now)
-        self._sender.finish()
+        for sender in self._senders.values():
+            sender.finish()
         self._warm.end_all()
         self._comparisons.finish()
         self._title.stopping()

@@ -162,8 +162,8 @@ MUTATIONS = (
     Mutation(
         "a full mirror of an empty root deletes what nodes have",
         "inosync/worker/batch_sender.py",
-        "transfer or calls.start(part, run.delete_nothing)",
-        "transfer or calls.start(part, False)",
+        "transfer or calls.start(part, run.delete_nothing, lane)",
+        "transfer or calls.start(part, False, lane)",
         (f"{LOST}::test_root_emptied_before_the_start_is_lost_if_nodes_have_files",),
     ),
     Mutation(
@@ -261,8 +261,8 @@ MUTATIONS = (
     Mutation(
         "files that have coarse times are not sent once more",
         "inosync/nodes/node.py",
-        "            self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)\n",
-        "            pass\n",
+        "        self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)\n",
+        "        pass\n",
         ("tests/unit/nodes/test_node.py",),
     ),
     Mutation(

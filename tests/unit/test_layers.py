@@ -80,6 +80,7 @@ PURE = frozenset(
         "inosync.rsync.target",
         "inosync.status.titles",
         "inosync.text",
+        "inosync.worker.lanes",
         "inosync.worker.refused_options",
         "inosync.worker.transfer_end",
     }

@@ -113,7 +113,8 @@ class PlayedNode:
         self.subscription = EVERYTHING
         self.cursor, self.paused, self.untidy = 0, False, False
         self.worker = SimpleNamespace(state=SimpleNamespace(phase=Phase.IDLE))
-        self.retries = SimpleNamespace(ready=lambda _now: [], count=0)
+        self.retries = SimpleNamespace(ready=lambda _now, _lane=None: [], count=0)
+        self.second = None
         self.outstanding: Batch | None = None
         self.cost: Cost | None = None
         self.batches: list[tuple[float, float, int]] = []
@@ -141,7 +142,7 @@ class PlayedNode:
         self.cost = Cost(cpu, began, self._rhythm.now)
         self.batches.append((began, self._rhythm.now, upto))
         self.sizes.append(batch.count)
-        self._rhythm.dispatch.finish_batch(cast(Node, self), batch.file, self.cost)
+        self._rhythm.dispatch.finish_batch(cast(Node, self), batch, self.cost)
         self._rhythm.dispatch.offer_batch(cast(Node, self))
 
 

@@ -26,6 +26,7 @@ from inosync.messages import (
     Done,
     Failed,
     Kind,
+    Lane,
     Part,
     Reachable,
     SlotGranted,
@@ -40,6 +41,7 @@ from inosync.nodes.dispatch import NO_ROOM_SECONDS, REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
+from inosync.nodes.retries import Retry
 from inosync.nodes.slots import HOLD_SECONDS
 from inosync.system import spool
 from inosync.system.loop import Loop, Timer
@@ -64,6 +66,9 @@ class FakeNode:
         self.untidy = False
         self.paused = False
         self.ready: list[Change] = []
+        self.second: Batch | None = None
+        self.owed: dict[Change, Retry] = {}
+        """What is ready for the second lane."""
         self.sent: list[Batch] = []
         self.upto = 0
         self.held_since: float | None = None
@@ -92,12 +97,20 @@ class FakeNode:
 
     @property
     def retries(self) -> SimpleNamespace:
-        return SimpleNamespace(count=0, oldest=None, ready=lambda _now: list(self.ready))
+        return SimpleNamespace(count=0, oldest=None, ready=self._ready, waiting=self.owed)
+
+    def _ready(self, _now: float, lane: Lane = Lane.FIRST) -> list[Change]:
+        return list(self.ready) if lane is Lane.FIRST else list(self.owed)
 
     def oldest_missing(self, in_journal: float | None) -> float | None:
         return in_journal
 
     def send_batch(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
+        if batch.lane is Lane.SECOND:
+            assert self.second is None
+            self.second = batch
+            self.owed = {change: owed for change, owed in self.owed.items() if change not in list(trying)}
+            return
         assert self.batch is None
         assert self.worker.state.phase is Phase.IDLE
         self.batch, self.upto, self.sent_at = batch, upto, self._world.now
@@ -128,9 +141,9 @@ class FakeNode:
         assert self.batch is not None
         self.cost = None if self.batch.full else Cost(cpu, self.sent_at, self._world.now)
         done = Done(self.batch.id, self.batch.count, 0.1)
-        file, self.batch, self.held_since = self.batch.file, None, None
+        batch, self.batch, self.held_since = self.batch, None, None
         self.cursor = self.upto
-        self._world.dispatch.finish_batch(self.real, file, self.cost)
+        self._world.dispatch.finish_batch(self.real, batch, self.cost)
         self.step(done)
 
     def fails(self) -> None:
@@ -155,7 +168,7 @@ class FakeNode:
         batch, self.batch, self.held_since = self.batch, None, None
         if batch is not None:
             self.untidy = True
-            self._world.dispatch.finish_batch(self.real, batch.file)
+            self._world.dispatch.finish_batch(self.real, batch)
 
     def starts(self) -> None:
         """It has a worker again."""
@@ -904,3 +917,55 @@ def test_slots_are_never_exceeded_and_no_node_starves(
     for node in world.nodes:
         assert (node.worker.state.phase, node.cursor) == (Phase.IDLE, world.journal.head)
     assert world.spooled() == []
+
+
+# The second lane -----------------------------------------------------------------------------------------
+
+BIG = Change(1, b"big", Kind.NAME)
+
+
+@pytest.mark.parametrize(
+    ("phase", "is_sent"),
+    [(phase, phase in (Phase.IDLE, Phase.BUSY)) for phase in Phase],
+)
+def test_big_file_is_sent_beside_the_first_lane(world: World, phase: Phase, is_sent: bool) -> None:
+    node = world.add(1, cursor=1)[0]
+    node.owed = {BIG: Retry(0, 0.0, world.now - 7, Lane.SECOND)}
+    node.worker.state = WorkerState(phase=phase)
+    world.dispatch.offer_batch(node.real)
+    assert (node.second is not None) is is_sent
+    if node.second is not None:
+        assert (parts(node.second)[0].names, node.second.lane, node.second.heavy) == (
+            (b"big",),
+            Lane.SECOND,
+            False,
+        )
+        assert node.batch is None
+
+
+def test_big_file_waits_while_it_may_not_be_sent(world: World) -> None:
+    node = world.add(1, cursor=1)[0]
+    node.owed = {BIG: Retry(0, 0.0, world.now, Lane.SECOND)}
+    node.paused = True
+    world.dispatch.offer_batch(node.real)
+    assert node.second is None
+    node.paused = False
+    world.dispatch.offer_batch(node.real)
+    first = node.second
+    assert first is not None
+    node.owed = {Change(1, b"next", Kind.NAME): Retry(0, 0.0, world.now, Lane.SECOND)}
+    world.dispatch.offer_batch(node.real)
+    assert node.second is first, "one after another"
+
+
+def test_end_of_a_big_file_gives_no_slot_back(world: World) -> None:
+    (node,) = world.add(1)
+    world.dispatch.offer_batch(node.real)
+    assert node.batch is not None
+    assert node.batch.heavy
+    node.owed = {BIG: Retry(0, 0.0, world.now, Lane.SECOND)}
+    world.dispatch.offer_batch(node.real)
+    assert node.second is not None
+    free = world.dispatch.has_free_slot
+    world.dispatch.finish_batch(node.real, node.second)
+    assert world.dispatch.has_free_slot is free

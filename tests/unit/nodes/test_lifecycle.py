@@ -297,6 +297,12 @@ KILLED = WorkerState(phase=Phase.KILLED, hangs=1)
         (IDLE, 0, "", "starting"),
         (IDLE, 0, "was_ok degraded halted", "halted"),
         (IDLE, 100, "was_ok degraded halted paused walking", "paused"),
+        (IDLE, 0, "was_ok big", "syncing"),
+        (IDLE, 100, "was_ok big degraded walking", "syncing"),
+        (IDLE, 0, "big", "starting"),
+        (IDLE, 0, "was_ok big halted", "halted"),
+        (AWAY, 0, "was_ok big", "retrying"),
+        (MIRROR, 0, "was_ok big", "full"),
         (BUSY, 0, "was_ok", "syncing"),
         (BUSY, 0, "was_ok degraded", "syncing"),
         (BUSY, 0, "was_ok walking", "syncing"),
@@ -320,7 +326,7 @@ KILLED = WorkerState(phase=Phase.KILLED, hangs=1)
     ],
 )
 def test_node_state(worker: WorkerState, lag: float, flags: str, word: str) -> None:
-    names = ("degraded", "halted", "was_ok", "walking", "paused")
+    names = ("degraded", "halted", "was_ok", "walking", "paused", "big")
     given_flags = {name: name in flags.split() for name in names}
     assert node_state(worker, lag=lag, max_lag=10.0, **given_flags) is NodeState(word)
 
@@ -329,7 +335,7 @@ def test_node_state(worker: WorkerState, lag: float, flags: str, word: str) -> N
     phase=st.sampled_from(Phase),
     lag=st.floats(0, 100),
     flags=st.fixed_dictionaries(
-        {name: st.booleans() for name in ("degraded", "halted", "was_ok", "walking", "paused")}
+        {name: st.booleans() for name in ("degraded", "halted", "was_ok", "walking", "paused", "big")}
     ),
 )
 def test_node_state_is_ok_only_if_all_is_well(phase: Phase, lag: float, flags: dict[str, bool]) -> None:

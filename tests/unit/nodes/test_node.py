@@ -25,8 +25,12 @@ from inosync.messages import (
     Compared,
     Done,
     Failed,
+    Halt,
     Kind,
+    Lane,
+    Leftovers,
     Part,
+    Progress,
     Reachable,
     Report,
     Started,
@@ -67,7 +71,7 @@ class RequestHandler:
         self.finishes: list[str] = []
         self.costs: list[Cost | None] = []
         self.holds: list[int] = []
-        self.offers = self.returns = 0
+        self.offers = self.returns = self.advances = 0
         self.queues: list[Endpoint] = []
         self._ids = itertools.count(1)
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
@@ -87,8 +91,11 @@ class RequestHandler:
     def offer_batch(self, _node: Node) -> None:
         self.offers += 1
 
-    def batch_finished(self, _node: Node, file: str, cost: Cost | None = None) -> None:
-        self.finishes.append(file)
+    def big_file_advanced(self) -> None:
+        self.advances += 1
+
+    def batch_finished(self, _node: Node, batch: Batch, cost: Cost | None = None) -> None:
+        self.finishes.append(batch.file)
         self.costs.append(cost)
 
     def tree_held(self, _node: Node, tree: int) -> None:
@@ -130,7 +137,7 @@ class RequestHandler:
         return number
 
     def done(self, number: int, *parts: Part, reason: str = "", held: tuple[int, ...] = ()) -> Done:
-        payload, _ = spool.pack(parts, "")
+        payload, _ = spool.pack(Leftovers(due=parts), "")
         return Done(number, 1, 0.1, 23 if parts else 0, reason, payload, held=held)
 
     def owes(self) -> set[Change]:
@@ -278,8 +285,8 @@ def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk:
     number = desk.send(15)
     began = desk.now
     desk.now += 0.5
-    outdated, _ = spool.pack((Part(1, False, (b"f",), ignore_times=True),), "")
-    desk.report(dataclasses.replace(desk.done(number), outdated=outdated))
+    left, _ = spool.pack(Leftovers(outdated=(Part(1, False, (b"f",), ignore_times=True),)), "")
+    desk.report(dataclasses.replace(desk.done(number), payload=left))
     again = Change(1, b"f", Kind.NAME, ignore_times=True)
     assert desk.owes() == {again}
     assert desk.node.retries.waiting[again] == Retry(0, desk.now + SETTLE_SECONDS, began)
@@ -295,7 +302,7 @@ def test_retries_are_whole_trees_if_their_list_is_lost(desk: RequestHandler, tmp
 def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
     parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_RETRIES + 1))),)
-    _, file = spool.pack(parts, str(tmp_path / "spool/due"))
+    _, file = spool.pack(Leftovers(due=parts), str(tmp_path / "spool/due"))
     desk.report(Done(number, 1, 0.1, 23, "no", b"", file))
     assert desk.owes() == {whole(2)}
     assert not Path(file).exists()
@@ -378,3 +385,108 @@ def test_replaced_target_gets_the_whole_tree(desk: RequestHandler) -> None:
     desk.report(TargetReplaced(2, "another directory"), TargetReplaced(3, "not mirrored"))
     assert (desk.owes(), desk.offers) == ({whole(2)}, 2)
     assert desk.node.retries.ready(desk.now) == [whole(2)]
+
+
+# The second lane -----------------------------------------------------------------------------------------
+
+
+def left(**parts: tuple[bytes, ...]) -> bytes:
+    """What a batch leaves, by the names of its fields."""
+    packed, _ = spool.pack(Leftovers(**{kind: (Part(1, False, names),) for kind, names in parts.items()}), "")
+    return packed
+
+
+def send_second(desk: RequestHandler, *names: bytes, number: int = 90) -> int:
+    payload, _ = spool.pack((Part(1, False, names),), "")
+    batch = Batch(number, len(names), False, payload, lane=Lane.SECOND)
+    desk.node.send_batch(batch, desk.node.cursor, desk.now, [name(one) for one in names])
+    assert desk.worker.get() == batch
+    return number
+
+
+@pytest.fixture
+def second(desk: RequestHandler) -> RequestHandler:
+    """A node that has a big file in its second lane."""
+    desk.report(dataclasses.replace(desk.done(desk.send(15)), payload=left(big=(b"d/big",))))
+    assert desk.node.retries.ready(desk.now, Lane.SECOND) == [name(b"d/big")]
+    send_second(desk, b"d/big")
+    return desk
+
+
+def test_second_lane_is_beside_the_first(second: RequestHandler) -> None:
+    number = second.send(20)
+    assert second.node.retries.count == 1
+    second.report(second.done(number))
+    assert (second.node.cursor, second.node.outstanding) == (20, None)
+    assert second.node.second is not None
+    assert second.node.oldest_missing(None) == second.now
+    second.report(second.done(90))
+    assert second.node.big_files == ""
+    assert (second.node.retries.count, second.node.cursor) == (0, 20)
+    assert second.finishes[-1] == ""
+
+
+def test_second_lane_shows_its_progress(second: RequestHandler) -> None:
+    assert second.node.big_files == "1 big file"
+    second.report(Progress(90, 45), Progress(91, 50))
+    assert (second.node.big_files, second.advances) == ("1 big file, 45%", 1)
+    assert second.node.worker.state.phase is Phase.IDLE
+    second.report(second.done(90))
+    assert second.node.big_files == ""
+
+
+def test_second_lane_that_failed_is_retried_after_a_pause(second: RequestHandler) -> None:
+    before = second.node.last_ok
+    second.now += 5
+    second.report(
+        dataclasses.replace(second.done(90, Part(1, False, (b"d/big",)), reason="no room"), code=11)
+    )
+    assert second.node.retries.waiting[name(b"d/big")].at == second.now + FIRST
+    assert second.node.retries.ready(second.now + FIRST, Lane.SECOND) == [name(b"d/big")]
+    assert (second.node.degraded_reason, second.node.last_ok) == ("no room", before)
+    assert any(when == second.now + FIRST for when, _ in second.timers)
+    second.report(second.done(second.send(20)))
+    assert second.node.degraded_reason == "no room", "a small batch does not mend it"
+
+
+@pytest.mark.parametrize(("code", "returns"), [(12, 1), (30, 1), (255, 1), (11, 0), (23, 0)])
+def test_second_lane_notices_a_node_out_of_reach(second: RequestHandler, code: int, returns: int) -> None:
+    failed = second.done(90, Part(1, False, (b"d/big",)), reason="no")
+    second.report(dataclasses.replace(failed, code=code))
+    assert second.returns == 0
+    second.report(second.done(send_second(second, b"d/big", number=91)))
+    assert second.returns == returns
+
+
+def test_worker_that_dies_gives_back_both_lanes(second: RequestHandler) -> None:
+    second.send(20)
+    second.node.collect_worker()
+    assert (second.node.outstanding, second.node.second, second.node.cursor) == (None, None, 15)
+    assert second.node.retries.ready(second.now, Lane.SECOND) == [name(b"d/big")]
+    # The receiver of the big file may have left a temporary file.
+    assert second.node.retries.ready(second.now) == [Change(1, b"d", Kind.LIST)]
+    assert second.finishes[-2:] == ["file-2", ""]
+
+
+def test_what_the_second_lane_blocks_waits_for_its_end(second: RequestHandler) -> None:
+    later = left(later=(b"d/big", b"d/"))
+    second.report(dataclasses.replace(second.done(second.send(20)), payload=later))
+    assert second.node.retries.ready(second.now + 1e6) == []
+    assert second.node.retries.count == 3
+    offers = second.offers
+    second.report(second.done(90))
+    assert set(second.node.retries.ready(second.now)) == {name(b"d/big"), Change(1, b"d", Kind.LIST)}
+    assert second.offers > offers
+
+
+def test_second_lane_of_a_stopping_worker_still_counts(second: RequestHandler) -> None:
+    second.node.stop_worker(5.0)
+    second.report(second.done(90))
+    assert (second.node.second, second.node.retries.count) == (None, 0)
+
+
+def test_halted_tree_ends_the_second_lane(second: RequestHandler) -> None:
+    second.node.halt_tree(1)
+    assert second.worker.get() == Halt(1)
+    second.report(second.done(90, held=(1,)))
+    assert second.owes() == {whole(1)}

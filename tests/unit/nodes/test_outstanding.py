@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Batch, Change, Done, Failed, Kind, Part, Progress, SlotRequest
-from inosync.nodes.outstanding import Outstanding, unpack
+from inosync.messages import Batch, Change, Done, Failed, Kind, Leftovers, Part, Progress, SlotRequest
+from inosync.nodes.outstanding import Outstanding, leftovers
 from inosync.system import spool
 
 PARTS = (Part(1, False, (b"a/f", b"b/", b"./")), Part(2, True), Part(3, False, (b"x",), ignore_times=True))
@@ -44,8 +44,12 @@ def test_changes_are_those_of_the_wanted_trees() -> None:
 def test_changes_are_the_whole_trees_if_the_file_is_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert unpack(b"", str(tmp_path / "gone"), (1, 2)) == {Change(tree, b"", Kind.TREE) for tree in (1, 2)}
+    gone = str(tmp_path / "gone")
+    batch = Outstanding(Batch(7, 3, False, b"", gone), 15, 0.0, 0.0)
+    assert batch.changes((1, 2)) == {Change(tree, b"", Kind.TREE) for tree in (1, 2)}
     assert "No such file" in caplog.text
+    left = leftovers(Done(7, 3, 0.1, file=gone), (1, 2))
+    assert left == Leftovers(due=(Part(1, True), Part(2, True)))
 
 
 def test_full_trees_are_those_of_full_parts(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Lane
 from inosync.nodes.retries import MAX_RETRIES, Retry, RetrySet
 
 FIRST, LONGEST = 1.0, 100.0
@@ -167,3 +167,100 @@ def test_forgotten_tree_is_owed_no_more(retries: RetrySet) -> None:
     assert retries.count == 2
     retries.put_back()
     assert set(retries.waiting) == {name(b"carried", 2), name(b"waits", 2)}
+
+
+# The second lane -----------------------------------------------------------------------------------------
+
+
+def test_big_file_is_ready_for_the_second_lane_only(retries: RetrySet) -> None:
+    retries.add_big([A], NOW, NOW - 3)
+    assert retries.ready(NOW) == []
+    assert retries.ready(NOW, Lane.SECOND) == [A]
+    assert (retries.count, retries.oldest, retries.has_failed) == (1, NOW - 3, False)
+
+
+def test_lanes_carry_and_settle_apart(retries: RetrySet) -> None:
+    retries.add_big([A], NOW, NOW)
+    retries.add(B, NOW)
+    retries.carry([A], Lane.SECOND)
+    retries.carry([B])
+    settle(retries)
+    assert retries.count == 1, "the big one is on its way"
+    retries.settle([], [], NOW, NOW, 0.0, lane=Lane.SECOND)
+    assert retries.count == 0
+
+
+def test_big_file_that_failed_is_retried_in_the_second_lane(retries: RetrySet) -> None:
+    retries.add_big([A], NOW, NOW)
+    retries.carry([A], Lane.SECOND)
+    retries.settle([A, whole(1)], [], NOW, NOW, 0.0, lane=Lane.SECOND)
+    assert retries.waiting[A] == Retry(1, NOW + FIRST, NOW, Lane.SECOND)
+    assert retries.waiting[whole(1)].lane is Lane.FIRST
+    retries.add_big([A], NOW + 0.1, NOW)
+    assert retries.ready(NOW + 0.1, Lane.SECOND) == [], "it keeps its pause"
+
+
+def test_what_has_to_wait_is_ready_when_the_second_lane_has_ended(retries: RetrySet) -> None:
+    retries.add_big([A], NOW, NOW)
+    retries.carry([A], Lane.SECOND)
+    retries.add_later([A, B], NOW, NOW - 5)
+    assert (retries.ready(NOW + 1e9), retries.next_at(NOW)) == ([], None)
+    assert (retries.oldest, retries.count) == (NOW - 5, 3)
+    settle(retries)
+    assert retries.ready(NOW + 1e9) == [], "the first lane is not meant"
+    retries.settle([], [], NOW, NOW + 50, 0.0, lane=Lane.SECOND)
+    assert retries.ready(NOW + 50) == [A, B]
+
+
+def test_what_had_to_wait_is_ready_at_once_if_nothing_is_under_way(retries: RetrySet) -> None:
+    retries.add_later([A], NOW, NOW - 5)
+    assert retries.ready(NOW) == [A]
+
+
+def test_lost_worker_gives_both_lanes_back(retries: RetrySet) -> None:
+    retries.add_big([A], NOW, NOW)
+    retries.add(B, NOW)
+    retries.carry([A], Lane.SECOND)
+    retries.carry([B])
+    retries.add_later([name(b"c")], NOW, NOW)
+    retries.put_back()
+    assert retries.ready(NOW, Lane.SECOND) == [A]
+    assert set(retries.ready(NOW)) == {B, name(b"c")}
+
+
+def test_too_many_big_files_become_their_trees(retries: RetrySet) -> None:
+    retries.add_big([name(b"%d" % number) for number in range(MAX_RETRIES)], NOW, NOW)
+    retries.carry([name(b"0")], Lane.SECOND)
+    retries.add_later([A, B], NOW, NOW)
+    retries.limit(NOW)
+    assert retries.ready(NOW) == [whole(1)]
+
+
+def test_forgotten_tree_is_forgotten_in_both_lanes(retries: RetrySet) -> None:
+    retries.add_big([A, B], NOW, NOW)
+    retries.carry([A], Lane.SECOND)
+    retries.forget_tree(1)
+    assert retries.count == 0
+
+
+@pytest.mark.parametrize(
+    ("owed", "directory", "is_owed"),
+    [
+        (name(b"d/e/big"), b"d", True),
+        (name(b"d/e/big"), b"d/e", True),
+        (name(b"d/e/big"), b"d/e/big", True),
+        (name(b"d/e/big"), b"", True),
+        (name(b"d/e/big"), b"d/e/b", False),
+        (name(b"d/e/big"), b"e", False),
+        (name(b"big", tree=2), b"", False),
+        (whole(1), b"d", True),
+    ],
+)
+def test_owed_below_a_directory(retries: RetrySet, owed: Change, directory: bytes, is_owed: bool) -> None:
+    retries.add_big([owed], NOW, NOW)
+    assert retries.owed_below(1, directory) is is_owed
+    retries.carry([owed], Lane.SECOND)
+    assert retries.owed_below(1, directory) is is_owed
+    retries.settle([], [], NOW, NOW, 0.0, lane=Lane.SECOND)
+    retries.add_second_look([owed], NOW)
+    assert not retries.owed_below(1, directory), "the node has it, as far as is known"

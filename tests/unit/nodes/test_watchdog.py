@@ -74,8 +74,11 @@ class Commands:
         self.timers.append((when, call))
         return Timer(when, call)
 
-    def batch_finished(self, _node: Node, file: str, _cost: Cost | None = None) -> None:
-        self.finishes.append(file)
+    def big_file_advanced(self) -> None:
+        pass
+
+    def batch_finished(self, _node: Node, batch: Batch, _cost: Cost | None = None) -> None:
+        self.finishes.append(batch.file)
 
     def offer_batch(self, _node: Node) -> None:
         pass

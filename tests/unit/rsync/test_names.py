@@ -12,7 +12,7 @@ import pytest
 from support.filters import excludes
 
 from inosync.filters.rules import Rules
-from inosync.rsync.names import current_names
+from inosync.rsync.names import CurrentNames, current_names
 
 Excluded = Callable[[bytes, bool], bool]
 
@@ -330,3 +330,37 @@ def test_names_that_are_gone_are_told(tree: Path) -> None:
     found = current_names(str(tree), [b"gone", b"gone.d/", b"d/gone", b"d/", b"file"], nothing)
     assert found.missing == {b"gone", b"gone.d", b"d/gone"}
     assert found.missing <= set(found.send)
+
+
+@pytest.fixture
+def with_big(tmp_path: Path) -> Path:
+    (tmp_path / "d/sub").mkdir(parents=True)
+    for path, size in (("big", 11), ("small", 10), ("d/big", 11), ("d/small", 10), ("d/sub/big", 11)):
+        (tmp_path / path).write_bytes(b"x" * size)
+    (tmp_path / "d/link").symlink_to("big")
+    return tmp_path
+
+
+def found_big(tree: Path, *wires: bytes, excluded: Excluded = nothing, **more: bool) -> CurrentNames:
+    return current_names(str(tree), wires, excluded, big_size=10, **more)
+
+
+def test_big_files_are_listed_apart(with_big: Path) -> None:
+    found = found_big(with_big, b"big", b"small", b"d", b"d/link", b"gone", b"d/big/below")
+    assert (found.big, found.send) == ([b"big", b"d/big"], [b"small", b"d", b"d/link", b"gone"])
+    assert found.missing == {b"gone"}
+
+
+def test_big_files_in_relisted_directories_are_listed_apart(with_big: Path) -> None:
+    found = found_big(with_big, b"d/", b"./", b"gone/")
+    assert (sorted(found.big), found.send) == ([b"big", b"d/big"], [b"d/", b"./", b"gone"])
+
+
+def test_excluded_big_files_are_not_listed(with_big: Path) -> None:
+    found = found_big(with_big, b"big", b"d/", excluded=rules("/big", "/d/big"))
+    assert (found.big, found.send) == ([], [b"d/"])
+
+
+def test_tidying_lists_the_big_files_beside_the_names(with_big: Path) -> None:
+    found = found_big(with_big, b"d/small", tidy=True)
+    assert (found.big, found.send) == ([b"d/big"], [b"d/small", b"d/"])

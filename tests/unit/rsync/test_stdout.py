@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from inosync.rsync import stdout
 from inosync.rsync.stdout import percent, transferred_bytes
 
 
@@ -38,3 +39,32 @@ def test_percent_is_the_share_of_entries_checked(line: bytes, expected: int | No
 def test_transferred_bytes_are_read_from_statistics(line: bytes, expected: int) -> None:
     assert transferred_bytes([b"Number of files: 1 (reg: 1)", line, b"total size is 3"]) == expected
     assert transferred_bytes([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        (b"         32,768   0%    0.00kB/s    0:00:00  ", 0),
+        (b"     21,284,544  33%   19.51MB/s    0:00:02  ", 33),
+        (b"     63,000,000 100%   20.07MB/s    0:00:02 (xfr#2, to-chk=0/3)", 100),
+        (b"         63.00M  45%   20.07MB/s   10:00:02 (xfr#2, ir-chk=1000/3456)", 45),
+        (b"d/a file 50%", None),
+        (b"deleting 12,3 50%", None),
+        (b"Number of files: 3", None),
+    ],
+)
+def test_byte_percent(line: bytes, share: int | None) -> None:
+    assert stdout.byte_percent(line) == share
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        ([b"Number of regular files transferred: 1,234"], 1234),
+        ([b"Number of files transferred: 12"], 12),
+        ([b"Number of files: 3 (reg: 2, dir: 1)", b"Number of regular files transferred: 0"], 0),
+        ([], 0),
+    ],
+)
+def test_transferred_files(lines: list[bytes], count: int) -> None:
+    assert stdout.transferred_files(lines) == count

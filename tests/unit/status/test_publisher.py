@@ -40,6 +40,8 @@ class World:
     paused: bool = False
     verified_at: float | None = None
     differences: int = 0
+    second: object = None
+    big_files: str = ""
     behind: int = 0
 
     def __len__(self) -> int:

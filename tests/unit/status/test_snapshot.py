@@ -41,6 +41,7 @@ class World:
                 state=WorkerState(Phase.WAITING, wake_at=1_060.0, attempt=3, percent=40), pid=None
             ),
             counters=Counters(),
+            second=None,
             paused=False,
             last_ok=None,
             verified_at=None,

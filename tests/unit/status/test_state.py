@@ -31,6 +31,8 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         paused=fact("paused", False),
         last_ok=fact("last_ok", NOW),
         degraded_reason=fact("degraded_reason", ""),
+        second=fact("second", None),
+        big_files=fact("big_files", ""),
     )
     backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None))
     dispatch = SimpleNamespace(backlog=backlog, waits_for=lambda _node: fact("waits_for", ""))
@@ -53,6 +55,7 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
     [
         ({}, NodeState.OK, ""),
         ({"last_ok": None}, NodeState.STARTING, ""),
+        ({"second": 1, "big_files": "1 big file, 5%"}, NodeState.SYNCING, "1 big file, 5%"),
         ({"paused": True}, NodeState.PAUSED, "by the operator"),
         ({"halted": {1: "it is empty", 2: "of others"}}, NodeState.HALTED, "it is empty"),
         ({"halted": {2: "of others"}}, NodeState.OK, ""),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Part
+from inosync.messages import Batch, Lane, Part
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool
 from inosync.worker.batch_run import BatchRun
+from inosync.worker.lanes import Lanes, UnderWay
 
 
 def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) -> None:
@@ -30,3 +31,95 @@ def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) 
     task.came_through(Outcome(), 0)
     # It is told with the end of the batch.
     assert (task.parts, task.due, task.code, task.worry) == ([], [aside], 11, "no room")
+
+
+# Two lanes -----------------------------------------------------------------------------------------------
+
+
+def run_of(tmp_path: Path, lane: Lane, *names: bytes, full: bool = False) -> BatchRun:
+    """A batch for a tree with the big files big, d/big and the small ones small, d/small."""
+    (tmp_path / "tree/d").mkdir(parents=True)
+    for path, size in (("big", 11), ("small", 3), ("d/big", 11), ("d/small", 3), ("middle", 8)):
+        (tmp_path / "tree" / path).write_bytes(b"x" * size)
+    payload, _ = spool.pack((Part(1, full, names),), "")
+    return BatchRun(Batch(1, len(names), full, payload, lane=lane), 0.0)
+
+
+def look(run: BatchRun, tmp_path: Path, other: UnderWay | None = None) -> bool:
+    settings = TransferSettings("rsync", str(tmp_path / "tree"), "h:")
+    return run.has_something(settings, Rules(()), 10, other)
+
+
+def under_way(lane: Lane, *names: bytes) -> UnderWay:
+    lanes = Lanes()
+    lanes.begin(lane, Part(1, not names, names), names)
+    other = lanes.other(Lane.SECOND if lane is Lane.FIRST else Lane.FIRST, 1)
+    assert other is not None
+    return other
+
+
+def names_in(parts: list[Part]) -> list[bytes]:
+    return [name for part in parts for name in part.names]
+
+
+def test_first_lane_leaves_big_files_to_the_second(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, b"small", b"big", b"d/")
+    assert look(run, tmp_path)
+    assert (run.current.send, names_in(run.big)) == ([b"small", b"d/"], [b"big", b"d/big"])
+    assert run.part.names == (b"small", b"d/"), "what has not arrived is not reported as arrived"
+    run.came_through(Outcome(), 0)
+    assert names_in(run.arrived) == [b"small", b"d/"]
+
+
+def test_batch_of_big_files_only_is_nothing_for_the_first_lane(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, b"big")
+    assert not look(run, tmp_path)
+    assert names_in(run.big) == [b"big"]
+
+
+def test_second_lane_sends_big_files_only(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.SECOND, b"small", b"big", b"gone", b"d", b"middle")
+    assert look(run, tmp_path)
+    assert (run.current.send, run.current.missing) == ([b"big", b"middle"], set())
+    assert names_in(run.later) == [b"small", b"gone", b"d"]
+    assert run.part.names == (b"big", b"middle")
+
+
+def test_first_lane_leaves_what_is_under_way_for_later(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, b"d/small", b"d/", b"small", b"gone")
+    assert look(run, tmp_path, under_way(Lane.SECOND, b"d/big", b"small", b"gone"))
+    assert (run.current.send, run.current.missing) == ([b"d/small"], set())
+    assert names_in(run.later) == [b"d/", b"small", b"gone"]
+
+
+def test_full_mirror_waits_for_a_big_file_of_its_tree(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, full=True)
+    assert not look(run, tmp_path, under_way(Lane.SECOND, b"big"))
+    assert run.later == [Part(1, True)]
+
+
+def test_second_lane_waits_for_a_full_mirror_of_its_tree(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.SECOND, b"big")
+    assert not look(run, tmp_path, under_way(Lane.FIRST))
+    assert names_in(run.later) == [b"big"]
+
+
+def test_second_lane_leaves_relists_and_full_mirrors_to_the_first(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.SECOND, b"big")
+    assert look(run, tmp_path)
+    run.came_through(Outcome(instead=(Part(1, True),)), 3)
+    assert (run.parts, run.later) == ([], [Part(1, True)])
+
+
+def test_second_lane_gives_up_what_is_left(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.SECOND, b"big", b"d/big")
+    assert look(run, tmp_path)
+    run.give_up(12, "broken")
+    assert (run.parts, names_in(run.due), run.code, run.worry) == ([], [b"big", b"d/big"], 12, "broken")
+
+
+def test_directories_of_big_files_are_looked_at_again(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.SECOND, b"big", b"d/big")
+    assert look(run, tmp_path)
+    run.look_at_directories()
+    assert run.later == [Part(1, False, (b"d",))]

@@ -28,6 +28,18 @@ def test_missing_names_are_left_out_for_a_while_and_reported_once() -> None:
         assert not refused.retry_is_due()
 
 
+NO_MAX_SIZE = [b"@ERROR: The server is configured to refuse --max-size"]
+
+
+def test_size_limit_is_left_out_for_good_and_never_reported() -> None:
+    refused = RefusedOptions(lambda: 1_000.0)
+    assert refused.explain(NO_MAX_SIZE)
+    assert not refused.learn(NO_MAX_SIZE)
+    assert (refused.max_size, refused.stats, refused.list_missing) == (False, True, True)
+    assert not refused.explain(NO_MAX_SIZE)
+    assert refused.explain(NO_STATS)
+
+
 def test_stats_are_left_out_for_good_and_never_reported() -> None:
     now = 1_000.0
     refused = RefusedOptions(lambda: now)

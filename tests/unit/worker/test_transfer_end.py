@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.rsync.exit_codes import NO_CONNECTION
+from inosync.rsync.exit_codes import NO_CONNECTION, REFUSED
 from inosync.worker.transfer_end import STALE_SECONDS, Then, TransferEnd, decide
 
 DONE = TransferEnd(0, has_failed=False, fed_for=9.0)
@@ -46,6 +46,22 @@ CASES = {
         Then.RETRY_WITHOUT_COMPARISON,
     ),
     "22 a comparison, but another failure": (replace(OTHER, has_comparison=True), Then.BACK_OFF),
+    "24 refused beside the other lane": (
+        replace(UNFED, code=REFUSED, has_other_lane=True),
+        Then.RETRY_ALONE,
+    ),
+    "25 the other lane, but another failure": (
+        replace(UNFED, code=12, has_other_lane=True),
+        Then.BACK_OFF,
+    ),
+    "26 the other lane, but it was fed": (
+        replace(FAILED, code=REFUSED, has_other_lane=True),
+        Then.BACK_OFF,
+    ),
+    "27 the other lane and warm ones": (
+        replace(UNFED, code=REFUSED, has_other_lane=True, has_warm=True),
+        Then.RETRY_WITHOUT_WARM,
+    ),
     "23 beside both": (replace(FAILED, has_comparison=True, has_warm=True), Then.RETRY_WITHOUT_WARM),
 }
 
@@ -67,6 +83,7 @@ ENDS = st.builds(
     fed_for=st.none() | st.floats(0, 100),
     has_warm=FLAGS,
     has_comparison=FLAGS,
+    has_other_lane=FLAGS,
     is_ending=FLAGS,
 )
 

@@ -23,6 +23,7 @@ from inosync.messages import (
     Done,
     Failed,
     Halt,
+    Leftovers,
     Order,
     Part,
     Progress,
@@ -207,8 +208,8 @@ def test_names_that_rsync_complains_of_are_reported_as_failed(bench: Bench) -> N
     done = bench.next(Done)
     assert done.code == 23
     assert "Permission denied" in done.reason
-    due = cast(tuple[Part, ...], spool.unpack(done.payload, done.file))
-    assert [part.tree for part in due] == [1]
+    left = cast(Leftovers, spool.unpack(done.payload, done.file))
+    assert [part.tree for part in left.due] == [1]
 
 
 def test_tree_that_is_halted_is_held_and_the_others_are_sent(bench: Bench) -> None:
