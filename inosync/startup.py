@@ -26,6 +26,7 @@ from inosync.text import plural
 
 FAILED = 1
 """Exit code of a daemon that could not run."""
+_UNEXPECTED = "inosync ends because of an unexpected error"
 _OUR_SUFFIXES = (".pid", ".spool", ".sock")
 """Of everything that a daemon has in its run directory."""
 
@@ -54,7 +55,11 @@ def run(config: Config, mode: Mode, manager: NotifyTarget) -> int:
     descriptors.raise_soft_limit()
     if mode.daemon:
         return _detached(lambda ready: _serve(config, mode, manager, ready))
-    return _serve(config, mode, manager, lambda: None)
+    try:
+        return _serve(config, mode, manager, lambda: None)
+    except Exception:
+        log.exception(_UNEXPECTED)  # the interpreter would wait for a standard error that nothing reads
+        return FAILED
 
 
 def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
@@ -90,7 +95,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
     try:
         code = serve(ready)
     except Exception:
-        log.exception("inosync ends because of an unexpected error")
+        log.exception(_UNEXPECTED)
     finally:
         logging.shutdown()
         with contextlib.suppress(OSError):  # once it has started, this is closed

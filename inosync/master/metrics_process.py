@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
@@ -172,7 +171,7 @@ def run(
         privileges.renounce()
         process.die_with_parent(signal.SIGKILL, master)
         web.serve(listening, address, daemon)
-    except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
-        sys.excepthook(*sys.exc_info())
+    except Exception:  # its end is reported, and the master starts another
+        log.exception("%s ends because of an unexpected error", "the process that serves metrics")
     finally:
         process.leave(code)

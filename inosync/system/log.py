@@ -15,12 +15,15 @@ import re
 import select
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Hashable
 from datetime import datetime
 from functools import partial
 from io import TextIOWrapper
 from typing import Any
+
+from inosync.system import log_writer, mounts
 
 REPEAT_SECONDS = 60.0
 """For so long, a line that repeats another is counted instead of written."""
@@ -195,6 +198,30 @@ class _Stderr(_Counting, _Descriptor):
     pass
 
 
+class _FarFile(_Counting, _Descriptor):
+    """Has another process append to a file whose file system may stop answering."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._started_at = time.monotonic()
+        with self._start_writer() as lines:
+            super().__init__(lines.fileno())
+
+    def _start_writer(self) -> socket.socket:
+        make = partial(_File, self.path, encoding="utf-8", errors="surrogateescape")
+        return log_writer.start(make, self.path)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Count the line, and start another process from time to time if that one is gone."""
+        super().handleError(record)
+        now = time.monotonic()
+        if isinstance(sys.exception(), ConnectionError) and now - self._started_at >= REPEAT_SECONDS:
+            self._started_at = now
+            with contextlib.suppress(OSError), self._start_writer() as lines:
+                self._resources.close()
+                self._write, self._rest = _write_without_waiting(lines.fileno(), self._resources), b""
+
+
 def _write_without_waiting(fd: int, resources: contextlib.ExitStack) -> Callable[[bytes], int]:
     """Return a function that writes what fits or raises BlockingIOError; ``resources`` closes its files."""
     mode = os.fstat(fd).st_mode
@@ -289,7 +316,11 @@ def _is_journal() -> bool:
 
 def to_file(path: str, as_json: bool = False) -> logging.Handler:
     """Return a handler that appends to ``path``, created with mode 0640; OSError if that fails."""
-    handler = _File(path, encoding="utf-8", errors="surrogateescape")
+    in_use = (one for one in logging.getLogger().handlers if isinstance(one, _FarFile) and one.path == path)
+    handler: logging.Handler | None = next(in_use, None)  # to open the file anew might hang
+    if handler is None:
+        is_far = mounts.is_remote(os.path.abspath(path))
+        handler = _FarFile(path) if is_far else _File(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(_form("%(asctime)s inosync[%(process)d]: %(levelname)s: %(message)s", as_json))
     return handler
 
@@ -299,8 +330,9 @@ def use(handler: logging.Handler, verbose: bool, quiet: bool = False) -> None:
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
-        with contextlib.suppress(OSError):  # it has lines left, and its disk is full
-            old.close()
+        if old is not handler:
+            with contextlib.suppress(OSError):  # it has lines left, and its disk is full
+                old.close()
     # A full disk under the log, or a closed stderr, must not end the daemon: logging drops the line.
     logging.raiseExceptions = False
     handler.addFilter(_repeats)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 
 _FSTAB = "/etc/fstab"
 _MOUNTED = "/proc/self/mountinfo"
+_REMOTE = re.compile(rb"nfs|cifs|smb|9p|ceph|fuse|afs|lustre|gfs2|gpfs|ocfs2|virtiofs|autofs")
+"""Types of file systems that ask another machine, or another process."""
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 
 
@@ -34,6 +36,19 @@ def mounted(path: str, file: str = _MOUNTED) -> bool:
     except OSError:
         return os.path.ismount(path)
     return os.path.realpath(os.fsencode(path)) in in_mountinfo(text)
+
+
+def is_remote(path: str, file: str = _MOUNTED) -> bool:
+    """Whether a path is on a file system that may stop answering, as far as the table of mounts tells."""
+    try:
+        with open(file, "rb") as table:
+            lines = [line.partition(b" - ") for line in table.read().split(b"\n")]
+    except OSError:
+        return False
+    above = os.fsencode(path).rstrip(b"/") + b"/"
+    types = {decoded(words.split(b" ")[4]): about.split(b" ")[0] for words, _, about in lines if about}
+    points = [point for point in types if above.startswith(point.rstrip(b"/") + b"/")]
+    return bool(points) and _REMOTE.match(types[max(points, key=len)]) is not None
 
 
 def mount_id(fd: int) -> int:

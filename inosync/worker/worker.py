@@ -6,11 +6,11 @@ master keeps the books. So it can be killed at any time.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,6 +60,8 @@ from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
 from inosync.worker.warm_pool import LULL_SECONDS, WarmPool
 
+log = logging.getLogger(__name__)
+
 GRACE_SECONDS = 5.0
 """The time that a running transfer has to finish after SIGTERM."""
 LINGER_SECONDS = 1.0
@@ -82,8 +84,8 @@ def run(job: Job, queue: Endpoint, master: int, inherited: list[int]) -> None:
     try:
         Worker(job, queue).run()
         code = 0
-    except Exception:  # noqa: BLE001 - its end is reported, and the master starts another
-        sys.excepthook(*sys.exc_info())
+    except Exception:  # its end is reported, and the master starts another
+        log.exception("%s: its worker ends because of an unexpected error", job.name)
     finally:
         process.end_family(LINGER_SECONDS)  # a stopped worker has not heard that it is to end
         process.leave(code)

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon, ask
+from support import procs
+from support.daemon import LAUNCHER, Daemon, FakeRsync, MakeDaemon, Patched, ask
 from support.wait import until
 
 FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.05, 0.1)}
@@ -112,6 +114,30 @@ def test_stuck_stderr_stops_nothing_and_lost_lines_are_counted(setup: Setup) -> 
         s.daemon.stderr.unlink()  # before its end is read from it
         s.daemon.stderr.touch()
         os.close(pipe)
+
+
+def test_log_file_that_hangs_stops_nothing(tmp_path: Path, patched: Patched) -> None:
+    (tmp_path / "tree").mkdir()
+    make = patched("from inosync.system import mounts\nmounts.is_remote = lambda _path: True\n")
+    s = Setup(tmp_path, make, FakeRsync(tmp_path))
+    path = tmp_path / "log"
+    s.start(logfile=str(path))
+    title = f"inosync: log {path}"
+    [writer] = [
+        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if procs.title(pid) == title
+    ]
+    os.kill(writer, signal.SIGSTOP)
+    try:
+        for number in range(3):
+            (s.tree / "file").write_text(f"{number}")
+            s.flush()
+        s.ask("reload")
+        s.flush()
+    finally:
+        os.kill(writer, signal.SIGCONT)
+    assert s.daemon.stop() == 0
+    until(lambda: path.read_text().endswith("stopped\n"), 60, "the last line")
+    until(lambda: procs.title(writer) != title, 60, "the end of the writer")
 
 
 def test_log_has_a_line_for_each_batch_and_each_change_of_state(setup: Setup) -> None:

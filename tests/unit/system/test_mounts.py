@@ -86,3 +86,30 @@ def test_changes_report_nothing_without_the_table(tmp_path: Path) -> None:
     changes = mounts.Changes(str(tmp_path / "none"))
     assert changes.take() == set()
     changes.close()
+
+
+MOUNTINFO = b"""22 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 22 0:50 / /srv rw - nfs4 server:/srv rw
+31 30 0:51 / /srv/local rw - xfs /dev/sdb rw
+32 22 0:52 / /mnt/with\\040space rw shared:1 - fuse.sshfs far: rw
+33 22 0:53 / /srv2 rw - cifs //server/x rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "remote"),
+    [
+        ("/var/log/inosync", False),
+        ("/srv/log", True),
+        ("/srv", True),
+        ("/srv/local/log", False),
+        ("/srvlog", False),
+        ("/mnt/with space/log", True),
+        ("/srv2/log", True),
+    ],
+)
+def test_file_system_that_asks_elsewhere_is_remote(tmp_path: Path, path: str, remote: bool) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(MOUNTINFO)
+    assert mounts.is_remote(path, str(table)) is remote
+    assert not mounts.is_remote(path, str(tmp_path / "none"))
