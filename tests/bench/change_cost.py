@@ -16,7 +16,6 @@ import argparse
 import pstats
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,14 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import profiled
-from bench.machine import cpu_of_all, cpu_seconds, statement, tidy_on_sigterm
+from bench.machine import cpu_of_all, cpu_seconds, statement, tidy_on_sigterm, workspace
 from bench.nodes import Case, Nodes, missing
 from bench.options import add_apart, numbers, transports
 from bench.tools import DEFAULT, LSYNCD, TUNED, Inosync, Lsyncd, Resident
 from bench.units import of_nodes, ratio, share, shown
 from bench.work import Edits, settle
 
-TMPFS = Path("/dev/shm")
 NODES = {"daemon": [20], "ssh": [10]}
 
 MASTER, PYTHON, CHILDREN = "master", "worker", "children"
@@ -103,8 +101,8 @@ def _measure(
     transport: str, count: int, changes: int, apart: float, make: Callable[[Case], Resident]
 ) -> Mapping[str, float]:
     """Seconds of processor time for one change and node, by part."""
-    with tempfile.TemporaryDirectory(prefix="inosync-bench-", dir=TMPFS, ignore_cleanup_errors=True) as home:
-        nodes = Nodes(Path(home), transport, count)
+    with workspace() as home:
+        nodes = Nodes(home, transport, count)
         try:
             nodes.start()
             with nodes.case() as case:
@@ -134,10 +132,12 @@ def _spent(tool: Resident) -> Mapping[str, float]:
 
 def _print_profile(transport: str, count: int, changes: int, options: argparse.Namespace) -> None:
     """What the workers' Python is spent on; the profile has rounds of its own."""
-    with tempfile.TemporaryDirectory(prefix="inosync-bench-", dir=TMPFS) as directory:
-        make = partial(Inosync, launcher=Path(profiled.__file__), environment={profiled.DIRECTORY: directory})
+    with workspace() as directory:
+        make = partial(
+            Inosync, launcher=Path(profiled.__file__), environment={profiled.DIRECTORY: str(directory)}
+        )
         _measure(transport, count, changes, options.apart, make)
-        files = [str(path) for path in Path(directory).iterdir()]
+        files = [str(path) for path in directory.iterdir()]
         if not files:
             print("no worker has left a profile")
             return

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +115,8 @@ class Comparison:
     def latencies(self, transport: str, work: str, counts: list[int]) -> None:
         """Let the tools take turns."""
         for count in counts:
-            with tempfile.TemporaryDirectory(prefix="inosync-bench-", ignore_cleanup_errors=True) as home:
-                nodes = Nodes(Path(home), transport, count)
+            with machine.workspace() as home:
+                nodes = Nodes(home, transport, count)
                 try:
                     nodes.start()
                     samples = self._samples(nodes, work)

@@ -11,16 +11,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyinotify
 
+from bench.machine import workspace
 from inosync.watch.inotify import IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, Inotify, decode
 
 MASK = IN_CREATE | IN_CLOSE_WRITE | IN_DELETE
@@ -33,7 +34,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compares the decoder with pyinotify's loop.")
     parser.add_argument("--quick", action="store_true", help="few rounds: does it work at all?")
     rounds = 4 if parser.parse_args().quick else 40
-    with tempfile.TemporaryDirectory(prefix="inosync-bench-") as directory:
+    with workspace() as home:
+        directory = str(home)
         loops = {"inosync": _inosync(directory), "pyinotify": _pyinotify(directory)}
         rates: dict[str, list[float]] = {name: [] for name in loops}
         for number in range(rounds):

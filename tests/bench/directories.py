@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from support.procs import Server
 from support.wait import until
 
 from bench.fake import Fake
-from bench.machine import cpu_seconds, memory, tidy_on_sigterm, until_idle, watches
+from bench.machine import cpu_seconds, memory, tidy_on_sigterm, until_idle, watches, workspace
 from bench.units import megabytes, ratio, share, shown
 
 OURS = "inosync"
@@ -113,8 +112,8 @@ def measure(directories: int = 50_000, rounds: int = 3) -> Comparison:
     tools = [OURS, THEIRS] if shutil.which(THEIRS) else [OURS]
     full: dict[str, list[Start]] = {tool: [] for tool in tools}
     empty: dict[str, list[Start]] = {tool: [] for tool in tools}
-    with tempfile.TemporaryDirectory(prefix="inosync-bench-", ignore_cleanup_errors=True) as home:
-        bench = _Bench(Path(home))
+    with workspace() as home:
+        bench = _Bench(home)
         large, none = bench.tree("large", directories), bench.tree("none", 0)
         for tool in tools:  # programs and byte code are found in the caches from here on
             bench.start(tool, none, 0)

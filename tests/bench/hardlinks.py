@@ -9,13 +9,14 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(CHECKOUT / "tests"))
 
+from bench.machine import workspace  # noqa: E402
 from inosync.messages import Change, Rename  # noqa: E402
 from inosync.watch.hardlinks import HardLinks  # noqa: E402
 from inosync.watch.watcher import Watcher  # noqa: E402
@@ -58,8 +59,8 @@ def main() -> int:
     arguments = parser.parse_args()
     entries = 2_000 if arguments.quick else arguments.entries
     rounds = 1 if arguments.quick else ROUNDS
-    with tempfile.TemporaryDirectory() as home:
-        root = Path(home) / "tree"
+    with workspace() as home:
+        root = home / "tree"
         directories = _fill(root, entries)
         sink = Counter()
         watcher = Watcher(HardLinks(sink, time.monotonic))

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +23,23 @@ LOOK = 0.25
 """Seconds between two looks at whether anything goes on."""
 BUSY = 0.08
 """The share of one processor from which on something does: idle daemons look at the time, too."""
+
+
+def scratch() -> str:
+    """Where benchmarks have their trees: TMPDIR if it is set, else tmpfs.
+
+    On a disk, what is being written back makes the same transfer take several times as long, or not.
+    """
+    return os.environ.get("TMPDIR") or ("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[Path]:
+    """A new directory there, gone afterwards."""
+    with tempfile.TemporaryDirectory(
+        prefix="inosync-bench-", dir=scratch(), ignore_cleanup_errors=True
+    ) as home:
+        yield Path(home)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -116,7 +135,8 @@ def statement() -> str:
     tools = [f"{name} {version}" for name, version in names.items() if version]
     kernel = f"Linux {platform.release().partition('-')[0]}"
     system = ", ".join([kernel, f"Python {platform.python_version()}", *tools])
-    return f"{os.cpu_count()} processors ({platform.machine()}), the nodes on the same ones; {system}."
+    where = f"the nodes on the same ones, all trees in {scratch()}"
+    return f"{os.cpu_count()} processors ({platform.machine()}), {where}; {system}."
 
 
 def _version(program: str, option: str, word: int) -> str:

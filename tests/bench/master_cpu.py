@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from support.daemon import Daemon
 from support.wait import until
 
 from bench.fake import Fake
-from bench.machine import cpu_seconds, tidy_on_sigterm, until_idle
+from bench.machine import cpu_seconds, tidy_on_sigterm, until_idle, workspace
 from bench.units import of_nodes, shown
 
 BURST = 30
@@ -79,8 +78,8 @@ def measure(quick: bool = False) -> MasterCpu:
     used: dict[int, list[float]] = {1: [], most: []}
     for _ in range(rounds):
         for nodes, samples in used.items():
-            with tempfile.TemporaryDirectory(prefix="inosync-bench-", ignore_cleanup_errors=True) as home:
-                samples.append(_cpu_for_changes(Path(home), nodes, changes))
+            with workspace() as home:
+                samples.append(_cpu_for_changes(home, nodes, changes))
     return MasterCpu(changes, used)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.machine import memory, tidy_on_sigterm
+from bench.machine import memory, tidy_on_sigterm, workspace
 from bench.nodes import TRANSPORTS, Case, Nodes
 from bench.options import numbers, transports
 from bench.tools import DEFAULT, LSYNCD, TUNED, Inosync, Lsyncd, Resident
@@ -90,8 +89,8 @@ def measure(transport: str, count: int) -> Sequence[Holding]:
         if transport == "ssh":
             makes[TUNED] = partial(Lsyncd, tuned=True)
     found = []
-    with tempfile.TemporaryDirectory(prefix="inosync-bench-", ignore_cleanup_errors=True) as home:
-        nodes = Nodes(Path(home), transport, count)
+    with workspace() as home:
+        nodes = Nodes(home, transport, count)
         try:
             nodes.start()
             for name, make in makes.items():

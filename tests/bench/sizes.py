@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from statistics import median
 from support.wait import until
 
 from bench.arrivals import Arrivals, until_there
-from bench.machine import cpu_of_all, cpu_seconds, watches_allowed
+from bench.machine import cpu_of_all, cpu_seconds, watches_allowed, workspace
 from bench.nodes import Case, Nodes
 from bench.tools import QUICKEST, TUNED, Inosync, Lsyncd, Resident
 from bench.work import APART, Edits, level, settle, write
@@ -157,8 +156,8 @@ def _tools() -> dict[str, Make]:
 
 @contextmanager
 def _nodes(count: int) -> Iterator[Nodes]:
-    with tempfile.TemporaryDirectory(prefix="inosync-bench-", ignore_cleanup_errors=True) as home:
-        group = Nodes(Path(home), "daemon", count)
+    with workspace() as home:
+        group = Nodes(home, "daemon", count)
         try:
             group.start()
             yield group

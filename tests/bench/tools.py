@@ -181,16 +181,16 @@ class Lsyncd(Server):
 
 
 class ByHand:
-    """rsync of the whole tree to each node, started after the last write; two at a time for each processor.
+    """rsync of the whole tree to each node, started after the last write; so many ``at_once``.
 
-    More at a time only get into each other's way.
+    More than two at a time for each processor, the default, only get into each other's way.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, at_once: int = 0) -> None:
         rsh = [f"--rsh={case.sshd.rsh}"] if case.sshd else []
         argv = ["rsync", "-a", "--delete", NODELAY, *rsh, f"{case.source}/"]
         self._calls = [[*argv, target] for target in case.targets]
-        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(at_once or 2 * (os.cpu_count() or 1))
 
     def start(self) -> None:
         pass

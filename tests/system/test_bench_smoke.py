@@ -40,6 +40,7 @@ TINY = {
     "cpu": ("compare.py", "--quick", "--work=cpu"),
     "pss": ("pss.py", "--nodes=1", "--transports=daemon"),
     "cost": ("change_cost.py", "--quick", "--apart=0", "--transports=daemon", "--profile=10"),
+    "rhythm": ("rhythm.py", "--quick", "--rows=trickle,burst"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "changes": ("growth.py", "--quick", "--apart=0", "--axes=changes"),
@@ -57,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
     def start(name: str) -> None:
         words = TINY[name]
-        table = [f"--rst={home / name}"] if words[0] in ("compare.py", "growth.py") else []
+        table = [f"--rst={home / name}"] if words[0] in ("compare.py", "growth.py", "rhythm.py") else []
         started[name] = _start(*words, *table)
 
     def wait(name: str) -> str:
@@ -136,6 +137,16 @@ def test_change_cost_prints_its_parts_and_what_a_worker_spends_it_on(run: Run) -
     found = r"^daemon, 2 nodes, inosync +for a change and node +[\d.]+ ms   \(master .*, worker .*\)$"
     assert re.search(found, out, re.MULTILINE), out
     assert re.search(r"^ +[\d.]+ +\d+ us +\d+ us  worker.py:\d+ _turn$", out, re.MULTILINE), out
+
+
+def test_rhythm_prints_how_late_changes_arrive_and_the_table(run: Run) -> None:
+    out = run("rhythm")
+    assert re.search(r"^a file each 0.3 s, daemon, 2 nodes$", out, re.MULTILINE), out
+    times = r" +[\d.]+ m?s" * 3
+    assert re.search(rf"^  inosync +{times} +[\d.]+ m?s", out, re.MULTILINE), out
+    for tool in ("inosync", "rsync by hand"):
+        assert re.search(rf"^  {tool} +{times} +-", out, re.MULTILINE), out
+        assert re.search(rf"^2,000 new files, daemon +2 +{tool} +{times} ", out, re.MULTILINE), out
 
 
 def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:
