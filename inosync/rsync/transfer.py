@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
-from typing import IO, ClassVar
+from io import FileIO
+from typing import ClassVar
 
 from inosync.rsync import argv, stdout
-from inosync.system import process
+from inosync.system import process, program
 from inosync.system.loop import Loop, Timer
 from inosync.system.peers import Peers
 
@@ -19,6 +20,9 @@ _ORPHAN_POLL_SECONDS = 0.02
 """The time between two checks whether an orphan has ended: nothing reports that."""
 _CONNECTION_POLL_SECONDS = 0.001, 0.05
 """Bounds of the time between two checks whether rsync has connected: a tenth of the time so far."""
+_OUTPUT_SECONDS = 0.1
+"""The time from when there are names until what it prints is read as it comes. Most transfers have ended by
+then, and all is read at once: to wake for each piece costs more."""
 PROGRESS_POLL_SECONDS = 2.0
 """The longest time between two checks whether a transfer makes progress."""
 _CARRIERS = ("ssh", "dbclient")
@@ -60,10 +64,7 @@ class Transfer:
         Transfer.started += 1
         self._loop, self._timeout, self._listener = loop, timeout, listener
         self._is_counted = not (idle or is_big)
-        self._child = process.spawn(command, idle)
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        assert self._child.stderr is not None
+        self._child = program.start(command, idle)
         self._stdin, self._stdout, self._stderr = self._child.stdin, self._child.stdout, self._child.stderr
         self._exited = os.pidfd_open(self._child.pid)
         self.pid = self._child.pid
@@ -95,6 +96,8 @@ class Transfer:
         """What came after the last line end of a stream."""
         self._unsent = memoryview(b"")
         """Names that the pipe had no room for."""
+        self._is_watched = False
+        """Whether output is read as it comes; if not, at the end."""
         self._stderr_bytes = 0
         """What was read from standard error."""
         self._empty_name_sent = False
@@ -106,9 +109,7 @@ class Transfer:
         self._timers: dict[str, Timer] = {}
         """The pending timers by what they are for."""
 
-        loop.on_readable(self._exited, self._on_exit)
-        loop.on_readable(self._stdout, lambda: self._read_output(self._stdout))
-        loop.on_readable(self._stderr, lambda: self._read_output(self._stderr))
+        loop.on_exit(self._exited, self._on_exit)
 
     def send_when_connected(self, names: bytes, may_send: Callable[[], bool] = lambda: True) -> None:
         """Send a list of names once rsync is connected, and so has entered its source.
@@ -144,8 +145,9 @@ class Transfer:
         self._expect_progress()
         self._unsent = memoryview(names)
         if not self._stdin.closed:  # otherwise rsync has ended
-            self._loop.on_writable(self._stdin, self._write_names)
             self._write_names()
+            if not self._stdin.closed:
+                self._loop.on_writable(self._stdin, self._write_names)
 
     def send_empty_name(self) -> None:
         """Send a name that means nothing, so that ``is_connected`` can see rsync read it."""
@@ -212,6 +214,7 @@ class Transfer:
         self._progress_at = self._loop.clock()
         if "progress" not in self._timers:
             self._set_timer("progress", self._progress_poll_seconds, self._check_progress)
+            self._set_timer("output", _OUTPUT_SECONDS, self.watch_output)
 
     @property
     def _progress_poll_seconds(self) -> float:
@@ -232,6 +235,13 @@ class Transfer:
 
     # Streams
 
+    def watch_output(self) -> None:
+        """Read what it prints as it comes, from now on, because it may print more than its pipes hold."""
+        if not self._is_watched and not self.done:
+            self._is_watched = True
+            self._loop.on_readable(self._stdout, lambda: self._read_output(self._stdout))
+            self._loop.on_readable(self._stderr, lambda: self._read_output(self._stderr))
+
     def _write_names(self) -> None:
         try:
             written = os.write(self._stdin.fileno(), self._unsent[:_CHUNK_BYTES]) if self._unsent else 0
@@ -243,7 +253,7 @@ class Transfer:
         if not self._unsent:
             self._close(self._stdin)
 
-    def _read_output(self, stream: IO[bytes]) -> bool:
+    def _read_output(self, stream: FileIO) -> bool:
         """Read what is there; return whether there may be more."""
         try:
             data = os.read(stream.fileno(), _CHUNK_BYTES)
@@ -301,7 +311,7 @@ class Transfer:
         if self._is_counted:
             Transfer.cpu_seconds += process.reaped_cpu_seconds() - before
 
-    def _close(self, stream: IO[bytes]) -> None:
+    def _close(self, stream: FileIO) -> None:
         if not stream.closed:
             self._loop.drop(stream)
             stream.close()
@@ -319,6 +329,8 @@ class OrphanReaper:
 
     def reap(self, known: Iterable[int]) -> bool:
         """End all children but the ``known`` ones; return whether none is left. If not, the loop wakes soon.
+
+        They become ours when a child of ours ends, as a rule: only then there is something to do.
 
         A receiver gets the time to remove its temporary file. An orphan is left alone at first: one that ssh
         leaves for sharing has its title only a moment later (``process.is_left_for_sharing``).

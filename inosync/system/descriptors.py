@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PER_NODE = 4
 """What the master needs for a node: two pipes to its worker, and what reports its end."""
@@ -35,6 +37,19 @@ def restore_soft_limit() -> None:
     if _first_soft is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(_first_soft, hard), hard))
+
+
+@contextmanager
+def first_soft_limit() -> Iterator[None]:
+    """Have the limit as it was, for a program that is started without code between fork and exec."""
+    if _first_soft is None:
+        yield
+        return
+    restore_soft_limit()
+    try:
+        yield
+    finally:
+        raise_soft_limit()
 
 
 def hard_limit() -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import math
-import selectors
+import select
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -50,23 +49,42 @@ class Loop:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._calls: dict[int, tuple[Callable[[], object]]] = {}
+        """By descriptor; each tuple is an object of its own."""
         self._timers: list[tuple[float, int, Timer]] = []
         """A heap; the number keeps timers of one time in the order in which they were set."""
         self._numbers = itertools.count()
+        self.exits = 0
+        """The number of calls that ``on_exit`` has led to."""
 
     def on_readable(self, source: Source, call: Callable[[], object]) -> None:
         """Call when there is something to read, or the end."""
-        self._selector.register(source, selectors.EVENT_READ, call)
+        self._register(source, select.EPOLLIN, call)
 
     def on_writable(self, source: Source, call: Callable[[], object]) -> None:
         """Call when writing would not block, or would fail."""
-        self._selector.register(source, selectors.EVENT_WRITE, call)
+        self._register(source, select.EPOLLOUT, call)
+
+    def on_exit(self, pidfd: int, call: Callable[[], object]) -> None:
+        """Call when a process has ended."""
+
+        def ended() -> None:
+            self.exits += 1
+            call()
+
+        self._register(pidfd, select.EPOLLIN, ended)
+
+    def _register(self, source: Source, event: int, call: Callable[[], object]) -> None:
+        fd = source if isinstance(source, int) else source.fileno()
+        self._epoll.register(fd, event)
+        self._calls[fd] = (call,)
 
     def drop(self, source: Source) -> None:
         """Forget a descriptor, before it is closed; harmless when it is not known."""
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(source)
+        fd = source if isinstance(source, int) else source.fileno()
+        if self._calls.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         """Call once, in the first turn at or after ``when`` by the clock."""
@@ -99,11 +117,13 @@ class Loop:
         if due < math.inf:
             until_due = max(due - self.clock(), 0.0)
             timeout = until_due if timeout is None else min(timeout, until_due)
-        for key, _ in self._selector.select(timeout):
+        ready = self._epoll.poll(timeout, max(len(self._calls), 1))
+        for fd, call in [(fd, self._calls.get(fd)) for fd, _ in ready]:
             # A call may have dropped another descriptor, and its number may belong to a new file by now.
-            if self._selector.get_map().get(key.fd) is key:
-                key.data()
-        self._run_timers()
+            if call is not None and self._calls.get(fd) is call:
+                call[0]()
+        if self._timers:
+            self._run_timers()
 
     def _run_timers(self) -> None:
         now, number = self.clock(), next(self._numbers)
@@ -119,5 +139,4 @@ class Loop:
 
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
-        fileno = getattr(self._selector, "fileno", None)  # select and poll, the fallbacks, have none
-        return [fileno()] if fileno is not None else []
+        return [self._epoll.fileno()]

@@ -35,7 +35,9 @@ _REAP_INTERVAL_SECONDS = 0.002
 def set_title(text: str) -> None:
     """Set what ``ps`` shows for this process; escape control characters, which would garble the terminal."""
     plain = text.encode("ascii", "backslashreplace").decode()
-    setproctitle.setproctitle("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain))
+    if not plain.isprintable():
+        plain = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain)
+    setproctitle.setproctitle(plain)
 
 
 def die_with_parent(number: signal.Signals, parent: int) -> None:

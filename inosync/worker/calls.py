@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from inosync.messages import Lane, Part, Rename
@@ -11,7 +10,7 @@ from inosync.rsync.argv import RenameWay, TransferSettings
 from inosync.rsync.options import limits_size
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
-from inosync.system import fingerprint
+from inosync.system import entries, fingerprint
 from inosync.system.loop import Loop
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.job import Job
@@ -35,19 +34,22 @@ class RsyncCalls:
         self._job, self._loop = job, loop
         self._throttle, self._refused, self._lanes = throttle, refused, lanes
         self._ssh_master = ssh_master
+        self._settings: dict[tuple[int, str, int, bool, bool], TransferSettings] = {}
+        """Those made so far, by all that they depend on."""
         self._confines: dict[tuple[object, ...], bool] = {}
         """Whether the rsync, as it is now, understands ``argv.CONFINE_ROOT``."""
 
     def settings(self, tree: int, is_direct: bool = False) -> TransferSettings:
         """Of a tree; with ``is_direct`` ssh connects anew instead of using the shared connection."""
         is_direct = is_direct or self._job.pretend is not None
-        return replace(
-            self._job.trees[tree],
-            rsh=self._ssh_master.rsh_direct if is_direct else self._ssh_master.rsh,
-            rspeed=self._throttle.limit,
-            list_missing=self._refused.list_missing,
-            stats=self._refused.stats,
-        )
+        rsh = self._ssh_master.rsh_direct if is_direct else self._ssh_master.rsh
+        limit, list_missing, stats = self._throttle.limit, self._refused.list_missing, self._refused.stats
+        key = tree, rsh, limit, list_missing, stats
+        if key not in self._settings:
+            self._settings[key] = replace(
+                self._job.trees[tree], rsh=rsh, rspeed=limit, list_missing=list_missing, stats=stats
+            )
+        return self._settings[key]
 
     @property
     def rspeed(self) -> int:
@@ -91,4 +93,4 @@ class RsyncCalls:
         key = settings.rsync, fingerprint.at(settings.rsync)
         if key not in self._confines:
             self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE_ROOT}=/")}
-        return replace(settings, root=os.path.realpath(settings.source)) if self._confines[key] else settings
+        return replace(settings, root=entries.real_path(settings.source)) if self._confines[key] else settings

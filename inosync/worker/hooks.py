@@ -146,7 +146,7 @@ class Hooks:
             return None
         run = _HookRun(kind, started, hook.timeout, file)
         self._loop.on_readable(started.output, partial(self._listen, run))
-        self._loop.on_readable(started.exited, partial(self._on_exit, run))
+        self._loop.on_exit(started.exited, partial(self._on_exit, run))
         self._end_in(run, hook.timeout)
         return run
 

@@ -117,7 +117,7 @@ class SshMaster:
             self._set_pause(now)
             return
         self._child = child
-        self._loop.on_readable(self._exited, self._on_exit)
+        self._loop.on_exit(self._exited, self._on_exit)
 
     def _end(self) -> None:
         if self._child is not None and self._kill is None:

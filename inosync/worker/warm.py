@@ -14,8 +14,9 @@ SLOW_SECONDS = 5.0
 """Connecting takes no longer as a rule."""
 POLL_SECONDS = 3.0
 """The time between two checks of a connection, where the kernel does not report its end."""
-_CONNECT_POLL_SECONDS = 0.005, 0.25
-"""Bounds of the time between two checks whether it is connected."""
+_CONNECT_POLL_SECONDS = 0.1, 0.25
+"""Bounds of the time between two checks whether it is connected. Only the node's heartbeat waits for that: a
+batch that comes sooner asks by itself."""
 _CHECK_COST = 100
 """A check of a connection may take a hundredth of the time."""
 
@@ -96,6 +97,7 @@ class WarmRsync:
         elif now - self.started_at >= self._patience:
             self.lost = f"no answer for {self._patience:g} s"
         else:
+            self._transfer.watch_output()
             self._pause = min(self._pause * 1.5, _CONNECT_POLL_SECONDS[1])
             self._check_at = now + self._pause
 
@@ -112,6 +114,7 @@ class WarmRsync:
         error = self._peers.error if self._peers is not None else ""
         self.is_broken = bool(error)
         self.lost = error or "the node has closed the connection"
+        self._check_at = self._clock()
         self._drop_peers()
 
     def _drop_peers(self) -> None:

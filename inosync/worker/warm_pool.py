@@ -10,7 +10,7 @@ import enum
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from inosync.nodes import backoff
@@ -228,7 +228,9 @@ class WarmPool:
     def deadline(self) -> float:
         """When ``check`` has something to do, by the clock."""
         times = [rsync.deadline for rsync in self._rsyncs.values()]
-        if self._is_idle and any(self._has_tree(tree) for tree in self._trees if tree not in self._rsyncs):
+        is_unchecked = not self._rsyncs and (self._failures or self._is_slow)
+        missing = (tree for tree in self._trees if tree not in self._rsyncs)
+        if self._is_idle and (is_unchecked or any(map(self._has_tree, missing))):
             times.append(self._not_before)
         return min(times, default=float("inf"))
 
@@ -249,11 +251,13 @@ class WarmPool:
             self._owner.node_unchecked()
 
     def _slot(self, tree: int, rsync: WarmRsync | None, was_connected: bool) -> Slot:
-        slot = Slot(self._is_idle, self._has_tree(tree), self._clock() >= self._not_before)
+        has_tree, may_connect = self._has_tree(tree), self._clock() >= self._not_before
         if rsync is None:
-            return slot
-        return replace(
-            slot,
+            return Slot(self._is_idle, has_tree, may_connect)
+        return Slot(
+            self._is_idle,
+            has_tree,
+            may_connect,
             is_started=True,
             was_connected=was_connected,
             is_connected=rsync.connected_at is not None,

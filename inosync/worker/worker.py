@@ -42,7 +42,7 @@ from inosync.messages import (
 from inosync.rsync import stderr
 from inosync.rsync.coarse_times import UnnamedReads
 from inosync.rsync.transfer import OrphanReaper, Transfer
-from inosync.system import privileges, process, signals
+from inosync.system import privileges, process, program, signals
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
@@ -77,6 +77,7 @@ def run(job: Job, queue: Endpoint, master: int, inherited: list[int]) -> None:
     process.close(inherited)
     privileges.drop_lease()
     os.setsid()  # the group that the master ends if we do not
+    program.bind_group()
     process.adopt_orphans()
     # The end of the master is the end of the queue. SIGCONT, so that a stopped worker hears of it, too.
     process.die_with_parent(signal.SIGCONT, master)
@@ -140,6 +141,8 @@ class Worker:
         }
         self._rsyncs_reported = Transfer.started  # rsyncs that the master knows of
         self._cpu_at_begin = 0.0  # processor time that was taken before the batch
+        self._exits = 0  # of children, as far as they were looked at
+        self._must_reap = False  # one of them may have left orphans
         self._is_away = False  # the master was told that the node is out of reach
         self._end: Timer | None = None  # once told to end: when everything is killed
         self._is_over = False  # that time has come
@@ -164,19 +167,24 @@ class Worker:
         # All other times are timers of the loop.
         deadline = math.inf if self._end else min(self._warm.deadline, self._throttle.deadline)
         self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
-        if self._end is None and self._throttle.changed():
+        is_due, has_exit = deadline <= self._clock(), self._exits < self._loop.exits
+        self._exits = self._loop.exits
+        if is_due and self._end is None and self._throttle.changed():
             self._change_limit()
         for transfer in self._transfers():
             if self._is_over:
                 transfer.terminate()
         for sender in self._senders.values():
             sender.report_progress()
-        self._note_ends()
-        if self._end is None:
+        self._must_reap = self._must_reap or has_exit
+        if self._must_reap:
+            self._note_ends()
+        if self._end is not None:
+            if self._is_over:
+                self._hooks.kill_all()
+        elif is_due or has_exit:
             self._warm.check()
             self._comparisons.check()
-        elif self._is_over:
-            self._hooks.kill_all()
 
     def _transfers(self) -> list[Transfer]:
         """Return those of both lanes that run, or have ended and were not yet dealt with."""
@@ -188,11 +196,11 @@ class Worker:
         running = [transfer.pid for transfer in self._transfers() if not transfer.done]
         # What a running transfer has started is no orphan. One that came through leaves nothing behind.
         is_failure = any(transfer.code for transfer in ended)
-        if running and not is_failure:
-            is_clean = True
-        else:
-            is_clean = self._orphans.reap([*self._own_children(), *running])
-        if not (ended and is_clean):
+        if is_failure or not running:
+            self._must_reap = not self._orphans.reap([*self._own_children(), *running])
+            if self._must_reap:
+                return
+        if not ended:
             return
         for sender in self._senders.values():
             if sender.transfer is not None and sender.transfer.done:

@@ -194,11 +194,40 @@ def test_transfer_ends_though_a_process_left_behind_fills_its_pipes(
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
+def test_output_of_an_rsync_that_is_not_needed_wakes_nobody(run: Start) -> None:
+    one = run("echo a; echo b >&2; head -c 1 >/dev/null")
+    one.loop.turn(0.1)
+    assert (one.transfer.stdout, one.transfer.stderr) == ([], [])
+    one.transfer.send_empty_name()
+    assert one.end() == 0
+    assert (one.transfer.stdout, one.transfer.stderr) == ([b"a"], [b"b"])
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+@pytest.mark.parametrize("before", ["", "head -c 1 >/dev/null; "], ids=["not connected", "connected"])
+def test_output_that_no_pipe_holds_does_not_hold_up_a_transfer(run: Start, stream: int, before: str) -> None:
+    one = run(f"{before}yes line | head -n 20000 >&{stream}; cat >/dev/null")
+    one.transfer.send_when_connected(b"a\0")
+    assert one.end() == 0
+    assert (one.transfer.stdout or one.transfer.stderr)[-1] == b"line"
+
+
+def test_output_may_be_watched_twice_and_at_the_end(run: Start) -> None:
+    one = run("echo a; cat >/dev/null")
+    one.transfer.watch_output()
+    one.until(lambda: one.transfer.stdout == [b"a"], "its output")
+    one.transfer.watch_output()
+    one.transfer.send_names(b"")
+    assert one.end() == 0
+    one.transfer.watch_output()
+
+
 # How it is ended
 
 
 def test_flood_of_errors_before_the_names_is_aborted(run: Start) -> None:
     one = run("exec yes noise >&2")
+    one.transfer.watch_output()
     assert one.end() == -signal.SIGTERM
     assert one.transfer.abort_reason == "more than 1 MiB of errors"
 
@@ -254,6 +283,7 @@ def test_transfer_that_opens_a_fifo_is_aborted(run: Start, tmp_path: Path) -> No
 
 def test_transfer_that_ignores_sigterm_is_killed(run: Start) -> None:
     one = run("trap '' TERM; echo ready; while :; do sleep 0.01; done")
+    one.transfer.watch_output()
     one.until(lambda: bool(one.transfer.stdout), "the trap")
     one.transfer.terminate()
     assert one.end() == -signal.SIGKILL

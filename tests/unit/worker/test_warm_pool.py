@@ -62,7 +62,7 @@ class FakeTransfer:
         self.code: int | None = None
         self.stderr: list[bytes] = []
         self.abort_reason = ""
-        self.is_connected = self.knocked = self.stopped = False
+        self.is_connected = self.knocked = self.stopped = self.is_watched = False
         self.far = FarEnd()
         self.blind = False
         """Whether its connections cannot be seen."""
@@ -76,6 +76,9 @@ class FakeTransfer:
 
     def send_empty_name(self) -> None:
         self.knocked = True
+
+    def watch_output(self) -> None:
+        self.is_watched = True
 
     def peers(self) -> FarEnd:
         assert self.is_connected
