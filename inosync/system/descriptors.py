@@ -52,6 +52,11 @@ def first_soft_limit() -> Iterator[None]:
         raise_soft_limit()
 
 
+def is_below_first_soft_limit(fd: int) -> bool:
+    """Whether a descriptor would have been possible before the limit was raised."""
+    return _first_soft is None or fd < _first_soft
+
+
 def hard_limit() -> int:
     """Return how many descriptors this process can have at most."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

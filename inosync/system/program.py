@@ -88,29 +88,35 @@ def start(argv: tuple[str, ...], idle: bool = False) -> Program:
 
     OSError if it cannot be started.
     """
-    if _family is None or idle:
-        child = process.spawn(argv, idle)
-        stdin, stdout, stderr = map(_raw, (child.stdin, child.stdout, child.stderr))
-        return Program(child.pid, stdin, stdout, stderr, child.wait)
-    pipes: list[int] = []
-    try:
-        for _ in range(3):
-            pipes += os.pipe()
-        theirs = pipes[0], pipes[3], pipes[5]
-        with descriptors.first_soft_limit():
-            pid = os.posix_spawnp(
-                argv[0],
-                argv,
-                _family.environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, stream) for stream, fd in enumerate(theirs)],
-                setsigmask=(),
-                setsigdef=_RESET_SIGNALS,
-            )
-    except BaseException:
+    if _family is not None and not idle:
+        pipes: list[int] = []
+        try:
+            for _ in range(3):
+                pipes += os.pipe()
+            # posix_spawn(3) refuses descriptors above the limit that the program is to have.
+            if descriptors.is_below_first_soft_limit(max(pipes)):
+                return _start(argv, pipes, _family.environment)
+        except OSError:
+            process.close(pipes)
+            raise
         process.close(pipes)
-        raise
+    child = process.spawn(argv, idle)
+    stdin, stdout, stderr = map(_raw, (child.stdin, child.stdout, child.stderr))
+    return Program(child.pid, stdin, stdout, stderr, child.wait)
+
+
+def _start(argv: tuple[str, ...], pipes: list[int], environment: Mapping[bytes, bytes]) -> Program:
+    theirs, ours = (pipes[0], pipes[3], pipes[5]), (pipes[1], pipes[2], pipes[4])
+    with descriptors.first_soft_limit():
+        pid = os.posix_spawnp(
+            argv[0],
+            argv,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, stream) for stream, fd in enumerate(theirs)],
+            setsigmask=(),
+            setsigdef=_RESET_SIGNALS,
+        )
     process.close(theirs)
-    ours = pipes[1], pipes[2], pipes[4]
     for fd in ours:
         os.set_blocking(fd, False)
     stdin, stdout, stderr = (io.FileIO(fd, mode) for fd, mode in zip(ours, ("wb", "rb", "rb"), strict=True))

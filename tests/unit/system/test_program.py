@@ -92,17 +92,20 @@ def test_program_has_no_descriptor_but_its_streams_and_the_lifeline() -> None:
     assert all(link.startswith("pipe:") for link in links)
 
 
-def test_programs_start_with_the_soft_limit_of_before_and_we_keep_ours() -> None:
+@pytest.mark.parametrize("many", [False, True], ids=["few descriptors", "more than the soft limit"])
+def test_programs_start_with_the_soft_limit_of_before_and_we_keep_ours(many: bool) -> None:
     def limits() -> object:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        low = max(map(int, os.listdir("/proc/self/fd"))) + 20
+        resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
         descriptors.raise_soft_limit()
-        soft = _output(_shell("ulimit -Sn")).strip()
+        kept = [os.dup(0) for _ in range(30 * many)]
+        soft = int(_output(_shell("ulimit -Sn")))
         with pytest.raises(FileNotFoundError):
             program.start(("/nonexistent/rsync",))
-        return soft, resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        return soft == low, resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard), len(kept)
 
-    assert _leader(limits) == repr(("64", True))
+    assert _leader(limits) == repr((True, True, 30 * many))
 
 
 @pytest.mark.parametrize("run", [in_child, _leader], ids=["unbound", "bound"])
