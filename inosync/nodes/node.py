@@ -150,6 +150,7 @@ class Node:
         self.hooks_lost = False
         """Whether a worker may have died before it had run all hooks for what it had done."""
         self._state_hook = StateHookQueue()
+        self._batch_log = node_log.BatchLog()
         self._retry_timer: Timer | None = None
 
     @property
@@ -481,7 +482,7 @@ class Node:
         if not (done.held or (done.code and lane is Lane.SECOND)):
             self.last_ok = now
         self.counters.count_done(sent.batch, done, now - sent.since)
-        node_log.note_done(self.name, sent.batch, done)
+        self._batch_log.note(self.name, sent.batch, done, now)
         if log.isEnabledFor(logging.DEBUG):
             node_log.list_paths(self.name, sent.changes(self.trees))
         self._work.batch_finished(self, sent.batch, cost)

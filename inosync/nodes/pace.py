@@ -50,9 +50,11 @@ class Pace:
     def spend(self, cost: Cost) -> None:
         """Count a batch that was confirmed just now."""
         now = cost.ended
+        # What a long transfer took before that was paid for meanwhile: it is no burst at its end.
+        taken = cost.cpu * min(1.0, BURST_SECONDS / max(now - cost.began, BURST_SECONDS))
         # What is not paid for after the longest pause is forgotten.
         most = (BURST_SECONDS * (1 + SLOPE) + self._longest) * self._allowed
-        self._debt, self._counted_at = min(self._owed(now) + cost.cpu, most), now
+        self._debt, self._counted_at = min(self._owed(now) + taken, most), now
 
     def load(self, now: float) -> float:
         """Return what batches take, in what they may take at once: above 1 they are followed by pauses."""

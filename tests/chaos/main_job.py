@@ -56,7 +56,7 @@ def main() -> int:
         entries = trees.snapshot(tree, content=False)
         files = sum(entry.type == "file" for entry in entries.values())
         print(f"{source}: {len(entries)} entries, {files} of them files", flush=True)
-        daemon = Daemon(home / "inosync", config, env=sshd.env())
+        daemon = Daemon(home / "inosync", config, ("-v",), env=sshd.env())
         copies = [node / "tree" for node in nodes]
         _step("full mirror to 3 nodes", daemon, tree, copies, daemon.start)
         for what, change in _changes(home, tree):

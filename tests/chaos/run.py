@@ -26,6 +26,8 @@ MARKER = 1.0
 SETTLED = 5.0
 """Seconds of rest before a measurement, in which warm rsyncs are started again."""
 BATCH = re.compile(r": \d+ paths? in [\d.]+ s")
+MORE = re.compile(r"before it \d+ paths? in (\d+) batch")
+"""Batches without a line of their own."""
 FULL = re.compile(r": full mirror in [\d.]+ s")
 BEHIND = re.compile(r" (\d+) behind$")
 

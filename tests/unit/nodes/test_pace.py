@@ -103,6 +103,15 @@ def test_load_that_lasts_is_more_than_what_is_allowed(cpu: float, is_over: bool)
     assert (pace.load(now) > 1) is is_over
 
 
+@pytest.mark.parametrize(
+    ("seconds", "load"), [(BURST_SECONDS, 10.0), (2 * BURST_SECONDS, 5.0), (600.0, 10 * BURST_SECONDS / 600)]
+)
+def test_transfer_that_takes_long_is_no_burst_at_its_end(seconds: float, load: float) -> None:
+    pace = Pace(PROCESSORS, 1000.0)
+    pace.spend(Cost(10 * BURST_SECONDS * ALLOWED, 1000.0 - seconds, 1000.0))
+    assert pace.load(1000.0) == pytest.approx(load)
+
+
 def test_debt_that_is_not_paid_for_within_the_longest_pause_is_forgotten() -> None:
     pace = loaded(0.0)
     pace.spend(Cost(1e6, 100.0, 100.0))
