@@ -6,7 +6,7 @@ All of it is frozen, so that a message means the same at both ends.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 WORTHWHILE_BYTES = 100_000
 """How much has to be renamed before a run of rsync that sends none of it pays."""
@@ -25,6 +25,20 @@ class Kind(enum.IntEnum):
     """Everything at and below this path: a full comparison."""
 
 
+class Step(enum.IntEnum):
+    """When a change is sent within its batch: what leads to something, or takes it away, comes late.
+
+    A hint: what is there when the batch begins decides. A link is SWITCHED then, what is gone REMOVED.
+    """
+
+    NEW = 0
+    """There was nothing of that name, so nothing can depend on when it arrives."""
+    CHANGED = 1
+    SWITCHED = 2
+    """It takes the place of something else: a link, or what was moved there."""
+    REMOVED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A path that may differ on the nodes: what to look at, never what to do."""
@@ -36,6 +50,7 @@ class Change:
     kind: Kind
     ignore_times: bool = False
     """Whether the content of a file is compared although its size and time are the same."""
+    step: Step = field(default=Step.CHANGED, compare=False)
 
     @property
     def wire(self) -> bytes:
@@ -45,13 +60,13 @@ class Change:
         return self.path if self.kind is Kind.NAME else self.path + b"/"
 
 
-def from_wire(tree: int, wire: bytes, ignore_times: bool = False) -> Change:
+def from_wire(tree: int, wire: bytes, ignore_times: bool = False, step: Step = Step.CHANGED) -> Change:
     """Return the change that has this ``Change.wire``; the root, and a trailing slash, mean a relist."""
     if wire == b"./":
-        return Change(tree, b"", Kind.LIST)
+        return Change(tree, b"", Kind.LIST, step=step)
     if wire.endswith(b"/"):
-        return Change(tree, wire[:-1], Kind.LIST)
-    return Change(tree, wire, Kind.NAME, ignore_times)
+        return Change(tree, wire[:-1], Kind.LIST, step=step)
+    return Change(tree, wire, Kind.NAME, ignore_times, step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,8 @@ class Part:
     """As in ``Change``; False when ``full``."""
     renames: tuple[Rename, ...] = ()
     """How some of the names came about; none when ``full``."""
+    step: Step = Step.CHANGED
+    """As in ``Change``. A tree has a part for each step, in their order."""
 
 
 class NodeState(enum.StrEnum):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inosync.journal.renames import Hint, RenameHints
-from inosync.messages import Change, Kind, Rename
+from inosync.messages import Change, Kind, Rename, Step
 
 Key = tuple[int, bytes]
 """Tree and path."""
@@ -30,6 +30,35 @@ class _Entry:
     """When the path was first recorded, as far back as not all nodes have confirmed."""
     before: tuple[int, Kind] = _NEVER
     """Position and kind of what was recorded of the path before it was gone."""
+    made: int = 0
+    """The position before which there was nothing at the path; 0 if that is not known."""
+    created: int = 0
+    """The position at which something came to be there while nothing was; 0 if that is not known."""
+    switched: int = 0
+    """The position at which what was there was taken away or replaced last; 0 if that is not known."""
+    is_gone: bool = False
+    """Whether the newest record says that nothing is there."""
+
+    def step(self, cursor: int) -> Step:
+        """Return the step of the change for a node that has this cursor."""
+        if self.made > cursor:
+            return Step.NEW
+        if self.switched > cursor:
+            return Step.SWITCHED
+        return Step.NEW if self.created > cursor else Step.CHANGED
+
+    def follow(self, step: Step, known: _Entry | None) -> None:
+        """Take over what the older record of the path says, and add what the step of this one says."""
+        if known is not None:
+            self.made, self.created, self.switched = known.made, known.created, known.switched
+            self.is_gone = known.is_gone
+        if step is Step.NEW and known is None:
+            self.made = self.created = self.position
+        elif step is Step.NEW and self.is_gone:
+            self.created = self.position
+        elif step >= Step.SWITCHED:
+            self.switched = self.position
+        self.is_gone = step is Step.REMOVED
 
 
 class Journal:
@@ -69,17 +98,24 @@ class Journal:
             first = min(first, known.first)
         self.head += 1
         # The older record may not have reached every node: the newer has to cover it.
-        self._entries[key] = _Entry(self.head, max(kind, known.kind) if known else kind, first)
+        entry = _Entry(self.head, max(kind, known.kind) if known else kind, first)
+        entry.follow(change.step, known)
+        self._entries[key] = entry
         self._marks.add(self.head, now)
         if len(self._entries) > self._limit:
             self._drop_oldest()
 
-    def gone(self, tree: int, path: bytes, now: float) -> None:
-        """Record that what was at ``path``, with all below it, is not there any more."""
+    def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
+        """Record that what was at ``path``, with all below it, is not there any more.
+
+        Unless ``step`` is REMOVED, something else was moved there.
+        """
         before = self._recorded((tree, path))
         first = self._swallow((tree, path), now, everything=True)
-        first = min(first, self._remove((tree, path), now))
-        self._add(Change(tree, path, Kind.NAME), now, first)
+        known = self._entries.get((tree, path))
+        if known is not None:
+            known.kind = Kind.NAME
+        self._add(Change(tree, path, Kind.NAME, step=step), now, first)
         self._entries[tree, path].before = before
 
     def renamed(self, tree: int, rename: Rename) -> None:
@@ -109,12 +145,40 @@ class Journal:
         if cursor < self.floor:
             return None
         found = []
-        for (tree, path), entry in reversed(self._entries.items()):
+        above: dict[Key, Step | None] = {}
+        for key, entry in reversed(self._entries.items()):
             if entry.position <= cursor:
                 break
-            found.append(Change(tree, path, entry.kind))
+            found.append(Change(*key, entry.kind, step=self._step(key, entry, cursor, above)))
         found.reverse()
         return found
+
+    def _step(self, key: Key, entry: _Entry, cursor: int, above: dict[Key, Step | None]) -> Step:
+        """Return the step of an entry. In a new directory all is new, and in a replaced one replaced.
+
+        ``above`` holds what was found of directories.
+        """
+        tree, path = key
+        inherited = self._step_of_directory((tree, path.rpartition(b"/")[0]), cursor, above) if path else None
+        return entry.step(cursor) if inherited is None else inherited
+
+    def _step_of_directory(self, key: Key, cursor: int, above: dict[Key, Step | None]) -> Step | None:
+        """Return NEW or SWITCHED if that is so for all in a directory; None if each name has its own step."""
+        if key in above:
+            return above[key]
+        tree, path = key
+        waiting = [key]
+        while path and waiting[-1] not in above:  # without recursion: there may be a thousand levels
+            path = path.rpartition(b"/")[0]
+            waiting.append((tree, path))
+        step = None
+        for key in reversed(waiting):
+            step = above.get(key, step)
+            if step is None and (entry := self._entries.get(key)) is not None and entry.position > cursor:
+                own = entry.step(cursor)
+                step = None if own is Step.CHANGED else own
+            above[key] = step
+        return step
 
     def backlog(
         self, cursor: int, concerns: Callable[[Change], bool] | None = None

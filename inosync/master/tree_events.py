@@ -11,7 +11,7 @@ from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
-from inosync.messages import Change, Kind, Rename
+from inosync.messages import Change, Kind, Rename, Step
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 
@@ -45,9 +45,9 @@ class TreeEvents:
             path = os.path.join(os.fsencode(self.table.wpath(change.tree)), change.path)
             log.debug("changed (%s): %s", change.kind.name.lower(), os.fsdecode(path))
 
-    def gone(self, tree: int, path: bytes, now: float) -> None:
+    def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
         """What was at a path is not there any more."""
-        self.journal.gone(tree, path, now)
+        self.journal.gone(tree, path, now, step)
         if b"/" not in path:
             self._emptied.add(tree)
         if tree in self.guard.halted:

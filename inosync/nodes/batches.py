@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Lane, Part, Rename
+from inosync.messages import Change, Kind, Lane, Part, Rename, Step
 from inosync.nodes.node import Node
 from inosync.system import spool
 
@@ -113,16 +113,26 @@ def next_id() -> int:
 def _parts_of(
     changes: Iterable[Change], trees: Iterable[int], renames: Mapping[int, tuple[Rename, ...]]
 ) -> Iterable[Part]:
-    names: dict[tuple[int, bool], dict[bytes, None]] = {}
+    steps: dict[tuple[int, bool], dict[bytes, Step]] = {}
     full = set()
     for change in changes:
-        names.setdefault((change.tree, change.ignore_times), {}).setdefault(change.wire)
+        found, wire = steps.setdefault((change.tree, change.ignore_times), {}), change.wire
+        found[wire] = max(change.step, found.get(wire, Step.NEW))
         if change.kind is Kind.TREE:
             full.add(change.tree)
     for tree in trees:
         if tree in full:
             yield Part(tree, True)
-        elif (tree, False) in names:
-            yield Part(tree, False, tuple(names[tree, False]), renames=renames.get(tree, ()))
-        if (tree, True) in names:
-            yield Part(tree, False, tuple(names[tree, True]), ignore_times=True)
+        else:
+            yield from _in_order(tree, steps.get((tree, False), {}), renames.get(tree, ()))
+        if (tree, True) in steps:
+            yield Part(tree, False, tuple(steps[tree, True]), ignore_times=True)
+
+
+def _in_order(tree: int, steps: Mapping[bytes, Step], renames: tuple[Rename, ...]) -> Iterable[Part]:
+    names: dict[Step, list[bytes]] = {}
+    for wire, step in steps.items():
+        names.setdefault(step, []).append(wire)
+    for step in sorted(names):
+        yield Part(tree, False, tuple(names[step]), renames=renames, step=step)
+        renames = ()

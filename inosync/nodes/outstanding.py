@@ -99,4 +99,4 @@ def _parts(payload: bytes, file: str) -> tuple[Part, ...]:
 def _changes(part: Part) -> list[Change]:
     if part.full:
         return [Change(part.tree, b"", Kind.TREE)]
-    return [from_wire(part.tree, wire, part.ignore_times) for wire in part.names]
+    return [from_wire(part.tree, wire, part.ignore_times, part.step) for wire in part.names]

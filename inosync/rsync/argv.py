@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from inosync.filters.rule import Rule
 from inosync.messages import Rename
 from inosync.rsync import itemize
-from inosync.rsync.options import confinable, for_comparison, keeps_times, modify_window, recurses
+from inosync.rsync.options import (
+    chooses_deletion_time,
+    confinable,
+    for_comparison,
+    keeps_times,
+    modify_window,
+    recurses,
+)
 from inosync.rsync.target import Transport, below, remote_parts, transport
 
 # A full mirror reads one name, too: so it can be held back until it is connected and has entered its source.
@@ -27,6 +34,8 @@ _DELETE_LISTED = ("--delete-missing-args", "--delete", "--force")
 # For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
 _DELETE_BY_RELIST = ("--ignore-missing-args", "--delete", "--force")
 _PROGRESS = ("--info=progress2", "--outbuf=L")
+# Together they leave nothing to send (rsync(1), --ignore-existing), and deletions as they are.
+_SEND_NOTHING = ("--existing", "--ignore-existing")
 _DELETE_NEVER: tuple[str, ...] = ("--ignore-missing-args",)
 # The receiver compares times in nanoseconds: two versions of one size and second are two versions. By itself
 # rsync tells the other side "-@-1", which rrsync takes for no option at all.
@@ -91,12 +100,15 @@ class RenameWay:
     """Whether the node takes paths from its root only, as rrsync does."""
 
 
-def batch_argv(s: TransferSettings, ignore_times: bool = False, progress: bool = False) -> tuple[str, ...]:
+def batch_argv(
+    s: TransferSettings, ignore_times: bool = False, progress: bool = False, only_removes: bool = False
+) -> tuple[str, ...]:
     """Return the call that makes the names that it reads (``names_input``) level.
 
     ``p`` sends a file, or a directory itself; ``p/`` also mirrors the directory's entries, one level deep.
     With ``ignore_times`` a file with the same size and time is compared by content. With ``progress`` it
-    prints how much has arrived (``stdout.byte_percent``).
+    prints how much has arrived (``stdout.byte_percent``). With ``only_removes`` nothing is sent but the
+    attributes of directories.
     """
     deletes = _DELETE_NEVER
     if s.rdelete in (True, "running"):
@@ -109,19 +121,25 @@ def batch_argv(s: TransferSettings, ignore_times: bool = False, progress: bool =
     flat = ("--no-recursive",) if recurses(s.extra) else ()
     shown = _PROGRESS if progress else ()
     small = (f"--max-size={s.max_size}",) if s.max_size else ()
-    options = (*_BATCH, *deletes, *confine, *shown, *_stats(s), *_common(s), *s.extra, *small, *anew, *flat)
+    last = (*small, *anew, *flat, *(_SEND_NOTHING if only_removes else ()))
+    options = (*_BATCH, *deletes, *confine, *shown, *_stats(s), *_common(s), *s.extra, *last)
     return _call(s, options, _existing(s.target))
 
 
-def full_argv(s: TransferSettings, delete_nothing: bool = False) -> tuple[str, ...]:
+def full_argv(s: TransferSettings, delete_nothing: bool = False, only_adds: bool = False) -> tuple[str, ...]:
     """Return the call that makes the whole tree level once it reads ``EVERYTHING`` (``names_input``).
 
     It prints its progress (``stdout.percent``). With ``delete_nothing`` it deletes nothing, and exits with
-    ``exit_codes.DELETIONS_STOPPED`` if there was something to delete.
+    ``exit_codes.DELETIONS_STOPPED`` if there was something to delete. With ``only_adds`` it sends no links,
+    and deletes only what is in the way of something else.
     """
-    deletes = ("--delete",) if s.rdelete in (True, "startup") else ()
-    limit = ("--max-delete=0",) if delete_nothing else ()
-    return _call(s, (*_FULL, *deletes, *_PROGRESS, *_stats(s), *_common(s), *s.extra, *limit), s.target)
+    # Deleted at the end, when all links are there. extra may have another time for it, but not two.
+    when = "--delete" if chooses_deletion_time(s.extra) else "--delete-delay"
+    deletes: tuple[str, ...] = (when,) if s.rdelete in (True, "startup") else ()
+    last = ("--max-delete=0",) if delete_nothing else ()
+    if only_adds:
+        deletes, last = ("--force",) if deletes else (), (*last, "--no-links")
+    return _call(s, (*_FULL, *deletes, *_PROGRESS, *_stats(s), *_common(s), *s.extra, *last), s.target)
 
 
 def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ makes real directories where symlinks were, or ends in exit 23 for ever.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from inosync.filters.rules import Excluded
@@ -28,6 +30,10 @@ class CurrentNames:
     """Names that rsync can never take."""
     missing: set[bytes] = field(default_factory=set)
     """The names in ``send`` that are not there any more."""
+    links: set[bytes] = field(default_factory=set)
+    """The names in ``send`` that are symlinks."""
+    removing: set[bytes] = field(default_factory=set)
+    """The relists in ``send`` that were not asked for, and are there for what is gone in them."""
     big: list[bytes] = field(default_factory=list)
     """Files larger than ``big_size``; not in ``send``."""
 
@@ -36,7 +42,6 @@ def current_names(
     source: str,
     wires: Iterable[bytes],
     excluded: Excluded,
-    tidy: bool = False,
     list_missing: bool = True,
     one_file_system: bool = False,
     big_size: int = 0,
@@ -48,8 +53,6 @@ def current_names(
     - What the rules exclude is left out. With ``one_file_system`` so is what is below a mount point, because
       rsync sends a name whatever file system it is on.
     - Without ``list_missing`` the nearest directory above is relisted for what is gone.
-    - With ``tidy`` the parents of all names are relisted, because a transfer that was cut off may have left
-      temporary files there (``.NAME.XXXXXX``), which nothing else removes.
     - Files that are larger than ``big_size`` bytes, unless that is 0, are listed apart, those in relisted
       directories, too: rsync is to leave them out (``TransferSettings.max_size``).
 
@@ -58,7 +61,7 @@ def current_names(
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Tree(directory, excluded, list_missing, one_file_system, big_size).check(wires, tidy)
+        return _Tree(directory, excluded, list_missing, one_file_system, big_size).check(wires)
     finally:
         os.close(directory)
 
@@ -73,17 +76,20 @@ class _Tree:
         self._list_missing = list_missing
         self._device = os.fstat(source).st_dev if one_file_system else None
         self._missing_names: set[bytes] = set()
+        self._links: set[bytes] = set()
+        self._removing: set[bytes] = set()
         self._directories: dict[bytes, Change | Literal[True] | None] = {b"": True}
         """True for a directory; None if it is excluded; else what to list instead of anything below it."""
 
-    def check(self, wires: Iterable[bytes], tidy: bool) -> CurrentNames:
+    def check(self, wires: Iterable[bytes]) -> CurrentNames:
         found: dict[bytes, None] = {}
+        wanted = set()
         for wire in wires:
             change = self._current(from_wire(0, wire))
             if change is not None:
                 found.setdefault(change.wire)
-                if tidy and change.path:
-                    found.setdefault(_relist_parent(change.path).wire)
+                if change.wire == wire:
+                    wanted.add(wire)
         if self._big_size < math.inf:
             for wire in [wire for wire in found if wire.endswith(b"/")]:
                 self._find_big(wire)
@@ -92,6 +98,8 @@ class _Tree:
             if wire not in self._big:
                 (result.unsendable if too_long(wire) else result.send).append(wire)
         result.missing = self._missing_names.intersection(result.send)
+        result.links = self._links.intersection(result.send)
+        result.removing = self._removing.intersection(result.send) - wanted
         return result
 
     def _current(self, change: Change) -> Change | None:
@@ -126,7 +134,7 @@ class _Tree:
         if self._excluded(path, is_directory):
             self._big.pop(path, None)
             # What is excluded as a directory may have been mirrored as a file, which is gone now.
-            return None if self._excluded(path, not is_directory) else _relist_parent(path)
+            return None if self._excluded(path, not is_directory) else self._relist_parent(path)
         return may_be_listed or Change(0, path, Kind.NAME)
 
     def _missing(self, path: bytes) -> Change | None:
@@ -135,7 +143,7 @@ class _Tree:
             return None
         if as_file or as_directory or not self._list_missing:
             # What the node has there decides, and rsync asks it when it relists.
-            return _relist_parent(path)
+            return self._relist_parent(path)
         self._missing_names.add(path)
         return Change(0, path, Kind.NAME)
 
@@ -152,6 +160,8 @@ class _Tree:
             return False, False  # too long or not readable: rsync will say what is wrong with it
         if status.st_size > self._big_size and stat.S_ISREG(status.st_mode):
             self._big.setdefault(path)
+        if stat.S_ISLNK(status.st_mode):
+            self._links.add(path)
         is_directory = stat.S_ISDIR(status.st_mode)
         return is_directory, is_directory and self._device in (None, status.st_dev)
 
@@ -175,6 +185,34 @@ class _Tree:
             finally:
                 os.close(handle)
 
+    def _relist_parent(self, path: bytes) -> Change:
+        change = relist_parent(path)
+        self._removing.add(change.wire)
+        return change
 
-def _relist_parent(path: bytes) -> Change:
+
+def relist_parent(path: bytes) -> Change:
+    """Return the relist of the directory that a path is in."""
     return Change(0, path.rpartition(b"/")[0], Kind.LIST)
+
+
+def listing(source: str, wire: bytes, limit: int) -> list[tuple[bytes, bool]]:
+    """Return the paths of what is in a directory that is to be relisted, and whether each is a symlink.
+
+    OSError if the directory cannot be read, is none, or has more than ``limit`` entries.
+    """
+    path = from_wire(0, wire).path
+    above = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        directory = os.open(path or b".", flags, dir_fd=above)
+    finally:
+        os.close(above)
+    try:
+        with os.scandir(directory) as found:
+            names = [(os.fsencode(each.name), each.is_symlink()) for each in islice(found, limit + 1)]
+    finally:
+        os.close(directory)
+    if len(names) > limit:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), path)
+    return [(path + b"/" + name if path else name, is_link) for name, is_link in names]

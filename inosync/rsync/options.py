@@ -188,6 +188,12 @@ def deletes(extra: Iterable[str]) -> str:
     return next((option for option in found if option == "--del" or option.startswith("--delete")), "")
 
 
+def chooses_deletion_time(extra: Iterable[str]) -> bool:
+    """Whether ``extra`` says when to delete, which only one option may."""
+    when = ("before", "during", "delay", "after")
+    return any(option == "--del" or option.removeprefix("--delete-") in when for option, _ in options(extra))
+
+
 def recurses(extra: Iterable[str]) -> bool:
     """Whether ``extra`` turns recursion on, which -a does not do beside a list of names."""
     return any(option in ("-r", "--recursive") for option, _ in options(extra))

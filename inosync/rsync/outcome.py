@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inosync.messages import Part
+from inosync.messages import Part, Step
 from inosync.rsync import errors, exit_codes, stderr
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
@@ -61,7 +61,7 @@ def judge(run: Run, settings: TransferSettings) -> Outcome:
         return _partial(run, settings, reason)
     if not run.part.full and errors.target_missing(run.stderr):
         # A batch neither makes the tree's directory on the node nor knows what else the node lacks.
-        return Outcome(instead=(replace(run.part, full=True, names=()),))
+        return Outcome(instead=(replace(run.part, full=True, names=(), step=Step.CHANGED),))
     if run.code == _FILE_IO and not run.part.full:
         return _put_aside(run, settings, reason)
     if errors.source_moved(run.stderr):
@@ -72,7 +72,7 @@ def judge(run: Run, settings: TransferSettings) -> Outcome:
 def _put_aside(run: Run, settings: TransferSettings, reason: str) -> Outcome:
     """Let what does not fit wait by itself; try the rest again with backoff: it may not fit either."""
     aside = errors.unwritten(run.stderr, settings.source, run.sent, settings.target)
-    due = (Part(run.part.tree, False, tuple(sorted(aside))),) if aside else ()
+    due = (_names(run, tuple(sorted(aside))),) if aside else ()
     rest = tuple(name for name in run.sent if name not in aside)
     if not rest:
         return Outcome(reason=reason, due=due)
@@ -109,7 +109,7 @@ def _partial(run: Run, settings: TransferSettings, reason: str) -> Outcome:
 
 
 def _names(run: Run, names: tuple[bytes, ...]) -> Part:
-    return Part(run.part.tree, False, names, ignore_times=run.part.ignore_times)
+    return Part(run.part.tree, False, names, ignore_times=run.part.ignore_times, step=run.part.step)
 
 
 def _may_be_quiet(extra: Sequence[str]) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 # Compiled here, in the master, because a forked process would pay for it in memory that is not shared.
 _TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
+SKIPPED = b'skipping non-regular file "'
+"""How the line about a link begins that a run without links leaves out. There may be very many."""
 _TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
 _TOTAL = re.compile(rb"Total file size: ([\d.,]+)([KMGTP]?) bytes")
 _LITERAL = re.compile(rb"Literal data: ([\d.,]+)([KMGTP]?) bytes")

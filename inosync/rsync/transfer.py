@@ -276,7 +276,7 @@ class Transfer:
                 entries, share = stdout.percent(line), stdout.byte_percent(line)
                 self.percent = self.percent if entries is None else entries
                 self.byte_percent = self.byte_percent if share is None else share
-                if entries is None and share is None:
+                if entries is None and share is None and not line.startswith(stdout.SKIPPED):
                     self._keep(self.stdout, [line])
         return bool(data)
 

@@ -6,7 +6,7 @@ import contextlib
 import stat
 from collections.abc import Callable
 
-from inosync.messages import WORTHWHILE_BYTES, Change, Kind, Rename
+from inosync.messages import WORTHWHILE_BYTES, Change, Kind, Rename, Step
 from inosync.watch import inotify
 from inosync.watch.events import CHANGES, Close, Decision, Entry, Report, decide, decide_new_file, decide_self
 from inosync.watch.inotify import Event
@@ -72,8 +72,8 @@ class EventHandler:
 
     def record_unclosed(self, waiting_until: float, now: float) -> None:
         """Report files that have waited for their close until then, unless they are still open."""
-        for name in self._open_files.take_overdue(waiting_until):
-            self._record_unless_open(name, now)
+        for name, is_new in self._open_files.take_overdue(waiting_until):
+            self._record_unless_open(name, is_new, now)
 
     def handle(self, event: Event, now: float) -> bool:
         """Do what an event asks for; False if it is about no watched directory."""
@@ -99,6 +99,7 @@ class EventHandler:
         is_excluded = root.excluded(path, is_directory)
         decision = decide(mask, root.events, is_excluded)
         has_changed = decision.content
+        step = self._step(name, mask)
         if decision.close is _STOP:
             has_changed |= self._open_files.stop_waiting(name)
         elif decision.close is _INSPECT:
@@ -117,14 +118,24 @@ class EventHandler:
                 case Entry.REMOVED:
                     self._left(name, is_directory, 0, now)
         if decision.report is _CHANGED:
-            self._listener.record(Change(root.tree, path, Kind.NAME), now)
+            self._listener.record(Change(root.tree, path, Kind.NAME, step=step), now)
         elif decision.report is _GONE:
-            self._listener.gone(root.tree, path, now)
+            self._listener.gone(root.tree, path, now, step)
             if cookie:
                 self._pair_rename(root, path, mask, cookie)
         if has_changed:
             self._listener.file_changed((root, path), name, now)
         return True
+
+    def _step(self, name: Name, mask: int) -> Step:
+        """When what has happened to a name is to be sent."""
+        if mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
+            return Step.REMOVED
+        if mask & inotify.IN_MOVED_TO:
+            # A directory replaces nothing but an empty one. Whether a file does, the kernel does not say.
+            is_new = bool(mask & inotify.IN_ISDIR) and name[0].kid(name[1]) is None
+            return Step.NEW if is_new else Step.SWITCHED
+        return Step.NEW if mask & inotify.IN_CREATE or self._open_files.is_new(name) else Step.CHANGED
 
     def _handle_self(self, directory: Directory, mask: int, now: float) -> None:
         root = directory if isinstance(directory, Root) else None
@@ -202,23 +213,24 @@ class EventHandler:
             self._listener.file_linked(status, name)
         is_written = links > 1 and self._is_being_written(name)
         decision = decide_new_file(links, is_written, root.events)
-        if decision.close is Close.EXPECT and not self._open_files.expect_close(name, now):
+        if decision.close is Close.EXPECT and not self._open_files.expect_close(name, now, is_new=True):
             return decide_new_file(links, is_written, root.events, can_wait=False)
         return decision
 
-    def _record_unless_open(self, name: Name, now: float) -> None:
+    def _record_unless_open(self, name: Name, is_new: bool, now: float) -> None:
         """Report a file that was not closed for a while, unless a process has it open for writing."""
         place = locate(name[0])
         if place is None:
             self._listener.file_changed(None, name, now)
             return
         # It is asked again and again, because the close may be reported under a name that is not in the tree.
-        if self._is_being_written(name) and self._open_files.expect_close(name, now):
+        if self._is_being_written(name) and self._open_files.expect_close(name, now, is_new):
             return
         root, above = place
         path = join(above, name[1])
         if not root.excluded(path, False):
-            self._listener.record(Change(root.tree, path, Kind.NAME), now)
+            step = Step.NEW if is_new else Step.CHANGED
+            self._listener.record(Change(root.tree, path, Kind.NAME, step=step), now)
         self._listener.file_changed((root, path), name, now)
 
     def _is_being_written(self, name: Name) -> bool:

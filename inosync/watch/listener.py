@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from inosync.messages import Change, Rename
+from inosync.messages import Change, Rename, Step
 from inosync.watch.tree import Name, Root
 
 
@@ -15,8 +15,11 @@ class ChangeListener(Protocol):
     def record(self, change: Change, now: float) -> None:
         """A path may differ."""
 
-    def gone(self, tree: int, path: bytes, now: float) -> None:
-        """What was at a path is not there any more, with all that was below it."""
+    def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
+        """What was at a path is not there any more, with all that was below it.
+
+        Unless ``step`` is REMOVED, something else was moved there; NEW: and nothing was there before.
+        """
 
     def renamed(self, tree: int, rename: Rename) -> None:
         """Something large was renamed within a tree. ``gone`` was reported for both names before."""

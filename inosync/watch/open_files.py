@@ -21,35 +21,44 @@ class OpenFiles:
     def __init__(self) -> None:
         self._until: dict[Name, float] = {}
         """Until when each waits, in the order of the times, because the wait is always the same."""
+        self._new: set[Name] = set()
+        """Those of them that were created, and not reported since."""
 
     def __contains__(self, name: Name) -> bool:
         """Whether the close of a file is waited for."""
         return name in self._until
 
-    def expect_close(self, name: Name, now: float) -> bool:
+    def expect_close(self, name: Name, now: float, is_new: bool = False) -> bool:
         """Wait for a close from now on; False if too many files wait already."""
         if len(self._until) >= MAX_OPEN_FILES and name not in self._until:
             return False
         self._until.setdefault(name, now + CLOSE_WAIT_SECONDS)
+        if is_new:
+            self._new.add(name)
         return True
+
+    def is_new(self, name: Name) -> bool:
+        """Whether a file whose close is waited for was created, and not reported since."""
+        return name in self._new
 
     def stop_waiting(self, name: Name) -> bool:
         """Wait for a close no longer; whether it was waited for."""
+        self._new.discard(name)
         return bool(self._until) and self._until.pop(name, None) is not None
 
     def deadline(self) -> float:
         """When the first of them has waited long enough."""
         return next(iter(self._until.values()), float("inf"))
 
-    def take_overdue(self, now: float) -> list[Name]:
-        """Those that have waited long enough; they are not waited for any more."""
+    def take_overdue(self, now: float) -> list[tuple[Name, bool]]:
+        """Those that have waited long enough, and whether they are new; they are not waited for any more."""
         overdue = []
         for name, until in self._until.items():
             if until > now:
                 break
-            overdue.append(name)
-        for name in overdue:
-            del self._until[name]
+            overdue.append((name, name in self._new))
+        for name, _ in overdue:
+            self.stop_waiting(name)
         return overdue
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
-from inosync.messages import Change, Kind, Rename
+from inosync.messages import Change, Kind, Rename, Step
 from inosync.system import entries, mounts
 from inosync.watch.fstype import counts_subdirectories
 from inosync.watch.inotify import InotifyError
@@ -72,6 +72,7 @@ class Scanner:
         if place is None:
             return
         root, path = place
+        is_new = directory.wd < 0 and not poll
         try:
             # The opener's descriptor is good until its next call only.
             own = os.dup(self._opener.open(directory))
@@ -90,7 +91,7 @@ class Scanner:
                 has_changed = yield from self._compare(directory, own, root, path, why)
             # Events were handled since the last step: it may be elsewhere by now.
             if not refilter and (has_changed or not poll) and (place := locate(directory)):
-                self._record_listing(*place)
+                self._record_listing(*place, is_new)
             kids = _known_kids(directory)
             if poll:
                 kids = self._strayed_kids(directory, own, root) if has_changed else iter(())
@@ -172,9 +173,10 @@ class Scanner:
         )
         return unwatched.has_changed(directory, digest)
 
-    def _record_listing(self, root: Root, path: bytes) -> None:
+    def _record_listing(self, root: Root, path: bytes, is_new: bool) -> None:
         if not root.full_walk:
-            self._listener.record(Change(root.tree, path, Kind.LIST), self._clock())
+            step = Step.NEW if is_new else Step.CHANGED
+            self._listener.record(Change(root.tree, path, Kind.LIST, step=step), self._clock())
 
     def _note_unreadable(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
         if error.errno not in _GONE:
@@ -234,12 +236,13 @@ class Scanner:
         is_near = self._counts_subdirectories(device, fd) and self._working_directory.enter(fd)
         try:
             for done, kid in enumerate(kids, 1):
+                is_new = kid.wd < 0
                 if root.excluded(prefix + kid.name, True):
                     self._leave(kid)  # it is new, or its new path, or a new rule, has made a rule match it
                 elif refilter and kid.wd >= 0 and root.refilter is not None:
                     root.refilter.append(kid)
                 elif is_near and self._watch_leaf(kid, root, device):
-                    self._record_listing(root, prefix + kid.name)
+                    self._record_listing(root, prefix + kid.name, is_new)
                 else:
                     root.walk.append(kid)
                 if self._clock() >= self._until:

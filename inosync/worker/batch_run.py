@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Lane, Leftovers, Part, Rename
+from inosync.messages import Batch, Lane, Leftovers, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, TransferSettings
-from inosync.rsync.names import CurrentNames, current_names
+from inosync.rsync.names import CurrentNames, current_names, listing
 from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, check_source
 from inosync.system import spool
 from inosync.text import plural
+from inosync.worker import order
 from inosync.worker.lanes import UnderWay, directory_of
 
 
@@ -29,13 +30,15 @@ class BatchRun:
         # What is to be sent
         self.parts = list(cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file)))
         """What has not come through yet. The first part is at work."""
+        self._in_order: set[int] = set()  # trees of which the parts are as ``order`` wants them
+        self._in_two: set[int] = set()  # trees that are mirrored in full by two runs
         self.current = CurrentNames()  # what the names of the first part are now; nothing for FULL
         self.delete_nothing = False  # the first part is FULL, and its source is empty, perhaps by a loss
         self.is_halted = False  # the transfer that runs was ended because its tree is halted
         self._is_untidy = batch.tidy  # rsync may have left temporary files on the node
         # What became of it
         self.due: list[Part] = []  # what rsync complained of
-        self.outdated: list[Part] = []  # files that may have changed without another time; sent once more
+        self.outdated: list[Part] = []  # names that may have changed again; sent once more
         self.big: list[Part] = []  # for the second lane
         self.later: list[Part] = []  # what the other lane stands in the way of
         self.arrived: list[Part] = []  # for hooks
@@ -60,6 +63,11 @@ class BatchRun:
         """What rsync is fed for it."""
         return EVERYTHING if self.part.full else self.current.send
 
+    @property
+    def has_added(self) -> bool:
+        """Whether the first part is the second run of a full mirror, which finds little to do."""
+        return self.part.full and self.part.step is Step.REMOVED and self.part.tree in self._in_two
+
     def may_begin(self, settings: TransferSettings, excluded: Excluded) -> bool:
         """Check the root before a transfer starts; False if the part must not be sent."""
         found = check_source(settings.source, self.part.source, excluded)
@@ -80,29 +88,95 @@ class BatchRun:
                 self.later.append(self.part)
                 return False
             os.stat(settings.source)  # without it rsync would end in the same way as for wrong usage
+            if self.part.step is Step.CHANGED and not self.delete_nothing:
+                self._in_two.add(self.part.tree)
+                self.parts[:1] = order.in_two(self.part)
             return True
-        found = current_names(
-            settings.source,
-            self.part.names,
-            rules.excluded,
-            self._is_untidy and self._is_first,
-            settings.list_missing,
-            one_file_system(settings.extra),
-            # What was big when it was put aside is not handed back for a limit that has grown since.
-            big_size if self._is_first else big_size // 2,
-        )
+
+        def look(names: Iterable[bytes]) -> CurrentNames:
+            # What was big when it was put aside is not handed back for a limit that has grown since. Where
+            # nothing is sent, big files need not be found.
+            size = big_size if self._is_first else big_size // 2
+            size = 0 if order.only_removes(self.part) else size
+            return current_names(
+                settings.source,
+                names,
+                rules.excluded,
+                settings.list_missing,
+                one_file_system(settings.extra),
+                size,
+            )
+
         if not self._is_first:
-            found.send, found.big = found.big, found.send
-        self._put_aside(found, other)
-        self.current = found
-        if names := found.unsendable:
+            self._look_at_big(look(self.part.names), other)
+        elif self.part.tree in self._in_order or self.part.ignore_times:
+            self._look_again(look(self.part.names), other)
+        else:
+            self._in_order.add(self.part.tree)
+            self._put_in_order(settings.source, look, other)
+        if names := self.current.unsendable:
             example = os.fsdecode(names[0])[:60]
             self.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
-        return bool(found.send)
+        if self._is_untidy and self._is_first and self.part.step is not Step.REMOVED:
+            self._add(Step.REMOVED, order.tidying(self.current.send))
+        return bool(self.current.send)
 
     @property
     def _is_first(self) -> bool:
         return self.batch.lane is Lane.FIRST
+
+    def _look_at_big(self, found: CurrentNames, other: UnderWay | None) -> None:
+        found.send, found.big = found.big, found.send
+        self._put_aside(found, other)
+        self.current = found
+
+    def _put_in_order(
+        self, source: str, look: Callable[[Iterable[bytes]], CurrentNames], other: UnderWay | None
+    ) -> None:
+        """Put what is to be sent of the tree into its order, by what it is now."""
+        first = self.part
+        own = [
+            part for part in self.parts if part.tree == first.tree and not (part.full or part.ignore_times)
+        ]
+        hints = {name: part.step for part in own for name in part.names}
+        wanted = order.spread(hints, lambda wire: listing(source, wire, order.MAX_LISTED))
+        # What is put aside may be anything by then.
+        renames = tuple(rename for part in own for rename in part.renames)
+        self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)
+        self.current = look(wanted.hints)
+        self._put_aside(self.current, other)
+        steps = order.in_steps(wanted, self.current)
+        by_step = order.renames_by_step(self.part.renames, steps)
+        self.parts = [part for part in self.parts[1:] if part not in own]
+        for step, names in (steps or {Step.CHANGED: []}).items():
+            part = replace(first, names=tuple(names), step=step, renames=by_step.get(step, ()))
+            self.parts = order.inserted(self.parts, part)
+        if self.part.ignore_times:
+            self._look_again(look(self.part.names), other)
+        else:
+            self.current.send = list(self.part.names)
+
+    def _look_again(self, current: CurrentNames, other: UnderWay | None) -> None:
+        """Leave to a later part what has become something else since the parts were put in order."""
+        self._put_aside(current, other)
+        self.current, names = current, current.send
+        self.current.send = []
+        come_back = []
+        for name in names:
+            step = order.step_now(name, self.part.step, current)
+            if step > self.part.step:
+                self._add(step, [name])
+            elif self.part.step is Step.REMOVED and not (step is Step.REMOVED or name.endswith(b"/")):
+                come_back.append(name)  # it is newer than what was to be removed, and a change of its own
+            else:
+                self.current.send.append(name)
+        if come_back:
+            self.outdated.append(self._named(come_back))
+
+    def _add(self, step: Step, names: Sequence[bytes]) -> None:
+        if names:
+            part = replace(self._named(names), step=step, ignore_times=False)
+            self.parts = order.inserted(self.parts, part)
 
     def _put_aside(self, found: CurrentNames, other: UnderWay | None) -> None:
         """Take out what belongs to the other lane, and what that stands in the way of."""
@@ -147,8 +221,10 @@ class BatchRun:
         self.parts.pop(0)
 
     def hold_part(self) -> None:
-        """Take out the first part: it must not be sent, or was not sent to its end."""
-        self.held[self.parts.pop(0).tree] = None
+        """Take out the first part and what follows of its tree: it was not sent, or not to its end."""
+        tree = self.part.tree
+        self.held[tree] = None
+        self.parts = [part for part in self.parts if part.tree != tree]
         self.is_halted, self.attempts = False, 0
 
     def hold_tree(self, tree: int, is_running: bool) -> None:

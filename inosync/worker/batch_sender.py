@@ -17,6 +17,7 @@ from inosync.messages import (
     Progress,
     Report,
     SlotRequest,
+    Step,
 )
 from inosync.nodes import backoff
 from inosync.rsync import argv, exit_codes, stdout
@@ -31,7 +32,7 @@ from inosync.system import process, spool
 from inosync.system.loop import Loop, Timer
 from inosync.system.overlap import overlap
 from inosync.text import shortened
-from inosync.worker import transfer_end
+from inosync.worker import order, transfer_end
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
@@ -147,29 +148,34 @@ class BatchSender:
                 return
             if run.batch.lane is Lane.FIRST:
                 self._beside.title.transferring(run.part, run.batch.count)
-            if not self._start(run):
-                run.skip_part()
+            self._start(run)
         if not run.parts:
             self._report_done(run)
 
-    def _start(self, run: BatchRun) -> bool:
-        """Start a transfer; False if there is nothing to do. One that cannot start has failed."""
+    def _start(self, run: BatchRun) -> None:
+        """Start a transfer, or take out the part if there is nothing to do.
+
+        One that cannot start has failed.
+        """
         part, calls, lane, lanes = run.part, self._beside.calls, run.batch.lane, self._beside.lanes
         settings = calls.settings(part.tree)
         try:
             if not run.may_begin(settings, self._job.excluded[part.tree]):
-                run.held[part.tree] = None
-                return False  # the other parts go on
+                run.hold_part()
+                return  # the other trees go on
             big_size, other = calls.big_size(part.tree), lanes.other(lane, part.tree)
             is_something = run.has_something(settings, self._job.rules[part.tree], big_size, other)
             if not (is_something or (run.current.big and lane is Lane.FIRST)):  # they may only be renamed
-                return False
+                run.skip_part()
+                return
+            part = run.part
             if problem := self._overlap(settings.target):
                 self._back_off(run, ExitKind.SLOW, 0, problem)
-                return True
+                return
             if self._job.pretend is not None:
                 self._job.pretend(argv.shell_line(calls.argv(part, run.delete_nothing), run.names))
-                return False
+                run.skip_part()
+                return
             if part.full:
                 self._beside.local_targets.begin_full(part.tree)
                 self._beside.remote_targets.begin_full(part.tree)
@@ -181,11 +187,12 @@ class BatchSender:
             lanes.begin(lane, part, run.names)
             if not part.full and (transfer := self._start_rename(run)):
                 self._transfer = transfer
-                return True
+                return
             if not is_something:
                 lanes.end(lane)
-                return False
-            is_usual = lane is Lane.FIRST and not (part.full or part.ignore_times)
+                run.skip_part()
+                return
+            is_usual = lane is Lane.FIRST and not (part.full or part.ignore_times or order.only_removes(part))
             transfer = self._beside.warm.take(part.tree) if is_usual else None
             transfer = transfer or calls.start(part, run.delete_nothing, lane)
             self._transfer = transfer
@@ -195,7 +202,6 @@ class BatchSender:
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             lanes.end(lane)
             self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
-        return True
 
     def _start_rename(self, run: BatchRun) -> Transfer | None:
         def may_send(transfer: Transfer) -> bool:
@@ -278,7 +284,8 @@ class BatchSender:
                     self._beside.warm.suspend(run.refused_beside_warm)
                     run.refused_beside_warm = ""
                 self._beside.local_targets.check(run.part.tree)
-                if not (outcome.due or outcome.instead):
+                has_all = not (run.part.full and run.part.step is Step.NEW)
+                if has_all and not (outcome.due or outcome.instead):
                     assert transfer.names_sent_at is not None
                     self._beside.remote_targets.came_through(
                         run.part, run.names, run.started_at, transfer.names_sent_at
@@ -399,7 +406,7 @@ class BatchSender:
     def report_progress(self) -> None:
         """Report how far a full mirror, or a big file, has come, if that has changed."""
         run, transfer = self._run, self._transfer
-        if run is None or transfer is None:
+        if run is None or transfer is None or run.has_added:
             return
         is_first = run.batch.lane is Lane.FIRST
         percent = transfer.percent if is_first else transfer.byte_percent

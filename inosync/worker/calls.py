@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inosync.messages import Lane, Part, Rename
+from inosync.messages import Lane, Part, Rename, Step
 from inosync.rsync import argv, binary
 from inosync.rsync.argv import RenameWay, TransferSettings
 from inosync.rsync.options import limits_size
@@ -12,6 +12,7 @@ from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
 from inosync.system import entries, fingerprint
 from inosync.system.loop import Loop
+from inosync.worker import order
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.job import Job
 from inosync.worker.lanes import Lanes
@@ -66,11 +67,11 @@ class RsyncCalls:
         """For a part, whatever its names. OSError if rsync does not say what it understands."""
         settings = self.settings(part.tree)
         if part.full:
-            return argv.full_argv(settings, delete_nothing)
+            return argv.full_argv(settings, delete_nothing, only_adds=part.step is Step.NEW)
         settings = self._confined(settings)
         if lane is Lane.FIRST:
             settings = replace(settings, max_size=self.big_size(part.tree))
-        return argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND)
+        return argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, order.only_removes(part))
 
     def start(self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST) -> Transfer:
         """An rsync for such a part. OSError if it cannot be started."""

@@ -39,7 +39,7 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBL
 
 
 @dataclass(slots=True)
-class Step:
+class RenameStep:
     """A rename that is worth a run."""
 
     rename: Rename
@@ -61,7 +61,7 @@ class RenameRuns:
         self._job, self._calls, self._refused = job, calls, refused
         self._tree = 0
         """The tree of the part at work."""
-        self._steps: list[Step] = []
+        self._steps: list[RenameStep] = []
         """What is still to be done before the part. The first one is at work."""
         self._missing_directories: tuple[bytes, ...] = ()
         """What has to be made before the steps: the new directories with all above them."""
@@ -203,7 +203,7 @@ class RenameRuns:
         self._steps = [step for step in steps if step in chosen]
         self._missing_directories = _to_be_made(step.rename for step in self._steps)
 
-    def _measured(self, rename: Rename, tree: int, root: int) -> list[Step]:
+    def _measured(self, rename: Rename, tree: int, root: int) -> list[RenameStep]:
         """The step for a rename; none if it cannot be followed. OSError if the new name is not there."""
         rules, settings = self._job.rules[tree], self._job.trees[tree]
         if any(rules.excluded_below(path, rename.is_directory) for path in (rename.old, rename.new)):
@@ -219,11 +219,11 @@ class RenameRuns:
             if not rename.is_directory:
                 file = os.lstat(name, dir_fd=directory)
                 size = file.st_size if stat.S_ISREG(file.st_mode) else 0
-                return [Step(rename, (name,), False, place, size)]
+                return [RenameStep(rename, (name,), False, place, size)]
             if are_position_free(rules.rules):
                 found = _listing(directory, rename.new, rules, None)
                 size = sum(entry.size for _, entry in zip(range(MAX_MEASURED), found, strict=False))
-                return [Step(rename, EVERYTHING, True, place, size)]
+                return [RenameStep(rename, EVERYTHING, True, place, size)]
             if transport(settings.target) is Transport.LOCAL:
                 return []  # names cannot be confined to the tree there: see ``options.confinable``
             entries = [
@@ -234,7 +234,9 @@ class RenameRuns:
             ]
             if len(entries) > MAX_LISTED:
                 return []
-            return [Step(rename, tuple(e.path for e in entries), False, place, sum(e.size for e in entries))]
+            return [
+                RenameStep(rename, tuple(e.path for e in entries), False, place, sum(e.size for e in entries))
+            ]
         finally:
             os.close(directory)
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(CHECKOUT))
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
 from bench.machine import workspace  # noqa: E402
-from inosync.messages import Change, Rename  # noqa: E402
+from inosync.messages import Change, Rename, Step  # noqa: E402
 from inosync.watch.hardlinks import HardLinks  # noqa: E402
 from inosync.watch.watcher import Watcher  # noqa: E402
 
@@ -36,7 +36,7 @@ class Counter:
     def record(self, _change: Change, _now: float) -> None:
         self.count += 1
 
-    def gone(self, _tree: int, _path: bytes, _now: float) -> None:
+    def gone(self, _tree: int, _path: bytes, _now: float, _step: Step = Step.REMOVED) -> None:
         pass
 
     def renamed(self, _tree: int, _rename: Rename) -> None:

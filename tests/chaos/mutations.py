@@ -110,9 +110,9 @@ MUTATIONS = (
     Mutation(
         "what is gone swallows what has the same beginning, and is newer",
         "inosync/journal/journal.py",
-        "        self._add(Change(tree, path, Kind.NAME), now, first)\n",
+        "        self._add(Change(tree, path, Kind.NAME, step=step), now, first)\n",
         '        self._swallow((tree, path.rpartition(b"/")[0]), now, everything=True)\n'
-        "        self._add(Change(tree, path, Kind.NAME), now, first)\n",
+        "        self._add(Change(tree, path, Kind.NAME, step=step), now, first)\n",
         JOURNAL,
     ),
     # What has changed
@@ -133,8 +133,8 @@ MUTATIONS = (
     Mutation(
         "a new directory is watched and not listed",
         "inosync/watch/scan.py",
-        "        if not root.full_walk:\n            self._listener.record(",
-        "        if False:\n            self._listener.record(",
+        "        if not root.full_walk:\n            step =",
+        "        if False:\n            step =",
         WATCHER,
     ),
     Mutation(

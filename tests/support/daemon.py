@@ -377,7 +377,8 @@ Patched = Callable[[str], MakeDaemon]
 class FakeRsync:
     """A program for the setting ``rsync``: it records its starts, has faults on request, and else runs rsync.
 
-    The kind of a start is ``full``, ``batch``, or ``verify``, which only compares.
+    The kind of a start is ``full``, ``second`` (the second run of a full mirror, with links and deletions),
+    ``batch``, or ``verify``, which only compares.
 
     A node is recognized by a component ``/NODE/`` of the target.
     """
@@ -419,9 +420,13 @@ class FakeRsync:
 
 FAKE_RSYNC = """#!/bin/sh
 case "$1" in -V | --version) exec @REAL@ "$@" ;; esac
-kind=full
+kind=second
 for word; do
-    case "$word" in --dirs) kind=batch ;; --dry-run) kind=verify ;; esac
+    case "$word" in
+        --dirs) kind=batch ;;
+        --dry-run) kind=verify ;;
+        --no-links | --max-delete=0) kind=full ;;
+    esac
 done
 echo "$kind $word" >>@HOME@/started
 for fault in @HOME@/fault-*; do

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Change, Kind, Rename
+from inosync.messages import Change, Kind, Rename, Step
 from inosync.watch import inotify
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
 from inosync.watch.hardlinks import HardLinks
@@ -40,13 +40,17 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.renames: list[tuple[bytes, bytes, bool]] = []
+        self.steps: list[tuple[bytes, Step]] = []
+        """The step of each call that is about a path."""
 
     def record(self, change: Change, now: float) -> None:
         assert now >= 1000
         self.calls.append(("record", change.tree, change.path, change.kind))
+        self.steps.append((change.path, change.step))
 
-    def gone(self, tree: int, path: bytes, now: float) -> None:
+    def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
         assert now >= 1000
+        self.steps.append((path, step))
         self.calls.append(("gone", tree, path, None))
 
     def renamed(self, tree: int, rename: Rename) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind
+from inosync.messages import Step as Order
 
 NAME, LIST, TREE = Kind.NAME, Kind.LIST, Kind.TREE
 GONE = "gone"
@@ -49,6 +50,74 @@ def check_index(journal: Journal) -> None:
             path, _, last = path.rpartition(b"/")
             expected.setdefault((tree, path), set()).add(last)
     assert journal._below == expected
+
+
+# When a change is sent within its batch ------------------------------------------------------------------
+
+
+NEW, CHANGED, SWITCHED, REMOVED = Order
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        pytest.param([CHANGED], [CHANGED], id="changed"),
+        pytest.param([NEW], [NEW], id="new"),
+        pytest.param([NEW, CHANGED], [NEW, CHANGED], id="new where it was not confirmed, changed elsewhere"),
+        pytest.param([CHANGED, NEW], [CHANGED, CHANGED], id="what was there is not new"),
+        pytest.param([SWITCHED, CHANGED], [SWITCHED, CHANGED], id="switched, then changed"),
+        pytest.param([CHANGED, SWITCHED], [SWITCHED, SWITCHED], id="changed, then switched"),
+        pytest.param([NEW, SWITCHED], [NEW, SWITCHED], id="new, then switched"),
+        pytest.param([REMOVED, NEW], [SWITCHED, NEW], id="removed and made again"),
+        pytest.param([NEW, REMOVED], [NEW, SWITCHED], id="a temporary name"),
+        pytest.param([NEW, REMOVED, NEW], [NEW, SWITCHED, NEW], id="a temporary name, again"),
+        pytest.param([REMOVED, NEW, CHANGED], [SWITCHED, NEW, CHANGED], id="made again and changed"),
+        pytest.param([REMOVED, SWITCHED], [SWITCHED, SWITCHED], id="removed, then replaced"),
+    ],
+)
+def test_step_depends_on_what_a_node_has_confirmed(records: list[Order], expected: list[Order]) -> None:
+    journal = Journal()
+    for step in records:
+        if step is REMOVED:
+            journal.gone(1, b"d/f", 1.0)
+        else:
+            journal.record(Change(1, b"d/f", NAME, step=step), 1.0)
+    found = [(journal.since(cursor) or [])[0].step for cursor in range(len(records))]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("directory", "below", "expected"),
+    [
+        pytest.param(NEW, SWITCHED, NEW, id="moved to a name in a new directory"),
+        pytest.param(NEW, CHANGED, NEW, id="changed in a new directory"),
+        pytest.param(CHANGED, NEW, NEW, id="new in a directory whose attributes have changed"),
+        pytest.param(CHANGED, CHANGED, CHANGED, id="changed in such a directory"),
+        pytest.param(SWITCHED, NEW, SWITCHED, id="new in a directory that has replaced something"),
+        pytest.param(REMOVED, CHANGED, SWITCHED, id="changed in a directory that was made again"),
+    ],
+)
+@pytest.mark.parametrize("path", [b"d/f", b"d/sub/f"])
+def test_step_in_a_directory_follows_the_directory(
+    directory: Order, below: Order, expected: Order, path: bytes
+) -> None:
+    journal = Journal()
+    if directory is REMOVED:
+        journal.gone(1, b"d", 1.0)
+        directory = NEW
+    journal.record(Change(1, b"d", LIST, step=directory), 1.0)
+    confirmed = journal.head
+    journal.record(Change(1, path, NAME, step=below), 1.0)
+    assert [change.step for change in journal.since(0) or [] if change.path == path] == [expected]
+    # A node that has the directory by now goes by the name alone.
+    assert [change.step for change in journal.since(confirmed) or []] == [below]
+
+
+def test_step_in_a_deep_directory_needs_no_recursion() -> None:
+    journal = Journal()
+    journal.record(Change(1, b"d", LIST, step=NEW), 1.0)
+    journal.record(Change(1, b"d" + b"/d" * 5_000, NAME, step=SWITCHED), 1.0)
+    assert [change.step for change in journal.since(0) or []] == [NEW, NEW]
 
 
 # What is kept --------------------------------------------------------------------------------------------

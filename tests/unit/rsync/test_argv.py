@@ -52,7 +52,7 @@ def test_full_mirror_compares_everything_and_prints_progress() -> None:
         "/usr/bin/rsync",
         "-rlptgoD",
         "--files-from=-",
-        "--delete",
+        "--delete-delay",
         "--info=progress2",
         "--outbuf=L",
         "--stats",
@@ -61,6 +61,18 @@ def test_full_mirror_compares_everything_and_prints_progress() -> None:
         "/srv/www/",
         "a.mirror.com:/srv/www",
     )
+
+
+def test_full_mirror_that_only_adds_sends_no_links_whatever_extra_says() -> None:
+    argv = full_argv(replace(PLAIN, extra=("-l",)), only_adds=True)
+    assert argv[-4:] == ("--no-links", "--from0", "/srv/www/", "a.mirror.com:/srv/www")
+    assert "--no-links" not in full_argv(PLAIN)
+
+
+def test_batch_that_only_removes_has_nothing_to_send() -> None:
+    plain, removes = batch_argv(PLAIN), batch_argv(PLAIN, only_removes=True)
+    assert set(removes) - set(plain) == {"--existing", "--ignore-existing"}
+    assert set(plain) <= set(removes)
 
 
 @pytest.mark.parametrize("target", ["/srv/copy", "rsync://a.mirror.com/www", "a.mirror.com::www"])
@@ -146,7 +158,9 @@ def test_daemons_get_small_messages_without_delay(target: str) -> None:
 )
 def test_rdelete_decides_which_calls_delete(rdelete: bool | str, full: bool, batch: bool) -> None:
     s = replace(PLAIN, rdelete=rdelete)
-    assert ("--delete" in full_argv(s)) is full
+    assert ("--delete-delay" in full_argv(s)) is full
+    assert ("--force" in full_argv(s, only_adds=True)) is full
+    assert not any(word.startswith("--delete") for word in full_argv(s, only_adds=True))
     assert all((option in batch_argv(s)) is batch for option in DELETING)
     assert ("--ignore-missing-args" in batch_argv(s)) is not batch
     if batch:

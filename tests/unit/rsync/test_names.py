@@ -12,7 +12,7 @@ import pytest
 from support.filters import excludes
 
 from inosync.filters.rules import Rules
-from inosync.rsync.names import CurrentNames, current_names
+from inosync.rsync.names import CurrentNames, current_names, listing
 
 Excluded = Callable[[bytes, bool], bool]
 
@@ -288,20 +288,6 @@ def test_short_name_in_a_long_source_is_sendable(swept: Path) -> None:
     assert sent(source, b"d/", b"d/gone/x") == [b"d/", b"d/gone"]
 
 
-# Tidying after a killed transfer -------------------------------------------------------------------------
-
-
-def test_tidy_relists_the_parent_of_every_name(tree: Path) -> None:
-    names = [b"d/e/f/file", b"d/e/gone", b"file", b"d/", b"out/e"]
-    found = current_names(str(tree), names, nothing, True)
-    assert set(found.send) == {b"d/e/f/file", b"d/e/f/", b"d/e/gone", b"d/e/", b"file", b"d/", b"out", b"./"}
-    assert len(found.send) == len(set(found.send))
-
-
-def test_tidy_does_not_relist_for_a_name_that_is_left_out(tree: Path) -> None:
-    assert current_names(str(tree), [b"d/e/f/file"], rules("/d/e"), True).send == []
-
-
 def test_names_below_a_mount_point_are_not_sent_with_one_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +347,37 @@ def test_excluded_big_files_are_not_listed(with_big: Path) -> None:
     assert (found.big, found.send) == ([], [b"d/"])
 
 
-def test_tidying_lists_the_big_files_beside_the_names(with_big: Path) -> None:
-    found = found_big(with_big, b"d/small", tidy=True)
-    assert (found.big, found.send) == ([b"d/big"], [b"d/small", b"d/"])
+def test_names_that_are_links_are_told(tree: Path) -> None:
+    (tree / "to").symlink_to("d")
+    found = current_names(str(tree), [b"to", b"d/", b"to/e", b"file"], nothing)
+    assert (found.send, found.links) == ([b"to", b"d/", b"file"], {b"to"})
+
+
+def test_relists_that_nobody_asked_for_are_told(tree: Path) -> None:
+    found = current_names(str(tree), [b"d/gone", b"file", b"gone"], nothing, list_missing=False)
+    assert (found.send, found.removing) == ([b"d/", b"file", b"./"], {b"d/", b"./"})
+    found = current_names(str(tree), [b"d/gone", b"d/", b"gone"], nothing, list_missing=False)
+    assert (found.send, found.removing) == ([b"d/", b"./"], {b"./"})
+
+
+# What is in a directory ----------------------------------------------------------------------------------
+
+
+def test_listing_has_paths_and_knows_links(tmp_path: Path) -> None:
+    (tmp_path / "d/sub").mkdir(parents=True)
+    (tmp_path / "d/\n#").touch()
+    (tmp_path / "d/to").symlink_to("sub")
+    found = sorted(listing(str(tmp_path), b"d/", 3))
+    assert found == [(b"d/\n#", False), (b"d/sub", False), (b"d/to", True)]
+    assert listing(str(tmp_path), b"./", 1) == [(b"d", False)]
+
+
+@pytest.mark.parametrize("wire", [b"file/", b"gone/", b"to/", b"many/"])
+def test_listing_fails_where_nothing_can_be_listed(tmp_path: Path, wire: bytes) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "many").mkdir()
+    for number in range(3):
+        (tmp_path / "many" / str(number)).touch()
+    (tmp_path / "to").symlink_to("many")
+    with pytest.raises(OSError, match=r"Not a directory|No such file|Argument list"):
+        listing(str(tmp_path), wire, 2)

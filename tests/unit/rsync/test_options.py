@@ -8,6 +8,7 @@ import pytest
 
 from inosync.filters.rule import File, Form, Item, Rule
 from inosync.rsync.options import (
+    chooses_deletion_time,
     confinable,
     deletes,
     for_comparison,
@@ -208,6 +209,22 @@ def test_keeps_times_follows_the_last_option(extra: str, kept: bool) -> None:
 )
 def test_unseen_names_what_hides_differences(extra: str, options_named: list[str]) -> None:
     assert list(unseen(shlex.split(extra))) == options_named
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("-avz --delete", False),
+        ("--delete-excluded --delete-missing-args", False),
+        ("--del", True),
+        ("-a --delete-before", True),
+        ("--delete-during", True),
+        ("--delete-delay", True),
+        ("--delete-after -x", True),
+    ],
+)
+def test_time_of_deletions_is_chosen_by_one_option(extra: str, expected: bool) -> None:
+    assert chooses_deletion_time(shlex.split(extra)) is expected
 
 
 def test_unwatched_names_what_follows_symlinks() -> None:

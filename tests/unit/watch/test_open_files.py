@@ -23,10 +23,24 @@ def test_file_is_overdue_when_it_has_waited_long_enough() -> None:
     assert files.expect_close(F, 100.7), "it waits already, and no longer for that"
     assert files.deadline() == 100.0 + CLOSE_WAIT_SECONDS
     assert files.take_overdue(100.9) == []
-    assert files.take_overdue(100.0 + CLOSE_WAIT_SECONDS) == [F]
+    assert files.take_overdue(100.0 + CLOSE_WAIT_SECONDS) == [(F, False)]
     assert F not in files
     assert G in files
-    assert files.take_overdue(float("inf")) == [G]
+    assert files.take_overdue(float("inf")) == [(G, False)]
+
+
+def test_file_is_new_until_its_close_or_its_overdue_report() -> None:
+    files = OpenFiles()
+    files.expect_close(F, 100.0, is_new=True)
+    files.expect_close(G, 100.0, is_new=True)
+    files.expect_close(F, 100.2)
+    assert files.is_new(F)
+    files.stop_waiting(F)
+    assert not files.is_new(F)
+    files.expect_close(F, 100.3)
+    assert not files.is_new(F)
+    assert files.take_overdue(float("inf")) == [(G, True), (F, False)]
+    assert not files.is_new(G)
 
 
 def test_file_that_was_closed_is_not_waited_for() -> None:

@@ -36,7 +36,7 @@ from support.watched_tree import (
 )
 
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Rename
+from inosync.messages import Change, Kind, Rename, Step
 from inosync.rsync.names import current_names
 from inosync.watch import inotify, scan
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
@@ -1385,8 +1385,8 @@ class Mirror:
     def record(self, change: Change, now: float) -> None:
         self.journal.record(change, now)
 
-    def gone(self, tree: int, path: bytes, now: float) -> None:
-        self.journal.gone(tree, path, now)
+    def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
+        self.journal.gone(tree, path, now, step)
 
     def renamed(self, tree: int, rename: Rename) -> None:
         self.journal.renamed(tree, rename)

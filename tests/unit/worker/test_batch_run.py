@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Lane, Part
+from inosync.messages import Batch, Lane, Part, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.lanes import Lanes, UnderWay
+from inosync.worker.order import only_removes
 
 
 def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) -> None:
@@ -22,12 +23,18 @@ def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) 
     task = BatchRun(Batch(1, 2, False, payload, tidy=True), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
     assert task.has_something(settings, Rules(()))
-    assert sorted(task.current.send) == [b"./", b"big", b"small"]
-    rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"./", b"big"))
+    tidying = Part(1, False, (b"./",), step=Step.REMOVED)
+    assert task.current.send == [b"big", b"small"]
+    assert task.parts == [part, tidying]
+    rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"big",))
     task.failed(Outcome(ExitKind.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
     assert task.has_something(settings, Rules(()))
     assert task.current.send == [b"small"]
     assert task.due == [aside]
+    task.came_through(Outcome(), 0)
+    # It sends nothing, so it does not matter that it is about all names.
+    assert task.has_something(settings, Rules(()))
+    assert (task.current.send, only_removes(task.part)) == ([b"./"], True)
     task.came_through(Outcome(), 0)
     # It is told with the end of the batch.
     assert (task.parts, task.due, task.code, task.worry) == ([], [aside], 11, "no room")
@@ -65,10 +72,13 @@ def names_in(parts: list[Part]) -> list[bytes]:
 def test_first_lane_leaves_big_files_to_the_second(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"small", b"big", b"d/")
     assert look(run, tmp_path)
-    assert (run.current.send, names_in(run.big)) == ([b"small", b"d/"], [b"big", b"d/big"])
-    assert run.part.names == (b"small", b"d/"), "what has not arrived is not reported as arrived"
+    assert (run.current.send, names_in(run.big)) == ([b"small", b"d", b"d/small"], [b"big", b"d/big"])
+    assert run.part.names == (b"small", b"d", b"d/small"), "what has not arrived is not reported as arrived"
     run.came_through(Outcome(), 0)
-    assert names_in(run.arrived) == [b"small", b"d/"]
+    assert names_in(run.arrived) == [b"small", b"d", b"d/small"]
+    # The relist is there for what is gone, and does not find the big file again.
+    assert look(run, tmp_path)
+    assert (run.current.send, names_in(run.big)) == ([b"d/"], [b"big", b"d/big"])
 
 
 def test_batch_of_big_files_only_is_nothing_for_the_first_lane(tmp_path: Path) -> None:
@@ -88,7 +98,7 @@ def test_second_lane_sends_big_files_only(tmp_path: Path) -> None:
 def test_first_lane_leaves_what_is_under_way_for_later(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"d/small", b"d/", b"small", b"gone")
     assert look(run, tmp_path, under_way(Lane.SECOND, b"d/big", b"small", b"gone"))
-    assert (run.current.send, run.current.missing) == ([b"d/small"], set())
+    assert (run.current.send, run.current.missing) == ([b"d/small", b"d"], set())
     assert names_in(run.later) == [b"d/", b"small", b"gone"]
 
 

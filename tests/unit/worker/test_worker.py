@@ -154,8 +154,28 @@ def test_worker_reports_its_start_and_sends_a_batch(bench: Bench) -> None:
 
 def test_parts_of_a_batch_are_sent_one_after_the_other(bench: Bench) -> None:
     bench.start(bench.job(), batch(NAMES, Part(2, True), Part(2, False, (b"file",))))
-    assert bench.next(Done).rsyncs == 3
-    assert bench.runs() == 3
+    # A full mirror is two runs.
+    assert bench.next(Done).rsyncs == 4
+    assert bench.runs() == 4
+
+
+def test_part_that_fails_holds_back_what_arrives_later(bench: Bench) -> None:
+    (bench.home / "src/link").symlink_to("file")
+    bench.start(
+        bench.job(first_time(bench.home, "exit 12")), batch(Part(1, False, (b"link", b"gone", b"file")))
+    )
+    bench.next(Done)
+    # Each run adds the names that it is fed.
+    assert (bench.home / "names").read_text().split() == ["file", "file", "link", "gone", "./"]
+
+
+def test_full_mirror_sends_links_and_removes_in_its_second_run(bench: Bench) -> None:
+    words = bench.home / "words"
+    bench.start(bench.job(f"echo \"$@\" >>'{words}'"), batch(Part(1, True)))
+    bench.next(Done)
+    adds, all_of_it = words.read_text().splitlines()
+    assert ("--no-links" in adds, "--delete" in adds) == (True, False)
+    assert ("--no-links" in all_of_it, "--delete-delay" in all_of_it) == (False, True)
 
 
 def test_failure_is_reported_and_tried_again_after_a_pause(bench: Bench) -> None:
@@ -165,7 +185,8 @@ def test_failure_is_reported_and_tried_again_after_a_pause(bench: Bench) -> None
     assert (failed.batch, failed.attempt, failed.code, failed.reason) == (7, 1, 12, "no way")
     assert 0 < failed.retry_in <= 0.01
     assert bench.next(Done).cut_off
-    assert bench.runs() == 2
+    # The third one removes temporary files that the first may have left.
+    assert bench.runs() == 3
 
 
 @pytest.mark.parametrize(("code", "is_hopeless"), [(1, True), (4, True), (12, False)])
@@ -199,7 +220,7 @@ def test_heavy_batch_asks_for_a_slot_before_it_is_tried_again(bench: Bench) -> N
     assert bench.runs() == 1
     bench.ours.put(SlotGranted(7))
     bench.next(Done)
-    assert bench.runs() == 2
+    assert bench.runs() == 3
 
 
 def test_names_that_rsync_complains_of_are_reported_as_failed(bench: Bench) -> None:
@@ -220,7 +241,7 @@ def test_tree_that_is_halted_is_held_and_the_others_are_sent(bench: Bench) -> No
         time.sleep(0.01)
     bench.ours.put(Halt(1))
     done = bench.next(Done)
-    assert (done.held, done.rsyncs) == ((1,), 2)
+    assert (done.held, done.rsyncs) == ((1,), 3)
 
 
 def test_local_target_that_was_replaced_is_reported_before_the_names(bench: Bench) -> None:

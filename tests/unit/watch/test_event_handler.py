@@ -1,0 +1,109 @@
+"""What the events of the real kernel, and the journal, say about when a change is sent within its batch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.watched_tree import Field
+
+from inosync.journal.journal import Journal
+from inosync.messages import Change, Step
+
+NEW, CHANGED, SWITCHED, _ = Step
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    """A tree with a page, a directory and a link to it."""
+    made = Field(tmp_path)
+    (made.root / "page").write_text("old")
+    (made.root / "d").mkdir()
+    (made.root / "d/f").write_text("f")
+    (made.root / "empty").mkdir()
+    (made.root / "link").symlink_to("d")
+    made.add()
+    yield made
+    made.watcher.close()
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two names change their places (renameat2(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2):
+        pytest.skip(f"renameat2: {os.strerror(ctypes.get_errno())}")
+
+
+def append(path: Path) -> None:
+    with open(path, "a") as file:
+        file.write("more")
+
+
+def switch(root: Path) -> None:
+    (root / "temporary").symlink_to("empty")
+    os.replace(root / "temporary", root / "link")
+
+
+def make_below(root: Path) -> None:
+    (root / "new/below").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "step"),
+    [
+        pytest.param(lambda root: (root / "asset").write_text("x"), "asset", NEW, id="file written"),
+        pytest.param(lambda root: os.link(root / "page", root / "other"), "other", NEW, id="hard link"),
+        pytest.param(lambda root: (root / "l").symlink_to("d"), "l", NEW, id="link made"),
+        pytest.param(lambda root: os.mkfifo(root / "fifo"), "fifo", NEW, id="fifo"),
+        pytest.param(make_below, "new", NEW, id="directory"),
+        pytest.param(make_below, "new/below", NEW, id="directory in a new one"),
+        pytest.param(lambda root: append(root / "page"), "page", CHANGED, id="file changed"),
+        pytest.param(lambda root: (root / "page").write_text("x"), "page", CHANGED, id="file written again"),
+        pytest.param(lambda root: (root / "page").chmod(0o600), "page", CHANGED, id="attributes"),
+        pytest.param(lambda root: (root / "d").chmod(0o700), "d", CHANGED, id="attributes of a directory"),
+        pytest.param(switch, "link", SWITCHED, id="link replaced"),
+        pytest.param(switch, "temporary", NEW, id="link that was made and moved away"),
+        pytest.param(lambda root: os.replace(root / "d/f", root / "page"), "page", SWITCHED, id="file moved"),
+        pytest.param(lambda root: os.replace(root / "d/f", root / "page"), "d/f", SWITCHED, id="file left"),
+        pytest.param(lambda root: (root / "page").unlink(), "page", SWITCHED, id="removed"),
+        pytest.param(lambda root: (root / "empty").rmdir(), "empty", SWITCHED, id="directory removed"),
+        pytest.param(lambda root: (root / "d").rename(root / "e"), "e", NEW, id="directory moved"),
+        pytest.param(lambda root: (root / "d").rename(root / "e"), "d", SWITCHED, id="directory left"),
+        pytest.param(
+            lambda root: (root / "d").rename(root / "empty"), "empty", SWITCHED, id="moved over an empty one"
+        ),
+        pytest.param(
+            lambda root: exchange(root / "d", root / "empty"), "empty", SWITCHED, id="directories exchanged"
+        ),
+    ],
+)
+def test_step_of_a_change(field: Field, change: Callable[[Path], object], path: str, step: Step) -> None:
+    change(field.root)
+    field.settle()
+    journal = Journal()
+    for (call, tree, name, kind), (_, each) in zip(field.take(), field.sink.steps, strict=True):
+        if call == "gone":
+            journal.gone(tree, name, 1.0, each)
+        else:
+            assert kind is not None
+            journal.record(Change(tree, name, kind, step=each), 1.0)
+    recorded = {change.path: change.step for change in journal.since(0) or ()}
+    assert recorded[os.fsencode(path)] is step
+
+
+def test_step_of_a_file_that_is_kept_open_stays_new(field: Field) -> None:
+    with open(field.root / "asset", "w") as file:
+        file.write("x")
+        file.flush()
+        field.told()
+        field.clock.now += 100
+        field.watcher.run_due()
+        assert field.sink.steps == []
+    field.told()
+    assert field.sink.steps == [(b"asset", NEW)]
+    append(field.root / "asset")
+    field.told()
+    assert field.sink.steps[1:] == [(b"asset", CHANGED)]

@@ -1,0 +1,170 @@
+"""The order in which a batch arrives, as tables."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from inosync.messages import Part, Rename, Step
+from inosync.rsync.names import CurrentNames
+from inosync.worker import order
+
+NEW, CHANGED, SWITCHED, REMOVED = Step
+
+
+@pytest.mark.parametrize(
+    ("hint", "state", "expected"),
+    [
+        (NEW, "there", NEW),
+        (CHANGED, "there", CHANGED),
+        (SWITCHED, "there", SWITCHED),
+        (REMOVED, "there", SWITCHED),
+        (NEW, "link", SWITCHED),
+        (CHANGED, "link", SWITCHED),
+        (SWITCHED, "link", SWITCHED),
+        (REMOVED, "link", SWITCHED),
+        (NEW, "missing", NEW),
+        (CHANGED, "missing", REMOVED),
+        (SWITCHED, "missing", REMOVED),
+        (REMOVED, "missing", REMOVED),
+        (NEW, "removing", REMOVED),
+        (CHANGED, "removing", REMOVED),
+    ],
+)
+def test_step_now(hint: Step, state: str, expected: Step) -> None:
+    current = CurrentNames([b"f"])
+    if state != "there":
+        {"link": current.links, "missing": current.missing, "removing": current.removing}[state].add(b"f")
+    assert order.step_now(b"f", hint, current) is expected
+
+
+def listed(*entries: tuple[bytes, bool]) -> order.Listing:
+    return lambda _wire: list(entries)
+
+
+def unreadable(_wire: bytes) -> list[tuple[bytes, bool]]:
+    raise OSError(errno.ENOENT, "gone")
+
+
+@pytest.mark.parametrize(
+    ("hint", "listing", "names", "removing"),
+    [
+        pytest.param(NEW, listed((b"d/f", False)), {b"d/": NEW}, set(), id="new"),
+        pytest.param(
+            NEW,
+            listed((b"d/f", False), (b"d/l", True)),
+            {b"d": NEW, b"d/f": NEW, b"d/l": SWITCHED},
+            set(),
+            id="new, with a link",
+        ),
+        pytest.param(
+            CHANGED,
+            listed((b"d/f", False), (b"d/l", True)),
+            {b"d/": CHANGED, b"d": CHANGED, b"d/f": CHANGED, b"d/l": SWITCHED},
+            {b"d/"},
+            id="a relist",
+        ),
+        pytest.param(
+            SWITCHED,
+            listed((b"d/f", False)),
+            {b"d/": SWITCHED, b"d": SWITCHED, b"d/f": SWITCHED},
+            {b"d/"},
+            id="replaced",
+        ),
+        pytest.param(CHANGED, unreadable, {b"d/": CHANGED}, set(), id="no directory any more"),
+    ],
+)
+def test_spread_of_a_directory(
+    hint: Step, listing: order.Listing, names: dict[bytes, Step], removing: set[bytes]
+) -> None:
+    found = order.spread({b"d/": hint}, listing)
+    assert (found.hints, found.removing) == (names, removing)
+
+
+def test_spread_of_the_root_sends_its_attributes_with_the_removals() -> None:
+    found = order.spread({b"./": CHANGED}, listed((b"f", False)))
+    assert (found.hints, found.removing) == ({b"./": CHANGED, b"f": CHANGED}, {b"./"})
+
+
+def test_spread_keeps_the_latest_step_of_a_name() -> None:
+    found = order.spread({b"d/f": SWITCHED, b"d/": CHANGED, b"d": NEW}, listed((b"d/f", False)))
+    assert found.hints == {b"d/f": SWITCHED, b"d/": CHANGED, b"d": NEW}
+
+
+def test_names_are_sent_in_steps() -> None:
+    names = [b"page", b"current", b"asset", b"old", b"d/", b"temporary"]
+    current = CurrentNames(names, missing={b"old", b"temporary"}, links={b"current"})
+    hints = {b"page": CHANGED, b"current": SWITCHED, b"asset": NEW, b"d/": CHANGED, b"temporary": NEW}
+    found = order.in_steps(order.Wanted(hints, {b"d/"}), current)
+    assert list(found.items()) == [
+        (NEW, [b"asset", b"temporary"]),
+        (CHANGED, [b"page"]),
+        (SWITCHED, [b"current"]),
+        (REMOVED, [b"old", b"d/"]),
+    ]
+
+
+def test_relists_for_removals_alone_are_sent_as_they_are() -> None:
+    current = CurrentNames([b"d/"], removing={b"d/"})
+    assert order.in_steps(order.Wanted({b"d/gone": REMOVED}, set()), current) == {SWITCHED: [b"d/"]}
+    current = CurrentNames([b"d/", b"f"], removing={b"d/"})
+    found = order.in_steps(order.Wanted({b"d/gone": REMOVED, b"f": NEW}, set()), current)
+    assert found == {NEW: [b"f"], REMOVED: [b"d/"]}
+
+
+def test_rename_is_followed_before_the_step_of_its_new_name() -> None:
+    aside, new, lost = Rename(b"site", b"old", True), Rename(b"new", b"site", True), Rename(b"x", b"y", False)
+    steps = {NEW: [b"old/", b"f"], SWITCHED: [b"site", b"l"], REMOVED: [b"site/", b"new"]}
+    found = order.renames_by_step([aside, new, lost], steps)
+    assert found == {NEW: (aside, lost), SWITCHED: (new,)}
+    assert order.renames_by_step([], {}) == {}
+
+
+def test_tidying_relists_the_directory_of_each_name() -> None:
+    assert order.tidying([b"d/e/f", b"d/e/g", b"file", b"d/", b"./"]) == [b"d/e/", b"./"]
+
+
+def part(*names: bytes, step: Step = CHANGED, tree: int = 1, ignore_times: bool = False) -> Part:
+    return Part(tree, False, names, step=step, ignore_times=ignore_times)
+
+
+@pytest.mark.parametrize(
+    ("parts", "new", "expected"),
+    [
+        pytest.param([], part(b"f"), [part(b"f")], id="alone"),
+        pytest.param([part(b"f")], part(b"g", b"f"), [part(b"f", b"g")], id="one is longer"),
+        pytest.param(
+            [part(b"f"), part(b"x", tree=2)],
+            part(b"g", step=REMOVED),
+            [part(b"f"), part(b"g", step=REMOVED), part(b"x", tree=2)],
+            id="before the next tree",
+        ),
+        pytest.param(
+            [part(b"f", step=NEW), part(b"g", step=REMOVED)],
+            part(b"h", step=SWITCHED),
+            [part(b"f", step=NEW), part(b"h", step=SWITCHED), part(b"g", step=REMOVED)],
+            id="between",
+        ),
+        pytest.param(
+            [part(b"f", ignore_times=True)],
+            part(b"f", step=SWITCHED),
+            [part(b"f", ignore_times=True), part(b"f", step=SWITCHED)],
+            id="behind what is compared by content",
+        ),
+    ],
+)
+def test_part_is_inserted_behind_all_that_go_earlier(
+    parts: list[Part], new: Part, expected: list[Part]
+) -> None:
+    assert order.inserted(parts, new) == expected
+
+
+def test_full_mirror_is_two_parts() -> None:
+    assert order.in_two(Part(1, True)) == [Part(1, True, step=NEW), Part(1, True, step=REMOVED)]
+
+
+def test_only_removals_with_relists_must_send_nothing() -> None:
+    assert order.only_removes(part(b"d/", step=REMOVED))
+    assert not order.only_removes(part(b"d", step=REMOVED))
+    assert not order.only_removes(part(b"d/", step=SWITCHED))
