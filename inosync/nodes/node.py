@@ -150,7 +150,6 @@ class Node:
         self.hooks_lost = False
         """Whether a worker may have died before it had run all hooks for what it had done."""
         self._state_hook = StateHookQueue()
-        self._batch_log = node_log.BatchLog()
         self._retry_timer: Timer | None = None
 
     @property
@@ -482,7 +481,7 @@ class Node:
         if not (done.held or (done.code and lane is Lane.SECOND)):
             self.last_ok = now
         self.counters.count_done(sent.batch, done, now - sent.since)
-        self._batch_log.note(self.name, sent.batch, done, now)
+        node_log.note_done(self.name, sent.batch, done)
         if log.isEnabledFor(logging.DEBUG):
             node_log.list_paths(self.name, sent.changes(self.trees))
         self._work.batch_finished(self, sent.batch, cost)

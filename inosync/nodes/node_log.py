@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Collection
 
@@ -25,29 +24,6 @@ from inosync.text import plural
 log = logging.getLogger(__name__)
 
 MAX_LISTED_PATHS = 100
-BATCH_LOG_SECONDS = 10.0
-"""The time between two lines about batches of a node that came through: there may be dozens in a second."""
-
-
-class BatchLog:
-    """Logs the batches of one node that are done: at the level of debugging each, otherwise some together."""
-
-    def __init__(self) -> None:
-        self._logged_at = -math.inf
-        self._batches = self._paths = 0
-        """Since then, without a line."""
-
-    def note(self, name: str, batch: Batch, report: Done, now: float) -> None:
-        """Log a batch that is done, with those before it that have no line."""
-        is_plain = not (batch.full or report.held or report.pretended or report.reason)
-        is_early = now < self._logged_at + BATCH_LOG_SECONDS
-        if is_plain and is_early and not log.isEnabledFor(logging.DEBUG):
-            self._batches, self._paths = self._batches + 1, self._paths + batch.count
-            return
-        note_done(name, batch, report, (self._batches, self._paths))
-        if is_plain:
-            self._logged_at = now
-        self._batches = self._paths = 0
 
 
 def note_failure(name: str, report: Failed | Unreachable) -> None:
@@ -65,23 +41,21 @@ def note_failure(name: str, report: Failed | Unreachable) -> None:
     log.warning("%s: %s; try %d in %.1f s", name, why, report.attempt + 1, report.retry_in, extra=facts)
 
 
-def note_done(name: str, batch: Batch, report: Done, before: tuple[int, int] = (0, 0)) -> None:
-    """Log a batch that is done. ``before``: batches, and paths in them, that are done and have no line."""
+def note_done(name: str, batch: Batch, report: Done) -> None:
+    """Log a batch that is done."""
     what = "full mirror" if batch.full else plural(batch.count, "path")
     took = f"{report.seconds:.2f} s, {report.bytes} bytes"
     if report.renamed_bytes:
         took += f"; {report.renamed_bytes} more were there under another name"
-    if before[0]:
-        took += f"; before it {plural(before[1], 'path')} in {before[0]} batch{'es' * (before[0] != 1)}"
     if report.rename_problem:
         log.debug("%s: something was renamed, and sent all the same: %s", name, report.rename_problem)
+    is_clean = not (batch.full or report.held or report.pretended or report.reason or report.renamed_bytes)
     facts = logs.about(
+        is_detail=is_clean,  # people are told of the nodes together
         event="batch",
         node=name,
         full=batch.full,
         paths=batch.count,
-        batches_before=before[0],
-        paths_before=before[1],
         bytes=report.bytes,
         renamed_bytes=report.renamed_bytes,
         seconds=round(report.seconds, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -12,10 +13,13 @@ from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
 from inosync.status.state import NodeStates
+from inosync.status.traffic import Traffic
 from inosync.status.transitions import StateLog
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.watch.watcher import Watcher
+
+log = logging.getLogger(__name__)
 
 MIN_PAUSE_SECONDS = 0.05
 """The shortest time between two rounds through all nodes."""
@@ -43,6 +47,9 @@ class StatePublisher:
         """The earliest time for it, by the clock."""
         self._title = ""
         """Of this process."""
+        self._traffic = Traffic()
+        self._line_timer: Timer | None = None
+        """For the next line about what has been mirrored; None if there is nothing to tell."""
         self.summary = ""
         """``3 nodes: 2 ok, 1 retrying``, as of the last round."""
 
@@ -61,8 +68,15 @@ class StatePublisher:
                 node.send_title(title)
         return state
 
+    def _log_traffic(self) -> None:
+        now, self._line_timer = self._loop.clock(), None
+        if line := self._traffic.line(self._states.nodes.values(), now):
+            log.info("%s", line)
+
     def _publish_all(self) -> None:
         self._timer, now = None, self._loop.clock()
+        if self._line_timer is None:
+            self._line_timer = self._loop.call_at(max(now, self._traffic.next_line_at), self._log_traffic)
         counts: Counter[str] = Counter(map(self.publish_node, self._states.nodes.values()))
         ordered = dict(sorted(counts.items(), key=lambda item: (item[0] != NodeState.OK, item[0])))
         self.summary = titles.summary(ordered)

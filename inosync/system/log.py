@@ -45,12 +45,17 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def about(same: Hashable = None, **facts: object) -> dict[str, Any]:
+def about(same: Hashable = None, is_detail: bool = False, **facts: object) -> dict[str, Any]:
     """Return the ``extra`` of a logging call: the facts become fields of a line of JSON.
 
-    Of lines with an equal ``same``, one is written in ``REPEAT_SECONDS``, with the number of the others.
+    Of lines with an equal ``same``, one is written in ``REPEAT_SECONDS``, with the number of the others. A
+    detail is for programs: it is written as JSON, and else only at level DEBUG.
     """
-    return {"facts": facts, "same": same}
+    return {"facts": facts, "same": same, "is_detail": is_detail}
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    return not getattr(record, "is_detail", False) or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 class Repeats(logging.Filter):
@@ -336,6 +341,8 @@ def use(handler: logging.Handler, verbose: bool, quiet: bool = False) -> None:
     # A full disk under the log, or a closed stderr, must not end the daemon: logging drops the line.
     logging.raiseExceptions = False
     handler.addFilter(_repeats)
+    if not isinstance(handler.formatter, _Json):
+        handler.addFilter(_is_for_people)
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from chaos.figures import MEGABYTE, Figures
-from chaos.run import BATCH, FULL, MORE, Run
+from chaos.run import BATCHES, FULL, Run
 
 SHOWN = 40
 """The most differences that are printed."""
@@ -30,7 +30,7 @@ def report(run: Run) -> Iterator[str]:
     yield f"operations           {run.changes.operations}: {_counts(run.changes.done())}"
     yield f"faults               {schedule.count.total()}: {_counts(schedule.count)}"
     yield f"  not possible       {schedule.impossible}"
-    yield f"batches              {len(BATCH.findall(log)) + sum(map(int, MORE.findall(log)))}"
+    yield f"seconds with batches {len(BATCHES.findall(log))}"
     yield f"full comparisons     {len(FULL.findall(log))}"
     yield f"overflows            {log.count('overflowed')}"
     yield f"rsync starts         {starts.total()}: {_counts(starts)}"

@@ -25,9 +25,8 @@ MARKER = 1.0
 """Seconds between two markers."""
 SETTLED = 5.0
 """Seconds of rest before a measurement, in which warm rsyncs are started again."""
-BATCH = re.compile(r": \d+ paths? in [\d.]+ s")
-MORE = re.compile(r"before it \d+ paths? in (\d+) batch")
-"""Batches without a line of their own."""
+BATCHES = re.compile(r": \d+ paths? to ")
+"""A line of the log about batches: one each second at most."""
 FULL = re.compile(r": full mirror in [\d.]+ s")
 BEHIND = re.compile(r" (\d+) behind$")
 

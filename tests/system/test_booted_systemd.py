@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,10 +55,9 @@ MemoryDenyWriteExecute=yes
 
 def build_package(directory: Path) -> Path:
     """Build the Debian package and return its path."""
-    man = [sys.executable, "-m", "sphinx", "-q", "-b", "man", "-d", "doctrees", str(CHECKOUT / "docs"), "man"]
-    for program in (man, [sys.executable, str(CHECKOUT / "bin" / "deb.py"), "man", "."]):
-        done = subprocess.run(program, cwd=directory, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    program = ["bash", str(CHECKOUT / "bin" / "deb"), str(directory)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     [package] = directory.glob("inosync_*_all.deb")
     return package
 

@@ -3,59 +3,45 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import pytest
 
 from inosync.messages import Batch, Done
-from inosync.nodes.node_log import BATCH_LOG_SECONDS, BatchLog
+from inosync.nodes.node_log import note_done
 
 NODE = "inosync.nodes.node_log"
 
 
-def note(log: BatchLog, now: float, paths: int = 1, full: bool = False, reason: str = "") -> None:
-    log.note("n", Batch(1, paths, full), replace(Done(1, paths, 0.25, bytes=70), reason=reason), now)
-
-
-def test_batches_far_apart_have_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("batch", "done", "expected", "is_detail"),
+    [
+        (Batch(1, 2, False), Done(1, 2, 0.25, bytes=70), "n: 2 paths in 0.25 s, 70 bytes", True),
+        (Batch(1, 0, True), Done(1, 0, 0.25, bytes=70), "n: full mirror in 0.25 s, 70 bytes", False),
+        (
+            Batch(1, 1, False),
+            Done(1, 1, 0.25, code=23, reason="no room"),
+            "n: 1 path in 0.25 s, 0 bytes, but: no room",
+            False,
+        ),
+        (
+            Batch(1, 1, False),
+            Done(1, 1, 0.25, held=(1,)),
+            "n: 1 path held back: a directory was not what it had to be",
+            False,
+        ),
+        (
+            Batch(1, 1, False),
+            Done(1, 1, 0.25, renamed_bytes=9),
+            "n: 1 path in 0.25 s, 0 bytes; 9 more were there under another name",
+            False,
+        ),
+    ],
+)
+def test_only_a_plain_batch_is_a_detail(
+    caplog: pytest.LogCaptureFixture, batch: Batch, done: Done, expected: str, is_detail: bool
+) -> None:
     caplog.set_level(logging.INFO, NODE)
-    log = BatchLog()
-    for number in range(3):
-        note(log, 100.0 + number * BATCH_LOG_SECONDS)
-    assert caplog.messages == ["n: 1 path in 0.25 s, 70 bytes"] * 3
-
-
-def test_batches_close_together_are_counted_in_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, NODE)
-    log = BatchLog()
-    for number in range(1, 1001):
-        note(log, 100.0 + number / 100, paths=2)
-    note(log, 200.0, paths=3)
-    assert caplog.messages == [
-        "n: 2 paths in 0.25 s, 70 bytes",
-        "n: 3 paths in 0.25 s, 70 bytes; before it 1998 paths in 999 batches",
-    ]
-    assert caplog.records[-1].__dict__["facts"]["batches_before"] == 999
-    note(log, 300.0)
-    assert caplog.messages[-1] == "n: 1 path in 0.25 s, 70 bytes"
-
-
-def test_complaints_and_full_mirrors_have_a_line_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, NODE)
-    log = BatchLog()
-    note(log, 100.0)
-    note(log, 100.1)
-    note(log, 100.2, reason="no room")
-    note(log, 100.3, full=True)
-    assert caplog.messages[1:] == [
-        "n: 1 path in 0.25 s, 70 bytes; before it 1 path in 1 batch, but: no room",
-        "n: full mirror in 0.25 s, 70 bytes",
-    ]
-
-
-def test_each_batch_has_a_line_at_the_level_of_debugging(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, NODE)
-    log = BatchLog()
-    for number in range(5):
-        note(log, 100.0 + number / 100)
-    assert caplog.messages == ["n: 1 path in 0.25 s, 70 bytes"] * 5
+    note_done("n", batch, done)
+    [record] = caplog.records
+    assert record.getMessage() == expected
+    assert record.__dict__["is_detail"] is is_detail

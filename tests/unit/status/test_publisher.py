@@ -10,6 +10,7 @@ import pytest
 
 from inosync.guard.guard import Guard
 from inosync.nodes.backlog import Backlog
+from inosync.nodes.counters import Counters
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
@@ -43,6 +44,7 @@ class World:
     second: object = None
     big_files: str = ""
     behind: int = 0
+    counters: Counters = field(default_factory=Counters)
 
     def __len__(self) -> int:
         return 1
