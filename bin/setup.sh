@@ -63,6 +63,9 @@ large_packages() { # what single tests need besides, and takes long, or starts a
     { has chromium || has chromium-browser || has google-chrome; } || echo chromium
     has promtool || echo prometheus
     has systemd-analyze || echo systemd
+    has dh || echo debhelper
+    has pybuild || printf '%s\n' dh-python pybuild-plugin-pyproject python3-all python3-setuptools
+    has lintian || echo lintian
 }
 
 install_packages() { # PACKAGE...: by apt-get if root calls, else say how
