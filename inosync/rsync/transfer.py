@@ -271,6 +271,8 @@ class Transfer:
             self._limit_stderr(len(data))
         elif self._listener is not None:
             self._listener(lines)
+        elif not any(b"%" in line for line in lines):  # no progress, as nearly always
+            self._keep(self.stdout, lines)
         else:
             for line in lines:
                 entries, share = stdout.percent(line), stdout.byte_percent(line)

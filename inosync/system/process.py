@@ -251,7 +251,10 @@ def orphans(known: Iterable[int] = ()) -> list[int]:
     ``is_left_for_sharing``.
     """
     found: list[int] = []
-    for pid in set(children(os.getpid())) - set(known):
+    ours: set[int] = set()
+    with contextlib.suppress(OSError), open("/proc/thread-self/children", "rb", buffering=0) as listed:
+        ours = set(map(int, listed.readall().split()))  # we have one thread only
+    for pid in ours - set(known):
         with contextlib.suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0) and not is_left_for_sharing(pid):
                 found += family(pid)

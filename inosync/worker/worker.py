@@ -171,11 +171,11 @@ class Worker:
         self._exits = self._loop.exits
         if is_due and self._end is None and self._throttle.changed():
             self._change_limit()
-        for transfer in self._transfers():
-            if self._is_over:
-                transfer.terminate()
         for sender in self._senders.values():
-            sender.report_progress()
+            if sender.transfer is not None:
+                sender.report_progress()
+                if self._is_over:
+                    sender.transfer.terminate()
         self._must_reap = self._must_reap or has_exit
         if self._must_reap:
             self._note_ends()
@@ -192,8 +192,9 @@ class Worker:
 
     def _note_ends(self) -> None:
         """Deal with the transfers that have ended, once nothing that they had started is left."""
-        ended = [transfer for transfer in self._transfers() if transfer.done]
-        running = [transfer.pid for transfer in self._transfers() if not transfer.done]
+        transfers = self._transfers()
+        ended = [transfer for transfer in transfers if transfer.done]
+        running = [transfer.pid for transfer in transfers if not transfer.done]
         # What a running transfer has started is no orphan. One that came through leaves nothing behind.
         is_failure = any(transfer.code for transfer in ended)
         if is_failure or not running:
@@ -261,19 +262,21 @@ class Worker:
         self._is_away = False
         self._senders[batch.lane].begin(batch)
 
-    def _put(self, report: Report) -> None:
+    def _put(self, report: Report, cpu: float = 0.0) -> None:
         if isinstance(report, Done | Failed | Unreachable):
-            report = replace(report, rsyncs=Transfer.started - self._rsyncs_reported)
-            self._rsyncs_reported = Transfer.started
+            rsyncs, self._rsyncs_reported = Transfer.started - self._rsyncs_reported, Transfer.started
+            report = (
+                replace(report, rsyncs=rsyncs, cpu=cpu)
+                if isinstance(report, Done)
+                else replace(report, rsyncs=rsyncs)
+            )
         try:
             self._queue.put(report)
         except QueueError:
             self._end_within(0.0)
 
     def _report(self, report: Report) -> None:
-        if isinstance(report, Done):
-            report = replace(report, cpu=_cpu_seconds() - self._cpu_at_begin)
-        self._put(report)
+        self._put(report, _cpu_seconds() - self._cpu_at_begin if isinstance(report, Done) else 0.0)
         if isinstance(report, Done):
             self._warm.idle(LULL_SECONDS)
         if isinstance(report, Compared) and report.count:
