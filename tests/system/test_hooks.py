@@ -511,3 +511,62 @@ def test_example_hook_sends_a_mail(setup: Setup) -> None:
     s.rsync.mend("a")
     until(lambda: ": a is ok\n" in mails.read_text(), 60, "the other mail")
     assert mails.read_text().startswith("To: root\nSubject: inosync on ")
+
+
+@pytest.mark.parametrize(("path", "is_json"), [("/topic", False), ("/hooks/secret", True)])
+@pytest.mark.parametrize("by_file", [False, True])
+def test_example_hook_posts_a_message(tmp_path: Path, path: str, is_json: bool, by_file: bool) -> None:
+    posted: list[tuple[str, str, bytes]] = []
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            posted.append((self.path, self.headers["Content-Type"], body))
+            self.send_response(200 if len(posted) == 1 else 503)
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Service)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}{path}"
+        if by_file:
+            (tmp_path / "url").write_text(f"{url}\n")
+            url = str(tmp_path / "url")
+        facts = {"NAME": "a", "STATE": "retrying", "BEFORE": "ok", "SECONDS": "300.4", "REASON": "no \u00fc"}
+        environment = {**os.environ, **{f"INOSYNC_{key}": value for key, value in facts.items()}}
+        script = [sys.executable, str(CONF / "post-when-behind"), url]
+        codes = [
+            subprocess.run(script, env=environment, capture_output=True, check=False).returncode
+            for _ in range(2)
+        ]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert codes == [0, 1]
+    where, kind, body = posted[0]
+    assert where == path
+    assert kind == ("application/json" if is_json else "text/plain; charset=utf-8")
+    text = json.loads(body)["text"] if is_json else body.decode()
+    assert text.startswith("inosync on ")
+    assert text.endswith(": a is retrying, after ok for 300 s: no \u00fc")
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, "https://hc/uuid"), (2, "https://hc/uuid/fail")])
+def test_example_for_cron_pings_a_watchdog(tmp_path: Path, code: int, expected: str) -> None:
+    for name, text in {
+        "inosync": f'echo "the table of $*"; exit {code}',
+        "curl": f'printf "%s\\n" "$@" > {shlex.quote(str(tmp_path / "called"))}',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = ["sh", str(CONF / "ping-when-level"), "https://hc/uuid", "60"]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(script, check=True, env={**os.environ, "PATH": path})
+    called = (tmp_path / "called").read_text().splitlines()
+    assert called[-1] == expected
+    assert ("the table of -s status --lag 60" in called) is (code != 0)
