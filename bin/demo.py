@@ -377,6 +377,7 @@ class Demo:
             "rnodes = [\n" + "".join(f"    {node.item!r},\n" for node in self.nodes) + "]\n"
             "rretry = (1, 3)\n"
             f"rundir = {str(self.home / 'run')!r}\n"
+            f"statedir = {str(self.home / 'state')!r}\n"
         )
         if rsync != "/usr/bin/rsync":
             text += f"rsync = {rsync!r}\n"

@@ -24,6 +24,7 @@ _inosync() {
         '--offline[with -t\: try no node]' \
         '--init[write a commented configuration]::configuration:_files -g "*.py"' \
         '--once[mirror everything in full, and exit]' \
+        '--full[compare everything at the start]' \
         '-v[print debugging information]' \
         '-s[ask or steer the daemon that runs]:command:(status top flush resync verify diff pause resume accept reload reopen stop)' \
         '--json[print what the daemon says as JSON]' \

@@ -171,3 +171,9 @@ rnodes = [
 # /run/inosync for root, for other users $XDG_RUNTIME_DIR/inosync. It is made, with mode 0700. One that others
 # use is refused.
 # rundir = None
+
+# A directory for inosync alone, where it keeps what each node has, so that a restart needs no full mirrors;
+# None is /var/lib/inosync for root, for other users $XDG_STATE_HOME/inosync or ~/.local/state/inosync; an
+# empty string: nothing is kept. It is made, with mode 0700. If it cannot be used, a warning says so, and each
+# start makes full mirrors.
+# statedir = None

@@ -85,6 +85,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="mirror everything in full, print a summary, and exit (0: all nodes are level)",
     )
+    made.add_argument(
+        "--full",
+        action="store_true",
+        help="compare everything at the start, whatever is known from before a restart; pauses stay",
+    )
     made.add_argument("-v", dest="verbose", action="store_true", help="print debugging information")
     steering = made.add_argument_group(
         "asking and steering the daemon that runs for FILE",
@@ -154,8 +159,9 @@ def _usage_mistake(options: argparse.Namespace) -> str:
     command, node = options.command, options.node
     if command not in protocol.COMMANDS:
         return protocol.unknown_command(command)
-    if options.daemon or options.pretend or options.test or options.once or options.init is not None:
-        return "-s asks a daemon that runs; -d, -p, -t, --init and --once are for one that does not"
+    of_a_daemon = (options.daemon, options.pretend, options.test, options.once, options.full)
+    if any(of_a_daemon) or options.init is not None:
+        return "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not"
     if node is None and command in protocol.NODE_REQUIRED:
         return f"-s {command} of which node? Say its name, or {protocol.ALL}"
     if node is not None and command not in protocol.NODE_ALLOWED:
@@ -193,6 +199,8 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
     }
     chosen = [way for way, given in ways.items() if given]
     together = len(chosen) < 2 or chosen == ["-d", "-p"]
+    if options.full and (options.test or options.once):
+        return f"--full and {chosen[0]} do not go together"
     return "" if together else f"{' and '.join(chosen)} do not go together"
 
 
@@ -255,7 +263,7 @@ def _run_daemon(options: argparse.Namespace, path: str) -> int:
         return CONFIG
     if options.test:
         return _test(config, options.offline)
-    mode = startup.Mode(options.daemon, options.pretend, options.once, options.verbose)
+    mode = startup.Mode(options.daemon, options.pretend, options.once, options.verbose, options.full)
     return startup.run(config, mode, manager)
 
 

@@ -17,6 +17,9 @@ from inosync.config.load import Config
 from inosync.config.paths import relative_to, started_by_root
 from inosync.console import commands
 from inosync.master.wiring import make_master
+from inosync.state import facts, store, trust
+from inosync.state.document import StateError
+from inosync.state.store import Past
 from inosync.system import descriptors, privileges, signals
 from inosync.system import log as logs
 from inosync.system.pidfile import Locked, PidFile
@@ -27,8 +30,8 @@ from inosync.text import plural
 FAILED = 1
 """Exit code of a daemon that could not run."""
 _UNEXPECTED = "inosync ends because of an unexpected error"
-_OUR_SUFFIXES = (".pid", ".spool", ".sock")
-"""Of everything that a daemon has in its run directory."""
+_OUR_SUFFIXES = {"rundir": (".pid", ".spool", ".sock"), "statedir": (".state", ".state.new")}
+"""Of everything that a daemon has in a directory of its own."""
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class Mode:
     once: bool = False
     """Mirror everything once, and end."""
     verbose: bool = False
+    full: bool = False
+    """Compare everything at the start, whatever an earlier process has left."""
 
 
 def run(config: Config, mode: Mode, manager: NotifyTarget) -> int:
@@ -105,10 +110,12 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
 
 def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[], None]) -> int:
     """Be the daemon. ``ready`` is called when the start has succeeded; until then errors go to stderr."""
+    if mode.once or mode.pretend:
+        config = replace(config, statedir="")
     name = os.path.basename(config.path).removesuffix(".py")
     spool = os.path.join(config.rundir, f"{name}.spool")
     try:
-        lacking = _hand_over(config)
+        lacking, stateless = _hand_over(config)
         pidfile = PidFile(os.path.join(config.rundir, f"{name}.pid"), config.path)
     except Locked as held:
         other = f" for {held.content}: set another rundir for {config.path}"
@@ -116,9 +123,10 @@ def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[]
         return _failed(f"already running with pid {held.pid}{'' if same else other} ({held.path})")
     except (OSError, LookupError, StartError) as error:
         return _failed(error)
-    warnings = (*config.warnings, lacking) if lacking else config.warnings
+    warnings = (*config.warnings, *filter(None, (lacking, stateless)))
+    past = _past(config, mode, stateless)
     try:
-        return _mirror(replace(config, warnings=warnings), mode, manager, spool, ready)
+        return _mirror(replace(config, warnings=warnings), past, mode, manager, spool, ready)
     finally:
         shutil.rmtree(spool, ignore_errors=True)
         pidfile.remove()
@@ -129,7 +137,23 @@ def _failed(reason: object) -> int:
     return FAILED
 
 
-def _mirror(config: Config, mode: Mode, manager: NotifyTarget, spool: str, ready: Callable[[], None]) -> int:
+def _past(config: Config, mode: Mode, stateless: str) -> Past:
+    """Return what an earlier process has left, if it can be used."""
+    if not config.statedir or stateless:
+        return Past(why=stateless or "nothing is kept over a restart")
+    path = store.path_of(config.statedir, config.path)
+    try:
+        state = store.read(path)
+    except StateError as error:
+        return Past(path, None, f"the state {error} ({path})")
+    if doubt := trust.doubt_state(state, os.path.realpath(config.path), facts.moment()):
+        return Past(path, None, doubt)
+    return Past(path, store.only_pauses(state), "of --full") if mode.full else Past(path, state)
+
+
+def _mirror(
+    config: Config, past: Past, mode: Mode, manager: NotifyTarget, spool: str, ready: Callable[[], None]
+) -> int:
     def log_to(wanted: Config) -> None:
         logs.use(_log_handler(wanted, mode), mode.verbose, quiet=mode.once and not wanted.logfile)
 
@@ -138,7 +162,7 @@ def _mirror(config: Config, mode: Mode, manager: NotifyTarget, spool: str, ready
         os.mkdir(spool, 0o700)
         log_to(config)
         pretend = _show_call(mode) if mode.pretend else None
-        master = make_master(config, spool, log_to, pretend, manager, mode.once)
+        master = make_master(config, spool, past, log_to, pretend, manager, mode.once)
         signals.let_early_pass()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -201,23 +225,38 @@ def become(user: Account) -> str:
     return f"ruser: {user.name} goes without {lacking}, which root lacks here"
 
 
-def _hand_over(config: Config) -> str:
-    """Make the run directory, and become ``ruser``; return what that user lacks ("" if nothing)."""
+def _hand_over(config: Config) -> tuple[str, str]:
+    """Make the directories of our own, and become ``ruser``.
+
+    Return what that user lacks, and why no state can be kept; empty if nothing is wrong.
+    """
     user = new_user(config)
-    make_rundir(config.rundir, user)
+    make_directory("rundir", config.rundir, user)
+    stateless = _make_statedir(config.statedir, user) if config.statedir else ""
     if user is None:
-        return ""
+        return "", stateless
     if config.logfile:
         _give_log(config.logfile, user)
     started_by_root()
-    return become(user)
+    return become(user), stateless
 
 
-def make_rundir(path: str, user: Account | None = None) -> None:
-    """Make the run directory, closed to others; StartError or OSError if it cannot be one.
+def _make_statedir(path: str, user: Account | None) -> str:
+    """Make the state directory; return why it cannot be used, which is no reason not to mirror."""
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        make_directory("statedir", path, user)
+    except (OSError, StartError) as error:
+        why = f"statedir {path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        return f"{why}: no state is kept, and each start makes full mirrors"
+    return ""
 
-    Its owner is ``user``, or the user of this process. A directory that exists is changed only if nothing
-    else uses it, because "/tmp" and "/etc" have to stay what they are.
+
+def make_directory(setting: str, path: str, user: Account | None = None) -> None:
+    """Make a directory of our own, closed to others; StartError or OSError if it cannot be one.
+
+    ``setting`` is the setting that names it. Its owner is ``user``, or the user of this process. A directory
+    that exists is changed only if nothing else uses it, because "/tmp" and "/etc" have to stay what they are.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -225,24 +264,24 @@ def make_rundir(path: str, user: Account | None = None) -> None:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise StartError(f"rundir {path} is not a directory") from None
+            raise StartError(f"{setting} {path} is not a directory") from None
         if error.errno == errno.EACCES:
-            raise StartError(f"rundir {path} belongs to others: set another rundir") from None
+            raise StartError(f"{setting} {path} belongs to others: set another {setting}") from None
         raise
     try:
         status = os.fstat(directory)
         owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
         if owner not in (os.geteuid(), os.geteuid() if user is None else user.uid):
-            raise StartError(f"rundir {path} belongs to user {owner}: set another rundir")
+            raise StartError(f"{setting} {path} belongs to user {owner}: set another {setting}")
         hint = f"set it to a directory for inosync alone, such as {os.path.join(path, 'inosync')}"
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise StartError(f"rundir {path} is writable by others: {hint}")
+            raise StartError(f"{setting} {path} is writable by others: {hint}")
         new_owner = user if user is not None and owner != user.uid else None
         if mode == 0o700 and new_owner is None:
             return
         names = os.listdir(directory)
-        if foreign := sorted(name for name in names if not name.endswith(_OUR_SUFFIXES)):
-            raise StartError(f"rundir {path} has {foreign[0]!r}, which is not inosync's: {hint}")
+        if foreign := sorted(name for name in names if not name.endswith(_OUR_SUFFIXES[setting])):
+            raise StartError(f"{setting} {path} has {foreign[0]!r}, which is not inosync's: {hint}")
         os.fchmod(directory, 0o700)
         if new_owner is not None:
             # All of it is of earlier processes of ours, because only the owner can put anything there.

@@ -55,6 +55,8 @@ class Config:
     logfile: str | None
     logformat: str
     rundir: str
+    statedir: str
+    """Empty: nothing is kept over a restart."""
     pattern_files: Mapping[str, Fingerprint]
     """The files of patterns, and what each of them was when it was read."""
     warnings: tuple[str, ...]
@@ -192,7 +194,7 @@ def _warn_of_loops(values: Mapping[str, Any], trees: Sequence[Tree], findings: F
     """Warn of what would make each transfer cause the next."""
     for event in sorted(values["emask"] & BY_READING):
         findings.warn("emask", event, "left out, rsync's own reading of the files causes it")
-    for name in ("rundir", "logfile"):
+    for name in ("rundir", "statedir", "logfile"):
         path = values[name]
         for tree in trees if path else ():
             if os.path.realpath(path).startswith(os.path.realpath(tree.wpath).rstrip("/") + "/"):

@@ -14,7 +14,13 @@ from inosync.config.checks import list_of, number, string
 from inosync.config.errors import Invalid, ValueProblem, invalid
 from inosync.config.hook import Hook
 from inosync.config.listen import Address, BadAddress, parse
-from inosync.config.paths import absolute, default_rundir
+from inosync.config.paths import (
+    ROOTS_RUNDIR,
+    ROOTS_STATEDIR,
+    absolute,
+    default_rundir,
+    default_statedir,
+)
 from inosync.config.targets import overlaps
 from inosync.system import privileges
 from inosync.text import format_value
@@ -114,16 +120,25 @@ def logfile(value: object) -> str | None:
 
 def rundir(value: object) -> str:
     """Check the path of a run directory, whose parent exists."""
-    if value is None:
-        return default_rundir()
+    return default_rundir() if value is None else _own_directory(value, ROOTS_RUNDIR)
+
+
+def _own_directory(value: object, example: str) -> str:
     path = string(value)
     if not os.path.isabs(path):
-        raise invalid(value, "is not an absolute path", "write one such as '/run/inosync'")
+        raise invalid(value, "is not an absolute path", f"write one such as {example!r}")
     if os.path.exists(path) and not os.path.isdir(path):
         raise invalid(value, "is not a directory", "remove it, or write another path")
     if not os.path.isdir(os.path.dirname(absolute(path))):
         raise invalid(value, "its directory does not exist", "make it, or write another path")
     return absolute(path)
+
+
+def statedir(value: object) -> str:
+    """Check a state directory; empty for none. Its parent exists, unless it is the default one."""
+    if value is None:
+        return default_statedir()
+    return _own_directory(value, ROOTS_STATEDIR) if value != "" else ""
 
 
 def listen(value: object) -> Address | None:

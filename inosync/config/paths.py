@@ -1,4 +1,4 @@
-"""Relative paths and the default run directory, which depend on where and by whom inosync was started."""
+"""Relative paths, and default directories, which depend on where and by whom inosync was started."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from inosync.config.errors import NO_VALUE, Invalid, invalid
 
 ROOTS_RUNDIR = "/run/inosync"
+ROOTS_STATEDIR = "/var/lib/inosync"
 
 _base = ""
 _started_by_root = False
@@ -38,6 +39,17 @@ def default_rundir() -> str:
         hint = "set rundir to the absolute path of a directory that only you can write to"
         raise invalid(NO_VALUE, "is not set, and neither is XDG_RUNTIME_DIR", hint)
     return os.path.join(session, "inosync")
+
+
+def default_statedir() -> str:
+    """Return the state directory of a daemon that we start; empty if there is none for this user."""
+    if os.geteuid() == 0 or _started_by_root:
+        return ROOTS_STATEDIR
+    states = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(states):  # such a value is ignored: XDG Base Directory Specification
+        home = os.path.expanduser("~")
+        states = os.path.join(home, ".local", "state")
+    return os.path.join(states, "inosync") if os.path.isabs(states) else ""
 
 
 def default_rundirs() -> list[str]:

@@ -337,6 +337,17 @@ minutes, and when that is over. conf/mail-when-behind is an example.""",
             None,
             text="It is made, with mode 0700. One that others use is refused.",
         ),
+        Setting(
+            "statedir",
+            local_checks.statedir,
+            "a directory for inosync alone, where it keeps what each node has, so that a restart needs no "
+            "full mirrors; ``None`` is ``/var/lib/inosync`` for root, for other users "
+            "``$XDG_STATE_HOME/inosync`` or ``~/.local/state/inosync``; an empty string: nothing is kept",
+            None,
+            see="Restart",
+            text="It is made, with mode 0700. If it cannot be used, a warning says so, and each start makes "
+            "full mirrors.",
+        ),
     ),
 }
 """The settings under the headings of conf/default.py."""

@@ -66,6 +66,14 @@ class Guard:
         """Guard a tree."""
         self._trees[tree] = GuardedTree(wpath, excluded)
 
+    def remember(self, tree: int, memory: Memory) -> None:
+        """Know of a root what an earlier process has known: emptied meanwhile, it is lost as well."""
+        self._trees[tree].memory = memory
+
+    def memory_of(self, tree: int) -> Memory:
+        """Return what is known of a root."""
+        return self._trees[tree].memory
+
     def remove_tree(self, tree: int) -> None:
         """Guard a tree no longer."""
         del self._trees[tree]

@@ -39,9 +39,6 @@ class Commands:
         if self.pool.is_stopping:
             return
         log.info("%s: stopping", why)
-        for node in self.pool.nodes.values():
-            if node.paused:
-                log.warning("%s: its pause ends with the daemon: pause it again after the start", node.name)
         if self.once is not None:
             self.once.conclude()
         self.manager.stopping(grace + KILL_SECONDS + 2 * KILLED_SECONDS)
@@ -86,8 +83,8 @@ class Commands:
 
     def _set_paused(self, node: Node, wanted: bool) -> None:
         if node.paused is not wanted and not self.pool.is_stopping:
-            if wanted:  # no pause is kept over a restart, and an upgrade of the package is one
-                log.warning("%s: paused until it is resumed, or until the daemon is started again", node.name)
+            if wanted:
+                log.warning("%s: paused until it is resumed", node.name)
             else:
                 log.info("%s: resumed", node.name)
             node.set_paused(wanted)

@@ -40,6 +40,8 @@ class Reloader:
     """Has all other parts follow the settings."""
     status: Reloads
     """What became of the last reload, for status."""
+    restore: Callable[[Node], None]
+    """Gives a node what an earlier process has known of it."""
     manager: ServiceManager
     loop: Loop
     _monitor: FileMonitor = field(init=False)
@@ -55,7 +57,7 @@ class Reloader:
         config = self.config
         known = subscriptions(config.nodes, config.trees, self.trees.table.numbers)
         for spec in config.nodes:
-            self.pool.add(spec, known[spec.name], config.rretry)
+            self.pool.add(spec, known[spec.name], config.rretry, self.restore)
         self.configure(config)
 
     def check_files(self) -> None:
@@ -118,8 +120,9 @@ class Reloader:
         self._monitor = FileMonitor(new.pattern_files)
         for warning in new.warnings:
             log.warning("%s", warning)
-        if new.rundir != old.rundir:
-            log.warning("rundir: %s takes effect when inosync is started again", new.rundir)
+        for name in ("rundir", "statedir"):
+            if getattr(new, name) != getattr(old, name):
+                log.warning("%s: %s takes effect when inosync is started again", name, getattr(new, name))
         changes = diff(old, new)
         self.trees.follow(old, new, changes)
         self._follow_nodes(new, changes)

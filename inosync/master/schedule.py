@@ -15,6 +15,10 @@ RETURN_SECONDS = 60.0
 BETWEEN_RETURNS_SECONDS = 3600.0
 """At least, from one verification to another because the node answers again: its line may be bad."""
 
+RESUMED_SECONDS = 3600.0
+"""The longest time until a node is verified that was taken over from an earlier process, at least a tenth of
+it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -36,6 +40,14 @@ def first(interval: float, now: float, rand: float) -> Schedule:
     stay together.
     """
     return Schedule(interval, now + interval * (1 + 3 * rand) / 4 if interval else inf)
+
+
+def resumed(schedule: Schedule, now: float, rand: float) -> Schedule:
+    """The schedule of a node that was taken over from an earlier process, without a full mirror.
+
+    What was restored from a backup meanwhile, or rolled back, has old times, and only a comparison finds it.
+    """
+    return replace(schedule, due=min(schedule.due, now + RESUMED_SECONDS * (1 + 9 * rand) / 10))
 
 
 def request(schedule: Schedule, now: float) -> Schedule:

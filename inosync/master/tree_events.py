@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
+from inosync.master.resume import Resume, log_doubts
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
 from inosync.messages import Change, Kind, Rename, Step
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
+from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class TreeEvents:
     journal: Journal
     dispatch: Dispatcher
     verification: Verification
+    resume: Resume
     clock: Callable[[], float]
     publish_soon: Callable[[], None]
     """Has the states of the nodes published."""
@@ -62,8 +65,25 @@ class TreeEvents:
     def walked(self, tree: int, now: float) -> None:
         """All of a tree is watched: from here on every node is compared with it."""
         self.table.refiltering.pop(tree, None)
+        doubts = self.resume.take_doubts(self.table.wpath(tree))
         if self.guard.root_found(tree):
+            log_doubts(self.table.wpath(tree), doubts, self._names(tree))
             self._compare(tree, self.nodes, now)
+
+    def caught_up(self, tree: int, now: float) -> None:
+        """All of a tree is watched, and what has changed before that is recorded, but not for all nodes."""
+        wpath = self.table.wpath(tree)
+        doubts = self.resume.take_doubts(wpath)
+        if self.guard.root_found(tree):
+            names = self._names(tree)
+            if self.journal.floor:
+                doubts = dict.fromkeys(names, "more has changed meanwhile than the journal holds") | doubts
+            resumed = len(names) - len(doubts)
+            if resumed:
+                what = plural(len(self.journal), "change")
+                log.info("%s: %s since the last process, for %s", wpath, what, plural(resumed, "node"))
+            log_doubts(wpath, doubts, names)
+            self._compare(tree, doubts, now)
 
     def refiltered(self, tree: int, now: float) -> None:
         """Other rules are in force all over a tree: the nodes that they matter to are compared."""
@@ -108,6 +128,9 @@ class TreeEvents:
         return [self.table.wpath(tree) for tree in accepted]
 
     # What follows ------------------------------------------------------------------------------------
+
+    def _names(self, tree: int) -> list[str]:
+        return [name for name, node in self.nodes.items() if tree in node.trees]
 
     def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
         for node in [self.nodes[name] for name in names if name in self.nodes]:

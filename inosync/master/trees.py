@@ -13,6 +13,7 @@ from inosync.filters.rules import Excluded, Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.rsync.options import one_file_system
+from inosync.watch.tree import Since
 from inosync.watch.watcher import Watcher
 
 
@@ -43,14 +44,17 @@ class Trees:
     guard: Guard
     journal: Journal
 
-    def add(self, tree: Tree, config: Config, wait: bool) -> None:
-        """Watch a tree. OSError if its root cannot be watched, unless ``wait``."""
+    def add(self, tree: Tree, config: Config, wait: bool, since: Since | None = None) -> None:
+        """Watch a tree. OSError if its root cannot be watched, unless ``wait``.
+
+        ``since``: record what has changed since then, instead of comparing all of it.
+        """
         self.table.last = number = self.table.last + 1
         self.table.numbers[tree.wpath] = number
         excluded = self.table.excluded[number] = _excluded(tree, config)
         self.guard.add_tree(number, tree.wpath, excluded)
-        one_system = _is_one_file_system(tree, config)
-        self.watcher.add_tree(number, tree.wpath, config.emask, excluded, wait, one_system)
+        one_system = is_one_file_system(tree, config)
+        self.watcher.add_tree(number, tree.wpath, config.emask, excluded, wait, one_system, since)
 
     def follow(self, old: Config, new: Config, changes: Diff) -> None:
         """Watch what another configuration wants. A root that cannot be watched is waited for."""
@@ -67,7 +71,7 @@ class Trees:
             self.guard.refilter(number, excluded)
             self.watcher.refilter(number, excluded, change.places)
         for wpath, tree in trees.items():
-            self.watcher.set_one_file_system(self.table.numbers[wpath], _is_one_file_system(tree, new))
+            self.watcher.set_one_file_system(self.table.numbers[wpath], is_one_file_system(tree, new))
             if new.emask != old.emask:
                 self.watcher.set_events(self.table.numbers[wpath], new.emask)
 
@@ -86,6 +90,6 @@ def _excluded(tree: Tree, config: Config) -> Excluded:
     return filter_rules.hidden_by_all(Rules(rules, root=root) for rules in watched_by(tree, config.nodes))
 
 
-def _is_one_file_system(tree: Tree, config: Config) -> bool:
+def is_one_file_system(tree: Tree, config: Config) -> bool:
     """Whether no node is sent what is below the mount points of a tree."""
     return all(one_file_system(node.extra) for node in config.nodes if node.gets(tree))

@@ -129,6 +129,8 @@ class Verification:
                 new = schedule.configure(known, interval, node.verified_at, now, rand)
             else:
                 new = schedule.first(interval, now, rand)
+                if node.is_resumed and interval:
+                    new = schedule.resumed(new, now, rand)
             self._schedules[name] = new
         if self._round is not None:
             node = self._round.node

@@ -23,6 +23,8 @@ from inosync.master.once import Once
 from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
 from inosync.master.requests import RequestHandler
+from inosync.master.resume import Resume
+from inosync.master.state_keeper import StateKeeper
 from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import Trees, TreeTable
 from inosync.master.verification import Verification
@@ -32,6 +34,8 @@ from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Pace
 from inosync.nodes.watchdog import Watchdog
+from inosync.state.store import Past
+from inosync.state.writer import StateWriter
 from inosync.status.publisher import StatePublisher
 from inosync.status.snapshot import Reloads, SnapshotBuilder
 from inosync.status.state import NodeStates
@@ -47,6 +51,7 @@ from inosync.worker.job import Job
 def make_master(
     config: Config,
     directory: str,
+    past: Past,
     log_to: Callable[[Config], None],
     pretend: Callable[[str], None] | None,
     notify: NotifyTarget,
@@ -56,6 +61,7 @@ def make_master(
 
     ``directory``: for batches and marks. ``log_to`` directs the log as a configuration wants. ``pretend``
     takes the lines of rsync calls, which are not made then. ``once``: it ends when everything was mirrored.
+    ``past``: what an earlier process has left, and where this one leaves the same.
     """
     # Parts made below, which some that are made before call when something happens.
     watcher: Watcher
@@ -63,6 +69,7 @@ def make_master(
     reloader: Reloader
 
     config = adapted(config, pretend is not None, once)
+    keeps_state = bool(past.path)
     clock, rand, loop = time.monotonic, random.random, Loop()
     manager = ServiceManager(notify, loop)
     signals = Signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
@@ -91,8 +98,9 @@ def make_master(
         loop,
         rand,
     )
+    resume = Resume(past.state, past.why, config, clock)
     events = TreeEvents(
-        nodes, table, guard, journal, dispatch, verification, clock, lambda: publisher.publish_soon()
+        nodes, table, guard, journal, dispatch, verification, resume, clock, lambda: publisher.publish_soon()
     )
     watcher = Watcher(HardLinks(events, clock), clock)
     trees = Trees(table, watcher, guard, journal)
@@ -111,7 +119,7 @@ def make_master(
         return make_job(node, reloader.config, table, directory, pretend)
 
     def inherited() -> list[int]:
-        parts = (watcher, signals, loop, control, metrics, manager, pool)
+        parts = (watcher, signals, loop, control, metrics, manager, pool, writer)
         return [fd for part in parts for fd in part.descriptors()]
 
     pool = WorkerPool(nodes, dispatch, guard, verification, publisher, job, inherited, directory, loop)
@@ -137,7 +145,10 @@ def make_master(
     def read(path: str) -> Config:
         return adapted(load(path), pretend is not None, once)
 
-    reloader = Reloader(config, read, log_to, trees, pool, configure, reloads, manager, loop)
+    def restore(node: Node) -> None:
+        resume.restore(node, table.numbers)
+
+    reloader = Reloader(config, read, log_to, trees, pool, configure, reloads, restore, manager, loop)
     commands = Commands(pool, verification, manager, ending)
     handler = RequestHandler(commands, reloader, events, snapshots, flushes)
     socket = protocol.socket_path(config.rundir, config.path)
@@ -146,8 +157,16 @@ def make_master(
         lambda client: control.attach(client, handler.tell_status), loop, inherited, rand
     )
 
+    writer = StateWriter(past.path, loop, inherited)
+    keeper = StateKeeper(nodes, journal, watcher, guard, table, resume, lambda: reloader.config, writer, loop)
+
+    if keeps_state:  # now, because forking takes longer once there is much to copy
+        writer.start()
     for tree in config.trees:
-        trees.add(tree, config, wait=not os.path.isdir(tree.wpath) and config.waits_for(tree))
+        since = resume.judge(tree, watcher.mount_points)
+        wait = not os.path.isdir(tree.wpath) and config.waits_for(tree)
+        trees.add(tree, config, wait, since)
+    resume.restore_memory(guard, table.numbers)
 
     def drop_confirmed() -> None:
         cursors = [node.cursor for node in nodes.values()]
@@ -162,8 +181,15 @@ def make_master(
         control.restore_socket,
         publisher.publish_soon,
         reloader.check_files,
+        *([keeper.keep] if keeps_state else []),
     )
-    closing = (watcher.close, metrics.end, control.close, manager.close)
+    closing = (
+        *([keeper.finish] if keeps_state else []),
+        watcher.close,
+        metrics.end,
+        control.close,
+        manager.close,
+    )
     return Master(
         loop,
         signals,

@@ -58,11 +58,18 @@ class WorkerPool:
 
     # All nodes ---------------------------------------------------------------------------------------
 
-    def add(self, spec: NodeSpec, subscription: Subscription, retry: tuple[float, float]) -> Node:
-        """Mirror to another node."""
+    def add(
+        self,
+        spec: NodeSpec,
+        subscription: Subscription,
+        retry: tuple[float, float],
+        restore: Callable[[Node], None] = lambda _node: None,
+    ) -> Node:
+        """Mirror to another node. ``restore`` gives it what is known of it."""
         head = self.dispatch.backlog.journal.head
         node = self.nodes[spec.name] = Node(spec, head, self, self.loop, random.random, retry)
         node.subscribe(subscription)
+        restore(node)
         self._start(node)
         return node
 

@@ -6,7 +6,7 @@ Nothing here waits for the worker, and what a node is owed does not depend on it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.context import ForkProcess
 from typing import Protocol
@@ -46,7 +46,7 @@ from inosync.nodes.counters import Counters
 from inosync.nodes.lifecycle import Action, Phase
 from inosync.nodes.outstanding import Outstanding, changes_of, leftovers
 from inosync.nodes.pace import Cost
-from inosync.nodes.retries import RetrySet
+from inosync.nodes.retries import Retry, RetrySet
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
 from inosync.rsync import exit_codes
@@ -149,6 +149,8 @@ class Node:
         """Whether the node could not be reached, and no batch has been done since."""
         self.hooks_lost = False
         """Whether a worker may have died before it had run all hooks for what it had done."""
+        self.is_resumed = False
+        """Whether the node has what an earlier process has sent, and was not mirrored in full by this one."""
         self._state_hook = StateHookQueue()
         self._retry_timer: Timer | None = None
 
@@ -184,6 +186,18 @@ class Node:
 
     def set_paused(self, paused: bool) -> None:
         self.paused = paused
+
+    def take_over(
+        self, retries: Mapping[Change, Retry], problem: str, untidy: bool, hooks_lost: bool
+    ) -> None:
+        """Go on where an earlier process has ended, before the first worker starts."""
+        self.retries.take_over(retries)
+        self.problem, self.untidy, self.hooks_lost = problem, untidy, hooks_lost
+        self.is_resumed = True
+
+    def take_over_times(self, last_ok: float | None, verified_at: float | None, differences: int) -> None:
+        """Know what an earlier process has known, by the clock of this one."""
+        self.last_ok, self.verified_at, self.differences = last_ok, verified_at, differences
 
     def set_verified(self, now: float, differences: int) -> None:
         self.verified_at, self.differences = now, differences

@@ -90,6 +90,16 @@ class RetrySet:
             oldest = since if before is None else min(since, before.since)
             self._waiting[change] = Retry(0, at, oldest)
 
+    def take_over(self, retries: Mapping[Change, Retry]) -> None:
+        """Owe what an earlier process has owed."""
+        self._waiting.update(retries)
+
+    def items(self) -> Iterator[tuple[Change, Retry]]:
+        """Yield what is owed: what waits, and what the outstanding batches carry."""
+        yield from self._waiting.items()
+        for carried in self._carried.values():
+            yield from carried.items()
+
     def carry(self, changes: Iterable[Change], lane: Lane = Lane.FIRST) -> None:
         """A batch carries these. What becomes due meanwhile waits for the next one."""
         self._carried[lane] = {change: self._waiting.pop(change) for change in changes}

@@ -43,15 +43,17 @@ class NodeStates:
         """Return the state of a node."""
         times = [self._dispatch.backlog.oldest(node), self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
+        is_walked = self._is_walked(node)
         return lifecycle.node_state(
             node.worker.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             max_lag=self._max_lag,
             degraded=bool(node.degraded_reason or self._watcher.unwatched(node.trees)[0]),
             halted=any(tree in self._guard.halted for tree in node.trees),
-            was_ok=node.last_ok is not None,
+            was_ok=node.last_ok is not None
+            and not (is_walked and node.is_resumed and not node.counters.batches),
             big=node.second is not None,
-            walking=self._is_walked(node),
+            walking=is_walked,
             paused=node.paused,
         )
 

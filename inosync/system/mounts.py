@@ -66,14 +66,15 @@ class Changes:
     def __init__(self, file: str = _MOUNTED) -> None:
         self._poll = select.poll()
         self._fd = -1
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()
+        """The mount points at the last look."""
         try:
             self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return  # without /proc there is no way to notice them
         # The table is always readable; a change shows as an error condition: proc_pid_mounts(5).
         self._poll.register(self._fd, select.POLLPRI | select.POLLERR)
-        self._known = self._table()
+        self.known = self._table()
 
     def take(self) -> set[bytes]:
         """Return all mount points of before and now if the table has changed since the last call, else none.
@@ -83,8 +84,8 @@ class Changes:
         """
         if not self._poll.poll(0):
             return set()
-        before, self._known = self._known, self._table()
-        return before | self._known
+        before, self.known = self.known, self._table()
+        return before | self.known
 
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""

@@ -56,6 +56,12 @@ class EventHandler:
         """Whether the second half of a move is waited for."""
         return bool(self._moving)
 
+    def unclosed(self) -> frozenset[tuple[int, bytes]]:
+        """Tree and path of each mirrored file whose close is waited for."""
+        places = ((locate(directory), name) for directory, name in self._open_files)
+        found = ((place[0], join(place[1], name)) for place, name in places if place is not None)
+        return frozenset((root.tree, path) for root, path in found if not root.excluded(path, False))
+
     def deadline(self) -> float:
         """When ``run_due`` has something to do."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")

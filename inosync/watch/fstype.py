@@ -15,10 +15,15 @@ class _Statfs(ctypes.Structure):
     _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_char * 248))  # 120 bytes, on most machines
 
 
+def type_of(directory: int) -> int:
+    """Return the magic number of the file system of an open directory; -1 if it is not known."""
+    about = _Statfs()
+    return about.f_type if LIBC.fstatfs(directory, ctypes.byref(about)) == 0 else -1
+
+
 def counts_subdirectories(directory: int) -> bool:
     """Whether a link count of 2 means, on this file system, that no directory is in a directory.
 
     The ``..`` of each would be one more link. ``directory`` is a descriptor; False if it is not known.
     """
-    about = _Statfs()
-    return LIBC.fstatfs(directory, ctypes.byref(about)) == 0 and about.f_type in _COUNTING
+    return type_of(directory) in _COUNTING

@@ -51,7 +51,8 @@ class HardLinks:
         self._listener, self._clock = listener, clock
         # These are passed on as they are.
         self.record, self.gone, self.renamed = listener.record, listener.gone, listener.renamed
-        self.walked, self.refiltered = listener.walked, listener.refiltered
+        self.walked, self.caught_up = listener.walked, listener.caught_up
+        self.refiltered = listener.refiltered
         self._roots: dict[int, Root] = {}
         """The trees, by their numbers."""
         self._files: dict[Inode, LinkedFile] = {}

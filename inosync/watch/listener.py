@@ -27,6 +27,9 @@ class ChangeListener(Protocol):
     def walked(self, tree: int, now: float) -> None:
         """Every directory of the tree is watched: it can be compared as a whole."""
 
+    def caught_up(self, tree: int, now: float) -> None:
+        """Every directory of the tree is watched, and what has changed since the wanted time was recorded."""
+
     def refiltered(self, tree: int, now: float) -> None:
         """Every directory that new rules do not exclude is watched: it can be compared by them."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 
 from inosync.watch.tree import Name
 
@@ -27,6 +28,9 @@ class OpenFiles:
     def __contains__(self, name: Name) -> bool:
         """Whether the close of a file is waited for."""
         return name in self._until
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(self._until)
 
     def expect_close(self, name: Name, now: float, is_new: bool = False) -> bool:
         """Wait for a close from now on; False if too many files wait already."""

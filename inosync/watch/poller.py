@@ -41,7 +41,7 @@ class Poller:
         """When the next round is due, unless it is wanted earlier."""
         self._wanted_at = float("-inf")
         """A round that begins at this time or later is wanted at once."""
-        self._covered_since = float("-inf")
+        self.covered_since = float("-inf")
         """When the last complete round began: all unwatched directories were compared since then."""
 
     @property
@@ -57,7 +57,7 @@ class Poller:
         """When the next round begins; never while one is under way or all is watched."""
         if not self._unwatched or self._began_at is not None:
             return float("inf")
-        return self._next_at if self._covered_since >= self._wanted_at else self._wanted_at
+        return self._next_at if self.covered_since >= self._wanted_at else self._wanted_at
 
     def run_due(self, now: float) -> None:
         """Begin a round if it is time. Meant to be called every second or so."""
@@ -71,7 +71,7 @@ class Poller:
     def has_covered(self, since: float) -> bool:
         """Whether a round that began at ``since`` or later has ended. If not, one will begin at once."""
         self._wanted_at = max(self._wanted_at, since)
-        return self._covered_since >= since
+        return self.covered_since >= since
 
     def poll_soon(self, directory: Directory) -> None:
         """Scan an unwatched directory that may be readable by now."""
@@ -97,7 +97,7 @@ class Poller:
         if self._began_at is not None:
             rest = (TIME_SHARE - 1) * self._spent
             self._next_at = max(self._began_at + self._pause(), self._clock() + rest)
-            self._covered_since, self._began_at = self._began_at, None
+            self.covered_since, self._began_at = self._began_at, None
         return False
 
     def _pause(self) -> float:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
-from inosync.messages import Change, Kind, Rename, Step
+from inosync.messages import Rename
 from inosync.system import entries, mounts
 from inosync.watch.fstype import counts_subdirectories
 from inosync.watch.inotify import InotifyError
 from inosync.watch.listener import ChangeListener
+from inosync.watch.recorder import EntryLook, Recorder
 from inosync.watch.tree import Directory, Opener, Replaced, Root, join, locate, open_kid
 from inosync.watch.watches import Watches, reason
 from inosync.watch.working_directory import WorkingDirectory
@@ -42,8 +43,9 @@ class Scanner:
         on_replaced: Callable[[Root, str], None],
         clock: Callable[[], float],
     ) -> None:
-        self._watches, self._listener, self._on_replaced = watches, listener, on_replaced
-        self._clock = clock
+        self._watches, self._listener = watches, listener
+        self._on_replaced, self._clock = on_replaced, clock
+        self._recorder = Recorder(listener, clock)
         self._opener = Opener()
         self._working_directory = WorkingDirectory()
         self._counting: dict[int, bool] = {}
@@ -90,12 +92,13 @@ class Scanner:
             if why := self._watch(directory, own, root):
                 has_changed = yield from self._compare(directory, own, root, path, why)
             # Events were handled since the last step: it may be elsewhere by now.
+            look: EntryLook | None = None
             if not refilter and (has_changed or not poll) and (place := locate(directory)):
-                self._record_listing(*place, is_new)
+                look = self._recorder.record_directory(*place, directory, os.fstat(own), is_new)
             kids = _known_kids(directory)
             if poll:
                 kids = self._strayed_kids(directory, own, root) if has_changed else iter(())
-            yield from self._queue_kids(directory, own, kids, refilter)
+            yield from self._queue_kids(directory, own, kids, refilter, look)
         except OSError as error:
             self._note_unreadable(root, path, directory, error)
         finally:
@@ -131,6 +134,8 @@ class Scanner:
             known.wd = -1
             if place := locate(known):
                 place[0].walk.append(known)
+                if place[0].since is not None:
+                    place[0].since.moved |= {known, directory}
             self._report_rename(known, directory)
         self._watches.hold(directory, wd)
         return ""
@@ -173,11 +178,6 @@ class Scanner:
         )
         return unwatched.has_changed(directory, digest)
 
-    def _record_listing(self, root: Root, path: bytes, is_new: bool) -> None:
-        if not root.full_walk:
-            step = Step.NEW if is_new else Step.CHANGED
-            self._listener.record(Change(root.tree, path, Kind.LIST, step=step), self._clock())
-
     def _note_unreadable(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
         if error.errno not in _GONE:
             why = reason(error)
@@ -192,11 +192,16 @@ class Scanner:
     # The directories in it ---------------------------------------------------------------------------
 
     def _queue_kids(
-        self, directory: Directory, fd: int, some: Iterator[list[Directory]], refilter: bool
+        self,
+        directory: Directory,
+        fd: int,
+        some: Iterator[list[Directory]],
+        refilter: bool,
+        look: EntryLook | None,
     ) -> Iterator[None]:
-        """Queue some of the known kids, and all that were not known."""
+        """Queue some of the known kids, and all that were not known. ``look`` is called with all entries."""
         with os.scandir(fd) as found:
-            for kids in chain(some, _new_kids(directory, found)):
+            for kids in chain(some, _new_kids(directory, found, look)):
                 while kids := [kid for kid in kids if kid.parent is directory]:
                     place = locate(directory)
                     # Events were handled since the last step: it may be elsewhere by now, or out of the tree.
@@ -241,9 +246,7 @@ class Scanner:
                     self._leave(kid)  # it is new, or its new path, or a new rule, has made a rule match it
                 elif refilter and kid.wd >= 0 and root.refilter is not None:
                     root.refilter.append(kid)
-                elif is_near and self._watch_leaf(kid, root, device):
-                    self._record_listing(root, prefix + kid.name, is_new)
-                else:
+                elif not is_near or not self._scan_leaf(kid, root, prefix + kid.name, device, is_new):
                     root.walk.append(kid)
                 if self._clock() >= self._until:
                     return done
@@ -258,7 +261,7 @@ class Scanner:
             known = self._counting[device] = counts_subdirectories(fd)
         return known
 
-    def _watch_leaf(self, kid: Directory, root: Root, device: int) -> bool:
+    def _scan_leaf(self, kid: Directory, root: Root, path: bytes, device: int, is_new: bool) -> bool:
         """Watch a directory in the current one by its name. Whether that is all: there is none in it.
 
         Most directories of a large tree are such, and this takes a third of the time of a scan. Name and
@@ -276,7 +279,7 @@ class Scanner:
         except OSError:
             return False
         is_leaf = stat.S_ISDIR(status.st_mode) and status.st_nlink == 2 and status.st_dev == device
-        return is_leaf and not kid.kids
+        return is_leaf and not kid.kids and self._recorder.record_leaf(root, path, kid, status, is_new)
 
 
 def _known_kids(directory: Directory) -> Iterator[list[Directory]]:
@@ -286,8 +289,13 @@ def _known_kids(directory: Directory) -> Iterator[list[Directory]]:
         yield step
 
 
-def _new_kids(directory: Directory, found: Iterator[os.DirEntry[str]]) -> Iterator[list[Directory]]:
+def _new_kids(
+    directory: Directory, found: Iterator[os.DirEntry[str]], look: EntryLook | None
+) -> Iterator[list[Directory]]:
     """The directories among the entries that were not known, now added to it."""
     while step := list(islice(found, _STEP_ENTRIES)):
         names = [os.fsencode(entry.name) for entry in step if entry.is_dir(follow_symlinks=False)]
-        yield [directory.new_kid(name) for name in names if directory.kid(name) is None]
+        kids = [directory.new_kid(name) for name in names if directory.kid(name) is None]
+        if look is not None:
+            look(step)
+        yield kids

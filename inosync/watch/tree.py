@@ -71,6 +71,22 @@ class Directory:
             directory = directory.parent
 
 
+class Since:
+    """A time since which a walk records what has changed in a tree, by ctime; in ns since the epoch."""
+
+    __slots__ = ("after", "devices", "moved", "root")
+
+    def __init__(self, after: int, root: tuple[int, int], devices: frozenset[int]) -> None:
+        self.after = after
+        """What has this time, or a later one, has changed."""
+        self.root = root
+        """Device and inode that the root has to have."""
+        self.devices = devices
+        """The devices of file systems whose times can be relied on."""
+        self.moved: set[Directory] = set()
+        """Directories that may have been renamed to where they are: all that is in them has changed."""
+
+
 Name = tuple[Directory, bytes]
 """The name of a file in a directory. It stays right when the directory is renamed."""
 
@@ -90,6 +106,7 @@ class Root(Directory):
         "one_file_system",
         "path",
         "refilter",
+        "since",
         "tree",
         "walk",
     )
@@ -114,6 +131,8 @@ class Root(Directory):
         """Directories to be watched and listed; the last one is next."""
         self.full_walk = True
         """Whether all of the tree is being walked: its end is reported, and no single directory."""
+        self.since: Since | None = None
+        """While all of the tree is walked: what has changed is recorded; None: its end is reported."""
         self.refilter: list[Directory] | None = None
         """While new rules are applied: the directories in which that is still to be done."""
 

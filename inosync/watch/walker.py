@@ -9,7 +9,7 @@ from inosync.system import entries
 from inosync.watch.listener import ChangeListener
 from inosync.watch.poller import Poller
 from inosync.watch.scan import Scanner
-from inosync.watch.tree import Directory, Root, locate
+from inosync.watch.tree import Directory, Root, Since, locate
 from inosync.watch.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -35,19 +35,21 @@ class Walker:
 
     # Roots -------------------------------------------------------------------------------------------
 
-    def add(self, root: Root) -> None:
+    def add(self, root: Root, since: Since | None = None) -> None:
         """Watch a root and then its tree; OSError if it cannot be opened, which may be tried again.
 
-        If there is no watch left, it is polled.
+        If there is no watch left, it is polled. ``since``: record what has changed since then.
         """
         with self._scanner.opened(root) as fd:
             root.identity = entries.identity(fd)
         self._roots.append(root)
         self.walk_tree(root)
+        if since is not None and since.root == root.identity:
+            root.since = since
 
     def abandon(self, root: Root) -> None:
         """End the watches of a root and its tree."""
-        root.identity = None
+        root.identity = root.since = None
         root.walk, root.refilter = [], None
         self._roots.remove(root)
         self._watches.end(root)
@@ -58,7 +60,7 @@ class Walker:
 
     def walk_tree(self, root: Root) -> None:
         """Walk all of a tree, and report its end instead of each directory."""
-        root.full_walk = True
+        root.full_walk, root.since = True, None
         root.walk = [root]
 
     def refilter(self, root: Root) -> None:
@@ -99,6 +101,8 @@ class Walker:
         """Watch and list a directory, and what is below it, soon, unless it was detached from its root."""
         if place := locate(directory):
             place[0].walk.append(directory)
+            if place[0].since is not None:  # it may have come from elsewhere
+                place[0].since.moved.add(directory)
 
     @property
     def is_walking(self) -> bool:
@@ -139,9 +143,10 @@ class Walker:
             if root.walk:
                 self._scan = self._scanner.scan(root.walk.pop())
             elif root.full_walk:
-                root.full_walk = False
+                has_recorded, root.since, root.full_walk = root.since is not None, None, False
                 log.info("%s: %d directories are watched", root.path, len(self._watches.by_wd))
-                self._listener.walked(root.tree, self._clock())
+                report = self._listener.caught_up if has_recorded else self._listener.walked
+                report(root.tree, self._clock())
             elif root.refilter:
                 self._scan = self._scanner.scan(root.refilter.pop(), refilter=True)
             elif root.refilter is not None:

@@ -17,7 +17,7 @@ from inosync.watch.inotify import Inotify
 from inosync.watch.listener import FileListener
 from inosync.watch.poller import Poller
 from inosync.watch.scan import Scanner
-from inosync.watch.tree import Root
+from inosync.watch.tree import Root, Since
 from inosync.watch.walker import Walker
 from inosync.watch.watches import Watches, reason
 
@@ -66,14 +66,17 @@ class Watcher:
         excluded: Callable[[bytes, bool], bool],
         wait: bool = False,
         one_file_system: bool = False,
+        since: Since | None = None,
     ) -> None:
         """Watch a wpath from now on. ``walked`` is reported when all of it is watched.
 
         OSError if that is impossible; with ``wait``, ``lost`` is reported instead, and it is tried again.
+        With ``since``, what has changed since then is recorded, and ``caught_up`` is reported. If the times
+        turn out not to tell what has changed, ``walked`` is reported all the same.
         """
         root = Root(tree, path, mask_of(events), excluded, one_file_system)
         try:
-            self._walker.add(root)
+            self._walker.add(root, since)
         except OSError as error:
             if not wait:
                 raise OSError(error.errno, reason(error), path) from error
@@ -201,6 +204,25 @@ class Watcher:
     def has_polled(self, trees: Collection[int], since: float) -> bool:
         """Whether unwatched directories of these trees were compared since then; if not, they soon are."""
         return not self._watches.unwatched.of(trees)[0] or self._poller.has_covered(since)
+
+    @property
+    def mount_points(self) -> frozenset[bytes]:
+        """All mount points, as far as they were noticed."""
+        return frozenset(self._mounts.known)
+
+    @property
+    def polled_since(self) -> float | None:
+        """Since when unwatched directories were compared, by the clock; None if all are watched."""
+        return self._poller.covered_since if self._watches.unwatched else None
+
+    def unclosed(self) -> frozenset[tuple[int, bytes]] | None:
+        """Tree and path of each file that is recorded only when its writer closes it.
+
+        None: there may be more changes that were read and are not recorded yet.
+        """
+        if self.is_walking or self._handler.is_moving or self.searching_since is not None:
+            return None
+        return self._handler.unclosed()
 
     # The loop ----------------------------------------------------------------------------------------
 

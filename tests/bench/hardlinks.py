@@ -45,6 +45,9 @@ class Counter:
     def walked(self, _tree: int, _now: float) -> None:
         pass
 
+    def caught_up(self, _tree: int, _now: float) -> None:
+        pass
+
     def refiltered(self, _tree: int, _now: float) -> None:
         pass
 

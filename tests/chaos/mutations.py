@@ -126,15 +126,16 @@ MUTATIONS = (
     Mutation(
         "after an overflow the trees are walked and no node is compared",
         "inosync/master/tree_events.py",
-        "        if self.guard.root_found(tree):\n",
-        "        if self.guard.root_found(tree) and not any(node.last_ok for node in self.nodes.values()):\n",
+        "        if self.guard.root_found(tree):\n            log_doubts(",
+        "        if self.guard.root_found(tree) and not any(node.last_ok for node in self.nodes.values()):\n"
+        "            log_doubts(",
         ("tests/system/test_queue_overflow.py",),
     ),
     Mutation(
         "a new directory is watched and not listed",
-        "inosync/watch/scan.py",
-        "        if not root.full_walk:\n            step =",
-        "        if False:\n            step =",
+        "inosync/watch/recorder.py",
+        "            has_moved, has_changed = False, not root.full_walk\n",
+        "            has_moved, has_changed = False, False\n",
         WATCHER,
     ),
     Mutation(

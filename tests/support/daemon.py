@@ -25,6 +25,7 @@ LAUNCHER = CHECKOUT / "bin" / "inosync"
 MARK = "INOSYNC_TEST_MARK"
 WORKER = re.compile(r"^inosync: (?P<node>.+?) \[(?P<state>[a-z]+)(?P<more>[^]]*)\]")
 MASTER = "inosync: master "
+WRITER = "inosync: state "
 ANSWER = 120.0
 """Seconds to wait for an answer over the control socket."""
 LEFT_AFTER = 30.0
@@ -40,10 +41,11 @@ def ask(path: str | Path, request: Mapping[str, Any], timeout: float = 10.0) -> 
 class Daemon:
     """One inosync and all the processes that come from it.
 
-    ``config`` is the text of a configuration file, or its settings by name; a ``rundir`` below ``home`` is
-    added if it has none. ``args`` follow ``-c FILE`` on the command line, ``env`` is added to the
-    environment. Nothing runs before ``start()``. ``close()`` at the end of a test ends everything that is
-    left, and fails if anything was left that should not be, or if a traceback was printed.
+    ``config`` is the text of a configuration file, or its settings by name; a ``rundir`` and a
+    ``statedir`` below ``home`` are added if it has none. ``args`` follow ``-c FILE`` on the command line,
+    ``env`` is added to the environment. Nothing runs before ``start()``. ``close()`` at the end of a test
+    ends everything that is left, and fails if anything was left that should not be, or if a traceback was
+    printed.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Daemon:
         self.launcher = launcher
         self.args = tuple(args)
         self.rundir = home / "run"
+        self.statedir = home / "state"
         self.stderr = home / "stderr"
         self.stdout = home / "stdout"
         self.file = home / "etc" / "default.py"
@@ -80,11 +83,13 @@ class Daemon:
         """Write the configuration file; a running daemon reads it after ``hup()``."""
         if isinstance(config, str):
             text = config
-            if not re.search(r"^rundir\b", text, re.MULTILINE):
-                text = f"rundir = {str(self.rundir)!r}\n{text}"
+            for name, directory in (("statedir", self.statedir), ("rundir", self.rundir)):
+                if not re.search(rf"^{name}\b", text, re.MULTILINE):
+                    text = f"{name} = {str(directory)!r}\n{text}"
             self._nodes = None
         else:
-            settings = {"rundir": str(self.rundir), **_tools(), **config}
+            own = {"rundir": str(self.rundir), "statedir": str(self.statedir)}
+            settings = {**own, **_tools(), **config}
             text = "".join(f"{name} = {value!r}\n" for name, value in settings.items())
             nodes = settings.get("rnodes")
             self._nodes = len(nodes) if isinstance(nodes, list | tuple) else None
@@ -242,7 +247,8 @@ class Daemon:
         """
         self.descendants()
         master = self._main and self._main.pid
-        return [process for process in self._seen.values() if process.ppid == master]
+        own = [process for process in self._seen.values() if process.ppid == master]
+        return [process for process in own if not procs.title(process.pid).startswith(WRITER)]
 
     def title(self) -> str:
         """Return the master's title, empty before it has one."""

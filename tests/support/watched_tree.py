@@ -61,6 +61,10 @@ class Recorder:
         assert now >= 1000
         self.calls.append(("walked", tree, b"", None))
 
+    def caught_up(self, tree: int, now: float) -> None:
+        assert now >= 1000
+        self.calls.append(("caught_up", tree, b"", None))
+
     def refiltered(self, tree: int, now: float) -> None:
         assert now >= 1000
         self.calls.append(("refiltered", tree, b"", None))
@@ -88,6 +92,7 @@ def gone(path: bytes) -> Call:
 
 
 WALKED: Call = ("walked", TREE, b"", None)
+CAUGHT_UP: Call = ("caught_up", TREE, b"", None)
 LOST: Call = ("lost", TREE, b"", None)
 REFILTERED: Call = ("refiltered", TREE, b"", None)
 

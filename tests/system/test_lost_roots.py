@@ -449,6 +449,7 @@ def test_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup:
     for name in FILES:
         (s.root / name).write_bytes(os.urandom(500_000))
     s.configure(rnodes=[{**node, "rspeed": 100} if node["name"] in slow else node for node in nodes])
+    s.daemon.args = ("--full",)
     s.daemon.start()
     for name in slow:
         until(lambda: any(s.copy(name).glob("**/.*.??????")), 60, f"a transfer to {name}")  # noqa: B023
@@ -465,13 +466,17 @@ def test_full_mirror_that_runs_is_ended_when_a_root_is_emptied(slow: str, setup:
 # Starts --------------------------------------------------------------------------------------------------
 
 
-def test_root_emptied_before_the_start_is_lost_if_nodes_have_files(setup: Setup) -> None:
+@pytest.mark.parametrize(("args", "why"), [((), "is empty"), (("--full",), "is empty, and nodes have files")])
+def test_root_emptied_before_the_start_is_lost_if_nodes_have_files(
+    args: tuple[str, ...], why: str, setup: Setup
+) -> None:
     s = setup
     s.start()
     assert s.daemon.stop() == 0
     put_back = is_emptied(s)
+    s.daemon.args = args
     s.daemon.start()
-    s.until_halted(f"{s.root} is empty, and nodes have files")
+    s.until_halted(f"{s.root} {why}")
     put_back()
     s.until_level()
     s.nothing_is_lost()

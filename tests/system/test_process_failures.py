@@ -139,8 +139,7 @@ def _it_hangs(w: Warm, victim: Process) -> None:
     until(lambda: re.search(told, w.daemon.title()), 60, f"the master's title to tell\n{w.daemon.log_tail()}")
     _others_go_on(w, "later")
     assert look(victim.pid).state == "D"
-    children = [each for each in procs.family([w.daemon.pid]) if each.ppid == w.daemon.pid]
-    assert len(children) == len(w.nodes())
+    assert len(w.daemon.children()) == len(w.nodes())
 
 
 def _wpaths(location: Location) -> list[str]:

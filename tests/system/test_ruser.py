@@ -63,13 +63,15 @@ def wrong_rights(daemon: Daemon) -> list[str]:
         now = status(process.pid)
         if not now or now["State"][0] in "ZX":
             continue
-        own = READ | LEASE if process.pid == daemon.pid else READ
+        own, kept = READ | LEASE if process.pid == daemon.pid else READ, READ
+        if procs.title(process.pid).startswith("inosync: state"):
+            own = kept = 0
         expected = {
             "Uid": "\t".join([str(NOBODY.pw_uid)] * 4),
             "Gid": "\t".join([str(NOBODY.pw_gid)] * 4),
             "Groups": str(NOBODY.pw_gid),
             **{f"Cap{name}": f"{own:016x}" for name in ("Prm", "Eff")},
-            **{f"Cap{name}": f"{READ:016x}" for name in ("Inh", "Amb")},
+            **{f"Cap{name}": f"{kept:016x}" for name in ("Inh", "Amb")},
         }
         found += [f"{procs.title(process.pid)}: {k} {now[k]}" for k, v in expected.items() if now[k] != v]
     return found

@@ -42,11 +42,17 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
         ("--timeout 0", "--timeout belongs to -s COMMAND"),
         ("--lag 1", "--lag belongs to -s COMMAND"),
         ("-t -d", "-t and -d do not go together"),
+        ("--full --once", "--full and --once do not go together"),
+        ("-t --full", "--full and -t do not go together"),
+        (
+            "-s status --full",
+            "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not",
+        ),
         ("-d -p --once", "-d and -p and --once do not go together"),
         ("-s stats", "there is no command 'stats'; did you mean status?"),
         (
             "-s status -t",
-            "-s asks a daemon that runs; -d, -p, -t, --init and --once are for one that does not",
+            "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not",
         ),
         ("-s pause", "-s pause of which node? Say its name, or all"),
         ("-s stop a", "-s stop takes no node"),

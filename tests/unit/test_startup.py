@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.startup import StartError, make_rundir
+from inosync.startup import StartError, make_directory
 from inosync.system.privileges import Account, account
 
 NOBODY = account("nobody")
@@ -39,7 +39,7 @@ def seen(*paths: Path) -> list[tuple[int, int]]:
 def refused(run: Path, user: Account | None) -> str:
     before = seen(run, *run.iterdir())
     with pytest.raises(StartError) as caught:
-        make_rundir(str(run), user)
+        make_directory("rundir", str(run), user)
     assert seen(run, *run.iterdir()) == before
     return str(caught.value)
 
@@ -70,7 +70,7 @@ def test_rundir_with_foreign_files_is_neither_closed_nor_given_away(run: Path, u
 def test_rundir_that_is_closed_already_can_have_foreign_files(run: Path) -> None:
     (run / "other").touch()
     run.chmod(0o700)
-    make_rundir(str(run))
+    make_directory("rundir", str(run))
     assert seen(run) == [(0o700, os.geteuid())]
 
 
@@ -85,11 +85,11 @@ def test_rundir_that_is_empty_or_ours_is_closed_and_given_away(
         (run / "a.pid").touch(mode=0o600)
         (run / "b.spool").mkdir(mode=0o700)
         run.chmod(mode)
-    make_rundir(str(run), user)
+    make_directory("rundir", str(run), user)
     owner = os.geteuid() if user is None else user.uid
     assert seen(run) == [(0o700, owner)]
     assert {uid for _, uid in seen(*run.iterdir())} <= {owner}
-    make_rundir(str(run), user)
+    make_directory("rundir", str(run), user)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives anything away")

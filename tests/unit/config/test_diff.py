@@ -39,6 +39,7 @@ OLD = Config(
     logfile=None,
     logformat="text",
     rundir="/run/inosync",
+    statedir="/var/lib/inosync",
     pattern_files={},
     warnings=(),
 )

@@ -16,6 +16,7 @@ from support.configs import config, good, mistakes, text, write
 from inosync.config.errors import ConfigError
 from inosync.config.load import Config, load
 from inosync.config.nodes import NodeSpec, Tree
+from inosync.config.paths import default_statedir
 from inosync.config.settings import REQUIRED, SETTINGS
 from inosync.config.timetable import constant
 
@@ -48,6 +49,7 @@ def test_defaults_are_used_for_what_is_not_set(here: Path) -> None:
         logfile=None,
         logformat="text",
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
+        statedir=default_statedir(),
         pattern_files={},
         warnings=(),
     )

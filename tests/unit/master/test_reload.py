@@ -46,6 +46,7 @@ class World:
             cast(Any, self.pool),
             lambda new: self.calls.append(("configure", new)),
             self.status,
+            lambda _node: None,
             ServiceManager(NotifyTarget(), self.loop),
             self.loop,
         )

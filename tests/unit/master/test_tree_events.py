@@ -27,6 +27,7 @@ class World:
         self.calls: list[tuple[Any, ...]] = []
         self.halted: dict[int, str] = {}
         self.found, self.recovered = True, [2]
+        self.doubts: dict[str, str] = {}
         self.full_mirror_of = 0
         self.a, self.b = self.node("a", (1, 2)), self.node("b", (2,))
         self.guard = Recorder(
@@ -44,6 +45,7 @@ class World:
             Journal(),
             cast(Any, Recorder(self.calls)),
             cast(Any, Recorder(self.calls)),
+            cast(Any, Recorder([], take_doubts=lambda _wpath: self.doubts)),
             lambda: NOW,
             lambda: self.calls.append(("publish_soon",)),
         )

@@ -33,6 +33,7 @@ class FakeNode:
         self.due: dict[Change, object] = {}
         self.orders: list[Compare | CancelCompare] = []
         self.verified_at: float | None = None
+        self.is_resumed = False
         self.differences = 0
         self.ok = True
 

@@ -30,6 +30,8 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         worker=SimpleNamespace(state=fact("worker", IDLE)),
         paused=fact("paused", False),
         last_ok=fact("last_ok", NOW),
+        is_resumed=fact("is_resumed", False),
+        counters=SimpleNamespace(batches=fact("batches", 0)),
         degraded_reason=fact("degraded_reason", ""),
         second=fact("second", None),
         big_files=fact("big_files", ""),

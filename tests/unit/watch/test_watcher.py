@@ -1394,6 +1394,9 @@ class Mirror:
     def walked(self, _tree: int, _now: float) -> None:
         self.due_full = True
 
+    def caught_up(self, _tree: int, _now: float) -> None:
+        raise AssertionError("there was no earlier process")
+
     def refiltered(self, _tree: int, _now: float) -> None:
         raise AssertionError("nobody has changed the rules")
 

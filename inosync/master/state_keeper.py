@@ -1,0 +1,223 @@
+"""Keeps the state of the daemon on disk, so that the next start needs no full mirrors (``resume``)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from inosync.config.load import Config
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.master.resume import Resume
+from inosync.master.trees import TreeTable
+from inosync.messages import Change, Kind
+from inosync.nodes.node import Node
+from inosync.state import facts, trust
+from inosync.state.document import Owed, SavedNode, SavedTree, State, encode
+from inosync.state.marks import Mark, Marks
+from inosync.state.trust import TreeFacts
+from inosync.state.writer import StateWriter
+from inosync.system.loop import Loop
+from inosync.watch.watcher import Watcher
+
+MIN_PAUSE_SECONDS = 2.0
+"""The shortest time between two writes."""
+COST_FACTOR = 50
+"""Making the state may take a fiftieth of the time."""
+MAX_READ_SECONDS = 0.05
+"""How long events are read for a mark; while more of them come all the time, there is none."""
+MAX_UNCLOSED = 1_000
+"""With more files that wait for their close there is no mark."""
+LAST_WRITE_SECONDS = 5.0
+"""How long the end of the daemon waits for the last write."""
+
+
+@dataclass(slots=True)
+class StateKeeper:
+    """Looks every second or so whether there is something new to keep. ``nodes`` is the pool's own."""
+
+    nodes: Mapping[str, Node]
+    journal: Journal
+    watcher: Watcher
+    guard: Guard
+    table: TreeTable
+    resume: Resume
+    """What the nodes had at the start."""
+    config: Callable[[], Config]
+    writer: StateWriter
+    loop: Loop
+    _marks: Marks = field(default_factory=Marks)
+    _kept: object = None
+    """What the state was made of that was written last."""
+    _last: State | None = None
+    """That state; None: none was written by this process."""
+    _next_at: float = -math.inf
+    """When the next state may be written, by the clock."""
+    _facts: dict[str, TreeFacts] = field(default_factory=dict)
+    """What the roots are, by wpath, with the mounts ``_facts_of``."""
+    _facts_of: object = None
+    _decisive: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    """What decides what nodes are sent, by name and wpath, for the configuration ``_decisive_for``."""
+    _decisive_for: Config | None = None
+
+    def keep(self) -> None:
+        """Have a new state written if anything is different."""
+        self._mark()
+        now = self.loop.clock()
+        # What has to be compared as a whole is owed only when it was walked: until then the last state holds.
+        if now < self._next_at or self.writer.is_busy or self.watcher.incomplete_trees:
+            return
+        seen, pause = self._fingerprint(), 0.0
+        if seen != self._kept:
+            state = self._state(clean=False)
+            if self.writer.write(encode(state)):
+                self._kept, self._last = seen, state
+            pause = MIN_PAUSE_SECONDS
+        self._next_at = now + max(pause, COST_FACTOR * (self.loop.clock() - now))
+
+    def finish(self) -> None:
+        """Write the last state, once all workers have ended."""
+        self._mark()
+        state: State | None = None
+        if not self.watcher.incomplete_trees:
+            state = self._state(clean=True)
+        elif last := self._last or self.resume.state:
+            nodes = {name: _stopped(saved, self.nodes.get(name)) for name, saved in last.nodes.items()}
+            state = replace(last, nodes=nodes)
+        self.writer.finish(None if state is None else encode(state), LAST_WRITE_SECONDS)
+
+    # Marks -------------------------------------------------------------------------------------------
+
+    def _mark(self) -> None:
+        """Note up to which time everything is in the journal.
+
+        The time is that of before the events are read: what changes later may be read later.
+        """
+        wall, until = self.resume.wall(), self.loop.clock() + MAX_READ_SECONDS
+        while self.watcher.read():
+            if self.loop.clock() >= until:
+                return
+        unclosed = self.watcher.unclosed()
+        if unclosed is None or len(unclosed) > MAX_UNCLOSED:
+            return
+        polled = self.watcher.polled_since
+        if polled is not None:
+            if polled == -math.inf:
+                return
+            wall -= max(self.loop.clock() - polled, 0.0)
+        self._marks.add(Mark(self.journal.head, wall, unclosed))
+        if self.nodes:
+            self._marks.drop_before(min(node.cursor for node in self.nodes.values()))
+
+    def _fingerprint(self) -> object:
+        """Something that differs when the state does, but for the time alone."""
+        offset = round(facts.moment().clock_offset)
+        nodes = [
+            (name, node.cursor, self._position(node), *_books(node)) for name, node in self.nodes.items()
+        ]
+        return offset, self.config(), self.watcher.mount_points, len(self.guard.halted), nodes
+
+    def _position(self, node: Node) -> object:
+        mark = self._marks.at(node.cursor)
+        return mark and (mark.position, mark.unclosed)
+
+    # The state ---------------------------------------------------------------------------------------
+
+    def _state(self, clean: bool) -> State:
+        config, now = self.config(), facts.moment()
+        if config is not self._decisive_for:
+            self._decisive, self._decisive_for = {}, config
+        wpaths = {number: wpath for wpath, number in self.table.numbers.items()}
+        return State(
+            config=os.path.realpath(config.path),
+            written=now.wall,
+            boot=now.boot,
+            clock_offset=now.clock_offset,
+            clean=clean,
+            common=trust.decisive_for_all(config.ruser, config.emask, config.rdelete),
+            trees=dict(self._trees()),
+            nodes={name: self._node(node, wpaths) for name, node in self.nodes.items()},
+        )
+
+    def _trees(self) -> Iterator[tuple[str, SavedTree]]:
+        points = self.watcher.mount_points
+        if points != self._facts_of:
+            self._facts, self._facts_of = {}, points
+        for wpath, number in self.table.numbers.items():
+            identity = self.watcher.root_identity(number)
+            if identity is None:
+                self._facts.pop(wpath, None)
+                continue
+            known = self._facts.get(wpath)
+            if known is None or known.identity != identity:
+                try:
+                    known = self._facts[wpath] = facts.of_tree(wpath, points)
+                except OSError:
+                    continue
+            if known.identity == identity:
+                unreadable = bool(self.watcher.unreadable([number]))
+                yield wpath, SavedTree(known.root, known.mounts, self.guard.memory_of(number), unreadable)
+
+    def _node(self, node: Node, wpaths: Mapping[int, str]) -> SavedNode:
+        mark = self._marks.at(node.cursor)
+        time = None
+        if node.cursor >= self.journal.floor:
+            if mark is not None:
+                time = mark.wall
+            elif node.is_resumed:
+                time = self.resume.time_of(node.name)
+        owed = [
+            _owed(wpaths[change.tree], change, retry.attempt, self._by_wall(retry.since))
+            for change, retry in node.retries.items()
+            if change.tree in wpaths
+        ]
+        unclosed = mark.unclosed if mark is not None else ()
+        owed += [Owed(wpaths[tree], path) for tree, path in unclosed if tree in node.trees and tree in wpaths]
+        return SavedNode(
+            time=time,
+            trees={wpaths[tree]: self._decides(node, wpaths[tree]) for tree in node.trees if tree in wpaths},
+            owed=tuple(owed),
+            problem=node.problem,
+            paused=node.paused,
+            untidy=node.untidy or _is_sending(node),
+            hooks_lost=node.hooks_lost,
+            last_ok=self._by_wall(node.last_ok),
+            verified_at=self._by_wall(node.verified_at),
+            differences=node.differences,
+        )
+
+    def _decides(self, node: Node, wpath: str) -> Mapping[str, str]:
+        key = node.name, wpath
+        if key not in self._decisive:
+            tree = next(tree for tree in self.config().trees if tree.wpath == wpath)
+            self._decisive[key] = trust.decisive(node.spec, tree)
+        return self._decisive[key]
+
+    def _by_wall(self, at: float | None) -> float | None:
+        if at is None or at == math.inf:
+            return None
+        return self.resume.wall() - (self.loop.clock() - at)
+
+
+def _stopped(saved: SavedNode, node: Node | None) -> SavedNode:
+    """What was known of a node before a walk that has not ended."""
+    if node is None:
+        return saved
+    return replace(saved, paused=node.paused, untidy=saved.untidy or node.untidy)
+
+
+def _owed(wpath: str, change: Change, attempt: int, since: float | None) -> Owed:
+    return Owed(wpath, change.path, change.kind, change.ignore_times, attempt, since)
+
+
+def _is_sending(node: Node) -> bool:
+    return node.outstanding is not None or node.second is not None
+
+
+def _books(node: Node) -> tuple[object, ...]:
+    retries, trees = node.retries, node.trees
+    whole = sum(change.kind is Kind.TREE for change, _ in retries.items())
+    is_untidy = node.untidy or _is_sending(node)
+    return retries.count, whole, trees, node.problem, node.paused, is_untidy, node.last_ok, node.verified_at

@@ -1,0 +1,148 @@
+"""What a walk records of the directories that it comes by.
+
+Usually that is each listing, or nothing at all if the whole tree is to be compared. After a restart it is
+what has changed since a time (``tree.Since``), by ctime: a change of a file gives it a new ctime, whatever
+its mtime is set to, and so does a rename, for what is renamed and for both directories. What is below a
+renamed directory keeps its times.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+from inosync.messages import Change, Kind, Step
+from inosync.watch.listener import ChangeListener
+from inosync.watch.tree import Directory, Root, Since, join, locate
+
+log = logging.getLogger(__name__)
+
+EntryLook = Callable[[Iterable[os.DirEntry[Any]]], None]
+"""Takes the entries of a directory, some at a time."""
+
+_MAX_LEAF_ENTRIES = 2_000
+"""A directory with more entries is read in steps."""
+_FUTURE_NS = 2_000_000_000
+"""No file has a time that is so far in the future, unless the clock was set back."""
+
+
+class Recorder:
+    """Tells a listener of the directories that are walked, and of what is in them."""
+
+    def __init__(self, listener: ChangeListener, clock: Callable[[], float]) -> None:
+        self._listener, self._clock = listener, clock
+
+    def record_directory(
+        self, root: Root, path: bytes, directory: Directory, status: os.stat_result, is_new: bool
+    ) -> EntryLook | None:
+        """Record the listing of a watched directory, if it has to be; return what has to see its entries.
+
+        ``is_new``: nothing can depend on when it arrives.
+        """
+        since = root.since
+        has_moved, has_changed = self._record_listing(root, path, directory, status, is_new)
+        if since is None or root.since is None:
+            return None
+        if has_moved:
+            return lambda entries: _note_moved(since, directory, entries)
+        # Events are handled between two steps: it may be elsewhere by now.
+        look = self._note_changed_directories if has_changed else self._record_files
+        return lambda entries: look(since, directory, entries)
+
+    def record_leaf(
+        self, root: Root, path: bytes, leaf: Directory, status: os.stat_result, is_new: bool
+    ) -> bool:
+        """Do the same for a directory in the current one that has none in it; False: scan it instead."""
+        since = root.since
+        _, has_changed = self._record_listing(root, path, leaf, status, is_new)
+        if since is None or root.since is None or has_changed:
+            return True
+        try:
+            with os.scandir(leaf.name) as found:
+                entries = list(islice(found, _MAX_LEAF_ENTRIES + 1))
+        except OSError:
+            return False
+        if len(entries) > _MAX_LEAF_ENTRIES:
+            return False
+        self._record_files(since, leaf, entries)
+        return True
+
+    def _record_listing(
+        self, root: Root, path: bytes, directory: Directory, status: os.stat_result, is_new: bool
+    ) -> tuple[bool, bool]:
+        """Record a listing, if it has to be. Whether all in it has changed, and whether the listing has."""
+        since = root.since
+        if since is None:
+            has_moved, has_changed = False, not root.full_walk
+        else:
+            has_moved = directory in since.moved
+            since.moved.discard(directory)
+            has_changed = has_moved or status.st_ctime_ns >= since.after
+            if self._is_distrusted(root, since, path, status):
+                return False, False
+        if has_changed:
+            self._record(root, path, Kind.LIST, Step.NEW if is_new and since is None else Step.CHANGED)
+        return has_moved, has_changed
+
+    def _record(self, root: Root, path: bytes, kind: Kind, step: Step = Step.CHANGED) -> None:
+        self._listener.record(Change(root.tree, path, kind, step=step), self._clock())
+
+    def _record_files(self, since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]) -> None:
+        """Record the files that have changed in a directory that has not."""
+        place, after = locate(directory), since.after
+        if place is None or place[0].since is not since:
+            return
+        root, above = place
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # an event says what became of it
+            if status.st_ctime_ns < after or entry.is_dir(follow_symlinks=False):
+                continue
+            path = join(above, os.fsencode(entry.name))
+            if self._is_distrusted(root, since, path, status):
+                return
+            if not root.excluded(path, False):
+                self._record(root, path, Kind.NAME)
+
+    def _note_changed_directories(
+        self, since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]
+    ) -> None:
+        """Note which directories in one that has changed may have been renamed to where they are."""
+        _note_moved(since, directory, (entry for entry in entries if _has_changed(since, entry)))
+
+    def _is_distrusted(self, root: Root, since: Since, path: bytes, status: os.stat_result) -> bool:
+        """Whether times do not tell what has changed; then all of the tree has to be compared."""
+        if status.st_dev not in since.devices:
+            why = "is on another file system, such as a subvolume"
+        elif status.st_ctime_ns >= since.after and status.st_ctime_ns > time.time_ns() + _FUTURE_NS:
+            why = "has a time in the future: the clock was set back"
+        else:
+            return False
+        root.since = None
+        where = os.path.join(root.path, os.fsdecode(path))
+        log.warning("%s: full mirrors follow, because %s %s", root.path, where, why)
+        return True
+
+
+def _has_changed(since: Since, entry: os.DirEntry[Any]) -> bool:
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    try:
+        return entry.stat(follow_symlinks=False).st_ctime_ns >= since.after
+    except OSError:
+        return True
+
+
+def _note_moved(since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]) -> None:
+    """Note that directories may have been renamed to where they are, with all that is in them."""
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            kid = directory.kid(os.fsencode(entry.name))
+            if kid is not None:
+                since.moved.add(kid)
