@@ -1,12 +1,14 @@
 """How latency and processor time grow: with nodes, with changes made at once, and with directories.
 
-    python tests/bench/growth.py [--quick] [--axes nodes,changes,directories] [--apart SECONDS]
+    python tests/bench/growth.py [--quick] [--axes nodes,local,changes,directories] [--apart SECONDS]
                                  [--svg FILE] [--rst FILE]
 
-``nodes``: one isolated change to 1 to 200 nodes. ``changes``: 1 to 100,000 new files, written as fast as can
-be, to one node. ``directories``: one isolated change in a tree of 1 to 200,000 directories, to one node; the
-processor time is that of the start. The nodes are behind one rsync daemon on loopback. lsyncd has the same
-work; where one took it too long, it is spared the next.
+``nodes``: one isolated change to 1 to 200 nodes, behind one rsync daemon on loopback. ``local``: the same
+to 10 to 500 directories of this machine, without warm rsyncs. Both say what the master takes for each node:
+processor time, and system calls (strace). ``changes``: 1 to 100,000 new files, written as fast as can be,
+to one node. ``directories``: one isolated change in a tree of 1 to 200,000 directories, to one node; the
+processor time is that of the start. lsyncd has the same work, but for local nodes; where one took it too
+long, it is spared the next.
 
 The plot is written to docs/growth.svg, unless --quick; it needs matplotlib.
 """
@@ -29,15 +31,22 @@ from bench.units import shown
 
 SIZES = {
     "nodes": (1, 3, 10, 30, 100, 200),
+    "local": (10, 200, 500),
     "changes": (1, 10, 100, 1000, 10_000, 100_000),
     "directories": (1, 100, 1000, 10_000, 50_000, 200_000),
 }
-QUICK = {"nodes": (1, 2), "changes": (1, 200), "directories": (1, 100)}
+QUICK = {"nodes": (1, 2), "local": (1, 2), "changes": (1, 200), "directories": (1, 100)}
 
-MEASURES = {"nodes": sizes.nodes, "changes": sizes.changes, "directories": sizes.directories}
+MEASURES = {
+    "nodes": sizes.nodes,
+    "local": sizes.local_nodes,
+    "changes": sizes.changes,
+    "directories": sizes.directories,
+}
 
 OF = {
     "nodes": ("one change", "one change"),
+    "local": ("one change", "one change"),
     "changes": ("all of the changes", "all of the changes"),
     "directories": ("one change", "the start"),
 }
@@ -77,11 +86,14 @@ def _write(points: list[Point], options: argparse.Namespace, file: Path | None) 
     if options.rst:
         options.rst.write_text(f"{tables}\n\n{_note(options.axes)}")
     if file:
-        plot.draw(points, OF, file)
+        plot.draw([point for point in points if point.axis != "local"], OF, file)
 
 
 def _line(point: Point) -> str:
     cpu = f"CPU {shown(point.cost.all):>8}   its master {shown(point.cost.master):>8}"
+    if point.axis in ("nodes", "local"):
+        calls = "" if point.calls is None else f", {point.calls / point.size:.1f} system calls"
+        cpu += f" (for each node {shown(point.cost.master / point.size)}{calls})"
     return f"{point.axis:11} {point.size:>7,}   {point.tool:18} latency {shown(point.latency):>8}   {cpu}"
 
 

@@ -14,6 +14,8 @@ from support.sshd import Sshd
 
 TRANSPORTS = {"daemon": ("rsync",), "ssh": ("rsync", "ssh", "sshd")}
 """Each with the programs that it needs on this machine."""
+LOCAL = "local"
+"""Nodes that are directories of this machine, for numbers that no server on it would bear."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,27 @@ class Nodes:
             root.mkdir(parents=True)
         self._sshd = Sshd(home / "sshd") if transport == "ssh" else None
         modules = {f"n{number}": root for number, root in enumerate(self._roots)}
-        self._server = self._sshd or Rsyncd(home / "rsyncd", modules)
+        self._server = self._sshd or (Rsyncd(home / "rsyncd", modules) if transport == "daemon" else None)
         if isinstance(self._server, Rsyncd):
             names = [self._server.url(module).rstrip("/") for module in modules]
-        else:
+        elif self._server is not None:
             names = [self._server.node(root.name, root) for root in self._roots]
+        else:
+            names = [str(root) for root in self._roots]
         self._names = tuple(names)
         self._made = 0
 
     def start(self) -> None:
         """Start the server; ``AssertionError`` when it does not let anybody in."""
-        self._server.start()
+        if self._server is not None:
+            self._server.start()
         refusal = self._sshd.refusal() if self._sshd else ""
         assert not refusal, f"nobody can log in: {refusal}"
 
     def close(self) -> None:
         """End the server, and every connection to it."""
-        self._server.kill()
+        if self._server is not None:
+            self._server.kill()
 
     @contextmanager
     def case(self) -> Iterator[Case]:

@@ -6,7 +6,7 @@ import math
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,8 @@ from statistics import median
 from support.wait import until
 
 from bench.arrivals import Arrivals, until_there
-from bench.machine import cpu_of_all, cpu_seconds, watches_allowed, workspace
-from bench.nodes import Case, Nodes
+from bench.machine import SystemCalls, cpu_of_all, cpu_seconds, watches_allowed, workspace
+from bench.nodes import LOCAL, Case, Nodes
 from bench.tools import QUICKEST, TUNED, Inosync, Lsyncd, Resident
 from bench.work import APART, Edits, level, settle, write
 
@@ -50,12 +50,14 @@ class Point:
     """What one tool took for one size."""
 
     axis: str
-    """"nodes", "changes" or "directories"."""
+    """"nodes", "local", "changes" or "directories"."""
     size: int
     tool: str
     latency: float
     """Seconds."""
     cost: Cost
+    calls: float | None = None
+    """System calls of the master, where they are counted."""
 
 
 Make = Callable[[Case], Resident]
@@ -63,9 +65,21 @@ Make = Callable[[Case], Resident]
 
 def nodes(counts: Sequence[int], repeats: int, apart: float = APART) -> Iterator[Point]:
     """An isolated change to so many nodes, again and again."""
+    yield from _of_nodes("nodes", "daemon", counts, _tools(), repeats, apart)
+
+
+def local_nodes(counts: Sequence[int], repeats: int, apart: float = APART) -> Iterator[Point]:
+    """The same to directories of this machine, without warm rsyncs: for more nodes than a server bears."""
+    make = partial(Inosync, equiet=0, rwarm=False)
+    yield from _of_nodes("local", LOCAL, counts, {"inosync, cold": make}, repeats, apart)
+
+
+def _of_nodes(
+    axis: str, transport: str, counts: Sequence[int], makes: Mapping[str, Make], repeats: int, apart: float
+) -> Iterator[Point]:
     for count in counts:
-        with _nodes(count) as group:
-            for name, make in _tools().items():
+        with _nodes(count, transport) as group:
+            for name, make in makes.items():
                 with group.case() as case, _at_work(make, case) as tool:
                     edits = Edits(tool, case, apart)
                     edits.measure(1)
@@ -75,7 +89,10 @@ def nodes(counts: Sequence[int], repeats: int, apart: float = APART) -> Iterator
                     settle(apart)
                     spent = _cost(tool) - before
                     each = Cost(spent.all / repeats, spent.master / repeats)
-                    yield Point("nodes", count, name, median(took), each)
+                    with SystemCalls(tool.pid, case.home / "strace") as calls:
+                        edits.measure(1)
+                        settle(0)
+                    yield Point(axis, count, name, median(took), each, calls.count)
 
 
 def changes(counts: Sequence[int], repeats: int, apart: float = APART) -> Iterator[Point]:
@@ -155,9 +172,9 @@ def _tools() -> dict[str, Make]:
 
 
 @contextmanager
-def _nodes(count: int) -> Iterator[Nodes]:
+def _nodes(count: int, transport: str = "daemon") -> Iterator[Nodes]:
     with workspace() as home:
-        group = Nodes(home, "daemon", count)
+        group = Nodes(home, transport, count)
         try:
             group.start()
             yield group

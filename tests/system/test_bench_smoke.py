@@ -43,6 +43,7 @@ TINY = {
     "rhythm": ("rhythm.py", "--quick", "--rows=trickle,burst"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
+    "local": ("growth.py", "--quick", "--apart=0", "--axes=local"),
     "changes": ("growth.py", "--quick", "--apart=0", "--axes=changes"),
     "tree": ("growth.py", "--quick", "--apart=0", "--axes=directories"),
 }
@@ -163,6 +164,13 @@ def test_growth_prints_latency_and_cpu_for_each_size(run: Run, name: str, axis: 
         found = rf"^{axis} +{size}   inosync, equiet 0 +latency +[\d.]+ m?s   CPU +[\d.]+ m?s   its master "
         assert re.search(found, out, re.MULTILINE), out
         assert re.search(rf"^{size} +[\d.]+ m?s  ", out, re.MULTILINE), out
+
+
+def test_growth_prints_what_the_master_takes_for_each_node(run: Run) -> None:
+    out = run("local")
+    for size in (1, 2):
+        each = r"\(for each node [\d.]+ m?s(, [\d.]+ system calls)?\)$"
+        assert re.search(rf"^local +{size}   inosync, cold .* its master .* {each}", out, re.MULTILINE), out
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is optional")
