@@ -150,6 +150,8 @@ class Batch:
     heavy: bool = False
     """Whether each try needs a slot. The first try has it; ``SlotRequest`` asks for the next one's."""
     lane: Lane = Lane.FIRST
+    complete_at: int = 0
+    """Up to when it has all changes, in nanoseconds since the epoch; 0 if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +326,14 @@ class Leftovers:
     """Files that may have changed without another time: soon."""
     big: tuple[Part, ...] = ()
     """Big files, of which nothing was sent: in the second lane."""
+    waiting: tuple[Part, ...] = ()
+    """What has to wait for something else, as order wants it: soon."""
     later: tuple[Part, ...] = ()
     """What the other lane stood in the way of: in the first lane, when the second has ended."""
+
+    def all(self) -> tuple[tuple[Part, ...], ...]:
+        """Return the parts of each kind."""
+        return self.due, self.outdated, self.big, self.waiting, self.later
 
 
 @dataclass(frozen=True, slots=True)

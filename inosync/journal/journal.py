@@ -44,7 +44,7 @@ class _Entry:
         if self.made > cursor:
             return Step.NEW
         if self.switched > cursor:
-            return Step.SWITCHED
+            return Step.REMOVED if self.is_gone else Step.SWITCHED
         return Step.NEW if self.created > cursor else Step.CHANGED
 
     def follow(self, step: Step, known: _Entry | None) -> None:
@@ -72,6 +72,8 @@ class Journal:
         """The position of the newest record."""
         self.floor = 0
         """The position of the newest record that was dropped: a cursor below it has fallen off."""
+        self.complete_at = 0
+        """Up to when all changes are recorded, in nanoseconds since the epoch; 0 before the first walk."""
         self._limit = limit
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._below: dict[Key, set[bytes]] = {}
@@ -81,6 +83,10 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def set_complete(self, at: int) -> None:
+        """Note that all changes up to a time are recorded."""
+        self.complete_at = at
 
     def record(self, change: Change, now: float) -> None:
         """Record that a path may differ. ``now`` is when its event was read, in seconds."""
@@ -160,7 +166,10 @@ class Journal:
         """
         tree, path = key
         inherited = self._step_of_directory((tree, path.rpartition(b"/")[0]), cursor, above) if path else None
-        return entry.step(cursor) if inherited is None else inherited
+        own = entry.step(cursor)
+        if inherited is None or (inherited is Step.SWITCHED and own is Step.REMOVED):
+            return own
+        return inherited
 
     def _step_of_directory(self, key: Key, cursor: int, above: dict[Key, Step | None]) -> Step | None:
         """Return NEW or SWITCHED if that is so for all in a directory; None if each name has its own step."""
@@ -175,7 +184,7 @@ class Journal:
         for key in reversed(waiting):
             step = above.get(key, step)
             if step is None and (entry := self._entries.get(key)) is not None and entry.position > cursor:
-                own = entry.step(cursor)
+                own = min(entry.step(cursor), Step.SWITCHED)
                 step = None if own is Step.CHANGED else own
             above[key] = step
         return step

@@ -96,6 +96,11 @@ class TreeEvents:
         self.guard.root_lost(tree, why)
         self._stop_sending(tree)
 
+    def caught_up(self, at: int) -> None:
+        """All events so far were read, and all changes up to that time are recorded."""
+        self.journal.set_complete(at)
+        self.check_emptied()
+
     def check_emptied(self) -> None:
         """Check the roots that have lost an entry while a full mirror runs, which deletes what is gone."""
         for tree in self._emptied:

@@ -141,7 +141,10 @@ class Dispatcher:
         self._slots.stop_waiting(node)
         shared.users += 1
         count, full, payload, file = shared.count, shared.full, shared.payload, shared.file
-        batch = Batch(next_id(), count, full, payload, file, node.untidy, shared.is_heavy)
+        complete_at = self._journal.complete_at
+        batch = Batch(
+            next_id(), count, full, payload, file, node.untidy, shared.is_heavy, complete_at=complete_at
+        )
         node.send_batch(batch, head, now if since is None else since, retries)
 
     def _holds_back(self, node: Node, now: float) -> bool:

@@ -63,6 +63,8 @@ try goes on with what it has read, and may write and delete beside the transfer 
 second on a busy node; on a suspended one whenever it goes on, which is when the node is reached again."""
 UNREACHABLE_CODES = {*exit_codes.NO_CONNECTION, exit_codes.TIMEOUT}
 """Exit codes of rsync after which the node may have been replaced meanwhile."""
+WAIT_SECONDS = 0.05
+"""Seconds after which a link or removal that had to wait for something else is looked at again."""
 MAX_TITLE = 900
 """Characters of a title that a worker is sent."""
 
@@ -486,6 +488,7 @@ class Node:
         self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
         self.retries.add_big(big, now, sent.since)
         self.retries.add_later(later, now, sent.since)
+        self.retries.add_second_look(changes_of(left.waiting, self.trees), now + WAIT_SECONDS, sent.since)
         self.retries.limit(now)
         self.cursor = max(self.cursor, sent.upto)
         self.problem = done.reason or (self.problem if self.retries.has_failed else "")

@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import re
+import shutil
 
 MAX_INLINE_BYTES = 2_400
 """The longest payload that travels in a message; a whole message must stay below PIPE_BUF."""
@@ -64,7 +65,10 @@ def discard(path: str) -> None:
 
 def sweep(directory: str, pid: int) -> None:
     """Remove the files that a killed process has left: the socket of its ssh master, its reports."""
-    left = re.compile(rf"ssh-{pid}(\..*)?|(due|hook)-{pid}-.*")
+    left = re.compile(rf"ssh-{pid}(\..*)?|(due|hook|copies)-{pid}-.*")
     with contextlib.suppress(OSError):
         for name in filter(left.fullmatch, os.listdir(directory)):
-            discard(os.path.join(directory, name))
+            if name.startswith("copies-"):
+                shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
+            else:
+                discard(os.path.join(directory, name))

@@ -23,6 +23,8 @@ from inosync.watch.watches import Watches, reason
 
 log = logging.getLogger(__name__)
 
+_FILE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE (clock_gettime(2)): no change from now on is stamped with an earlier time."""
 CHECK_SECONDS = 1.0
 """How often to look at what emits no event, such as the renaming of a parent of a root."""
 
@@ -55,6 +57,8 @@ class Watcher:
         """How often the kernel's queue has overflowed."""
         self.events = 0
         """How many events were read."""
+        self.caught_up_at = 0
+        """Up to when all changes were reported: nanoseconds since the epoch, by the clock of files."""
 
     # Trees -------------------------------------------------------------------------------------------
 
@@ -253,7 +257,10 @@ class Watcher:
 
     def read(self) -> int:
         """Handle what the kernel has queued, one buffer of it; how many events that were."""
+        began = time.clock_gettime_ns(_FILE_CLOCK)
         found = inotify.decode(self._inotify.read())
+        if not found and not self._walker.is_walking:
+            self.caught_up_at = began
         self.events += len(found)
         now, handle = self._clock(), self._handler.handle
         for event in found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -16,14 +18,18 @@ from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, check_source
 from inosync.system import spool
 from inosync.text import plural
-from inosync.worker import order
+from inosync.worker import frozen, order
+from inosync.worker.frozen import Basis, Frozen
 from inosync.worker.lanes import UnderWay, directory_of
 
 
 class BatchRun:
-    """Keeps the books about a batch; the sender runs the transfers. OSError if the batch's file is gone."""
+    """Keeps the books about a batch; the sender runs the transfers. OSError if the batch's file is gone.
 
-    def __init__(self, batch: Batch, now: float) -> None:
+    ``copies``: the path for directories with copies of what is switched to; empty if there are to be none.
+    """
+
+    def __init__(self, batch: Batch, now: float, copies: str = "") -> None:
         self.batch = batch
         self.started_at = now
         self.bytes = 0  # sent and received, as rsync says
@@ -35,11 +41,15 @@ class BatchRun:
         self.current = CurrentNames()  # what the names of the first part are now; nothing for FULL
         self.delete_nothing = False  # the first part is FULL, and its source is empty, perhaps by a loss
         self.is_halted = False  # the transfer that runs was ended because its tree is halted
+        self._copies = copies
+        self._frozen: dict[int, Frozen] = {}  # by tree, the copies
+        self._basis: dict[int, Basis] = {}  # by tree, what has to be there still when it is switched to
         self._is_untidy = batch.tidy  # rsync may have left temporary files on the node
         # What became of it
         self.due: list[Part] = []  # what rsync complained of
         self.outdated: list[Part] = []  # names that may have changed again; sent once more
         self.big: list[Part] = []  # for the second lane
+        self.waiting: list[Part] = []  # what has to wait for something else
         self.later: list[Part] = []  # what the other lane stands in the way of
         self.arrived: list[Part] = []  # for hooks
         self.held: dict[int, None] = {}  # trees of which something was not sent because of their root
@@ -107,13 +117,18 @@ class BatchRun:
                 size,
             )
 
+        if self.part.step >= Step.SWITCHED and not self._has_its_basis(settings.source):
+            return False
+        if self._is_frozen():
+            self.current.send = list(self.part.names)
+            return True
         if not self._is_first:
             self._look_at_big(look(self.part.names), other)
         elif self.part.tree in self._in_order or self.part.ignore_times:
             self._look_again(look(self.part.names), other)
         else:
             self._in_order.add(self.part.tree)
-            self._put_in_order(settings.source, look, other)
+            self._put_in_order(settings, look, other)
         if names := self.current.unsendable:
             example = os.fsdecode(names[0])[:60]
             self.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
@@ -131,7 +146,10 @@ class BatchRun:
         self.current = found
 
     def _put_in_order(
-        self, source: str, look: Callable[[Iterable[bytes]], CurrentNames], other: UnderWay | None
+        self,
+        settings: TransferSettings,
+        look: Callable[[Iterable[bytes]], CurrentNames],
+        other: UnderWay | None,
     ) -> None:
         """Put what is to be sent of the tree into its order, by what it is now."""
         first = self.part
@@ -139,13 +157,15 @@ class BatchRun:
             part for part in self.parts if part.tree == first.tree and not (part.full or part.ignore_times)
         ]
         hints = {name: part.step for part in own for name in part.names}
-        wanted = order.spread(hints, lambda wire: listing(source, wire, order.MAX_LISTED))
+        wanted = order.spread(hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED))
         # What is put aside may be anything by then.
         renames = tuple(rename for part in own for rename in part.renames)
         self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)
         self.current = look(wanted.hints)
         self._put_aside(self.current, other)
-        steps = order.in_steps(wanted, self.current)
+        steps, waiting = order.in_steps(wanted, self.current)
+        self._let_wait(waiting)
+        steps = self._freeze(settings, steps)
         by_step = order.renames_by_step(self.part.renames, steps)
         self.parts = [part for part in self.parts[1:] if part not in own]
         for step, names in (steps or {Step.CHANGED: []}).items():
@@ -156,6 +176,75 @@ class BatchRun:
         else:
             self.current.send = list(self.part.names)
 
+    def _freeze(self, settings: TransferSettings, steps: dict[Step, list[bytes]]) -> dict[Step, list[bytes]]:
+        """Copy what is switched to; return the steps without what has to wait for changes to come."""
+        names = steps.get(Step.SWITCHED)
+        if not names or len(steps) == 1:  # it goes at once
+            return steps
+        late = frozen.newer(settings.source, names, self.batch.complete_at, time.time_ns())
+        if self.batch.complete_at and late:
+            # What they lead to now may be among those; and what is gone by now they may have led to before.
+            late |= set(steps.get(Step.REMOVED, ()))
+            self._let_wait(late)
+            steps = {step: [name for name in names if name not in late] for step, names in steps.items()}
+            steps = {step: names for step, names in steps.items() if names}
+        before = [n for step in (Step.NEW, Step.CHANGED) for n in steps.get(step, ())]
+        before = [name for name in before if name not in self.current.missing and name != b"./"]
+        links = [name for name in steps.get(Step.SWITCHED, ()) if name in self.current.links]
+        self._basis[self.part.tree] = frozen.basis(settings.source, links, before)
+        if self._copies and steps.get(Step.SWITCHED) and frozen.can_freeze(settings.extra):
+            with contextlib.suppress(OSError):  # no room: they are sent as they are
+                place = f"{self._copies}-{self.part.tree}"
+                self._frozen[self.part.tree] = Frozen(settings.source, place, steps[Step.SWITCHED])
+        return steps
+
+    def _has_its_basis(self, source: str) -> bool:
+        """Return whether what was sent before the first part was there to the end.
+
+        If not, all that follows of the tree waits: the next release has taken its place by now.
+        """
+        tree = self.part.tree
+        basis = self._basis.pop(tree, None)
+        if basis is None or frozen.holds(source, basis):
+            return True
+        late = [part for part in self.parts if part.tree == tree and part.step >= Step.SWITCHED]
+        self._let_wait([name for part in late for name in part.names])
+        self.parts = [replace(late[0], names=()), *(part for part in self.parts if part not in late)]
+        return False
+
+    def _let_wait(self, names: Collection[bytes]) -> None:
+        """Send these when the changes that follow are sent. What is gone by then was removed."""
+        if names:
+            self.waiting.append(replace(self._named(tuple(names)), step=Step.REMOVED))
+
+    def _is_frozen(self) -> bool:
+        """Return whether copies are sent for the first part.
+
+        What of it has no copy becomes a part of its own.
+        """
+        copies = self._frozen.get(self.part.tree)
+        if copies is None or self.part.step is not Step.SWITCHED or self.part.ignore_times:
+            return False
+        own = [name for name in self.part.names if name in copies.names]
+        rest = [name for name in self.part.names if name not in copies.names]
+        if own and rest:
+            self.parts[:1] = [replace(self.part, names=tuple(own)), self._named(rest)]
+        return bool(own)
+
+    @property
+    def frozen_source(self) -> str:
+        """The directory with the copies that are sent for the first part; empty if it is the tree's own."""
+        copies = self._frozen.get(self.part.tree)
+        is_frozen = copies is not None and self.part.step is Step.SWITCHED and not self.part.ignore_times
+        if copies is None or not is_frozen or not copies.names.issuperset(self.part.names):
+            return ""
+        return copies.place if self.part.names else ""
+
+    def end(self) -> None:
+        """Remove the copies."""
+        for copies in self._frozen.values():
+            copies.remove()
+
     def _look_again(self, current: CurrentNames, other: UnderWay | None) -> None:
         """Leave to a later part what has become something else since the parts were put in order."""
         self._put_aside(current, other)
@@ -164,7 +253,9 @@ class BatchRun:
         come_back = []
         for name in names:
             step = order.step_now(name, self.part.step, current)
-            if step > self.part.step:
+            if step is None:
+                self._let_wait([name])
+            elif step > self.part.step:
                 self._add(step, [name])
             elif self.part.step is Step.REMOVED and not (step is Step.REMOVED or name.endswith(b"/")):
                 come_back.append(name)  # it is newer than what was to be removed, and a change of its own
@@ -199,7 +290,13 @@ class BatchRun:
 
     def leftovers(self) -> Leftovers:
         """Return what is to be sent after it."""
-        return Leftovers(tuple(self.due), tuple(self.outdated), tuple(self.big), tuple(self.later))
+        return Leftovers(
+            due=tuple(self.due),
+            outdated=tuple(self.outdated),
+            big=tuple(self.big),
+            waiting=tuple(self.waiting),
+            later=tuple(self.later),
+        )
 
     def look_at_directories(self) -> None:
         """Have the directories of the first part's names looked at again.

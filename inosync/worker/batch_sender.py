@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inosync.messages import (
     MAX_REASON_BYTES,
@@ -102,7 +102,9 @@ class BatchSender:
 
     def begin(self, batch: Batch) -> None:
         """Send a batch; the one before is through."""
-        self._run, self._percent = BatchRun(batch, self._loop.clock()), None
+        copies = os.path.join(self._job.spool, f"copies-{os.getpid()}-{batch.id}")
+        copies = "" if self._job.pretend is not None else copies
+        self._run, self._percent = BatchRun(batch, self._loop.clock(), copies), None
         self._renames.begin_batch(batch.tidy)
         self._send_next(self._run)
 
@@ -192,9 +194,10 @@ class BatchSender:
                 lanes.end(lane)
                 run.skip_part()
                 return
-            is_usual = lane is Lane.FIRST and not (part.full or part.ignore_times or order.only_removes(part))
+            is_usual = not (part.full or part.ignore_times or order.only_removes(part) or run.frozen_source)
+            is_usual = is_usual and lane is Lane.FIRST
             transfer = self._beside.warm.take(part.tree) if is_usual else None
-            transfer = transfer or calls.start(part, run.delete_nothing, lane)
+            transfer = transfer or calls.start(part, run.delete_nothing, lane, run.frozen_source)
             self._transfer = transfer
             transfer.send_when_connected(
                 argv.names_input(run.names), lambda: self._has_its_source(run, transfer)
@@ -227,7 +230,9 @@ class BatchSender:
         tree = run.part.tree
         # A wrapper that runs rsync, instead of becoming it, stays where it was started.
         is_wrapped = os.path.samestat(transfer.directory_status, os.stat(process.START_DIRECTORY))
-        place = self._job.trees[tree].source if is_wrapped else transfer.directory
+        # What was copied was in the right directory then.
+        is_elsewhere = is_wrapped or run.frozen_source
+        place = self._job.trees[tree].source if is_elsewhere else transfer.directory
         found = check_source(place, run.part.source, self._job.excluded[tree])
         return found is SourceState.OK or (found is SourceState.EMPTY and run.delete_nothing)
 
@@ -382,6 +387,7 @@ class BatchSender:
         if not is_pretended:
             self._beside.hooks.synced(run.arrived)
         worry = shortened(run.worry, MAX_REASON_BYTES)
+        run.end()
         self._run = None
         if batch.lane is Lane.FIRST:
             self._beside.title.transfer_ended()
@@ -422,7 +428,8 @@ def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
     sent = tuple(run.current.send)
     missing = frozenset(run.current.missing)
     ended = Run(run.part, sent, code, transfer.stderr, transfer.stdout, transfer.is_truncated, missing)
-    outcome = judge(ended, job.trees[run.part.tree])
+    settings = job.trees[run.part.tree]
+    outcome = judge(ended, replace(settings, source=run.frozen_source or settings.source))
     if outcome.retry is None and transfer.names_sent_at is None:  # whatever it did was nothing of the part
         return Outcome(ExitKind.RETRY, outcome.reason or "rsync ended before it was told what to do")
     return outcome
@@ -434,5 +441,5 @@ def _packed(left: Leftovers, path: str) -> tuple[bytes, str]:
     try:
         return spool.pack(left, path)
     except OSError:  # the trees as such are short enough for the message
-        trees = {part.tree for parts in (left.due, left.outdated, left.big, left.later) for part in parts}
+        trees = {part.tree for parts in left.all() for part in parts}
         return spool.pack(Leftovers(tuple(Part(tree, True) for tree in trees)), path)

@@ -63,9 +63,15 @@ class RsyncCalls:
         is_one = is_one or self._throttle.limit > 0  # together they would exceed it
         return 0 if is_one or not self._refused.max_size else self._lanes.big_size
 
-    def argv(self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST) -> tuple[str, ...]:
-        """For a part, whatever its names. OSError if rsync does not say what it understands."""
+    def argv(
+        self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST, source: str = ""
+    ) -> tuple[str, ...]:
+        """For a part, whatever its names. OSError if rsync does not say what it understands.
+
+        ``source``: a directory that is sent in place of the tree.
+        """
         settings = self.settings(part.tree)
+        settings = replace(settings, source=source or settings.source)
         if part.full:
             return argv.full_argv(settings, delete_nothing, only_adds=part.step is Step.NEW)
         settings = self._confined(settings)
@@ -73,9 +79,11 @@ class RsyncCalls:
             settings = replace(settings, max_size=self.big_size(part.tree))
         return argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, order.only_removes(part))
 
-    def start(self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST) -> Transfer:
-        """An rsync for such a part. OSError if it cannot be started."""
-        words = self.argv(part, delete_nothing, lane)
+    def start(
+        self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST, source: str = ""
+    ) -> Transfer:
+        """An rsync for such a part, as ``argv`` says. OSError if it cannot be started."""
+        words = self.argv(part, delete_nothing, lane, source)
         self._ssh_master.note_try()
         return Transfer(words, self._job.timeout, self._loop, is_big=lane is Lane.SECOND)
 

@@ -19,11 +19,14 @@ Listing = Callable[[bytes], list[tuple[bytes, bool]]]
 """``names.listing`` of a relisted directory. OSError if it cannot be listed."""
 
 
-def step_now(wire: bytes, hint: Step, current: CurrentNames) -> Step:
-    """Return the step of a name, as things are now."""
+def step_now(wire: bytes, hint: Step, current: CurrentNames) -> Step | None:
+    """Return the step of a name, as things are now; None if it has to wait for changes that follow.
+
+    What has gone since the batch was cut is such a name: what led to it then may still do so on the node.
+    """
     if wire in current.missing:
         # What was made and removed since the node had anything of that name is no loss to anyone.
-        return Step.NEW if hint is Step.NEW else Step.REMOVED
+        return hint if hint in (Step.NEW, Step.REMOVED) else None
     if wire in current.links:
         return Step.SWITCHED
     if wire in current.removing:
@@ -67,15 +70,19 @@ def spread(hints: Mapping[bytes, Step], listing: Listing) -> Wanted:
     return Wanted(found, removing)
 
 
-def in_steps(wanted: Wanted, current: CurrentNames) -> dict[Step, list[bytes]]:
-    """Return the current names by their steps, the steps in their order."""
+def in_steps(wanted: Wanted, current: CurrentNames) -> tuple[dict[Step, list[bytes]], list[bytes]]:
+    """Return the current names by their steps, the steps in their order; and those that have to wait."""
     found: dict[Step, list[bytes]] = {}
+    waiting = []
     for wire in current.send:
         step = step_now(wire, wanted.hints.get(wire, Step.CHANGED), current)
-        found.setdefault(Step.REMOVED if wire in wanted.removing else step, []).append(wire)
+        if step is None:
+            waiting.append(wire)
+        else:
+            found.setdefault(Step.REMOVED if wire in wanted.removing else step, []).append(wire)
     if list(found) == [Step.REMOVED] and current.removing:
-        return {Step.SWITCHED: found[Step.REMOVED]}  # nothing has to wait: a warm rsync can do it
-    return {step: found[step] for step in sorted(found)}
+        found = {Step.SWITCHED: found[Step.REMOVED]}  # nothing has to wait: a warm rsync can do it
+    return {step: found[step] for step in sorted(found)}, waiting
 
 
 def renames_by_step(

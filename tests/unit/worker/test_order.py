@@ -25,14 +25,14 @@ NEW, CHANGED, SWITCHED, REMOVED = Step
         (SWITCHED, "link", SWITCHED),
         (REMOVED, "link", SWITCHED),
         (NEW, "missing", NEW),
-        (CHANGED, "missing", REMOVED),
-        (SWITCHED, "missing", REMOVED),
+        (CHANGED, "missing", None),
+        (SWITCHED, "missing", None),
         (REMOVED, "missing", REMOVED),
         (NEW, "removing", REMOVED),
         (CHANGED, "removing", REMOVED),
     ],
 )
-def test_step_now(hint: Step, state: str, expected: Step) -> None:
+def test_step_now(hint: Step, state: str, expected: Step | None) -> None:
     current = CurrentNames([b"f"])
     if state != "there":
         {"link": current.links, "missing": current.missing, "removing": current.removing}[state].add(b"f")
@@ -93,10 +93,11 @@ def test_spread_keeps_the_latest_step_of_a_name() -> None:
 
 
 def test_names_are_sent_in_steps() -> None:
-    names = [b"page", b"current", b"asset", b"old", b"d/", b"temporary"]
-    current = CurrentNames(names, missing={b"old", b"temporary"}, links={b"current"})
+    names = [b"page", b"current", b"asset", b"old", b"d/", b"temporary", b"gone since"]
+    current = CurrentNames(names, missing={b"old", b"temporary", b"gone since"}, links={b"current"})
     hints = {b"page": CHANGED, b"current": SWITCHED, b"asset": NEW, b"d/": CHANGED, b"temporary": NEW}
-    found = order.in_steps(order.Wanted(hints, {b"d/"}), current)
+    found, waiting = order.in_steps(order.Wanted(hints | {b"old": REMOVED}, {b"d/"}), current)
+    assert waiting == [b"gone since"]
     assert list(found.items()) == [
         (NEW, [b"asset", b"temporary"]),
         (CHANGED, [b"page"]),
@@ -107,10 +108,10 @@ def test_names_are_sent_in_steps() -> None:
 
 def test_relists_for_removals_alone_are_sent_as_they_are() -> None:
     current = CurrentNames([b"d/"], removing={b"d/"})
-    assert order.in_steps(order.Wanted({b"d/gone": REMOVED}, set()), current) == {SWITCHED: [b"d/"]}
+    assert order.in_steps(order.Wanted({b"d/gone": REMOVED}, set()), current) == ({SWITCHED: [b"d/"]}, [])
     current = CurrentNames([b"d/", b"f"], removing={b"d/"})
     found = order.in_steps(order.Wanted({b"d/gone": REMOVED, b"f": NEW}, set()), current)
-    assert found == {NEW: [b"f"], REMOVED: [b"d/"]}
+    assert found == ({NEW: [b"f"], REMOVED: [b"d/"]}, [])
 
 
 def test_rename_is_followed_before_the_step_of_its_new_name() -> None:

@@ -1,0 +1,198 @@
+"""Copies of what a batch switches to, made when it begins.
+
+Until its turn comes, the next release may be published. Sent as it is then, a link would lead to what is not
+on the node yet; a copy leads to what the batch has sent before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from inosync.rsync.options import options
+
+MAX_FILE_BYTES = 1 << 20
+"""A larger file is not copied: it is sent as it is when its turn comes."""
+MAX_NAMES = 1_000
+"""Links and files that are copied for a batch."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# What a copy would not have, or not in the same way.
+_NEEDS_ORIGINAL_TEXT = """
+    -A --acls -X --xattrs --fake-super -H --hard-links -L --copy-links -k --copy-dirlinks --copy-unsafe-links
+    -U --atimes -N --crtimes
+"""
+_NEEDS_ORIGINAL = frozenset(_NEEDS_ORIGINAL_TEXT.split())
+
+
+def can_freeze(extra: Iterable[str]) -> bool:
+    """Return whether a copy of links and files is as good as the original with these options."""
+    return not any(option in _NEEDS_ORIGINAL for option, _ in options(extra))
+
+
+def newer(source: str, names: Iterable[bytes], complete_at: int, now: int) -> set[bytes]:
+    """Return the names that have changed after the changes of a batch, as far as their times tell.
+
+    ``complete_at``: up to when the batch has all changes; both in nanoseconds since the epoch. A time to come
+    is of another clock, or of one that was set back, and tells nothing.
+    """
+    found = set()
+    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            with contextlib.suppress(OSError):
+                if complete_at <= os.lstat(name, dir_fd=root).st_ctime_ns <= now:
+                    found.add(name)
+    finally:
+        os.close(root)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What has to be there still when a batch switches to it: else it was not sent, or not all of it."""
+
+    names: tuple[bytes, ...]
+    """What the batch sends before."""
+    directories: Mapping[bytes, tuple[int, int]]
+    """Inode and time of the last change of the directories that links lead to, or that are below."""
+
+
+def basis(source: str, links: Iterable[bytes], names: Sequence[bytes]) -> Basis:
+    """Return what links, and whatever else a batch switches to, are thought to lead to."""
+    directories = {}
+    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        targets = set()
+        for link in links:
+            with contextlib.suppress(OSError):
+                target = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link, dir_fd=root)))
+                targets.add(target)
+        below = tuple(target + b"/" for target in targets)
+        listed = [name[:-1] for name in names if name.endswith(b"/") and name.startswith(below)]
+        for path in [*targets, *listed] if targets else []:
+            with contextlib.suppress(OSError):
+                status = os.lstat(path, dir_fd=root)
+                if stat.S_ISDIR(status.st_mode):
+                    directories[path] = status.st_ino, status.st_ctime_ns
+    finally:
+        os.close(root)
+    return Basis(tuple(names), directories)
+
+
+def holds(source: str, basis: Basis) -> bool:
+    """Return whether all of it is still there. OSError if the tree is not."""
+    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path, before in basis.directories.items():
+            status = os.lstat(path, dir_fd=root)
+            if (status.st_ino, status.st_ctime_ns) != before:
+                return False
+        for name in basis.names:
+            os.lstat(name.rstrip(b"/"), dir_fd=root)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    finally:
+        os.close(root)
+    return True
+
+
+class Frozen:
+    """A directory with copies of links and files of a tree, with the directories that they are in."""
+
+    def __init__(self, source: str, place: str, names: Sequence[bytes]) -> None:
+        """Copy what can be copied exactly. OSError if there is no room."""
+        self.place = place
+        self.names: set[bytes] = set()
+        """What was copied."""
+        self._parents: dict[bytes, os.stat_result] = {}
+        """The directories that were made."""
+        os.mkdir(place, 0o700)
+        try:
+            root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for name in names[:MAX_NAMES]:
+                    with contextlib.suppress(OSError):  # it is gone, not readable, or of another owner
+                        self._copy(root, name)
+            finally:
+                os.close(root)
+            for path, status in reversed(self._parents.items()):
+                _give(self._path(path), status)
+        except OSError:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Remove the copies."""
+        for path in self._parents:
+            with contextlib.suppress(OSError):
+                os.chmod(self._path(path), 0o700)
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def _path(self, name: bytes) -> bytes:
+        return os.fsencode(self.place) + b"/" + name
+
+    def _copy(self, root: int, name: bytes) -> None:
+        above, _, last = name.rpartition(b"/")
+        directory = os.dup(root)
+        try:
+            done = b""
+            for part in above.split(b"/") if above else ():
+                outer, directory = directory, -1
+                try:
+                    directory = os.open(part, _DIRECTORY, dir_fd=outer)
+                finally:
+                    os.close(outer)
+                done = done + b"/" + part if done else part
+                self._make(done, os.fstat(directory))
+            copy, status = self._path(name), os.lstat(last, dir_fd=directory)
+            try:
+                if stat.S_ISLNK(status.st_mode):
+                    os.symlink(os.readlink(last, dir_fd=directory), copy)
+                    is_same = os.lstat(last, dir_fd=directory).st_ctime_ns == status.st_ctime_ns
+                else:
+                    is_same = _copy_file(last, directory, copy, status)
+                if is_same:
+                    _give(copy, status)
+                    self.names.add(name)
+                    return
+            except OSError:
+                pass
+            with contextlib.suppress(OSError):
+                os.unlink(copy)
+        finally:
+            if directory >= 0:
+                os.close(directory)
+
+    def _make(self, path: bytes, status: os.stat_result) -> None:
+        if path not in self._parents:
+            is_own = (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+            if os.geteuid() and not (is_own and status.st_mode & stat.S_IRWXU == stat.S_IRWXU):
+                raise PermissionError("the copy would have another owner, or could not be removed")
+            os.mkdir(self._path(path), 0o700)
+            self._parents[path] = status
+
+
+def _copy_file(name: bytes, directory: int, copy: bytes, status: os.stat_result) -> bool:
+    """Copy a small regular file; return whether it is one, and has not changed."""
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+        return False
+    fd = os.open(name, _FILE, dir_fd=directory)
+    with open(fd, "rb") as original, open(copy, "xb") as file:
+        file.write(original.read(MAX_FILE_BYTES + 1))
+        now = os.fstat(fd)
+    return (now.st_ino, now.st_ctime_ns, now.st_size) == (status.st_ino, status.st_ctime_ns, status.st_size)
+
+
+def _give(path: bytes, status: os.stat_result) -> None:
+    """Give a copy the owner, mode and time of the original. OSError if that is not possible."""
+    own = os.lstat(path)
+    if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)

@@ -1,0 +1,53 @@
+"""On a node nothing is switched to, and nothing is taken away, before what was written earlier has arrived.
+
+A reader looks at each copy as fast as it can, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.publishing import Reader, Site
+from support.warm import AllTransports, Warm
+
+DEPLOYMENTS = int(os.environ.get("INOSYNC_DEPLOYMENTS", "6"))
+FILES = int(os.environ.get("INOSYNC_RELEASE_FILES", "200"))
+
+
+@contextmanager
+def readers(w: Warm, files: int) -> Iterator[dict[str, Reader]]:
+    """A reader of each copy."""
+    made = {node: Reader(w.copy(node), files) for node in w.nodes()}
+    try:
+        yield made
+    finally:
+        for reader in made.values():
+            reader.kill()
+
+
+def check(found: dict[str, Reader]) -> None:
+    seen = {node: reader.seen() for node, reader in found.items()}
+    assert all(each.pop("looks") > 10 and each.pop("versions") > 1 for each in seen.values())
+    assert not any(seen.values()), seen
+
+
+@pytest.mark.parametrize("is_calm", [True, False], ids=["each alone", "one after the other"])
+def test_deployments_are_whole_at_every_moment(all_transports: AllTransports, is_calm: bool) -> None:
+    w = all_transports.warm
+    site = Site(w.tree(), FILES)
+    site.deploy()
+    w.daemon.start()
+    w.until_level()
+    w.until_warm()
+    with readers(w, FILES) as found:
+        for number in range(DEPLOYMENTS):
+            site.deploy()
+            for other in range(10):  # other traffic
+                w.change(f"other{other}", f"{number}")
+            if is_calm:
+                w.until_level()
+        w.until_level()
+        check(found)
