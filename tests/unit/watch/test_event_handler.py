@@ -13,7 +13,7 @@ from support.watched_tree import Field
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Step
 
-NEW, CHANGED, SWITCHED, _ = Step
+NEW, CHANGED, SWITCHED, REMOVED = Step
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def make_below(root: Path) -> None:
         pytest.param(switch, "link", SWITCHED, id="link replaced"),
         pytest.param(switch, "temporary", NEW, id="link that was made and moved away"),
         pytest.param(lambda root: os.replace(root / "d/f", root / "page"), "page", SWITCHED, id="file moved"),
-        pytest.param(lambda root: os.replace(root / "d/f", root / "page"), "d/f", SWITCHED, id="file left"),
-        pytest.param(lambda root: (root / "page").unlink(), "page", SWITCHED, id="removed"),
-        pytest.param(lambda root: (root / "empty").rmdir(), "empty", SWITCHED, id="directory removed"),
+        pytest.param(lambda root: os.replace(root / "d/f", root / "page"), "d/f", REMOVED, id="file left"),
+        pytest.param(lambda root: (root / "page").unlink(), "page", REMOVED, id="removed"),
+        pytest.param(lambda root: (root / "empty").rmdir(), "empty", REMOVED, id="directory removed"),
         pytest.param(lambda root: (root / "d").rename(root / "e"), "e", NEW, id="directory moved"),
-        pytest.param(lambda root: (root / "d").rename(root / "e"), "d", SWITCHED, id="directory left"),
+        pytest.param(lambda root: (root / "d").rename(root / "e"), "d", REMOVED, id="directory left"),
         pytest.param(
             lambda root: (root / "d").rename(root / "empty"), "empty", SWITCHED, id="moved over an empty one"
         ),

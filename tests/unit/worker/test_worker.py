@@ -32,6 +32,7 @@ from inosync.messages import (
     SlotRequest,
     Source,
     Started,
+    Step,
     Stop,
     TargetReplaced,
 )
@@ -162,7 +163,8 @@ def test_parts_of_a_batch_are_sent_one_after_the_other(bench: Bench) -> None:
 def test_part_that_fails_holds_back_what_arrives_later(bench: Bench) -> None:
     (bench.home / "src/link").symlink_to("file")
     bench.start(
-        bench.job(first_time(bench.home, "exit 12")), batch(Part(1, False, (b"link", b"gone", b"file")))
+        bench.job(first_time(bench.home, "exit 12")),
+        batch(Part(1, False, (b"link", b"file")), Part(1, False, (b"gone",), step=Step.REMOVED)),
     )
     bench.next(Done)
     # Each run adds the names that it is fed.
