@@ -96,7 +96,7 @@ class Master:
         until = self.loop.clock() + READ_SECONDS
         while self.watcher.read() and self.loop.clock() < until:
             pass
-        self.events.caught_up(self.watcher.caught_up_at)
+        self.events.events_read(self.watcher.caught_up_at)
 
     def _tick(self) -> None:
         for call in self.each_tick:

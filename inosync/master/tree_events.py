@@ -96,7 +96,7 @@ class TreeEvents:
         self.guard.root_lost(tree, why)
         self._stop_sending(tree)
 
-    def caught_up(self, at: int) -> None:
+    def events_read(self, at: int) -> None:
         """All events so far were read, and all changes up to that time are recorded."""
         self.journal.set_complete(at)
         self.check_emptied()

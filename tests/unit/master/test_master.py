@@ -83,7 +83,7 @@ def test_run_turns_until_the_pool_has_ended_and_closes_everything() -> None:
 def test_turn_walks_reads_releases_and_ends_flushes() -> None:
     called = World().run()
     turn = called[called.index("turn") : called.index("set_status")]
-    assert turn == ["turn", "work", "read", "caught_up", "release_if_due", "end_finished"]
+    assert turn == ["turn", "work", "read", "events_read", "release_if_due", "end_finished"]
 
 
 def test_turn_waits_until_something_is_due_and_not_while_there_is_work() -> None:
