@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import inosync
 
@@ -78,3 +83,30 @@ def test_launcher_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert inosync.__version__ in done.stdout
+
+
+@pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="no checkout: there is no list of files")
+def test_sdist_holds_everything_but_what_is_made(tmp_path: Path) -> None:
+    """Its own tests run from it."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True).stdout
+    files = {name for name in os.fsdecode(listed).split("\0") if name and (CHECKOUT / name).exists()}
+    tree = tmp_path / "tree"
+    for name in files:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(CHECKOUT / name, tree / name)
+    script = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=tree, capture_output=True, check=True)
+    [sdist] = tmp_path.glob("inosync-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert files - held == {".gitignore"}
+
+
+def test_requirements_of_debian_are_those_of_setup_cfg() -> None:
+    """debhelper finds the Python packages; what it cannot find is named."""
+    control = (CHECKOUT / "conf" / "debian" / "control").read_text()
+    oldest = setup()["options"]["python_requires"].removeprefix(">=")
+    assert f"X-Python3-Version: >= {oldest}\n" in control
+    assert "${python3:Depends}" in control
+    line = setup()["metadata"]["description"]
+    assert f"Description: {line[0].lower()}{line[1:]}\n" in control
