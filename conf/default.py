@@ -73,7 +73,7 @@ rnodes = [
 # more than half of this machine's processors.
 # edelay = 10
 
-# The shortest wait, in seconds: a change is sent once nothing else has changed for so long, or after five
+# The shortest wait, in seconds: a change is sent once nothing else has changed for so long, or after twenty
 # times that.
 # equiet = 0.01
 

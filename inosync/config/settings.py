@@ -163,7 +163,7 @@ comment. A change of the file takes effect at once. Others must not be able to w
             "equiet",
             checks.seconds,
             "the shortest wait, in {unit}: a change is sent once nothing else has changed for so long, or "
-            "after five times that",
+            "after twenty times that",
             0.01,
             unit="seconds",
         ),

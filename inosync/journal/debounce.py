@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-GATHER_FACTOR = 5
+GATHER_FACTOR = 20
 """Changes without a quiet moment are released after this many times ``quiet``: they may go on for ever."""
 
 

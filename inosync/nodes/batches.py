@@ -13,8 +13,8 @@ from inosync.messages import Change, Kind, Lane, Part, Rename, Step
 from inosync.nodes.node import Node
 from inosync.system import spool
 
-HEAVY_NAMES = 1_000
-"""A batch of so many names waits for a slot, as a full mirror does."""
+HEAVY_CHANGES = 1_000
+"""A batch of so many changes waits for a slot, as a full mirror does."""
 _ids = itertools.count(1)
 
 
@@ -30,13 +30,16 @@ class SharedBatch:
     file: str
     """The parts, as ``spool.pack`` returns them."""
     count: int
+    """Names in it."""
+    changes: int
+    """Changes that it is made of: more than names, where a listing covers some."""
     full: bool
     users: int = 0
     """Nodes that have been sent it and have not finished with it."""
 
     @property
     def is_heavy(self) -> bool:
-        return self.full or self.count >= HEAVY_NAMES
+        return self.full or self.changes >= HEAVY_CHANGES
 
 
 class BatchCutter:
@@ -58,20 +61,30 @@ class BatchCutter:
         if self._cut_at != self._journal.head:
             self._batches.clear()
             self._cut_at = self._journal.head
-        # The guard has another generation after it has halted a tree.
-        key = (node.cursor, node.subscription, self._guard.generation, tuple(retries), lane)
+        key = self._key(node, retries, lane)
         batch = self._batches.get(key)
         if batch is None or (batch.file and batch.file not in self._files):
-            parts = self._parts(node, retries, lane)
+            parts, changes = self._parts(node, retries, lane)
             if not parts:
                 return None
             if not all(self._guard.check(part.tree) for part in parts):
                 raise TreeHalted
-            key = (node.cursor, node.subscription, self._guard.generation, tuple(retries), lane)
-            batch = self._batches[key] = self._pack(parts)
+            batch = self._batches[self._key(node, retries, lane)] = self._pack(parts, changes)
         return batch
 
-    def _parts(self, node: Node, retries: Sequence[Change], lane: Lane) -> list[Part]:
+    def _key(self, node: Node, retries: Sequence[Change], lane: Lane) -> object:
+        # The guard has another generation after it has halted a tree.
+        return (
+            node.cursor,
+            node.subscription,
+            self._guard.generation,
+            tuple(retries),
+            lane,
+            node.second is None,
+        )
+
+    def _parts(self, node: Node, retries: Sequence[Change], lane: Lane) -> tuple[list[Part], int]:
+        """Return what is to be sent, and of how many changes it is made."""
         changes = self._journal.since(node.cursor) if lane is Lane.FIRST else []
         if changes is None:
             changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
@@ -79,14 +92,17 @@ class BatchCutter:
             changes = list(filter(node.subscription.concerns, changes))
         wanted = [tree for tree in node.trees if tree not in self._guard.halted]
         renames = self._journal.renames_after(node.cursor) if lane is Lane.FIRST else {}
-        return list(_parts_of([*changes, *retries], wanted, renames))
+        changes = [*changes, *retries]
+        # A listing may have to wait for a big file in its directory, which a name need not.
+        left = changes if renames or node.second is not None else _without_listed(changes)
+        return list(_parts_of(left, wanted, renames)), len(changes)
 
-    def _pack(self, parts: list[Part]) -> SharedBatch:
+    def _pack(self, parts: list[Part], changes: int) -> SharedBatch:
         parts = [replace(part, source=self._guard.source(part.tree, part.full)) for part in parts]
         path = os.path.join(self._directory, f"batch-{next_id()}")
         payload, file = spool.pack(tuple(parts), path)
         count = sum(len(part.names) for part in parts)
-        batch = SharedBatch(payload, file, count, any(part.full for part in parts))
+        batch = SharedBatch(payload, file, count, changes, any(part.full for part in parts))
         if file:
             self._files[file] = batch
         return batch
@@ -108,6 +124,28 @@ class BatchCutter:
 def next_id() -> int:
     """Return a number that no other batch or comparison of this process has."""
     return next(_ids)
+
+
+def _without_listed(changes: list[Change]) -> list[Change]:
+    """Return the changes without the names that the listing of their directory covers, as in the journal.
+
+    Only those of the same step: others come after the listing, or before it.
+    """
+    listed = {(c.tree, c.path, c.step) for c in changes if c.kind is Kind.LIST}
+    if not listed:
+        return changes
+
+    def is_covered(change: Change) -> bool:
+        if (
+            change.kind is not Kind.NAME
+            or not change.path
+            or change.ignore_times
+            or change.step > Step.CHANGED
+        ):
+            return False
+        return (change.tree, change.path.rpartition(b"/")[0], change.step) in listed
+
+    return [change for change in changes if not is_covered(change)]
 
 
 def _parts_of(

@@ -49,7 +49,7 @@ def test_nothing_is_due_before_anything_has_changed() -> None:
         ([100.0], [100.05]),
         ([100.0, 100.03, 100.06], [100.11]),
         ([100.0, 100.3, 100.6], [100.05, 100.35, 100.65]),
-        ([100.0, 100.04, 100.08, 100.12, 100.16, 100.2, 100.24, 100.28], [100.25, 100.33]),
+        ([100.0 + number * 0.03 for number in range(40)], [101.0, 101.22]),
     ],
     ids=["isolated", "in the quiet moment of another", "further apart than that", "without any"],
 )

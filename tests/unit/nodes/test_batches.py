@@ -15,8 +15,8 @@ from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Change, Kind, Part, Rename, Source
-from inosync.nodes.batches import HEAVY_NAMES, BatchCutter, SharedBatch, TreeHalted
+from inosync.messages import Change, Kind, Part, Rename, Source, Step
+from inosync.nodes.batches import HEAVY_CHANGES, BatchCutter, SharedBatch, TreeHalted
 from inosync.system import spool
 
 EVERYTHING = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
@@ -54,8 +54,10 @@ class World:
         for path in paths:
             self.journal.record(Change(tree, path, Kind.NAME), 0.0)
 
-    def node(self, cursor: int = 0, subscription: Subscription = EVERYTHING) -> Any:
-        return SimpleNamespace(cursor=cursor, subscription=subscription, trees=subscription.trees)
+    def node(self, cursor: int = 0, subscription: Subscription = EVERYTHING, second: object = None) -> Any:
+        return SimpleNamespace(
+            cursor=cursor, subscription=subscription, trees=subscription.trees, second=second
+        )
 
     def cut(self, node: Any, *retries: Change) -> SharedBatch:
         batch = self.cutter.cut(node, retries)
@@ -74,6 +76,52 @@ def world(tmp_path: Path) -> World:
 
 def parts(batch: SharedBatch) -> tuple[Part, ...]:
     return cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
+
+
+def names(batch: SharedBatch) -> set[bytes]:
+    return {name for part in parts(batch) for name in part.names}
+
+
+def test_names_that_a_listing_of_their_directory_covers_are_left_out(world: World) -> None:
+    world.journal.record(Change(1, b"d", Kind.LIST), 0.0)
+    world.change(b"d/x", b"d/e/y", b"d", b"other/x", b"dd/x")
+    world.change(b"d/x", tree=2)
+    again = Change(1, b"d/x", Kind.NAME, ignore_times=True)
+    batch = world.cut(world.node(), again)
+    one, by_content, two = parts(batch)
+    assert set(one.names) == {b"d/", b"d/e/y", b"other/x", b"dd/x"}
+    assert (by_content.names, by_content.ignore_times, two.names) == ((b"d/x",), True, (b"d/x",))
+    assert (batch.count, batch.changes) == (6, 7)
+
+
+@pytest.mark.parametrize("listing", Step)
+@pytest.mark.parametrize("name", Step)
+def test_name_of_another_step_than_the_listing_is_sent_in_its_own(
+    world: World, listing: Step, name: Step
+) -> None:
+    changes = Change(1, b"d", Kind.LIST, step=listing), Change(1, b"d/x", Kind.NAME, step=name)
+    is_covered = name is listing and name in (Step.NEW, Step.CHANGED)
+    assert names(world.cut(world.node(), *changes)) == ({b"d/"} if is_covered else {b"d/", b"d/x"})
+
+
+def test_names_in_the_root_are_left_out_when_it_is_listed(world: World) -> None:
+    world.journal.record(Change(1, b"", Kind.LIST), 0.0)
+    world.change(b"x", b"d/x")
+    assert names(world.cut(world.node())) == {b"./", b"d/x"}
+
+
+def test_names_beside_a_big_file_that_is_under_way_go_by_themselves(world: World) -> None:
+    world.journal.record(Change(1, b"d", Kind.LIST), 0.0)
+    world.change(b"d/x")
+    assert names(world.cut(world.node())) == {b"d/"}
+    assert names(world.cut(world.node(second=object()))) == {b"d/", b"d/x"}
+
+
+def test_many_changes_are_heavy_though_a_listing_covers_them(world: World) -> None:
+    world.journal.record(Change(1, b"d", Kind.LIST), 0.0)
+    world.change(*(b"d/%d" % number for number in range(HEAVY_CHANGES - 1)))
+    batch = world.cut(world.node())
+    assert (batch.count, batch.is_heavy) == (1, True)
 
 
 def test_batch_holds_the_changes_after_the_cursor(world: World) -> None:
@@ -119,7 +167,7 @@ def test_whole_tree_covers_its_names_but_not_those_to_be_read(world: World) -> N
     assert [(part.full, part.names) for part in found] == [(True, ()), (False, (b"a",))]
 
 
-@pytest.mark.parametrize(("count", "heavy"), [(HEAVY_NAMES - 1, False), (HEAVY_NAMES, True)])
+@pytest.mark.parametrize(("count", "heavy"), [(HEAVY_CHANGES - 1, False), (HEAVY_CHANGES, True)])
 def test_batch_of_many_names_is_heavy(world: World, count: int, heavy: bool) -> None:
     world.change(*(b"%d" % number for number in range(count)))
     assert world.cut(world.node()).is_heavy is heavy

@@ -36,7 +36,7 @@ from inosync.messages import (
     Unreachable,
 )
 from inosync.nodes import lifecycle
-from inosync.nodes.batches import HEAVY_NAMES
+from inosync.nodes.batches import HEAVY_CHANGES
 from inosync.nodes.dispatch import NO_ROOM_SECONDS, REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
@@ -402,7 +402,7 @@ def test_changes_not_released_yet_are_not_sent_alone(world: World) -> None:
 
 def test_batch_says_whether_it_is_heavy(world: World) -> None:
     (node,) = world.add(1, cursor=1)
-    for count, heavy in ((HEAVY_NAMES - 1, False), (HEAVY_NAMES, True)):
+    for count, heavy in ((HEAVY_CHANGES - 1, False), (HEAVY_CHANGES, True)):
         world.change(count)
         world.offer()
         assert (node.sent[-1].count, node.sent[-1].heavy) == (count, heavy)
@@ -454,7 +454,7 @@ def test_batch_that_waits_for_a_slot_is_cut_and_written_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = world.add(20, cursor=1)
-    world.change(HEAVY_NAMES)
+    world.change(HEAVY_CHANGES)
     world.offer()
     assert len(world.busy) == world.slots
     packed = count_packing(monkeypatch)
@@ -468,9 +468,9 @@ def test_batch_that_waits_for_a_slot_is_cut_and_written_once(
 
 def test_files_of_batches_that_nobody_takes_do_not_stay(world: World) -> None:
     nodes = world.add(5, cursor=1)
-    world.change(HEAVY_NAMES)
+    world.change(HEAVY_CHANGES)
     world.offer()
-    world.change(HEAVY_NAMES, "g")
+    world.change(HEAVY_CHANGES, "g")
     world.offer()
     for _ in range(6):
         for node in nodes:
@@ -746,7 +746,7 @@ def test_batch_that_cannot_be_written_waits_and_takes_no_slot(
 ) -> None:
     nodes = world.add(2, cursor=1)
     full = world.add(2)
-    world.change(HEAVY_NAMES)
+    world.change(HEAVY_CHANGES)
 
     def no_room(_thing: object, _path: str) -> tuple[bytes, str]:
         raise OSError(28, "No space left on device")
@@ -840,7 +840,7 @@ def happens(world: World, event: str, number: int) -> None:
             world.change(1, f"light{world.journal.head}-")
             world.offer()
         case "heavy":
-            world.change(HEAVY_NAMES, f"heavy{world.journal.head}-")
+            world.change(HEAVY_CHANGES, f"heavy{world.journal.head}-")
             world.offer()
         case "done" if phase is Phase.BUSY:
             node.done()
@@ -887,7 +887,7 @@ def test_slots_are_never_exceeded_and_no_node_starves(
             changes = world.journal.backlog(node.cursor)[0]
             if node.worker.state.phase is Phase.IDLE and node.batch is None and node.cursor >= 0:
                 # Nothing light waits for anything but its release.
-                assert not 0 < changes < HEAVY_NAMES or node.cursor < world.journal.floor
+                assert not 0 < changes < HEAVY_CHANGES or node.cursor < world.journal.floor
     # From now on nothing ends, and all are offered what there is: only time passes.
     for node in world.nodes:
         if node.worker.state.phase is Phase.AWAY:
