@@ -14,7 +14,7 @@ from dataclasses import replace
 from inosync.config.hook import Hook
 from inosync.config.listen import Address
 from inosync.config.load import Config
-from inosync.config.nodes import NodeSpec, Tree
+from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec, Tree
 from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
 from inosync.rsync import ssh
@@ -47,7 +47,8 @@ def resulting_settings(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the settings that are not shown as trees, in the order of their table, with their values."""
     for name, setting in SETTINGS.items():
         if setting.per_node:
-            yield name, _of_nodes([(node.name, _shown(getattr(node, name))) for node in config.nodes])
+            show = _warm if name == "rwarm" else _shown
+            yield name, _of_nodes([(node.name, show(getattr(node, name))) for node in config.nodes])
         elif name == "rsync":
             yield name, f"{format_value(config.rsync)} ({_own_version(config.rsync)})"
         elif name == "logfile" and not config.logfile:
@@ -79,6 +80,10 @@ def _shown(value: object) -> str:
         case tuple() if all(isinstance(word, str) for word in value):
             return format_value(shlex.join(value))
     return format_value(value)
+
+
+def _warm(value: int) -> str:
+    return {WARM_BY_DEFAULT: "True", 0: "False"}.get(value, str(value))
 
 
 def _hook(hook: Hook) -> str:

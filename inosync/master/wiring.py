@@ -213,6 +213,6 @@ def adapted(config: Config, pretend: bool, once: bool) -> Config:
     if pretend:
         config = replace(config, on_sync=None, on_state=None, rlisten=None)
     if once:
-        nodes = tuple(replace(node, rwarm=False, rverify=0.0) for node in config.nodes)
+        nodes = tuple(replace(node, rwarm=0, rverify=0.0) for node in config.nodes)
         config = replace(config, nodes=nodes, rlisten=None)
     return config

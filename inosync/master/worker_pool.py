@@ -11,7 +11,7 @@ from multiprocessing.context import ForkProcess
 
 from inosync.config.hook import Place
 from inosync.config.load import Config
-from inosync.config.nodes import NodeSpec
+from inosync.config.nodes import NodeSpec, most_warm
 from inosync.guard.guard import Guard
 from inosync.journal.subscription import Subscription
 from inosync.master.trees import TreeTable
@@ -226,7 +226,7 @@ def make_job(
         excluded={number: table.excluded[number] for number in trees},
         timeout=spec.rtimeout,
         retry=config.rretry,
-        warm=spec.rwarm and not node.paused,
+        warm=0 if node.paused else most_warm(spec.rwarm, len(config.nodes)),
         spool=directory,
         places={number: Place(tree.wpath, tree.rpath) for number, tree in trees.items()},
         on_sync=config.on_sync,

@@ -29,8 +29,8 @@ class Job:
     """Seconds without progress after which a transfer is ended."""
     retry: tuple[float, float]
     """First and longest pause after a failure, in seconds."""
-    warm: bool
-    """Whether to keep an rsync connected for each tree."""
+    warm: int
+    """The most rsyncs that are kept connected."""
     spool: str
     """The directory for what is too long for a message."""
     places: Mapping[int, Place] = field(default_factory=dict)

@@ -1,12 +1,11 @@
-"""The warm rsyncs of one worker: one for each tree, while there is nothing else to do.
+"""The warm rsyncs of one worker: for the trees that were used last, while there is nothing else to do.
 
-They are also the heartbeat of the node: one that cannot connect shows that the node is out of reach before
-anything changes.
+They are also the heartbeat of the node, for which one is enough: one that cannot connect shows that the node
+is out of reach before anything changes.
 """
 
 from __future__ import annotations
 
-import enum
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from inosync.nodes import backoff
 from inosync.rsync.transfer import Transfer
 from inosync.system.loop import Loop
 from inosync.worker.warm import SLOW_SECONDS, WarmRsync
+from inosync.worker.warm_moves import YOUNG_SECONDS, Choice, Move, Slot, by_use, choose, decide
 
 LULL_SECONDS = 0.05
 """The pause between a batch and the next warm rsync: without it, the starts for many nodes would take the
@@ -25,80 +25,8 @@ CONNECT_SECONDS = 30.0
 """The longest time for connecting; ``rtimeout`` counts if it is shorter."""
 MAX_AGE_SECONDS = 1200.0
 """The age at which a warm rsync is replaced; up to twice that, so that not all are replaced at once."""
-YOUNG_SECONDS = 30.0
-"""A connection that the node closes sooner, though nothing was wrong, was closed early."""
-MAX_EARLY_CLOSES = 3
-"""Connections in a row that are closed early, or refused beside others, until none is kept for a while."""
 SUSPEND_SECONDS = (600.0, 21_600.0)
 """Bounds of the time in which no connection is kept."""
-
-
-class Move(enum.Enum):
-    """What is to be done about the warm rsync of one tree."""
-
-    WAIT = "nothing"
-    CONNECT = "start one"
-    REACHED = "it has connected: report that the node answers"
-    SLOW = "it takes long to connect: report that the node does not answer"
-    RENEW = "it is too old: end it, and start another after a lull"
-    REPLACE = "it has ended after a good life: start another at once"
-    END = "it has ended, and that says nothing about the node"
-    PAUSE = "the node has closed it early: start another after a pause"
-    SUSPEND = "the node has closed too many early: keep none for a while"
-    GIVE_UP = "the node is out of reach: report that, end all, and connect after a pause"
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The warm rsync of one tree, just checked, and what the pool knows of the others."""
-
-    is_idle: bool  # the worker has nothing else to do
-    has_tree: bool = True  # it is no fault of the node's that a tree is not there
-    may_connect: bool = True  # the pause since the last connection is over
-    is_started: bool = False  # there is an rsync; the rest is about it
-    was_connected: bool = False  # before the check
-    is_connected: bool = False  # after the check
-    connected_for: float = 0.0  # seconds
-    is_slow: bool = False
-    is_old: bool = False
-    lost: str = ""  # as in ``WarmRsync``, like ``is_broken``
-    is_broken: bool = False
-    others_connected: bool = False
-    is_away: bool = False  # it was reported that the node does not answer
-    is_counted: bool = False  # started before the last early close: one event ends the rsyncs of all trees
-    early_closes: int = 0  # in a row, before this one
-
-
-def decide(slot: Slot) -> Move:
-    """What is to be done; ``tests/unit/worker/test_warm_pool.py`` has the cases as a table."""
-    if not slot.is_started:
-        return Move.CONNECT if slot.is_idle and slot.has_tree and slot.may_connect else Move.WAIT
-    if not slot.lost:
-        return _decide_alive(slot)
-    if slot.was_connected:
-        if slot.is_broken:
-            return Move.GIVE_UP if slot.is_idle else Move.END
-        if slot.connected_for >= YOUNG_SECONDS:
-            return Move.REPLACE
-    elif not slot.is_idle or not slot.has_tree:  # what the worker does tells more
-        return Move.END
-    elif not slot.others_connected and "max connections" not in slot.lost:
-        return Move.GIVE_UP
-    if slot.is_counted:
-        return Move.END
-    return Move.SUSPEND if slot.early_closes + 1 >= MAX_EARLY_CLOSES else Move.PAUSE
-
-
-def _decide_alive(slot: Slot) -> Move:
-    if slot.is_old:
-        return Move.RENEW
-    if slot.is_connected:
-        return Move.WAIT if slot.was_connected else Move.REACHED
-    return (
-        Move.SLOW
-        if slot.is_slow and slot.is_idle and not (slot.is_away or slot.others_connected)
-        else Move.WAIT
-    )
 
 
 class Owner(Protocol):
@@ -123,25 +51,34 @@ class Owner(Protocol):
         """Whether rsyncs are called in another way from now on, because of what one that failed said."""
 
 
-class WarmPool:
-    """``trees``: for each its directory here. ``retry``: first and longest pause after a failure.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a pool; times are in seconds."""
 
-    ``timeout``: how long a transfer may be without progress. All in seconds.
-    """
+    most: int
+    """The most rsyncs that are kept."""
+    retry: tuple[float, float]
+    """First and longest pause after a failure."""
+    timeout: float
+    """How long a transfer may be without progress."""
+
+
+class WarmPool:
+    """``trees``: for each its directory here."""
 
     def __init__(
         self,
         trees: Mapping[int, str],
+        limits: Limits,
         owner: Owner,
-        retry: tuple[float, float],
-        timeout: float,
         loop: Loop,
         rand: Callable[[], float] = random.random,
     ) -> None:
-        self._trees, self._owner, self._retry = trees, owner, retry
-        self._patience = min(CONNECT_SECONDS, timeout)
+        self._trees, self._limits, self._owner = trees, limits, owner
+        self._patience = min(CONNECT_SECONDS, limits.timeout)
         self._loop, self._clock, self._rand = loop, loop.clock, rand
         self._rsyncs: dict[int, WarmRsync] = {}  # by tree
+        self._used: list[int] = []  # the trees that were used last, the last one first
         self._ending: list[Transfer] = []  # rsyncs that were told to end
         self._is_idle = False  # the worker has nothing else to do
         self._not_before = 0.0  # when the next may be started
@@ -154,12 +91,12 @@ class WarmPool:
     # What the worker says ----------------------------------------------------------------------------
 
     def idle(self, lull: float) -> None:
-        """The worker has nothing to do: from ``lull`` seconds on, have one for each tree."""
+        """The worker has nothing to do: from ``lull`` seconds on, have one for each of the trees in use."""
         self._is_idle = True
-        for tree, rsync in list(self._rsyncs.items()):
-            # One in a directory that was there before would keep it from being unmounted.
-            if not rsync.reads_from(self._trees[tree]):
-                self.end(tree)
+        # One in a directory that was there before would keep it from being unmounted.
+        stale = [tree for tree, rsync in self._rsyncs.items() if not rsync.reads_from(self._trees[tree])]
+        for tree in {*stale, *self._choice().end}:
+            self.end(tree)
         self._not_before = max(self._not_before if self._suspensions else 0.0, self._clock() + lull)
 
     def busy(self) -> None:
@@ -169,6 +106,7 @@ class WarmPool:
 
     def take(self, tree: int) -> Transfer | None:
         """That of a tree as it is now, to be fed; None if there is none that is of any use."""
+        self._used = [tree, *(other for other in self._used if other != tree)][: self._limits.most]
         rsync = self._rsyncs.pop(tree, None)
         if rsync is None:
             return None
@@ -229,8 +167,7 @@ class WarmPool:
         """When ``check`` has something to do, by the clock."""
         times = [rsync.deadline for rsync in self._rsyncs.values()]
         is_unchecked = not self._rsyncs and (self._failures or self._is_slow)
-        missing = (tree for tree in self._trees if tree not in self._rsyncs)
-        if self._is_idle and (is_unchecked or any(map(self._has_tree, missing))):
+        if self._is_idle and (is_unchecked or (self._has_room and self._choice().start)):
             times.append(self._not_before)
         return min(times, default=float("inf"))
 
@@ -242,24 +179,30 @@ class WarmPool:
                 was_connected = rsync.connected_at is not None
                 rsync.check()
                 self._act(tree, rsync, was_connected)
-        for tree in self._trees:
-            if tree not in self._rsyncs:
-                self._act(tree, None, False)
-        is_over = self._is_idle and self._clock() >= self._not_before
-        if is_over and not self._rsyncs and (self._failures or self._is_slow):
+        for tree in self._choice().start if self._may_connect and self._has_room else ():
+            if self._may_connect:  # one that cannot be started is a failure, after which there is a pause
+                self._connect(tree)
+        if self._may_connect and not self._rsyncs and (self._failures or self._is_slow):
             self._failures, self._is_slow = 0, False
             self._owner.node_unchecked()
 
-    def _slot(self, tree: int, rsync: WarmRsync | None, was_connected: bool) -> Slot:
-        has_tree, may_connect = self._has_tree(tree), self._clock() >= self._not_before
-        if rsync is None:
-            return Slot(self._is_idle, has_tree, may_connect)
+    @property
+    def _may_connect(self) -> bool:
+        return self._is_idle and self._clock() >= self._not_before
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._rsyncs) < min(self._limits.most, len(self._trees))
+
+    def _choice(self) -> Choice:
+        there = filter(self._has_tree, by_use(self._trees, self._used))
+        return choose(there, self._rsyncs, self._limits.most)
+
+    def _slot(self, tree: int, rsync: WarmRsync, was_connected: bool) -> Slot:
         return Slot(
             self._is_idle,
-            has_tree,
-            may_connect,
-            is_started=True,
-            was_connected=was_connected,
+            self._has_tree(tree),
+            was_connected,
             is_connected=rsync.connected_at is not None,
             connected_for=rsync.connected_for,
             is_slow=rsync.is_slow,
@@ -275,13 +218,8 @@ class WarmPool:
     def _has_tree(self, tree: int) -> bool:
         return os.path.isdir(self._trees[tree])
 
-    def _act(self, tree: int, rsync: WarmRsync | None, was_connected: bool) -> None:
-        slot = self._slot(tree, rsync, was_connected)
-        step = decide(slot)
-        if rsync is None:
-            if step is Move.CONNECT:
-                self._connect(tree)
-            return
+    def _act(self, tree: int, rsync: WarmRsync, was_connected: bool) -> None:
+        step = decide(self._slot(tree, rsync, was_connected))
         if rsync.lost or step is Move.RENEW:
             self.end(tree)
         match step:
@@ -330,7 +268,7 @@ class WarmPool:
         self._owner.node_unreachable(self._failures, code, reason, pause)
 
     def _backoff(self, attempt: int) -> float:
-        return backoff.delay(attempt, *self._retry, self._rand())
+        return backoff.delay(attempt, *self._limits.retry, self._rand())
 
     def _pause(self, seconds: float) -> None:
         self._not_before = self._clock() + seconds

@@ -58,7 +58,7 @@ from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
-from inosync.worker.warm_pool import LULL_SECONDS, WarmPool
+from inosync.worker.warm_pool import LULL_SECONDS, Limits, WarmPool
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,9 @@ class Worker:
         lanes = Lanes()
         lanes.adjust(self._throttle.limit)
         self._calls = RsyncCalls(job, self._ssh_master, self._throttle, self._refused, lanes, loop)
-        is_warm = job.warm and job.pretend is None
-        sources = {number: tree.source for number, tree in job.trees.items() if is_warm}
-        self._warm = WarmPool(sources, self, job.retry, job.timeout, loop, rand)
+        limits = Limits(job.warm if job.pretend is None else 0, job.retry, job.timeout)
+        sources = {number: tree.source for number, tree in job.trees.items()}
+        self._warm = WarmPool(sources, limits, self, loop, rand)
         self._comparisons = Comparisons(job, self._calls, self._report, loop)
         self._hooks = Hooks(job, self._report, loop)
         replaced = TargetReports(self._report, clock).add

@@ -41,6 +41,7 @@ TINY = {
     "pss": ("pss.py", "--nodes=1", "--transports=daemon"),
     "cost": ("change_cost.py", "--quick", "--apart=0", "--transports=daemon", "--profile=10"),
     "rhythm": ("rhythm.py", "--quick", "--rows=trickle,burst"),
+    "many trees": ("many_trees.py", "--trees=3", "--nodes=2", "--changes=1", "--transports=daemon"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "local": ("growth.py", "--quick", "--apart=0", "--axes=local"),
@@ -131,6 +132,14 @@ def test_pss_prints_memory_for_each_node(run: Run) -> None:
     for tool, parts in {"inosync": "1 workers .*, 1 rsync", "inosync, rwarm off": "1 workers"}.items():
         found = rf"^daemon, 1 node, {tool} +PSS for each node +[\d.]+ MB   a worker .*\(1 master .*, {parts}"
         assert re.search(found, out, re.MULTILINE), out
+
+
+def test_many_trees_benchmark_prints_what_is_kept(run: Run) -> None:
+    out = run("many trees")
+    found = (
+        r"^daemon, inosync, 3 trees, 2 nodes: 9 processes, 6 of them rsync and ssh, PSS .*: first .*, next "
+    )
+    assert re.search(found, out, re.MULTILINE), out
 
 
 def test_change_cost_prints_its_parts_and_what_a_worker_spends_it_on(run: Run) -> None:

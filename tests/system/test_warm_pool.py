@@ -18,7 +18,7 @@ from support.procs import Process
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
-from support.warm import Location, MakeWarm, Warm, below, cont, set_up, stop
+from support.warm import RETRY, Location, MakeWarm, Warm, below, cont, set_up, stop
 
 ROOT = os.geteuid() == 0
 
@@ -356,6 +356,51 @@ def test_settings_changed_replace_only_the_warm_rsyncs_concerned(warm: MakeWarm)
     w.until_warm(but=[spare["tree"] for spare in last.values()])
     assert not {p.pid for p in (*before["a"].values(), *after["b"].values())} & set(w.daemon.rsyncs())
     assert w.warnings() == []
+
+
+def test_many_trees_keep_rsyncs_for_those_that_changed_last(warm: MakeWarm, rsyncd: MakeRsyncd) -> None:
+    names = [f"tree{number:02}" for number in range(12)]
+    w = warm({"a": "", "b": ""}, names)
+    server = rsyncd({"b": w.home / "nodes/b"})
+    w.configure({"a": "", "b": server.url("b")})
+    w.daemon.start()
+    w.until_level()
+
+    def until_kept(*trees: str) -> None:
+        def are_kept() -> bool:
+            found = [
+                (set(w.warm_rsyncs(node)), len([p for p in procs.family([pid]) if p.ppid == pid]))
+                for node, pid in w.daemon.workers().items()
+            ]
+            return found == [(set(trees), 4)] * 2
+
+        until(are_kept, 60, f"four processes for each node, for {trees}")
+
+    def starts() -> list[int]:
+        return [w.batches(node, "tree09") for node in w.nodes()]
+
+    until_kept(*names[:4])
+    assert starts() == [0, 0]
+    w.change("file", "1", "tree09")
+    until_kept("tree09", *names[:3])
+    assert starts() == [2, 2], "a cold one for the change, and one for the next"
+    for number in range(2):
+        w.change("file", f"next {number}", "tree09")
+        w.until_level()
+        until_kept("tree09", *names[:3])
+        assert starts() == [3 + number] * 2, "the one that waited got the change"
+    for name in ("tree05", "tree06", "tree07"):
+        w.change("file", "1", name)
+        w.until_level()
+    until_kept("tree09", "tree05", "tree06", "tree07")
+    # One rsync is enough to notice that the node is gone.
+    w.reload(rwarm=1)
+    until(lambda: [len(w.warm_rsyncs(node)) for node in w.nodes()] == [1, 1], 60, "one rsync for each node")
+    server.kill()
+    w.until_title("b", rf"{RETRY} .*")
+    server.start()
+    w.until_title("b", r"\[ok\].*")
+    w.until_level()
 
 
 @pytest.mark.slow

@@ -23,12 +23,13 @@ def test_resulting_settings_name_the_nodes_with_values_of_their_own() -> None:
         {"node": "h:", "rspeed": "8:00,5 23:00,0"},
         {"node": "i:", "extra": "-z '--rsh=ssh -p 2'", "rexcludes": ["/x"]},
         {"node": "j:", "rwarm": False, "wpaths": ["a"]},
+        {"node": "k:", "rwarm": 9},
     ]
     shown = dict(check.resulting_settings(config(rnodes=repr(nodes), rspeed="7")))
     assert shown["rspeed"] == "7; 08:00,5 23:00,0 for h"
     assert shown["extra"].startswith("''; ")
     assert shown["extra"].endswith(" for i")
-    assert shown["rwarm"] == "True; False for j"
+    assert shown["rwarm"] == "True; False for j; 9 for k"
     assert shown["rexcludes of i"] == "--exclude=/x"
     assert shown["wpaths of j"].endswith("/a")
 

@@ -87,6 +87,7 @@ PURE = frozenset(
         "inosync.worker.lanes",
         "inosync.worker.refused_options",
         "inosync.worker.transfer_end",
+        "inosync.worker.warm_moves",
     }
 )
 """Modules that decide without I/O, clock or randomness. They import pure modules only."""

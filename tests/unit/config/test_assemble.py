@@ -8,7 +8,7 @@ import pytest
 from support.configs import config, mistakes, text
 from support.filters import excludes
 
-from inosync.config.nodes import NodeSpec
+from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec
 from inosync.config.timetable import constant
 
 
@@ -51,16 +51,17 @@ def test_excludes_of_a_wpath_come_before_those_for_all(here: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("of_all", "expected"), [("True", [False, True, True]), ("False", [False, True, False])]
+    ("of_all", "of_others"), [("True", WARM_BY_DEFAULT), ("False", 0), ("1", 1), ("9", 9)]
 )
-def test_rwarm_of_a_node_overrides_that_of_the_file(of_all: str, expected: list[bool]) -> None:
+def test_rwarm_of_a_node_overrides_that_of_the_file(of_all: str, of_others: int) -> None:
+    expected = [0, WARM_BY_DEFAULT, of_others]
     nodes = "[{'node': 'h:', 'rwarm': False}, {'node': 'i:', 'rwarm': True}, 'j:']"
     assert [node.rwarm for node in config(rnodes=nodes, rwarm=of_all).nodes] == expected
 
 
 @pytest.mark.usefixtures("here")
 def test_rwarm_is_true_by_default() -> None:
-    assert [node.rwarm for node in config(rnodes="['h:', {'node': 'i:'}]").nodes] == [True, True]
+    assert [node.rwarm for node in config(rnodes="['h:', {'node': 'i:'}]").nodes] == [WARM_BY_DEFAULT] * 2
 
 
 def test_local_target_is_compared_through_links(here: Path) -> None:

@@ -6,7 +6,16 @@ import pytest
 from support.filters import excludes
 
 from inosync.config.errors import Invalid
-from inosync.config.nodes import NodeSpec, Tree, check_node, display_name, watched_by
+from inosync.config.nodes import (
+    WARM_BY_DEFAULT,
+    NodeSpec,
+    Tree,
+    check_node,
+    check_warm,
+    display_name,
+    most_warm,
+    watched_by,
+)
 from inosync.config.timetable import constant
 from inosync.filters.rule import Rule, from_filter
 
@@ -132,3 +141,28 @@ def test_protecting_rules_exclude_nothing_from_watching() -> None:
         *from_filter("H b"),
     )
     assert watched_by(Tree("/1", "/a", rules), [with_rules()]) == {rules[2:]}
+
+
+@pytest.mark.parametrize(
+    ("rwarm", "nodes", "most"),
+    [
+        (True, 1, 4),
+        (True, 10, 4),
+        (True, 50, 4),
+        (True, 51, 3),
+        (True, 100, 2),
+        (True, 101, 1),
+        (True, 5000, 1),
+        (False, 10, 0),
+        (0, 10, 0),
+        (1, 10, 1),
+        (40, 500, 40),
+    ],
+)
+def test_rwarm_bounds_the_connections_of_a_node_and_in_all(rwarm: object, nodes: int, most: int) -> None:
+    assert most_warm(check_warm(rwarm), nodes) == most
+
+
+def test_rwarm_of_one_is_another_value_than_true() -> None:
+    # To Python they are equal, and a reload would see no difference.
+    assert check_warm(1) != check_warm(True) == WARM_BY_DEFAULT

@@ -118,7 +118,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"rnodes": "[{'node': 'h:', 'rwarm': 'no'}]"},
-        "rnodes: rwarm of 'h:': 'no': is neither True nor False; write one of them",
+        "rnodes: rwarm of 'h:': 'no': is neither True, False nor a whole number; write one of them",
     ),
     ({"rnodes": "['rsync://u:secret@h/m']"}, "rnodes: 'rsync://u@h/m': has a password in it"),
     # rexcludes
@@ -214,8 +214,9 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"rdelete": "[]"}, "rdelete: []: is not known"),
     ({"rguard": "1"}, "rguard: 1: is neither True nor False; write one of them"),
     ({"rwait": "'yes'"}, "rwait: 'yes': is neither True nor False"),
-    ({"rwarm": "1"}, "rwarm: 1: is neither True nor False; write one of them"),
-    ({"rwarm": "None"}, "rwarm: None: is neither True nor False"),
+    ({"rwarm": "1.5"}, "rwarm: 1.5: is neither True, False nor a whole number; write one of them"),
+    ({"rwarm": "None"}, "rwarm: None: is neither True, False nor a whole number"),
+    ({"rwarm": "-1"}, "rwarm: -1: is negative; write how many connections are kept to a node, 0 or more"),
     ({"rlisten": "'localhost:80'"}, "rlisten: 'localhost:80': names no numeric address"),
     ({"rlisten": "9187"}, "rlisten: 9187: is not a string"),
     ({"logfile": "'x.log'"}, "logfile: 'x.log': is not an absolute path"),

@@ -149,8 +149,8 @@ def test_workers_that_do_not_end_are_killed_and_not_waited_for_for_ever(world: W
     assert world.pool.has_ended, "it hangs in the kernel"
 
 
-@pytest.mark.parametrize(("paused", "warm"), [(False, True), (True, False)])
-def test_job_has_the_trees_of_the_node_by_number(here: Path, paused: bool, warm: bool) -> None:
+@pytest.mark.parametrize(("paused", "warm"), [(False, 4), (True, 0)])
+def test_job_has_the_trees_of_the_node_by_number(here: Path, paused: bool, warm: int) -> None:
     nodes = f"[{{'node': 'h:', 'wpaths': ['{here}/b']}}]"
     config = configs.config(wpaths=f"['{here}/a/', '{here}/b/']", rpaths="['/www', '/b']", rnodes=nodes)
     excluded = {1: lambda _path, _is_directory: False, 2: lambda _path, _is_directory: True}

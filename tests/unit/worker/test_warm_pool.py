@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,18 +19,15 @@ from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
 from inosync.worker.warm import POLL_SECONDS, SLOW_SECONDS
+from inosync.worker.warm_moves import MAX_EARLY_CLOSES, YOUNG_SECONDS
 from inosync.worker.warm_pool import (
     CONNECT_SECONDS,
     LULL_SECONDS,
     MAX_AGE_SECONDS,
-    MAX_EARLY_CLOSES,
     SUSPEND_SECONDS,
-    YOUNG_SECONDS,
-    Move,
+    Limits,
     Owner,
-    Slot,
     WarmPool,
-    decide,
 )
 
 RETRY = (1.0, 300.0)
@@ -117,6 +114,7 @@ class World(Owner):
     rand: float = 0.0
     root: os.stat_result = field(default_factory=lambda: os.stat("/"))
     timeout: float = TIMEOUT
+    most: int = 100
     now: float = 1_000.0
     refuses: OSError | None = None
     """Why nothing can be started, if so."""
@@ -134,9 +132,8 @@ class World(Owner):
         self.sources = dict.fromkeys(self.trees, "/")
         self.pool = WarmPool(
             self.sources,
+            Limits(self.most, RETRY, self.timeout),
             self,
-            RETRY,
-            self.timeout,
             cast(Loop, self),
             lambda: self.rand,
         )
@@ -331,6 +328,104 @@ def test_its_processes_are_known_until_they_have_ended() -> None:
     world.wait(1.1)
     assert world.pool.pids == []
     assert world.pool.deadline == NEVER
+
+
+# Which trees have one ------------------------------------------------------------------------------------
+
+
+def use(world: World, *trees: int) -> list[bool]:
+    """Have a batch for these trees, then nothing to do; return which of them had an rsync that was ready."""
+    world.pool.busy()
+    found = [world.pool.take(tree) is not None for tree in trees]
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
+    for transfer in world.running:
+        transfer.connect()
+    world.wait(1)
+    return found
+
+
+def kept(world: World) -> list[int]:
+    pids = world.pool.pids
+    return sorted(transfer.tree for transfer in world.running if transfer.pid in pids)
+
+
+def test_no_more_rsyncs_are_kept_than_the_bound() -> None:
+    world = World(tuple(range(40)), most=4)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(100)
+    assert kept(world) == [0, 1, 2, 3]
+
+
+def test_quiet_tree_starts_cold_and_is_warm_from_then_on() -> None:
+    world = World(tuple(range(40)), most=2)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(1)
+    assert use(world, 30) == [False]
+    assert kept(world) == [0, 30]
+    assert use(world, 30) == [True]
+    assert use(world, 30) == [True]
+    assert use(world, 7) == [False]
+    assert kept(world) == [7, 30]
+    assert use(world, 30) == [True]
+    assert use(world, 8) == [False]
+    assert kept(world) == [8, 30], "7 was used longest ago"
+
+
+def test_batch_of_many_trees_keeps_the_last_of_them() -> None:
+    world = World(tuple(range(10)), most=3)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(1)
+    use(world, *range(10))
+    assert kept(world) == [7, 8, 9]
+
+
+def test_tree_that_is_gone_makes_room_for_another(tmp_path: Path) -> None:
+    world = World((1, 2, 3), most=1)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(1)
+    world.sources[1] = str(tmp_path / "gone")
+    use(world, 1)
+    assert kept(world) == [2]
+
+
+def test_one_rsync_is_the_heartbeat_of_a_node_with_many_trees() -> None:
+    world = World(tuple(range(200)), most=1)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(LULL_SECONDS)
+    world.last.connect()
+    world.wait(1)
+    assert world.news() == [("reached",)]
+    world.last.hang_up("Connection timed out")
+    world.tend()
+    assert world.news() == [("unreached", 1, 0, "Connection timed out", 1.0)]
+    world.behave = lambda transfer: transfer.connect()
+    world.wait(2)
+    assert world.news() == [("reached",)]
+    assert len(kept(world)) == 1
+
+
+def test_bound_of_none_keeps_none_and_watches_nothing() -> None:
+    world = World((1, 2), most=0)
+    assert use(world, 1, 2) == [False, False]
+    world.wait(10_000)
+    assert (world.started, world.told, world.pool.deadline) == ([], [], NEVER)
+
+
+@settings(max_examples=100)
+@given(
+    uses=st.lists(st.lists(st.integers(0, 5), max_size=3), max_size=20),
+    most=st.integers(0, 7),
+)
+def test_those_that_are_kept_are_those_that_were_used_last(uses: list[list[int]], most: int) -> None:
+    world = World(tuple(range(6)), most=most)
+    world.pool.idle(LULL_SECONDS)
+    world.wait(1)
+    for trees in uses:
+        use(world, *trees)
+        assert len(kept(world)) == min(most, 6)
+    used = list(dict.fromkeys(reversed([tree for trees in uses for tree in trees])))
+    assert kept(world) == sorted([*used, *(tree for tree in range(6) if tree not in used)][:most])
 
 
 # When one is taken ---------------------------------------------------------------------------------------
@@ -1249,49 +1344,3 @@ def test_reports_in_any_order_never_spin_nor_forget_a_node(
         if ready() != [1, 2]:
             world.wait(0.1)
     assert ready() == [1, 2]
-
-
-# The decision, as a table --------------------------------------------------------------------------------
-
-ALIVE = Slot(is_idle=True, is_started=True)
-CONNECTED = replace(ALIVE, is_connected=True, was_connected=True, connected_for=1.0)
-REFUSED = replace(ALIVE, lost="Connection refused")
-CLOSED = replace(CONNECTED, lost="the node has closed the connection")
-BROKEN = replace(CONNECTED, lost="Connection timed out", is_broken=True)
-
-DECISIONS = {
-    "1 none, and nothing else to do": (Slot(is_idle=True), Move.CONNECT),
-    "2 none, and a batch runs": (Slot(is_idle=False), Move.WAIT),
-    "3 none, and its tree is gone": (Slot(is_idle=True, has_tree=False), Move.WAIT),
-    "4 none, and the pause is not over": (Slot(is_idle=True, may_connect=False), Move.WAIT),
-    "5 it connects": (ALIVE, Move.WAIT),
-    "6 it has just connected": (replace(CONNECTED, was_connected=False), Move.REACHED),
-    "7 it is connected": (CONNECTED, Move.WAIT),
-    "8 it is old": (replace(CONNECTED, is_old=True), Move.RENEW),
-    "9 it is slow": (replace(ALIVE, is_slow=True), Move.SLOW),
-    "10 slow, as reported": (replace(ALIVE, is_slow=True, is_away=True), Move.WAIT),
-    "11 slow, beside another": (replace(ALIVE, is_slow=True, others_connected=True), Move.WAIT),
-    "12 slow, beside a batch": (replace(ALIVE, is_slow=True, is_idle=False), Move.WAIT),
-    "13 it could not connect": (REFUSED, Move.GIVE_UP),
-    "14 refused beside a batch": (replace(REFUSED, is_idle=False), Move.END),
-    "15 refused, and its tree is gone": (replace(REFUSED, has_tree=False), Move.END),
-    "16 refused beside another": (replace(REFUSED, others_connected=True), Move.PAUSE),
-    "17 refused by a full daemon": (replace(REFUSED, lost="max connections (1) reached"), Move.PAUSE),
-    "18 refused once too often": (
-        replace(REFUSED, others_connected=True, early_closes=2),
-        Move.SUSPEND,
-    ),
-    "19 closed early": (CLOSED, Move.PAUSE),
-    "20 closed early beside a batch": (replace(CLOSED, is_idle=False), Move.PAUSE),
-    "21 closed early once too often": (replace(CLOSED, early_closes=2), Move.SUSPEND),
-    "22 closed early with another": (replace(CLOSED, is_counted=True, early_closes=2), Move.END),
-    "23 closed after a good life": (replace(CLOSED, connected_for=YOUNG_SECONDS), Move.REPLACE),
-    "24 broken": (BROKEN, Move.GIVE_UP),
-    "25 broken after a good life": (replace(BROKEN, connected_for=YOUNG_SECONDS), Move.GIVE_UP),
-    "26 broken beside a batch": (replace(BROKEN, is_idle=False), Move.END),
-}
-
-
-@pytest.mark.parametrize(("slot", "expected"), DECISIONS.values(), ids=DECISIONS.keys())
-def test_state_of_a_warm_rsync_decides_what_is_next(slot: Slot, expected: Move) -> None:
-    assert decide(slot) is expected

@@ -85,7 +85,7 @@ class Bench:
             excluded={number: lambda _path, _is_directory: False for number in trees},
             timeout=60.0,
             retry=retry,
-            warm=False,
+            warm=0,
             spool=str(self.home),
         )
 
