@@ -37,6 +37,8 @@ class RsyncCalls:
         self._ssh_master = ssh_master
         self._settings: dict[tuple[int, str, int, bool, bool], TransferSettings] = {}
         """Those made so far, by all that they depend on."""
+        self._last: dict[int, tuple[tuple[object, ...], tuple[str, ...]]] = {}
+        """The last argument vector for a batch of each tree, after all that it depends on."""
         self._confines: dict[tuple[object, ...], bool] = {}
         """Whether the rsync, as it is now, understands ``argv.CONFINE_ROOT``."""
 
@@ -74,10 +76,15 @@ class RsyncCalls:
         settings = replace(settings, source=source or settings.source)
         if part.full:
             return argv.full_argv(settings, delete_nothing, only_adds=part.step is Step.NEW)
-        settings = self._confined(settings)
-        if lane is Lane.FIRST:
-            settings = replace(settings, max_size=self.big_size(part.tree))
-        return argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, order.only_removes(part))
+        max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
+        root, only_removes = self._root(settings), order.only_removes(part)
+        key = settings, root, max_size, part.ignore_times, lane, only_removes
+        known, words = self._last.get(part.tree, ((), ()))
+        if known != key:
+            settings = replace(settings, root=root, max_size=max_size)
+            words = argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, only_removes)
+            self._last[part.tree] = key, words
+        return words
 
     def start(
         self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST, source: str = ""
@@ -91,15 +98,15 @@ class RsyncCalls:
         """An rsync that follows a rename. OSError if it cannot be started."""
         settings = self.settings(tree)
         if not way.whole and transport(settings.target) is not Transport.LOCAL:
-            settings = self._confined(settings)
+            settings = replace(settings, root=self._root(settings))
         return Transfer(argv.rename_argv(settings, rename, way), self._job.timeout, self._loop)
 
-    def _confined(self, settings: TransferSettings) -> TransferSettings:
-        """These for a batch. The rsync is asked here because it may hang, and the master would with it.
+    def _root(self, settings: TransferSettings) -> str:
+        """``TransferSettings.root``. rsync is asked here because it may hang, and the master would with it.
 
         OSError if it gives no answer: then it is not known whether names would lead it out of the tree.
         """
         key = settings.rsync, fingerprint.at(settings.rsync)
         if key not in self._confines:
             self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE_ROOT}=/")}
-        return replace(settings, root=entries.real_path(settings.source)) if self._confines[key] else settings
+        return entries.real_path(settings.source) if self._confines[key] else ""

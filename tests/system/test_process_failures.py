@@ -282,6 +282,27 @@ def test_new_master_after_a_killed_one_works_and_removes_its_files(
     assert list(short.iterdir()) == []
 
 
+def test_transfer_ends_when_master_and_worker_are_killed_at_once(warm: MakeWarm) -> None:
+    """Check that the kernel ends what a worker has started: no process of ours is left to do it."""
+    w = warm({"cold": {"rwarm": False}, "warm": ""})
+    w.daemon.start()
+    w.until_level()
+    spare = w.until_warm("warm")["warm"]["tree"]
+    w.rsync.fault("cold", "sleep 1000 & wait")
+    w.change("file")
+    worker = w.workers()["cold"]
+    transfer = until(lambda: f[1:] if len(f := procs.family([worker.pid])) > 2 else [], 60, "the transfer")
+    for process in transfer:
+        stop(process)  # a stopped process hears of no signal but SIGKILL
+    left = [*transfer, spare, *procs.family([spare.pid])]
+    end([look(w.daemon.pid), *w.workers().values()])
+    w.daemon.wait()
+    until(lambda: not any(map(procs.alive, left)), GONE, "everything to be gone")
+    w.rsync.mend("cold")
+    w.daemon.start()
+    w.until_level()
+
+
 def _everything(w: Warm) -> list[Process]:
     """Return all processes of the daemon, even short-lived ones."""
     return [found for pid in w.daemon.descendants() if (found := procs.look(pid)) is not None]
