@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Step
 from inosync.rsync.stderr import unescaped
 
 _MARK = b"inosync:"
@@ -69,7 +69,7 @@ class Difference:
         """
         if self.extra:
             # A name would leave what is excluded and to be deleted (--delete-excluded).
-            return Change(tree, self.path.rpartition(b"/")[0], Kind.LIST)
+            return Change(tree, self.path.rpartition(b"/")[0], Kind.LIST, step=Step.REMOVED)
         if not self.path and rdelete == "running":
             return None if self.negligible else Change(tree, b"", Kind.TREE)
         # Only its checksum differs.

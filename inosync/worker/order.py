@@ -75,7 +75,9 @@ def in_steps(wanted: Wanted, current: CurrentNames) -> tuple[dict[Step, list[byt
     found: dict[Step, list[bytes]] = {}
     waiting = []
     for wire in current.send:
-        step = step_now(wire, wanted.hints.get(wire, Step.CHANGED), current)
+        # A directory that was to be relisted is a name when it is gone.
+        hint = wanted.hints.get(wire, wanted.hints.get(wire + b"/", Step.CHANGED))
+        step = step_now(wire, hint, current)
         if step is None:
             waiting.append(wire)
         else:

@@ -106,6 +106,12 @@ def test_names_are_sent_in_steps() -> None:
     ]
 
 
+def test_directory_that_was_to_be_relisted_and_is_gone_is_removed() -> None:
+    current = CurrentNames([b"d", b"e"], missing={b"d", b"e"})
+    found = order.in_steps(order.Wanted({b"d/": REMOVED, b"e/f": REMOVED}, set()), current)
+    assert found == ({REMOVED: [b"d"]}, [b"e"])
+
+
 def test_relists_for_removals_alone_are_sent_as_they_are() -> None:
     current = CurrentNames([b"d/"], removing={b"d/"})
     assert order.in_steps(order.Wanted({b"d/gone": REMOVED}, set()), current) == ({SWITCHED: [b"d/"]}, [])
