@@ -156,6 +156,23 @@ def test_node_that_needs_5_s_for_each_batch_does_not_slow_the_others(warm: MakeW
     assert len(sizes) < changes
 
 
+def test_node_at_100_kb_a_second_does_not_slow_49_fast_ones(warm: MakeWarm) -> None:
+    fast = [f"n{number}" for number in range(49)]
+    w = warm({"slow": {"rspeed": 100}, **dict.fromkeys(fast, "")}, rwarm=False, edelay=600)
+    w.daemon.start()
+    w.until_level()
+    w.change("large", "x" * 3_000_000)
+    for node in fast:
+        w.until_arrived(node, "large", "x" * 3_000_000)
+    for number in range(3):
+        # All fast nodes have each change before the next one is made, and the slow one still lacks the first.
+        w.change(f"{number}")
+        for node in fast:
+            w.until_arrived(node, f"{number}")
+    assert not w.has("slow", "large", "x" * 3_000_000)
+    w.until_level(timeout=120)
+
+
 def test_isolated_change_does_not_wait_for_edelay(warm: MakeWarm) -> None:
     w = warm({"a": ""}, edelay=3600, equiet=0.02)
     w.daemon.start()
