@@ -29,7 +29,7 @@ from bench import profiled
 from bench.machine import cpu_of_all, cpu_seconds, statement, tidy_on_sigterm, workspace
 from bench.nodes import Case, Nodes, missing
 from bench.options import add_apart, numbers, transports
-from bench.tools import DEFAULT, LSYNCD, TUNED, Inosync, Lsyncd, Resident
+from bench.tools import DEFAULT, LSYNCD, OWN_MASTER, TUNED, Inosync, InosyncOwnShell, Lsyncd, Resident
 from bench.units import of_nodes, ratio, share, shown
 from bench.work import Edits, settle
 
@@ -74,10 +74,10 @@ def main() -> int:
             measured = list(measure(transport, count, changes, rounds, options.apart))
             for cost in measured:
                 print(cost)
-            for theirs in measured[1:]:
-                print(
-                    f"inosync is {share(ratio(measured[0].whole, theirs.whole))} of {theirs.tool}", flush=True
-                )
+            for ours in (cost for cost in measured if cost.tool.startswith(DEFAULT)):
+                for theirs in (cost for cost in measured if not cost.tool.startswith(DEFAULT)):
+                    taken = share(ratio(ours.whole, theirs.whole))
+                    print(f"{ours.tool} is {taken} of {theirs.tool}", flush=True)
             if options.profile:
                 _print_profile(transport, count, changes, options)
     return 0
@@ -86,6 +86,8 @@ def main() -> int:
 def measure(transport: str, count: int, changes: int, rounds: int, apart: float) -> Iterator[Cost]:
     """The median of some rounds, in which the tools take turns; inosync first."""
     makes: dict[str, Callable[[Case], Resident]] = {DEFAULT: Inosync}
+    if transport == "ssh":
+        makes[OWN_MASTER] = partial(InosyncOwnShell, shared=True)
     if shutil.which(Lsyncd.name):
         makes[TUNED if transport == "ssh" else LSYNCD] = partial(Lsyncd, tuned=True)
     found: dict[str, list[Mapping[str, float]]] = {name: [] for name in makes}

@@ -119,7 +119,7 @@ class Comparison:
                 nodes = Nodes(home, transport, count)
                 try:
                     nodes.start()
-                    samples = self._samples(nodes, work)
+                    samples = self._samples(nodes, work, transport)
                 finally:
                     nodes.close()
             result = Latency(work, transport, count, samples, self._title(work), self._quick)
@@ -135,9 +135,9 @@ class Comparison:
         except AssertionError as error:
             self._failed(work, error)
 
-    def _samples(self, nodes: Nodes, work: str) -> dict[str, list[float]]:
-        wanted = self._tools
-        contenders = {name: make for name, make in tools(work).items() if not wanted or name in wanted}
+    def _samples(self, nodes: Nodes, work: str, transport: str) -> dict[str, list[float]]:
+        wanted, known = self._tools, tools(work, transport)
+        contenders = {name: make for name, make in known.items() if not wanted or name in wanted}
         samples: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(self._rounds or self._extent.turns[work]):
             for name, make in contenders.items():
@@ -174,7 +174,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--transports", type=transports, default=list(TRANSPORTS))
     parser.add_argument("--work", type=words(*WORKS), default=list(WORKS))
-    known = list(dict.fromkeys([*tools("edit"), *tools("files")]))
+    known = list(dict.fromkeys([*tools("edit", "ssh"), *tools("files")]))
     told = f"some of {'; '.join(known)}"
     parser.add_argument("--tools", type=words(*known, between=";"), metavar="NAME;...", help=told)
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each tool; default 2 or 3")

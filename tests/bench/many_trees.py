@@ -12,7 +12,6 @@ import argparse
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.wait import until
 
-from bench.machine import memory, statement, tidy_on_sigterm
+from bench.machine import memory, statement, tidy_on_sigterm, workspace
 from bench.nodes import TRANSPORTS, Case, Nodes
 from bench.options import transports
 from bench.tools import LSYNCD, Inosync, Lsyncd, Resident
@@ -45,12 +44,9 @@ def main() -> int:
     options = parser.parse_args()
     tidy_on_sigterm()
     print(statement())
-    shm = "/dev/shm" if Path("/dev/shm").is_dir() else None
     for transport in options.transports:
-        with tempfile.TemporaryDirectory(
-            prefix="inosync-bench-", dir=shm, ignore_cleanup_errors=True
-        ) as home:
-            nodes = Nodes(Path(home), transport, options.nodes)
+        with workspace() as home:
+            nodes = Nodes(home, transport, options.nodes)
             try:
                 nodes.start()
                 for name, make in _tools(options.trees).items():

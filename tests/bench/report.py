@@ -9,7 +9,7 @@ from statistics import median
 
 from bench import goals, machine
 from bench.goals import COLUMNS, Goal
-from bench.tools import DEFAULT, LSYNCD, QUICKEST, TUNED
+from bench.tools import DEFAULT, LSYNCD, OWN_MASTER, QUICKEST, RSH, TUNED
 from bench.units import of_nodes, p90, ratio, share, shown
 
 NOTE = """
@@ -71,7 +71,9 @@ def text(result: Latency) -> str:
             continue
         line = f"  {tool:18} median {shown(median(samples)):>8}   p90 {shown(p90(samples)):>8}"
         line += f"   n {len(samples):3}"
-        if not tool.startswith(DEFAULT):
+        if tool in (RSH, OWN_MASTER) and result.samples.get(LSYNCD):
+            line += f"   {share(ratio(median(samples), median(result.samples[LSYNCD])))} of lsyncd's"
+        elif not tool.startswith(DEFAULT):
             line += f"   {result.judged} takes {share(result.of(tool))} of it"
         lines.append(line)
     for goal in result.goals:

@@ -27,6 +27,8 @@ NODELAY = "--sockopts=TCP_NODELAY"
 
 DEFAULT, QUICKEST, COLD = "inosync", "inosync, equiet 0", "inosync, cold"
 LSYNCD, TUNED, DELAYED = "lsyncd", "lsyncd, tuned", "lsyncd, delay 1"
+RSH, OWN_MASTER = "inosync, --rsh", "inosync, own master"
+"""With a remote shell of the user's choice, and with the user's own ControlMaster in its options."""
 BY_HAND = "rsync by hand"
 
 
@@ -103,6 +105,22 @@ class Inosync:
         known = [self.pid, *workers]
         others = [process.pid for process in procs.family(known) if process.pid not in known]
         return {"master": [self.pid], "workers": workers, "rsync and ssh": others}
+
+
+class InosyncOwnShell(Inosync):
+    """inosync with ``--rsh=ssh ...``; ``shared``: with a ControlMaster of the user's, which stays, in it."""
+
+    def __init__(self, case: Case, shared: bool = False) -> None:
+        assert case.sshd is not None
+        self._case = case
+        own = f"-o ControlMaster=auto -o ControlPath={case.home}/u-%n -o ControlPersist=600" if shared else ""
+        super().__init__(case, equiet=0, extra=[f"--rsh={case.sshd.rsh} {own}".strip()])
+
+    def stop(self) -> None:
+        for socket in self._case.home.glob("u-*"):
+            argv = ["ssh", "-S", str(socket), "-O", "exit", "any"]
+            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        super().stop()
 
 
 class Lsyncd(Server):
@@ -206,11 +224,13 @@ class ByHand:
         self._pool.shutdown(cancel_futures=True)
 
 
-def tools(work: str) -> dict[str, Make]:
+def tools(work: str, transport: str = "") -> dict[str, Make]:
     """What is compared in this work, by name; inosync first."""
     found: dict[str, Make] = {DEFAULT: Inosync, QUICKEST: partial(Inosync, equiet=0)}
     if work == "edit":
         found[COLD] = partial(Inosync, equiet=0, rwarm=False)
+        if transport == "ssh":
+            found |= {RSH: InosyncOwnShell, OWN_MASTER: partial(InosyncOwnShell, shared=True)}
     if shutil.which(Lsyncd.name):
         found |= {LSYNCD: Lsyncd, TUNED: partial(Lsyncd, tuned=True)}
         if work == "files":
