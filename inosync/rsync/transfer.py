@@ -100,6 +100,8 @@ class Transfer:
         """Whether output is read as it comes; if not, at the end."""
         self._stderr_bytes = 0
         """What was read from standard error."""
+        self._is_stopped = False
+        """Whether it waits, stopped, for another transfer."""
         self._empty_name_sent = False
         """Whether ``is_connected`` means something."""
         self._io_total = 0
@@ -192,8 +194,22 @@ class Transfer:
             self.superseded = True
             self.terminate()
 
+    def set_stopped(self, wanted: bool) -> None:
+        """Stop it for a moment, or let it go on: another transfer shares its limit."""
+        if wanted is self._is_stopped or self.done or (wanted and "kill" in self._timers):
+            return
+        self._is_stopped, self._progress_at = wanted, self._loop.clock()
+        try:
+            is_wrapped = os.path.samestat(self.directory_status, os.stat(process.START_DIRECTORY))
+        except OSError:
+            is_wrapped = False
+        # The one with the names sends. Only a wrapper, which stays where it was started, has it as a child.
+        family = process.family(self.pid) if is_wrapped else (self.pid,)
+        process.send(family, signal.SIGSTOP if wanted else signal.SIGCONT)
+
     def terminate(self) -> None:
         """End it, politely first: on SIGTERM rsync removes its temporary files and ends its children."""
+        self.set_stopped(False)
         if "kill" not in self._timers and not self.done:
             self._set_timer("kill", KILL_AFTER_SECONDS, self._kill)
             # A stopped process gets SIGTERM only when it is continued.
@@ -224,7 +240,7 @@ class Transfer:
     def _check_progress(self) -> None:
         family, now = process.family(self.pid), self._loop.clock()
         total = process.io_total(family, but=_CARRIERS)
-        if total != self._io_total:
+        if total != self._io_total or self._is_stopped:
             self._io_total, self._progress_at = total, now
         elif self._timeout and now - self._progress_at >= self._timeout:
             self.abort(f"no progress for {self._timeout:g} s")

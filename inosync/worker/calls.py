@@ -62,7 +62,6 @@ class RsyncCalls:
     def big_size(self, tree: int) -> int:
         """Return the bytes above which a file of a tree is sent in the second lane; 0: none is."""
         is_one = self._job.pretend is not None or limits_size(self._job.trees[tree].extra)
-        is_one = is_one or self._throttle.limit > 0  # together they would exceed it
         return 0 if is_one or not self._refused.max_size else self._lanes.big_size
 
     def argv(

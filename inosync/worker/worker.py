@@ -58,6 +58,7 @@ from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
+from inosync.worker.turns import Turns
 from inosync.worker.warm_pool import LULL_SECONDS, Limits, WarmPool
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Worker:
             lanes,
             {tree: UnnamedReads() for tree in job.trees},
         )
-        self._lanes = lanes
+        self._lanes, self._turns = lanes, Turns()
         reports = {Lane.FIRST: self._report, Lane.SECOND: self._put}
         self._senders = {
             lane: BatchSender(job, beside, self.adapt, report, loop, rand) for lane, report in reports.items()
@@ -166,6 +167,7 @@ class Worker:
     def _turn(self) -> None:
         # All other times are timers of the loop.
         deadline = math.inf if self._end else min(self._warm.deadline, self._throttle.deadline)
+        deadline = min(deadline, self._turns.deadline)
         self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
         is_due, has_exit = deadline <= self._clock(), self._exits < self._loop.exits
         self._exits = self._loop.exits
@@ -179,6 +181,7 @@ class Worker:
         self._must_reap = self._must_reap or has_exit
         if self._must_reap:
             self._note_ends()
+        self._take_turns()
         if self._end is not None:
             if self._is_over:
                 self._hooks.kill_all()
@@ -208,6 +211,16 @@ class Worker:
                 sender.transfer_ended()
         for sender in self._senders.values():
             sender.go_on()
+
+    def _take_turns(self) -> None:
+        """Have one lane wait while both send something, and share a limit."""
+        if not (self._throttle.limit or self._turns.both):
+            return
+        running = [t for t in self._transfers() if not t.done and t.names_sent_at is not None]
+        self._turns = self._turns.look(len(running) > 1 and self._throttle.limit > 0, self._clock())
+        for lane, sender in self._senders.items():
+            if sender.transfer is not None:
+                sender.transfer.set_stopped(lane is self._turns.stopped)
 
     def _own_children(self) -> list[int]:
         return [*self._warm.pids, *self._comparisons.pids, *self._ssh_master.pids, *self._hooks.pids]

@@ -32,6 +32,7 @@ from inosync.messages import (
     Batch,
     Done,
     Failed,
+    Lane,
     Part,
     Progress,
     Report,
@@ -145,12 +146,12 @@ class Rig:
         assert self._queue is not None
         self._queue.put(order)
 
-    def send(self, *names: bytes) -> None:
+    def send(self, *names: bytes, lane: Lane = Lane.FIRST) -> None:
         """Send a batch of these names, or a FULL without any."""
         parts = (Part(1, not names, names),)
         number = next(self._ids)
         payload, file = spool.pack(parts, str(self.spool / f"batch-{number}"))
-        self.order(Batch(number, len(names), not names, payload, file, heavy=not names))
+        self.order(Batch(number, len(names), not names, payload, file, heavy=not names, lane=lane))
 
     def set(self, clock: str) -> None:
         """Set the wall clock and wake the worker."""
@@ -261,19 +262,21 @@ def fill(path: Path) -> bytes:
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_batch_on_its_way_goes_on_with_the_new_limit(rig: Rig, warm: bool) -> None:
-    content = fill(rig.src / "big")
+    # Small files: a big one goes in the second lane.
+    contents = {f"f{number:02}": os.urandom(200_000) for number in range(40)}
+    for name, content in contents.items():
+        (rig.src / name).write_bytes(content)
     process_before = rig.start(warm=warm)
     if warm:
         rig.until_spare()
-    rig.send(b"big")
-    rig.until_in_transit("big")
+    rig.send(*map(os.fsencode, contents))
+    rig.until_in_transit("f*")
     assert rig.calls() == [("batch", SLOW)]
     rig.set(EVENING)
     done = rig.until_done()
-    assert (done.code, done.reason, done.count) == (0, "", 1)
+    assert (done.code, done.reason, done.count) == (0, "", 40)
     assert rig.told() == [Throttled(0), done]
-    assert (rig.dst / "big").read_bytes() == content
-    assert [path.name for path in rig.dst.iterdir()] == ["big"]
+    assert {path.name: path.read_bytes() for path in rig.dst.iterdir()} == contents
     assert rig.calls()[:2] == [("batch", SLOW), ("batch", 0)]
     if warm:
         rig.until_spare()
@@ -281,6 +284,27 @@ def test_batch_on_its_way_goes_on_with_the_new_limit(rig: Rig, warm: bool) -> No
     assert procs.alive(process_before)
     rig.order(NAP)
     rig.until(lambda: rig.title() == NAP.text, "what the master sends to be shown")
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_big_file_on_its_way_begins_anew_with_the_new_limit(rig: Rig, warm: bool) -> None:
+    content = fill(rig.src / "big")
+    rig.start(warm=warm)
+    if warm:
+        rig.until_spare()
+    rig.send(b"big", lane=Lane.SECOND)
+    rig.until_in_transit("big")
+    before = rig.calls()
+    assert before == [("batch", SLOW)] * (1 + warm)
+    rig.set(EVENING)
+    done = rig.until_done()
+    assert (done.code, done.reason, done.count) == (0, "", 1)
+    assert rig.told() == [Throttled(0), done]
+    assert (rig.dst / "big").read_bytes() == content
+    assert [path.name for path in rig.dst.iterdir()] == ["big"]
+    if warm:
+        rig.until_spare()
+    assert rig.calls()[len(before) :] == [("batch", 0)] * (1 + warm)
 
 
 def test_full_mirror_goes_on_and_keeps_its_slot_and_its_files(rig: Rig) -> None:
@@ -385,7 +409,7 @@ def test_partial_dir_lets_the_file_go_on_where_it_was(rig: Rig) -> None:
     content, log = fill(rig.src / "big"), rig.home / "log"
     extra = ("--partial-dir=.rsync-partial", "--no-whole-file", f"--log-file={log}")
     rig.start("08:00,500 18:00,0", warm=False, extra=extra)
-    rig.send(b"big")
+    rig.send(b"big", lane=Lane.SECOND)
     rig.until(lambda: any(path.stat().st_size > 500_000 for path in rig.in_transit("big")), "half a megabyte")
     rig.set(EVENING)
     done = rig.until_done()

@@ -1,6 +1,6 @@
 """Small changes overtake big files: what is under way in the second lane, and what happens beside it.
 
-The node takes 4 MB/s from each rsync, so that a big file is under way for seconds.
+The node takes 4 MB/s from each rsync (``--bwlimit`` in ``extra``): a big file is under way for seconds.
 """
 
 from __future__ import annotations
@@ -12,15 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import procs
+from support.lanes import BIG, SIZE, SPEED, big_rsync, partial, until_big, write_big
 from support.rsyncd import MakeRsyncd
 from support.wait import until
 from support.warm import MakeWarm, Warm
-
-SPEED = 4_000
-"""KB/s."""
-SIZE = 24_000_000
-BIG = os.urandom(1 << 20) * (SIZE >> 20)
 
 
 @pytest.fixture
@@ -33,33 +28,6 @@ def lanes(warm: MakeWarm, rsyncd: MakeRsyncd, tmp_path: Path) -> Warm:
     w.daemon.start()
     w.until_level()
     return w
-
-
-def write_big(w: Warm, name: str = "d/big", content: bytes = BIG) -> None:
-    fresh = w.home / "fresh-big"
-    fresh.write_bytes(content)
-    fresh.rename(w.tree() / name)
-
-
-def big_rsync(w: Warm, node: str = "a") -> int:
-    """Return the process number of the rsync of the second lane; 0 if there is none."""
-    worker = w.daemon.workers().get(node, 0)
-    for process in procs.family([worker])[1:] if worker else []:
-        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-        if process.ppid == worker and b"--info=progress2" in words and b"-rlptgoD" not in words:
-            return process.pid
-    return 0
-
-
-def until_big(w: Warm) -> int:
-    """Wait until a big file is under way: the node has a part of it. Return its rsync."""
-    found = until(lambda: big_rsync(w), 60, "an rsync in the second lane")
-    until(lambda: partial(w), 60, "a part of the big file on the node")
-    return found
-
-
-def partial(w: Warm) -> list[Path]:
-    return [path for path in w.copy("a").rglob(".*.??????") if path.stat().st_size]
 
 
 def test_small_change_overtakes_a_big_file(lanes: Warm) -> None:

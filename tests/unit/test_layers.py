@@ -87,6 +87,7 @@ PURE = frozenset(
         "inosync.worker.lanes",
         "inosync.worker.refused_options",
         "inosync.worker.transfer_end",
+        "inosync.worker.turns",
         "inosync.worker.warm_moves",
     }
 )

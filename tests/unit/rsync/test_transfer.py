@@ -417,3 +417,39 @@ def test_orphan_reaper_spares_the_children_it_knows(run: Start) -> None:
     assert OrphanReaper(one.loop).reap(others)
     one.loop.turn(0.0)
     assert not one.transfer.done
+
+
+# Stopped for another transfer
+
+
+def state(run: Run) -> str:
+    return Path(f"/proc/{run.transfer.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_stopped_transfer_waits_and_goes_on(run: Start, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    one = run(f"{READ_NO_NAME}; cat >/dev/null; touch {done}", timeout=0.2)
+    one.transfer.set_stopped(True)
+    one.until(lambda: state(one) == "T", "the transfer to stand still")
+    one.transfer.send_when_connected(b"a\0")
+    one.transfer.set_stopped(True)
+    until_after = one.loop.clock() + 0.6
+    one.until(lambda: one.loop.clock() > until_after, "more than its timeout")
+    assert one.transfer.abort_reason == "", "it makes no progress because it is stopped"
+    assert not done.exists()
+    one.transfer.set_stopped(False)
+    assert one.end() == 0
+    assert done.exists()
+    one.transfer.set_stopped(True)  # it is gone
+
+
+def test_stopped_transfer_is_ended_politely(run: Start, tmp_path: Path) -> None:
+    said, ready = tmp_path / "said", tmp_path / "ready"
+    one = run(f"trap 'touch {said}; exit 20' TERM; touch {ready}; while :; do sleep 0.01; done")
+    one.until(ready.exists, "the script")
+    one.transfer.set_stopped(True)
+    one.until(lambda: state(one) == "T", "the transfer to stand still")
+    one.transfer.terminate()
+    one.transfer.set_stopped(True)  # it is to end
+    assert one.end() == 20
+    assert said.exists()
