@@ -171,7 +171,7 @@ class Worker:
         self._loop.turn(None if deadline == math.inf else max(deadline - self._clock(), 0))
         is_due, has_exit = deadline <= self._clock(), self._exits < self._loop.exits
         self._exits = self._loop.exits
-        if is_due and self._end is None and self._throttle.changed():
+        if self._end is None and self._throttle.changed():  # at any time: the clock may have been set
             self._change_limit()
         for sender in self._senders.values():
             if sender.transfer is not None:
