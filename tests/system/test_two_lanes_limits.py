@@ -18,9 +18,9 @@ from support.warm import MakeWarm, Warm
 SLOW = [f"--bwlimit={SPEED}"]
 
 
-def started(warm: MakeWarm, server: Rsyncd | None, **settings: object) -> Warm:
-    """A daemon that is level with its node, which is an rsync daemon or local."""
-    w = warm({"a": server.url("a") if server else ""}, **settings)
+def started(warm: MakeWarm, server: Rsyncd, **settings: object) -> Warm:
+    """A daemon that is level with its node, which is an rsync daemon."""
+    w = warm({"a": server.url("a")}, ("tree",), None, **settings)
     (w.tree() / "d").mkdir()
     w.change("d/stays")
     w.daemon.start()
