@@ -107,8 +107,10 @@ def load(path: str) -> Config:
     trees = _without_unused(trees, nodes, findings)
     assembly.check(nodes, trees)
     findings.raise_problems()
-    if took > SLOW_SECONDS:
-        findings.warn_of_file(f"took {took:.1f} s to run: nothing is mirrored meanwhile, at each reload")
+    functions = [name for name in ("on_sync", "on_state") if callable(values[name] and values[name].call)]
+    if took > SLOW_SECONDS and functions:
+        why = f"at each reload, because {functions[0]} is a function"
+        findings.warn_of_file(f"took {took:.1f} s to run: nothing is mirrored meanwhile, {why}")
     _warn_of_loops(values, trees, findings)
     _warn_of_listening(values["rlisten"], findings)
     if shortage := descriptors.shortage(len(nodes), descriptors.hard_limit()):

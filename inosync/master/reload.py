@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from inosync.config.diff import Diff, diff
@@ -30,8 +31,8 @@ class Reloader:
     """Knows the configuration that is in force."""
 
     config: Config
-    read: Callable[[str], Config]
-    """Reads a file. ConfigError if it has mistakes."""
+    read: Callable[[str, Callable[[Config | ConfigError], None]], None]
+    """Reads a file, and passes on what came of it, later."""
     log_to: Callable[[Config], None]
     """Directs the log as a configuration wants. OSError if that cannot be."""
     trees: Trees
@@ -48,6 +49,9 @@ class Reloader:
     """The pattern files of the configuration."""
     _retry: Timer | None = None
     """Reads the file again after a refusal, if no operator has asked for the reload."""
+    _requests: list[Callable[[Sequence[str]], None]] = field(default_factory=list)
+    """What is to be called when the file was read that is read next."""
+    _is_reading: bool = False
 
     def __post_init__(self) -> None:
         self._monitor = FileMonitor(self.config.pattern_files)
@@ -64,17 +68,17 @@ class Reloader:
         """Reload if pattern files have changed. To be called every second or so."""
         if changed := self._monitor.changed():
             log.info("changed: %s: the configuration is read again", ", ".join(changed))
-            self.reload()
-            self._retry_later()
+            self.reload(lambda _refused: self._retry_later())
 
-    def reload(self) -> Sequence[str]:
-        """Read the file again, and follow it; why it was refused, which changes nothing."""
-        if self.pool.is_stopping:
-            return ("inosync is stopping",)
-        with self.manager.reloading():
-            if refused := self._reload():
+    def reload(self, done: Callable[[Sequence[str]], None] = lambda _refused: None) -> None:
+        """Read the file again, and follow it. ``done`` gets why it was refused, which changes nothing."""
+
+        def finished(refused: Sequence[str]) -> None:
+            if refused and not self.pool.is_stopping:
                 self._log_refusal(refused)
-        return refused
+            done(refused)
+
+        self._request(finished)
 
     def _retry_later(self) -> None:
         if self._retry is not None:
@@ -84,29 +88,66 @@ class Reloader:
 
     def _try_again(self) -> None:
         """What kept the change from taking effect may lie elsewhere, and be over."""
-        if self.pool.is_stopping or not self.status.refused:
-            return
         before = self.status.refused
-        refused = self._reload()
-        if refused and refused != before:
-            self._log_refusal(refused)
-        self._retry_later()
+        if self.pool.is_stopping or not before:
+            return
 
-    def _reload(self) -> Sequence[str]:
+        def finished(refused: Sequence[str]) -> None:
+            if refused and refused != before:
+                self._log_refusal(refused)
+            self._retry_later()
+
+        self._request(finished)
+
+    def _request(self, done: Callable[[Sequence[str]], None]) -> None:
+        """Read the file as it is from now on: one that is being read may have changed since."""
+        self._requests.append(done)
+        if not self._is_reading:
+            self._read_file()
+
+    def _read_file(self) -> None:
+        if self.pool.is_stopping:
+            self._answer(("inosync is stopping",))
+            return
+        self._is_reading = True
+        requests, self._requests = self._requests, []
+        context = ExitStack()
+        context.enter_context(self.manager.reloading())
+
+        def finished(found: Config | ConfigError) -> None:
+            with context:
+                self._is_reading = False
+                refused = ("inosync is stopping",) if self.pool.is_stopping else self._take(found)
+            for done in requests:
+                done(refused)
+            if self._requests:
+                self._read_file()
+
+        self.read(self.config.path, finished)
+
+    def _answer(self, refused: Sequence[str]) -> None:
+        requests, self._requests = self._requests, []
+        for done in requests:
+            done(refused)
+
+    def _take(self, found: Config | ConfigError) -> Sequence[str]:
+        """Follow what was read; return why it is refused."""
         refused: Sequence[str] = ()
         try:
-            new = self.read(self.config.path)
-            if new.ruser != self.config.ruser:
+            if isinstance(found, ConfigError):
+                raise found
+            if found.ruser != self.config.ruser:
                 when = "another user takes effect only when inosync is started again"
-                raise ConfigError(ConfigProblem(new.path, when, setting="ruser"))
-            self.log_to(new)  # nothing of what follows can fail
+                raise ConfigError(ConfigProblem(found.path, when, setting="ruser"))
+            self.log_to(found)  # nothing of what follows can fail
         except ConfigError as error:
             refused = tuple(map(str, error.problems))
         except OSError as error:
             refused = (f"logfile: {error}",)
         self.status.refused = refused
         if not refused:
-            self._follow(new)
+            assert isinstance(found, Config)
+            self._follow(found)
             self.status.succeeded_at = self.loop.clock()
         return refused
 

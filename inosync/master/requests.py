@@ -53,14 +53,6 @@ class RequestRefused(Exception):
         self.code = code
 
 
-class _HalfDone(Exception):
-    """A fault after which the daemon has to end, and to be started again: it has followed half of a file."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__()
-        self.cause = cause
-
-
 def checked(message: Message) -> Request:
     """The request in a message, checked as a whole; RequestRefused if anything about it is wrong."""
     command, node = message.get("command"), message.get("node")
@@ -118,7 +110,6 @@ class RequestHandler:
             protocol.IDENTIFY: lambda _request: identity,
             "status": self._status,
             "accept": lambda _request: {"accepted": events.accept_loss()},
-            "reload": self._reload,
             "reopen": self._reopen,
             "stop": self._stop,
             "resync": lambda request: self._each(request, commands.resync),
@@ -141,8 +132,6 @@ class RequestHandler:
             do()
         except RequestRefused as refused:
             reply(protocol.error(str(refused), refused.code))
-        except _HalfDone as fault:
-            raise fault.cause from None
         except OSError as problem:
             where = f"{problem.filename}: " if problem.filename else ""
             reply(protocol.error(f"{where}{problem.strerror or problem}", protocol.BUSY))
@@ -157,20 +146,19 @@ class RequestHandler:
             self._flush(request, reply)
         elif request.wait and request.command != "resync":
             self._compare(request, reply)
+        elif request.command == "reload":
+            self._reload(reply)
         elif request.command in self._at_once:
             reply(self._at_once[request.command](request))
         else:  # a command of the client's own
             raise RequestRefused(protocol.unknown_command(request.command))
 
-    def _reload(self, _request: Request) -> Message:
-        try:
-            refused = self._reloader.reload()
-        except Exception as fault:
-            raise _HalfDone(fault) from fault
-        if refused:
+    def _reload(self, reply: Reply) -> None:
+        def done(refused: Sequence[str]) -> None:
             text = "\n".join([*refused, "not reloaded: the old configuration stays in force"])
-            raise RequestRefused(text, protocol.CONFIG)
-        return {}
+            reply(protocol.error(text, protocol.CONFIG) if refused else {})
+
+        self._reloader.reload(done)
 
     def _reopen(self, _request: Request) -> Message:
         self._commands.reopen_log()

@@ -16,6 +16,7 @@ from inosync.guard.guard import Guard
 from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
 from inosync.master.commands import Commands
+from inosync.master.config_reader import ConfigReader
 from inosync.master.flush import Flushes
 from inosync.master.master import Master
 from inosync.master.metrics_process import MetricsProcess
@@ -148,7 +149,8 @@ def make_master(
     def restore(node: Node) -> None:
         resume.restore(node, table.numbers)
 
-    reloader = Reloader(config, read, log_to, trees, pool, configure, reloads, restore, manager, loop)
+    reader = ConfigReader(read, inherited, loop)
+    reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
     commands = Commands(pool, verification, manager, ending)
     handler = RequestHandler(commands, reloader, events, snapshots, flushes)
     socket = protocol.socket_path(config.rundir, config.path)

@@ -32,6 +32,27 @@ def test_reload_of_an_unchanged_file_changes_nothing(shared: Service) -> None:
     assert shared.fulls() == fulls
 
 
+def test_slow_file_holds_up_no_change_and_no_command(shared: Service) -> None:
+    config, go = shared.daemon.file, shared.home / "go"
+    text = config.read_text()
+    config.write_text(f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n{text}")
+    try:
+        since = len(shared.daemon.log())
+        shared.daemon.hup()
+        for number in range(3):
+            shared.change("file", f"{number}")
+            shared.until_arrived("a", "file", f"{number}")
+            assert shared.daemon.ask("status")["nodes"]
+        assert "reloaded" not in shared.daemon.log()[since:]
+        go.touch()
+        shared.daemon.until_logged(r"default\.py reloaded", since=since)
+    finally:
+        go.touch()
+        config.write_text(text)
+    shared.hup()
+    shared.until_ok()
+
+
 def test_node_added_gets_everything_and_the_others_go_on(shared: Service) -> None:
     shared.change("before")
     shared.until_ok()

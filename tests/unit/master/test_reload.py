@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,9 @@ class World:
     def __init__(self, config: Config) -> None:
         self.now = 100.0
         self.loop = Loop(lambda: self.now)
-        self.file: Config | Exception = config
+        self.file: Config | ConfigError = config
+        self.is_slow = False
+        self.reads: list[Callable[[Config | ConfigError], None]] = []
         self.log_error: OSError | None = None
         self.calls: list[tuple[Any, ...]] = []
         self.table = TreeTable({tree.wpath: number for number, tree in enumerate(config.trees, 1)})
@@ -57,11 +60,21 @@ class World:
         self.pool.nodes[name] = node
         return node
 
-    def read(self, path: str) -> Config:
+    def read(self, path: str, done: Callable[[Config | ConfigError], None]) -> None:
         assert path == self.reloader.config.path
-        if isinstance(self.file, Exception):
-            raise self.file
-        return self.file
+        self.reads.append(done)
+        if not self.is_slow:
+            self.end_read()
+
+    def end_read(self) -> None:
+        """The file that is being read was read."""
+        self.reads.pop(0)(self.file)
+
+    def reload(self) -> Sequence[str]:
+        answers: list[Sequence[str]] = []
+        self.reloader.reload(answers.append)
+        [answer] = answers
+        return answer
 
     def log_to(self, _config: Config) -> None:
         if self.log_error is not None:
@@ -94,7 +107,7 @@ def test_start_adds_every_node_and_configures_the_other_parts(world: World) -> N
 def test_nodes_are_removed_changed_and_added(world: World) -> None:
     world.file = new = configs.config(rnodes="[{'node': 'b:', 'rspeed': 7}, 'c:']")
     b = world.pool.nodes["b"]
-    assert world.reloader.reload() == ()
+    assert world.reload() == ()
     assert world.called() == [
         ("remove", "a"),
         ("replace_worker", b),
@@ -137,12 +150,12 @@ def test_refused_reload_changes_nothing_and_says_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = world.reloader.config
-    if isinstance(file, Exception):
+    if isinstance(file, ConfigError):
         world.file = file
     elif file == "another user":
         world.file = replace(before, ruser="www-data")
     world.log_error = log_error
-    [refused] = world.reloader.reload()
+    [refused] = world.reload()
     assert reason in refused
     assert world.status.refused == (refused,)
     assert world.status.succeeded_at is None
@@ -153,7 +166,7 @@ def test_refused_reload_changes_nothing_and_says_why(
 
 def test_reload_is_refused_while_the_daemon_stops(world: World) -> None:
     world.pool.is_stopping = True
-    assert world.reloader.reload() == ("inosync is stopping",)
+    assert world.reload() == ("inosync is stopping",)
     assert world.calls == []
 
 
@@ -189,3 +202,31 @@ def test_warnings_of_the_new_file_are_logged(world: World, caplog: pytest.LogCap
     world.reloader.reload()
     assert "that looks odd" in caplog.text
     assert "rundir: /run/other takes effect when inosync is started again" in caplog.text
+
+
+def test_requests_while_a_file_is_read_are_answered_by_the_next_read(world: World) -> None:
+    world.is_slow = True
+    answers: list[tuple[str, Sequence[str]]] = []
+    world.reloader.reload(lambda refused: answers.append(("first", refused)))
+    for name in ("second", "third"):
+        world.reloader.reload(lambda refused, name=name: answers.append((name, refused)))  # type: ignore[misc]
+    assert len(world.reads) == 1
+    world.end_read()
+    assert answers == [("first", ())]
+    world.file = problem()
+    world.end_read()
+    reason = ("conf.py: no such thing",)
+    assert answers[1:] == [("second", reason), ("third", reason)]
+    assert world.reads == []
+
+
+def test_daemon_that_stops_while_a_file_is_read_does_not_follow_it(world: World) -> None:
+    world.is_slow = True
+    answers: list[Sequence[str]] = []
+    for _ in range(2):
+        world.reloader.reload(answers.append)
+    world.pool.is_stopping = True
+    world.file = configs.config(rnodes="['c:']")
+    world.end_read()
+    assert answers == [("inosync is stopping",)] * 2
+    assert world.calls == []
