@@ -158,8 +158,18 @@ def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[st
         fuzzy = ("--fuzzy", *fuzzy) if fuzzy else ()
         basis = (f"--{'link' if how.links else 'copy'}-dest={_basis(s.target, new, old, how.anchored)}",)
     confine = (f"{CONFINE_ROOT}={s.root}",) if s.root and not how.whole else ()
-    depth = _FULL if how.whole else (*_BATCH, "--ignore-missing-args", "--no-recursive")
-    options = (*depth, *confine, *_stats(s), *_common(replace(s, rules=rules)), *s.extra, *fuzzy, *basis)
+    depth = _FULL if how.whole else (*_BATCH, "--ignore-missing-args")
+    flat = () if how.whole else ("--no-recursive",)
+    options = (
+        *depth,
+        *confine,
+        *_stats(s),
+        *_common(replace(s, rules=rules)),
+        *s.extra,
+        *flat,
+        *fuzzy,
+        *basis,
+    )
     source = os.path.join(s.source, os.fsdecode(new))
     return _call(replace(s, source=source), options, _existing(below(s.target, new)))
 

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from inosync.filters.rule import Rule
 from inosync.messages import Rename
 from inosync.rsync.argv import TransferSettings
-from inosync.rsync.options import deletes, keeps_times, options
+from inosync.rsync.options import keeps_times, options
 from inosync.rsync.target import Transport, transport
 
-# What looks for other files, writes into those that are there, leaves files out, takes different ones for the
-# same, or sends what is elsewhere.
+# What looks for other files, writes into those that are there, keeps the old ones, leaves files out, takes
+# different ones for the same, or sends what is elsewhere.
 _UNFIT_TEXT = """
     --link-dest --copy-dest --compare-dest
-    -b --backup --backup-dir --suffix --inplace --append --append-verify --delay-updates --write-devices
+    --max-delete -b --backup --backup-dir --suffix
+    --inplace --append --append-verify --delay-updates --write-devices
     --existing --ignore-non-existing --ignore-existing --max-size --min-size
     -I --ignore-times --size-only
     -L --copy-links -k --copy-dirlinks --copy-unsafe-links --iconv
@@ -35,7 +36,7 @@ def may_follow(settings: TransferSettings) -> bool:
     """Return whether renames can be followed with these options."""
     extra = settings.extra
     is_unfit = any(option in _UNFIT for option, _ in options(extra))
-    return keeps_times(extra) and not deletes(extra) and not is_unfit
+    return keeps_times(extra) and not is_unfit
 
 
 def is_plain(target: str, rename: Rename) -> bool:

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from inosync.filters.rules import Rules
 from inosync.messages import WORTHWHILE_BYTES, Part, Rename
@@ -30,9 +31,9 @@ from inosync.worker.refused_options import RefusedOptions
 MAX_RUNS = 16
 """Renames that are followed for one part; of more the largest, because each costs a run of rsync."""
 MAX_LISTED = 50_000
-"""Entries of a directory that are given to rsync one by one, where rules make that needed."""
+"""Entries of directories that are looked at for one part; given to rsync one by one where rules need that."""
 MAX_MEASURED = 5_000
-"""Entries of a directory that are looked at to find out how large it is."""
+"""Entries of one directory that are looked at to find out how large it is."""
 MAX_TRIES = 2
 """Tries of a run that is ended by an error of the connection, although it was there a moment before."""
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -65,6 +66,8 @@ class RenameRuns:
         """What is still to be done before the part. The first one is at work."""
         self._missing_directories: tuple[bytes, ...] = ()
         """What has to be made before the steps: the new directories with all above them."""
+        self._entries_left = 0
+        """How many entries of directories may still be looked at for the part."""
         self.is_running = False
         """Whether the transfer that runs, or has just ended, is one of these."""
         self._is_cut_off = False
@@ -182,25 +185,24 @@ class RenameRuns:
         if self._job.pretend or not self._refused.follows_renames() or not may_follow(settings):
             return
         replaced = {rename.old for rename in renames}
-        steps = []
+        steps: list[RenameStep] = []
+        self._entries_left = MAX_LISTED
         try:
             root = os.open(settings.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return
         try:
             for rename in renames:
-                # The node has something else there, which a copy would not replace.
-                is_exchanged = rename.new in replaced and _is_there(rename.old, root)
-                if is_plain(settings.target, rename) and not is_exchanged:
+                # The node has something else there, which only hard links replace.
+                links = rename.is_directory and not _is_there(rename.old, root)
+                if is_plain(settings.target, rename) and (links or rename.new not in replaced):
                     with contextlib.suppress(OSError):
                         steps += self._measured(rename, part.tree, root)
         finally:
             os.close(root)
-        worthwhile = sorted(
-            (step for step in steps if step.bytes >= WORTHWHILE_BYTES), key=lambda step: -step.bytes
-        )
-        chosen = worthwhile[:MAX_RUNS]
-        self._steps = [step for step in steps if step in chosen]
+        steps = [step for step in steps if step.bytes >= WORTHWHILE_BYTES]
+        chosen = sorted(steps, key=lambda step: -step.bytes)[:MAX_RUNS]
+        self._steps = [step for step in steps if step in chosen]  # in their order
         self._missing_directories = _to_be_made(step.rename for step in self._steps)
 
     def _measured(self, rename: Rename, tree: int, root: int) -> list[RenameStep]:
@@ -220,23 +222,18 @@ class RenameRuns:
                 file = os.lstat(name, dir_fd=directory)
                 size = file.st_size if stat.S_ISREG(file.st_mode) else 0
                 return [RenameStep(rename, (name,), False, place, size)]
-            if are_position_free(rules.rules):
-                found = _listing(directory, rename.new, rules, None)
-                size = sum(entry.size for _, entry in zip(range(MAX_MEASURED), found, strict=False))
-                return [RenameStep(rename, EVERYTHING, True, place, size)]
-            if transport(settings.target) is Transport.LOCAL:
+            whole = are_position_free(rules.rules)
+            if not whole and transport(settings.target) is Transport.LOCAL:
                 return []  # names cannot be confined to the tree there: see ``options.confinable``
-            entries = [
-                e
-                for _, e in zip(
-                    range(MAX_LISTED + 1), _listing(directory, rename.new, rules, device), strict=False
-                )
-            ]
-            if len(entries) > MAX_LISTED:
+            listing = _listing(directory, rename.new, rules, device)
+            entries = list(
+                islice(listing, min(self._entries_left, MAX_MEASURED) if whole else self._entries_left)
+            )
+            self._entries_left -= len(entries)
+            if not whole and next(listing, None):
                 return []
-            return [
-                RenameStep(rename, tuple(e.path for e in entries), False, place, sum(e.size for e in entries))
-            ]
+            names = EVERYTHING if whole else tuple(entry.path for entry in entries)
+            return [RenameStep(rename, names, whole, place, sum(entry.size for entry in entries))]
         finally:
             os.close(directory)
 

@@ -6,8 +6,10 @@ One daemon serves the whole table, with nodes of all kinds. Each rename has a di
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import Daemon
-from support.rsyncd import Rsyncd
+from support.daemon import Daemon, FakeRsync, MakeDaemon
+from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
+from support.wait import until
+
+from inosync.messages import WORTHWHILE_BYTES
 
 FAST: dict[str, object] = {"edelay": 0.3, "equiet": 0.05, "rretry": (0.1, 0.5)}
 MEGABYTE = 1 << 20
@@ -40,7 +45,7 @@ class Farm:
         pairs = [(self.tree, copy) for copy in self.copies.values()]
         self.daemon.until_level(pairs, timeout, ignore=lambda path: path.endswith(b".skip"))
 
-    def counts(self, what: str) -> dict[str, int]:
+    def counts(self, what: str) -> dict[str, Any]:
         nodes = self.daemon.ask("status")["nodes"]
         return {node["name"]: node[what] for node in nodes}
 
@@ -429,3 +434,234 @@ def test_nodes_are_level_after(name: str, farm: tuple[Farm, dict[str, Iterator[N
         assert max(sent.values()) < NEARLY_NOTHING, (sent, spared)
         assert min(spared.values()) > MEGABYTE, (sent, spared)
     assert not list(made.tree.parent.rglob("oops"))
+
+
+# Nodes in other states -----------------------------------------------------------------------------------
+
+MakeSmall = Callable[..., tuple[Farm, Rsyncd]]
+
+
+@pytest.fixture
+def small(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd) -> MakeSmall:
+    """Make a farm with the nodes ``local`` and ``module``, started and level, in which ``a`` is a directory.
+
+    ``fake``: stands in for rsync; ``options``: of the rsync daemon; the rest are settings.
+    """
+
+    def make(
+        options: dict[str, str] | None = None, fake: FakeRsync | None = None, **settings: object
+    ) -> tuple[Farm, Rsyncd]:
+        tree = tmp_path / "tree"
+        copies = {name: tmp_path / "nodes" / name / "tree" for name in ("local", "module")}
+        for directory in (tree, *(copy.parent for copy in copies.values())):
+            directory.mkdir(parents=True)
+        server = rsyncd({"module": tmp_path / "nodes/module"}, options=options)
+        config = {
+            "wpaths": [f"{tree}/"],
+            "rpaths": ["tree"],
+            "rnodes": [
+                {"name": "local", "node": f"{tmp_path}/nodes/local/"},
+                {"name": "module", "node": server.url("module")},
+            ],
+            **FAST,
+            **({"rsync": str(fake.path)} if fake else {}),
+            **settings,
+        }
+        fill(tree / "a")
+        farm = Farm(daemon(config, ("-v",)), tree, copies)
+        farm.daemon.start()
+        farm.until_level()
+        return farm, server
+
+    return make
+
+
+def until_renamed(farm: Farm, before: dict[str, int], *nodes: str) -> None:
+    """Wait until all is level, and check that nearly nothing was sent to these nodes, by default to all."""
+    farm.until_level()
+    assert farm.linked() == []
+    now, saved = farm.counts("bytes"), farm.counts("renamed_bytes")
+    for node in nodes or farm.copies:
+        assert now[node] - before[node] < NEARLY_NOTHING, farm.daemon.log_tail()
+        assert saved[node] > MEGABYTE
+
+
+def test_rename_of_sixty_megabytes_sends_nearly_nothing(small: MakeSmall) -> None:
+    farm, _ = small()
+    fill(farm.tree / "large", 60, MEGABYTE)
+    (farm.tree / "file").write_bytes(rand.randbytes(60 * MEGABYTE))
+    farm.until_level()
+    before = farm.counts("bytes")
+    (farm.tree / "large").rename(farm.tree / "a/larger")
+    (farm.tree / "file").rename(farm.tree / "a/filed")
+    farm.until_level()
+    now = farm.counts("bytes")
+    assert max(now[node] - before[node] for node in now) < 300_000
+    assert min(farm.counts("renamed_bytes").values()) == pytest.approx(120 * MEGABYTE, rel=0.01)
+    farm.daemon.until_logged(r"module: .* bytes; 12\d+ more were there under another name")
+
+
+@pytest.mark.parametrize("refused", ["link-dest", "fuzzy", "copy-dest", "link-dest copy-dest fuzzy", "stats"])
+def test_rename_is_sent_to_a_node_that_refuses_options(small: MakeSmall, refused: str) -> None:
+    farm, _ = small({"refuse options": refused})
+    (farm.tree / "file").write_bytes(rand.randbytes(MEGABYTE))
+    farm.until_level()
+    for number in range(2):
+        (farm.tree / "a").rename(farm.tree / f"b{number}")
+        (farm.tree / "file").rename(farm.tree / f"file{number}")
+        farm.until_level()
+        fill(farm.tree / "a", 3)
+        (farm.tree / "file").write_bytes(rand.randbytes(MEGABYTE))
+        farm.until_level()
+    assert farm.counts("failures") == {"local": {}, "module": {}}
+    assert farm.linked() == []
+
+
+def test_rename_makes_up_for_what_differs_on_a_node(small: MakeSmall) -> None:
+    farm, _ = small()
+    for copy in farm.copies.values():
+        (copy / "a/file0").write_text("drift")
+        (copy / "a/sub/file1").unlink()
+        (copy / "a/sub/deep/file2").chmod(0o777)
+        os.utime(copy / "a/file3", (1, 1))
+        (copy / "a/stray").write_text("a stray file")
+        (copy / "a/sub/file4").unlink()
+        (copy / "a/sub/file4").mkdir()
+        (copy / "a/sub/file4/stray").write_text("in a directory that is none")
+        (copy / "b").symlink_to(copy.parent.parent)
+    outside = sorted(farm.copies["local"].parent.parent.iterdir())
+    (farm.tree / "a").rename(farm.tree / "b")
+    farm.until_level()
+    for copy in farm.copies.values():
+        (copy / "c").write_text("in the way")
+    (farm.tree / "c").mkdir()
+    (farm.tree / "b").rename(farm.tree / "c/d")
+    farm.until_level()
+    assert farm.linked() == []
+    assert sorted(farm.copies["local"].parent.parent.iterdir()) == outside
+    assert farm.counts("failures") == {"local": {}, "module": {}}
+
+
+def test_renames_while_a_node_is_paused_are_joined(small: MakeSmall) -> None:
+    farm, _ = small()
+    farm.daemon.ask("pause", node="module")
+    farm.daemon.until_state("module", ["paused"])
+    before = farm.counts("bytes")
+    for old, new in (("a", "b"), ("b", "c"), ("c/sub", "d"), ("c", "e")):
+        (farm.tree / old).rename(farm.tree / new)
+        time.sleep(0.5)
+    farm.daemon.ask("resume", node="module")
+    until_renamed(farm, before, "module")
+
+
+def test_renames_while_a_node_is_away_are_joined(small: MakeSmall) -> None:
+    farm, server = small()
+    server.kill()
+    farm.daemon.until_state("module", ["retry"])
+    before = farm.counts("bytes")
+    for old, new in (("a", "b"), ("b", "c"), ("c", "d")):
+        (farm.tree / old).rename(farm.tree / new)
+        time.sleep(0.5)
+    server.start()
+    until_renamed(farm, before)
+
+
+def test_rename_is_followed_when_a_node_goes_away_with_it(small: MakeSmall) -> None:
+    farm, server = small(rwarm=False)
+    before = farm.counts("bytes")
+    server.kill()
+    (farm.tree / "a").rename(farm.tree / "b")
+    farm.daemon.until_state("module", ["retry"])
+    server.start()
+    until_renamed(farm, before)
+
+
+def test_rename_is_followed_by_another_worker_if_one_dies(small: MakeSmall, tmp_path: Path) -> None:
+    fake = FakeRsync(tmp_path / "fake")
+    farm, _ = small(fake=fake)
+    before = farm.counts("bytes")
+    for node in ("local", "tree"):
+        fake.fault(node, 'case " $* " in *dest=*) while [ -e "$fault" ]; do sleep 0.05; done;; esac')
+    (farm.tree / "a").rename(farm.tree / "b")
+    workers = farm.daemon.workers()
+    until(lambda: farm.daemon.rsyncs("local"), 60, "an rsync that waits")
+    until(lambda: fake.starts("/b/."), 60, "a rename on its way")
+    for pid in workers.values():
+        os.kill(pid, signal.SIGKILL)
+    for node in ("local", "tree"):
+        fake.mend(node)
+    until_renamed(farm, before)
+
+
+def test_rename_over_the_edge_of_a_wpath_arrives(tmp_path: Path, daemon: MakeDaemon) -> None:
+    trees, node = [tmp_path / name for name in ("x", "y")], tmp_path / "node"
+    for directory in (*trees, node):
+        directory.mkdir()
+    outside = tmp_path / "outside"
+    fill(trees[0] / "a")
+    fill(outside, 3)
+    one = daemon(
+        {"wpaths": [f"{t}/" for t in trees], "rpaths": ["/x", "/y"], "rnodes": [str(node)], **FAST}, ("-v",)
+    )
+    one.start()
+    pairs = [(tree, node / tree.name) for tree in trees]
+    one.until_level(pairs)
+    (trees[0] / "a").rename(trees[1] / "a")
+    outside.rename(trees[0] / "from_outside")
+    one.until_level(pairs)
+    (trees[1] / "a").rename(outside)
+    one.until_level(pairs)
+
+
+@pytest.mark.parametrize(
+    "extra", [["-avz", "--delete"], ["-A", "-X", "-H"], ["--chmod=g-s"], ["-r", "-W", "-v"]]
+)
+def test_rename_is_followed_with_usual_options(small: MakeSmall, extra: list[str]) -> None:
+    farm, _ = small(extra=extra)
+    before = farm.counts("bytes")
+    (farm.tree / "a").rename(farm.tree / "b")
+    (farm.tree / "b/file0").rename(farm.tree / "file")
+    until_renamed(farm, before)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--link-dest=../other"],
+        ["--inplace"],
+        ["-I"],
+        ["--delay-updates"],
+        ["--size-only"],
+    ],
+)
+def test_rename_is_sent_with_options_that_do_not_go_with_it(small: MakeSmall, extra: list[str]) -> None:
+    farm, _ = small(extra=extra, rverify=0)
+    (farm.tree / "a").rename(farm.tree / "b")
+    pairs = [(farm.tree, copy) for copy in farm.copies.values()]
+    farm.daemon.until_level(pairs, ignore=lambda path: path == b"a")
+    assert set(farm.counts("renamed_bytes").values()) == {0}
+
+
+def test_rename_leaves_no_links_where_nothing_is_deleted(small: MakeSmall) -> None:
+    farm, _ = small(rdelete=False)
+    before = farm.counts("bytes")
+    (farm.tree / "a").rename(farm.tree / "b")
+    pairs = [(farm.tree / "b", copy / "b") for copy in farm.copies.values()]
+    farm.daemon.until_level(pairs)
+    assert farm.linked() == []
+    now = farm.counts("bytes")
+    assert max(now[node] - before[node] for node in now) < NEARLY_NOTHING
+    assert all((copy / "a/file0").exists() for copy in farm.copies.values())
+
+
+def test_small_rename_costs_no_run_of_rsync(small: MakeSmall) -> None:
+    farm, _ = small(rwarm=False)
+    (farm.tree / "small").mkdir()
+    (farm.tree / "small/file").write_bytes(bytes(WORTHWHILE_BYTES - 1))
+    farm.until_level()
+    before = farm.counts("rsyncs")
+    (farm.tree / "small").rename(farm.tree / "tiny")
+    farm.until_level()
+    assert {node: count - before[node] for node, count in farm.counts("rsyncs").items()} == dict.fromkeys(
+        before, 1
+    )
