@@ -109,6 +109,10 @@ class Churn:
             (3, self._remove_tree),
             (14, self._rename),
             (5, self._swap),
+            (3, self._make_large),
+            (6, self._rename_large),
+            (3, self._deploy),
+            (3, self._copy_into_place),
             (6, self._symlink),
             (4, self._replace_symlink),
             (7, self._change_type),
@@ -302,6 +306,66 @@ class Churn:
             os.rename(partner, name, src_dir_fd=there, dst_dir_fd=here)
             os.rename(spare, partner, src_dir_fd=here, dst_dir_fd=there)
         return f"{one!r} with {two!r}"
+
+    # Renames of what is large enough for nodes to follow them
+
+    def _fill(self, path: bytes) -> None:
+        """Put files into a directory, more than 100 kB in all."""
+        for name in PLAIN[: self._random.randint(2, 4)]:
+            self._write(os.O_CREAT, path, name, self._random.randbytes(1000) * 70)
+
+    def _make_large(self) -> str:
+        directory, name = self._directory(DEEPEST - 2), self._name()
+        path = join(directory, name)
+        with self._open(directory) as handle:
+            os.mkdir(name, 0o755, dir_fd=handle)
+        self._fill(path)
+        return f"{path!r}"
+
+    def _large(self) -> tuple[bytes, bytes]:
+        """Choose a directory with much in it."""
+        for _ in range(8):
+            directory, name = self._existing(stat.S_IFDIR)
+            with self._open(directory) as handle:
+                if weight_of(handle, name) > 10:
+                    return directory, name
+        raise FileNotFoundError(2, "nothing large enough found")
+
+    def _rename_large(self) -> str:
+        directory, name = self._large()
+        to, new = self._directory(DEEPEST - 2), self._name()
+        with self._open(directory) as here, self._open(to) as there:
+            self._check_height(here, name, to)
+            os.rename(name, new, src_dir_fd=here, dst_dir_fd=there)
+        return f"{join(directory, name)!r} to {join(to, new)!r}"
+
+    def _deploy(self) -> str:
+        """A directory that was prepared takes the name of another one, which is kept."""
+        directory, name = self._large()
+        fresh, kept = b".fresh%d" % self._random.randrange(1000), self._name()
+        with self._open(directory) as handle:
+            os.mkdir(fresh, 0o755, dir_fd=handle)
+            self._fill(join(directory, fresh))
+            os.rename(name, kept, src_dir_fd=handle, dst_dir_fd=handle)
+            os.rename(fresh, name, src_dir_fd=handle, dst_dir_fd=handle)
+        return f"{join(directory, name)!r}, the old one is {kept!r}"
+
+    def _copy_into_place(self) -> str:
+        """A copy with the same times takes the name of a directory that was renamed."""
+        directory, name = self._large()
+        kept = self._name()
+        with self._open(directory) as handle:
+            os.rename(name, kept, src_dir_fd=handle, dst_dir_fd=handle)
+            os.mkdir(name, 0o755, dir_fd=handle)
+        with self._open(join(directory, kept)) as here, self._open(join(directory, name)) as there:
+            for child in listing(here):
+                if type_of(here, child) == stat.S_IFREG:
+                    with os.fdopen(os.open(child, os.O_RDONLY | FILE, dir_fd=here), "rb") as stream:
+                        content, status = stream.read(), os.fstat(stream.fileno())
+                    self._write(os.O_CREAT, join(directory, name), child, content)
+                    times = (status.st_atime_ns, status.st_mtime_ns)
+                    os.utime(child, ns=times, dir_fd=there, follow_symlinks=False)
+        return f"{join(directory, kept)!r} to {name!r}"
 
     def _target(self, directory: bytes) -> bytes:
         """Where a symlink may point: nowhere, to its neighbours, or up inside the tree."""

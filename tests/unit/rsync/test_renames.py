@@ -131,9 +131,7 @@ def test_position_free_rules_say_the_same_below_any_directory(
 
 
 def test_rrsync_wants_the_way_from_the_root() -> None:
-    said = (
-        b"/usr/bin/rrsync error: do not use .. in --link-dest (anchor the path at the root of your restricted dir)"
-    )
+    said = b"/usr/bin/rrsync error: do not use .. in --link-dest (anchor the path at the root of ...)"
     assert needs_anchor([b"Hello", said], SSH)
     assert not needs_anchor([said], DAEMON)
     assert not needs_anchor([b"rsync error: some files/attrs were not transferred (code 23)"], SSH)
