@@ -1,0 +1,464 @@
+"""Which runs follow renames before a part is sent, and what their ends lead to. No rsync is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from inosync.filters.rule import from_filter
+from inosync.filters.rules import Rules
+from inosync.messages import WORTHWHILE_BYTES, Batch, Part, Rename
+from inosync.rsync.argv import EVERYTHING, RenameWay, TransferSettings, names_input
+from inosync.system import spool
+from inosync.worker import rename_runs
+from inosync.worker.batch_run import BatchRun
+from inosync.worker.calls import RsyncCalls
+from inosync.worker.job import Job
+from inosync.worker.refused_options import RETRY_SECONDS, RefusedOptions
+from inosync.worker.rename_runs import MAX_RUNS, RenameRuns
+
+TARGET = "rsync://host/module/www"
+
+
+@dataclass
+class FakeTransfer:
+    """An rsync that was started: for what, what it was fed, and whether it would be."""
+
+    what: Part | tuple[Rename, RenameWay]
+    directory: Path
+    names: bytes = b""
+    may_send: Callable[[], bool] = lambda: True
+    stdout: list[bytes] = field(default_factory=list)
+    stderr: list[bytes] = field(default_factory=list)
+    names_sent_at: float | None = 1.0
+    cancelled: bool = False
+
+    def send_when_connected(self, names: bytes, may_send: Callable[[], bool]) -> None:
+        self.names, self.may_send = names, may_send
+
+    @property
+    def directory_status(self) -> os.stat_result:
+        return self.directory.stat()
+
+    @property
+    def rename(self) -> tuple[bytes, bytes]:
+        assert isinstance(self.what, tuple)
+        return self.what[0].old, self.what[0].new
+
+    @property
+    def way(self) -> RenameWay:
+        assert isinstance(self.what, tuple)
+        return self.what[1]
+
+
+class World:
+    """A tree, and the runs for parts of it."""
+
+    def __init__(self, home: Path) -> None:
+        self.tree = home / "tree"
+        self.tree.mkdir()
+        self.now = 0.0
+        self.refused = RefusedOptions(lambda: self.now)
+        self.given = TransferSettings("rsync", str(self.tree), TARGET)
+        self.rules: tuple[str, ...] = ()
+        self.pretend: Callable[[str], None] | None = None
+        self.warm: list[FakeTransfer] = []
+        self.has_source = True
+        self.made: RenameRuns | None = None
+
+    @property
+    def runs(self) -> RenameRuns:
+        if self.made is None:
+            rules = Rules([rule for text in self.rules for rule in from_filter(text)])
+            job = SimpleNamespace(trees={1: self.given}, rules={1: rules}, pretend=self.pretend)
+            self.made = RenameRuns(cast(Job, job), cast(RsyncCalls, self), self.refused)
+        return self.made
+
+    # In place of RsyncCalls
+
+    def settings(self, _tree: int) -> TransferSettings:
+        return self.given
+
+    def start(self, part: Part) -> FakeTransfer:
+        return FakeTransfer(part, self.tree)
+
+    def start_rename(self, _tree: int, rename: Rename, way: RenameWay) -> FakeTransfer:
+        new = self.tree / os.fsdecode(rename.new)
+        return FakeTransfer((rename, way), new if rename.is_directory else new.parent)
+
+    # What the test does
+
+    def fill(self, name: str, size: int = WORTHWHILE_BYTES) -> Path:
+        """Make a directory with a file of that size at its second level."""
+        (self.tree / name / "sub").mkdir(parents=True)
+        (self.tree / name / "sub" / "file").write_bytes(bytes(size))
+        return self.tree / name
+
+    def batch(self, *renames: tuple[str, str], is_directory: bool = True) -> BatchRun:
+        hints = tuple(Rename(old.encode(), new.encode(), is_directory) for old, new in renames)
+        payload, _ = spool.pack((Part(1, False, (b"x",), renames=hints),), "")
+        return BatchRun(Batch(7, 1, False, payload), 0.0)
+
+    def next(self, run: BatchRun) -> FakeTransfer | None:
+        def may_send(_transfer: object) -> bool:
+            return self.has_source
+
+        warm = cast(Any, lambda _tree: self.warm.pop() if self.warm else None)
+        return cast(FakeTransfer | None, self.runs.start(run, warm, may_send))
+
+    def end(self, transfer: FakeTransfer, code: int = 0) -> None:
+        self.runs.done(code, cast(Any, transfer))
+        self.runs.end_run()
+
+    def fails(self, transfer: FakeTransfer, code: int) -> bool:
+        """Whether the part is sent without the run."""
+        found = self.runs.is_given_up(code, cast(Any, transfer))
+        self.runs.end_run()
+        return found
+
+    def all(self, run: BatchRun) -> list[FakeTransfer]:
+        """Let all runs come through; those after the one that makes directories."""
+        found = []
+        while transfer := self.next(run):
+            found.append(transfer)
+            self.end(transfer)
+        return [transfer for transfer in found if not isinstance(transfer.what, Part)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def step_of(world: World, run: BatchRun) -> FakeTransfer:
+    """Let the directories be made; the run after that."""
+    first = world.next(run)
+    assert first is not None
+    world.end(first)
+    second = world.next(run)
+    assert second is not None
+    return second
+
+
+def test_directories_are_made_by_a_warm_rsync_before_a_rename_is_followed(world: World) -> None:
+    world.fill("x/y/new")
+    run = world.batch(("old", "x/y/new"))
+    world.warm = [FakeTransfer(Part(1, False), world.tree)]
+    first = world.next(run)
+    assert first is not None
+    assert first.names == names_input([b"x", b"x/y", b"x/y/new"])
+    assert world.warm == []
+    assert world.runs.is_running
+    assert not world.runs.is_in_step
+    world.has_source = False
+    assert not first.may_send(), "the root is checked"
+    world.end(first)
+    second = world.next(run)
+    assert second is not None
+    assert world.runs.is_in_step
+    assert second.rename == (b"old", b"x/y/new")
+    assert second.names == names_input(EVERYTHING)
+    assert second.way == RenameWay(links=True, whole=True, anchored=False)
+    second.stdout = [b"Total file size: 1,000 bytes", b"Literal data: 1 bytes"]
+    world.end(second)
+    assert world.next(run) is None
+    assert not world.runs.is_running
+    assert (world.runs.bytes, run.part.renames) == (999, ())
+
+
+def test_file_is_followed_in_its_directory(world: World) -> None:
+    (world.tree / "d").mkdir()
+    (world.tree / "d/new").write_bytes(bytes(WORTHWHILE_BYTES))
+    found = step_of(world, world.batch(("old", "d/new"), is_directory=False))
+    assert found.names == names_input([b"new"])
+    assert not found.way.whole
+
+
+def test_file_in_the_root_needs_no_directory(world: World) -> None:
+    (world.tree / "new").write_bytes(bytes(WORTHWHILE_BYTES))
+    found = world.next(world.batch(("d/old", "new"), is_directory=False))
+    assert found is not None
+    assert found.rename == (b"d/old", b"new")
+
+
+def replaced_by_a_link(world: World) -> None:
+    (world.tree / "real").mkdir()
+    world.fill("real/new")
+    (world.tree / "d").symlink_to("real")
+
+
+def having(new: str = "new", **values: Any) -> Callable[[World], object]:
+    """Make a directory that would be followed, were it not for these attributes of the world."""
+
+    def prepare(world: World) -> None:
+        world.fill(new)
+        for name, value in values.items():
+            setattr(world, name, value)
+
+    return prepare
+
+
+def small(world: World) -> None:
+    world.fill("new", WORTHWHILE_BYTES - 1)
+
+
+def a_link(world: World) -> None:
+    world.fill("target")
+    (world.tree / "new").symlink_to("target")
+
+
+def a_file(world: World) -> None:
+    (world.tree / "new").write_bytes(bytes(WORTHWHILE_BYTES))
+
+
+def refused(world: World) -> None:
+    world.fill("new")
+    world.refused.refuse_renames()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "new"),
+    [
+        (small, "new"),
+        (lambda _world: None, "new"),
+        (a_link, "new"),
+        (replaced_by_a_link, "d/new"),
+        (a_file, "new"),
+        (having(rules=("- /new",)), "new"),
+        (having(rules=("- old",)), "new"),
+        (having(rules=("- sub",)), "new"),
+        (having("d/new", rules=("- /d/",)), "d/new"),
+        (having(pretend=print), "new"),
+        (refused, "new"),
+        (having(given=TransferSettings("rsync", "", TARGET, extra=("--inplace",))), "new"),
+        (having("n[e]w"), "n[e]w"),
+    ],
+)
+def test_rename_is_not_followed_if(world: World, prepare: Callable[[World], object], new: str) -> None:
+    prepare(world)
+    run = world.batch(("old", new))
+    assert world.next(run) is None
+    assert run.part.renames == ()
+
+
+def test_renames_are_followed_again_after_an_hour(world: World) -> None:
+    world.fill("new")
+    world.refused.refuse_renames()
+    world.now += RETRY_SECONDS
+    assert world.next(world.batch(("old", "new"))) is not None
+
+
+def test_rules_that_depend_on_the_place_are_applied_to_each_name(world: World) -> None:
+    world.rules = ("- /new/sub/hidden", "- *.tmp")
+    new = world.fill("new")
+    for name in ("sub/hidden", "sub/x.tmp", "hidden"):
+        (new / name).write_text("x")
+    found = step_of(world, world.batch(("old", "new")))
+    assert sorted(found.names.split(b"\0")) == [b"", b"hidden", b"sub", b"sub/file"]
+    assert not found.way.whole
+
+
+def test_names_are_not_listed_for_a_local_node(world: World) -> None:
+    world.fill("new")
+    world.given = replace(world.given, target="/srv/www")
+    world.rules = ("- /elsewhere",)
+    assert world.next(world.batch(("old", "new"))) is None
+
+
+def test_directory_with_too_many_names_to_list_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.rules = ("- /elsewhere",)
+    world.fill("new")
+    monkeypatch.setattr(rename_runs, "MAX_LISTED", 1)
+    assert world.next(world.batch(("old", "new"))) is None
+
+
+def test_largest_renames_are_followed_in_their_order(world: World) -> None:
+    for number in range(MAX_RUNS + 3):
+        world.fill(f"new{number}", WORTHWHILE_BYTES * (1 if number in (0, 4, 9) else 2))
+    run = world.batch(*((f"old{number}", f"new{number}") for number in range(MAX_RUNS + 3)))
+    found = [transfer.rename[1] for transfer in world.all(run)]
+    assert found == [b"new%d" % number for number in range(MAX_RUNS + 3) if number not in (0, 4, 9)]
+
+
+@pytest.mark.parametrize(
+    ("rdelete", "has_old", "links"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_files_are_linked_only_if_the_old_name_goes(
+    world: World, rdelete: bool, has_old: bool, links: bool
+) -> None:
+    world.fill("new")
+    if has_old:
+        world.fill("old")
+    world.given = replace(world.given, rdelete=rdelete)
+    assert step_of(world, world.batch(("old", "new"))).way.links == links
+
+
+def test_names_that_were_exchanged_are_not_followed(world: World) -> None:
+    for name in "ab":
+        world.fill(name)
+    assert world.all(world.batch(("b", "a"), ("a", "b"))) == []
+
+
+def test_deployment_copies_first_and_links_then(world: World) -> None:
+    for name in ("site", "site.old"):
+        world.fill(name)
+    found = world.all(world.batch(("site", "site.old"), ("site.new", "site")))
+    assert [(t.rename[1], t.way.links) for t in found] == [(b"site.old", False), (b"site", True)]
+
+
+def test_directory_that_is_another_by_then_is_not_sent(world: World) -> None:
+    new = world.fill("new")
+    found = step_of(world, world.batch(("old", "new")))
+    assert found.may_send()
+    new.rename(world.tree / "moved")
+    world.fill("new")
+    assert not found.may_send()
+
+
+# Ends ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "is_fed", "has_failed"),
+    [
+        (0, True, False),
+        (23, True, False),
+        (24, True, False),
+        (0, False, True),
+        (4, False, True),
+        (12, True, True),
+        (-9, True, True),
+    ],
+)
+def test_run_has_failed_if(world: World, code: int, is_fed: bool, has_failed: bool) -> None:
+    world.fill("new")
+    transfer = step_of(world, world.batch(("old", "new")))
+    transfer.names_sent_at = 1.0 if is_fed else None
+    outcome = world.runs.outcome(code, cast(Any, transfer))
+    assert (outcome.retry is not None, outcome.untidy) == (has_failed, has_failed and is_fed)
+    assert outcome.instead == ()
+
+
+def test_rename_is_given_up_if_its_directories_cannot_be_made(world: World) -> None:
+    world.fill("new")
+    run = world.batch(("old", "new"))
+    first = world.next(run)
+    assert first is not None
+    first.stderr = [b"rsync: [generator] recv_generator: mkdir failed"]
+    world.end(first, 23)
+    assert world.next(run) is None
+    assert world.runs.problem
+
+
+def test_node_that_is_away_does_not_end_a_rename(world: World) -> None:
+    world.fill("new")
+    run = world.batch(("old", "new"))
+    for _ in range(10):
+        transfer = world.next(run)
+        assert transfer is not None
+        assert not world.fails(transfer, 255)
+
+
+def test_run_that_breaks_twice_is_given_up(world: World) -> None:
+    world.fill("new")
+    run = world.batch(("old", "new"))
+    assert not world.fails(step_of(world, run), 12)
+    again = world.next(run)
+    assert again is not None
+    assert again.rename == (b"old", b"new")
+    assert world.fails(again, 12)
+    assert world.next(run) is None
+    assert world.refused.follows_renames()
+
+
+def test_run_that_the_node_refuses_is_given_up_with_those_to_come(world: World) -> None:
+    for name in ("new", "other"):
+        world.fill(name)
+    run = world.batch(("old", "new"), ("o", "other"))
+    refused = step_of(world, run)
+    refused.stderr = [b"rsync: The server is configured to refuse --link-dest"]
+    assert world.fails(refused, 4)
+    assert world.next(run) is None
+    assert not world.refused.follows_renames()
+    assert "refuse --link-dest" in world.runs.problem
+
+
+def test_run_whose_directory_was_replaced_is_given_up(world: World) -> None:
+    world.fill("new")
+    run = world.batch(("old", "new"))
+    transfer = step_of(world, run)
+    transfer.cancelled, transfer.names_sent_at = True, None
+    assert world.fails(transfer, 20)
+    assert world.refused.follows_renames()
+
+
+def test_path_is_named_from_the_root_if_rrsync_wants_that(world: World) -> None:
+    world.given = replace(world.given, target="host:www")
+    world.fill("new")
+    run = world.batch(("old", "new"))
+    refused = step_of(world, run)
+    refused.stderr = [b"/usr/bin/rrsync error: do not use .. in --link-dest"]
+    assert world.fails(refused, 12)
+    again = world.next(run)
+    assert again is not None
+    assert again.way.anchored
+    again.stderr = refused.stderr
+    assert not world.fails(again, 12), "the first failure that counts"
+
+
+def test_steps_of_one_tree_are_not_taken_for_another(world: World) -> None:
+    world.fill("new")
+    run = world.batch(("old", "new"))
+    assert world.next(run) is not None
+    run.parts = [Part(2, False, (b"x",))]
+    assert world.next(run) is None
+
+
+# Hard links that would stay ------------------------------------------------------------------------------
+
+
+def still_linked(world: World) -> list[tuple[bytes, ...]]:
+    parts = world.runs.still_linked()
+    assert all(part.ignore_times and part.tree == 1 for part in parts)
+    return [part.names for part in parts]
+
+
+def test_copies_that_take_the_old_name_meanwhile_are_written_anew(world: World) -> None:
+    new = world.fill("new")
+    (new / "other").write_text("x")
+    world.all(world.batch(("old", "new")))
+    assert still_linked(world) == []
+    shutil.copytree(new, world.tree / "old")
+    (world.tree / "old/other").write_text("something else")
+    assert still_linked(world) == [(b"old/sub/file",)]
+    world.runs.begin_batch(is_cut_off=False)
+    assert still_linked(world) == []
+
+
+def test_file_that_takes_the_old_name_meanwhile_is_written_anew(world: World) -> None:
+    (world.tree / "new").write_bytes(bytes(WORTHWHILE_BYTES))
+    world.all(world.batch(("old", "new"), is_directory=False))
+    shutil.copy2(world.tree / "new", world.tree / "old")
+    assert still_linked(world) == [(b"old",)]
+    (world.tree / "old").write_text("x")
+    assert still_linked(world) == []
+
+
+def test_links_of_a_worker_that_died_are_suspected_too(world: World) -> None:
+    shutil.copytree(world.fill("new"), world.tree / "old")
+    world.runs.begin_batch(is_cut_off=True)
+    world.all(world.batch(("old", "new")))
+    assert still_linked(world) == [(b"old/sub/file",)]
+
+
+def test_copies_on_the_node_are_not_suspected(world: World) -> None:
+    shutil.copytree(world.fill("new"), world.tree / "old")
+    world.all(world.batch(("old", "new")))
+    assert still_linked(world) == []
