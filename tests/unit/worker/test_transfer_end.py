@@ -104,7 +104,13 @@ def test_part_of_a_tree_that_is_held_is_never_sent_again(end: TransferEnd) -> No
 def test_retries_at_once_come_to_an_end(end: TransferEnd) -> None:
     """Each of them takes away what it blames: without that the next failure is followed by a pause."""
     plain = replace(
-        end, is_superseded=False, is_explained=False, was_warm=False, has_warm=False, has_comparison=False
+        end,
+        is_superseded=False,
+        is_explained=False,
+        was_warm=False,
+        has_warm=False,
+        has_comparison=False,
+        has_other_lane=False,
     )
     assert decide(plain) in (
         Then.NOTHING,
