@@ -100,7 +100,7 @@ class Part:
     source: Source | None = None
     """None if the root may be anything."""
     ignore_times: bool = False
-    """As in ``Change``; False when ``full``."""
+    """As in ``Change``."""
     renames: tuple[Rename, ...] = ()
     """How some of the names came about; none when ``full``."""
     step: Step = Step.CHANGED

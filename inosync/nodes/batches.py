@@ -152,18 +152,19 @@ def _parts_of(
     changes: Iterable[Change], trees: Iterable[int], renames: Mapping[int, tuple[Rename, ...]]
 ) -> Iterable[Part]:
     steps: dict[tuple[int, bool], dict[bytes, Step]] = {}
-    full = set()
+    full: dict[int, bool] = {}  # whether times are ignored, by tree
     for change in changes:
-        found, wire = steps.setdefault((change.tree, change.ignore_times), {}), change.wire
-        found[wire] = max(change.step, found.get(wire, Step.NEW))
         if change.kind is Kind.TREE:
-            full.add(change.tree)
+            full[change.tree] = change.ignore_times or full.get(change.tree, False)
+        else:
+            found, wire = steps.setdefault((change.tree, change.ignore_times), {}), change.wire
+            found[wire] = max(change.step, found.get(wire, Step.NEW))
     for tree in trees:
         if tree in full:
-            yield Part(tree, True)
+            yield Part(tree, True, ignore_times=full[tree])
         else:
             yield from _in_order(tree, steps.get((tree, False), {}), renames.get(tree, ()))
-        if (tree, True) in steps:
+        if (tree, True) in steps and not full.get(tree):
             yield Part(tree, False, tuple(steps[tree, True]), ignore_times=True)
 
 

@@ -98,5 +98,5 @@ def _parts(payload: bytes, file: str) -> tuple[Part, ...]:
 
 def _changes(part: Part) -> list[Change]:
     if part.full:
-        return [Change(part.tree, b"", Kind.TREE)]
+        return [Change(part.tree, b"", Kind.TREE, part.ignore_times)]
     return [from_wire(part.tree, wire, part.ignore_times, part.step) for wire in part.names]

@@ -70,7 +70,7 @@ class RetrySet:
         """
         changes = set(changes)
         if len(changes) > MAX_RETRIES:
-            changes = {Change(change.tree, b"", Kind.TREE) for change in changes}
+            changes = {_tree_of(change) for change in changes}
         for change in changes:
             self._waiting.setdefault(change, Retry(0, at, since))
 
@@ -159,7 +159,7 @@ class RetrySet:
                 at=max(now, *(retry.at for retry in retries if retry.at < math.inf)),
                 since=min(retry.since for retry in retries),
             )
-            self._waiting = {Change(change.tree, b"", Kind.TREE): whole for change in self._waiting}
+            self._waiting = {_tree_of(change): whole for change in self._waiting}
 
     def forget_tree(self, tree: int) -> None:
         for retries in (self._waiting, *self._carried.values()):
@@ -199,3 +199,7 @@ class RetrySet:
         return min(
             (retry.since for retry in self if not retry.attempt and retry.since < math.inf), default=None
         )
+
+
+def _tree_of(change: Change) -> Change:
+    return Change(change.tree, b"", Kind.TREE, change.ignore_times)

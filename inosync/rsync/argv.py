@@ -126,12 +126,14 @@ def batch_argv(
     return _call(s, options, _existing(s.target))
 
 
-def full_argv(s: TransferSettings, delete_nothing: bool = False, only_adds: bool = False) -> tuple[str, ...]:
+def full_argv(
+    s: TransferSettings, delete_nothing: bool = False, only_adds: bool = False, ignore_times: bool = False
+) -> tuple[str, ...]:
     """Return the call that makes the whole tree level once it reads ``EVERYTHING`` (``names_input``).
 
     It prints its progress (``stdout.percent``). With ``delete_nothing`` it deletes nothing, and exits with
     ``exit_codes.DELETIONS_STOPPED`` if there was something to delete. With ``only_adds`` it sends no links,
-    and deletes only what is in the way of something else.
+    and deletes only what is in the way of something else. ``ignore_times``: as ``batch_argv``.
     """
     # Deleted at the end, when all links are there. extra may have another time for it, but not two.
     when = "--delete" if chooses_deletion_time(s.extra) else "--delete-delay"
@@ -139,7 +141,9 @@ def full_argv(s: TransferSettings, delete_nothing: bool = False, only_adds: bool
     last = ("--max-delete=0",) if delete_nothing else ()
     if only_adds:
         deletes, last = ("--force",) if deletes else (), (*last, "--no-links")
-    return _call(s, (*_FULL, *deletes, *_PROGRESS, *_stats(s), *_common(s), *s.extra, *last), s.target)
+    anew = ("--ignore-times",) if ignore_times else ()
+    options = (*_FULL, *deletes, *_PROGRESS, *_stats(s), *_common(s), *s.extra, *anew, *last)
+    return _call(s, options, s.target)
 
 
 def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[str, ...]:

@@ -354,14 +354,14 @@ class BatchRun:
         del self.parts[:count]
 
     def _note_arrived(self, outcome: Outcome) -> None:
-        if outcome.instead:
-            return
-        if not outcome.due:  # nearly always: nothing is copied
+        left = (*outcome.due, *outcome.instead)
+        if not left:  # nearly always: nothing is copied
             self.arrived.append(self.part)
             return
-        lacking = {name for part in outcome.due for name in part.names}
+        lacking = {name for part in left for name in part.names}
         names = tuple(name for name in self.part.names if name not in lacking)
-        if self.part.full or (names and not any(part.full for part in outcome.due)):
+        is_full = self.part.full and not outcome.instead
+        if is_full or (names and not any(part.full for part in left)):
             self.arrived.append(replace(self.part, names=names))
 
     def failed(self, outcome: Outcome, code: int, was_fed: bool) -> None:

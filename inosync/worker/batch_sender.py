@@ -441,5 +441,7 @@ def _packed(left: Leftovers, path: str) -> tuple[bytes, str]:
     try:
         return spool.pack(left, path)
     except OSError:  # the trees as such are short enough for the message
+        outdated = {part.tree for part in left.outdated}
         trees = {part.tree for parts in left.all() for part in parts}
-        return spool.pack(Leftovers(tuple(Part(tree, True) for tree in trees)), path)
+        whole = (Part(tree, True, ignore_times=tree in outdated) for tree in trees)
+        return spool.pack(Leftovers(tuple(whole)), path)

@@ -74,7 +74,8 @@ class RsyncCalls:
         settings = self.settings(part.tree)
         settings = replace(settings, source=source or settings.source)
         if part.full:
-            return argv.full_argv(settings, delete_nothing, only_adds=part.step is Step.NEW)
+            only_adds = part.step is Step.NEW
+            return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
         max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
         root, only_removes = self._root(settings), order.only_removes(part)
         key = settings, root, max_size, part.ignore_times, lane, only_removes

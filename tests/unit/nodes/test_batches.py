@@ -167,6 +167,13 @@ def test_whole_tree_covers_its_names_but_not_those_to_be_read(world: World) -> N
     assert [(part.full, part.names) for part in found] == [(True, ()), (False, (b"a",))]
 
 
+def test_whole_tree_without_regard_to_times_covers_all_of_its_names(world: World) -> None:
+    world.change(b"a")
+    anew = Change(1, b"", Kind.TREE, ignore_times=True)
+    found = parts(world.cut(world.node(), WHOLE, anew, Change(1, b"a", Kind.NAME, ignore_times=True)))
+    assert [(part.full, part.names, part.ignore_times) for part in found] == [(True, (), True)]
+
+
 @pytest.mark.parametrize(("count", "heavy"), [(HEAVY_CHANGES - 1, False), (HEAVY_CHANGES, True)])
 def test_batch_of_many_names_is_heavy(world: World, count: int, heavy: bool) -> None:
     world.change(*(b"%d" % number for number in range(count)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -146,6 +147,17 @@ def test_second_look_does_not_delay_what_waits(retries: RetrySet) -> None:
 def test_second_look_at_very_much_is_at_whole_trees(retries: RetrySet) -> None:
     retries.add_second_look([name(b"%d" % number, 2) for number in range(MAX_RETRIES + 1)], NOW + 10)
     assert retries.waiting == {whole(2): Retry(0, NOW + 10, math.inf)}
+
+
+def test_second_look_at_very_many_contents_is_at_contents_of_whole_trees(retries: RetrySet) -> None:
+    changes = [replace(name(b"%d" % number, 2), ignore_times=True) for number in range(MAX_RETRIES + 1)]
+    retries.add_second_look(changes, NOW + 10)
+    assert list(retries.waiting) == [replace(whole(2), ignore_times=True)]
+    retries.add(A, NOW)
+    for change in changes[:MAX_RETRIES]:
+        retries.add(change, NOW)
+    retries.limit(NOW)
+    assert set(retries.waiting) == {whole(1), replace(whole(2), ignore_times=True)}
 
 
 def test_too_many_retries_become_whole_trees(retries: RetrySet) -> None:

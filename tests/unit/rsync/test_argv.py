@@ -112,6 +112,12 @@ def test_comparison_of_names_deletes_nothing_and_looks_no_deeper() -> None:
     assert words[-1] == s.target, "the root itself may be missing"
 
 
+def test_full_mirror_may_ignore_times_too() -> None:
+    without = full_argv(PLAIN)
+    assert tuple(word for word in full_argv(PLAIN, ignore_times=True) if word != "--ignore-times") == without
+    assert "--ignore-times" not in without
+
+
 def test_ignore_times_comes_after_extra() -> None:
     argv = batch_argv(replace(PLAIN, extra=("--size-only",)), ignore_times=True)
     assert argv.index("--ignore-times") > argv.index("--size-only")

@@ -81,6 +81,23 @@ def test_first_lane_leaves_big_files_to_the_second(tmp_path: Path) -> None:
     assert (run.current.send, names_in(run.big)) == ([b"d/"], [b"big", b"d/big"])
 
 
+def test_names_beside_those_that_are_sent_again_have_arrived(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, b"small", b"d/", b"failed", b"again")
+    due, instead = Part(1, False, (b"failed",)), Part(1, False, (b"again",))
+    run.came_through(Outcome(reason="no", due=(due,), instead=(instead,)), 23)
+    assert (names_in(run.arrived), run.parts) == ([b"small", b"d/"], [instead])
+    run.came_through(Outcome(), 0)
+    assert names_in(run.arrived) == [b"small", b"d/", b"again"]
+
+
+def test_names_of_a_batch_that_becomes_a_full_mirror_arrive_with_it(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, b"small")
+    run.came_through(Outcome(instead=(Part(1, True),)), 3)
+    assert run.arrived == []
+    run.came_through(Outcome(), 0)
+    assert run.arrived == [Part(1, True)]
+
+
 def test_batch_of_big_files_only_is_nothing_for_the_first_lane(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"big")
     assert not look(run, tmp_path)
