@@ -250,6 +250,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made.close()
 
 
+def begin_with(calls: list[tuple[str, int]], expected: list[tuple[str, int]]) -> bool:
+    """Whether these are the calls. The last may be made again: to tidy, or as a full mirror's second run."""
+    return calls[: len(expected)] == expected and set(calls[len(expected) :]) <= {expected[-1]}
+
+
 def fill(path: Path) -> bytes:
     """Write a file that takes longer than the test waits with the limit ``SLOW``."""
     content = os.urandom(8_000_000)
@@ -280,7 +285,7 @@ def test_batch_on_its_way_goes_on_with_the_new_limit(rig: Rig, warm: bool) -> No
     assert rig.calls()[:2] == [("batch", SLOW), ("batch", 0)]
     if warm:
         rig.until_spare()
-        assert rig.calls()[2:] == [("batch", 0)]
+        assert begin_with(rig.calls()[2:], [("batch", 0)])
     assert procs.alive(process_before)
     rig.order(NAP)
     rig.until(lambda: rig.title() == NAP.text, "what the master sends to be shown")
@@ -304,7 +309,7 @@ def test_big_file_on_its_way_begins_anew_with_the_new_limit(rig: Rig, warm: bool
     assert [path.name for path in rig.dst.iterdir()] == ["big"]
     if warm:
         rig.until_spare()
-    assert rig.calls()[len(before) :] == [("batch", 0)] * (1 + warm)
+    assert begin_with(rig.calls()[len(before) :], [("batch", 0)])
 
 
 def test_full_mirror_goes_on_and_keeps_its_slot_and_its_files(rig: Rig) -> None:
@@ -316,7 +321,7 @@ def test_full_mirror_goes_on_and_keeps_its_slot_and_its_files(rig: Rig) -> None:
     arrived = (rig.dst / "a").stat()
     rig.set(EVENING)
     done = rig.until_done()
-    assert rig.calls() == [("full", SLOW), ("full", 0)]
+    assert begin_with(rig.calls(), [("full", SLOW), ("full", 0)])
     assert rig.told() == [Throttled(0), done], "no failure, and no slot asked for"
     assert (done.code, done.reason) == (0, "")
     assert (rig.dst / "big").read_bytes() == content
@@ -335,7 +340,7 @@ def test_limit_begins_as_well_as_it_ends(rig: Rig) -> None:
     assert rig.calls() == [("full", 200), ("full", 100)]
     rig.set("23:00")
     assert rig.until_done().code == 0
-    assert rig.calls() == [("full", 200), ("full", 100), ("full", 0)]
+    assert begin_with(rig.calls(), [("full", 200), ("full", 100), ("full", 0)])
     assert rig.told()[:-1] == [Throttled(100), Throttled(0)]
 
 
@@ -344,14 +349,18 @@ def test_transfer_that_ends_by_itself_at_the_switch_has_succeeded(
 ) -> None:
     monkeypatch.setattr(transfer, "KILL_AFTER_SECONDS", LIMIT)
     # On SIGTERM it does all its work and exits with 0, as if it had been about to end.
-    rig.be_rsync('until [ "$told" ]; do sleep 0.01; done; trap - TERM', before="trap told=1 TERM")
+    rig.be_rsync(
+        '[ $number != 1 ] || until [ "$told" ]; do sleep 0.01; done; trap - TERM',
+        before="[ $number != 1 ] || trap told=1 TERM",
+    )
     (rig.src / "f").write_text("content")
     rig.start(warm=False)
     rig.send()
     rig.until(rig.calls, "the transfer")
     rig.set(EVENING)
     done = rig.until_done()
-    assert rig.calls() == [("full", SLOW)]
+    # The second run of the mirror has the new limit.
+    assert rig.calls() == [("full", SLOW), ("full", 0)]
     assert rig.told() == [Throttled(0), done]
     assert (done.code, (rig.dst / "f").read_text()) == (0, "content")
 
@@ -366,7 +375,7 @@ def test_transfer_that_does_not_end_is_killed_and_its_file_removed(rig: Rig) -> 
     rig.set(EVENING)
     done = rig.until_done()
     assert rig.told() == [Throttled(0), done]
-    assert rig.calls() == [("batch", SLOW), ("batch", 0)]
+    assert begin_with(rig.calls(), [("batch", SLOW), ("batch", 0)])
     assert {path.name: path.read_text() for path in rig.dst.iterdir()} == {"f": "content"}
 
 
@@ -383,7 +392,7 @@ def test_switch_counts_neither_as_a_failure_nor_as_a_success(rig: Rig) -> None:
     assert isinstance(second, Failed)
     assert (first.attempt, second.attempt) == (1, 2)
     assert (switch, last) == (Throttled(0), done)
-    assert rig.calls() == [("batch", SLOW), ("batch", SLOW), ("batch", 0), ("batch", 0)]
+    assert begin_with(rig.calls(), [("batch", SLOW), ("batch", SLOW), ("batch", 0), ("batch", 0)])
 
 
 def test_stopping_worker_lets_its_transfer_finish_unchanged(rig: Rig) -> None:
@@ -468,7 +477,8 @@ def test_pretended_calls_have_the_current_limit(rig: Rig) -> None:
         rig.send()
         rig.until_done(2 * number)
     limited = ["--bwlimit=100" in line for line in rig.shown.read_text().splitlines()]
-    assert limited == [True, True, False, False]
+    assert limited == sorted(limited, reverse=True)
+    assert limited.count(True) == limited.count(False) >= 2
     assert rig.calls() == []
 
 
