@@ -119,6 +119,8 @@ class BatchRun:
 
         if self.part.step >= Step.SWITCHED and not self._has_its_basis(settings.source):
             return False
+        if self.part.step >= Step.SWITCHED and self._is_first:
+            self._hold_back(settings.source, other)
         if self._is_frozen():
             self.current.send = list(self.part.names)
             return True
@@ -197,6 +199,30 @@ class BatchRun:
                 place = f"{self._copies}-{self.part.tree}"
                 self._frozen[self.part.tree] = Frozen(settings.source, place, steps[Step.SWITCHED])
         return steps
+
+    def _hold_back(self, source: str, other: UnderWay | None) -> None:
+        """Leave to a later batch what has to wait for names that have failed, or are big."""
+        part = self.part
+        failed, big = (
+            [name for each in parts if each.tree == part.tree for name in each.names]
+            for parts in (self.due, [*self.big, *self.later])
+        )
+        if not (failed or big or other):
+            return
+        # A relist, which may be there to remove temporary files, does not wait.
+        own = [name for name in part.names if not name.endswith(b"/")]
+        led_to = frozen.targets(source, own if part.step is Step.SWITCHED else ())
+        behind = [n for n, to in led_to.items() if to is not None and other is not None and other.holds(to)]
+        behind += [n for n in own if order.depends(n, led_to.get(n), big) and n not in behind]
+        owing = [n for n in own if order.depends(n, led_to.get(n), failed) and n not in behind]
+        for found, left in ((behind, self.later), (owing, self.due)):
+            if found:
+                left.append(self._named(found))
+        if owing:
+            example = os.fsdecode(owing[0])[:60]
+            self.worry += f"; what depends on it waits: {plural(len(owing), 'name')}, such as {example}"
+        rest = tuple(name for name in part.names if name not in {*behind, *owing})
+        self.parts[0] = replace(self.part, names=rest)
 
     def _has_its_basis(self, source: str) -> bool:
         """Return whether what was sent before the first part was there to the end.

@@ -62,19 +62,36 @@ class Basis:
     """Inode and time of the last change of the directories that links lead to, or that are below."""
 
 
+def target_of(root: int, link: bytes) -> bytes:
+    """Return the path that a link leads to, relative to the root if it is below. OSError if it is no link."""
+    return os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link, dir_fd=root)))
+
+
+def targets(source: str, names: Iterable[bytes]) -> dict[bytes, bytes | None]:
+    """Return what each name leads to; None for what is no link. OSError if the tree is not there."""
+    found: dict[bytes, bytes | None] = dict.fromkeys(names)
+    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in found:
+            with contextlib.suppress(OSError):
+                found[name] = target_of(root, name)
+    finally:
+        os.close(root)
+    return found
+
+
 def basis(source: str, links: Iterable[bytes], names: Sequence[bytes]) -> Basis:
     """Return what links, and whatever else a batch switches to, are thought to lead to."""
     directories = {}
     root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        targets = set()
+        led_to = set()
         for link in links:
             with contextlib.suppress(OSError):
-                target = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link, dir_fd=root)))
-                targets.add(target)
-        below = tuple(target + b"/" for target in targets)
+                led_to.add(target_of(root, link))
+        below = tuple(target + b"/" for target in led_to)
         listed = [name[:-1] for name in names if name.endswith(b"/") and name.startswith(below)]
-        for path in [*targets, *listed] if targets else []:
+        for path in [*led_to, *listed] if led_to else []:
             with contextlib.suppress(OSError):
                 status = os.lstat(path, dir_fd=root)
                 if stat.S_ISDIR(status.st_mode):

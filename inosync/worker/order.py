@@ -99,6 +99,23 @@ def renames_by_step(
     return found
 
 
+def depends(name: bytes, target: bytes | None, owed: Iterable[bytes]) -> bool:
+    """Return whether a link, replacement or removal has to wait for names that have not arrived.
+
+    It does for what is below the ``target`` of a link, and else for what is in the same directory.
+    """
+    path = name.rstrip(b"/")
+    directory = path.rpartition(b"/")[0]
+    for other in owed:
+        lacking = other.rstrip(b"/")
+        if target is not None:
+            if lacking == target or lacking.startswith(target + b"/") or target.startswith(lacking + b"/"):
+                return True
+        elif lacking != path and lacking.rpartition(b"/")[0] == directory:
+            return True
+    return False
+
+
 def tidying(names: Iterable[bytes]) -> list[bytes]:
     """Return the relists of the directories that these names are in.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from inosync.filters.rules import Rules
@@ -150,3 +151,31 @@ def test_directories_of_big_files_are_looked_at_again(tmp_path: Path) -> None:
     assert look(run, tmp_path)
     run.look_at_directories()
     assert run.later == [Part(1, False, (b"d",))]
+
+
+# What is owed --------------------------------------------------------------------------------------------
+
+
+def test_links_and_removals_wait_for_what_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "releases/2").mkdir(parents=True)
+    (tmp_path / "d").mkdir()
+    for name in ("releases/2/f", "asset", "page"):
+        (tmp_path / name).touch()
+    (tmp_path / "current").symlink_to("releases/2")
+    (tmp_path / "elsewhere").symlink_to("page")
+    fresh = Part(1, False, (b"releases/2/", b"asset"), step=Step.NEW)
+    switched = Part(1, False, (b"current", b"elsewhere"), step=Step.SWITCHED)
+    gone = Part(1, False, (b"releases/1", b"d/old"), step=Step.REMOVED)
+    payload, _ = spool.pack((fresh, switched, gone), str(tmp_path / "spool"))
+    run = BatchRun(Batch(1, 6, False, payload), 0.0)
+    settings = TransferSettings("rsync", str(tmp_path), "h:")
+    assert run.has_something(settings, Rules(()))
+    failed = Part(1, False, (b"releases/2/f",), step=Step.NEW)
+    run.came_through(Outcome(reason="no room", due=(failed,)), 23)
+    assert run.has_something(settings, Rules(()))
+    assert run.current.send == [b"elsewhere"]
+    assert run.due == [failed, replace(switched, names=(b"current",))]
+    assert run.worry == "no room; what depends on it waits: 1 name, such as current"
+    run.came_through(Outcome(), 0)
+    assert run.has_something(settings, Rules(()))
+    assert run.current.send == [b"releases/1", b"d/old"]

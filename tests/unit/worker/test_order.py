@@ -128,6 +128,28 @@ def test_rename_is_followed_before_the_step_of_its_new_name() -> None:
     assert order.renames_by_step([], {}) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "owed", "expected"),
+    [
+        (b"current", b"releases/2", b"releases/2/f", True),
+        (b"current", b"releases/2", b"releases/2/", True),
+        (b"current", b"releases/2", b"releases/2/d/f", True),
+        (b"current", b"releases/2/public", b"releases/2/", True),
+        (b"current", b"releases/2", b"releases/20/f", False),
+        (b"current", b"releases/2", b"other", False),
+        (b"d/page", None, b"d/asset", True),
+        (b"d/page", None, b"d/e/asset", False),
+        (b"d/page", None, b"page", False),
+        (b"d/page", None, b"d/page", False),
+        (b"old", None, b"new", True),
+    ],
+)
+def test_what_depends_on_names_that_are_owed(
+    name: bytes, target: bytes | None, owed: bytes, expected: bool
+) -> None:
+    assert order.depends(name, target, [b"x/y/z", owed]) is expected
+
+
 def test_tidying_relists_the_directory_of_each_name() -> None:
     assert order.tidying([b"d/e/f", b"d/e/g", b"file", b"d/", b"./"]) == [b"d/e/", b"./"]
 
