@@ -85,8 +85,8 @@ class Dispatcher:
 
         A heavy one needs a slot. None in the second lane does: it mostly waits for its node.
         """
-        self._offer_second(node)  # first, so that the worker knows what links have to wait for
         self._offer_first(node)
+        self._offer_second(node)
 
     def _offer_second(self, node: Node) -> None:
         if node.second is not None or node.worker.state.phase not in (Phase.IDLE, Phase.BUSY) or node.paused:

@@ -213,15 +213,17 @@ class BatchRun:
         own = [name for name in part.names if not name.endswith(b"/")]
         led_to = frozen.targets(source, own if part.step is Step.SWITCHED else ())
         behind = [n for n, to in led_to.items() if to is not None and other is not None and other.holds(to)]
-        behind += [n for n in own if order.depends(n, led_to.get(n), big) and n not in behind]
-        owing = [n for n in own if order.depends(n, led_to.get(n), failed) and n not in behind]
+        # The second lane has begun with these when they are looked at again.
+        soon = [n for n in own if order.depends(n, led_to.get(n), big) and n not in behind]
+        owing = [n for n in own if order.depends(n, led_to.get(n), failed) and n not in [*behind, *soon]]
+        self._let_wait(soon)
         for found, left in ((behind, self.later), (owing, self.due)):
             if found:
                 left.append(self._named(found))
         if owing:
             example = os.fsdecode(owing[0])[:60]
             self.worry += f"; what depends on it waits: {plural(len(owing), 'name')}, such as {example}"
-        rest = tuple(name for name in part.names if name not in {*behind, *owing})
+        rest = tuple(name for name in part.names if name not in {*behind, *soon, *owing})
         self.parts[0] = replace(self.part, names=rest)
 
     def _has_its_basis(self, source: str) -> bool:
