@@ -84,6 +84,7 @@ class TreeEvents:
                 log.info("%s: %s since the last process, for %s", wpath, what, plural(resumed, "node"))
             log_doubts(wpath, doubts, names)
             self._compare(tree, doubts, now)
+        self.publish_soon()
 
     def refiltered(self, tree: int, now: float) -> None:
         """Other rules are in force all over a tree: the nodes that they matter to are compared."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 # Compiled here, in the master, because a forked process would pay for it in memory that is not shared.
-_TO_CHECK = re.compile(rb"(?:to|ir)-chk=(\d+)/(\d+)\)\s*$")
+_TO_CHECK = re.compile(rb"to-chk=(\d+)/(\d+)\)\s*$")
 SKIPPED = b'skipping non-regular file "'
 """How the line about a link begins that a run without links leaves out. There may be very many."""
 _TRANSFERRED = re.compile(rb"sent ([\d.,]+)([KMGTP]?) bytes  received ([\d.,]+)([KMGTP]?) bytes ")
@@ -56,8 +56,9 @@ def _bytes(number: bytes, unit: bytes) -> int:
 def percent(line: bytes) -> int | None:
     """Return the share of entries checked, 0 to 100, from a line of --info=progress2; None for other lines.
 
-    With ``ir-chk`` the sender is still listing, so that the share may fall. rsync's own percentage counts
-    bytes, which says nothing while it compares.
+    Lines with ``ir-chk`` have none: the sender is still listing, a thousand entries ahead, and the share of
+    those would be near 100 from the start. rsync's own percentage counts bytes, which says nothing while it
+    compares.
     """
     found = _TO_CHECK.search(line)
     if not found:

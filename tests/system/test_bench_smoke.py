@@ -42,6 +42,7 @@ TINY = {
     "cost": ("change_cost.py", "--quick", "--apart=0", "--transports=daemon", "--profile=10"),
     "rhythm": ("rhythm.py", "--quick", "--rows=trickle,burst"),
     "many trees": ("many_trees.py", "--trees=3", "--nodes=2", "--changes=1", "--transports=daemon"),
+    "restart": ("restart.py", "--quick"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "local": ("growth.py", "--quick", "--apart=0", "--axes=local"),
@@ -157,6 +158,15 @@ def test_rhythm_prints_how_late_changes_arrive_and_the_table(run: Run) -> None:
     for tool in ("inosync", "rsync by hand"):
         assert re.search(rf"^  {tool} +{times} +-", out, re.MULTILINE), out
         assert re.search(rf"^2,000 new files, daemon +2 +{tool} +{times} ", out, re.MULTILINE), out
+
+
+def test_restart_benchmark_prints_what_restarts_take(run: Run) -> None:
+    out = run("restart")
+    for name in ("restart", "restart --full"):
+        assert re.search(rf"^{name} +time +[\d.]+ m?s   CPU +[\d.]+ m?s .* transfers$", out, re.MULTILINE), (
+            out
+        )
+    assert re.search("^restart .* 0 transfers$", out, re.MULTILINE), out
 
 
 def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:

@@ -90,6 +90,35 @@ def test_walked_tree_that_the_guard_holds_is_not_compared(world: World) -> None:
     assert world.calls == [("root_found", 2)]
 
 
+def test_tree_that_was_caught_up_with_is_compared_on_doubted_nodes_only(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.doubts = {"b": "its extra has changed"}
+    world.events.journal.record(Change(2, b"x", Kind.NAME), NOW)
+    world.events.caught_up(2, NOW)
+    assert world.calls == [
+        ("root_found", 2),
+        ("retry", whole(2), NOW),
+        ("offer_batch", world.b),
+        ("disturbed", 2),
+        ("publish_soon",),
+    ]
+    assert "/two: 1 change since the last process, for 1 node" in caplog.text
+    assert "/two: full mirror to b, because its extra has changed" in caplog.text
+
+
+def test_journal_that_has_overflowed_meanwhile_is_a_full_mirror(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.events.journal.floor = 5
+    world.events.caught_up(2, NOW)
+    assert [call[:2] for call in world.calls if call[0] == "retry"] == [("retry", whole(2))] * 2
+    reason = "more has changed meanwhile than the journal holds"
+    assert f"/two: full mirror to all nodes, because {reason}" in caplog.text
+
+
 def test_refiltered_tree_is_compared_on_the_nodes_that_wait_for_it(world: World) -> None:
     world.table.refiltering[2] = {"b", "removed meanwhile"}
     world.events.refiltered(2, NOW)

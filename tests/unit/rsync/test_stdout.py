@@ -12,7 +12,7 @@ from inosync.rsync.stdout import percent, transferred_bytes
     ("line", "expected"),
     [
         (b"              2  28%    0.00kB/s    0:00:00 (xfr#1, to-chk=11/13)", 15),
-        (b"      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, ir-chk=1000/4000)", 75),
+        (b"      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, ir-chk=1000/4000)", None),
         (b"              0   0%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/1)  ", 100),
         (b"              0 100%    0.00kB/s    0:00:00 (xfr#0, to-chk=0/0)", 100),
         (b"              2  28%    0.00kB/s    0:00:00  ", None),

@@ -1,0 +1,163 @@
+"""What a start takes over: times by its own clock, what is owed, pauses, and nothing that is doubted."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from support import configs
+
+from inosync.config.load import Config
+from inosync.guard.loss import Memory
+from inosync.master import resume
+from inosync.master.resume import Resume, log_doubts
+from inosync.messages import Change, Kind
+from inosync.nodes.retries import Retry, RetrySet
+from inosync.state import facts, trust
+from inosync.state.document import Owed, SavedNode, SavedTree, State
+from inosync.state.trust import MARGIN_SECONDS
+
+NOW, WALL = 1000.0, 50_000.0
+
+
+class FakeNode:
+    def __init__(self, name: str) -> None:
+        self.name, self.trees = name, (1,)
+        self.retries = RetrySet((1, 300))
+        self.taken: dict[str, Any] = {}
+
+    def set_paused(self, paused: bool) -> None:
+        self.taken["paused"] = paused
+
+    def take_over(self, retries: Any, problem: str, untidy: bool, hooks_lost: bool) -> None:
+        self.retries.take_over(retries)
+        self.taken |= {"problem": problem, "untidy": untidy, "hooks_lost": hooks_lost}
+
+    def take_over_times(self, last_ok: Any, verified_at: Any, differences: int) -> None:
+        self.taken |= {"last_ok": last_ok, "verified_at": verified_at, "differences": differences}
+
+
+class World:
+    def __init__(self) -> None:
+        self.config: Config = configs.config()
+        (self.tree,), (self.spec,) = self.config.trees, self.config.nodes
+        self.numbers = {self.tree.wpath: 1}
+        root, self.identity = facts.of_root(self.tree.wpath)
+        self.saved = SavedNode(
+            time=WALL - 100,
+            trees={self.tree.wpath: trust.decisive(self.spec, self.tree)},
+            owed=(
+                Owed(self.tree.wpath, b"failed", Kind.NAME, False, 3, WALL - 60),
+                Owed(self.tree.wpath, b"look again"),
+                Owed("/gone", b"x"),
+            ),
+            problem="full disk",
+            last_ok=WALL - 100,
+            verified_at=WALL - 900,
+            differences=2,
+        )
+        self.state = State(
+            config=self.config.path,
+            written=WALL - 90,
+            boot="",
+            clock_offset=0.0,
+            clean=True,
+            common=trust.decisive_for_all(None, self.config.emask, True),
+            trees={self.tree.wpath: SavedTree(root, memory=Memory(entries=2))},
+            nodes={self.spec.name: self.saved},
+        )
+
+    def resume(self, state: State | None, why: str = "") -> Resume:
+        return Resume(state, why, self.config, lambda: NOW, lambda: WALL)
+
+    def restored(self, state: State | None, why: str = "") -> dict[str, Any]:
+        made, node = self.resume(state, why), FakeNode(self.spec.name)
+        made.judge(self.tree, ())
+        made.restore(cast(Any, node), self.numbers)
+        self.retries = dict(node.retries.items())
+        return node.taken
+
+
+@pytest.fixture
+def world(here: Path) -> World:  # noqa: ARG001 - configurations are written there
+    return World()
+
+
+def test_walk_begins_at_the_oldest_time_less_a_margin(world: World) -> None:
+    older = replace(world.saved, time=WALL - 500)
+    world.config = replace(world.config, nodes=(world.spec, replace(world.spec, name="older")))
+    state = replace(world.state, nodes={**world.state.nodes, "older": older})
+    since = world.resume(state).judge(world.tree, ())
+    assert since is not None
+    assert since.after == int((WALL - 500 - MARGIN_SECONDS) * 1e9)
+    assert since.root == world.identity
+    assert world.identity[0] in since.devices
+
+
+def test_node_gets_what_it_had_by_the_clock_of_this_process(world: World) -> None:
+    assert world.restored(world.state) == {
+        "paused": False,
+        "problem": "full disk",
+        "untidy": False,
+        "hooks_lost": False,
+        "last_ok": NOW - 100,
+        "verified_at": NOW - 900,
+        "differences": 2,
+    }
+    assert world.retries == {
+        Change(1, b"failed", Kind.NAME): Retry(3, NOW, NOW - 60),
+        Change(1, b"look again", Kind.NAME): Retry(0, NOW, math.inf),
+    }
+
+
+def test_without_an_orderly_end_transfers_and_hooks_may_have_been_cut_off(world: World) -> None:
+    taken = world.restored(replace(world.state, clean=False))
+    assert taken["untidy"]
+    assert taken["hooks_lost"]
+
+
+def test_doubted_node_gets_its_pause_and_nothing_else(world: World) -> None:
+    state = replace(world.state, nodes={world.spec.name: replace(world.saved, time=None, paused=True)})
+    assert world.restored(state) == {"paused": True}
+    assert world.retries == {}
+
+
+@pytest.mark.parametrize("state", ["none", "full"])
+def test_no_tree_is_caught_up_with_without_a_state(state: str, world: World) -> None:
+    made = world.resume(None if state == "none" else world.state, f"of {state}")
+    assert made.judge(world.tree, ()) is None
+    assert made.take_doubts(world.tree.wpath) == {world.spec.name: f"of {state}"}
+    assert made.take_doubts(world.tree.wpath) == {}, "a later walk has other reasons"
+
+
+def test_root_that_is_not_there_is_doubted(world: World) -> None:
+    tree = replace(world.tree, wpath=f"{world.tree.wpath}/none")
+    made = world.resume(world.state)
+    assert made.judge(tree, ()) is None
+    assert set(made.take_doubts(tree.wpath).values()) == {"it was not mirrored before"}
+
+
+def test_guard_remembers_only_a_root_that_is_the_same(world: World) -> None:
+    remembered: list[object] = []
+    guard = cast(Any, type("Guard", (), {"remember": lambda _self, *what: remembered.append(what)})())
+    world.resume(world.state).restore_memory(guard, world.numbers)
+    assert remembered == [(1, Memory(entries=2))]
+    tree = world.state.trees[world.tree.wpath]
+    other = replace(tree, root=replace(tree.root, inode=tree.root.inode + 1))
+    world.resume(replace(world.state, trees={world.tree.wpath: other})).restore_memory(guard, world.numbers)
+    world.resume(None, "none").restore_memory(guard, world.numbers)
+    assert len(remembered) == 1
+
+
+def test_reasons_are_logged_once_with_their_nodes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    names = [f"n{number}" for number in range(6)]
+    log_doubts("/w", dict.fromkeys(names[:5], "one") | {"n5": "two"}, names)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"/w: full mirror to n0, n1, n2 and {5 - resume.MAX_NAMED} more, because one",
+        "/w: full mirror to n5, because two",
+    ]

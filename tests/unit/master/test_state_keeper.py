@@ -1,0 +1,202 @@
+"""What is kept: the time of the newest mark that a node has confirmed; nothing new during a walk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from support import configs
+
+from inosync.guard.loss import Memory
+from inosync.journal.journal import Journal
+from inosync.master import state_keeper
+from inosync.master.resume import Resume
+from inosync.master.state_keeper import StateKeeper
+from inosync.master.trees import TreeTable
+from inosync.messages import Change, Kind
+from inosync.nodes.retries import RetrySet
+from inosync.state.document import Owed, SavedNode, State, decode
+from inosync.system import entries
+
+
+class World:
+    def __init__(self) -> None:
+        self.now, self.wall = 1000.0, 50_000.0
+        self.config = configs.config()
+        (self.tree,) = self.config.trees
+        (self.spec,) = self.config.nodes
+        self.journal = Journal()
+        self.written: list[State] = []
+        self.reads = 0
+        self.watcher = SimpleNamespace(
+            read=self._read,
+            incomplete_trees=set(),
+            unclosed=lambda: self.unclosed,
+            polled_since=None,
+            mount_points=frozenset(),
+            root_identity=lambda _tree: entries.identity(self.tree.wpath),
+            unreadable=lambda _trees: 0,
+        )
+        self.unclosed: frozenset[tuple[int, bytes]] | None = frozenset()
+        self.writer = SimpleNamespace(is_busy=False, write=self._write, finish=self._finish)
+        self.node = SimpleNamespace(
+            name=self.spec.name,
+            spec=self.spec,
+            trees=(1,),
+            cursor=0,
+            retries=RetrySet((1, 300)),
+            outstanding=None,
+            second=None,
+            is_resumed=False,
+            paused=False,
+            untidy=False,
+            hooks_lost=False,
+            problem="",
+            last_ok=None,
+            verified_at=None,
+            differences=0,
+        )
+        resume = Resume(None, "", self.config, lambda: self.now, lambda: self.wall)
+        self.keeper = StateKeeper(
+            cast(Any, {self.spec.name: self.node}),
+            self.journal,
+            cast(Any, self.watcher),
+            cast(Any, SimpleNamespace(halted={}, memory_of=lambda _tree: Memory(entries=2))),
+            TreeTable(numbers={self.tree.wpath: 1}),
+            resume,
+            lambda: self.config,
+            cast(Any, self.writer),
+            cast(Any, SimpleNamespace(clock=lambda: self.now)),
+        )
+
+    def _read(self) -> int:
+        self.reads = max(self.reads - 1, 0)
+        self.now += 0.02 * bool(self.reads)
+        return self.reads
+
+    def _write(self, data: bytes) -> bool:
+        self.written.append(decode(data))
+        return True
+
+    def _finish(self, data: bytes | None, _seconds: float) -> None:
+        if data is not None:
+            self._write(data)
+
+    def change(self, path: bytes) -> None:
+        self.journal.record(Change(1, path, Kind.NAME), self.now)
+
+    def keep(self) -> None:
+        """Let so much time pass that the state may be written, and look."""
+        self.now += 10
+        self.wall += 10
+        self.keeper.keep()
+
+    def saved(self) -> SavedNode:
+        return self.written[-1].nodes[self.spec.name]
+
+
+@pytest.fixture
+def world(here: Path) -> World:  # noqa: ARG001 - configurations are written there
+    return World()
+
+
+def test_node_has_what_was_recorded_up_to_its_cursor(world: World) -> None:
+    world.keep()
+    before = world.wall
+    assert world.saved().time == before
+    world.change(b"x")
+    world.keep()
+    assert world.saved().time == before, "it has not confirmed the change"
+    world.node.cursor = world.journal.head
+    world.keep()
+    assert world.saved().time == world.wall
+
+
+def test_nothing_is_written_while_nothing_is_different(world: World) -> None:
+    world.keep()
+    world.keep()
+    assert len(world.written) == 1
+    world.node.problem = "full disk"
+    world.keeper.keep()
+    world.keeper.keep()
+    assert len(world.written) == 2
+
+
+def test_two_writes_are_apart_and_one_at_a_time(world: World) -> None:
+    world.keep()
+    world.change(b"x")
+    world.node.cursor = 1
+    world.now += state_keeper.MIN_PAUSE_SECONDS / 2
+    world.keeper.keep()
+    assert len(world.written) == 1
+    world.writer.is_busy = True
+    world.keep()
+    assert len(world.written) == 1
+    world.writer.is_busy = False
+    world.keep()
+    assert len(world.written) == 2
+
+
+def test_unfinished_walk_keeps_the_last_state(world: World) -> None:
+    world.keep()
+    world.watcher.incomplete_trees = {1}
+    world.node.problem = "other"
+    world.keep()
+    assert len(world.written) == 1
+    world.node.paused = True
+    world.keeper.finish()
+    assert world.saved().paused
+    assert world.written[-1].written == world.written[0].written
+    assert not world.written[-1].clean
+
+
+def test_end_is_kept_as_an_orderly_one(world: World) -> None:
+    world.keeper.finish()
+    assert world.written[-1].clean
+    assert world.written[-1].trees[world.tree.wpath].memory == Memory(entries=2)
+
+
+@pytest.mark.parametrize("how", ["walking", "flood", "never polled"])
+def test_time_is_not_known_while_changes_may_be_unrecorded(how: str, world: World) -> None:
+    match how:
+        case "walking":
+            world.unclosed = None
+        case "flood":
+            world.reads = 1_000
+        case _:
+            world.watcher.polled_since = -math.inf
+    world.keep()
+    assert world.saved().time is None
+
+
+def test_unwatched_directories_count_since_they_were_polled(world: World) -> None:
+    world.watcher.polled_since = world.now - 30
+    world.keep()
+    assert world.saved().time == world.wall - 40
+
+
+def test_file_that_is_still_written_is_owed(world: World) -> None:
+    world.unclosed = frozenset({(1, b"open")})
+    world.keep()
+    assert world.saved().owed == (Owed(world.tree.wpath, b"open"),)
+
+
+def test_what_is_owed_and_what_is_on_its_way_is_kept(world: World) -> None:
+    change = Change(1, b"x", Kind.LIST)
+    world.node.retries.add(change, world.now - 5)
+    world.node.retries.carry([change])
+    world.node.outstanding = object()
+    world.keep()
+    assert world.saved().owed == (Owed(world.tree.wpath, b"x", Kind.LIST, since=world.wall - 15),)
+    assert world.saved().untidy
+
+
+def test_node_that_fell_off_the_journal_has_no_time(world: World) -> None:
+    world.keep()
+    world.journal.floor = 3
+    world.node.problem = "other"
+    world.keep()
+    assert world.saved().time is None
