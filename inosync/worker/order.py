@@ -57,12 +57,10 @@ def spread(hints: Mapping[bytes, Step], listing: Listing) -> Wanted:
             entries = listing(wire)
         except OSError:  # it is gone, is no directory any more, or is too large: it is sent as it is
             continue
-        if hint is not Step.NEW:
-            removing.add(wire)
-        elif not any(is_link for _, is_link in entries):
+        if hint is Step.NEW and not any(is_link for _, is_link in entries):
             continue
-        else:
-            del found[wire]
+        # Also for a new one: the node may have what another directory of that name has left.
+        removing.add(wire)
         if wire != b"./":
             found.setdefault(wire[:-1], hint)
         for path, is_link in entries:

@@ -54,8 +54,8 @@ def unreadable(_wire: bytes) -> list[tuple[bytes, bool]]:
         pytest.param(
             NEW,
             listed((b"d/f", False), (b"d/l", True)),
-            {b"d": NEW, b"d/f": NEW, b"d/l": SWITCHED},
-            set(),
+            {b"d/": NEW, b"d": NEW, b"d/f": NEW, b"d/l": SWITCHED},
+            {b"d/"},
             id="new, with a link",
         ),
         pytest.param(
