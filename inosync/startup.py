@@ -89,10 +89,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
     os.set_inheritable(writer, False)
 
     def ready() -> None:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        os.close(null)
+        descriptors.lead_standard_streams_nowhere()
         os.write(writer, bytes([0]))
         os.close(writer)
 

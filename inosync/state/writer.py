@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkProcess
 
 from inosync.state import store
-from inosync.system import privileges, process, signals
+from inosync.system import descriptors, privileges, process, signals
 from inosync.system.loop import Loop
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ def run(end: socket.socket, path: str, master: int, inherited: list[int]) -> Non
     signals.reset(ignored=ignored)
     process.close(inherited)
     process.die_with_parent(signal.SIGKILL, master)
+    descriptors.lead_standard_streams_nowhere()  # it starts before a daemon has let go of those of its caller
     process.set_title(f"inosync: state {path}")
     code = 1
     try:

@@ -24,6 +24,14 @@ def occupy_standard_streams() -> None:
     os.close(fd)
 
 
+def lead_standard_streams_nowhere() -> None:
+    """Lead them to /dev/null, so that whoever waits for their end need not wait for ours."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+
+
 def raise_soft_limit() -> None:
     """Raise the soft limit to the hard one, for this process and those that it forks."""
     global _first_soft

@@ -15,7 +15,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from inosync.system import process, signals
+from inosync.system import descriptors, process, signals
 
 OPEN_SECONDS = 3.0
 """The longest time until the file is open."""
@@ -53,9 +53,7 @@ def start(make: Callable[[], logging.Handler], name: str) -> socket.socket:
 def _be_writer(connection: socket.socket, make: Callable[[], logging.Handler], name: str) -> None:
     signals.reset(ignored=(signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2))
     os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(null, stream)
+    descriptors.lead_standard_streams_nowhere()
     lines = os.dup2(connection.fileno(), 3)
     os.closerange(4, 1 << 20)
     process.set_title(f"inosync: log {name}")

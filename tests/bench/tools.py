@@ -104,7 +104,9 @@ class Inosync:
         workers = list(self._daemon.workers().values())
         known = [self.pid, *workers]
         others = [process.pid for process in procs.family(known) if process.pid not in known]
-        return {"master": [self.pid], "workers": workers, "rsync and ssh": others}
+        writers = [pid for pid in others if procs.title(pid).startswith("inosync: state")]
+        others = [pid for pid in others if pid not in writers]
+        return {"master": [self.pid, *writers], "workers": workers, "rsync and ssh": others}
 
 
 class InosyncOwnShell(Inosync):

@@ -138,7 +138,7 @@ def test_pss_prints_memory_for_each_node(run: Run) -> None:
 def test_many_trees_benchmark_prints_what_is_kept(run: Run) -> None:
     out = run("many trees")
     found = (
-        r"^daemon, inosync, 3 trees, 2 nodes: 9 processes, 6 of them rsync and ssh, PSS .*: first .*, next "
+        r"^daemon, inosync, 3 trees, 2 nodes: 10 processes, 6 of them rsync and ssh, PSS .*: first .*, next "
     )
     assert re.search(found, out, re.MULTILINE), out
 

@@ -252,7 +252,7 @@ def test_watchdog_restarts_a_master_that_is_stopped(running: Machine) -> None:
     assert int(running.show(UNIT, "NRestarts")) == 1
     assert "Watchdog timeout" in running.run("journalctl", "--no-pager", "--unit", UNIT).stdout
     # systemd has killed the workers of the stopped master, too.
-    assert len([title for title in processes(running) if title.startswith("inosync: ")]) == len(NODES) + 1, (
+    assert len([title for title in processes(running) if title.startswith("inosync: ")]) == len(NODES) + 2, (
         old
     )
 

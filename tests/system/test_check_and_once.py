@@ -433,7 +433,7 @@ def test_once_reports_names_that_could_not_be_sent(tmp_path: Path, tree: Path, d
         (["-p", "-t"], "-t and -p do not go together"),
         (
             ["-s", "status", "-t"],
-            "-s asks a daemon that runs; -d, -p, -t, --init and --once are for one that does not",
+            "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not",
         ),
     ],
 )

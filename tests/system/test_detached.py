@@ -39,9 +39,9 @@ def test_detached_daemon_works_when_its_caller_returns(
     assert master.session != pid
     tty = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4]
     assert tty == "0"
-    # The master and the workers only: rsync changes to another directory.
+    # The master, the workers and the writer of the state only: rsync changes to another directory.
     inosyncs = [process for process in detached.family() if pid in (process.pid, process.ppid)]
-    assert len(inosyncs) == 3
+    assert len(inosyncs) == 4
     assert {os.readlink(f"/proc/{process.pid}/cwd") for process in inosyncs} == {"/"}
     assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
     again = detached.start()
