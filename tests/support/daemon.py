@@ -421,7 +421,7 @@ class FakeRsync:
 
     def starts(self, of: str = "") -> list[str]:
         """Return the starts so far as ``KIND TARGET``, only those that contain ``of``."""
-        return [line for line in self._started.read_text().splitlines() if of in line]
+        return [line for line in self._started.read_text(errors="surrogateescape").splitlines() if of in line]
 
 
 FAKE_RSYNC = """#!/bin/sh
