@@ -60,7 +60,7 @@ class Resident(Tool, Protocol):
         """The pids of the processes from which all others come, the master first."""
 
     def parts(self) -> dict[str, list[int]]:
-        """The pids of all its processes, by what they do: "master", "workers", "rsync and ssh"."""
+        """The pids of all its processes, by what they do: "master", "workers", "rsync and ssh", "state"."""
 
 
 Make = Callable[[Case], Tool]
@@ -106,7 +106,7 @@ class Inosync:
         others = [process.pid for process in procs.family(known) if process.pid not in known]
         writers = [pid for pid in others if procs.title(pid).startswith("inosync: state")]
         others = [pid for pid in others if pid not in writers]
-        return {"master": [self.pid, *writers], "workers": workers, "rsync and ssh": others}
+        return {"master": [self.pid], "workers": workers, "rsync and ssh": others, "state": writers}
 
 
 class InosyncOwnShell(Inosync):
