@@ -77,7 +77,7 @@ class RsyncCalls:
             only_adds = part.step is Step.NEW
             return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
         max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
-        root, only_removes = self._root(settings), order.only_removes(part)
+        root, only_removes = self._root(settings), order.only_removes(part) and self._refused.send_nothing
         key = settings, root, max_size, part.ignore_times, lane, only_removes
         known, words = self._last.get(part.tree, ((), ()))
         if known != key:

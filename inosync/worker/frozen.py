@@ -133,6 +133,9 @@ class Frozen:
             root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 for name in names[:MAX_NAMES]:
+                    # A comment for rsync, and as ./NAME it would send the root of the copies as well.
+                    if name.startswith((b"#", b";")):
+                        continue
                     with contextlib.suppress(OSError):  # it is gone, not readable, or of another owner
                         self._copy(root, name)
             finally:

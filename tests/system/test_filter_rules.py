@@ -382,7 +382,7 @@ def test_pretended_calls_show_deletions_and_rules(warm: MakeWarm) -> None:
     full, batch = w.daemon.output().splitlines()[:2]
     for line in (full, batch):
         assert re.search(r"--exclude=/own '?--exclude=\*\.tmp'? --include=/keep", line), line
-    assert " --delete " in full
+    assert " --delete-delay " in full
     assert "--delete" not in batch
 
 

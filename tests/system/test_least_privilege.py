@@ -67,6 +67,8 @@ def mirror(daemon: Daemon, config: dict[str, object], tree: Path, copy: Path) ->
         except AssertionError as error:
             raise AssertionError(f"{error}\n{daemon.titles()}\n{daemon.log_tail()}") from None
 
+    (tree / "old").mkdir()
+    (tree / "old/f").write_text("f")
     daemon.start()
     until_level()
     (tree / "a").unlink()
@@ -80,8 +82,9 @@ def mirror(daemon: Daemon, config: dict[str, object], tree: Path, copy: Path) ->
     (tree / "directory/again").mkdir(parents=True)
     (tree / "directory/again/f").write_text("f")
     until_level()
-    (copy / "b").unlink()
-    (copy / "extra").mkdir()
+    # What was just sent, or is in the root, would be missed before (remote_targets).
+    (copy / "old/f").unlink()
+    (copy / "old/extra").mkdir()
     daemon.configure(config)
     daemon.hup()
     daemon.until_logged(r": verified in .* 2 differences, sent again")

@@ -356,7 +356,8 @@ def test_node_without_delete_missing_args_is_mirrored(version: str, warm: MakeWa
     w.until_level()
     # That is no failure. Only the first start was in vain: one for each batch, and a warm one.
     assert len(w.warnings()) == 1
-    check_start_count(w, "lacking", 2)
+    # A batch may have up to four runs, and is one line of the log.
+    check_start_count(w, "lacking", 6)
     assert w.fulls("lacking") == 1
 
 
