@@ -51,6 +51,13 @@ def test_copies_are_like_the_originals(tree: Path) -> None:
     assert not place.exists()
 
 
+@pytest.mark.parametrize("name", ["#page", ";link"])
+def test_names_that_rsync_takes_for_comments_are_not_copied(tree: Path, name: str) -> None:
+    """They are sent as ./NAME, and with it the root: that of the copies is private."""
+    (tree / name).write_text("x")
+    assert copies(tree, os.fsencode(name), b"page").names == {b"page"}
+
+
 def test_copies_stay_when_the_originals_change(tree: Path) -> None:
     found = copies(tree, b"current")
     (tree / "current").unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from inosync.worker.refused_options import RETRY_SECONDS, RefusedOptions
 
 NO_MISSING = [b"invalid file mode 00 for d/gone [Receiver]"]
@@ -50,3 +52,13 @@ def test_stats_are_left_out_for_good_and_never_reported() -> None:
     now += RETRY_SECONDS
     assert not refused.retry_is_due()
     assert not refused.stats
+
+
+@pytest.mark.parametrize("option", ["existing", "ignore-non-existing", "ignore-existing"])
+def test_runs_that_only_remove_are_left_out_for_good(option: str) -> None:
+    lines = [f"@ERROR: The server is configured to refuse --{option}".encode()]
+    refused = RefusedOptions(lambda: 1_000.0)
+    assert refused.explain(lines)
+    assert not refused.learn(lines)
+    assert not refused.send_nothing
+    assert not refused.explain(lines)
