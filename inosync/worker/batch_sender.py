@@ -382,7 +382,7 @@ class BatchSender:
     def _report_done(self, run: BatchRun) -> None:
         batch, is_pretended = run.batch, self._job.pretend is not None
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
-        run.outdated += self._renames.still_linked()
+        run.outdated += self._renames.harmed()
         payload, file = _packed(run.leftovers(), path)
         if not is_pretended:
             self._beside.hooks.synced(run.arrived)

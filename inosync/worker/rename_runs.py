@@ -239,18 +239,26 @@ class RenameRuns:
 
     # Hard links that would stay ----------------------------------------------------------------------
 
-    def still_linked(self) -> list[Part]:
-        """What has to be written anew on the node because the old name is there again, and was not removed.
+    def harmed(self) -> list[Part]:
+        """What has to be sent once more, because a file had two names on the node for a while.
 
-        There a file and its old name may be one inode, although they are two here: later a change of the
-        attributes of one would be a change of both.
+        An old name may be there again, and was not removed. Then the two names are one inode on the node,
+        although they are two here: later a change of the attributes of one would be a change of both.
+
+        An rsync without root makes a file writable before it removes it (``delete_item`` in its delete.c).
+        Then all names of the file are writable.
         """
         parts = []
         for tree, rename in self._linked:
-            source = self._job.trees[tree].source
+            settings, rules = self._job.trees[tree], self._job.rules[tree]
+            removes_as_root = transport(settings.target) is Transport.LOCAL and os.geteuid() == 0
             with contextlib.suppress(OSError):
-                names = tuple(_alike(source, rename, self._job.rules[tree]))
+                names = tuple(_alike(settings.source, rename, rules))
                 parts += [Part(tree, False, names, ignore_times=True)] if names else []
+            if not removes_as_root:
+                with contextlib.suppress(OSError):
+                    names = tuple(_write_protected(settings.source, rename, rules))
+                    parts += [Part(tree, False, names)] if names else []
         return parts
 
 
@@ -263,6 +271,8 @@ class _Entry:
     is_directory: bool
     time: int
     """When it was modified, in nanoseconds."""
+    is_write_protected: bool
+    """Whether it is a regular file that its owner may not write to."""
 
 
 def _listing(directory: int, path: bytes, rules: Rules, device: int | None) -> Iterator[_Entry]:
@@ -292,9 +302,13 @@ def _listing(directory: int, path: bytes, rules: Rules, device: int | None) -> I
                     if is_directory and device in (None, status.st_dev):
                         waiting.append(below)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                    yield _Entry(below, size, is_directory, status.st_mtime_ns)
+                    yield _Entry(below, size, is_directory, status.st_mtime_ns, _is_write_protected(status))
         finally:
             os.close(own)
+
+
+def _is_write_protected(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and not status.st_mode & stat.S_IWUSR
 
 
 def _to_be_made(renames: Iterator[Rename]) -> tuple[bytes, ...]:
@@ -348,6 +362,25 @@ def _alike(source: str, rename: Rename, rules: Rules) -> Iterator[bytes]:
                         new.st_mtime_ns,
                     ):
                         yield rename.old + b"/" + entry.path
+        finally:
+            os.close(directory)
+    finally:
+        os.close(root)
+
+
+def _write_protected(source: str, rename: Rename, rules: Rules) -> Iterator[bytes]:
+    """Files at the new path that their owner may not write to. OSError if there is nothing."""
+    root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not rename.is_directory:
+            if _is_write_protected(os.lstat(rename.new, dir_fd=root)):
+                yield rename.new
+            return
+        directory = _open_below(root, rename.new)
+        try:
+            for entry in _listing(directory, rename.new, rules, None):
+                if entry.is_write_protected:
+                    yield rename.new + b"/" + entry.path
         finally:
             os.close(directory)
     finally:

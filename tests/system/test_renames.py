@@ -30,6 +30,7 @@ MEGABYTE = 1 << 20
 FILES, FILE_BYTES = 9, MEGABYTE // 3
 NEARLY_NOTHING = 45_000
 """Bytes for 3 MB or more that are renamed: names and attributes, or the checksums of blocks."""
+NOBODY = "65534"
 rand = random.Random(7)
 
 
@@ -455,6 +456,8 @@ def small(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd) -> MakeSmall:
         copies = {name: tmp_path / "nodes" / name / "tree" for name in ("local", "module")}
         for directory in (tree, *(copy.parent for copy in copies.values())):
             directory.mkdir(parents=True)
+        if options and "uid" in options:
+            os.chown(tmp_path / "nodes/module", int(options["uid"]), int(options["gid"]))
         server = rsyncd({"module": tmp_path / "nodes/module"}, options=options)
         config = {
             "wpaths": [f"{tree}/"],
@@ -468,6 +471,9 @@ def small(tmp_path: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd) -> MakeSmall:
             **settings,
         }
         fill(tree / "a")
+        if options and "uid" in options:
+            for path in (tree, *tree.rglob("*")):
+                os.chown(path, int(options["uid"]), int(options["gid"]), follow_symlinks=False)
         farm = Farm(daemon(config, ("-v",)), tree, copies)
         farm.daemon.start()
         farm.until_level()
@@ -515,6 +521,23 @@ def test_rename_is_sent_to_a_node_that_refuses_options(small: MakeSmall, refused
         farm.until_level()
     assert farm.counts("failures") == {"local": {}, "module": {}}
     assert farm.linked() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an rsync daemon of another user")
+def test_rename_keeps_write_protection_on_a_node_without_root(small: MakeSmall) -> None:
+    # Without root rsync makes a file writable before it removes it: here all names of the file.
+    farm, _ = small({"uid": NOBODY, "gid": NOBODY})
+    for number, path in enumerate(sorted((farm.tree / "a").rglob("file*"))):
+        path.chmod((0o400, 0o444, 0o555)[number % 3])
+    (farm.tree / "single").write_bytes(rand.randbytes(2 * MEGABYTE))
+    (farm.tree / "single").chmod(0o440)
+    os.chown(farm.tree / "single", int(NOBODY), int(NOBODY))
+    farm.until_level()
+    (farm.tree / "a").rename(farm.tree / "b")
+    (farm.tree / "single").rename(farm.tree / "b/single")
+    farm.until_level()
+    assert farm.linked() == []
+    assert farm.counts("renamed_bytes")["module"] > 4 * MEGABYTE
 
 
 def test_rename_makes_up_for_what_differs_on_a_node(small: MakeSmall) -> None:

@@ -425,9 +425,14 @@ def test_steps_of_one_tree_are_not_taken_for_another(world: World) -> None:
 
 
 def still_linked(world: World) -> list[tuple[bytes, ...]]:
-    parts = world.runs.still_linked()
-    assert all(part.ignore_times and part.tree == 1 for part in parts)
-    return [part.names for part in parts]
+    parts = world.runs.harmed()
+    assert all(part.tree == 1 for part in parts)
+    return [part.names for part in parts if part.ignore_times]
+
+
+def write_protected(world: World) -> list[bytes]:
+    parts = world.runs.harmed()
+    return sorted(name for part in parts if not part.ignore_times for name in part.names)
 
 
 def test_copies_that_take_the_old_name_meanwhile_are_written_anew(world: World) -> None:
@@ -449,6 +454,33 @@ def test_file_that_takes_the_old_name_meanwhile_is_written_anew(world: World) ->
     assert still_linked(world) == [(b"old",)]
     (world.tree / "old").write_text("x")
     assert still_linked(world) == []
+
+
+def test_files_that_an_rsync_without_root_made_writable_are_sent_again(world: World) -> None:
+    new = world.fill("new")
+    (new / "other").write_text("x")
+    (new / "sub/file").chmod(0o444)
+    run = world.batch(("old", "new"))
+    assert write_protected(world) == []
+    world.all(run)
+    assert write_protected(world) == [b"new/sub/file"]
+    (new / "sub/file").chmod(0o644)
+    assert write_protected(world) == []
+
+
+def test_file_that_an_rsync_without_root_made_writable_is_sent_again(world: World) -> None:
+    (world.tree / "new").write_bytes(bytes(WORTHWHILE_BYTES))
+    (world.tree / "new").chmod(0o400)
+    world.all(world.batch(("old", "new"), is_directory=False))
+    assert write_protected(world) == [b"new"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="removes as another user")
+def test_local_rsync_of_root_leaves_write_protection_alone(world: World) -> None:
+    world.given = replace(world.given, target="/node")
+    (world.fill("new") / "sub/file").chmod(0o444)
+    world.all(world.batch(("old", "new")))
+    assert write_protected(world) == []
 
 
 def test_links_of_a_worker_that_died_are_suspected_too(world: World) -> None:
