@@ -25,7 +25,6 @@ from inosync.rsync import argv
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.names import current_names
 from inosync.state import facts
-from inosync.watch.event_handler import MOVE_WAIT_SECONDS
 from inosync.watch.hardlinks import HardLinks
 from inosync.watch.tree import Since
 from inosync.watch.watcher import Watcher
@@ -137,12 +136,11 @@ class World:
             watcher.work(0.0)
             watcher.work(0.0)
             during()
-            until = time.monotonic() + MOVE_WAIT_SECONDS * 2
-            while watcher.read() or watcher.is_walking or time.monotonic() < until * bool(during):
+            deadline = time.monotonic() + 30
+            while watcher.read() or watcher.unclosed() != frozenset() or not found.has_caught_up:
                 watcher.work(0.01)
                 watcher.run_due()
-                if watcher.unclosed() == frozenset() and found.has_caught_up:
-                    break
+                assert time.monotonic() < deadline, watcher.unclosed()
         finally:
             watcher.close()
         assert found.has_caught_up
@@ -308,6 +306,11 @@ def test_kinds_of_changes_are_found(place: Path, what: str) -> None:
     world = World(place)
     apply(world, (what, "a/new" if what == "in" else "a/b", "c/new", 0))
     world.restart()
+
+
+def test_file_without_a_close_during_the_walk_is_found(place: Path) -> None:
+    world = World(place)
+    world.restart(lambda: os.truncate(world.tree / NAMES[3], 0))
 
 
 def test_nothing_that_has_not_changed_is_sent(place: Path) -> None:
