@@ -1,4 +1,4 @@
-"""``inosync -t``: what a configuration comes to, and whether its nodes can be mirrored to."""
+"""What a configuration comes to: its settings, its nodes (``inosync -t``), and its calls (``inosync -p``)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +18,18 @@ from inosync.config.load import Config
 from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec, Tree
 from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
-from inosync.rsync import ssh
+from inosync.rsync import argv, ssh
 from inosync.rsync.advice import advice
 from inosync.rsync.argv import TransferSettings
+from inosync.rsync.dry_run import DryRun, full_mirrors
 from inosync.rsync.probe import ProbeResult
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.trial import ANSWER_SECONDS, try_target
 from inosync.text import format_value, one_line, plural, without_password
+from inosync.worker.bwlimit import Throttle
 
+MAX_SHOWN_PATHS = 1_000
+"""Of each tree and node."""
 _PARALLEL_TRIES = 32
 _CLOSED_BY_UNIT = ("/usr/", "/boot/", "/efi/", "/etc/", "/home/", "/root/", "/run/user/")
 """ProtectSystem=full and ProtectHome=read-only, systemd.exec(5), in conf/inosync.service."""
@@ -106,17 +111,61 @@ def _own_version(rsync: str) -> str:
 
 def try_nodes(config: Config) -> bool:
     """Try each tree on each node that gets it with a dry run; print and return the outcome."""
-    pairs = [(node, tree) for node in config.nodes for tree in filter(node.gets, config.trees)]
     all_good = True
-    with ThreadPoolExecutor(_PARALLEL_TRIES) as pool:
-        tries = [pool.submit(try_target, _settings(config, node, tree)) for node, tree in pairs]
-        for (node, tree), attempt in zip(pairs, tries, strict=True):
-            found = attempt.result()
-            all_good = all_good and not found.reason
-            _print(f"node {node.name}: {tree.wpath}: {'; '.join(_described(found, node, tree))}")
+    for node, tree, found in _tried(config):
+        all_good = all_good and not found.reason
+        _print(f"node {node.name}: {tree.wpath}: {'; '.join(_described(found, node, tree))}")
     counts = plural(len(config.nodes), "node")
     _print(f"{counts}: {'all can be mirrored to' if all_good else 'NOT all can be mirrored to'}")
     return all_good
+
+
+def show_calls(config: Config) -> bool:
+    """Print the call of each full mirror, and what it would do now; return whether all could be tried.
+
+    All but the calls are comments, so a shell that reads it makes the calls.
+    """
+    all_good, tried = True, list(_tried(config))
+    possible = [(node, tree) for node, tree, found in tried if not found.reason]
+    wanted = [(_settings(config, node, tree), node.rtimeout) for node, tree in possible]
+    runs = full_mirrors(wanted, config.rslots)
+    for node, tree, found in tried:
+        limit = Throttle(node.rspeed, time.monotonic).limit
+        call = argv.full_argv(replace(_settings(config, node, tree), rspeed=limit))
+        _print(f"# node {node.name}: {tree.wpath}")
+        _print(argv.shell_line(call, argv.EVERYTHING))
+        lines, reason = list[str](), next(_described(found, node, tree))
+        if not found.reason:
+            lines, reason = _outcome(next(runs), tree, config.guards)
+        for line in (*lines, *filter(None, [reason])):
+            _print(f"#   {line}")
+        all_good = all_good and not reason
+    return all_good
+
+
+def _outcome(run: DryRun | OSError, tree: Tree, guards: bool) -> tuple[list[str], str]:
+    """Return what a full mirror would do, and why not all of that is known ("" if it is)."""
+    if isinstance(run, OSError):
+        return [], f"FAILED: {run.filename}: {run.strerror}"
+    found, unread = list(run.differences), run.count - len(run.lines)
+    lines = [f"{one.word:<10}  {os.path.join(tree.wpath, os.fsdecode(one.path))}" for one in found]
+    more = len(lines) + unread - MAX_SHOWN_PATHS
+    lines[MAX_SHOWN_PATHS:] = [f"and {more} more"] if more > 0 else []
+    extra = sum(one.extra for one in found)
+    kinds = f": {len(found) - extra} to send, {extra} to delete" if found and not unread else ""
+    lines.append(f"{plural(len(found) + unread, 'difference')}{kinds}")
+    if guards and extra and not os.listdir(tree.wpath):
+        lines.append("the wpath is empty: with rguard nothing of it is mirrored until -s accept")
+    return lines, f"FAILED: {run.reason}" if run.reason else ""
+
+
+def _tried(config: Config) -> Iterator[tuple[NodeSpec, Tree, ProbeResult]]:
+    """Yield each tree of each node, and what came of trying it."""
+    pairs = [(node, tree) for node in config.nodes for tree in filter(node.gets, config.trees)]
+    with ThreadPoolExecutor(_PARALLEL_TRIES) as pool:
+        tries = [pool.submit(try_target, _settings(config, node, tree)) for node, tree in pairs]
+        for (node, tree), attempt in zip(pairs, tries, strict=True):
+            yield node, tree, attempt.result()
 
 
 def _settings(config: Config, node: NodeSpec, tree: Tree) -> TransferSettings:

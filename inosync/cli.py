@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
         description="Mirror directories to many remote nodes in near real time, with inotify and rsync.",
         epilog="Signals: HUP reloads the configuration, USR1 reopens the log file, USR2 accepts what "
         "the guard halted, TERM and INT stop. "
-        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration; of -t: 69 a node "
-        "cannot be mirrored to; of -s and --once: 0 done, or "
+        "Exit codes: 0 stopped, 1 could not run, 64 wrong usage, 78 wrong configuration; of -t and -p: "
+        "69 a node cannot be mirrored to; of -s and --once: 0 done, or "
         "all nodes are level, 1 some are behind, 2 some have an error, 3 not running, 77 not allowed.",
         allow_abbrev=False,
     )
@@ -60,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-d", dest="daemon", action="store_true", help="daemonize (fork to background)")
     made.add_argument(
         "-p",
-        dest="pretend",
+        dest="calls",
         action="store_true",
-        help="show each rsync call, as a line for a shell, and make none",
+        help="show the rsync call for each node and wpath, as a line for a shell, and what it would do now",
     )
     made.add_argument(
         "-t",
@@ -159,7 +159,7 @@ def _usage_mistake(options: argparse.Namespace) -> str:
     command, node = options.command, options.node
     if command not in protocol.COMMANDS:
         return protocol.unknown_command(command)
-    of_a_daemon = (options.daemon, options.pretend, options.test, options.once, options.full)
+    of_a_daemon = (options.daemon, options.calls, options.test, options.once, options.full)
     if any(of_a_daemon) or options.init is not None:
         return "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not"
     if node is None and command in protocol.NODE_REQUIRED:
@@ -194,14 +194,13 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
         "--init": options.init is not None,
         "-t": options.test,
         "-d": options.daemon,
-        "-p": options.pretend,
+        "-p": options.calls,
         "--once": options.once,
     }
     chosen = [way for way, given in ways.items() if given]
-    together = len(chosen) < 2 or chosen == ["-d", "-p"]
-    if options.full and (options.test or options.once):
+    if options.full and (options.test or options.calls or options.once):
         return f"--full and {chosen[0]} do not go together"
-    return "" if together else f"{' and '.join(chosen)} do not go together"
+    return "" if len(chosen) < 2 else f"{' and '.join(chosen)} do not go together"
 
 
 def _send_command(options: argparse.Namespace, path: str) -> int:
@@ -261,24 +260,27 @@ def _run_daemon(options: argparse.Namespace, path: str) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return CONFIG
-    if options.test:
-        return _test(config, options.offline)
-    mode = startup.Mode(options.daemon, options.pretend, options.once, options.verbose, options.full)
+    if options.test or options.calls:
+        return _try_out(config, options)
+    mode = startup.Mode(options.daemon, options.once, options.verbose, options.full)
     return startup.run(config, mode, manager)
 
 
-def _test(config: Config, offline: bool) -> int:
-    """Show the resulting configuration, and try the nodes as the user that mirrors."""
+def _try_out(config: Config, options: argparse.Namespace) -> int:
+    """Show the resulting configuration or its calls, and try the nodes as the user that mirrors."""
     from inosync import check, startup
 
     try:
-        check.show_config(config)
-        if offline:
+        if options.test:
+            check.show_config(config)
+        if options.offline:
             return OK
         user = startup.new_user(config)
         if user is not None and (lacking := startup.become(user)):
-            print(f"warning: {lacking}")
-        return OK if check.try_nodes(config) else UNAVAILABLE
+            print(f"warning: {lacking}", file=sys.stdout if options.test else sys.stderr)
+        return OK if (check.try_nodes if options.test else check.show_calls)(config) else UNAVAILABLE
+    except KeyboardInterrupt:
+        return 130
     except (OSError, LookupError) as error:
         print(f"inosync: {error}", file=sys.stderr)
         return FAILED

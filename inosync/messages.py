@@ -352,8 +352,6 @@ class Done:
     """The ``Leftovers``, as ``spool.pack`` returns them; both are empty if there are none."""
     held: tuple[int, ...] = ()
     """Trees of which something was not sent, because their roots were not what they had to be."""
-    pretended: bool = False
-    """Whether the calls of rsync were shown instead of made."""
     cut_off: bool = False
     """Whether the node may still work on a try that was cut off."""
     bytes: int = 0

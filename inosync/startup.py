@@ -46,8 +46,6 @@ class Mode:
 
     daemon: bool = False
     """In the background."""
-    pretend: bool = False
-    """Show rsync calls, and make none."""
     once: bool = False
     """Mirror everything once, and end."""
     verbose: bool = False
@@ -107,7 +105,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
 
 def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[], None]) -> int:
     """Be the daemon. ``ready`` is called when the start has succeeded; until then errors go to stderr."""
-    if mode.once or mode.pretend:
+    if mode.once:
         config = replace(config, statedir="")
     name = os.path.basename(config.path).removesuffix(".py")
     spool = os.path.join(config.rundir, f"{name}.spool")
@@ -158,17 +156,14 @@ def _mirror(
         shutil.rmtree(spool, ignore_errors=True)  # of an earlier process that had the lock and was killed
         os.mkdir(spool, 0o700)
         log_to(config)
-        pretend = _show_call(mode) if mode.pretend else None
-        master = make_master(config, spool, past, log_to, pretend, manager, mode.once)
+        master = make_master(config, spool, past, log_to, manager, mode.once)
         signals.let_early_pass()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}")
     for warning in config.warnings:
         log.warning("%s", warning)
-    pretending = ", pretending: no rsync is called" if mode.pretend else ""
-    nodes = plural(len(config.nodes), "node")
-    log.info("inosync %s, %s: %s%s", __version__, config.path, nodes, pretending)
+    log.info("inosync %s, %s: %s", __version__, config.path, plural(len(config.nodes), "node"))
     ready()
     master.run()
     log.info("stopped")
@@ -189,19 +184,6 @@ def _log_handler(config: Config, mode: Mode) -> logging.Handler:
             print(f"inosync: no syslog ({error}): set logfile to have a log", file=sys.stderr)
             return logging.NullHandler()
     return logs.to_stderr(as_json)
-
-
-def _show_call(mode: Mode) -> Callable[[str], None]:
-    def show(line: str) -> None:
-        if mode.daemon:
-            log.info("would call: %s", line)
-            return
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:
-            log.error("standard output is closed: no more calls can be shown")
-
-    return show
 
 
 # The user, and what is handed over to it ---------------------------------------------------------------

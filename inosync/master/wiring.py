@@ -54,14 +54,13 @@ def make_master(
     directory: str,
     past: Past,
     log_to: Callable[[Config], None],
-    pretend: Callable[[str], None] | None,
     notify: NotifyTarget,
     once: bool,
 ) -> Master:
     """A daemon for a configuration. OSError if something cannot be watched.
 
-    ``directory``: for batches and marks. ``log_to`` directs the log as a configuration wants. ``pretend``
-    takes the lines of rsync calls, which are not made then. ``once``: it ends when everything was mirrored.
+    ``directory``: for batches and marks. ``log_to`` directs the log as a configuration wants.
+    ``once``: it ends when everything was mirrored.
     ``past``: what an earlier process has left, and where this one leaves the same.
     """
     # Parts made below, which some that are made before call when something happens.
@@ -69,7 +68,7 @@ def make_master(
     events: TreeEvents
     reloader: Reloader
 
-    config = adapted(config, pretend is not None, once)
+    config = adapted(config, once)
     keeps_state = bool(past.path)
     clock, rand, loop = time.monotonic, random.random, Loop()
     manager = ServiceManager(notify, loop)
@@ -94,7 +93,7 @@ def make_master(
         journal,
         guard,
         dispatch,
-        lambda node: pretend is None and states.state_of(node) is NodeState.OK,
+        lambda node: states.state_of(node) is NodeState.OK,
         table.wpath,
         loop,
         rand,
@@ -117,7 +116,7 @@ def make_master(
 
     # The workers
     def job(node: Node) -> Job:
-        return make_job(node, reloader.config, table, directory, pretend)
+        return make_job(node, reloader.config, table, directory)
 
     def inherited() -> list[int]:
         parts = (watcher, signals, loop, control, metrics, manager, pool, writer)
@@ -144,7 +143,7 @@ def make_master(
         metrics.serve(new.rlisten)
 
     def read(path: str) -> Config:
-        return adapted(load(path), pretend is not None, once)
+        return adapted(load(path), once)
 
     def restore(node: Node) -> None:
         resume.restore(node, table.numbers)
@@ -210,11 +209,9 @@ def make_master(
     )
 
 
-def adapted(config: Config, pretend: bool, once: bool) -> Config:
-    """A configuration as it is followed with ``-p`` or ``--once``."""
-    if pretend:
-        config = replace(config, on_sync=None, on_state=None, rlisten=None)
-    if once:
-        nodes = tuple(replace(node, rwarm=0, rverify=0.0) for node in config.nodes)
-        config = replace(config, nodes=nodes, rlisten=None)
-    return config
+def adapted(config: Config, once: bool) -> Config:
+    """A configuration as it is followed, with ``--once`` or without."""
+    if not once:
+        return config
+    nodes = tuple(replace(node, rwarm=0, rverify=0.0) for node in config.nodes)
+    return replace(config, nodes=nodes, rlisten=None)

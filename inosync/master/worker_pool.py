@@ -211,9 +211,7 @@ class WorkerPool:
         self.verification.compared(node, report)
 
 
-def make_job(
-    node: Node, config: Config, table: TreeTable, directory: str, pretend: Callable[[str], None] | None
-) -> Job:
+def make_job(node: Node, config: Config, table: TreeTable, directory: str) -> Job:
     """What a worker of a node has to know; batches that are too long for a message go to ``directory``."""
     spec = node.spec
     trees = {table.numbers[tree.wpath]: tree for tree in config.trees if spec.gets(tree)}
@@ -232,5 +230,4 @@ def make_job(
         on_sync=config.on_sync,
         on_state=config.on_state,
         hooks_lost=node.hooks_lost,
-        pretend=pretend,
     )

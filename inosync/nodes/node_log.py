@@ -49,7 +49,7 @@ def note_done(name: str, batch: Batch, report: Done) -> None:
         took += f"; {report.renamed_bytes} more were there under another name"
     if report.rename_problem:
         log.debug("%s: something was renamed, and sent all the same: %s", name, report.rename_problem)
-    is_clean = not (batch.full or report.held or report.pretended or report.reason or report.renamed_bytes)
+    is_clean = not (batch.full or report.held or report.reason or report.renamed_bytes)
     facts = logs.about(
         is_detail=is_clean,  # people are told of the nodes together
         event="batch",
@@ -65,8 +65,6 @@ def note_done(name: str, batch: Batch, report: Done) -> None:
     )
     if report.held:
         log.info("%s: %s held back: a directory was not what it had to be", name, what, extra=facts)
-    elif report.pretended:
-        log.info("%s: %s pretended", name, what, extra=facts)
     elif report.reason:
         log.warning("%s: %s in %s, but: %s", name, what, took, report.reason, extra=facts)
     else:

@@ -205,6 +205,11 @@ def compare_argv(s: TransferSettings, checksum: bool) -> tuple[str, ...]:
     return _call(s, options, s.target)
 
 
+def dry_run_argv(s: TransferSettings) -> tuple[str, ...]:
+    """Return ``full_argv`` as a call that prints what it would do (``itemize``), and changes nothing."""
+    return full_argv(replace(s, extra=(*for_comparison(s.extra), *_REPORT), stats=False))
+
+
 def compare_names_argv(s: TransferSettings) -> tuple[str, ...]:
     """Return the call that prints in which of the names that it reads the node differs."""
     flat = ("--no-recursive",) if recurses(s.extra) else ()

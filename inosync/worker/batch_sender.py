@@ -103,7 +103,6 @@ class BatchSender:
     def begin(self, batch: Batch) -> None:
         """Send a batch; the one before is through."""
         copies = os.path.join(self._job.spool, f"copies-{os.getpid()}-{batch.id}")
-        copies = "" if self._job.pretend is not None else copies
         self._run, self._percent = BatchRun(batch, self._loop.clock(), copies), None
         self._renames.begin_batch(batch.tidy)
         self._send_next(self._run)
@@ -173,10 +172,6 @@ class BatchSender:
             part = run.part
             if problem := self._overlap(settings.target):
                 self._back_off(run, ExitKind.SLOW, 0, problem)
-                return
-            if self._job.pretend is not None:
-                self._job.pretend(argv.shell_line(calls.argv(part, run.delete_nothing), run.names))
-                run.skip_part()
                 return
             if part.full:
                 self._beside.local_targets.begin_full(part.tree)
@@ -380,12 +375,11 @@ class BatchSender:
         self._report(Failed(run.batch.id, run.attempts, code, reason, pause, is_hopeless))
 
     def _report_done(self, run: BatchRun) -> None:
-        batch, is_pretended = run.batch, self._job.pretend is not None
+        batch = run.batch
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
         run.outdated += self._renames.harmed()
         payload, file = _packed(run.leftovers(), path)
-        if not is_pretended:
-            self._beside.hooks.synced(run.arrived)
+        self._beside.hooks.synced(run.arrived)
         worry = shortened(run.worry, MAX_REASON_BYTES)
         run.end()
         self._run = None
@@ -401,8 +395,7 @@ class BatchSender:
                 payload=payload,
                 file=file,
                 held=tuple(run.held),
-                pretended=is_pretended,
-                cut_off=run.interrupted and not is_pretended,
+                cut_off=run.interrupted,
                 bytes=run.bytes,
                 renamed_bytes=self._renames.bytes,
                 rename_problem=shortened(self._renames.problem, MAX_PROBLEM_BYTES),

@@ -44,7 +44,6 @@ class RsyncCalls:
 
     def settings(self, tree: int, is_direct: bool = False) -> TransferSettings:
         """Of a tree; with ``is_direct`` ssh connects anew instead of using the shared connection."""
-        is_direct = is_direct or self._job.pretend is not None
         rsh = self._ssh_master.rsh_direct if is_direct else self._ssh_master.rsh
         limit, list_missing, stats = self._throttle.limit, self._refused.list_missing, self._refused.stats
         key = tree, rsh, limit, list_missing, stats
@@ -61,8 +60,8 @@ class RsyncCalls:
 
     def big_size(self, tree: int) -> int:
         """Return the bytes above which a file of a tree is sent in the second lane; 0: none is."""
-        is_one = self._job.pretend is not None or limits_size(self._job.trees[tree].extra)
-        return 0 if is_one or not self._refused.max_size else self._lanes.big_size
+        is_one = limits_size(self._job.trees[tree].extra) or not self._refused.max_size
+        return 0 if is_one else self._lanes.big_size
 
     def argv(
         self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST, source: str = ""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from inosync.messages import MAX_REASON_BYTES, Compare, Compared, Source
-from inosync.rsync import argv, exit_codes, itemize, stderr
+from inosync.rsync import argv
+from inosync.rsync.dry_run import DryRun
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
 from inosync.system import spool
@@ -22,8 +23,6 @@ from inosync.worker.job import Job
 
 CHECKSUM_PATIENCE = 10
 """With checksums the node reads its files and sends nothing meanwhile: rtimeout is multiplied by this."""
-_COMPLETE = (0, 24)
-"""Exit codes of an rsync that has compared everything; what vanished meanwhile (24) is a change by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +51,12 @@ class _Wanted:
     done: Callable[[Found], None]
 
 
+@dataclass(frozen=True, slots=True)
 class _Comparison:
-    """One comparison, and what it has found so far. OSError if its rsync cannot be started."""
+    """A comparison that runs."""
 
-    def __init__(self, wanted: _Wanted, loop: Loop) -> None:
-        self.wanted = wanted
-        self.count = 0
-        self.differences: list[bytes] = []  # the first of them
-        self.transfer = Transfer(wanted.call(), wanted.timeout, loop, self._on_lines, idle=True)
-
-    def _on_lines(self, lines: list[bytes]) -> None:
-        found = [line for line in lines if itemize.parse(line) is not None]
-        self.count += len(found)
-        self.differences += found[: itemize.MAX_DIFFERENCES - len(self.differences)]
+    wanted: _Wanted
+    run: DryRun
 
 
 class Comparisons:
@@ -113,12 +105,12 @@ class Comparisons:
             if not self._may_compare(wanted, directory):
                 wanted.done(Found(held=True))
                 return
-            running = _Comparison(wanted, self._loop)
+            run = DryRun(wanted.call(), wanted.timeout, self._loop, idle=True)
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             wanted.done(Found(f"{error.filename or self._job.trees[wanted.tree].rsync}: {error.strerror}"))
             return
-        self._running = running
-        transfer = running.transfer
+        self._running = _Comparison(wanted, run)
+        transfer = run.transfer
         transfer.send_when_connected(wanted.names, lambda: self._has_its_source(wanted, transfer))
 
     def _has_its_source(self, wanted: _Wanted, transfer: Transfer) -> bool:
@@ -131,8 +123,8 @@ class Comparisons:
     def cancel(self) -> None:
         """End the comparison without a report."""
         if self._running is not None:
-            self._running.transfer.terminate()
-            self._ending.append(self._running.transfer)
+            self._running.run.transfer.terminate()
+            self._ending.append(self._running.run.transfer)
             self._running = None
 
     def finish(self) -> None:
@@ -155,16 +147,16 @@ class Comparisons:
     @property
     def pids(self) -> list[int]:
         """The rsyncs, those that are ending included."""
-        running = [self._running.transfer] if self._running is not None else []
+        running = [self._running.run.transfer] if self._running is not None else []
         return [transfer.pid for transfer in (*running, *self._ending)]
 
     def check(self) -> None:
         """Pass on what came of a comparison that has ended."""
         self._ending = [transfer for transfer in self._ending if not transfer.done]
         running = self._running
-        if running is not None and running.transfer.done:
+        if running is not None and running.run.transfer.done:
             self._running = None
-            running.wanted.done(_found(running))
+            running.wanted.done(_found(running.run))
 
     def _compared(self, number: int, found: Found) -> Compared:
         if found.reason or found.held:
@@ -177,12 +169,9 @@ class Comparisons:
         return Compared(number, count=found.count, payload=payload, file=file)
 
 
-def _found(run: _Comparison) -> Found:
-    transfer = run.transfer
-    code = transfer.code or 0
-    if transfer.cancelled:
+def _found(run: DryRun) -> Found:
+    if run.transfer.cancelled:
         return Found(held=True)
-    if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
-        reason = transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
-        return Found(shortened(reason, MAX_REASON_BYTES))
-    return Found(count=run.count, lines=tuple(run.differences))
+    if run.reason:
+        return Found(shortened(run.reason, MAX_REASON_BYTES))
+    return Found(count=run.count, lines=tuple(run.lines))

@@ -39,7 +39,5 @@ class Job:
     on_state: Hook | None = None
     hooks_lost: bool = False
     """Whether an earlier worker may have ended before it ran a hook."""
-    pretend: Callable[[str], None] | None = None
-    """Takes each call of rsync as a line of shell; nothing is called then."""
     wall: Callable[[], float] = time.time
     """The time since the epoch, in seconds."""

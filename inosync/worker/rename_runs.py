@@ -182,7 +182,7 @@ class RenameRuns:
 
     def _plan(self, renames: tuple[Rename, ...], part: Part) -> None:
         settings = self._calls.settings(part.tree)
-        if self._job.pretend or not self._refused.follows_renames() or not may_follow(settings):
+        if not self._refused.follows_renames() or not may_follow(settings):
             return
         replaced = {rename.old for rename in renames}
         steps: list[RenameStep] = []

@@ -116,7 +116,7 @@ class Worker:
         lanes = Lanes()
         lanes.adjust(self._throttle.limit)
         self._calls = RsyncCalls(job, self._ssh_master, self._throttle, self._refused, lanes, loop)
-        limits = Limits(job.warm if job.pretend is None else 0, job.retry, job.timeout)
+        limits = Limits(job.warm, job.retry, job.timeout)
         sources = {number: tree.source for number, tree in job.trees.items()}
         self._warm = WarmPool(sources, limits, self, loop, rand)
         self._comparisons = Comparisons(job, self._calls, self._report, loop)

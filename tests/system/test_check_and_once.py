@@ -1,4 +1,4 @@
-"""``-t`` and ``--once``: what an operator runs before there is a daemon, or instead of one."""
+"""``-t``, ``-p`` and ``--once``: what an operator runs before there is a daemon, or instead of one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import trees
+from support.churn import HOSTILE
 from support.daemon import CHECKOUT, FakeRsync, MakeDaemon
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
@@ -365,6 +366,44 @@ def test_once_mirrors_everything_and_leaves_nothing_running(
         assert trees.diff(trees.snapshot(tree, True), trees.snapshot(node / "tree", True)) == []
     assert done.stdout.splitlines()[-1].startswith("2 nodes: 2 ok; 2 directories watched; up ")
     assert sorted(told.read_text().splitlines()) == ["a 1", "b 1"]
+
+
+def test_calls_that_are_shown_do_what_they_say_when_pasted(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd
+) -> None:
+    """The whole output can be given to a shell, whatever the names and rules are."""
+    places = {name: tmp_path / "nodes" / name for name in ("local", "ssh", "module")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    config = {
+        "wpaths": [str(tree)],
+        "rpaths": ["/tree"],
+        "rnodes": [
+            {"node": str(places["local"]), "name": "local"},
+            {"node": sshd.node("a", places["ssh"]), "name": "ssh"},
+            {"node": rsyncd({"m": places["module"]}).url("m").rstrip("/"), "name": "module"},
+        ],
+        "rexcludes": ["*.tmp", "it's $HOME"],
+        "extra": ["--out-format=%n a 'b'"],
+        "ruser": None,
+    }
+    for name in HOSTILE:
+        (tree / os.fsdecode(name)).write_text("content")
+    (tree / "x.tmp").write_text("content")
+    before = trees.snapshot(tmp_path / "nodes")
+    done = run(daemon, config, "-p", env=sshd.env())
+    assert (done.returncode, done.stderr) == (OK, "")
+    assert trees.snapshot(tmp_path / "nodes") == before
+    count = len(HOSTILE) + 3
+    assert done.stdout.count(f"{count} differences: {count} to send, 0 to delete") == 3
+    env = os.environ | sshd.env()
+    pasted = subprocess.run(
+        ["bash", "-e"], input=done.stdout, capture_output=True, text=True, env=env, check=False
+    )
+    assert pasted.returncode == 0, pasted.stderr
+    (tree / "x.tmp").unlink()
+    for place in places.values():
+        assert trees.diff(trees.snapshot(tree), trees.snapshot(place / "tree")) == []
 
 
 def test_once_gives_up_an_unreachable_node_and_mirrors_the_others(

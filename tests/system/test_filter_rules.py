@@ -372,20 +372,6 @@ def has_only(copy: Path, names: set[str], expected: set[str]) -> bool:
     return {name for name in names if (copy / name).exists()} == expected
 
 
-def test_pretended_calls_show_deletions_and_rules(warm: MakeWarm) -> None:
-    w = warm({"a": {"rexcludes": ["/own"]}}, rexcludes=["*.tmp", "+ /keep"], rdelete="startup")
-    w.daemon.args = ("-p",)
-    w.daemon.start()
-    until(lambda: w.daemon.output().count("\n") >= 1, 60, "the full mirror")
-    w.change("file")
-    until(lambda: w.daemon.output().count("\n") >= 2, 60, "the batch")
-    full, batch = w.daemon.output().splitlines()[:2]
-    for line in (full, batch):
-        assert re.search(r"--exclude=/own '?--exclude=\*\.tmp'? --include=/keep", line), line
-    assert " --delete-delay " in full
-    assert "--delete" not in batch
-
-
 # Trees with rules of their own, under churn --------------------------------------------------------------
 
 

@@ -323,23 +323,6 @@ def test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker(
     )
 
 
-def test_hooks_do_not_run_with_pretend(setup: Setup) -> None:
-    s = setup
-    s.configure(on_sync=[s.hook], on_state=[s.hook])
-    s.daemon.args = ("-p",)
-    s.daemon.start()
-    s.flush()
-    before = s.daemon.workers()["a"]
-    os.kill(before, signal.SIGKILL)
-    until(lambda: s.daemon.workers().get("a", before) != before, 60, "another worker")
-    for name in ("one", "two"):
-        (s.tree / name).write_text("x")
-        s.flush()
-    until(lambda: s.node("a")["state"] == "ok", 60, "it to be idle")
-    assert s.daemon.stop() == 0
-    assert s.told() == []
-
-
 def test_reload_runs_the_new_hook_and_keeps_workers_with_the_same(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook, "old"])

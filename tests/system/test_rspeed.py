@@ -86,8 +86,6 @@ class Rig:
         self.rsync = self.home / "rsync"
         self.calls_file = self.home / "calls"
         self.calls_file.touch()
-        self.shown = self.home / "shown"
-        self.shown.touch()
         self.be_rsync()
         self._wall = get_context("fork").Value("d", wall(DAY), lock=False)
         self._ids = itertools.count(1)
@@ -109,7 +107,6 @@ class Rig:
         timetable: str = TIMETABLE,
         warm: bool = True,
         extra: tuple[str, ...] = (),
-        pretend: Callable[[str], None] | None = None,
     ) -> Process:
         """Fork the worker and wait until it is ready."""
         ours, theirs = channel.pair()
@@ -124,7 +121,6 @@ class Rig:
             retry=(0.1, 0.5),
             warm=warm,
             spool=str(self.spool),
-            pretend=pretend,
             wall=lambda: float(self._wall.value),
         )
         master = os.getpid()
@@ -461,25 +457,6 @@ def test_change_without_a_warm_rsync_is_sent_with_the_current_limit(rig: Rig) ->
         rig.until_done(number)
         assert (rig.dst / "f").read_text() == clock
     assert rig.calls() == [("batch", SLOW), ("batch", 0), ("batch", SLOW)]
-
-
-def test_pretended_calls_have_the_current_limit(rig: Rig) -> None:
-    def show(line: str) -> None:
-        with rig.shown.open("a") as file:
-            file.write(line + "\n")
-
-    rig.start(pretend=show)
-    (rig.src / "f").write_text("content")
-    for number, clock in enumerate((DAY, EVENING), 1):
-        rig.set(clock)
-        rig.send(b"f")
-        rig.until_done(2 * number - 1)
-        rig.send()
-        rig.until_done(2 * number)
-    limited = ["--bwlimit=100" in line for line in rig.shown.read_text().splitlines()]
-    assert limited == sorted(limited, reverse=True)
-    assert limited.count(True) == limited.count(False) >= 2
-    assert rig.calls() == []
 
 
 # All of it -----------------------------------------------------------------------------------------------

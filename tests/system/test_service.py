@@ -1,4 +1,4 @@
-"""The daemon as a service: titles, stop, files, failing starts, command line, and ``-p``."""
+"""The daemon as a service: titles, stop, files, failing starts, and the command line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 from support import procs, trees
-from support.churn import HOSTILE
-from support.daemon import MakeDaemon
-from support.service import IN_TIME, Service, make_service, run_inosync
+from support.service import IN_TIME, Service, run_inosync
 from support.wait import until
 
 ROOT = os.geteuid() == 0
@@ -230,11 +227,12 @@ def test_stop_does_not_cut_off_a_transfer_that_ends_soon(service: Service) -> No
 
 def test_second_instance_refuses_and_names_the_first(shared: Service) -> None:
     pids = shared.daemon.workers()
-    for args in ((), ("-d",), ("-p",)):
+    for args in ((), ("-d",)):
         done = run_inosync(shared.daemon, *args)
         assert (done.returncode, done.stdout) == (FAILED, "")
         [line] = done.stderr.splitlines()
         assert re.search(rf"already running with pid {shared.daemon.pid}\b", line)
+    assert run_inosync(shared.daemon, "-p").returncode == 0  # it takes no pid file
     shared.change("file", "still here")
     shared.until_ok()
     assert shared.daemon.workers() == pids
@@ -428,73 +426,3 @@ def test_imported_module_that_others_can_write_is_refused(service: Service) -> N
     assert (done.returncode, done.stdout) == (CONFIG, "")
     assert done.stderr == f"{module}: is writable by others; chmod go-w {module}\n"
     assert not (service.home / "ran").exists()
-
-
-# Pretending ----------------------------------------------------------------------------------------------
-
-
-def test_pretended_calls_do_what_they_say_when_pasted(tmp_path: Path, daemon: MakeDaemon) -> None:
-    service = make_service(tmp_path, daemon, ("-p",))
-    service.configure(rexcludes=["*.tmp", "it's $HOME"], extra=["--out-format=%n a 'b'"])
-    tree, copies = service.tree(), [service.copy(node) for node in "ab"]
-    pasted = 0
-
-    def paste() -> None:
-        """Run the new lines, as a user would."""
-        nonlocal pasted
-        text = service.daemon.output()
-        whole = text[: text.rfind("\n") + 1]
-        assert whole.replace("\n", "").isprintable()
-        assert whole.isascii()
-        lines = whole.splitlines()
-        for line in lines[pasted:]:
-            done = subprocess.run(
-                ["bash", "-c", line],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                timeout=60,
-                cwd="/",
-            )
-            # A late line may name a file that is gone since; a later line deletes it.
-            assert done.returncode in (0, 24), (line, done.stderr)
-        pasted = len(lines)
-
-    def apart() -> list[str]:
-        here = trees.snapshot(tree, ignore=lambda name: name.endswith(b".tmp"))
-        return [line for copy in copies for line in trees.diff(here, trees.snapshot(copy))]
-
-    def until_level() -> None:
-        def level() -> bool:
-            paste()
-            return not apart()
-
-        try:
-            until(level, 60, "the copies to be level")
-        except AssertionError as error:
-            lines = "\n".join([*apart()[:20], *service.daemon.output().splitlines()[-10:]])
-            raise AssertionError(f"{error}\n{lines}") from None
-
-    for name in HOSTILE:
-        (tree / os.fsdecode(name)).write_text("content")
-    (tree / "dir/inner").mkdir(parents=True)
-    service.change("x.tmp")
-    service.daemon.start()
-    until(lambda: len(service.daemon.output().splitlines()) >= 2, 60, "the full mirrors to be shown")
-    until(lambda: "[2 nodes: 2 ok]" in service.daemon.title(), 60, "nothing else to come")
-    assert service.rsync.starts() == []
-    assert not any(copy.exists() for copy in copies)
-    until_level()
-    assert sorted(service.fulls()) == ["a/tree", "b/tree"]
-    for name in HOSTILE:
-        (tree / os.fsdecode(name)).unlink()
-        (tree / "dir" / os.fsdecode(name)).write_text("content")
-        (tree / "dir/inner" / os.fsdecode(name)).mkdir()
-    service.change("y.tmp")
-    until_level()
-    shutil.rmtree(tree / "dir/inner")
-    (tree / "dir").rename(tree / "renamed")
-    until_level()
-    # Every start of rsync was one of the pasted lines.
-    assert len(service.rsync.starts()) == pasted
-    assert sorted(service.fulls()) == ["a/tree", "b/tree"]

@@ -206,19 +206,6 @@ def test_verification_ignores_what_is_not_mirrored(warm: MakeWarm) -> None:
     assert sorted(os.listdir(w.copy("a", "two"))) == ["content", "more", "own", "x.tmp"]
 
 
-def test_verification_does_not_run_with_pretend(tmp_path: Path, warm: MakeWarm) -> None:
-    w = warm({"a": ""}, rverify=0.05)
-    w.daemon.args = ("-v", "-p")
-    w.daemon.start()
-    w.daemon.until_logged("pretended")
-    since = len(w.daemon.log())
-    w.change("f")
-    w.daemon.until_logged("path pretended", since=since)
-    assert w.rsync.starts() == []
-    assert "verified" not in w.daemon.log()
-    assert list(tmp_path.glob("nodes/a/*")) == []
-
-
 def test_verification_repairs_what_is_behind_a_followed_symlink(warm: MakeWarm, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/page").write_text("1")

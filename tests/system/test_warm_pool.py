@@ -436,15 +436,6 @@ def test_rwarm_off_starts_an_rsync_for_every_batch(warm: MakeWarm) -> None:
     assert w.warnings() == []
 
 
-def test_warm_rsyncs_are_not_started_with_pretend(tmp_path: Path, daemon: MakeDaemon) -> None:
-    w = set_up(tmp_path, lambda config, *_: daemon(config, ("-p",)), {"a": ""})
-    w.daemon.start()
-    until(lambda: "1 ok" in w.daemon.title(), 60, "the full mirror")
-    w.change("file")
-    until(lambda: "file" in w.daemon.output(), 60, "a batch")
-    assert w.rsync.starts() == []
-
-
 # The end -------------------------------------------------------------------------------------------------
 
 

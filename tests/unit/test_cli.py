@@ -21,7 +21,7 @@ def mistake(arguments: str) -> str:
     "arguments",
     [
         "",
-        "-d -p",
+        "-p -v",
         "-t -v",
         "--once",
         "-s status",
@@ -48,7 +48,8 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
             "-s status --full",
             "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not",
         ),
-        ("-d -p --once", "-d and -p and --once do not go together"),
+        ("-d -p", "-d and -p do not go together"),
+        ("-p --full", "--full and -p do not go together"),
         ("-s stats", "there is no command 'stats'; did you mean status?"),
         (
             "-s status -t",

@@ -1,4 +1,4 @@
-"""What a configuration comes to with ``-p`` and ``--once``."""
+"""What a configuration comes to with ``--once``."""
 
 from __future__ import annotations
 
@@ -22,19 +22,13 @@ def config(here: Path) -> Config:
 
 
 def test_config_is_followed_as_it_is_without_options(config: Config) -> None:
-    assert adapted(config, pretend=False, once=False) == config
+    assert adapted(config, once=False) == config
     assert config.on_sync is not None
     assert config.nodes[0].rwarm
     assert config.nodes[0].rverify
 
 
-def test_pretending_daemon_runs_no_hook_and_serves_no_metrics(config: Config) -> None:
-    made = adapted(config, pretend=True, once=False)
-    assert (made.on_sync, made.on_state, made.rlisten) == (None, None, None)
-    assert made.nodes == config.nodes
-
-
 def test_once_keeps_no_connection_verifies_nothing_and_serves_no_metrics(config: Config) -> None:
-    made = adapted(config, pretend=False, once=True)
+    made = adapted(config, once=True)
     assert (made.nodes[0].rwarm, made.nodes[0].rverify, made.rlisten) == (False, 0, None)
     assert (made.on_sync, made.on_state) == (config.on_sync, config.on_state)

@@ -158,7 +158,7 @@ def test_job_has_the_trees_of_the_node_by_number(here: Path, paused: bool, warm:
     node = SimpleNamespace(
         spec=config.nodes[0], subscription=SimpleNamespace(rules={2: "rules"}), paused=paused, hooks_lost=True
     )
-    job = make_job(cast(Node, node), config, table, "/spool", None)
+    job = make_job(cast(Node, node), config, table, "/spool")
     assert list(job.trees) == list(job.places) == [2]
     assert job.trees[2].target == "h:/b"
     assert job.excluded == {2: excluded[2]}

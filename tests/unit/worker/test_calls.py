@@ -27,7 +27,7 @@ class World:
         self.rsync = home / "rsync"
         self.write_rsync(0)
         trees = {1: TransferSettings(str(self.rsync), str(self.tree), "host::m/t")}
-        self.job = SimpleNamespace(trees=trees, pretend=None, timeout=5.0)
+        self.job = SimpleNamespace(trees=trees, timeout=5.0)
         self.ssh = SimpleNamespace(rsh="", rsh_direct="direct", note_try=lambda: None)
         self.throttle = SimpleNamespace(limit=0)
         self.refused = SimpleNamespace(list_missing=True, stats=True, max_size=True)

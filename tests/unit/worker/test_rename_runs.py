@@ -68,7 +68,6 @@ class World:
         self.refused = RefusedOptions(lambda: self.now)
         self.given = TransferSettings("rsync", str(self.tree), TARGET)
         self.rules: tuple[str, ...] = ()
-        self.pretend: Callable[[str], None] | None = None
         self.warm: list[FakeTransfer] = []
         self.has_source = True
         self.made: RenameRuns | None = None
@@ -77,7 +76,7 @@ class World:
     def runs(self) -> RenameRuns:
         if self.made is None:
             rules = Rules([rule for text in self.rules for rule in from_filter(text)])
-            job = SimpleNamespace(trees={1: self.given}, rules={1: rules}, pretend=self.pretend)
+            job = SimpleNamespace(trees={1: self.given}, rules={1: rules})
             self.made = RenameRuns(cast(Job, job), cast(RsyncCalls, self), self.refused)
         return self.made
 
@@ -235,7 +234,6 @@ def refused(world: World) -> None:
         (having(rules=("- old",)), "new"),
         (having(rules=("- sub",)), "new"),
         (having("d/new", rules=("- /d/",)), "d/new"),
-        (having(pretend=print), "new"),
         (refused, "new"),
         (having(given=TransferSettings("rsync", "", TARGET, extra=("--inplace",))), "new"),
         (having("n[e]w"), "n[e]w"),
