@@ -16,10 +16,13 @@ settings.load_profile("any machine")
 TOGETHER = (
     "tests/system/test_bench_smoke.py::",
     "tests/system/test_booted_systemd.py::",
+    "tests/system/test_deb.py::",
     "tests/system/test_failures.py::test_worker_recovers_from_an_rsync_that[",
     "tests/system/test_mirror.py::test_change_arrives_when[",
+    "tests/system/test_renames.py::test_nodes_are_level_after[",
+    "tests/system/test_restart_model.py::",
 )
-"""Beginnings of the names of tests that share something expensive: a daemon or a run of a benchmark."""
+"""Beginnings of the names of tests that share something expensive, such as a daemon or a package."""
 
 
 @pytest.hookimpl(optionalhook=True)
