@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from inosync.rsync import argv, exit_codes, itemize, stderr
+from inosync.rsync import argv, itemize, stderr
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.itemize import Difference
 from inosync.rsync.transfer import Transfer
@@ -34,7 +34,7 @@ class DryRun:
         """Why an ended run has not compared everything; empty if it has."""
         transfer, code = self.transfer, self.transfer.code or 0
         if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
-            return transfer.abort_reason or stderr.reason(transfer.stderr) or exit_codes.describe(code)
+            return transfer.abort_reason or stderr.failure_reason(code, transfer.stderr)
         return ""
 
     @property

@@ -56,7 +56,7 @@ def judge(run: Run, settings: TransferSettings) -> Outcome:
         if not stderr.leaves_undone(run.stderr):
             return Outcome()
         kind = ExitKind.PARTIAL
-    reason = stderr.reason(run.stderr) or exit_codes.describe(run.code)
+    reason = stderr.failure_reason(run.code, run.stderr)
     if kind is ExitKind.PARTIAL:
         return _partial(run, settings, reason)
     if not run.part.full and errors.target_missing(run.stderr):

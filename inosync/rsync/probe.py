@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inosync.rsync import argv, errors, exit_codes, options, stderr
+from inosync.rsync import argv, errors, options, stderr
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.target import Transport, remote_parts, transport
 
@@ -99,7 +99,7 @@ def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequ
         return ProbeResult(f"{s.target}: {what}", version)
     is_new = b"new" in answers or (_NEW_TARGET in stdout if code == 0 else errors.target_missing(rest))
     if code != 0 and not is_new:
-        return ProbeResult(stderr.reason(rest) or exit_codes.describe(code), version)
+        return ProbeResult(stderr.failure_reason(code, rest), version)
     unsure = "" if answers else _CANNOT_TELL.get(transport(s.target), "")
     return ProbeResult("", version, unsure, is_new)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inosync.rsync import compat
+from inosync.rsync import compat, exit_codes
 from inosync.text import one_line
 
 
@@ -193,6 +193,7 @@ _CONSEQUENCE = re.compile(
     ) | \(.*\)""",
     re.VERBOSE,
 )
+_CONSEQUENCE_RANK = 2
 _NO_HOST_KEY = b"Host key verification failed."
 _SUMMARY = re.compile(rb"rsync (?:error|warning): (.*) \(code \d+\) at .*")
 _SIGUSR1 = b"rsync error: received SIGUSR1"
@@ -219,6 +220,18 @@ def reason(lines: Iterable[bytes]) -> str:
     return shown if len(shown) <= _MAX_REASON else shown[: _MAX_REASON - 3] + "..."
 
 
+def failure_reason(code: int, lines: Iterable[bytes]) -> str:
+    """Return why a run of rsync has failed, fit for a log.
+
+    If a signal has killed it, that is the reason: what it said before is not, and what its children say of
+    the broken connection is a consequence.
+    """
+    if code >= 0:
+        return reason(lines) or exit_codes.describe(code)
+    said = reason([line for line in lines if _rank(line.strip()) > _CONSEQUENCE_RANK])
+    return exit_codes.describe(code) + (f"; it said: {said}" if said else "")
+
+
 def _rank(line: bytes) -> int:
     """Return how much a line says of the reason; 0 is nothing."""
     if line.startswith(_SIGUSR1):
@@ -228,5 +241,5 @@ def _rank(line: bytes) -> int:
     if is_noise(line):
         return 0
     if _CONSEQUENCE.fullmatch(line):
-        return 2
+        return _CONSEQUENCE_RANK
     return 3 if line == _NO_HOST_KEY else 4  # most often another line says why

@@ -20,7 +20,7 @@ from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
 from inosync.rsync.renames import are_position_free, is_plain, may_follow, may_link, needs_anchor
-from inosync.rsync.stderr import reason
+from inosync.rsync.stderr import failure_reason
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
 from inosync.worker.batch_run import BatchRun
@@ -141,7 +141,7 @@ class RenameRuns:
         kind = exit_codes.exit_kind(code)
         if kind in (ExitKind.OK, ExitKind.PARTIAL) and transfer.names_sent_at is not None:
             return Outcome()
-        why = reason(transfer.stderr) or exit_codes.describe(code)
+        why = failure_reason(code, transfer.stderr)
         return Outcome(ExitKind.RETRY, why, untidy=transfer.names_sent_at is not None)
 
     def done(self, code: int, transfer: Transfer) -> None:
@@ -152,7 +152,7 @@ class RenameRuns:
         elif code == 0:
             self._missing_directories = ()
         else:
-            self._give_up(reason(transfer.stderr))
+            self._give_up(failure_reason(code, transfer.stderr))
 
     def is_given_up(self, code: int, transfer: Transfer) -> bool:
         """A run has failed: whether the part is sent without it. If not, it has failed with it."""
@@ -166,7 +166,7 @@ class RenameRuns:
         step.tries += 1
         if kind is ExitKind.RETRY and step.tries < MAX_TRIES and not transfer.cancelled:
             return False
-        self._give_up(reason(transfer.stderr) or exit_codes.describe(code))
+        self._give_up(failure_reason(code, transfer.stderr))
         if kind is ExitKind.SLOW and not self._missing_directories:
             self._refused.refuse_renames()
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from inosync.rsync import exit_codes, stderr
+from inosync.rsync import stderr
 from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
@@ -76,11 +76,7 @@ class WarmRsync:
         if self._transfer.done:
             self.code = self._transfer.code or 0
             self.lines = self._transfer.stderr
-            self.lost = (
-                self._transfer.abort_reason
-                or stderr.reason(self._transfer.stderr)
-                or exit_codes.describe(self.code)
-            )
+            self.lost = self._transfer.abort_reason or stderr.failure_reason(self.code, self.lines)
         elif now < self._check_at:
             return
         elif self.connected_at is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.rsync.stderr import reason
+from inosync.rsync.stderr import failure_reason, reason
 
 SKIPPING = b"*** Skipping any contents from this failed directory ***"
 ROOT_TIMES = b'rsync: [generator] failed to set times on "/dst/.": Operation not permitted (1)'
@@ -76,3 +76,22 @@ UNEXPLAINED = b"rsync error: unexplained error (code 255) at io.c(232) [sender=3
 )
 def test_reason_is_the_last_line_that_says_why(lines: list[bytes], expected: str) -> None:
     assert reason(lines) == expected
+
+
+VANISHED = b'file has vanished: "/src/b"'
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "expected"),
+    [
+        (23, [VANISHED, TRAILER], 'file has vanished: "/src/b"'),
+        (12, [], "connection broke off (exit 12)"),
+        (-9, [], "killed by SIGKILL"),
+        # What a child of rsync says when rsync is gone, and what rsync has said long before.
+        (-9, [CLOSED, UNEXPLAINED], "killed by SIGKILL"),
+        (-9, [VANISHED, CLOSED], 'killed by SIGKILL; it said: file has vanished: "/src/b"'),
+        (-6, [b"free(): invalid pointer"], "killed by SIGABRT; it said: free(): invalid pointer"),
+    ],
+)
+def test_failure_reason_of_a_killed_rsync_is_the_signal(code: int, lines: list[bytes], expected: str) -> None:
+    assert failure_reason(code, lines) == expected
