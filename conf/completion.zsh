@@ -19,7 +19,7 @@ _inosync() {
     _arguments -S \
         '-c[load configuration from FILE]:configuration:_files -g "*.py"' \
         '-d[daemonize]' \
-        '-p[show each rsync call, and make none]' \
+        '-p[show each rsync call, and what it would do]' \
         '-t[check the configuration, and try each node]' \
         '--offline[with -t\: try no node]' \
         '--init[write a commented configuration]::configuration:_files -g "*.py"' \

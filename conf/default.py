@@ -86,6 +86,11 @@ rnodes = [
 # Mirroring goes on when the files are back. If the loss is meant: kill -USR2 the master.
 # rguard = True
 
+# Halt instead of mirroring more removals than this within edelay: a number of files and directories, or a
+# share of the wpath such as "20%"; None is any number. The log, ps and -s status say how many there were, and
+# where. Nothing of the wpath is mirrored until inosync -s accept.
+# rmaxdelete = None
+
 # How often each node is compared in full with this machine, in seconds; 0 is never. This runs beside what is
 # sent, one node at a time, when the node is ok. The log tells what differs, and it is sent again. An item of
 # rnodes can have its own.

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from inosync.config.checks import Share
 from inosync.config.hook import Hook
 from inosync.config.listen import Address
 from inosync.config.load import Config
@@ -80,7 +81,7 @@ def _shown(value: object) -> str:
             return " ".join(sorted(value))
         case Hook():
             return _hook(value)
-        case Address() | Timetable():
+        case Address() | Timetable() | Share():
             return str(value)
         case tuple() if all(isinstance(word, str) for word in value):
             return format_value(shlex.join(value))

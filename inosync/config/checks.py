@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inosync.config.errors import Invalid, ValueProblem, invalid
@@ -15,6 +16,17 @@ from inosync.rsync.options import forbidden
 from inosync.text import format_value
 
 Check = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of something, such as "20%"."""
+
+    percent: float
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%"
+
 
 # For all kinds -----------------------------------------------------------------------------------------
 
@@ -126,6 +138,21 @@ def delete(value: object) -> bool | str:
     if isinstance(value, bool) or (isinstance(value, str) and value in ("startup", "running")):
         return value
     raise invalid(value, "is not known", 'write True, False, "startup" or "running"')
+
+
+def max_removals(value: object) -> int | Share | None:
+    hint = 'write a whole number such as 1000, a share such as "20%", or None'
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            percent = float(value.removesuffix("%")) if value.endswith("%") else math.nan
+        except ValueError:
+            percent = math.nan
+        if not 1 <= percent < 100:  # nan is refused as well
+            raise invalid(value, "is no share from 1% to 99%", hint)
+        return Share(percent)
+    return int(number(2**31 - 1, whole=True, positive=True)(value))
 
 
 def name(value: object) -> str:

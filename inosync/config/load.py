@@ -16,6 +16,7 @@ from typing import Any
 
 from inosync.config import file, legacy
 from inosync.config.assemble import Assembly
+from inosync.config.checks import Share
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.events import BY_READING
 from inosync.config.hook import Hook
@@ -47,6 +48,7 @@ class Config:
     rretry: tuple[float, float]
     rdelete: bool | str
     rguard: bool
+    rmaxdelete: int | Share | None
     rwait: bool
     ruser: str | None
     rlisten: Address | None
@@ -66,6 +68,11 @@ class Config:
     def guards(self) -> bool:
         """Whether the loss of a whole tree is not mirrored. Where nothing is deleted, nothing is lost."""
         return self.rguard and self.rdelete is not False
+
+    @property
+    def max_removals(self) -> int | Share | None:
+        """How much may be removed from a tree within ``edelay``; None: any number."""
+        return None if self.rdelete is False else self.rmaxdelete
 
     def rsync_settings(self, node: NodeSpec, tree: Tree) -> TransferSettings:
         """Return what all rsyncs that mirror a tree to a node have in common."""

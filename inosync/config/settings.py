@@ -186,6 +186,16 @@ comment. A change of the file takes effect at once. Others must not be able to w
             "files are back. If the loss is meant: kill -USR2 the master.",
         ),
         Setting(
+            "rmaxdelete",
+            checks.max_removals,
+            "halt instead of mirroring more removals than this within ``edelay``: a number of files and "
+            'directories, or a share of the wpath such as ``"20%"``; ``None`` is any number',
+            None,
+            see="When too much is removed",
+            text="The log, ps and -s status say how many there were, and where. Nothing of the wpath is "
+            "mirrored until inosync -s accept.",
+        ),
+        Setting(
             "rverify",
             checks.seconds,
             "how often each node is compared in full with this machine, in {unit}; 0 is never",

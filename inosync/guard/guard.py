@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from inosync.config.checks import Share
 from inosync.guard import loss
 from inosync.guard.loss import Memory, RootLook
+from inosync.guard.removals import Removals, must_be_left
 from inosync.messages import Source
 from inosync.system import entries, mounts
+from inosync.text import plural
 
 MAX_SETTLE_FACTOR = 360
 """A root that is filled again is compared when it was left alone for edelay, or after this many times edelay:
 an hour by default, because what a restore has not reached by then is deleted on the nodes."""
+MIN_REMOVAL_SECONDS = 1.0
+"""Removals within this time are one event, however short edelay is."""
+MIN_COUNTED_ENTRIES = 10_000
+"""A count of what is left goes so far at least, so that there are few."""
 
 
 @dataclass(slots=True)
@@ -33,6 +41,11 @@ class GuardedTree:
     """When anything last changed in the tree while it was halted."""
     good_root: tuple[int, int, int] | None = None
     """The root when it was last good: device, inode, and mtime in nanoseconds."""
+    removals: Removals = field(default_factory=Removals)
+    left: int = 0
+    """So many entries are left in the tree, or more."""
+    reported: int = 0
+    """How many removals the reason for the halt names."""
 
 
 class Guard:
@@ -54,6 +67,8 @@ class Guard:
         self._on_halt, self._clock = on_halt, clock
         self._patience = patience
         self._enabled = enabled
+        self._max_removals: int | Share | None = None
+        """How much may be removed from a tree at once; None: any number."""
         self._trees: dict[int, GuardedTree] = {}
         self.halted: dict[int, str] = {}
         """The trees of which nothing is sent, and why."""
@@ -69,6 +84,8 @@ class Guard:
     def remember(self, tree: int, memory: Memory) -> None:
         """Know of a root what an earlier process has known: emptied meanwhile, it is lost as well."""
         self._trees[tree].memory = memory
+        if memory.excess:
+            self.halted[tree] = f"{self._trees[tree].wpath} {memory.excess}"
 
     def memory_of(self, tree: int) -> Memory:
         """Return what is known of a root."""
@@ -85,9 +102,9 @@ class Guard:
         guarded.excluded, guarded.memory = excluded, loss.refiltered(guarded.memory)
         self.generation += 1
 
-    def configure(self, enabled: bool, patience: float) -> None:
+    def configure(self, enabled: bool, patience: float, max_removals: int | Share | None) -> None:
         """Apply other settings."""
-        self._patience = patience
+        self._patience, self._max_removals = patience, max_removals
         if enabled != self._enabled:
             self._enabled = enabled
             self.generation += 1
@@ -106,6 +123,10 @@ class Guard:
         """Look at a tree's root, before anything of it is sent; False if nothing may be sent."""
         guarded = self._trees[tree]
         if tree in self.halted:
+            return False
+        if excess := self._excess(guarded):
+            guarded.memory = replace(guarded.memory, excess=excess)
+            self._halt(tree, excess)
             return False
         if not self._enabled:
             return True
@@ -187,6 +208,7 @@ class Guard:
         if was_missing:
             guarded.is_missing = False
             self.halted.pop(tree, None)
+            self.remember(tree, guarded.memory)
         self.generation += 1
         if not self.check(tree):
             return False
@@ -214,7 +236,10 @@ class Guard:
         guarded, now = self._trees[tree], self._clock()
         if guarded.is_missing:
             return False  # the watcher reports it when it is found
-        if not self._enabled:
+        if guarded.memory.excess and self._max_removals is not None:
+            self._count_further(tree, guarded)
+            return False
+        if guarded.memory.excess or not self._enabled:
             self._release(tree)
             return True
         if lost := self._still_lost(guarded, now):
@@ -242,16 +267,82 @@ class Guard:
 
     def _release(self, tree: int) -> None:
         del self.halted[tree]
-        self._trees[tree].is_settling, self._trees[tree].back_at = False, None
+        guarded = self._trees[tree]
+        guarded.is_settling, guarded.back_at = False, None
+        guarded.removals, guarded.left, guarded.reported = Removals(), 0, 0
+        guarded.memory = replace(guarded.memory, excess="")
         self.generation += 1
 
     def accept_loss(self) -> list[int]:
         """Release halted trees because what was found is meant. Those without a root stay halted."""
         trees = [tree for tree in self.halted if not self._trees[tree].is_missing]
         for tree in trees:
-            self._trees[tree].memory = loss.ACCEPTED
+            if not self._trees[tree].memory.excess:
+                self._trees[tree].memory = loss.ACCEPTED
             self._release(tree)
         return trees
+
+    # Removals ----------------------------------------------------------------------------------------
+
+    def removed(self, tree: int, path: bytes) -> bool:
+        """Count an entry that is gone; return whether that may be one too many (``check``)."""
+        if self._max_removals is None:
+            return False
+        guarded, now, window = self._trees[tree], self._clock(), self._window(tree)
+        guarded.removals.add(path, now, window)
+        guarded.left = max(guarded.left - 1, 0)
+        return tree not in self.halted and self._may_exceed(guarded, guarded.removals.total(now, window))
+
+    def moved_in(self, tree: int) -> None:
+        """Count an entry that has come by a rename: what has gone there is not lost."""
+        self._trees[tree].removals.cancel()
+
+    def needs_acceptance(self, tree: int) -> bool:
+        """Whether a halted tree waits for the operator, whatever becomes of its files."""
+        return bool(self._trees[tree].memory.excess)
+
+    @property
+    def _removal_seconds(self) -> float:
+        """How long a removal counts."""
+        return max(self._patience, MIN_REMOVAL_SECONDS)
+
+    def _window(self, tree: int) -> float:
+        return math.inf if self._trees[tree].memory.excess else self._removal_seconds
+
+    def _may_exceed(self, guarded: GuardedTree, removed: int) -> bool:
+        assert self._max_removals is not None
+        return bool(removed) and guarded.left < must_be_left(removed, self._max_removals)
+
+    def _excess(self, guarded: GuardedTree) -> str:
+        """Return what is too much of what was removed, in words that follow the path of the root."""
+        if self._max_removals is None:
+            return ""
+        removed = guarded.removals.total(self._clock(), self._removal_seconds)
+        if not self._may_exceed(guarded, removed):
+            return ""
+        needed = must_be_left(removed, self._max_removals)
+        if needed < math.inf:
+            # Twice as many, so that they are not counted at each check while removals go on.
+            most = max(int(2 * needed), MIN_COUNTED_ENTRIES)
+            guarded.left = entries.count_below(guarded.wpath, guarded.excluded, most)
+            if guarded.left >= needed:
+                return ""
+        guarded.reported = removed
+        return self._described(guarded, removed)
+
+    def _described(self, guarded: GuardedTree, removed: int) -> str:
+        place = os.path.join(guarded.wpath, os.fsdecode(guarded.removals.place()))
+        where = f"in {place}, " if place.rstrip("/") != guarded.wpath.rstrip("/") else ""
+        what = plural(removed, "entry")
+        return f"has lost {what}, {where}more than rmaxdelete ({self._max_removals}) allows"
+
+    def _count_further(self, tree: int, guarded: GuardedTree) -> None:
+        """Name what has gone since the halt as well."""
+        removed = guarded.removals.total(self._clock(), math.inf)
+        if removed > guarded.reported > 0:
+            guarded.reported = removed
+            guarded.memory = replace(guarded.memory, excess=self._described(guarded, removed))
+            self.halted[tree] = f"{guarded.wpath} {guarded.memory.excess}"
 
     def reasons(self, trees: Iterable[int]) -> list[str]:
         """Why those of these trees that are halted are halted, with what to do, for titles."""

@@ -40,6 +40,8 @@ class Memory:
     """Whether it may be empty: the operator has said so, or its only entry was seen to go."""
     bare: bool = False
     """Whether the operator has said that nothing has to be mounted there."""
+    excess: str = ""
+    """Why the tree is halted although its root is there: too much was removed. Empty if it is not."""
 
 
 def judge(memory: Memory, look: RootLook, now: float, patience: float) -> str:

@@ -36,6 +36,8 @@ class TreeEvents:
     """Has the states of the nodes published."""
     _emptied: set[int] = field(default_factory=set)
     """Trees with an entry of the root gone since the last ``check_emptied``."""
+    _overdrawn: set[int] = field(default_factory=set)
+    """Trees from which too much may be gone."""
 
     # What the watcher says ---------------------------------------------------------------------------
 
@@ -53,6 +55,10 @@ class TreeEvents:
         self.journal.gone(tree, path, now, step)
         if b"/" not in path:
             self._emptied.add(tree)
+        if step is not Step.REMOVED:
+            self.guard.moved_in(tree)
+        elif self.guard.removed(tree, path):
+            self._overdrawn.add(tree)
         if tree in self.guard.halted:
             self.guard.touched(tree)
         log.debug("gone: tree %d %r", tree, path)
@@ -103,18 +109,26 @@ class TreeEvents:
         self.check_emptied()
 
     def check_emptied(self) -> None:
-        """Check the roots that have lost an entry while a full mirror runs, which deletes what is gone."""
+        """Check the trees from which too much may be gone.
+
+        A root that has lost an entry is one if a full mirror runs, which deletes what is gone.
+        """
         for tree in self._emptied:
             if any(node.is_full_mirroring(tree) for node in self.nodes.values()):
-                self.guard.check(tree)
+                self._overdrawn.add(tree)
+        for tree in self._overdrawn:
+            self.guard.check(tree)
         self._emptied.clear()
+        self._overdrawn.clear()
 
     # What the guard says -----------------------------------------------------------------------------
 
     def halted(self, tree: int, why: str) -> None:
         """The guard has found a loss that must not be mirrored."""
-        meant = f"kill -USR2 {os.getpid()}, or rguard = False"
-        log.error("%s; nothing of it is mirrored until its files are back. If this is meant: %s", why, meant)
+        until = f"its files are back. If this is meant: kill -USR2 {os.getpid()}, or rguard = False"
+        if self.guard.needs_acceptance(tree):
+            until = f"that is accepted: inosync -s accept, or kill -USR2 {os.getpid()}"
+        log.error("%s; nothing of it is mirrored until %s", why, until)
         self._stop_sending(tree)
 
     def resume_recovered(self) -> None:

@@ -134,7 +134,7 @@ def make_master(
         dispatch.set_slots(new.rslots)
         states.set_max_lag(new.edelay)
         watcher.set_poll_interval(max(6 * new.edelay, 1.0))
-        guard.configure(new.guards, new.edelay)
+        guard.configure(new.guards, new.edelay, new.max_removals)
         pacing.configure(new.equiet, new.edelay)
         pace.set_longest(new.edelay)
         state_log.set_hook(new.on_state)

@@ -23,7 +23,7 @@ MAX_OWED = 50_000
 MAX_OWED_BYTES = 8 << 20
 """The same, in bytes of these names."""
 _MAGIC = "inosync-state"
-_MEMORY = ("entries", "mounted", "accepted", "bare")
+_MEMORY = ("entries", "mounted", "accepted", "bare", "excess")
 """What is kept of a ``Memory``: its times are those of a clock that ends with the machine."""
 
 T = TypeVar("T")
@@ -259,10 +259,13 @@ def _state(found: _Reader) -> State:
 
 def _tree(found: _Reader) -> SavedTree:
     fs_type, fs_id, inode = found.get("root", list)
-    memory = dict(zip(_MEMORY, found.get("memory", list), strict=True))
-    entries, *flags = memory.values()
+    kept = found.get("memory", list)
+    memory = dict(zip(_MEMORY, kept if len(kept) == len(_MEMORY) else [*kept, ""], strict=True))
+    entries, *flags, excess = memory.values()
     are_right = isinstance(fs_type, str) and isinstance(fs_id, str) and type(inode) is int
     if not are_right or type(entries) not in (int, type(None)) or {type(flag) for flag in flags} != {bool}:
+        raise ValueError
+    if not isinstance(excess, str):
         raise ValueError
     root = RootFacts(fs_type, fs_id, inode)
     return SavedTree(root, found.texts("mounts"), Memory(**memory), found.get("has_unreadable", bool))

@@ -49,6 +49,21 @@ def count(directory: int, excluded: Callable[[bytes, bool], bool], most: int) ->
     return found
 
 
+def count_below(path: str, excluded: Callable[[bytes, bool], bool], most: int) -> int:
+    """Count the entries below a directory that are not excluded; stop at ``most``. Symlinks are not followed.
+
+    ``excluded`` takes a path from the directory on, and whether it is a directory.
+    """
+    found, root = 0, os.fsencode(path)
+    for place, directories, files, _ in os.fwalk(root, follow_symlinks=False):
+        above = os.path.relpath(place, root) + b"/" if place != root else b""
+        directories[:] = [name for name in directories if not excluded(above + name, True)]
+        found += len(directories) + sum(not excluded(above + name, False) for name in files)
+        if found >= most:
+            break
+    return found
+
+
 def digest(directory: int, excluded: Callable[[bytes, bool], bool], since: int) -> Generator[None, None, int]:
     """Compute a number that differs once an open directory, or an entry in it, has changed.
 

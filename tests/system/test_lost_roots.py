@@ -265,6 +265,41 @@ def test_root_loss_is_mirrored_when_accepted_after_a_root(loss: Loss, setup: Set
     s.until_halted(f"{s.root} is empty")
 
 
+def test_removals_above_rmaxdelete_wait_for_accept_over_a_restart(setup: Setup) -> None:
+    s = setup
+    (s.root / "many").mkdir()
+    for number in range(40):
+        (s.root / f"many/{number}").touch()
+    s.configure(rmaxdelete=10, edelay=60)
+    s.start()
+
+    def not_many_are_lost() -> None:
+        assert all(len(list(s.copy(node).glob("many/*"))) >= 30 for node in "ab")
+
+    for number in range(10):  # renames are no removals
+        (s.root / f"many/{number}").rename(s.root / f"many/renamed{number}")
+    s.until_level()
+    (s.root / "many/renamed0").unlink()
+    s.until_level()
+    shutil.rmtree(s.root / "many")
+    for node in "ab":
+        s.daemon.until_state(node, ("halted",))
+    s.daemon.until_logged(
+        r"has lost \d+ entries, in \S+/many, more than rmaxdelete \(10\) allows; nothing of it "
+    )
+    not_many_are_lost()
+    (s.root / "after").touch()
+    s.others_go_on()
+    assert s.daemon.stop() == 0
+    s.daemon.start()
+    for node in "ab":
+        s.daemon.until_state(node, ("halted",))
+    s.others_go_on()
+    not_many_are_lost()
+    s.accept()
+    s.until_level()
+
+
 def test_root_that_does_not_exist_cannot_be_accepted(setup: Setup) -> None:
     s = setup
     s.start()

@@ -31,6 +31,7 @@ OLD = Config(
     rretry=(1, 300),
     rdelete=True,
     rguard=True,
+    rmaxdelete=None,
     rwait=False,
     ruser=None,
     rlisten=None,

@@ -41,6 +41,7 @@ def test_defaults_are_used_for_what_is_not_set(here: Path) -> None:
         rretry=(1, 300),
         rdelete=True,
         rguard=True,
+        rmaxdelete=None,
         rwait=False,
         ruser=None,
         rlisten=None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from inosync.config.checks import Share
 from inosync.guard.guard import MAX_SETTLE_FACTOR, Guard
 from inosync.messages import Source
 
@@ -199,8 +200,8 @@ def test_loss_after_other_rules_is_noticed_after_check_unknown(post: Post) -> No
     post.lose_all()
     assert post.guard.accept_loss() == [TREE]
     post.fill()
-    post.guard.configure(False, PATIENCE)
-    post.guard.configure(True, PATIENCE)
+    post.guard.configure(False, PATIENCE, None)
+    post.guard.configure(True, PATIENCE, None)
     post.guard.check_unknown()
     post.lose_all()
 
@@ -259,11 +260,11 @@ def test_accepted_loss_is_mirrored_and_guarded_again_when_filled(post: Post) -> 
 
 def test_guard_that_is_off_lets_all_pass_and_forgets(post: Post) -> None:
     post.lose_all()
-    post.guard.configure(False, PATIENCE)
+    post.guard.configure(False, PATIENCE, None)
     assert post.guard.recovered() == [TREE]
     assert post.guard.check(TREE)
     assert post.guard.source(TREE, True) is None
-    post.guard.configure(True, PATIENCE)
+    post.guard.configure(True, PATIENCE, None)
     assert post.guard.check(TREE)
     source = post.guard.source(TREE, True)
     assert source is not None
@@ -274,3 +275,143 @@ def test_removed_tree_is_not_halted(post: Post) -> None:
     post.lose_all()
     post.guard.remove_tree(TREE)
     assert post.guard.halted == {}
+
+
+# Too much is removed ---------------------------------------------------------------------------------------
+
+
+def remove(post: Post, *paths: str) -> list[bool]:
+    """Remove entries; return what the guard says to each."""
+    return [post.guard.removed(TREE, path.encode()) for path in paths]
+
+
+def test_removals_within_the_limit_pass_and_one_more_halts_the_tree(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 3)
+    assert remove(post, "d/e/1", "d/e/2", "d/f/3") == [False] * 3
+    assert post.guard.check(TREE)
+    assert remove(post, "d/e/4") == [True]
+    assert not post.guard.check(TREE)
+    why = f"{post.root} has lost 4 entries, in {post.root}/d, more than rmaxdelete (3) allows"
+    assert post.halts == [why]
+    assert post.guard.halted == {TREE: why}
+    assert post.guard.needs_acceptance(TREE)
+
+
+def test_removals_count_for_edelay_and_a_second_at_least(post: Post) -> None:
+    for patience in (PATIENCE, 0):
+        post.guard.configure(True, patience, 3)
+        remove(post, "1", "2", "3")
+        post.now += max(patience, 1)
+        assert remove(post, "4") == [False]
+        assert post.guard.check(TREE)
+        assert remove(post, "5", "6", "7") == [False, False, True]
+        post.now += max(patience, 1)
+        assert post.guard.check(TREE)
+
+
+def test_removals_halt_a_tree_without_rguard_too(post: Post) -> None:
+    post.guard.configure(False, PATIENCE, 1)
+    remove(post, "1", "2")
+    assert not post.guard.check(TREE)
+
+
+def test_removals_are_not_counted_without_a_limit(post: Post) -> None:
+    assert remove(post, *map(str, range(100))) == [False] * 100
+    post.guard.configure(True, PATIENCE, 1)
+    assert post.guard.check(TREE)
+
+
+def test_renames_within_a_tree_are_no_removals(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 1)
+    for number in range(10):
+        assert remove(post, f"old{number}") == [False]
+        post.guard.moved_in(TREE)
+    assert post.guard.check(TREE)
+
+
+def test_halt_for_removals_waits_for_acceptance_whatever_comes_back(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 1)
+    remove(post, "1", "2")
+    assert not post.guard.check(TREE)
+    post.fill()
+    for _ in range(3):
+        post.guard.touched(TREE)
+        post.now += 10 * PATIENCE
+        assert post.guard.recovered() == []
+    assert post.guard.accept_loss() == [TREE]
+    assert post.guard.check(TREE)
+    assert not post.guard.needs_acceptance(TREE)
+    post.lose_all()  # what the guard knows of the root is as it was
+    assert remove(post, "3") == [False]
+
+
+def test_halted_tree_names_what_is_removed_further(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 1)
+    remove(post, "d/1", "d/2")
+    assert not post.guard.check(TREE)
+    post.now += 5 * PATIENCE
+    assert remove(post, "d/3", "e/4") == [False, False]
+    assert post.guard.recovered() == []
+    assert post.guard.halted[TREE] == f"{post.root} has lost 4 entries, more than rmaxdelete (1) allows"
+
+
+def test_halt_for_removals_survives_a_restart_and_the_loss_of_the_root(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 1)
+    remove(post, "d/1", "d/2")
+    assert not post.guard.check(TREE)
+    memory = post.guard.memory_of(TREE)
+    post.come_back()
+    assert post.guard.needs_acceptance(TREE)
+    post.now += 10 * PATIENCE
+    assert post.guard.recovered() == []
+    post.guard.remove_tree(TREE)
+    post.guard.add_tree(TREE, str(post.root), lambda _name, _is_directory: False)
+    post.guard.remember(TREE, memory)
+    assert not post.guard.root_found(TREE)
+    assert "has lost 2 entries" in post.guard.halted[TREE]
+    assert remove(post, "3") == [False]
+    assert post.guard.recovered() == []
+    assert "has lost 2 entries" in post.guard.halted[TREE]
+    assert post.guard.accept_loss() == [TREE]
+    assert post.guard.memory_of(TREE).excess == ""
+
+
+def test_halt_for_removals_ends_when_the_setting_is_taken_out(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 1)
+    remove(post, "1", "2")
+    assert not post.guard.check(TREE)
+    post.guard.configure(True, PATIENCE, None)
+    assert post.guard.recovered() == [TREE]
+    assert post.guard.check(TREE)
+
+
+def test_share_is_that_of_the_entries_there_were(post: Post) -> None:
+    """There are eight entries and one that is excluded: two of ten are 20%, three of eleven are more."""
+    (post.root / "d").mkdir()
+    for number in range(5):
+        (post.root / f"d/{number}").touch()
+    post.guard.configure(True, PATIENCE, Share(20))
+    remove(post, "d/x", "d/y")
+    assert post.guard.check(TREE)
+    remove(post, "d/z")
+    assert not post.guard.check(TREE)
+    assert "has lost 3 entries" in post.guard.halted[TREE]
+    assert "rmaxdelete (20%)" in post.guard.halted[TREE]
+
+
+def test_share_counts_what_is_left_only_when_it_may_be_exceeded(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+
+    def count_below(_path: str, _excluded: object, most: int) -> int:
+        counts.append(most)
+        return most
+
+    monkeypatch.setattr("inosync.system.entries.count_below", count_below)
+    post.guard.configure(True, 1000 * PATIENCE, Share(50))
+    for _ in range(40_000):
+        if remove(post, "x")[0]:
+            assert post.guard.check(TREE)
+    assert counts == sorted(counts)
+    assert len(counts) <= 10

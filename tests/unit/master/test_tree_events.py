@@ -11,7 +11,7 @@ from support.recorder import Recorder
 from inosync.journal.journal import Journal
 from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import TreeTable
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Step
 
 NOW = 7.0
 
@@ -34,6 +34,8 @@ class World:
             self.calls,
             halted=self.halted,
             root_found=lambda _tree: self.found,
+            removed=lambda _tree, path: path == b"one/too/many",
+            needs_acceptance=lambda _tree: self.halted.get(1) == "has lost 4 entries",
             recovered=lambda: self.recovered,
             accept_loss=lambda: [tree for tree in list(self.halted) if self.halted.pop(tree)],
         )
@@ -70,7 +72,7 @@ def test_change_in_a_halted_tree_is_recorded_and_told_to_the_guard(world: World)
     world.halted[1] = "is empty"
     world.events.record(Change(1, b"y", Kind.NAME), NOW)
     world.events.gone(1, b"z", NOW)
-    assert world.calls == [("touched", 1), ("touched", 1)]
+    assert world.calls == [("touched", 1), ("removed", 1, b"z"), ("touched", 1)]
     assert world.events.journal.head == 3
 
 
@@ -132,7 +134,7 @@ def test_loss_ends_what_is_sent_and_is_logged(
 ) -> None:
     getattr(world.events, how)(1, "/one is gone")
     assert "/one is gone; nothing of it is mirrored until" in caplog.text
-    sent = [call for call in world.calls if call[0] != "root_lost"]
+    sent = [call for call in world.calls if call[0] not in ("root_lost", "needs_acceptance")]
     assert sent == [("retry", whole(1), NOW), ("halt_tree", 1), ("disturbed", 1), ("publish_soon",)]
     assert (("root_lost", 1, "/one is gone") in world.calls) is (how == "lost")
 
@@ -150,6 +152,28 @@ def test_root_that_loses_an_entry_is_checked_while_it_is_mirrored_in_full(world:
     world.events.gone(1, b"x", NOW)
     assert checks() == 1
     assert checks() == 1
+
+
+def test_tree_that_loses_too_much_is_checked_when_the_events_are_read(world: World) -> None:
+    world.events.gone(1, b"one/too/many", NOW)
+    assert ("check", 1) not in world.calls
+    world.events.events_read(5)
+    world.events.events_read(6)
+    assert world.calls.count(("check", 1)) == 1
+
+
+def test_what_is_moved_in_is_no_removal(world: World) -> None:
+    world.events.gone(1, b"one/too/many", NOW, Step.SWITCHED)
+    world.events.events_read(5)
+    assert world.calls == [("moved_in", 1)]
+
+
+def test_tree_that_has_lost_too_much_waits_for_the_operator(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.halted[1] = "has lost 4 entries"
+    world.events.halted(1, "/one has lost 4 entries")
+    assert "/one has lost 4 entries; nothing of it is mirrored until that is accepted: " in caplog.text
 
 
 def test_recovered_tree_is_compared_everywhere(world: World) -> None:

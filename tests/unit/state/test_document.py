@@ -87,6 +87,12 @@ def test_body_with_a_right_checksum_is_read() -> None:
     assert decode(with_body(body())) == STATE
 
 
+def test_memory_without_the_latest_value_is_that_of_an_older_inosync() -> None:
+    older = body()
+    del older["trees"]["/w"]["memory"][-1]
+    assert decode(with_body(older)) == STATE
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -107,6 +113,7 @@ def test_body_with_a_right_checksum_is_read() -> None:
         (("trees", "/w", "root", 2), "2"),
         (("trees", "/w", "memory"), [None]),
         (("trees", "/w", "memory", 0), 1.5),
+        (("trees", "/w", "memory", 4), 5),
         (("trees", "/w", "mounts"), {"mnt": 1}),
     ],
 )
