@@ -7,7 +7,7 @@ _inosync_nodes() {
     names=(${(f)"$(command inosync $config -s status --json 2>/dev/null </dev/null |
         sed -n 's/^ *"name": "\(.*\)",*$/\1/p' | sed 's/\\\(["\\]\)/\1/g')"})
     case ${opt_args[-s]} in
-        (status|top|flush) ;;
+        (status|top|events|flush) ;;
         (resync|verify|diff|pause|resume) names+=(all) ;;
         (*) return 1 ;;
     esac
@@ -26,7 +26,7 @@ _inosync() {
         '--once[mirror everything in full, and exit]' \
         '--full[compare everything at the start]' \
         '-v[print debugging information]' \
-        '-s[ask or steer the daemon that runs]:command:(status top flush resync verify diff pause resume accept reload reopen stop)' \
+        '-s[ask or steer the daemon that runs]:command:(status top events flush resync verify diff pause resume accept reload reopen stop)' \
         '--json[print what the daemon says as JSON]' \
         '--timeout[of flush\: give up after so many seconds]:seconds' \
         '--wait[of verify and resync\: wait, and print what was found]' \

@@ -100,7 +100,10 @@ def parser() -> argparse.ArgumentParser:
         "-s", dest="command", metavar="COMMAND", help=f"one of: {', '.join(protocol.COMMANDS)}"
     )
     steering.add_argument(
-        "node", metavar="NODE", nargs="?", help="one node, instead of all (status, top, flush); else needed"
+        "node",
+        metavar="NODE",
+        nargs="?",
+        help="one node, instead of all (status, top, events, flush); else needed",
     )
     steering.add_argument("--json", action="store_true", help="print what the daemon says as JSON")
     steering.add_argument(

@@ -95,6 +95,9 @@ def _run(command: Command, client: Client) -> int:
     reply = client.ask(request, None) if command.name == "reload" else client.ask(request)
     if command.as_json:
         _print_json(reply)
+    elif command.name == "events":
+        for event in reply["events"]:
+            print(_printable(_event_line(event)))
     elif command.name in ("resync", "verify"):
         for name in reply["paused"]:
             print(_printable(f"{one_line(name)} is paused: it is compared when it is resumed"))
@@ -159,6 +162,12 @@ def _comparison_lines(found: dict[str, Any], are_sent: bool) -> Iterator[str]:
         yield f"  {what:<10}  {one_line(path)}"
     if more := found["count"] - len(found["differences"]):
         yield f"  and {more} more"
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
+    times = f" ({event['count']} times)" if event["count"] > 1 else ""
+    return f"{at}  {one_line(event['node'])}: {one_line(event['text'])}{times}"
 
 
 def _print_json(reply: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ CONFIG = 78
 COMMANDS: Mapping[str, str] = {
     "status": "show the state of every node, worst first",
     "top": "the same, live",
+    "events": "show the last changes of state and failures of NODE, or of all nodes",
     "flush": "wait until every change made so far is on NODE, or on all nodes",
     "resync": "compare NODE, or all, in full, and send what differs",
     "verify": "compare NODE, or all, as rverify does, while mirroring goes on",
@@ -54,7 +55,7 @@ IDENTIFY = "identify"
 """What a client asks first: the ``identity`` of the daemon's configuration."""
 NODE_REQUIRED = ("resync", "verify", "diff", "pause", "resume")
 """Commands that need the name of a node, or ``all``."""
-NODE_ALLOWED = ("status", "top", "flush", *NODE_REQUIRED)
+NODE_ALLOWED = ("status", "top", "events", "flush", *NODE_REQUIRED)
 CAN_WAIT = ("resync", "verify")
 """Commands that can wait for what comes of them."""
 HAVE_TIMEOUT = ("flush", "diff", *CAN_WAIT)

@@ -18,6 +18,7 @@ from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
 from inosync.master.verification import Comparison
 from inosync.nodes.node import Node
+from inosync.status.events import NodeEvents
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.text import format_value
 
@@ -100,15 +101,17 @@ class RequestHandler:
         events: TreeEvents,
         snapshots: SnapshotBuilder,
         flushes: Flushes,
+        node_events: NodeEvents,
     ) -> None:
         self._commands, self._reloader = commands, reloader
-        self._snapshots, self._flushes = snapshots, flushes
+        self._snapshots, self._flushes, self._node_events = snapshots, flushes, node_events
         self._nodes: Mapping[str, Node] = commands.pool.nodes
         self._clock = commands.pool.loop.clock
         identity = protocol.identity(reloader.config.path)
         self._at_once: dict[str, Callable[[Request], Message]] = {
             protocol.IDENTIFY: lambda _request: identity,
             "status": self._status,
+            "events": self._events,
             "accept": lambda _request: {"accepted": events.accept_loss()},
             "reopen": self._reopen,
             "stop": self._stop,
@@ -172,6 +175,11 @@ class RequestHandler:
         if request.node is None:
             return self._snapshots.of_all()
         return self._snapshots.of_nodes(self._wanted_nodes(request.node))
+
+    def _events(self, request: Request) -> Message:
+        names = [node.name for node in self._wanted_nodes(request.node)]
+        found = [{"node": name, **asdict(one)} for name in names for one in self._node_events.of(name)]
+        return {"events": sorted(found, key=lambda one: one["at"])}
 
     def _each(self, request: Request, do: Callable[[Node], None]) -> Message:
         nodes = self._wanted_nodes(request.node)

@@ -15,10 +15,11 @@ from inosync.master.trees import TreeTable
 from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.state import facts, trust
-from inosync.state.document import Owed, SavedNode, SavedTree, State, encode
+from inosync.state.document import NodeEvent, Owed, SavedNode, SavedTree, State, encode
 from inosync.state.marks import Mark, Marks
 from inosync.state.trust import TreeFacts
 from inosync.state.writer import StateWriter
+from inosync.status.events import NodeEvents
 from inosync.system.loop import Loop
 from inosync.watch.watcher import Watcher
 
@@ -30,6 +31,9 @@ MAX_READ_SECONDS = 0.05
 """How long events are read for a mark; while more of them come all the time, there is none."""
 MAX_UNCLOSED = 1_000
 """With more files that wait for their close there is no mark."""
+MAX_EVENTS = 2_000
+"""Events that are kept of all nodes together, about; and of each:"""
+MIN_EVENTS = 2
 LAST_WRITE_SECONDS = 5.0
 """How long the end of the daemon waits for the last write."""
 
@@ -45,6 +49,7 @@ class StateKeeper:
     table: TreeTable
     resume: Resume
     """What the nodes had at the start."""
+    events: NodeEvents
     config: Callable[[], Config]
     writer: StateWriter
     loop: Loop
@@ -84,7 +89,10 @@ class StateKeeper:
         if not self.watcher.incomplete_trees:
             state = self._state(clean=True)
         elif last := self._last or self.resume.state:
-            nodes = {name: _stopped(saved, self.nodes.get(name)) for name, saved in last.nodes.items()}
+            nodes = {
+                name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
+                for name, saved in last.nodes.items()
+            }
             state = replace(last, nodes=nodes)
         self.writer.finish(None if state is None else encode(state), LAST_WRITE_SECONDS)
 
@@ -117,7 +125,8 @@ class StateKeeper:
         nodes = [
             (name, node.cursor, self._position(node), *_books(node)) for name, node in self.nodes.items()
         ]
-        return offset, self.config(), self.watcher.mount_points, len(self.guard.halted), nodes
+        halted, events = len(self.guard.halted), self.events.recorded
+        return offset, self.config(), self.watcher.mount_points, halted, events, nodes
 
     def _position(self, node: Node) -> object:
         mark = self._marks.at(node.cursor)
@@ -186,7 +195,11 @@ class StateKeeper:
             last_ok=self._by_wall(node.last_ok),
             verified_at=self._by_wall(node.verified_at),
             differences=node.differences,
+            events=self._events_of(node.name),
         )
+
+    def _events_of(self, name: str) -> tuple[NodeEvent, ...]:
+        return self.events.of(name, max(MAX_EVENTS // max(len(self.nodes), 1), MIN_EVENTS))
 
     def _decides(self, node: Node, wpath: str) -> Mapping[str, str]:
         key = node.name, wpath

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -37,6 +38,7 @@ from inosync.nodes.pace import Pace
 from inosync.nodes.watchdog import Watchdog
 from inosync.state.store import Past
 from inosync.state.writer import StateWriter
+from inosync.status.events import NodeEvents
 from inosync.status.publisher import StatePublisher
 from inosync.status.snapshot import Reloads, SnapshotBuilder
 from inosync.status.state import NodeStates
@@ -107,6 +109,9 @@ def make_master(
     pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
 
     # What is known about the nodes
+    saved_nodes = past.state.nodes if past.state is not None else {}
+    node_events = NodeEvents({name: node.events for name, node in saved_nodes.items()})
+    logging.getLogger("inosync").addHandler(node_events)
     state_log = StateLog(config.on_state, clock)
     states = NodeStates(nodes, dispatch, watcher, guard, config.edelay, clock)
     name = os.path.basename(config.path)
@@ -139,6 +144,7 @@ def make_master(
         pace.set_longest(new.edelay)
         state_log.set_hook(new.on_state)
         state_log.forget_all_but(nodes.values())
+        node_events.forget_all_but(nodes)
         verification.configure(new.rdelete)
         metrics.serve(new.rlisten)
 
@@ -151,7 +157,7 @@ def make_master(
     reader = ConfigReader(read, inherited, loop)
     reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
     commands = Commands(pool, verification, manager, ending)
-    handler = RequestHandler(commands, reloader, events, snapshots, flushes)
+    handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events)
     socket = protocol.socket_path(config.rundir, config.path)
     control = Control(socket, loop, handler.handle)
     metrics = MetricsProcess(
@@ -159,7 +165,9 @@ def make_master(
     )
 
     writer = StateWriter(past.path, loop, inherited)
-    keeper = StateKeeper(nodes, journal, watcher, guard, table, resume, lambda: reloader.config, writer, loop)
+    keeper = StateKeeper(
+        nodes, journal, watcher, guard, table, resume, node_events, lambda: reloader.config, writer, loop
+    )
 
     if keeps_state:  # now, because forking takes longer once there is much to copy
         writer.start()

@@ -72,6 +72,18 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """A change of a node's state, or a failure."""
+
+    at: float
+    """When it happened, for the last time."""
+    kind: str
+    text: str
+    count: int = 1
+    """How often, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
 class SavedNode:
     """A node, by its name in ``State.nodes``."""
 
@@ -90,6 +102,8 @@ class SavedNode:
     last_ok: float | None = None
     verified_at: float | None = None
     differences: int = 0
+    events: tuple[NodeEvent, ...] = ()
+    """The last ones, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +182,7 @@ def _plain(state: State) -> dict[str, Any]:
             "last_ok": node.last_ok,
             "verified_at": node.verified_at,
             "differences": node.differences,
+            "events": [[one.at, one.kind, one.text, one.count] for one in node.events],
         }
         for name, node in state.nodes.items()
     }
@@ -218,6 +233,10 @@ class _Reader:
         if type(value) not in types:
             raise ValueError(key)
         return value
+
+    def maybe_list(self, key: str) -> list[Any]:
+        """Return a list that a state of an older inosync may lack."""
+        return self.get(key, list) if key in self._found else []
 
     def seconds(self, key: str) -> float:
         return float(self.get(key, int, float))
@@ -283,7 +302,17 @@ def _node(found: _Reader) -> SavedNode:
         last_ok=found.maybe_seconds("last_ok"),
         verified_at=found.maybe_seconds("verified_at"),
         differences=found.get("differences", int),
+        events=tuple(map(_event, found.maybe_list("events"))),
     )
+
+
+def _event(found: object) -> NodeEvent:
+    if not isinstance(found, list) or [type(value) for value in found[1:]] != [str, str, int]:
+        raise ValueError
+    at = _maybe_seconds(found[0])
+    if at is None:
+        raise ValueError
+    return NodeEvent(at, *found[1:])
 
 
 def _owed(found: object) -> Owed:

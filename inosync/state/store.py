@@ -30,8 +30,12 @@ def path_of(directory: str, config: str) -> str:
 
 
 def only_pauses(state: State) -> State:
-    """Return a state of which nothing is known but which nodes are paused."""
-    nodes = {name: SavedNode(paused=True) for name, node in state.nodes.items() if node.paused}
+    """Return a state of which nothing is known but which nodes are paused, and what happened to them."""
+    nodes = {
+        name: SavedNode(paused=node.paused, events=node.events)
+        for name, node in state.nodes.items()
+        if node.paused or node.events
+    }
     return replace(state, trees={}, nodes=nodes)
 
 

@@ -113,7 +113,11 @@ def test_stop_and_start_send_what_has_changed_meanwhile(setup: Setup) -> None:
 
 
 def test_nothing_is_sent_if_nothing_has_changed(setup: Setup) -> None:
+    before = setup.daemon.ask("events")["events"]
+    assert {event["node"] for event in before} == {"a", "b"}
     setup.restart()
+    assert setup.daemon.ask("events")["events"][: len(before)] == before
+    assert len(setup.daemon.ask("events")["events"]) > len(before)
     assert {name: node["batches"] for name, node in setup.nodes().items()} == {"a": 0, "b": 0}
     assert re.search("0 changes since the last process", setup.log())
 

@@ -165,3 +165,19 @@ def test_flush_names_the_worst_of_many_nodes_and_counts_the_others() -> None:
 def test_top_needs_a_terminal(run: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = run(Command("top"), {})
     assert (code, err) == (protocol.USAGE, "inosync: top needs a terminal; use status\n")
+
+
+def test_events_are_lines_with_time_node_and_count(run: Callable[..., tuple[int, str, str]]) -> None:
+    at = time.mktime((2026, 11, 30, 8, 5, 9, 0, 0, -1))
+    events = [
+        {"node": "a", "at": at, "kind": "failed", "text": "refused\n\x1b[2J", "count": 12},
+        {"node": "b", "at": at + 1.5, "kind": "state", "text": "is ok", "count": 1},
+    ]
+    code, out, err = run(Command("events"), {"events": events})
+    assert (code, err) == (protocol.OK, "")
+    assert out.splitlines() == [
+        "2026-11-30 08:05:09  a: refused\\n\\x1b[2J (12 times)",
+        "2026-11-30 08:05:10  b: is ok",
+    ]
+    code, out, _ = run(Command("events", as_json=True), {"events": events})
+    assert json.loads(out) == {"events": events}

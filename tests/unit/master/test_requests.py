@@ -12,11 +12,20 @@ from support.recorder import Recorder
 from inosync.console import protocol
 from inosync.master.requests import MAX_TIMEOUT_SECONDS, RequestHandler, RequestRefused, checked
 from inosync.master.verification import Comparison
+from inosync.state.document import NodeEvent
+from inosync.status.events import NodeEvents
 
 NODES = {
     name: SimpleNamespace(name=name, spec=SimpleNamespace(node=address), paused=name == "paused")
     for name, address in [("a", "a.mirror.com:"), ("paused", "host::www"), ("b:x", "user@b.mirror.com:/x/")]
 }
+
+EVENTS = NodeEvents(
+    {
+        "a": (NodeEvent(1.0, "state", "is ok"), NodeEvent(3.0, "failed", "refused", 2)),
+        "b:x": (NodeEvent(2.0, "state", "is ok"),),
+    }
+)
 
 
 class World:
@@ -41,7 +50,7 @@ class World:
         events: Any = Recorder(self.calls, accept_loss=lambda: ["/www"])
         flushes: Any = Recorder(self.calls, begin=self.begin_flush)
         self.handler = RequestHandler(
-            cast(Any, self.commands), reloader, events, cast(Any, self.snapshots), flushes
+            cast(Any, self.commands), reloader, events, cast(Any, self.snapshots), flushes, EVENTS
         )
 
     def reload(self, done: Callable[[Sequence[str]], None]) -> None:
@@ -147,6 +156,18 @@ def test_comparison_is_refused_if_too_many_clients_wait(world: World) -> None:
     assert reply is not None
     assert reply["code"] == protocol.BUSY
     assert world.calls == []
+
+
+def test_events_of_all_nodes_come_in_the_order_of_their_times(world: World) -> None:
+    reply = world.ask(command="events")
+    assert reply is not None
+    assert [(one["node"], one["at"]) for one in reply["events"]] == [("a", 1.0), ("b:x", 2.0), ("a", 3.0)]
+    assert world.ask(command="events", node="a.mirror.com") == {
+        "events": [
+            {"node": "a", "at": 1.0, "kind": "state", "text": "is ok", "count": 1},
+            {"node": "a", "at": 3.0, "kind": "failed", "text": "refused", "count": 2},
+        ]
+    }
 
 
 def test_command_of_the_client_alone_is_unknown_to_the_daemon(world: World) -> None:

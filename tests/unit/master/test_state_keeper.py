@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from inosync.master.trees import TreeTable
 from inosync.messages import Change, Kind
 from inosync.nodes.retries import RetrySet
 from inosync.state.document import Owed, SavedNode, State, decode
+from inosync.status.events import NodeEvents
 from inosync.system import entries
 
 
@@ -59,6 +61,7 @@ class World:
             verified_at=None,
             differences=0,
         )
+        self.events = NodeEvents({})
         resume = Resume(None, "", self.config, lambda: self.now, lambda: self.wall)
         self.keeper = StateKeeper(
             cast(Any, {self.spec.name: self.node}),
@@ -67,6 +70,7 @@ class World:
             cast(Any, SimpleNamespace(halted={}, memory_of=lambda _tree: Memory(entries=2))),
             TreeTable(numbers={self.tree.wpath: 1}),
             resume,
+            self.events,
             lambda: self.config,
             cast(Any, self.writer),
             cast(Any, SimpleNamespace(clock=lambda: self.now)),
@@ -101,6 +105,17 @@ class World:
 @pytest.fixture
 def world(here: Path) -> World:  # noqa: ARG001 - configurations are written there
     return World()
+
+
+def test_events_are_kept_and_are_reason_enough_to_write(world: World) -> None:
+    world.keep()
+    writes = len(world.written)
+    world.keep()
+    assert len(world.written) == writes
+    record = logging.makeLogRecord({"msg": "is ok", "facts": {"node": world.spec.name, "event": "state"}})
+    world.events.emit(record)
+    world.keep()
+    assert [event.text for event in world.saved().events] == ["is ok"]
 
 
 def test_node_has_what_was_recorded_up_to_its_cursor(world: World) -> None:

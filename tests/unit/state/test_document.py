@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from inosync.guard.loss import Memory
 from inosync.messages import Kind
 from inosync.state import document
-from inosync.state.document import Owed, RootFacts, SavedNode, SavedTree, State, StateError, decode, encode
+from inosync.state.document import (
+    NodeEvent,
+    Owed,
+    RootFacts,
+    SavedNode,
+    SavedTree,
+    State,
+    StateError,
+    decode,
+    encode,
+)
 
 TREE = SavedTree(RootFacts("ext4", "ab", 2), {"mnt": "cd 5"}, Memory(2, mounted=True, bare=True), True)
 NODE = SavedNode(
@@ -31,6 +41,7 @@ NODE = SavedNode(
     last_ok=1.0,
     verified_at=None,
     differences=7,
+    events=(NodeEvent(4.5, "failed", "x \u20ac\n", 3), NodeEvent(5.0, "state", "is ok")),
 )
 STATE = State(
     "/etc/c.py", 9.5, "boot", 1.25, True, {"ruser": "r"}, {"/w": TREE}, {"n": NODE, "m": SavedNode()}
@@ -87,10 +98,11 @@ def test_body_with_a_right_checksum_is_read() -> None:
     assert decode(with_body(body())) == STATE
 
 
-def test_memory_without_the_latest_value_is_that_of_an_older_inosync() -> None:
+def test_state_of_an_older_inosync_is_read() -> None:
     older = body()
     del older["trees"]["/w"]["memory"][-1]
-    assert decode(with_body(older)) == STATE
+    del older["nodes"]["n"]["events"]
+    assert decode(with_body(older)) == replace(STATE, nodes={**STATE.nodes, "n": replace(NODE, events=())})
 
 
 @pytest.mark.parametrize(
@@ -109,6 +121,10 @@ def test_memory_without_the_latest_value_is_that_of_an_older_inosync() -> None:
         (("nodes", "n", "owed", 0), ["/w", "a"]),
         (("nodes", "n", "owed", 0, 2), 9),
         (("nodes", "n", "owed", 0, 2), True),
+        (("nodes", "n", "events"), {}),
+        (("nodes", "n", "events", 0), [1.0, "state"]),
+        (("nodes", "n", "events", 0, 0), None),
+        (("nodes", "n", "events", 0, 3), 1.5),
         (("trees", "/w", "root"), ["ext4", "ab"]),
         (("trees", "/w", "root", 2), "2"),
         (("trees", "/w", "memory"), [None]),

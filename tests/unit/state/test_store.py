@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inosync.state import store
-from inosync.state.document import MAX_BYTES, SavedNode, State, StateError, encode
+from inosync.state.document import MAX_BYTES, NodeEvent, SavedNode, State, StateError, encode
 
 STATE = State("/etc/c.py", 9.5, "boot", 1.25, True, nodes={"n": SavedNode(paused=True), "m": SavedNode(5.0)})
 
@@ -113,7 +114,9 @@ def test_files_of_one_name_in_two_directories_have_two_states(tmp_path: Path) ->
     assert all(Path(path).parent == Path("/state") and Path(path).name.startswith("c-") for path in paths)
 
 
-def test_pauses_are_all_that_a_full_start_takes_over() -> None:
-    kept = store.only_pauses(STATE)
-    assert kept.nodes == {"n": SavedNode(paused=True)}
+def test_pauses_and_events_are_all_that_a_full_start_takes_over() -> None:
+    events = (NodeEvent(1.0, "state", "is ok"),)
+    other = SavedNode(time=1.0, events=events)
+    kept = store.only_pauses(replace(STATE, nodes={**STATE.nodes, "o": other, "p": SavedNode(time=1.0)}))
+    assert kept.nodes == {"n": SavedNode(paused=True), "o": SavedNode(events=events)}
     assert kept.trees == {}
