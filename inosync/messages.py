@@ -90,6 +90,17 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
+class OwedNames:
+    """What a node lacks of a tree apart from the batch, in the form of ``Change.wire``."""
+
+    failed: tuple[bytes, ...] = ()
+    big: tuple[bytes, ...] = ()
+    """What is for the second lane, or in it."""
+    hopeless: tuple[bytes, ...] = ()
+    """What has failed so often that only links to it wait; the batch may try it once more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What a batch holds of one tree: the names to look at, or that all of it is compared (a full mirror)."""
 
@@ -105,6 +116,8 @@ class Part:
     """How some of the names came about; none when ``full``."""
     step: Step = Step.CHANGED
     """As in ``Change``. A tree has a part for each step, in their order."""
+    owed: OwedNames = OwedNames()
+    """Said with the first part of a tree."""
 
 
 class NodeState(enum.StrEnum):
@@ -330,10 +343,12 @@ class Leftovers:
     """What has to wait for something else, as order wants it: soon."""
     later: tuple[Part, ...] = ()
     """What the other lane stood in the way of: in the first lane, when the second has ended."""
+    behind: tuple[Part, ...] = ()
+    """What must not arrive before names that are owed: together with the next try of those."""
 
     def all(self) -> tuple[tuple[Part, ...], ...]:
         """Return the parts of each kind."""
-        return self.due, self.outdated, self.big, self.waiting, self.later
+        return self.due, self.outdated, self.big, self.waiting, self.later, self.behind
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Lane, Part, Rename, Step
+from inosync.messages import Change, Kind, Lane, OwedNames, Part, Rename, Step
 from inosync.nodes.node import Node
 from inosync.system import spool
 
@@ -61,18 +61,22 @@ class BatchCutter:
         if self._cut_at != self._journal.head:
             self._batches.clear()
             self._cut_at = self._journal.head
-        key = self._key(node, retries, lane)
+        owed = node.retries.owed(retries) if lane is Lane.FIRST else {}
+        key = self._key(node, retries, lane, owed)
         batch = self._batches.get(key)
         if batch is None or (batch.file and batch.file not in self._files):
             parts, changes = self._parts(node, retries, lane)
+            parts = list(_with_owed(parts, owed))
             if not parts:
                 return None
             if not all(self._guard.check(part.tree) for part in parts):
                 raise TreeHalted
-            batch = self._batches[self._key(node, retries, lane)] = self._pack(parts, changes)
+            batch = self._batches[self._key(node, retries, lane, owed)] = self._pack(parts, changes)
         return batch
 
-    def _key(self, node: Node, retries: Sequence[Change], lane: Lane) -> object:
+    def _key(
+        self, node: Node, retries: Sequence[Change], lane: Lane, owed: Mapping[int, OwedNames]
+    ) -> object:
         # The guard has another generation after it has halted a tree.
         return (
             node.cursor,
@@ -81,6 +85,7 @@ class BatchCutter:
             tuple(retries),
             lane,
             node.second is None,
+            tuple(owed.items()),
         )
 
     def _parts(self, node: Node, retries: Sequence[Change], lane: Lane) -> tuple[list[Part], int]:
@@ -146,6 +151,12 @@ def _without_listed(changes: list[Change]) -> list[Change]:
         return (change.tree, change.path.rpartition(b"/")[0], change.step) in listed
 
     return [change for change in changes if not is_covered(change)]
+
+
+def _with_owed(parts: Iterable[Part], owed: Mapping[int, OwedNames]) -> Iterable[Part]:
+    left = dict(owed)
+    for part in parts:
+        yield replace(part, owed=left.pop(part.tree)) if part.tree in left else part
 
 
 def _parts_of(

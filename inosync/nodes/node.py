@@ -6,6 +6,7 @@ Nothing here waits for the worker, and what a node is owed does not depend on it
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.context import ForkProcess
@@ -270,7 +271,8 @@ class Node:
     @property
     def degraded_reason(self) -> str:
         """Return why the node is degraded: names failed, or can never be sent. Empty if it is not."""
-        return self.problem or ("some names could not be transferred" if self.retries.has_failed else "")
+        why = self.problem or ("some names could not be transferred" if self.retries.has_failed else "")
+        return why and why + self._behind
 
     @property
     def big_files(self) -> str:
@@ -278,7 +280,17 @@ class Node:
         if self.second is None:
             return ""
         percent = self.second.percent
-        return plural(self.second.batch.count, "big file") + ("" if percent is None else f", {percent}%")
+        count = plural(self.second.batch.count, "big file")
+        return count + ("" if percent is None else f", {percent}%") + self._behind
+
+    @property
+    def _behind(self) -> str:
+        """What waits for names that are owed, as the end of a reason."""
+        behind = sorted(self.retries.behind)
+        if not behind:
+            return ""
+        verb, example = "wait" if len(behind) > 1 else "waits", os.fsdecode(behind[0])[:60]
+        return f"; {plural(len(behind), 'name')} {verb} for that, such as {example}"
 
     def oldest_missing(self, in_journal: float | None) -> float | None:
         """Return since when it lacks something that may arrive at the next try; None if it does not.
@@ -477,9 +489,7 @@ class Node:
     def _confirm(self, done: Done, sent: Outstanding) -> None:
         """Move the cursor, and keep what has to be retried."""
         now, left = self._loop.clock(), leftovers(done, self.trees)
-        due, outdated, big, later = (
-            changes_of(parts, self.trees) for parts in (left.due, left.outdated, left.big, left.later)
-        )
+        due, outdated, big, waiting, later, behind = (changes_of(parts, self.trees) for parts in left.all())
         held = [tree for tree in done.held if tree in self.trees]
         full, lane = sent.full_trees(), sent.batch.lane
         self.retries.settle(due, held, sent.since, now, self._rand(), full, lane)
@@ -488,7 +498,8 @@ class Node:
         self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
         self.retries.add_big(big, now, sent.since)
         self.retries.add_later(later, now, sent.since)
-        self.retries.add_second_look(changes_of(left.waiting, self.trees), now + WAIT_SECONDS, sent.since)
+        self.retries.add_second_look(waiting, now + WAIT_SECONDS, sent.since)
+        self.retries.add_behind(behind, now, sent.since)
         self.retries.limit(now)
         self.cursor = max(self.cursor, sent.upto)
         self.problem = done.reason or (self.problem if self.retries.has_failed else "")

@@ -6,11 +6,16 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from inosync.messages import Change, Kind, Lane
+from inosync.messages import Change, Kind, Lane, OwedNames
 from inosync.nodes import backoff
 
 MAX_RETRIES = 10_000
 """Retries of a node; more of them become whole trees."""
+PATIENT_TRIES = 5
+"""Tries after which replacements and removals no longer wait for what fails: a removal may make the room that
+it needs. Links do, because they lead to it."""
+BEHIND_SECONDS = 0.05
+"""The least pause until it is looked again whether something still has to wait for what is owed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class Retry:
     since: float
     """Since when the node lacks it; infinite if it lacks nothing, as far as is known."""
     lane: Lane = Lane.FIRST
+    is_behind: bool = False
+    """Whether it waits for others that are owed."""
 
 
 class RetrySet:
@@ -44,19 +51,20 @@ class RetrySet:
         for carried in self._carried.values():
             yield from carried.values()
 
-    def owed_below(self, tree: int, directory: bytes) -> bool:
-        """Return whether the node lacks anything at or below a directory: a big file, or what has failed.
+    def owed(self, sent: Collection[Change]) -> dict[int, OwedNames]:
+        """Return by tree what a batch of the first lane has to respect, which sends these retries.
 
         A second look does not count: the node has that, as far as is known.
         """
-        prefix = directory + b"/" if directory else b""
-        return any(
-            change.tree == tree
-            and retry.since < math.inf
-            and (change.kind is Kind.TREE or change.path == directory or change.path.startswith(prefix))
-            for retries in (self._waiting, *self._carried.values())
-            for change, retry in retries.items()
-        )
+        found: dict[int, tuple[list[bytes], ...]] = {}
+        for change, retry in self.items():
+            is_big = retry.lane is Lane.SECOND
+            if not (is_big or retry.attempt) or (change in sent and retry.attempt < PATIENT_TRIES):
+                continue
+            failed, big, hopeless = found.setdefault(change.tree, ([], [], []))
+            is_hopeless = retry.attempt >= PATIENT_TRIES
+            (hopeless if is_hopeless else big if is_big else failed).append(change.wire)
+        return {tree: OwedNames(*map(tuple, lists)) for tree, lists in found.items()}
 
     def add(self, change: Change, now: float) -> None:
         """Send a change as soon as possible."""
@@ -89,6 +97,32 @@ class RetrySet:
             before = self._waiting.get(change)
             oldest = since if before is None else min(since, before.since)
             self._waiting[change] = Retry(0, at, oldest)
+
+    def add_behind(self, changes: Iterable[Change], now: float, since: float) -> None:
+        """Send these in the first lane together with the next try of what they wait for, or after it."""
+        for change in changes:
+            before = self._waiting.get(change)
+            if before is not None and before.attempt:
+                continue  # it waits by itself
+            at = self._next_try(change.tree, now + BEHIND_SECONDS)
+            oldest = since if before is None else min(since, before.since)
+            self._waiting[change] = Retry(0, at, oldest, is_behind=True)
+
+    def _next_try(self, tree: int, earliest: float) -> float:
+        """Return when something of a tree that is owed is tried next; infinite: what is big is on its way."""
+        if any(change.tree == tree for change in self._carried[Lane.SECOND]):
+            return math.inf
+        tries = (
+            retry.at
+            for change, retry in self._waiting.items()
+            if change.tree == tree and (retry.attempt or retry.lane is Lane.SECOND)
+        )
+        return max(min(tries, default=earliest), earliest)
+
+    @property
+    def behind(self) -> list[bytes]:
+        """Return what waits for others that are owed."""
+        return [change.path for change, retry in self.items() if retry.is_behind]
 
     def take_over(self, retries: Mapping[Change, Retry]) -> None:
         """Owe what an earlier process has owed."""
@@ -156,7 +190,7 @@ class RetrySet:
             retries = self._waiting.values()
             whole = Retry(
                 attempt=min(1, max(retry.attempt for retry in retries)),
-                at=max(now, *(retry.at for retry in retries if retry.at < math.inf)),
+                at=max([now, *(retry.at for retry in retries if retry.at < math.inf)]),
                 since=min(retry.since for retry in retries),
             )
             self._waiting = {_tree_of(change): whole for change in self._waiting}
@@ -195,10 +229,9 @@ class RetrySet:
 
     @property
     def oldest_untried(self) -> float | None:
-        """Return the same, of those of which no try has failed."""
-        return min(
-            (retry.since for retry in self if not retry.attempt and retry.since < math.inf), default=None
-        )
+        """Return the same, of those that have not failed, and do not wait for any that is owed."""
+        fresh = (retry.since for retry in self if not (retry.attempt or retry.is_behind))
+        return min((since for since in fresh if since < math.inf), default=None)
 
 
 def _tree_of(change: Change) -> Change:

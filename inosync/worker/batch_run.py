@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Lane, Leftovers, Part, Rename, Step
+from inosync.messages import Batch, Lane, Leftovers, OwedNames, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import CurrentNames, current_names, listing
 from inosync.rsync.options import one_file_system
@@ -34,7 +34,8 @@ class BatchRun:
         self.started_at = now
         self.bytes = 0  # sent and received, as rsync says
         # What is to be sent
-        self.parts = list(cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file)))
+        self._cut = cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
+        self.parts = list(self._cut)
         """What has not come through yet. The first part is at work."""
         self._in_order: set[int] = set()  # trees of which the parts are as ``order`` wants them
         self._in_two: set[int] = set()  # trees that are mirrored in full by two runs
@@ -51,6 +52,7 @@ class BatchRun:
         self.big: list[Part] = []  # for the second lane
         self.waiting: list[Part] = []  # what has to wait for something else
         self.later: list[Part] = []  # what the other lane stands in the way of
+        self.behind: list[Part] = []  # what must not arrive before names that are owed
         self.arrived: list[Part] = []  # for hooks
         self.held: dict[int, None] = {}  # trees of which something was not sent because of their root
         self.code = 0  # the exit code that left something undone
@@ -117,20 +119,20 @@ class BatchRun:
                 size,
             )
 
-        if self.part.step >= Step.SWITCHED and not self._has_its_basis(settings.source):
-            return False
-        if self.part.step >= Step.SWITCHED and self._is_first:
-            self._hold_back(settings.source, other)
-        if self._is_frozen():
-            self.current.send = list(self.part.names)
-            return True
-        if not self._is_first:
-            self._look_at_big(look(self.part.names), other)
-        elif self.part.tree in self._in_order or self.part.ignore_times:
-            self._look_again(look(self.part.names), other)
-        else:
+        is_first_look = self._is_first and not (self.part.tree in self._in_order or self.part.ignore_times)
+        if is_first_look:
             self._in_order.add(self.part.tree)
             self._put_in_order(settings, look, other)
+        if self.part.step >= Step.SWITCHED and self._is_first:
+            if not self._has_its_basis(settings.source):
+                return False
+            self._hold_back(settings.source)
+        if self._is_frozen() or (is_first_look and not self.part.ignore_times):
+            self.current.send = list(self.part.names)
+        elif not self._is_first:
+            self._look_at_big(look(self.part.names), other)
+        else:
+            self._look_again(look(self.part.names), other)
         if names := self.current.unsendable:
             example = os.fsdecode(names[0])[:60]
             self.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
@@ -173,10 +175,6 @@ class BatchRun:
         for step, names in (steps or {Step.CHANGED: []}).items():
             part = replace(first, names=tuple(names), step=step, renames=by_step.get(step, ()))
             self.parts = order.inserted(self.parts, part)
-        if self.part.ignore_times:
-            self._look_again(look(self.part.names), other)
-        else:
-            self.current.send = list(self.part.names)
 
     def _freeze(self, settings: TransferSettings, steps: dict[Step, list[bytes]]) -> dict[Step, list[bytes]]:
         """Copy what is switched to; return the steps without what has to wait for changes to come."""
@@ -200,31 +198,23 @@ class BatchRun:
                 self._frozen[self.part.tree] = Frozen(settings.source, place, steps[Step.SWITCHED])
         return steps
 
-    def _hold_back(self, source: str, other: UnderWay | None) -> None:
-        """Leave to a later batch what has to wait for names that have failed, or are big."""
-        part = self.part
-        failed, big = (
-            [name for each in parts if each.tree == part.tree for name in each.names]
-            for parts in (self.due, [*self.big, *self.later])
+    def _hold_back(self, source: str) -> None:
+        """Leave to a later batch what must not arrive before names that have failed, or are big."""
+        part, cut = self.part, [part for part in self._cut if part.tree == self.part.tree]
+        sent, failed, big = (
+            {name for each in parts if each.tree == part.tree for name in each.names}
+            for parts in (cut, self.due, [*self.big, *self.later])
         )
-        if not (failed or big or other):
+        owed = order.lacking(cut[0].owed if cut else OwedNames(), sent, failed, big)
+        if owed == OwedNames():
             return
-        # A relist, which may be there to remove temporary files, does not wait.
-        own = [name for name in part.names if not name.endswith(b"/")]
-        led_to = frozen.targets(source, own if part.step is Step.SWITCHED else ())
-        behind = [n for n, to in led_to.items() if to is not None and other is not None and other.holds(to)]
-        # The second lane has begun with these when they are looked at again.
-        soon = [n for n in own if order.depends(n, led_to.get(n), big) and n not in behind]
-        owing = [n for n in own if order.depends(n, led_to.get(n), failed) and n not in [*behind, *soon]]
-        self._let_wait(soon)
-        for found, left in ((behind, self.later), (owing, self.due)):
-            if found:
-                left.append(self._named(found))
-        if owing:
-            example = os.fsdecode(owing[0])[:60]
-            self.worry += f"; what depends on it waits: {plural(len(owing), 'name')}, such as {example}"
-        rest = tuple(name for name in part.names if name not in {*behind, *soon, *owing})
-        self.parts[0] = replace(self.part, names=rest)
+        led_to = frozen.targets(source, part.names) if part.step is Step.SWITCHED else {}
+        behind = order.behind(part.names, led_to, part.step, owed)
+        if behind:
+            self.behind.append(replace(self._named(behind), step=Step.REMOVED))
+            names = tuple(name for name in part.names if name not in set(behind))
+            renames = tuple(rename for rename in part.renames if rename.new not in set(behind))
+            self.parts[0] = replace(part, names=names, renames=renames)
 
     def _has_its_basis(self, source: str) -> bool:
         """Return whether what was sent before the first part was there to the end.
@@ -324,6 +314,7 @@ class BatchRun:
             big=tuple(self.big),
             waiting=tuple(self.waiting),
             later=tuple(self.later),
+            behind=tuple(self.behind),
         )
 
     def look_at_directories(self) -> None:

@@ -6,11 +6,13 @@ what has happened to each name (``Step``); what is there when the batch begins d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from inosync.messages import Part, Rename, Step
+from inosync.messages import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames, relist_parent
+from inosync.worker.lanes import directory_of
 
 MAX_LISTED = 50_000
 """Entries of a directory that are listed one by one; a relist of a larger one stays one name."""
@@ -97,21 +99,70 @@ def renames_by_step(
     return found
 
 
-def depends(name: bytes, target: bytes | None, owed: Iterable[bytes]) -> bool:
-    """Return whether a link, replacement or removal has to wait for names that have not arrived.
+def lacking(owed: OwedNames, sent: Set[bytes], failed: Set[bytes], big: Set[bytes]) -> OwedNames:
+    """Return what a node lacks of a tree while a batch is sent.
 
-    It does for what is below the ``target`` of a link, and else for what is in the same directory.
+    ``owed``: what it lacked before the batch; ``sent``: the names of the batch; ``failed`` and ``big``: what
+    of that has failed, or is put aside.
     """
-    path = name.rstrip(b"/")
-    directory = path.rpartition(b"/")[0]
-    for other in owed:
-        lacking = other.rstrip(b"/")
+    return OwedNames(
+        failed=tuple((failed | (set(owed.failed) - sent)) - set(owed.hopeless)),
+        big=tuple(big | (set(owed.big) - sent)),
+        hopeless=tuple(name for name in owed.hopeless if name in failed or name not in sent),
+    )
+
+
+def behind(
+    names: Iterable[bytes], led_to: Mapping[bytes, bytes | None], step: Step, lacking: OwedNames
+) -> list[bytes]:
+    """Return the links, replacements and removals that must not arrive before what the node lacks.
+
+    A link waits for what is at or below its target in ``led_to``, a replacement for what has failed at or
+    below its directory, a removal for all that has failed, because what waits for that may lead to it, and
+    for big files at or below its directory. Replacements do not wait for big files: those are overtaken, and
+    whether a rename has replaced anything is not known. A relist, which may be there to tidy, does not wait.
+    """
+    failed, big = _Lacking(lacking.failed), _Lacking(lacking.big)
+    led = _Lacking((*lacking.failed, *lacking.big, *lacking.hopeless))
+
+    def waits(name: bytes) -> bool:
+        target, directory = led_to.get(name), directory_of(name)
         if target is not None:
-            if lacking == target or lacking.startswith(target + b"/") or target.startswith(lacking + b"/"):
-                return True
-        elif lacking != path and lacking.rpartition(b"/")[0] == directory:
-            return True
-    return False
+            return led.is_below(target) or failed.is_listed(target)
+        if step is Step.REMOVED:
+            return failed.is_below(b"", name) or big.is_below(directory, name)
+        return failed.is_below(directory, name)
+
+    return [name for name in names if not name.endswith(b"/") and waits(name)]
+
+
+class _Lacking:
+    """Names that a node lacks."""
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        self._below: Counter[bytes] = Counter()  # how many of them are at or below a path
+        self._listed: set[bytes] = set()  # directories of which anything may be lacking
+        for name in names:
+            path = b"" if name == b"./" else name.rstrip(b"/")
+            if name.endswith(b"/"):
+                self._listed.add(path)
+            self._below.update(_upwards(path))
+
+    def is_below(self, path: bytes, but: bytes | None = None) -> bool:
+        """Return whether any is at or below a path, but not at or below one that is below that."""
+        return self._below[path] > (0 if but is None else self._below[but])
+
+    def is_listed(self, path: bytes) -> bool:
+        """Return whether the listing of a directory is among them that a path is in."""
+        return not self._listed.isdisjoint(_upwards(path))
+
+
+def _upwards(path: bytes) -> Iterable[bytes]:
+    """Yield a path and the directories above it; the root is empty."""
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+    yield path
 
 
 def tidying(names: Iterable[bytes]) -> list[bytes]:

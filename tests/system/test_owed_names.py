@@ -35,6 +35,31 @@ def test_unconvertible_name_is_owed_while_it_exists(latin: Warm) -> None:
     latin.until_level()
 
 
+def test_link_waits_for_a_name_below_its_target_that_was_owed_before(latin: Warm) -> None:
+    tree, copy = latin.tree(), latin.copy("a")
+
+    def publish(release: str) -> None:
+        (latin.home / "fresh-link").symlink_to(f"releases/{release}")
+        (latin.home / "fresh-link").rename(tree / "current")
+
+    for release in "12":
+        (tree / "releases" / release).mkdir(parents=True)
+    publish("1")
+    latin.until_level()
+    (tree / "releases/2" / UNCONVERTIBLE).touch()
+    latin.until_title("a", r"\[degraded\] cannot convert filename: .*")
+    publish("2")
+    latin.until_title("a", r"\[degraded\] .*; 1 name waits for that, such as current")
+    (tree / "stays").write_text("an ordinary change")
+    latin.until_arrived("a", "stays", "an ordinary change")
+    latin.change("other")  # what was moved to its place waits, but not for ever
+    latin.until_arrived("a", "other")
+    assert os.readlink(copy / "current") == "releases/1"
+    (tree / "releases/2" / UNCONVERTIBLE).unlink()
+    latin.until_level()
+    assert os.readlink(copy / "current") == "releases/2"
+
+
 def test_unconvertible_names_of_a_directory_are_paid_when_it_goes(latin: Warm) -> None:
     for name in (UNCONVERTIBLE, "directory"):
         (latin.tree() / name / UNCONVERTIBLE).mkdir(parents=True)

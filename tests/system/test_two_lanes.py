@@ -42,6 +42,18 @@ def test_small_change_overtakes_a_big_file(lanes: Warm) -> None:
     assert lanes.warnings() == []
 
 
+def test_link_to_the_directory_of_a_big_file_does_not_overtake_it(lanes: Warm) -> None:
+    write_big(lanes)
+    until_big(lanes)
+    (lanes.tree() / "current").symlink_to("d")
+    (lanes.tree() / "elsewhere").symlink_to("other")
+    until(lambda: os.path.lexists(lanes.copy("a") / "elsewhere"), 60, "another link on the node")
+    assert not os.path.lexists(lanes.copy("a") / "current")
+    [node] = lanes.daemon.ask("status")["nodes"]
+    assert node["reason"].endswith("; 1 name waits for that, such as current")
+    lanes.until_level()
+
+
 def rewritten(w: Warm) -> None:
     write_big(w, content=BIG[::-1])
 

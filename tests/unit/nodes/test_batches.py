@@ -15,8 +15,9 @@ from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Change, Kind, Part, Rename, Source, Step
+from inosync.messages import Change, Kind, Lane, OwedNames, Part, Rename, Source, Step
 from inosync.nodes.batches import HEAVY_CHANGES, BatchCutter, SharedBatch, TreeHalted
+from inosync.nodes.retries import RetrySet
 from inosync.system import spool
 
 EVERYTHING = Subscription({1: Rules(()), 2: Rules(())}, frozenset(), everything=True)
@@ -56,7 +57,11 @@ class World:
 
     def node(self, cursor: int = 0, subscription: Subscription = EVERYTHING, second: object = None) -> Any:
         return SimpleNamespace(
-            cursor=cursor, subscription=subscription, trees=subscription.trees, second=second
+            cursor=cursor,
+            subscription=subscription,
+            trees=subscription.trees,
+            second=second,
+            retries=RetrySet((1.0, 100.0)),
         )
 
     def cut(self, node: Any, *retries: Change) -> SharedBatch:
@@ -115,6 +120,25 @@ def test_names_beside_a_big_file_that_is_under_way_go_by_themselves(world: World
     world.change(b"d/x")
     assert names(world.cut(world.node())) == {b"d/"}
     assert names(world.cut(world.node(second=object()))) == {b"d/", b"d/x"}
+
+
+def test_batch_says_what_its_node_is_owed_apart_from_it(world: World) -> None:
+    world.change(b"a")
+    world.journal.gone(1, b"b", 0.0)
+    world.change(b"a", tree=2)
+    node, failed = world.node(), Change(1, b"failed", Kind.NAME)
+    node.retries.settle([failed], [], 0.0, 0.0, 0.0)
+    owed = OwedNames(failed=(b"failed",))
+    found = parts(world.cut(node))
+    assert [part.owed for part in found] == [owed, OwedNames(), OwedNames()], (
+        "with the first part of the tree"
+    )
+    assert world.cut(node) is world.cut(node)
+    assert world.cut(world.node()) is not world.cut(node), "another node has that"
+    assert not any(part.owed.failed for part in parts(world.cut(node, failed))), "it is tried again"
+    batch = world.cutter.cut(node, [failed], Lane.SECOND)
+    assert batch is not None
+    assert [part.owed for part in parts(batch)] == [OwedNames()], "big files wait for nothing"
 
 
 def test_many_changes_are_heavy_though_a_listing_covers_them(world: World) -> None:

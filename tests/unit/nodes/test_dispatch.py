@@ -97,7 +97,9 @@ class FakeNode:
 
     @property
     def retries(self) -> SimpleNamespace:
-        return SimpleNamespace(count=0, oldest=None, ready=self._ready, waiting=self.owed)
+        return SimpleNamespace(
+            count=0, oldest=None, ready=self._ready, waiting=self.owed, owed=lambda _sent: {}
+        )
 
     def _ready(self, _now: float, lane: Lane = Lane.FIRST) -> list[Change]:
         return list(self.ready) if lane is Lane.FIRST else list(self.owed)

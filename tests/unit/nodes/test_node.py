@@ -479,6 +479,27 @@ def test_what_the_second_lane_blocks_waits_for_its_end(second: RequestHandler) -
     assert second.offers > offers
 
 
+def test_what_waits_for_a_big_file_is_in_the_reason(second: RequestHandler) -> None:
+    behind = left(behind=(b"current", b"releases/1"))
+    second.report(dataclasses.replace(second.done(second.send(20)), payload=behind))
+    assert second.node.big_files == "1 big file; 2 names wait for that, such as current"
+    assert second.node.retries.ready(second.now + 1e6) == []
+    assert second.node.oldest_missing(None) is not None
+    second.report(second.done(90))
+    assert set(second.node.retries.ready(second.now)) == {name(b"current"), name(b"releases/1")}
+    assert second.node.degraded_reason == ""
+
+
+def test_what_waits_for_failed_names_is_in_the_reason(desk: RequestHandler) -> None:
+    due, behind = Part(1, False, (b"releases/2/f",)), Part(1, False, (b"current",))
+    payload, _ = spool.pack(Leftovers(due=(due,), behind=(behind,)), "")
+    desk.report(dataclasses.replace(desk.done(desk.send(15), reason="no room"), payload=payload))
+    assert desk.node.degraded_reason == "no room; 1 name waits for that, such as current"
+    assert (desk.node.retries.count, desk.node.oldest_missing(None)) == (2, None), "it is degraded, not late"
+    retries = desk.node.retries.ready(desk.now + FIRST)
+    assert retries == [name(b"releases/2/f"), name(b"current")], "they go together"
+
+
 def test_second_lane_of_a_stopping_worker_still_counts(second: RequestHandler) -> None:
     second.node.stop_worker(5.0)
     second.report(second.done(90))

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from inosync.messages import Change, Kind, Lane
-from inosync.nodes.retries import MAX_RETRIES, Retry, RetrySet
+from inosync.messages import Change, Kind, Lane, OwedNames
+from inosync.nodes.retries import BEHIND_SECONDS, MAX_RETRIES, PATIENT_TRIES, Retry, RetrySet
 
 FIRST, LONGEST = 1.0, 100.0
 NOW = 1_000.0
@@ -255,24 +255,85 @@ def test_forgotten_tree_is_forgotten_in_both_lanes(retries: RetrySet) -> None:
     assert retries.count == 0
 
 
+# What must not arrive before what is owed ------------------------------------------------------------------
+
+
+def test_owed_names_are_told_by_tree_and_by_what_waits_for_them(retries: RetrySet) -> None:
+    far, big, again = name(b"far", 2), name(b"d/big"), Change(1, b"d", Kind.LIST)
+    retries.add_second_look([name(b"second")], NOW, NOW - 5)
+    retries.add(name(b"asked"), NOW)
+    settle(retries, A, far, again)
+    retries.add_big([big], NOW, NOW)
+    first = {1: OwedNames((b"a", b"d/"), (b"d/big",)), 2: OwedNames((b"far",))}
+    assert retries.owed([]) == first
+    assert retries.owed([A, far]) == {1: OwedNames((b"d/",), (b"d/big",))}, "these are in the batch"
+    retries.carry([big], Lane.SECOND)
+    assert retries.owed([]) == first
+    for _ in range(PATIENT_TRIES):
+        retries.carry([A])
+        settle(retries, A)
+    assert retries.owed([A])[1] == OwedNames((b"d/",), (b"d/big",), (b"a",))
+    retries.settle([], [], NOW, NOW, 0.0, mirrored=[1])
+    assert retries.owed([]) == {1: OwedNames((), (b"d/big",)), 2: OwedNames((b"far",))}
+
+
+def test_second_looks_are_not_owed(retries: RetrySet) -> None:
+    retries.add_second_look([A], NOW)
+    retries.add_later([B], NOW, NOW)
+    assert retries.owed([]) == {}
+
+
+def test_change_behind_others_rides_with_their_next_try(retries: RetrySet) -> None:
+    settle(retries, A, name(b"other", 2))
+    retries.add_behind([B], NOW, NOW - 7)
+    assert retries.waiting[B] == Retry(0, NOW + FIRST, NOW - 7, is_behind=True)
+    assert (retries.behind, retries.oldest, retries.oldest_untried) == ([b"b"], NOW - 7, None)
+    assert retries.ready(NOW + FIRST) == [A, name(b"other", 2), B]
+    assert retries.owed([]) == {1: OwedNames((b"a",)), 2: OwedNames((b"other",))}, (
+        "nothing waits for what waits"
+    )
+    retries.carry([B])
+    assert retries.behind == [b"b"]
+    settle(retries)
+    assert retries.behind == []
+
+
+def test_change_behind_a_big_file_is_sent_after_it(retries: RetrySet) -> None:
+    big = name(b"d/big")
+    retries.add_big([big], NOW, NOW)
+    retries.add_behind([B], NOW, NOW)
+    assert retries.waiting[B].at == NOW + BEHIND_SECONDS, "the second lane begins with it"
+    retries.carry([big], Lane.SECOND)
+    retries.add_behind([B], NOW, NOW)
+    assert (retries.waiting[B].at, retries.next_at(NOW)) == (math.inf, None)
+    retries.settle([big], [], NOW, NOW + 5, 0.0, lane=Lane.SECOND)
+    assert retries.ready(NOW + 5) == [B]
+    retries.carry([B])
+    settle(retries)
+    retries.add_behind([B], NOW + 5, NOW)
+    assert retries.waiting[B].at == retries.waiting[big].at == NOW + 5 + FIRST
+
+
 @pytest.mark.parametrize(
-    ("owed", "directory", "is_owed"),
-    [
-        (name(b"d/e/big"), b"d", True),
-        (name(b"d/e/big"), b"d/e", True),
-        (name(b"d/e/big"), b"d/e/big", True),
-        (name(b"d/e/big"), b"", True),
-        (name(b"d/e/big"), b"d/e/b", False),
-        (name(b"d/e/big"), b"e", False),
-        (name(b"big", tree=2), b"", False),
-        (whole(1), b"d", True),
-    ],
+    "owed", [None, name(b"a", 2)], ids=["nothing is owed any more", "another tree is owed something"]
 )
-def test_owed_below_a_directory(retries: RetrySet, owed: Change, directory: bytes, is_owed: bool) -> None:
-    retries.add_big([owed], NOW, NOW)
-    assert retries.owed_below(1, directory) is is_owed
-    retries.carry([owed], Lane.SECOND)
-    assert retries.owed_below(1, directory) is is_owed
-    retries.settle([], [], NOW, NOW, 0.0, lane=Lane.SECOND)
-    retries.add_second_look([owed], NOW)
-    assert not retries.owed_below(1, directory), "the node has it, as far as is known"
+def test_change_behind_nothing_is_looked_at_soon(retries: RetrySet, owed: Change | None) -> None:
+    settle(retries, *([owed] if owed else []))
+    retries.add_behind([B], NOW, NOW)
+    assert retries.waiting[B].at == NOW + BEHIND_SECONDS
+
+
+def test_change_behind_others_that_has_failed_itself_keeps_its_pause(retries: RetrySet) -> None:
+    settle(retries, B)
+    before = retries.waiting[B]
+    retries.add_behind([B], NOW, NOW)
+    assert retries.waiting[B] == before
+
+
+def test_too_many_changes_that_wait_for_the_second_lane_become_trees(retries: RetrySet) -> None:
+    big = name(b"big")
+    retries.add_big([big], NOW, NOW)
+    retries.carry([big], Lane.SECOND)
+    retries.add_behind([name(b"%d" % number) for number in range(MAX_RETRIES + 1)], NOW, NOW)
+    retries.limit(NOW)
+    assert retries.waiting == {whole(1): Retry(0, NOW, NOW)}

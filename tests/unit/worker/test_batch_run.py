@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Lane, Part, Step
+from inosync.messages import Batch, Lane, OwedNames, Part, Rename, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome
@@ -156,26 +159,79 @@ def test_directories_of_big_files_are_looked_at_again(tmp_path: Path) -> None:
 # What is owed --------------------------------------------------------------------------------------------
 
 
-def test_links_and_removals_wait_for_what_has_failed(tmp_path: Path) -> None:
+def published(tmp_path: Path, *parts: Part) -> tuple[BatchRun, Callable[[], bool]]:
+    """A batch for a tree in which links lead to release 2 and to a page; and what looks at its first part."""
     (tmp_path / "releases/2").mkdir(parents=True)
     (tmp_path / "d").mkdir()
     for name in ("releases/2/f", "asset", "page"):
         (tmp_path / name).touch()
     (tmp_path / "current").symlink_to("releases/2")
     (tmp_path / "elsewhere").symlink_to("page")
-    fresh = Part(1, False, (b"releases/2/", b"asset"), step=Step.NEW)
-    switched = Part(1, False, (b"current", b"elsewhere"), step=Step.SWITCHED)
-    gone = Part(1, False, (b"releases/1", b"d/old"), step=Step.REMOVED)
-    payload, _ = spool.pack((fresh, switched, gone), str(tmp_path / "spool"))
+    payload, _ = spool.pack(parts, str(tmp_path / "spool"))
     run = BatchRun(Batch(1, 6, False, payload), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
-    assert run.has_something(settings, Rules(()))
+    return run, lambda: run.has_something(settings, Rules(()))
+
+
+SWITCHED = Part(1, False, (b"current", b"elsewhere"), step=Step.SWITCHED)
+REMOVED = Part(1, False, (b"releases/1", b"d/old"), step=Step.REMOVED)
+
+
+def test_links_and_removals_wait_for_what_has_failed(tmp_path: Path) -> None:
+    fresh = Part(1, False, (b"releases/2/", b"asset"), step=Step.NEW)
+    run, look = published(tmp_path, fresh, SWITCHED, REMOVED)
+    assert look()
     failed = Part(1, False, (b"releases/2/f",), step=Step.NEW)
     run.came_through(Outcome(reason="no room", due=(failed,)), 23)
-    assert run.has_something(settings, Rules(()))
+    assert look()
     assert run.current.send == [b"elsewhere"]
-    assert run.due == [failed, replace(switched, names=(b"current",))]
-    assert run.worry == "no room; what depends on it waits: 1 name, such as current"
+    assert run.due == [failed]
     run.came_through(Outcome(), 0)
-    assert run.has_something(settings, Rules(()))
-    assert run.current.send == [b"releases/1", b"d/old"]
+    assert not look()
+    assert names_in(run.behind) == [b"current", b"releases/1", b"d/old"]
+    assert (run.worry, run.leftovers().behind) == ("no room", tuple(run.behind))
+
+
+@pytest.mark.parametrize(
+    ("owed", "sent", "held"),
+    [
+        (OwedNames(failed=(b"releases/2/f",)), [b"elsewhere"], [b"current", b"releases/1", b"d/old"]),
+        (OwedNames(big=(b"releases/2/f",)), [b"elsewhere", b"d/old"], [b"current", b"releases/1"]),
+        (OwedNames(hopeless=(b"releases/2/f",)), [b"elsewhere", b"releases/1", b"d/old"], [b"current"]),
+        (OwedNames(failed=(b"d/f",)), [b"current", b"elsewhere"], [b"releases/1", b"d/old"]),
+        (OwedNames(big=(b"d/f",)), [b"current", b"elsewhere", b"releases/1"], [b"d/old"]),
+        (OwedNames(failed=(b"elsewhere",)), [b"current", b"elsewhere", b"releases/1", b"d/old"], []),
+    ],
+)
+def test_links_and_removals_wait_for_earlier_batches(
+    tmp_path: Path, owed: OwedNames, sent: list[bytes], held: list[bytes]
+) -> None:
+    run, look = published(tmp_path, replace(SWITCHED, owed=owed), REMOVED)
+    found = []
+    while run.parts:
+        if look():
+            found += run.current.send
+            run.came_through(Outcome(), 0)
+        else:
+            run.skip_part()
+    assert (found, names_in(run.behind)) == (sent, held)
+    assert {part.step for part in run.behind} <= {Step.REMOVED}, "it may be gone when it is looked at again"
+
+
+def test_new_link_waits_for_a_big_file_of_its_own_batch(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Lane.FIRST, b"d/", b"new")
+    (tmp_path / "tree/new").symlink_to("d")
+    assert look(run, tmp_path)
+    assert (run.current.send, names_in(run.big)) == ([b"d", b"d/small"], [b"d/big"])
+    run.came_through(Outcome(), 0)
+    assert not look(run, tmp_path)
+    assert names_in(run.behind) == [b"new"]
+
+
+def test_rename_to_what_waits_is_not_followed(tmp_path: Path) -> None:
+    renames = (Rename(b"site.new", b"page", True), Rename(b"x", b"elsewhere", False))
+    part = Part(1, False, (b"page", b"elsewhere"), step=Step.SWITCHED)
+    run, look = published(tmp_path, replace(part, renames=renames, owed=OwedNames(failed=(b"d/f",))))
+    assert look()
+    assert (run.current.send, names_in(run.behind)) == ([b"elsewhere"], [b"page"])
+    assert run.take_renames() == renames[1:]

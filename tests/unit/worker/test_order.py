@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from inosync.messages import Part, Rename, Step
+from inosync.messages import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames
 from inosync.worker import order
 
@@ -129,25 +129,68 @@ def test_rename_is_followed_before_the_step_of_its_new_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "owed", "expected"),
+    ("name", "target", "owed", "waits"),
     [
-        (b"current", b"releases/2", b"releases/2/f", True),
-        (b"current", b"releases/2", b"releases/2/", True),
-        (b"current", b"releases/2", b"releases/2/d/f", True),
-        (b"current", b"releases/2/public", b"releases/2/", True),
-        (b"current", b"releases/2", b"releases/20/f", False),
-        (b"current", b"releases/2", b"other", False),
-        (b"d/page", None, b"d/asset", True),
-        (b"d/page", None, b"d/e/asset", False),
-        (b"d/page", None, b"page", False),
-        (b"d/page", None, b"d/page", False),
-        (b"old", None, b"new", True),
+        (b"current", b"releases/2", b"releases/2/f", "link"),
+        (b"current", b"releases/2", b"releases/2/d/f", "link"),
+        (b"current", b"releases/2", b"releases/2", "link"),
+        (b"current", b"releases/2", b"releases/2/", "link"),
+        (b"current", b"releases/2/public", b"releases/2/", "link, not for long"),
+        (b"current", b"releases/2", b"./", "link, not for long"),
+        (b"current", b"releases/2", b"releases", ""),  # only its attributes
+        (b"current", b"releases/2", b"releases/20/f", ""),
+        (b"current", b"releases/2", b"other", ""),
+        (b"current", b"/elsewhere", b"elsewhere", ""),
+        (b"d/page", None, b"d/asset", "not for long"),
+        (b"d/page", None, b"d/e/asset", "not for long"),
+        (b"d/page", None, b"d/", "not for long"),
+        (b"d/page", None, b"page", ""),
+        (b"d/page", None, b"d/page", ""),  # it is sent itself
+        (b"d/e", None, b"d/e/asset", ""),  # what is below it goes with it
+        (b"releases/1", None, b"releases/2/f", "not for long"),
+        (b"old", None, b"new", "not for long"),
     ],
 )
-def test_what_depends_on_names_that_are_owed(
-    name: bytes, target: bytes | None, owed: bytes, expected: bool
+def test_what_waits_for_names_that_are_owed(
+    name: bytes, target: bytes | None, owed: bytes, waits: str
 ) -> None:
-    assert order.depends(name, target, [b"x/y/z", owed]) is expected
+    def is_held(step: Step, lacking: OwedNames) -> bool:
+        return order.behind([name], {name: target}, step, lacking) == [name]
+
+    names = (b"x/y/z", owed)
+    assert is_held(SWITCHED, OwedNames(failed=names)) == bool(waits)
+    assert is_held(SWITCHED, OwedNames(hopeless=names)) == (waits == "link")
+    assert is_held(SWITCHED, OwedNames(big=names)) == (waits == "link")
+    if not target:
+        assert is_held(REMOVED, OwedNames(big=names)) == bool(waits)
+        assert is_held(REMOVED, OwedNames(failed=names)), "what waits may lead to it"
+        assert not is_held(REMOVED, OwedNames(hopeless=names)), "it may make the room that is lacking"
+
+
+def test_relist_that_tidies_waits_for_nothing() -> None:
+    assert order.behind([b"d/", b"./"], {}, REMOVED, OwedNames((b"d/f",), (b"d/g",))) == []
+
+
+def test_removal_of_what_is_lacking_waits_for_nothing() -> None:
+    owed = OwedNames((b"d/e/f", b"d/e"), (b"d/e/g",))
+    assert order.behind([b"d/e", b"d/e/f", b"d"], {}, REMOVED, owed) == [b"d/e/f"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "failed", "big", "expected"),
+    [
+        ([], [], [], OwedNames((b"f",), (b"b",), (b"h",))),
+        ([b"f", b"b", b"h"], [], [], OwedNames()),
+        ([b"f", b"b", b"h"], [b"f"], [b"b"], OwedNames((b"f",), (b"b",))),
+        ([b"h"], [b"h"], [], OwedNames((b"f",), (b"b",), (b"h",))),
+    ],
+    ids=["apart", "all of it is sent", "it has failed again", "it is as hopeless as before"],
+)
+def test_what_is_lacking_while_a_batch_is_sent(
+    sent: list[bytes], failed: list[bytes], big: list[bytes], expected: OwedNames
+) -> None:
+    before = OwedNames((b"f",), (b"b",), (b"h",))
+    assert order.lacking(before, set(sent), set(failed), set(big)) == expected
 
 
 def test_tidying_relists_the_directory_of_each_name() -> None:
