@@ -36,18 +36,18 @@ class ConfigReader:
 
     def read(self, path: str, done: Callable[[Outcome], None]) -> None:
         """Read a file. ``done`` is called later, with what came of it."""
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        master, inherited = os.getpid(), [*self.inherited(), reader]
+        pipe: tuple[int, ...] = ()
         try:
+            reader, writer = pipe = os.pipe()
+            os.set_blocking(reader, False)
+            master, inherited = os.getpid(), [*self.inherited(), reader]
             child = process.fork(lambda: _run(self.load, path, writer, master, inherited), "reload")
         except OSError as error:
-            os.close(reader)
+            process.close(pipe)
             problem = ConfigProblem(path, f"cannot be read now: {error.strerror}")
             self.loop.call_at(self.loop.clock(), lambda: done(ConfigError(problem)))
             return
-        finally:
-            os.close(writer)
+        os.close(writer)
         _Reading(self, path, child, reader, done)
 
     def read_here(self, path: str) -> Outcome:

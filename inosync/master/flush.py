@@ -109,7 +109,7 @@ class Flushes:
         except FileNotFoundError:  # the run directory was cleared
             self.watch_directory()
             _make(path)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it means nothing any more
             os.unlink(path)
 
     def _mark_seen(self, name: bytes) -> None:

@@ -134,8 +134,13 @@ class WorkerPool:
         ours, theirs = channel.pair()
         job, master = self.job(node), os.getpid()
         inherited = [*self.inherited(), *ours.descriptors()]
-        child = process.fork(lambda: worker.run(job, theirs, master, inherited), node.name)
-        theirs.close()
+        try:
+            child = process.fork(lambda: worker.run(job, theirs, master, inherited), node.name)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self.loop.on_readable(ours, node.read_report)
         self.loop.on_readable(child.sentinel, node.collect_worker)
         log.debug("%s: worker started, pid %d", node.name, child.pid or 0)

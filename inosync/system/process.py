@@ -59,13 +59,24 @@ def fork(run: Callable[[], None], name: str) -> ForkProcess:
     """Start ``run`` in a forked child. The caller has one thread only.
 
     fork is asked for by name because the default differs between Python versions, and forkserver and spawn
-    cost ten times as much.
+    cost ten times as much. OSError if there are no processes or descriptors left.
     """
     # The child's garbage collector does not touch frozen objects, so their pages stay shared.
     gc.freeze()
     # Daemonic: a master that ends by a fault of its own does not wait for its workers.
     process = get_context("fork").Process(target=run, name=name, daemon=True)
-    process.start()
+    pipes: list[int] = []
+    try:
+        for _ in range(2):
+            pipes += os.pipe()
+    finally:
+        close(pipes)
+    try:
+        process.start()
+    except OSError:
+        # multiprocessing leaves its two pipes open. They have the lowest numbers that were free.
+        close(pipes)
+        raise
     return process
 
 

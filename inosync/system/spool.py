@@ -57,9 +57,12 @@ def unpack(payload: bytes, path: str) -> object:
 
 
 def discard(path: str) -> None:
-    """Remove a file; harmless for ``""`` and for a file that is gone."""
+    """Remove a file; harmless for ``""`` and for a file that is gone, or cannot be removed.
+
+    The next start removes what is left.
+    """
     if path:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(path)
 
 

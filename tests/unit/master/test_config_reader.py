@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -112,3 +113,20 @@ def test_process_that_cannot_be_started_is_a_refusal(bench: Bench, monkeypatch: 
 def test_file_that_kills_its_process_is_read_here(bench: Bench) -> None:
     bench.write(f"import os\nif os.getpid() != {os.getpid()}: os.kill(os.getpid(), 9)\n")
     assert isinstance(bench.read(), Config)
+
+
+@pytest.mark.parametrize("failing", ["pipe", "fork"])
+def test_file_is_refused_if_no_process_can_read_it(
+    bench: Bench, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, fail)
+        refused = bench.read()
+    assert isinstance(refused, ConfigError)
+    assert "cannot be read now: Too many open files" in str(refused)
+    assert os.listdir("/proc/self/fd") == before
+    assert bench.read() == load(str(bench.path))

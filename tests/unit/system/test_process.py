@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -479,3 +480,25 @@ print("good")
         assert running.stdout is not None
         assert running.stdout.read().splitlines()[-1:] == [b"good"]
         assert running.wait(60) == 0
+
+
+@pytest.mark.parametrize("failing", ["pipe", "fork"])
+def test_fork_that_fails_leaves_no_descriptor_open(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipes = iter([os.pipe] * (1 if failing == "pipe" else 100))
+
+    def pipe() -> tuple[int, int]:
+        if real := next(pipes, None):
+            return real()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def fork() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", pipe)
+        patch.setattr(os, "fork", fork)
+        for _ in range(3):
+            with pytest.raises(OSError, match=r"Too many|temporarily unavailable"):
+                process.fork(lambda: None, "child")
+    assert os.listdir("/proc/self/fd") == before

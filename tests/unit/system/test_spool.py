@@ -132,3 +132,10 @@ def test_data_larger_than_the_file_system_is_too_big(tmp_path: Path, monkeypatch
             spool.pack(data, str(tmp_path / "spool/batch"))
         assert raised.value.errno == number
         assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_discard_leaves_what_cannot_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    spool.discard(str(tmp_path / "directory"))
+    spool.discard(str(tmp_path / "missing"))
+    assert os.listdir(tmp_path) == ["directory"]
