@@ -9,7 +9,7 @@ _inosync_nodes() { # CONFIGURATION...: the names of the nodes of the daemon that
 _inosync() {
     # Not as readline has cut it: nodes have colons in them, which are in COMP_WORDBREAKS.
     local line=${COMP_LINE:0:COMP_POINT} words=() word config=() command='' node='' previous='' quoted=''
-    local options='-c -d --full -h --help --init --json --lag --offline --once -p -s -t --timeout -v --version --wait'
+    local options='-c -d --full -h --help --init --install-files --json --lag --offline --once -p -s -t --timeout -v --version --wait'
     local commands='status top events flush resync verify diff pause resume accept reload reopen stop'
     COMPREPLY=()
     read -ra words <<<"$line" # without a look at quotes: completes plain words
@@ -20,13 +20,18 @@ _inosync() {
         case $word in
             -c) config=(-c "${words[i + 1]}") && ((i++)) ;;
             -s) command=${words[i + 1]} && ((i++)) ;;
-            --timeout | --lag) ((i++)) ;;
+            --timeout | --lag | --install-files) ((i++)) ;;
             -*) ;;
             *) node=$word ;;
         esac
     done
     previous=${words[${#words[@]} - 2]}
     case $previous in
+        --install-files)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -d -- "$current")
+            return
+            ;;
         -c | --init)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -X '!*.py' -- "$current"; compgen -d -- "$current")

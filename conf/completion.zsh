@@ -23,6 +23,7 @@ _inosync() {
         '-t[check the configuration, and try each node]' \
         '--offline[with -t\: try no node]' \
         '--init[write a commented configuration]::configuration:_files -g "*.py"' \
+        '--install-files[put units, completion and man pages in place]:directory:_files -/' \
         '--once[mirror everything in full, and exit]' \
         '--full[compare everything at the start]' \
         '-v[print debugging information]' \

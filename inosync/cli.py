@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         help="write a commented configuration to FILE, or to that of -c, if there is none",
     )
     made.add_argument(
+        "--install-files",
+        dest="prefix",
+        metavar="DIR",
+        help="put units, completion and man pages in place below DIR, such as /usr/local",
+    )
+    made.add_argument(
         "--once",
         action="store_true",
         help="mirror everything in full, print a summary, and exit (0: all nodes are level)",
@@ -152,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _send_command(options, path)
     if options.init is not None:
         return _init(os.path.abspath(options.init) if options.init else path)
+    if options.prefix is not None:
+        return _install_files(os.path.abspath(options.prefix))
     return _run_daemon(options, path)
 
 
@@ -163,7 +171,7 @@ def _usage_mistake(options: argparse.Namespace) -> str:
     if command not in protocol.COMMANDS:
         return protocol.unknown_command(command)
     of_a_daemon = (options.daemon, options.calls, options.test, options.once, options.full)
-    if any(of_a_daemon) or options.init is not None:
+    if any(of_a_daemon) or options.init is not None or options.prefix is not None:
         return "-s asks a daemon that runs; -d, -p, -t, --init, --once and --full are for one that does not"
     if node is None and command in protocol.NODE_REQUIRED:
         return f"-s {command} of which node? Say its name, or {protocol.ALL}"
@@ -195,13 +203,14 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
         return "--offline belongs to -t"
     ways = {
         "--init": options.init is not None,
+        "--install-files": options.prefix is not None,
         "-t": options.test,
         "-d": options.daemon,
         "-p": options.calls,
         "--once": options.once,
     }
     chosen = [way for way, given in ways.items() if given]
-    if options.full and (options.test or options.calls or options.once):
+    if options.full and (chosen and not options.daemon):
         return f"--full and {chosen[0]} do not go together"
     return "" if len(chosen) < 2 else f"{' and '.join(chosen)} do not go together"
 
@@ -248,6 +257,22 @@ def _init(path: str) -> int:
         print(f"inosync: {what}; nothing is written", file=sys.stderr)
         return FAILED
     print(f"{shown} is written. Set wpaths, rpaths and rnodes in it, then: inosync -c {shown} -t")
+    return OK
+
+
+def _install_files(prefix: str) -> int:
+    from inosync.config import install_files
+
+    files = install_files.sources()
+    try:
+        for written in install_files.install(prefix, files, install_files.program()):
+            print(f"{one_line(written)} is written")
+    except OSError as problem:
+        print(f"inosync: {one_line(problem.filename or prefix)}: {problem.strerror}", file=sys.stderr)
+        return FAILED
+    if lacking := sorted(install_files.PLACES.keys() - files):
+        print(f"inosync: this installation has no {', '.join(lacking)}", file=sys.stderr)
+    print("Then: systemctl daemon-reload")
     return OK
 
 

@@ -42,6 +42,8 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
         ("--timeout 0", "--timeout belongs to -s COMMAND"),
         ("--lag 1", "--lag belongs to -s COMMAND"),
         ("-t -d", "-t and -d do not go together"),
+        ("--init --install-files x", "--init and --install-files do not go together"),
+        ("--full --install-files x", "--full and --install-files do not go together"),
         ("--full --once", "--full and --once do not go together"),
         ("-t --full", "--full and -t do not go together"),
         (

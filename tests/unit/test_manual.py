@@ -87,7 +87,7 @@ def test_help_in_the_manual_is_that_of_the_program() -> None:
 
 
 def test_options_in_the_manual_are_those_of_the_program() -> None:
-    synopsis = set(re.findall(r"(?<![\w-])--?[a-z]+\b", section(COMMAND_PAGE, "Synopsis")))
+    synopsis = set(re.findall(r"(?<![\w-])--?[a-z]+(?:-[a-z]+)*", section(COMMAND_PAGE, "Synopsis")))
     assert options() - {"--help"} <= synopsis <= options()
 
 
