@@ -116,7 +116,7 @@ class TreeEvents:
         for tree in self._emptied:
             if any(node.is_full_mirroring(tree) for node in self.nodes.values()):
                 self._overdrawn.add(tree)
-        for tree in self._overdrawn:
+        for tree in self._overdrawn.intersection(self.table.numbers.values()):  # a reload may have removed it
             self.guard.check(tree)
         self._emptied.clear()
         self._overdrawn.clear()

@@ -162,6 +162,13 @@ def test_tree_that_loses_too_much_is_checked_when_the_events_are_read(world: Wor
     assert world.calls.count(("check", 1)) == 1
 
 
+def test_tree_that_loses_too_much_and_is_removed_is_not_checked(world: World) -> None:
+    world.events.gone(1, b"one/too/many", NOW)
+    del world.table.numbers["/one"]
+    world.events.events_read(5)
+    assert ("check", 1) not in world.calls
+
+
 def test_what_is_moved_in_is_no_removal(world: World) -> None:
     world.events.gone(1, b"one/too/many", NOW, Step.SWITCHED)
     world.events.events_read(5)
