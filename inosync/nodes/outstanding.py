@@ -82,7 +82,9 @@ def leftovers(done: Done, trees: Collection[int]) -> Leftovers:
     try:
         return cast(Leftovers, spool.unpack(done.payload, done.file))
     except OSError as error:
-        return Leftovers(tuple(Part(change.tree, True) for change in _all(done.file, error, trees)))
+        # What was outdated may differ in content alone.
+        whole = (Part(change.tree, True, ignore_times=True) for change in _all(done.file, error, trees))
+        return Leftovers(tuple(whole))
     finally:
         spool.discard(done.file)
 

@@ -12,7 +12,6 @@ from inosync.messages import (
     Done,
     Failed,
     Lane,
-    Leftovers,
     Part,
     Progress,
     Report,
@@ -28,7 +27,7 @@ from inosync.rsync.outcome import Outcome, Run, judge
 from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
-from inosync.system import process, spool
+from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.system.overlap import overlap
 from inosync.text import shortened
@@ -39,6 +38,7 @@ from inosync.worker.compare import Comparisons
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
 from inosync.worker.lanes import ALONE_SECONDS, Lanes
+from inosync.worker.leftovers import packed, without_excess
 from inosync.worker.local_targets import LocalTargets
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
@@ -378,7 +378,8 @@ class BatchSender:
         batch = run.batch
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
         run.outdated += self._renames.harmed()
-        payload, file = _packed(run.leftovers(), path)
+        left, held = without_excess(run.leftovers(), run.held)
+        payload, file = packed(left, path)
         self._beside.hooks.synced(run.arrived)
         worry = shortened(run.worry, MAX_REASON_BYTES)
         run.end()
@@ -394,7 +395,7 @@ class BatchSender:
                 reason=worry,
                 payload=payload,
                 file=file,
-                held=tuple(run.held),
+                held=held,
                 cut_off=run.interrupted,
                 bytes=run.bytes,
                 renamed_bytes=self._renames.bytes,
@@ -426,15 +427,3 @@ def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
     if outcome.retry is None and transfer.names_sent_at is None:  # whatever it did was nothing of the part
         return Outcome(ExitKind.RETRY, outcome.reason or "rsync ended before it was told what to do")
     return outcome
-
-
-def _packed(left: Leftovers, path: str) -> tuple[bytes, str]:
-    if left == Leftovers():
-        return b"", ""
-    try:
-        return spool.pack(left, path)
-    except OSError:  # the trees as such are short enough for the message
-        outdated = {part.tree for part in left.outdated}
-        trees = {part.tree for parts in left.all() for part in parts}
-        whole = (Part(tree, True, ignore_times=tree in outdated) for tree in trees)
-        return spool.pack(Leftovers(tuple(whole)), path)

@@ -296,7 +296,8 @@ def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk:
 def test_retries_are_whole_trees_if_their_list_is_lost(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
     desk.report(Done(number, 1, 0.1, 23, "no", b"", str(tmp_path / "gone")))
-    assert desk.owes() == {whole(1), whole(2)}
+    # What was outdated may differ in content alone.
+    assert desk.owes() == {Change(tree, b"", Kind.TREE, ignore_times=True) for tree in (1, 2)}
 
 
 def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler, tmp_path: Path) -> None:
