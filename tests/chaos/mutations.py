@@ -45,6 +45,7 @@ class Mutation:
         return text.replace(self.old, self.new)
 
 
+FLEET = ("tests/unit/fleet/test_fleet_model.py",)
 NODE = ("tests/unit/nodes/test_node.py",)
 JOURNAL = ("tests/unit/journal/test_journal.py",)
 WATCHER = ("tests/unit/watch/test_watcher.py",)
@@ -379,6 +380,35 @@ MUTATIONS = (
         "            self._loop.call_at(self.worker.state.wake_at, self.start_worker)\n        else:",
         "            pass\n        else:",
         NODE,
+    ),
+    # The fleet
+    Mutation(
+        "fleet: a copy may be older than what the node has",
+        "inosync/fleet/service.py",
+        "max(since.head, known.upto)",
+        "known.upto",
+        FLEET,
+    ),
+    Mutation(
+        "fleet: another copy counts as the one that was filled",
+        "inosync/fleet/service.py",
+        "(arrived.epoch, arrived.copy) == (span.epoch, copy)",
+        "arrived.epoch == span.epoch",
+        FLEET,
+    ),
+    Mutation(
+        "fleet: leases are relied on until Redis forgets them",
+        "inosync/fleet/leases.py",
+        "HOLD_SECONDS = TTL_SECONDS * (1 - DRIFT) / (1 + DRIFT)",
+        "HOLD_SECONDS = TTL_SECONDS",
+        FLEET,
+    ),
+    Mutation(
+        "fleet: a new Redis is trusted at once",
+        "inosync/fleet/leases.py",
+        "return met_at + QUARANTINE_SECONDS",
+        "return met_at",
+        FLEET,
     ),
 )
 
