@@ -61,7 +61,7 @@ class StatePublisher:
     def publish_node(self, node: Node) -> NodeState:
         """Publish the state of a node at once, because it may last for a moment only, and return it."""
         state = self._states.state_of(node)
-        self._state_log.record(node, state, self._states.reason_for(node, state), self._backlog.lag(node))
+        self._state_log.record(node, state, self._states.reason_for(node, state), self._states.lag_of(node))
         if node.shows_sent_title:
             title = self._node_title(node, state)
             if titles.is_stale(node.title, title):

@@ -117,7 +117,7 @@ class SnapshotBuilder:
             "node": without_password(node.spec.node),
             "name": node.name,
             "state": state.value,
-            "lag": round(self._backlog.lag(node), 3),
+            "lag": round(self._states.lag_of(node), 3),
             "pending": self._backlog.pending(node),
             "reason": self._states.reason_for(node, state),
             "retry_at": self._wall(worker.wake_at) if is_retrying and has_retry_time else None,

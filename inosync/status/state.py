@@ -57,6 +57,15 @@ class NodeStates:
             paused=node.paused,
         )
 
+    def lag_of(self, node: Node) -> float:
+        """Return the age of the oldest change that the node lacks or may lack, in seconds; or 0.
+
+        It may lack what happened in an unwatched directory after the last comparison of it.
+        """
+        unseen_since = self._watcher.unseen_since(node.trees)
+        unseen = 0.0 if unseen_since is None else self._clock() - unseen_since
+        return max(unseen, self._dispatch.backlog.lag(node))
+
     def reason_for(self, node: Node, state: NodeState) -> str:
         """Return why a node is in that state; empty if there is nothing to say."""
         match state:

@@ -170,7 +170,7 @@ class Scanner:
     ) -> Generator[None, None, bool]:
         """Read a directory that cannot be watched; whether it may have changed since the last time."""
         unwatched = self._watches.unwatched
-        unwatched.add(directory, root.tree, root.path, path, why)
+        unwatched.add(directory, root.tree, root.path, path, why, self._clock())
         digest = yield from entries.digest(
             fd,
             lambda name, is_directory: root.excluded(join(path, name), is_directory),
@@ -181,7 +181,8 @@ class Scanner:
     def _note_unreadable(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
         if error.errno not in _GONE:
             why = reason(error)
-            self._watches.unwatched.add(directory, root.tree, root.path, path, why, is_polled=False)
+            unwatched = self._watches.unwatched
+            unwatched.add(directory, root.tree, root.path, path, why, self._clock(), is_polled=False)
         elif directory is not root:  # its parent is watched, and an event says what became of it
             self._leave(directory)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inosync.watch.tree import Directory
 
@@ -25,7 +25,11 @@ class _Group:
     wpath: str
     example: bytes
     """The path of one of them."""
+    since: float
+    """When the first of them was found, by the clock."""
     count: int = 0
+    unreadable_since: dict[Directory, float] = field(default_factory=dict)
+    """Of those that are not polled, when each was found, the first one first."""
     logged: int = 0
     """The count that ``news`` has given last."""
 
@@ -54,7 +58,14 @@ class Unwatched:
         return iter(self._records)
 
     def add(
-        self, directory: Directory, tree: int, wpath: str, path: bytes, why: str, is_polled: bool = True
+        self,
+        directory: Directory,
+        tree: int,
+        wpath: str,
+        path: bytes,
+        why: str,
+        now: float,
+        is_polled: bool = True,
     ) -> None:
         """Note that a directory, at a path in a tree, cannot be watched; ``is_polled``: but read."""
         key = _GroupKey(tree, why, is_polled)
@@ -62,10 +73,12 @@ class Unwatched:
         if record is not None and record.group == key:
             return
         self.discard(directory)
-        group = self._groups.setdefault(key, _Group(wpath, path))
+        group = self._groups.setdefault(key, _Group(wpath, path, now))
         if not group.count:
-            group.example = path
+            group.example, group.since = path, now
         group.count += 1
+        if not is_polled:
+            group.unreadable_since[directory] = now
         self._records[directory] = _Record(key)
 
     def discard(self, directory: Directory) -> None:
@@ -74,6 +87,7 @@ class Unwatched:
         if record is not None:
             group = self._groups[record.group]
             group.count -= 1
+            group.unreadable_since.pop(directory, None)
             if not group.count and not group.logged:
                 del self._groups[record.group]
 
@@ -102,6 +116,18 @@ class Unwatched:
         """How many of these trees are not even polled, because they cannot be read."""
         groups = self._groups.items()
         return sum(group.count for key, group in groups if not key.is_polled and key.tree in trees)
+
+    def unseen_since(self, trees: Collection[int], covered_since: float) -> float | None:
+        """Since when there may be unseen changes in these trees; None if all is watched.
+
+        ``covered_since``: since when all that are polled were compared.
+        """
+        times = [
+            max(group.since, covered_since) if key.is_polled else next(iter(group.unreadable_since.values()))
+            for key, group in self._groups.items()
+            if group.count and key.tree in trees
+        ]
+        return min(times, default=None)
 
     def news(self) -> Iterator[tuple[str, int, bytes, str]]:
         """(wpath, how many, the path of one of them, why), where the number differs much from the last time.

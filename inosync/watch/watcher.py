@@ -205,6 +205,10 @@ class Watcher:
         """How many directories of these trees are neither watched nor polled."""
         return self._watches.unwatched.unreadable(trees)
 
+    def unseen_since(self, trees: Collection[int]) -> float | None:
+        """Since when there may be unseen changes in directories of these trees, by the clock, or None."""
+        return self._watches.unwatched.unseen_since(trees, self._poller.covered_since)
+
     def has_polled(self, trees: Collection[int], since: float) -> bool:
         """Whether unwatched directories of these trees were compared since then; if not, they soon are."""
         return not self._watches.unwatched.of(trees)[0] or self._poller.has_covered(since)

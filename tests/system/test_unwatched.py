@@ -40,6 +40,11 @@ class Setup:
         """Flush, and return the names of the nodes that lack something."""
         return [node["name"] for node in self.daemon.ask("flush", timeout=timeout)["behind"]]
 
+    def lag(self, name: str) -> float:
+        """Return a node's lag, in seconds."""
+        [lag] = [node["lag"] for node in self.daemon.ask("status")["nodes"] if node["name"] == name]
+        return float(lag)
+
     def until_level(self, state: str, *trees: str) -> None:
         pairs = [(self.home / tree, self.home / "nodes" / node / tree) for tree in trees for node in "ab"]
         self.daemon.until_level(pairs, states=(state,), nodes=2)
@@ -96,6 +101,8 @@ def test_unwatched_directories_are_mirrored_until_there_are_more_watches(
         place.joinpath("new/below").rename(place / "renamed")
         place.rename(s.tree / f"{number}/moved")
     s.until_level("degraded", "tree")
+    # A round of comparisons is no older than the next one.
+    until(lambda: s.lag("a") > 0, 30, "what is unseen to count")
     # Removed directories give their watches back.
     for number in range(3):
         shutil.rmtree(s.tree / f"{number}")
@@ -184,8 +191,10 @@ def test_unreadable_directories_are_reported_and_mirrored_later(powerless: Setup
     arrived = s.home / "nodes/a/tree/open/deep/file"
     until(lambda: arrived.exists() and arrived.read_text() == "changed", 30, "the change of another file")
     assert sorted(s.flush(0.5)) == ["a", "b"], "what is in it cannot be known"
+    until(lambda: s.lag("a") > 1, 30, "the lag to grow although nothing waits")
     (s.tree / "closed").chmod(0o755)
     s.until_level("ok", "tree")
+    until(lambda: s.lag("a") == 0, 30, "the lag to be over")
     assert s.flush() == []
     (s.tree / "closed/deep/file").write_text("watched")
     s.until_level("ok", "tree")

@@ -52,6 +52,9 @@ class World:
     def unwatched(self, _trees: object = None) -> tuple[int, str]:
         return 0, ""
 
+    def unseen_since(self, _trees: object) -> None:
+        return None
+
     def reasons(self, _trees: object) -> list[str]:
         return []
 

@@ -25,9 +25,12 @@ class World:
         self.nodes = {name: cast(Node, self.node(name)) for name in states}
         self.asked = 0
         node_states = SimpleNamespace(
-            nodes=self.nodes, state_of=self.state_of, reason_for=lambda _node, state: f"it is {state}"
+            nodes=self.nodes,
+            state_of=self.state_of,
+            reason_for=lambda _node, state: f"it is {state}",
+            lag_of=lambda node: self.lags[node.name],
         )
-        backlog = SimpleNamespace(lag=lambda node: self.lags[node.name], pending=lambda _node: 7, journal=[1])
+        backlog = SimpleNamespace(pending=lambda _node: 7, journal=[1])
         watcher = Watcher()
         guard = SimpleNamespace(halted={}, reasons=list)
         parts = cast(Any, node_states), cast(Any, backlog), cast(Any, watcher), cast(Any, guard)

@@ -36,12 +36,13 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         second=fact("second", None),
         big_files=fact("big_files", ""),
     )
-    backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None))
+    backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None), lag=lambda _node: fact("lag", 0.0))
     dispatch = SimpleNamespace(backlog=backlog, waits_for=lambda _node: fact("waits_for", ""))
     watcher = SimpleNamespace(
         searching_since=fact("searching_since", None),
         incomplete_trees=fact("incomplete_trees", set()),
         unwatched=lambda _trees=None: fact("unwatched", (0, "")),
+        unseen_since=lambda trees: fact("unseen_since", {}).get(trees),
     )
     halted = fact("halted", {})
     guard = SimpleNamespace(
@@ -102,3 +103,18 @@ def test_troubles_name_halted_trees_and_some_nodes_without_a_worker() -> None:
     assert states.troubles() == ["it is empty", crash]
     cast(dict[str, Node], states.nodes).update({f"{number}": node for number in range(MAX_TROUBLES + 1)})
     assert states.troubles() == ["it is empty", *[crash] * MAX_TROUBLES, "2 more"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "lag"),
+    [
+        ({}, 0.0),
+        ({"lag": 7.0}, 7.0),
+        ({"lag": 7.0, "unseen_since": {(1,): NOW - 5}}, 7.0),
+        ({"lag": 7.0, "unseen_since": {(1,): NOW - 9}}, 9.0),
+        ({"unseen_since": {(2,): NOW - 9}}, 0.0),
+    ],
+)
+def test_lag_is_the_age_of_what_may_be_missing(facts: dict[str, Any], lag: float) -> None:
+    states, node = made(**facts)
+    assert states.lag_of(node) == lag

@@ -22,7 +22,7 @@ class World:
         self.unwatched = Unwatched()
         self.directories = [Directory(b"%d" % number, None) for number in range(directories)]
         for each in self.directories:
-            self.unwatched.add(each, 1, "/tree", each.name, NO_WATCHES)
+            self.unwatched.add(each, 1, "/tree", each.name, NO_WATCHES, 0.0)
         self.poller = Poller(cast(Scanner, self), self.unwatched, lambda: self.now, lambda: 0.0)
 
     def scan(self, directory: Directory, refilter: bool = False, poll: bool = False) -> Iterator[None]:
@@ -56,7 +56,7 @@ def test_round_is_never_due_when_all_is_watched() -> None:
     world = World(0)
     assert world.poller.deadline() == float("inf")
     assert world.work() == []
-    world.unwatched.add(Directory(b"new", None), 1, "/tree", b"new", NO_WATCHES)
+    world.unwatched.add(Directory(b"new", None), 1, "/tree", b"new", NO_WATCHES, 0.0)
     assert world.poller.deadline() == world.now + EVERY, "it was just tried"
 
 

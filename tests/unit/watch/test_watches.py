@@ -68,7 +68,7 @@ def test_hold_ends_the_former_watch_of_a_directory(world: World) -> None:
 
 def test_hold_counts_a_directory_as_watched(world: World) -> None:
     a = world.add("a")
-    world.watches.unwatched.add(a, 1, "/tree", b"a", NO_WATCHES)
+    world.watches.unwatched.add(a, 1, "/tree", b"a", NO_WATCHES, 0.0)
     world.watches.hold(a, a.wd)
     assert a not in world.watches.unwatched
 
@@ -107,7 +107,7 @@ def test_log_unwatched_says_how_many_why_and_what_helps(
 ) -> None:
     caplog.set_level("INFO")
     a = Directory(b"a", None)
-    world.watches.unwatched.add(a, 1, "/tree", b"a", NO_WATCHES)
+    world.watches.unwatched.add(a, 1, "/tree", b"a", NO_WATCHES, 0.0)
     world.watches.log_unwatched()
     world.watches.log_unwatched()
     [line] = caplog.messages
