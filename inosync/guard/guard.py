@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from inosync.config.checks import Share
 from inosync.guard import loss
+from inosync.guard.excess import MIN_REMOVAL_SECONDS, RemovalLimit, TreeRemovals
 from inosync.guard.loss import Memory, RootLook
-from inosync.guard.removals import Removals, must_be_left
 from inosync.messages import Source
 from inosync.system import entries, mounts
-from inosync.text import plural
 
 MAX_SETTLE_FACTOR = 360
 """A root that is filled again is compared when it was left alone for edelay, or after this many times edelay:
 an hour by default, because what a restore has not reached by then is deleted on the nodes."""
-MIN_REMOVAL_SECONDS = 1.0
-"""Removals within this time are one event, however short edelay is."""
-MIN_COUNTED_ENTRIES = 10_000
-"""A count of what is left goes so far at least, so that there are few."""
 
 
 @dataclass(slots=True)
@@ -41,11 +35,7 @@ class GuardedTree:
     """When anything last changed in the tree while it was halted."""
     good_root: tuple[int, int, int] | None = None
     """The root when it was last good: device, inode, and mtime in nanoseconds."""
-    removals: Removals = field(default_factory=Removals)
-    left: int = 0
-    """So many entries are left in the tree, or more."""
-    reported: int = 0
-    """How many removals the reason for the halt names."""
+    removals: TreeRemovals = field(default_factory=TreeRemovals)
 
 
 class Guard:
@@ -67,8 +57,8 @@ class Guard:
         self._on_halt, self._clock = on_halt, clock
         self._patience = patience
         self._enabled = enabled
-        self._max_removals: int | Share | None = None
-        """How much may be removed from a tree at once; None: any number."""
+        self._limit: RemovalLimit | None = None
+        """How much may be removed from a tree; None: any number."""
         self._trees: dict[int, GuardedTree] = {}
         self.halted: dict[int, str] = {}
         """The trees of which nothing is sent, and why."""
@@ -104,7 +94,9 @@ class Guard:
 
     def configure(self, enabled: bool, patience: float, max_removals: int | Share | None) -> None:
         """Apply other settings."""
-        self._patience, self._max_removals = patience, max_removals
+        self._patience, self._limit = patience, None
+        if max_removals is not None:
+            self._limit = RemovalLimit(max_removals, max(patience, MIN_REMOVAL_SECONDS))
         if enabled != self._enabled:
             self._enabled = enabled
             self.generation += 1
@@ -124,7 +116,9 @@ class Guard:
         guarded = self._trees[tree]
         if tree in self.halted:
             return False
-        if excess := self._excess(guarded):
+        if self._limit is not None and (
+            excess := guarded.removals.excess(guarded.wpath, guarded.excluded, self._clock(), self._limit)
+        ):
             guarded.memory = replace(guarded.memory, excess=excess)
             self._halt(tree, excess)
             return False
@@ -236,8 +230,9 @@ class Guard:
         guarded, now = self._trees[tree], self._clock()
         if guarded.is_missing:
             return False  # the watcher reports it when it is found
-        if guarded.memory.excess and self._max_removals is not None:
-            self._count_further(tree, guarded)
+        if guarded.memory.excess and self._limit is not None:
+            if excess := guarded.removals.further(guarded.wpath, now, self._limit):
+                self.remember(tree, replace(guarded.memory, excess=excess))
             return False
         if guarded.memory.excess or not self._enabled:
             self._release(tree)
@@ -269,7 +264,7 @@ class Guard:
         del self.halted[tree]
         guarded = self._trees[tree]
         guarded.is_settling, guarded.back_at = False, None
-        guarded.removals, guarded.left, guarded.reported = Removals(), 0, 0
+        guarded.removals = TreeRemovals()
         guarded.memory = replace(guarded.memory, excess="")
         self.generation += 1
 
@@ -286,63 +281,19 @@ class Guard:
 
     def removed(self, tree: int, path: bytes) -> bool:
         """Count an entry that is gone; return whether that may be one too many (``check``)."""
-        if self._max_removals is None:
+        guarded = self._trees[tree]
+        if self._limit is None:
             return False
-        guarded, now, window = self._trees[tree], self._clock(), self._window(tree)
-        guarded.removals.add(path, now, window)
-        guarded.left = max(guarded.left - 1, 0)
-        return tree not in self.halted and self._may_exceed(guarded, guarded.removals.total(now, window))
+        is_halted = bool(guarded.memory.excess)
+        return guarded.removals.add(path, self._clock(), self._limit, is_halted) and tree not in self.halted
 
     def moved_in(self, tree: int) -> None:
         """Count an entry that has come by a rename: what has gone there is not lost."""
-        self._trees[tree].removals.cancel()
+        self._trees[tree].removals.removals.cancel()
 
     def needs_acceptance(self, tree: int) -> bool:
         """Whether a halted tree waits for the operator, whatever becomes of its files."""
         return bool(self._trees[tree].memory.excess)
-
-    @property
-    def _removal_seconds(self) -> float:
-        """How long a removal counts."""
-        return max(self._patience, MIN_REMOVAL_SECONDS)
-
-    def _window(self, tree: int) -> float:
-        return math.inf if self._trees[tree].memory.excess else self._removal_seconds
-
-    def _may_exceed(self, guarded: GuardedTree, removed: int) -> bool:
-        assert self._max_removals is not None
-        return bool(removed) and guarded.left < must_be_left(removed, self._max_removals)
-
-    def _excess(self, guarded: GuardedTree) -> str:
-        """Return what is too much of what was removed, in words that follow the path of the root."""
-        if self._max_removals is None:
-            return ""
-        removed = guarded.removals.total(self._clock(), self._removal_seconds)
-        if not self._may_exceed(guarded, removed):
-            return ""
-        needed = must_be_left(removed, self._max_removals)
-        if needed < math.inf:
-            # Twice as many, so that they are not counted at each check while removals go on.
-            most = max(int(2 * needed), MIN_COUNTED_ENTRIES)
-            guarded.left = entries.count_below(guarded.wpath, guarded.excluded, most)
-            if guarded.left >= needed:
-                return ""
-        guarded.reported = removed
-        return self._described(guarded, removed)
-
-    def _described(self, guarded: GuardedTree, removed: int) -> str:
-        place = os.path.join(guarded.wpath, os.fsdecode(guarded.removals.place()))
-        where = f"in {place}, " if place.rstrip("/") != guarded.wpath.rstrip("/") else ""
-        what = plural(removed, "entry")
-        return f"has lost {what}, {where}more than rmaxdelete ({self._max_removals}) allows"
-
-    def _count_further(self, tree: int, guarded: GuardedTree) -> None:
-        """Name what has gone since the halt as well."""
-        removed = guarded.removals.total(self._clock(), math.inf)
-        if removed > guarded.reported > 0:
-            guarded.reported = removed
-            guarded.memory = replace(guarded.memory, excess=self._described(guarded, removed))
-            self.halted[tree] = f"{guarded.wpath} {guarded.memory.excess}"
 
     def reasons(self, trees: Iterable[int]) -> list[str]:
         """Why those of these trees that are halted are halted, with what to do, for titles."""

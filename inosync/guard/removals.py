@@ -36,6 +36,8 @@ class Removals:
         """Count an entry that is gone."""
         place = path.rpartition(b"/")[0]
         last = self._buckets[-1] if self._buckets else None
+        if last is not None and (last.place == path or last.place.startswith(path + b"/")):
+            place = path  # the directory itself, after what was in it
         if last is None or now - last.since >= window / BUCKETS:
             self._buckets.append(_Bucket(now, 1, place))
             return

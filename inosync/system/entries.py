@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Generator
 from itertools import islice
@@ -50,17 +51,19 @@ def count(directory: int, excluded: Callable[[bytes, bool], bool], most: int) ->
 
 
 def count_below(path: str, excluded: Callable[[bytes, bool], bool], most: int) -> int:
-    """Count the entries below a directory that are not excluded; stop at ``most``. Symlinks are not followed.
+    """Count the entries below a directory that are not excluded; stop at ``most``.
 
-    ``excluded`` takes a path from the directory on, and whether it is a directory.
+    Symlinks below it are not followed, and what cannot be read counts as empty. ``excluded`` takes a path
+    from the directory on, and whether it is a directory.
     """
-    found, root = 0, os.fsencode(path)
-    for place, directories, files, _ in os.fwalk(root, follow_symlinks=False):
-        above = os.path.relpath(place, root) + b"/" if place != root else b""
-        directories[:] = [name for name in directories if not excluded(above + name, True)]
-        found += len(directories) + sum(not excluded(above + name, False) for name in files)
-        if found >= most:
-            break
+    found, root = 0, os.fsencode(real_path(path))
+    with contextlib.suppress(OSError):
+        for place, directories, files, _ in os.fwalk(root, follow_symlinks=False):
+            above = os.path.relpath(place, root) + b"/" if place != root else b""
+            directories[:] = [name for name in directories if not excluded(above + name, True)]
+            found += len(directories) + sum(not excluded(above + name, False) for name in files)
+            if found >= most:
+                break
     return found
 
 

@@ -40,6 +40,9 @@ def test_removals_are_kept_in_few_pieces_however_many_there_are() -> None:
         ([b"d/e/a", b"d/f/a", b"d/b"], b"d"),
         ([b"d/a", b"dd/a"], b""),
         ([b"d/a", b"b"], b""),
+        ([b"d/e/a", b"d/e", b"d"], b"d"),
+        ([b"d/a", b"d", b"b"], b""),
+        ([b"da/a", b"d"], b""),
     ],
 )
 @pytest.mark.parametrize("pause", [0.0, 2.0])
