@@ -354,10 +354,13 @@ def test_node_without_delete_missing_args_is_mirrored(version: str, warm: MakeWa
     w.change("last")
     (w.tree() / "new-0").unlink()
     w.until_level()
-    # That is no failure. Only the first start was in vain: one for each batch, and a warm one.
+    # That is no failure. Only the first start was in vain.
     assert len(w.warnings()) == 1
-    # A batch may have up to four runs, and is one line of the log.
-    check_start_count(w, "lacking", 6)
+    # A batch here has at most two runs, for what is new and for what is gone, and one line in the log. Seen
+    # are 9 starts for 4 batches and a full mirror, with a warm rsync 10; on a busy machine there are more
+    # batches. With one start in vain for each batch that deletes, there would be two more at least.
+    batches = len(re.findall(r" lacking: \d+ paths? in ", w.daemon.log()))
+    check_start_count(w, "lacking", batches + 1 + (version == "3.0.9"))
     assert w.fulls("lacking") == 1
 
 
