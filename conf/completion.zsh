@@ -27,7 +27,7 @@ _inosync() {
         '--once[mirror everything in full, and exit]' \
         '--full[compare everything at the start]' \
         '-v[print debugging information]' \
-        '-s[ask or steer the daemon that runs]:command:(status top events flush resync verify diff pause resume accept reload reopen stop)' \
+        '-s[ask or steer the daemon that runs]:command:(status top events flush resync verify diff pause resume hold release accept reload reopen stop)' \
         '--json[print what the daemon says as JSON]' \
         '--timeout[of flush\: give up after so many seconds]:seconds' \
         '--wait[of verify and resync\: wait, and print what was found]' \

@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         "--timeout",
         metavar="S",
         type=_seconds,
-        help="of what waits (flush, diff, --wait): give up after S seconds (default: never)",
+        help="of what waits (flush, diff, --wait): give up after S seconds (default: never); of hold: end it",
     )
     steering.add_argument(
         "--wait", action="store_true", help="of verify and resync: wait, and print what was found"
@@ -181,7 +181,7 @@ def _usage_mistake(options: argparse.Namespace) -> str:
         return f"--wait belongs to -s {' and -s '.join(protocol.CAN_WAIT)}"
     waits = options.wait or command not in protocol.CAN_WAIT
     if options.timeout is not None and not (command in protocol.HAVE_TIMEOUT and waits):
-        return "--timeout belongs to -s flush, -s diff, and --wait"
+        return "--timeout belongs to -s flush, -s diff, -s hold, and --wait"
     if options.lag and command != "status":
         return "--lag belongs to -s status"
     return ""

@@ -68,7 +68,7 @@ def _connect(paths: Iterable[str], config: str) -> Client:
 
 
 def _run(command: Command, client: Client) -> int:
-    request = {"command": command.name, "node": command.node}
+    request: dict[str, Any] = {"command": command.name, "node": command.node}
     match command.name:
         case "status":
             snapshot = client.ask(request)
@@ -88,6 +88,8 @@ def _run(command: Command, client: Client) -> int:
         case "diff" | "verify" if command.wait or command.name == "diff":
             wait = {"wait": True} if command.wait else {}
             return _print_comparisons(command, _ask_and_wait(client, {**request, **wait}, command))
+        case "hold":
+            request["timeout"] = command.timeout
         case "stop":
             _wait_for_end(client, client.ask(request)["pid"])
             return protocol.OK
@@ -101,6 +103,8 @@ def _run(command: Command, client: Client) -> int:
     elif command.name in ("resync", "verify"):
         for name in reply["paused"]:
             print(_printable(f"{one_line(name)} is paused: it is compared when it is resumed"))
+    elif command.name == "release" and not reply["held"]:
+        print("nothing is held")
     elif command.name == "accept" and not reply["accepted"]:
         print("nothing is halted that could be accepted")
     elif command.name == "accept":

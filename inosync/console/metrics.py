@@ -28,6 +28,11 @@ _MASTER_GAUGES = (
     ("watched_directories", "directories", "Directories that are watched."),
     ("unwatched_directories", "unwatched", "Directories that could not be watched, and are polled instead."),
     ("journal_changes", "journal", "Changes that the journal holds."),
+    (
+        "held_until_timestamp_seconds",
+        "held_until",
+        "When the operator's hold of all nodes ends at the latest.",
+    ),
     ("last_reload_timestamp_seconds", "reloaded_at", "When a reload last took effect."),
 )
 _MASTER_COUNTERS = (

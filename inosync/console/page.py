@@ -135,6 +135,7 @@ def _live(snapshot: Snapshot, kind: str, headline: str, name: str) -> Iterator[s
 def _warnings(master: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"Halted: {why}" for why in master.get("halted", ()))
     yield from (f"The configuration was not reloaded: {why}" for why in master.get("refused", ()))
+    yield from (line.capitalize() for line in table.held_lines(master))
     if unwatched := master.get("unwatched"):
         many = "directory is" if unwatched == 1 else "directories are"
         yield f"{unwatched} {many} not watched: {master.get('unwatched_reason', '')}"

@@ -45,6 +45,8 @@ COMMANDS: Mapping[str, str] = {
     "diff": "show what differs on NODE, or on all nodes, and change nothing",
     "pause": "send NODE nothing until resume",
     "resume": "send NODE what it lacks, and all further changes",
+    "hold": "send nothing to any node until release, for an hour at most, or S seconds",
+    "release": "send what was written during a hold, as one whole",
     "accept": "mirror what the guard halted as it is now, deletions included",
     "reload": "read the configuration again (as SIGHUP)",
     "reopen": "open the log file anew (as SIGUSR1)",
@@ -58,7 +60,7 @@ NODE_REQUIRED = ("resync", "verify", "diff", "pause", "resume")
 NODE_ALLOWED = ("status", "top", "events", "flush", *NODE_REQUIRED)
 CAN_WAIT = ("resync", "verify")
 """Commands that can wait for what comes of them."""
-HAVE_TIMEOUT = ("flush", "diff", *CAN_WAIT)
+HAVE_TIMEOUT = ("flush", "diff", "hold", *CAN_WAIT)
 """Commands that may take long."""
 ALL = "all"
 _MAX_SUN_PATH_BYTES = 107  # unix(7)

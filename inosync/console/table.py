@@ -48,7 +48,17 @@ def warnings(master: Description) -> list[str]:
     """Return lines about what is wrong with the daemon."""
     found = [f"halted: {why}" for why in master["halted"]]
     found += [f"not reloaded: {why}" for why in master["refused"]]
+    found += held_lines(master)
     return [one_line(line) for line in found]
+
+
+def held_lines(master: Description) -> list[str]:
+    """Return the line that says that nothing is sent to any node; none if that is not so."""
+    if (until := master.get("held_until")) is None:
+        return []
+    return [
+        f"held: nothing is sent to any node until release, or {time.strftime('%X', time.localtime(until))}"
+    ]
 
 
 def _row(node: Description, now: float) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inosync.master.comparing import Comparing
+from inosync.master.hold import Hold
 from inosync.master.once import Once
 from inosync.master.verification import Comparison, Verification
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
@@ -27,6 +28,7 @@ class Commands:
     pool: WorkerPool
     verification: Verification
     manager: ServiceManager
+    hold: Hold
     once: Once | None
 
     def reopen_log(self) -> None:

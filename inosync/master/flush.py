@@ -25,6 +25,7 @@ class Flush:
     """One flush that has not ended. Times by the clock, in seconds."""
 
     nodes: tuple[Node, ...]
+    """With none it ends when all that was changed before is known, and handed out."""
     deadline: float
     """Infinite: it has none."""
     done: Callable[[Sequence[Node]], None]
@@ -94,7 +95,8 @@ class Flushes:
                 self._take_position(flush)
             behind = self._behind(flush)
             # Paused nodes lack what they lack until the operator wants otherwise.
-            if now >= flush.deadline or (flush.seen and all(node.paused for node in behind)):
+            has_all = flush.position >= 0 if not flush.nodes else flush.seen and all(n.paused for n in behind)
+            if now >= flush.deadline or has_all:
                 self.cancel(flush)
                 flush.done(behind)
 

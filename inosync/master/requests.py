@@ -14,6 +14,7 @@ from inosync.console import protocol
 from inosync.console.control import Reply
 from inosync.master.commands import Commands
 from inosync.master.flush import Flushes
+from inosync.master.hold import DEFAULT_SECONDS
 from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
 from inosync.master.verification import Comparison
@@ -115,6 +116,8 @@ class RequestHandler:
             "accept": lambda _request: {"accepted": events.accept_loss()},
             "reopen": self._reopen,
             "stop": self._stop,
+            "hold": self._hold,
+            "release": lambda _request: {"held": commands.hold.release()},
             "resync": lambda request: self._each(request, commands.resync),
             "verify": lambda request: self._each(request, commands.verify),
             "pause": lambda request: self._each(request, commands.pause),
@@ -165,6 +168,10 @@ class RequestHandler:
 
     def _reopen(self, _request: Request) -> Message:
         self._commands.reopen_log()
+        return {}
+
+    def _hold(self, request: Request) -> Message:
+        self._commands.hold.begin(request.timeout if request.timeout < math.inf else DEFAULT_SECONDS)
         return {}
 
     def _stop(self, _request: Request) -> Message:

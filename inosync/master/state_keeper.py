@@ -53,6 +53,8 @@ class StateKeeper:
     config: Callable[[], Config]
     writer: StateWriter
     loop: Loop
+    held_until: Callable[[], float | None] = lambda: None
+    """Until when an operator holds back all nodes, by the clock."""
     _marks: Marks = field(default_factory=Marks)
     _kept: object = None
     """What the state was made of that was written last."""
@@ -93,7 +95,7 @@ class StateKeeper:
                 name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
                 for name, saved in last.nodes.items()
             }
-            state = replace(last, nodes=nodes)
+            state = replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()))
         self.writer.finish(None if state is None else encode(state), LAST_WRITE_SECONDS)
 
     # Marks -------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ class StateKeeper:
             (name, node.cursor, self._position(node), *_books(node)) for name, node in self.nodes.items()
         ]
         halted, events = len(self.guard.halted), self.events.recorded
-        return offset, self.config(), self.watcher.mount_points, halted, events, nodes
+        return offset, self.config(), self.watcher.mount_points, halted, events, self.held_until(), nodes
 
     def _position(self, node: Node) -> object:
         mark = self._marks.at(node.cursor)
@@ -148,6 +150,7 @@ class StateKeeper:
             common=trust.decisive_for_all(config.ruser, config.emask, config.rdelete),
             trees=dict(self._trees()),
             nodes={name: self._node(node, wpaths) for name, node in self.nodes.items()},
+            held_until=self._by_wall(self.held_until()),
         )
 
     def _trees(self) -> Iterator[tuple[str, SavedTree]]:

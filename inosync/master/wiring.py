@@ -19,6 +19,7 @@ from inosync.journal.journal import Journal
 from inosync.master.commands import Commands
 from inosync.master.config_reader import ConfigReader
 from inosync.master.flush import Flushes
+from inosync.master.hold import Hold
 from inosync.master.master import Master
 from inosync.master.metrics_process import MetricsProcess
 from inosync.master.once import Once
@@ -156,7 +157,8 @@ def make_master(
 
     reader = ConfigReader(read, inherited, loop)
     reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
-    commands = Commands(pool, verification, manager, ending)
+    hold = Hold(pool, flushes)
+    commands = Commands(pool, verification, manager, hold, ending)
     handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events)
     socket = protocol.socket_path(config.rundir, config.path)
     control = Control(socket, loop, handler.handle)
@@ -166,8 +168,19 @@ def make_master(
 
     writer = StateWriter(past.path, loop, inherited)
     keeper = StateKeeper(
-        nodes, journal, watcher, guard, table, resume, node_events, lambda: reloader.config, writer, loop
+        nodes,
+        journal,
+        watcher,
+        guard,
+        table,
+        resume,
+        node_events,
+        lambda: reloader.config,
+        writer,
+        loop,
+        lambda: dispatch.held_until,
     )
+    hold.restore(past.state, time.time())
 
     if keeps_state:  # now, because forking takes longer once there is much to copy
         writer.start()
@@ -184,6 +197,7 @@ def make_master(
 
     each_tick = (
         drop_confirmed,
+        hold.stop_retries,
         verification.start_if_due,
         events.resume_recovered,
         lambda: watchdog.check_workers(pool.alive()),

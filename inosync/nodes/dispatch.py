@@ -42,6 +42,8 @@ class Dispatcher:
         self.backlog = Backlog(journal, loop.clock)
         self.released = 0
         """The journal's position up to which changes may be sent."""
+        self.held_until: float | None = None
+        """Until when nothing is sent to any node, by the clock; None: no operator holds it back."""
         self._nodes, self._pace = nodes, pace
         self._journal, self._directory, self._loop, self._guard = journal, directory, loop, guard
         self._cutter = BatchCutter(journal, directory, guard)
@@ -59,6 +61,10 @@ class Dispatcher:
         """Change how many heavy batches may run at once."""
         self._slots.limit = limit
 
+    def hold(self, until: float | None) -> None:
+        """Send no batch to any node; None: send them again, from the next offer on."""
+        self.held_until = until
+
     def release_changes(self, at_once: bool = False) -> None:
         """Send what is in the journal; ``at_once``: whatever earlier batches have cost."""
         self.released = self._journal.head
@@ -74,6 +80,8 @@ class Dispatcher:
 
     def waits_for(self, node: Node) -> str:
         """Return what a node that can take a batch waits for; empty if for nothing in particular."""
+        if self.held_until is not None:
+            return "held by the operator until release"
         if node in self._no_room_since:
             return f"no room in {self._directory}"
         if node in self._held_back:
@@ -85,8 +93,9 @@ class Dispatcher:
 
         A heavy one needs a slot. None in the second lane does: it mostly waits for its node.
         """
-        self._offer_first(node)
-        self._offer_second(node)
+        if self.held_until is None:
+            self._offer_first(node)
+            self._offer_second(node)
 
     def _offer_second(self, node: Node) -> None:
         if node.second is not None or node.worker.state.phase not in (Phase.IDLE, Phase.BUSY) or node.paused:

@@ -123,6 +123,8 @@ class State:
     """What decides what all nodes are sent, in words and as checksums."""
     trees: Mapping[str, SavedTree] = field(default_factory=dict)
     nodes: Mapping[str, SavedNode] = field(default_factory=dict)
+    held_until: float | None = None
+    """Until when nothing is sent to any node; None: no operator holds it back."""
 
 
 def encode(state: State) -> bytes:
@@ -204,6 +206,7 @@ def _plain(state: State) -> dict[str, Any]:
         "common": dict(state.common),
         "trees": trees,
         "nodes": nodes,
+        "held_until": state.held_until,
     }
 
 
@@ -237,6 +240,9 @@ class _Reader:
     def maybe_list(self, key: str) -> list[Any]:
         """Return a list that a state of an older inosync may lack."""
         return self.get(key, list) if key in self._found else []
+
+    def has(self, key: str) -> bool:
+        return key in self._found
 
     def seconds(self, key: str) -> float:
         return float(self.get(key, int, float))
@@ -273,6 +279,7 @@ def _state(found: _Reader) -> State:
         common=found.texts("common"),
         trees=found.each("trees", _tree),
         nodes=found.each("nodes", _node),
+        held_until=found.maybe_seconds("held_until") if found.has("held_until") else None,
     )
 
 

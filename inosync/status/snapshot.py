@@ -104,6 +104,7 @@ class SnapshotBuilder:
             "overflows": self._watcher.overflows,
             "rss": process.rss(os.getpid()),
             "halted": self._guard.reasons(self._guard.halted),
+            "held_until": self._wall(self._states.held_until),
             "reloaded_at": self._wall(self._reloads.succeeded_at),
             "refused": list(self._reloads.refused),
         }

@@ -83,9 +83,16 @@ class NodeStates:
                 if self._watcher.searching_since is not None:
                     return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
+            case NodeState.STARTING if self.held_until is not None:
+                return self._dispatch.waits_for(node)
             case NodeState.DEGRADED:
                 return node.degraded_reason or self._unwatched(node)
         return ""
+
+    @property
+    def held_until(self) -> float | None:
+        """Until when nothing is sent to any node, by the clock; None if no operator holds it back."""
+        return self._dispatch.held_until
 
     def troubles(self) -> list[str]:
         """Return what is wrong that the title of no worker may say: halted trees, nodes without a worker."""

@@ -412,6 +412,37 @@ def test_pause_sends_nothing_to_a_node_until_resume(running: Commands) -> None:
     assert (running.copy("b") / "file").read_text() == "while paused"
 
 
+def test_hold_sends_all_at_once_when_it_is_released(running: Commands) -> None:
+    assert running.say("hold").returncode == 0
+    starts = len(running.rsync.starts())
+    (running.tree / "release").mkdir()
+    for number in range(3):
+        (running.tree / f"release/{number}").write_text("content")
+    running.daemon.hup()
+    running.daemon.until_logged("reloaded")
+    running.until_state("a", "lagging")
+    assert running.node("a")["reason"] == "held by the operator until release"
+    assert re.search(
+        r"^held: nothing is sent to any node until release, or ", running.say("status").stdout, re.M
+    )
+    (running.tree / "current").symlink_to("release")
+    assert running.say("flush", "--timeout", "0.2").returncode == 1
+    assert len(running.rsync.starts()) == starts
+    assert not any((running.copy(node) / "release").exists() for node in "abc")
+    assert running.say("release").returncode == 0
+    assert running.say("flush").returncode == 0
+    assert all((running.copy(node) / "current/2").exists() for node in "abc")
+    assert running.say("release").stdout == "nothing is held\n"
+
+
+def test_hold_ends_by_itself(running: Commands) -> None:
+    assert running.say("hold", "--timeout", "0.5").returncode == 0
+    (running.tree / "file").write_text("while held")
+    assert running.say("flush").returncode == 0
+    assert all((running.copy(node) / "file").read_text() == "while held" for node in "abc")
+    assert "the hold has lasted as long as it may" in running.daemon.log()
+
+
 def test_pause_keeps_no_connection_to_the_node(stopped: Commands) -> None:
     stopped.start(rwarm=True)
     until(lambda: all(stopped.daemon.rsyncs(node) for node in "ab"), 60, "an rsync that waits, for each")
@@ -611,8 +642,8 @@ def test_second_daemon_does_not_start_when_the_run_directory_was_removed(running
         (["pause", "zzz"], "there is no node 'zzz'; there are a, b, c"),
         (["pause"], "-s pause of which node? Say its name, or all"),
         (["reload", "a"], "-s reload takes no node"),
-        (["status", "--timeout", "3"], "--timeout belongs to -s flush, -s diff, and --wait"),
-        (["verify", "a", "--timeout", "3"], "--timeout belongs to -s flush, -s diff, and --wait"),
+        (["status", "--timeout", "3"], "--timeout belongs to -s flush, -s diff, -s hold, and --wait"),
+        (["verify", "a", "--timeout", "3"], "--timeout belongs to -s flush, -s diff, -s hold, and --wait"),
         (["pause", "a", "--wait"], "--wait belongs to -s resync and -s verify"),
         (["flush", "--timeout", "soon"], "invalid number of seconds value: 'soon'"),
         (["flush", "--timeout", "-1"], "argument"),

@@ -182,6 +182,18 @@ def test_verification_times_survive(setup: Setup) -> None:
     assert all(abs(after[name] - before[name]) < 1 for name in NODES)
 
 
+def test_hold_survives_a_restart(setup: Setup) -> None:
+    setup.daemon.ask("hold")
+    (setup.tree / "while held").write_text("x")
+    assert setup.daemon.stop() == 0
+    setup.daemon.start()
+    until(lambda: setup.nodes()["a"]["reason"] == "held by the operator until release", 30, "the reason")
+    assert not (setup.home / "a/while held").exists()
+    setup.daemon.ask("release")
+    setup.until_level()
+    assert (setup.home / "a/while held").exists()
+
+
 def test_full_option_compares_everything_and_keeps_pauses(setup: Setup) -> None:
     setup.daemon.ask("pause", node="a")
     assert setup.daemon.stop() == 0

@@ -59,7 +59,7 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
         ),
         ("-s pause", "-s pause of which node? Say its name, or all"),
         ("-s stop a", "-s stop takes no node"),
-        ("-s status --timeout 1", "--timeout belongs to -s flush, -s diff, and --wait"),
+        ("-s status --timeout 1", "--timeout belongs to -s flush, -s diff, -s hold, and --wait"),
         ("-s flush --lag 1", "--lag belongs to -s status"),
     ],
 )

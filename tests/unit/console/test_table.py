@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -90,3 +91,9 @@ def test_sparkline_has_a_mark_for_each_value_and_rises_with_them(values: list[fl
 @pytest.mark.parametrize(("percent", "done"), [(0, 0), (50, 10), (100, 20), (250, 20)])
 def test_bar_is_as_long_as_the_percentage(percent: int, done: int) -> None:
     assert table.bar(percent, 20) == "█" * done + "░" * (20 - done)
+
+
+def test_hold_is_said_with_its_longest_time() -> None:
+    assert table.held_lines(master()) == []
+    [line] = table.warnings(master(held_until=0.0))
+    assert re.fullmatch(r"held: nothing is sent to any node until release, or \d\d:\d\d:\d\d", line)

@@ -38,7 +38,9 @@ class World:
         self.left: list[Any] = []
         self.found: Any = None
         pool = SimpleNamespace(nodes=NODES, loop=SimpleNamespace(clock=lambda: self.now))
-        self.commands: Any = Recorder(self.calls, pool=pool, compare=self.begin_comparing)
+        self.commands: Any = Recorder(
+            self.calls, pool=pool, compare=self.begin_comparing, hold=Recorder(self.calls)
+        )
         self.snapshots: Any = Recorder(
             self.calls,
             of_all=lambda: {"nodes": "all"},
@@ -98,6 +100,8 @@ def world() -> World:
         ({"command": "status", "node": "x" * 9_000}, "node: longer than 8192 characters"),
         ({"command": "stop", "node": "a"}, "stop takes no node"),
         ({"command": "accept", "node": "a"}, "accept takes no node"),
+        ({"command": "hold", "node": "a"}, "hold takes no node"),
+        ({"command": "release", "timeout": 5}, "release takes no timeout"),
         ({"command": "stop", "timeout": 5}, "stop takes no timeout"),
         ({"command": "flush", "timeout": "5"}, "timeout: not a number of seconds"),
         ({"command": "flush", "timeout": True}, "timeout: not a number of seconds"),
@@ -271,3 +275,13 @@ def test_fault_at_the_end_of_a_flush_costs_that_client_only(world: World) -> Non
     world.snapshots._results["lag_of"] = lambda _node: [][1]
     world.calls[0][3]([NODES["a"]])
     assert world.replies[0]["code"] == protocol.FAULT
+
+
+def test_hold_and_release_are_for_all_nodes(world: World) -> None:
+    begun: list[float] = []
+    world.commands.hold = SimpleNamespace(begin=begun.append, release=lambda: bool(begun))
+    assert world.ask(command="release") == {"held": False}
+    assert world.ask(command="hold") == {}
+    assert world.ask(command="hold", timeout=5) == {}
+    assert begun == [3600.0, 5.0]
+    assert world.ask(command="release") == {"held": True}

@@ -215,3 +215,15 @@ def test_node_that_fell_off_the_journal_has_no_time(world: World) -> None:
     world.node.problem = "other"
     world.keep()
     assert world.saved().time is None
+
+
+def test_hold_is_kept_as_a_time_of_the_day(world: World) -> None:
+    world.keep()
+    count = len(world.written)
+    world.keeper.held_until = lambda: world.now + 60
+    world.keep()
+    assert len(world.written) == count + 1
+    assert world.written[-1].held_until == world.wall + 60
+    world.keeper.held_until = lambda: None
+    world.keep()
+    assert world.written[-1].held_until is None

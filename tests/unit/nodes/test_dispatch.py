@@ -971,3 +971,19 @@ def test_end_of_a_big_file_gives_no_slot_back(world: World) -> None:
     free = world.dispatch.has_free_slot
     world.dispatch.finish_batch(node.real, node.second)
     assert world.dispatch.has_free_slot is free
+
+
+# Held by the operator ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_in_either_lane_while_it_is_held(world: World) -> None:
+    node = world.add(1, cursor=1)[0]
+    node.owed = {BIG: Retry(0, 0.0, world.now, Lane.SECOND)}
+    world.dispatch.hold(world.now + 5)
+    world.dispatch.offer_batch(node.real)
+    assert (node.batch, node.second) == (None, None)
+    assert world.dispatch.waits_for(node.real) == "held by the operator until release"
+    world.dispatch.hold(None)
+    world.dispatch.offer_batch(node.real)
+    assert node.second is not None
+    assert world.dispatch.waits_for(node.real) == ""

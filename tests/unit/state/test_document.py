@@ -168,3 +168,13 @@ def test_too_long_owed_names_become_their_trees(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(document, "MAX_OWED_BYTES", 100)
     node = SavedNode(owed=tuple(Owed("/w", b"x" * 60) for _ in range(2)))
     assert decode(encode(replace(STATE, nodes={"n": node}))).nodes["n"].owed == (Owed("/w", b"", Kind.TREE),)
+
+
+def test_hold_is_kept_and_was_unknown_to_earlier_versions() -> None:
+    assert decode(encode(replace(STATE, held_until=7.5))).held_until == 7.5
+    found = body()
+    del found["held_until"]
+    assert decode(with_body(found)).held_until is None
+    found["held_until"] = "soon"
+    with pytest.raises(StateError):
+        decode(with_body(found))

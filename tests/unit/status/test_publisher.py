@@ -33,6 +33,7 @@ class World:
     halted: frozenset[int] = frozenset()
     incomplete_trees: frozenset[int] = frozenset()
     searching_since: float | None = None
+    held_until: float | None = None
     # A node of it:
     state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
     degraded_reason: str = ""

@@ -25,6 +25,7 @@ class World:
         self.nodes = {name: cast(Node, self.node(name)) for name in states}
         self.asked = 0
         node_states = SimpleNamespace(
+            held_until=None,
             nodes=self.nodes,
             state_of=self.state_of,
             reason_for=lambda _node, state: f"it is {state}",

@@ -37,7 +37,9 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         big_files=fact("big_files", ""),
     )
     backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None), lag=lambda _node: fact("lag", 0.0))
-    dispatch = SimpleNamespace(backlog=backlog, waits_for=lambda _node: fact("waits_for", ""))
+    dispatch = SimpleNamespace(
+        backlog=backlog, waits_for=lambda _node: fact("waits_for", ""), held_until=fact("held_until", None)
+    )
     watcher = SimpleNamespace(
         searching_since=fact("searching_since", None),
         incomplete_trees=fact("incomplete_trees", set()),
@@ -58,6 +60,7 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
     [
         ({}, NodeState.OK, ""),
         ({"last_ok": None}, NodeState.STARTING, ""),
+        ({"last_ok": None, "held_until": NOW, "waits_for": "held"}, NodeState.STARTING, "held"),
         ({"second": 1, "big_files": "1 big file, 5%"}, NodeState.SYNCING, "1 big file, 5%"),
         ({"paused": True}, NodeState.PAUSED, "by the operator"),
         ({"halted": {1: "it is empty", 2: "of others"}}, NodeState.HALTED, "it is empty"),
