@@ -62,6 +62,7 @@ small_packages() { # what single tests need besides, and is soon installed
 large_packages() { # what single tests need besides, and takes long, or starts a service of its own
     { has chromium || has chromium-browser || has google-chrome; } || echo chromium
     has promtool || echo prometheus
+    { has redis-server || has valkey-server; } || echo redis-server
     has systemd-analyze || echo systemd
     has dh || echo debhelper
     has pybuild || printf '%s\n' dh-python pybuild-plugin-pyproject python3-all python3-setuptools

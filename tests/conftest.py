@@ -19,6 +19,7 @@ TOGETHER = (
     "tests/system/test_deb.py::",
     "tests/system/test_failures.py::test_worker_recovers_from_an_rsync_that[",
     "tests/system/test_mirror.py::test_change_arrives_when[",
+    "tests/unit/fleet/test_store.py::",
     "tests/system/test_renames.py::test_nodes_are_level_after[",
     "tests/system/test_restart_model.py::",
 )

@@ -53,9 +53,11 @@ PURE = frozenset(
         "inosync.filters.rule",
         "inosync.filters.rules",
         "inosync.filters.wildmatch",
+        "inosync.fleet.codec",
         "inosync.fleet.leases",
         "inosync.fleet.records",
         "inosync.fleet.recovery",
+        "inosync.fleet.scripts",
         "inosync.fleet.service",
         "inosync.fleet.shares",
         "inosync.guard.loss",
@@ -136,6 +138,7 @@ ONLY_IN = {
     "setproctitle": "inosync.system.process",
     "psutil": "inosync.system.process",
     "prometheus_client": "inosync.console.metrics",
+    "redis": "inosync.fleet.store",
 }
 NO_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 

@@ -59,8 +59,8 @@ def test_tools_check_for_the_oldest_python_that_is_supported() -> None:
 def test_imports_of_the_package_are_requirements() -> None:
     foreign = imported("inosync") - set(sys.stdlib_module_names) - {"inosync"}
     required = requirements(setup()["options"]["install_requires"])
-    extra = requirements(setup()["options.extras_require"]["metrics"])
-    assert foreign <= required | extra
+    extras = setup()["options.extras_require"]
+    assert foreign <= required | requirements(extras["metrics"]) | requirements(extras["fleet"])
     # pyinotify is what needs it.
     assert required - foreign == {"pyasyncore"}
 

@@ -1,0 +1,322 @@
+"""The journal of a fleet, and all that its machines tell each other, in Redis.
+
+The client retries a request that has failed, on a new connection. So that none is ever executed by another
+Redis than the one it was meant for, each connection looks at the run id first: ``InstanceChanged``, once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from inosync.fleet import codec, scripts
+from inosync.fleet.leases import TTL_SECONDS
+from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.recovery import Recovery
+from inosync.messages import Change
+from inosync.text import address_without_password, one_line
+
+OLDEST_VERSION = (6, 2)
+"""The first with ``ZADD GT``: a request that is executed late moves no change back."""
+FORMAT = b"1"
+REQUEST_SECONDS = 2.0
+"""A lease has to survive a request and its retry."""
+RETRIES = 1
+CHUNK = 1_000
+"""Changes in one request."""
+_TTL = str(int(TTL_SECONDS * 1000))
+_TYPES = {"fleet": b"hash", "journal": b"zset", "nodes": b"hash", "arrived": b"hash"}
+
+
+class StoreError(Exception):
+    """Redis cannot be used, and why, without a password."""
+
+
+class InstanceChanged(redis.RedisError):
+    """This is another Redis than before, or it was restarted: it may have lost what was written last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a machine reads at once."""
+
+    span: JournalSpan | None
+    position: OriginPosition | None
+    config: str
+    """The fingerprint of the configuration of the origin; empty if there is none yet."""
+    nodes: Mapping[str, NodeRecord]
+    arrived: Mapping[str, Arrived]
+    leases: Mapping[str, bytes]
+    """The value of each lease that is held, by node."""
+    beats: Mapping[str, bytes]
+    """What each sender said last that is there, by name."""
+
+
+class _Instance:
+    """Which Redis the machine knows, and looks whether a new connection leads to it."""
+
+    def __init__(self) -> None:
+        self.run_id = b""
+        self.info: dict[bytes, bytes] = {}
+
+    def check(self, connection: Any) -> None:
+        """Log in, and look at the run id; called by the client for each new connection."""
+        connection.on_connect()
+        connection.send_command("INFO", "server")
+        lines = bytes(connection.read_response()).splitlines()
+        self.info = dict(line.split(b":", 1) for line in lines if b":" in line)
+        known, self.run_id = self.run_id, self.info.get(b"run_id", b"")
+        if known not in (b"", self.run_id):
+            raise InstanceChanged
+
+
+class Store:
+    """Redis as one fleet uses it. Every method raises StoreError, or InstanceChanged."""
+
+    def __init__(self, url: str, fleet: str, password: str | None = None) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", fleet):
+            raise StoreError(f"{one_line(fleet)!r} is no name of a fleet: letters, digits, and _.-")
+        self._secrets = _secrets(url, password)
+        self._instance = _Instance()
+        self._prefix = f"inosync:{fleet}:"
+        options: dict[str, Any] = {} if password is None else {"password": password}
+        with self._plain_errors():
+            self._redis: Any = redis.Redis.from_url(
+                url,
+                socket_timeout=REQUEST_SECONDS,
+                socket_connect_timeout=REQUEST_SECONDS,
+                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+                redis_connect_func=self._instance.check,
+                client_name="inosync",
+                **options,
+            )
+        self.place = address_without_password(url.partition("?")[0])
+        """Where Redis is, for people."""
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+    def open(self) -> None:
+        """Check that this Redis can be used, and that what it holds under this name is a fleet's."""
+        with self._plain_errors():
+            found = {name: self._redis.type(self._key(name)) for name in _TYPES}
+            written = self._redis.hget(self._key("fleet"), "format") if found["fleet"] == b"hash" else None
+        self._check_version()
+        for name, is_type in found.items():
+            if is_type not in (b"none", _TYPES[name]):
+                raise StoreError(f"{self.place} holds something else at {self._prefix}{name}")
+        if written is None and any(is_type != b"none" for is_type in found.values()):
+            raise StoreError(f"{self.place} holds something else below {self._prefix}")
+        if written not in (None, FORMAT):
+            raise StoreError(f"{self.place} holds a fleet of another version of inosync at {self._prefix}")
+
+    def _check_version(self) -> None:
+        info = self._instance.info
+        text = info.get(b"redis_version", b"").decode("ascii", "replace")
+        version = re.match(r"(\d+)\.(\d+)", text)
+        if version is None or (int(version[1]), int(version[2])) < OLDEST_VERSION:
+            raise StoreError(f"{self.place} is Redis {one_line(text)}; 6.2 or later is needed")
+        if info.get(b"redis_mode", b"standalone") == b"cluster":
+            raise StoreError(f"{self.place} is a cluster, which is not supported")
+
+    # Both roles
+
+    def read(self, nodes: Sequence[str], senders: Sequence[str]) -> Seen:
+        """Return what is known of these nodes and senders."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hmget(self._key("fleet"), "epoch", "floor", "appended", "config")
+        pipe.get(self._key("position"))
+        for key, names in (("nodes", nodes), ("arrived", senders)):
+            pipe.hmget(self._key(key), ["", *names])  # at least one
+        for key, names in (("lease", nodes), ("beat", senders)):
+            pipe.mget([self._key(key, name) for name in ("", *names)])
+        with self._plain_errors():
+            (*span, config), answer, records, arrived, leases, beats = pipe.execute()
+            return Seen(
+                codec.decode_span(*span),
+                None if answer is None else codec.decode_position(answer),
+                (config or b"").decode("ascii", "replace"),
+                {name: codec.decode_record(value) for name, value in _there(nodes, records)},
+                {name: codec.decode_arrived(value) for name, value in _there(senders, arrived)},
+                dict(_there(nodes, leases)),
+                dict(_there(senders, beats)),
+            )
+
+    def asked(self) -> int:
+        """Return the number of the last question of a sender where the origin stands."""
+        with self._plain_errors():
+            return codec.position(self._redis.get(self._key("asked")) or b"0")
+
+    def restore(self, epoch: str, records: Mapping[str, NodeRecord]) -> bool:
+        """Write what was once true of nodes, where Redis knows less; False if it has another epoch."""
+        return self._did(scripts.RESTORE, ("nodes", "fleet"), (epoch, *_pairs(records)))
+
+    # The origin
+
+    def take_origin(self, value: bytes) -> bool:
+        """Become the origin of the fleet; False if there is one."""
+        with self._plain_errors():
+            return bool(self._redis.set(self._key("origin"), value, nx=True, px=int(_TTL)))
+
+    def renew_origin(self, value: bytes) -> bool:
+        """Stay the origin; False if that is over."""
+        return self._did(scripts.RENEW, ("origin",), (value, _TTL))
+
+    def release_origin(self, value: bytes) -> None:
+        """Be the origin no longer."""
+        self._run(scripts.RELEASE, ("origin", "nodes"), (value, "", "0"))
+
+    def recover(self, value: bytes, recovery: Recovery, changes: Iterable[tuple[int, Change]]) -> bool:
+        """Write what is missing. ``changes``: with their positions, in order; as in ``append``."""
+        span = recovery.span
+        if recovery.reset:
+            keys = ("origin", "fleet", "journal", "position", "nodes")
+            pairs = _pairs(recovery.restore)
+            if not self._did(scripts.BEGIN_EPOCH, keys, (value, span.epoch, span.floor, FORMAT, *pairs)):
+                return False
+        # The records first: with the floor, cursors that Redis has lost would fall off the journal.
+        elif not self.restore(span.epoch, recovery.restore):
+            return False
+        return self.append(value, span, changes)
+
+    def append(self, value: bytes, span: JournalSpan, changes: Iterable[tuple[int, Change]]) -> bool:
+        """Append changes with their positions, in order; ``span``: what the journal holds then.
+
+        False if another is the origin, or the epoch has changed.
+        """
+        waiting = list(changes)
+        for start in range(0, max(len(waiting), 1), CHUNK):
+            chunk = waiting[start : start + CHUNK]
+            is_last = start + CHUNK >= len(waiting)
+            pairs = [text for at, change in chunk for text in (at, codec.encode_change(change))]
+            # The floor comes with the last: until then Redis does not have what it promises.
+            end = (span.appended, span.floor) if is_last else (chunk[-1][0], 0)
+            if not self._did(
+                scripts.APPEND, ("origin", "fleet", "journal"), (value, span.epoch, *end, *pairs)
+            ):
+                return False
+        return True
+
+    def say(self, value: bytes, answer: OriginPosition, arrived: Mapping[str, Arrived]) -> bool:
+        """Write where the origin stands, and how far the copies of senders are."""
+        pairs = [text for name, each in arrived.items() for text in (name, codec.encode_arrived(each))]
+        keys = ("origin", "fleet", "position", "arrived")
+        return self._did(scripts.SAY, keys, (value, answer.epoch, codec.encode_position(answer), *pairs))
+
+    def set_config(self, fingerprint: str) -> None:
+        """Write the fingerprint of the configuration, which senders compare with theirs."""
+        with self._plain_errors():
+            self._redis.hset(self._key("fleet"), "config", fingerprint)
+
+    # Senders
+
+    def beat(self, sender: str, text: bytes) -> None:
+        """Say that a sender is there, and how it is."""
+        with self._plain_errors():
+            self._redis.set(self._key("beat", sender), text, px=int(_TTL))
+
+    def ask(self) -> int:
+        """Ask the origin where it stands; return the number of the question."""
+        with self._plain_errors():
+            return int(self._redis.incr(self._key("asked")))
+
+    def take(self, node: str, value: bytes) -> tuple[int, NodeRecord | None] | None:
+        """Take the lease of a node, and ask the origin where it stands; None if the lease is held.
+
+        Return the number of the question, and the record of the node as it was.
+        """
+        keys = (("lease", node), "nodes", "asked")
+        found = self._run(scripts.TAKE, keys, (value, node, _TTL))
+        if not found:
+            return None
+        with self._plain_errors():
+            return codec.position(found[0]), codec.decode_record(found[1]) if found[1] else None
+
+    def renew(self, values: Mapping[str, bytes]) -> set[str]:
+        """Renew leases by node and value; return the nodes for which that was done."""
+        pipe = self._redis.pipeline(transaction=False)
+        for node, value in values.items():
+            pipe.eval(scripts.RENEW, 1, self._key("lease", node), value, _TTL)
+        with self._plain_errors():
+            return {node for node, done in zip(values, pipe.execute(), strict=True) if done == 1}
+
+    def release(self, node: str, value: bytes, tidy: bool) -> bool:
+        """Give up the lease of a node; ``tidy``: nothing was under way. False if it was not held."""
+        return self._did(scripts.RELEASE, (("lease", node), "nodes"), (value, node, int(tidy)))
+
+    def begin(self, node: str, value: bytes, epoch: str, after: int | None, upto: int) -> list[Change] | None:
+        """Note that a batch begins, and return its changes; None if that must not be.
+
+        ``after`` is None for a full mirror, which has no changes.
+        """
+        base = upto if after is None else after
+        keys = (("lease", node), "nodes", "fleet", "journal")
+        found = self._run(scripts.BEGIN, keys, (value, node, epoch, base, upto))
+        if found == 0:
+            return None
+        with self._plain_errors():
+            return codec.folded(found)
+
+    def confirm(self, node: str, value: bytes, epoch: str, upto: int) -> bool:
+        """Write a node's cursor; False if the lease is over, or the epoch."""
+        keys = (("lease", node), "nodes", "fleet")
+        return self._did(scripts.CONFIRM, keys, (value, node, epoch, upto))
+
+    # What all have in common
+
+    def _key(self, *names: str) -> str:
+        return self._prefix + ":".join(names)
+
+    def _run(self, script: str, keys: Iterable[str | tuple[str, str]], arguments: Iterable[object]) -> Any:
+        full = [self._key(*((name,) if isinstance(name, str) else name)) for name in keys]
+        with self._plain_errors():
+            return self._redis.eval(script, len(full), *full, *arguments)
+
+    def _did(self, script: str, keys: Iterable[str | tuple[str, str]], arguments: Iterable[object]) -> bool:
+        return bool(self._run(script, keys, arguments) == 1)
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except InstanceChanged:
+            raise
+        except codec.BadValue as error:
+            raise StoreError(f"{self.place}: {error}") from None
+        except (redis.RedisError, OSError, ValueError) as error:
+            text = one_line(str(error)) or type(error).__name__
+            for secret in self._secrets:
+                text = text.replace(secret, "***")
+            # Without the cause: it may show the URL.
+            raise StoreError(f"{getattr(self, 'place', 'Redis')}: {text}") from None
+
+
+def _secrets(url: str, password: str | None) -> tuple[str, ...]:
+    """Return what must not be shown, the longest first."""
+    found = {password or ""}
+    try:
+        written = urlsplit(url).password or ""
+    except ValueError:
+        written = ""
+    found |= {written, unquote(written), *re.findall(r"[?&]password=([^&]*)", url)}
+    return tuple(sorted(filter(None, found), key=len, reverse=True))
+
+
+def _pairs(records: Mapping[str, NodeRecord]) -> list[str | bytes]:
+    return [text for name, record in records.items() for text in (name, codec.encode_record(record))]
+
+
+def _there(names: Sequence[str], values: Sequence[bytes | None]) -> Iterator[tuple[str, bytes]]:
+    """Yield the names that have a value; the first value belongs to no name."""
+    for name, value in zip(names, values[1:], strict=True):
+        if value is not None:
+            yield name, value
