@@ -22,7 +22,7 @@ from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.messages import Change
-from inosync.text import address_without_password, one_line
+from inosync.text import one_line
 
 OLDEST_VERSION = (6, 2)
 """The first with ``ZADD GT``: a request that is executed late moves no change back."""
@@ -84,11 +84,13 @@ class Store:
     def __init__(self, url: str, fleet: str, password: str | None = None) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", fleet):
             raise StoreError(f"{one_line(fleet)!r} is no name of a fleet: letters, digits, and _.-")
+        self.place = _place(url)
+        """Where Redis is, for people."""
         self._secrets = _secrets(url, password)
         self._instance = _Instance()
         self._prefix = f"inosync:{fleet}:"
         options: dict[str, Any] = {} if password is None else {"password": password}
-        with self._plain_errors():
+        try:
             self._redis: Any = redis.Redis.from_url(
                 url,
                 socket_timeout=REQUEST_SECONDS,
@@ -98,8 +100,8 @@ class Store:
                 client_name="inosync",
                 **options,
             )
-        self.place = address_without_password(url.partition("?")[0])
-        """Where Redis is, for people."""
+        except (ValueError, TypeError):  # their texts show parts of the password
+            raise StoreError(f"{self.place} is no address of Redis") from None
 
     def close(self) -> None:
         """Close all connections."""
@@ -297,7 +299,17 @@ class Store:
             for secret in self._secrets:
                 text = text.replace(secret, "***")
             # Without the cause: it may show the URL.
-            raise StoreError(f"{getattr(self, 'place', 'Redis')}: {text}") from None
+            raise StoreError(f"{self.place}: {text}") from None
+
+
+def _place(url: str) -> str:
+    """Return an address without user, password and options; StoreError if it cannot be told what they are."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("redis", "rediss", "unix"):
+        raise StoreError("the address of Redis begins with redis://, rediss:// or unix://")
+    if scheme != "unix" and "@" in rest.partition("/")[2].partition("?")[0]:
+        raise StoreError("in the address of Redis, / and @ of a password are written as %2F and %40")
+    return one_line(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}")
 
 
 def _secrets(url: str, password: str | None) -> tuple[str, ...]:
