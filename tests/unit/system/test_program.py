@@ -208,6 +208,8 @@ def test_end_of_the_leader_keeps_its_exit_code_and_kills_its_programs(
 def test_programs_outlive_a_reader_of_theirs_that_is_closed(started: list[procs.Process]) -> None:
     """Check that only the end of the process counts: other pipes, and other programs, may come and go."""
 
+    reader, writer = os.pipe()
+
     def run() -> object:
         kept = _shell(LOOP)
         for _ in range(3):
@@ -215,9 +217,17 @@ def test_programs_outlive_a_reader_of_theirs_that_is_closed(started: list[procs.
             other.wait()
             for stream in (other.stdin, other.stdout, other.stderr):
                 stream.close()
+        os.write(writer, b"x")
         return kept
 
-    family = _family_of_leader(started, 2, run, signal.pause)
+    leader, *_ = _family_of_leader(started, 2, run, signal.pause)
+    os.close(writer)
+    os.set_blocking(reader, False)
+    with open(reader, "rb", buffering=0) as pipe:
+        until(lambda: pipe.read(1) == b"x", LIMIT, "the others to come and go")
+    # Before that, one of the others may have been seen as one of the family.
+    family = until(lambda: f if len(f := procs.family([leader.pid])) == 3 else [], LIMIT, "the program alone")
+    started += family
     assert all(map(procs.alive, family))
 
 
