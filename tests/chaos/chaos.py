@@ -47,9 +47,12 @@ def options(argv: Sequence[str]) -> Options:
     parser.add_argument("--begin", type=int, default=Options.begin, help="operations before the start")
     kinds = ", ".join(kind.name for kind in KINDS)
     parser.add_argument("--only", default="", help=f"these kinds of fault, with commas between: {kinds}")
+    parser.add_argument("--without", default="", help="all kinds of fault but these")
     parser.add_argument("--hard-links", action="store_true", help="write to files with several names, too")
     parser.add_argument("--late-writers", action="store_true", help="let stopped receivers go on as orphans")
-    parser.add_argument("--read-only-trees", action="store_true", help="directories without write permission")
+    parser.add_argument(
+        "--no-read-only-trees", action="store_true", help="no directories without write permission"
+    )
     parser.add_argument("--coarse-sources", action="store_true", help="trees with time stamps of one second")
     parser.add_argument("--verbose", action="store_true", help="start the daemon with -v")
     parser.add_argument("--home", type=Path, help="an empty directory for it")
@@ -62,14 +65,19 @@ def options(argv: Sequence[str]) -> Options:
         round=given.round,
         check=given.check,
         begin=given.begin,
-        only=[name for name in given.only.split(",") if name],
+        only=_names(given.only),
+        without=_names(given.without),
         hard_links=given.hard_links,
-        read_only_trees=given.read_only_trees,
+        read_only_trees=not given.no_read_only_trees,
         late_writers=given.late_writers,
         coarse_sources=given.coarse_sources,
         verbose=given.verbose,
         home=given.home,
     )
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def main(argv: Sequence[str]) -> int:

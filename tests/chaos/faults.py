@@ -95,5 +95,3 @@ class Kind:
     """Begins it; raises Impossible, or AssertionError if the daemon is wrong."""
     compares: bool = False
     """Whether a full mirror follows, which would also repair earlier losses."""
-    only_by_name: bool = False
-    """Whether it happens only if ``only`` has its name."""

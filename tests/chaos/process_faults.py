@@ -216,5 +216,5 @@ KINDS = [
     Kind("stop the master", 3, stop_master),
     Kind("overflow the queue", 3, overflow, compares=True),
     Kind("SIGUSR1", 2, reopen_log),
-    Kind("block stderr", 3, block_stderr, only_by_name=True),
+    Kind("block stderr", 3, block_stderr),
 ]

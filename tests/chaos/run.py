@@ -49,8 +49,10 @@ class Options:
     """The number of operations before the daemon starts."""
     only: Sequence[str] = ()
     """The names of the kinds of fault; empty for all."""
+    without: Sequence[str] = ()
+    """The names of those that do not happen."""
     hard_links: bool = False
-    read_only_trees: bool = False
+    read_only_trees: bool = True
     """Whether there are directories without write permission."""
     coarse_sources: bool = False
     """Whether the trees have time stamps of one second."""
@@ -102,6 +104,7 @@ class Run:
             f"faults {options.seed}",
             options.pause,
             options.only,
+            options.without,
             options.round,
             self.tell,
         )

@@ -41,9 +41,9 @@ class _Active:
 class Schedule:
     """Random faults, the same ones for the same ``seed``. Times are in seconds since the beginning.
 
-    ``pause`` is the mean time between two, ``only`` the names of the kinds, empty for the usual
-    ones. After each ``round`` of so many faults all is healed and compared. In every second round no fault
-    causes a full mirror, so that a loss is not repaired.
+    ``pause`` is the mean time between two, ``only`` the names of the kinds, empty for all but ``without``.
+    After each ``round`` of so many faults all is healed and compared. In every second round no fault causes a
+    full mirror, so that a loss is not repaired.
     """
 
     testbed: Testbed
@@ -51,6 +51,7 @@ class Schedule:
     seed: str
     pause: float
     only: Collection[str] = ()
+    without: Collection[str] = ()
     round: int = 20
     tell: Callable[[str], None] = print
     count: Counter[str] = field(default_factory=Counter)
@@ -70,8 +71,11 @@ class Schedule:
     def __post_init__(self) -> None:
         self._chances = random.Random(self.seed)
         self._next = self.testbed.now()
-        kinds = [kind for kind in KINDS if (kind.name in self.only if self.only else not kind.only_by_name)]
-        assert kinds, f"no such kind of fault; there are: {', '.join(kind.name for kind in KINDS)}"
+        names = {kind.name for kind in KINDS}
+        unknown = {*self.only, *self.without} - names
+        assert not unknown, f"no such kind of fault; there are: {', '.join(names)}"
+        chosen = set(self.only or names).difference(self.without)
+        kinds = [kind for kind in KINDS if kind.name in chosen]
         self._kinds = [kinds, [kind for kind in kinds if not kind.compares] or kinds]
 
     @property
