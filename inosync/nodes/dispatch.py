@@ -130,6 +130,8 @@ class Dispatcher:
             return
         if self._slots.is_waiting(node) and not self._slots.is_turn_of(node, now):
             return
+        riding = node.retries.riding(now)
+        retries += [change for change in riding if change.tree not in self._guard.halted]
         head = self._journal.head
         since = self.backlog.oldest_in_journal(node)
         try:

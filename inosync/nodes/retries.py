@@ -204,6 +204,13 @@ class RetrySet:
         """Return what is to be sent by now in a lane."""
         return [c for c, retry in self._waiting.items() if retry.at <= now and retry.lane is lane]
 
+    def riding(self, now: float) -> list[Change]:
+        """Return what goes along with a batch of the first lane before its time: what waits for others.
+
+        Else a removal in that batch could overtake the replacement that waits.
+        """
+        return [c for c, retry in self._waiting.items() if retry.is_behind and retry.at > now]
+
     def next_at(self, now: float) -> float | None:
         """Return when the next one is to be sent; what is ready waits for something else than the time."""
         times = (retry.at for retry in self._waiting.values())

@@ -113,7 +113,9 @@ class PlayedNode:
         self.subscription = EVERYTHING
         self.cursor, self.paused, self.untidy = 0, False, False
         self.worker = SimpleNamespace(state=SimpleNamespace(phase=Phase.IDLE))
-        self.retries = SimpleNamespace(ready=lambda _now, _lane=None: [], count=0, owed=lambda _sent: {})
+        self.retries = SimpleNamespace(
+            ready=lambda _now, _lane=None: [], count=0, owed=lambda _sent: {}, riding=lambda _now: []
+        )
         self.second = None
         self.outstanding: Batch | None = None
         self.cost: Cost | None = None

@@ -66,6 +66,7 @@ class FakeNode:
         self.untidy = False
         self.paused = False
         self.ready: list[Change] = []
+        self.riding: list[Change] = []
         self.second: Batch | None = None
         self.owed: dict[Change, Retry] = {}
         """What is ready for the second lane."""
@@ -98,7 +99,12 @@ class FakeNode:
     @property
     def retries(self) -> SimpleNamespace:
         return SimpleNamespace(
-            count=0, oldest=None, ready=self._ready, waiting=self.owed, owed=lambda _sent: {}
+            count=0,
+            oldest=None,
+            ready=self._ready,
+            waiting=self.owed,
+            owed=lambda _sent: {},
+            riding=lambda _now: list(self.riding),
         )
 
     def _ready(self, _now: float, lane: Lane = Lane.FIRST) -> list[Change]:
@@ -987,3 +993,14 @@ def test_nothing_is_sent_in_either_lane_while_it_is_held(world: World) -> None:
     world.dispatch.offer_batch(node.real)
     assert node.second is not None
     assert world.dispatch.waits_for(node.real) == ""
+
+
+def test_what_waits_for_others_goes_along_with_a_batch(world: World) -> None:
+    node = world.add(1, cursor=world.journal.head)[0]
+    node.riding = [BIG]
+    world.dispatch.offer_batch(node.real)
+    assert node.batch is None, "it is no reason for a batch"
+    node.ready = [Change(1, b"failed", Kind.NAME)]
+    world.dispatch.offer_batch(node.real)
+    assert node.batch is not None
+    assert set(parts(node.batch)[0].names) == {b"failed", b"big"}

@@ -288,7 +288,9 @@ def test_change_behind_others_rides_with_their_next_try(retries: RetrySet) -> No
     retries.add_behind([B], NOW, NOW - 7)
     assert retries.waiting[B] == Retry(0, NOW + FIRST, NOW - 7, is_behind=True)
     assert (retries.behind, retries.oldest, retries.oldest_untried) == ([b"b"], NOW - 7, None)
+    assert (retries.ready(NOW), retries.riding(NOW)) == ([], [B]), "no removal may overtake it"
     assert retries.ready(NOW + FIRST) == [A, name(b"other", 2), B]
+    assert retries.riding(NOW + FIRST) == []
     assert retries.owed([]) == {1: OwedNames((b"a",)), 2: OwedNames((b"other",))}, (
         "nothing waits for what waits"
     )
