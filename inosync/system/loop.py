@@ -66,6 +66,10 @@ class Loop:
         """Call when writing would not block, or would fail."""
         self._register(source, select.EPOLLOUT, call)
 
+    def on_change(self, source: Source, call: Callable[[], object]) -> None:
+        """Call when a table of the kernel has changed, such as /proc/self/mountinfo: proc_pid_mounts(5)."""
+        self._register(source, select.EPOLLPRI, call)
+
     def on_exit(self, pidfd: int, call: Callable[[], object]) -> None:
         """Call when a process has ended."""
 

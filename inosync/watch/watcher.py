@@ -17,7 +17,7 @@ from inosync.watch.inotify import Inotify
 from inosync.watch.listener import FileListener
 from inosync.watch.poller import Poller
 from inosync.watch.scan import Scanner
-from inosync.watch.tree import Root, Since
+from inosync.watch.tree import Directory, Root, Since, locate
 from inosync.watch.walker import Walker
 from inosync.watch.watches import Watches, reason
 
@@ -41,6 +41,8 @@ class Watcher:
         self._listener, self._clock = listener, clock
         self._inotify = Inotify()
         self._mounts = mounts.Changes()
+        self._mounted: dict[Directory, Root] = {}
+        """Where something may be mounted. A directory above may get another name, which changes no table."""
         self._watches = Watches(self._inotify)
         scanner = Scanner(self._watches, listener, self._lose, clock)
         self._poller = Poller(scanner, self._watches.unwatched, clock, rand)
@@ -164,16 +166,37 @@ class Watcher:
             self._walker.abandon(root)
             self._listener.lost(root.tree, why)
 
-    def _check_mounts(self) -> None:
+    @property
+    def mount_tables(self) -> list[int]:
+        """Descriptors of tables that tell of mounts: ``check_mounts`` is to be called when one changes."""
+        return self._mounts.descriptors()
+
+    def check_mounts(self, has_changed: bool = True) -> None:
         """Walk what is in the place of a watched directory since a mount or umount, which emit no event."""
-        points = self._mounts.take()
-        for root in self._roots.values() if points else ():
+        points = self._mounts.take(has_changed)
+        if not points:
+            return
+        mounted, self._mounted = self._mounted, {}
+        for root in self._roots.values():
             if root.identity is None:
                 continue
             real = os.path.realpath(os.fsencode(root.path)).rstrip(b"/") + b"/"
             for point in points:
-                if point.startswith(real) and self._walker.walk_if_replaced(root, point[len(real) :]):
-                    self._listener.directories_changed()
+                if point.startswith(real):
+                    self._check_mount(root, point[len(real) :])
+        for directory, root in mounted.items():
+            if directory in self._mounted or root.identity is None or self._roots.get(root.tree) is not root:
+                continue
+            if place := locate(directory):
+                self._check_mount(*place)
+            else:  # it was renamed before it could be looked at
+                self._walker.walk_tree(root)
+
+    def _check_mount(self, root: Root, path: bytes) -> None:
+        if self._walker.walk_if_replaced(root, path):
+            self._listener.directories_changed()
+        if directory := root.at(path):
+            self._mounted[directory] = root
 
     # What is known of the trees ----------------------------------------------------------------------
 
@@ -240,7 +263,7 @@ class Watcher:
 
     def descriptors(self) -> list[int]:
         """The descriptors that a forked child has to close."""
-        return [self._inotify.fd, *self._mounts.descriptors()]
+        return [self._inotify.fd, *self.mount_tables]
 
     def set_poll_interval(self, seconds: float) -> None:
         """Set how often to try what could not be watched, and to compare it."""
@@ -312,7 +335,7 @@ class Watcher:
             self._next_check_at = now + CHECK_SECONDS
             for tree in list(self._roots):
                 self.check_root(tree)
-            self._check_mounts()
+            self.check_mounts(has_changed=False)
             self._watches.log_unwatched()
         self._poller.run_due(now)
         self._listener.batch_ended(now, is_caught_up=False)

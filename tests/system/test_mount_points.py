@@ -117,3 +117,14 @@ def test_mounts_are_not_watched_if_no_node_crosses_them(setup: Setup) -> None:
     until(lambda: " 3 dirs" in s.daemon.title(), 30, "three directories to be watched again")
     (s.tree / "mnt/below/file").write_text("watched again")
     s.daemon.until_level([(s.tree, s.home / "nodes" / node / "tree") for node in "ab"], nodes=2)
+
+
+def test_directory_that_is_hidden_by_a_mount_for_a_moment_is_not_lost(setup: Setup) -> None:
+    s = setup
+    s.start(a="")
+    s.shell("mkdir p ../empty && mv mnt p/mnt")  # a bind mount, because the kernel reports no end of it
+    for old, new in ("pq", "qp", "pq"):
+        s.shell(f"mount --bind ../empty {old}/mnt && mv {old} {new} && sleep 0.1 && umount -l {new}/mnt")
+    s.until_has("a", "q/mnt/below/file")
+    (s.tree / "q/mnt/below/file").write_text("still watched")
+    s.daemon.until_level([(s.tree, s.home / "nodes/a/tree")], nodes=1)

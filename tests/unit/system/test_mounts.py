@@ -82,6 +82,14 @@ def test_changes_report_nothing_while_the_table_is_the_same() -> None:
     assert changes.descriptors() == []
 
 
+def test_changes_report_all_mount_points_if_the_loop_has_seen_one() -> None:
+    changes = mounts.Changes()
+    try:
+        assert changes.take(has_changed=True) == changes.known != set()
+    finally:
+        changes.close()
+
+
 def test_changes_report_nothing_without_the_table(tmp_path: Path) -> None:
     changes = mounts.Changes(str(tmp_path / "none"))
     assert changes.take() == set()
