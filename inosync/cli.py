@@ -148,7 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     if mistake := _usage_mistake(options):
         parser().error(mistake)
-    signals.hold_back_early()
     try:
         path = os.path.abspath(options.config)
     except FileNotFoundError:
@@ -283,6 +282,8 @@ def _run_daemon(options: argparse.Namespace, path: str) -> int:
     from inosync.system import systemd
 
     manager = systemd.take_target(os.environ)
+    if not (options.test or options.calls):
+        signals.hold_back_early()
     try:
         config = load(path)
     except ConfigError as error:
@@ -297,6 +298,7 @@ def _run_daemon(options: argparse.Namespace, path: str) -> int:
 def _try_out(config: Config, options: argparse.Namespace) -> int:
     """Show the resulting configuration or its calls, and try the nodes as the user that mirrors."""
     from inosync import check, startup
+    from inosync.system import descriptors
 
     try:
         if options.test:
@@ -309,6 +311,9 @@ def _try_out(config: Config, options: argparse.Namespace) -> int:
         return OK if (check.try_nodes if options.test else check.show_calls)(config) else UNAVAILABLE
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader has seen enough
+        descriptors.lead_standard_streams_nowhere()
+        return FAILED
     except (OSError, LookupError) as error:
         print(f"inosync: {error}", file=sys.stderr)
         return FAILED

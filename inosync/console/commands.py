@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -16,6 +15,7 @@ from typing import Any
 
 from inosync.console import protocol, table, top
 from inosync.console.client import Client, NotRunning, OtherConfiguration, Refused
+from inosync.system import descriptors
 from inosync.text import one_line, plural
 
 MAX_BEHIND = 10
@@ -51,8 +51,7 @@ def run(command: Command, paths: Iterable[str], config: str) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        descriptors.lead_standard_streams_nowhere()
         return protocol.BEHIND
 
 

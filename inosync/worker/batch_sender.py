@@ -95,6 +95,11 @@ class BatchSender:
         self._renames = RenameRuns(job, beside.calls, beside.refused)
         self._is_ending = False
 
+    def node_was_away(self) -> None:
+        """The node was out of reach: that is why a connection beside the warm ones has failed."""
+        if self._run is not None:
+            self._run.refused_beside_warm = ""
+
     @property
     def transfer(self) -> Transfer | None:
         """The one that runs, or has ended and was not yet given to ``transfer_ended``."""

@@ -336,6 +336,8 @@ class Worker:
     def node_unreachable(self, attempt: int, code: int, reason: str, pause: float) -> None:
         """The node does not answer."""
         self._ssh_master.distrust()
+        for sender in self._senders.values():
+            sender.node_was_away()
         self._is_away = True
         self._report(Unreachable(attempt, code, shortened(reason, MAX_REASON_BYTES), pause))
 

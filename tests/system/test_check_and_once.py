@@ -212,6 +212,20 @@ def test_check_says_how_to_accept_a_host_key(
     assert "ssh -l root node-a)" in found(done, "a")
 
 
+@pytest.mark.parametrize("option", ["-t", "-p"])
+def test_output_ends_quietly_when_nobody_reads_it(
+    tmp_path: Path, tree: Path, daemon: MakeDaemon, option: str
+) -> None:
+    made = daemon({"wpaths": [str(tree)], "rpaths": [""], "rnodes": [f"{tmp_path}/node"]})
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*made.command, option], stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_check_never_asks_for_a_password(
     tmp_path: Path, tree: Path, rsyncd: MakeRsyncd, daemon: MakeDaemon
 ) -> None:

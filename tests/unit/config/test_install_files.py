@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_units_of_the_checkout_call_the_program(tmp_path: Path) -> None:
 
 def test_install_files_says_what_it_has_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--install-files", str(tmp_path)]) == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "only a daemon holds signals back"
     said = capsys.readouterr()
     assert f"{tmp_path}/share/bash-completion/completions/inosync is written" in said.out.splitlines()
     assert said.out.splitlines()[-1] == "Then: systemctl daemon-reload"
