@@ -77,6 +77,8 @@ def test_reload_without_resources_is_refused_or_followed_in_full(tmp_path: Path,
     for number in range(len(FAULTS) + 1):
         for directory in (*trees(number), *copies(number)):
             directory.mkdir(parents=True, exist_ok=True)
+        for tree in trees(number):
+            (tree / "stays").touch()  # an empty one is taken for lost where its copy has files
     let_fail("nothing")
     daemon = patched(PATCH.format(switch=str(switch)))(config(0), ("-v",))
     daemon.start()

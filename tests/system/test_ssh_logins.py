@@ -51,7 +51,7 @@ class Farm:
 
     def until_shared(self) -> None:
         """Wait until the nodes have connections of ours, and the rsyncs that wait use them."""
-        until(lambda: len(self.ours()) == len(self.w.nodes()), 60, "our connections")
+        until(lambda: len(self.ours()) == len(self.w.nodes()), 150, "our connections")
         self.change(1)
 
     def ours(self) -> list[Path]:
