@@ -41,7 +41,7 @@ class Watcher:
         self._listener, self._clock = listener, clock
         self._inotify = Inotify()
         self._mounts = mounts.Changes()
-        self._mounted: dict[Directory, Root] = {}
+        self._mounted: dict[Directory, tuple[Root, bytes]] = {}
         """Where something may be mounted. A directory above may get another name, which changes no table."""
         self._watches = Watches(self._inotify)
         scanner = Scanner(self._watches, listener, self._lose, clock)
@@ -184,19 +184,20 @@ class Watcher:
             for point in points:
                 if point.startswith(real):
                     self._check_mount(root, point[len(real) :])
-        for directory, root in mounted.items():
+                    if point in self._mounts.known and (directory := root.at(point[len(real) :])):
+                        self._mounted[directory] = root, point[len(real) :]
+        for directory, (root, path) in mounted.items():
             if directory in self._mounted or root.identity is None or self._roots.get(root.tree) is not root:
                 continue
             if place := locate(directory):
                 self._check_mount(*place)
-            else:  # it was renamed before it could be looked at
+            elif root.at(path.rpartition(b"/")[0]) is None:
+                # What it is in was renamed before it could be looked at. By itself it was removed.
                 self._walker.walk_tree(root)
 
     def _check_mount(self, root: Root, path: bytes) -> None:
         if self._walker.walk_if_replaced(root, path):
             self._listener.directories_changed()
-        if directory := root.at(path):
-            self._mounted[directory] = root
 
     # What is known of the trees ----------------------------------------------------------------------
 

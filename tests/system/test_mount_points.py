@@ -128,3 +128,15 @@ def test_directory_that_is_hidden_by_a_mount_for_a_moment_is_not_lost(setup: Set
     s.until_has("a", "q/mnt/below/file")
     (s.tree / "q/mnt/below/file").write_text("still watched")
     s.daemon.until_level([(s.tree, s.home / "nodes/a/tree")], nodes=1)
+
+
+def test_mount_point_that_is_removed_causes_no_full_mirror(setup: Setup) -> None:
+    s = setup
+    s.start(a="")
+    fulls = s.daemon.log().count("full mirror started")
+    for number in range(3):
+        s.shell(f"mkdir t && mount --bind mnt t && echo {number} >late && umount -l t && rmdir t")
+        s.until_has("a", "mnt/below/file", "late")
+        s.shell("mkdir -p mnt/point && mount --bind mnt/below mnt/point && umount -l mnt/point")
+        s.daemon.until_level([(s.tree, s.home / "nodes/a/tree")], nodes=1)
+    assert s.daemon.log().count("full mirror started") == fulls
