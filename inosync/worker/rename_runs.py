@@ -343,45 +343,46 @@ def _is_there(path: bytes, root: int) -> bool:
 
 def _alike(source: str, rename: Rename, rules: Rules) -> Iterator[bytes]:
     """Names at the old path that rsync takes for the files at the new one. OSError if there is none."""
-    root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(source) as root:
         if not rename.is_directory:
             old, new = (os.lstat(path, dir_fd=root) for path in (rename.old, rename.new))
             if (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
                 yield rename.old
             return
-        directory = _open_below(root, rename.old)
-        try:
-            for entry in _listing(directory, rename.old, rules, None):
-                if entry.is_directory:
-                    continue
-                with contextlib.suppress(OSError):
-                    new = os.lstat(rename.new + b"/" + entry.path, dir_fd=root)
-                    if stat.S_ISREG(new.st_mode) and (entry.size, entry.time) == (
-                        new.st_size,
-                        new.st_mtime_ns,
-                    ):
-                        yield rename.old + b"/" + entry.path
-        finally:
-            os.close(directory)
-    finally:
-        os.close(root)
+        for entry in _entries(root, rename.old, rules):
+            if entry.is_directory:
+                continue
+            with contextlib.suppress(OSError):
+                new = os.lstat(rename.new + b"/" + entry.path, dir_fd=root)
+                if stat.S_ISREG(new.st_mode) and (entry.size, entry.time) == (new.st_size, new.st_mtime_ns):
+                    yield rename.old + b"/" + entry.path
 
 
 def _write_protected(source: str, rename: Rename, rules: Rules) -> Iterator[bytes]:
     """Files at the new path that their owner may not write to. OSError if there is nothing."""
-    root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(source) as root:
         if not rename.is_directory:
             if _is_write_protected(os.lstat(rename.new, dir_fd=root)):
                 yield rename.new
             return
-        directory = _open_below(root, rename.new)
-        try:
-            for entry in _listing(directory, rename.new, rules, None):
-                if entry.is_write_protected:
-                    yield rename.new + b"/" + entry.path
-        finally:
-            os.close(directory)
+        for entry in _entries(root, rename.new, rules):
+            if entry.is_write_protected:
+                yield rename.new + b"/" + entry.path
+
+
+@contextlib.contextmanager
+def _opened(source: str) -> Iterator[int]:
+    root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield root
     finally:
         os.close(root)
+
+
+def _entries(root: int, path: bytes, rules: Rules) -> Iterator[_Entry]:
+    """What is below a directory of the tree. OSError if it is not there."""
+    directory = _open_below(root, path)
+    try:
+        yield from _listing(directory, path, rules, None)
+    finally:
+        os.close(directory)
