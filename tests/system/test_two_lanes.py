@@ -49,8 +49,13 @@ def test_link_to_the_directory_of_a_big_file_does_not_overtake_it(lanes: Warm) -
     (lanes.tree() / "elsewhere").symlink_to("other")
     until(lambda: os.path.lexists(lanes.copy("a") / "elsewhere"), 60, "another link on the node")
     assert not os.path.lexists(lanes.copy("a") / "current")
-    [node] = lanes.daemon.ask("status")["nodes"]
-    assert node["reason"].endswith("; 1 name waits for that, such as current")
+
+    def says_what_waits() -> bool:
+        [node] = lanes.daemon.ask("status")["nodes"]
+        return bool(node["reason"].endswith("; 1 name waits for that, such as current"))
+
+    until(says_what_waits, 60, "the reason with what waits")
+    assert not os.path.lexists(lanes.copy("a") / "current")
     lanes.until_level()
 
 
