@@ -118,6 +118,8 @@ class Part:
     """As in ``Change``. A tree has a part for each step, in their order."""
     owed: OwedNames = OwedNames()
     """Said with the first part of a tree."""
+    make_way: tuple[bytes, ...] = ()
+    """Names of which the node loses what it has, in a relist that leaves them out; see ``outcome``."""
 
 
 class NodeState(enum.StrEnum):

@@ -110,6 +110,16 @@ class File:
         return from_filter(line) if self.form is Form.FILTER else from_pattern(line, self.include)
 
 
+def hiding(path: bytes) -> tuple[Rule, ...]:
+    """Return the rule that leaves just this path (relative to SRC/) out of a transfer; none if none can."""
+    # A backslash escapes only in a pattern with wildcards (rsync(1), PATTERN MATCHING).
+    name = re.sub(rb"([\\*?[])", rb"\\\1", path) if re.search(rb"[*?[]", path) else path
+    try:
+        return (Rule(b"/" + name, sides="s"),)
+    except FilterError:
+        return ()
+
+
 Item = Rule | File
 """An entry of a list of rules."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from inosync.rsync.stderr import Complaint, Failure, Side, is_noise, parse, reason
@@ -47,6 +47,8 @@ class Complaints:
     """Names among ``due`` that the node cannot have, because its character set has no such name."""
     undeleted: tuple[bytes, ...] = ()
     """Names among ``due`` that the node could not remove; a relist of their parents may."""
+    in_the_way: tuple[bytes, ...] = ()
+    """Names among ``undeleted`` in whose place the node has a directory, and we have not."""
 
 
 def after_batch(
@@ -65,6 +67,7 @@ def after_batch(
     blamed: set[bytes] = set()
     unconvertible: set[bytes] = set()
     undeleted: set[bytes] = set()
+    blocked: set[bytes] = set()
     found = _complaints(lines)
     for complaint in found or ():
         blame = [sent.blame(path, complaint.failure) for path in _paths(complaint, source, target)]
@@ -74,13 +77,16 @@ def after_batch(
         (unconvertible if complaint.failure is Failure.UNCONVERTIBLE else blamed).update(*blame)
         if complaint.failure is Failure.UNDELETED:
             undeleted.update(*blame)
+        elif complaint.failure is Failure.BLOCKED:
+            blocked.add(complaint.path)
     if not found:
         return Complaints(sent.names, True, reason(lines))
     unconvertible -= blamed
     blamed |= unconvertible
     clouded = sent.relists() - blamed if _may_have_skipped(found, stdout) else set()
     undeleted = {name for name in undeleted & sent.all if not name.endswith(b"/")}
-    parts = (tuple(sorted(part)) for part in (blamed | clouded, clouded, unconvertible, undeleted))
+    blocked &= undeleted
+    parts = (tuple(sorted(part)) for part in (blamed | clouded, clouded, unconvertible, undeleted, blocked))
     due, *others = parts
     return Complaints(due, False, reason(lines), *others)
 
@@ -98,8 +104,11 @@ def after_full(
     found = _complaints(lines)
     if not found or _may_have_skipped(found, stdout):
         return whole
+    blocked = {complaint.path for complaint in found if complaint.failure is Failure.BLOCKED}
     due: set[bytes] = set()
     for complaint in found:
+        if complaint.failure is Failure.UNDELETED and _is_below(complaint.path, blocked):
+            continue  # it is in the way of one that is due
         paths = list(_paths(complaint, source, target, certain=True))
         if complaint.failure in (Failure.OTHER, Failure.UNDELETED) or not paths:
             return whole
@@ -191,6 +200,10 @@ def _located(complaint: Complaint, source: str, target: str, certain: bool) -> I
     if certain:
         return (theirs,) if theirs is not None and ours in (None, theirs) else ()
     return {*tail_paths(complaint.path), *(path for path in (ours, theirs) if path is not None)}
+
+
+def _is_below(path: bytes, directories: Set[bytes]) -> bool:
+    return any(path.startswith(directory + b"/") for directory in directories) or path in directories
 
 
 def _wire(path: bytes) -> bytes:

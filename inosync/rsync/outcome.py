@@ -96,12 +96,18 @@ def _partial(run: Run, settings: TransferSettings, reason: str) -> Outcome:
     # Retried together with the name that clouds them, their deletions would be left out for ever.
     again = set(found.clouded) if set(found.clouded) != set(run.sent) else set()
     done |= again
-    for name in found.undeleted:
-        parent = errors.relist_of_parent(name)
-        if parent not in run.sent:
-            again.add(parent)
-            done |= {name}
-    instead = (replace(run.part, names=tuple(sorted(again)), ignore_times=False),) if again else ()
+    undeleted = {name for name in found.undeleted if errors.relist_of_parent(name) not in run.sent}
+    parents = set(map(errors.relist_of_parent, undeleted))
+    again |= parents
+    done |= undeleted
+    instead: tuple[Part, ...] = ()
+    if again:
+        instead = (replace(run.part, names=tuple(sorted(again)), ignore_times=False),)
+    if in_the_way := undeleted.intersection(found.in_the_way) - run.missing:
+        # rsync does not make a directory writable that it replaces by a symlink, but one that it does not
+        # find in a listing (atomic_create and delete_in_dir in its generator.c).
+        gone = replace(instead[0], names=tuple(sorted(parents)), step=Step.REMOVED)
+        instead = (replace(gone, make_way=tuple(sorted(in_the_way))), *instead)
     due = tuple(name for name in found.due if name not in done)
     if done and not due:
         return Outcome(instead=instead)

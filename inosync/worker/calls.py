@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
+from inosync.filters.rule import hiding
 from inosync.messages import Lane, Part, Rename, Step
 from inosync.rsync import argv, binary
 from inosync.rsync.argv import RenameWay, TransferSettings
@@ -77,10 +79,11 @@ class RsyncCalls:
             return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
         max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
         root, only_removes = self._root(settings), order.only_removes(part) and self._refused.send_nothing
-        key = settings, root, max_size, part.ignore_times, lane, only_removes
+        key = settings, root, max_size, part.ignore_times, lane, only_removes, part.make_way
         known, words = self._last.get(part.tree, ((), ()))
         if known != key:
-            settings = replace(settings, root=root, max_size=max_size)
+            hidden = itertools.chain.from_iterable(map(hiding, part.make_way))
+            settings = replace(settings, root=root, max_size=max_size, rules=(*hidden, *settings.rules))
             words = argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, only_removes)
             self._last[part.tree] = key, words
         return words

@@ -124,12 +124,15 @@ def test_read_only_directory_is_removed_on_a_node_of_a_user(locked: Warm, what: 
 
 
 @needs_root
-@pytest.mark.parametrize("by", ["a file", "another directory"])
+@pytest.mark.parametrize("by", ["a file", "a link", "another directory"])
 def test_read_only_directory_is_replaced_on_a_node_of_a_user(locked: Warm, by: str) -> None:
     path = locked.tree() / "mod/b"
     shutil.rmtree(path)
     if by == "a file":
         path.write_text("new")
+    elif by == "a link":
+        (locked.tree() / "new").write_text("new")
+        path.symlink_to("../new")
     else:
         path.mkdir()
         (path / "new").write_text("new")
@@ -137,9 +140,31 @@ def test_read_only_directory_is_replaced_on_a_node_of_a_user(locked: Warm, by: s
     locked.until_arrived("a", "after")
     locked.until_title("a", OK)
     copy = locked.copy("a") / "mod/b"
-    new = copy if by == "a file" else copy / "new"
+    new = copy / "new" if by == "another directory" else copy
     assert new.read_text() == "new"
+    assert copy.is_symlink() is (by == "a link")
     assert not (copy / "f").exists()
+
+
+@needs_root
+def test_read_only_directories_are_replaced_by_links_of_odd_names(locked: Warm) -> None:
+    names = ["a*b", "a\\b", "[x]\\", "a?", "new\nline", "x!#:+"]
+    for name in names:
+        (locked.tree() / "mod" / name / "d").mkdir(parents=True)
+        lock(locked.tree() / "mod" / name)
+    (locked.tree() / "mod/axb").mkdir()
+    locked.change("mod/axb/stays")
+    locked.until_arrived("a", "mod/axb/stays")
+    locked.until_title("a", OK)
+    for name in names:
+        shutil.rmtree(locked.tree() / "mod" / name)
+        (locked.tree() / "mod" / name).symlink_to("axb")
+    locked.change("after")
+    locked.until_arrived("a", "after")
+    locked.until_title("a", r"\[degraded\] .*")  # popt cannot have the last of the names in a rule
+    locked.until_arrived("a", "mod/axb/stays")
+    for name in names[:-1]:
+        assert (locked.copy("a") / "mod" / name).is_symlink(), name
 
 
 @needs_root

@@ -9,7 +9,7 @@ import pytest
 from support.filters import excludes
 
 from inosync.filters import rule as filter_rules
-from inosync.filters.rule import File, FilterError, Form, Rule
+from inosync.filters.rule import File, FilterError, Form, Rule, hiding
 from inosync.filters.rules import Rules
 
 
@@ -214,3 +214,16 @@ def test_merged_reads_the_name_of_a_merge_file(option: str, file: File | None) -
 @pytest.mark.parametrize("option", ["", "- a", "exclude a", "!", ": f", "P . f"])
 def test_merged_is_none_for_other_rules(option: str) -> None:
     assert filter_rules.merged(option, False) is None
+
+
+@pytest.mark.parametrize("path", [b"d/a*b", b"d/a\\b", b"d/[x]\\", b"d/a?", b"d/new\nline", b"d/- x", b"!"])
+def test_hiding_rule_means_one_path(path: bytes) -> None:
+    [rule] = hiding(path)
+    rules = Rules((rule,))
+    assert rules.excluded(path, is_dir=True)
+    others = [b"d/axb", b"d/ab", b"d/x\\", b"d/xx", b"d", b"e/" + path, path + b"x"]
+    assert not any(rules.excluded(other, is_dir=True) for other in others)
+
+
+def test_hiding_rule_of_a_name_that_popt_changes_is_none() -> None:
+    assert hiding(b"x!#:+") == ()

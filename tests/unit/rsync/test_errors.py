@@ -406,6 +406,19 @@ def test_undeleted_names_are_those_that_were_sent() -> None:
     assert batch(line, [b"mod/b/", b"y"]).undeleted == ()
 
 
+def test_read_only_directory_in_the_way_of_a_link_after_full_is_due() -> None:
+    lines = [
+        b"rsync: [generator] delete_file: rmdir(mod/b/c) failed: Permission denied (13)",
+        b"could not make way for new symlink: mod/b",
+        TRAILER,
+    ]
+    found = after_full(lines, "/src", "h:")
+    assert (found.due, found.whole) == ((b"mod/b",), False)
+    assert after_full([lines[0].replace(b"mod/b", b"mod/bb"), *lines[1:]], "/src", "h:").whole
+    assert batch(lines, [b"mod/b", b"y"]).in_the_way == (b"mod/b",)
+    assert batch(lines[:1], [b"mod/b", b"y"]).in_the_way == ()
+
+
 @pytest.mark.parametrize(
     ("name", "relist"), [(b"a", b"./"), (b"a/b", b"a/"), (b"a/b/", b"a/b/"), (b"a/b/c", b"a/b/")]
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from inosync.messages import Part, Source
+from inosync.messages import Part, Source, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome, Run, judge
@@ -171,7 +173,17 @@ def test_outcome_relists_once_what_cannot_be_removed_by_name(sent: tuple[bytes, 
 def test_outcome_relists_once_what_cannot_be_replaced_by_name() -> None:
     blocked = b"could not make way for new symlink: m/b"
     outcome = ended(UNDELETED, blocked, sent=(b"m/b", b"a"))
+    relist = Part(7, False, (b"m/",), ROOT)
+    without_it = replace(relist, step=Step.REMOVED, make_way=(b"m/b",))
+    assert outcome == Outcome(instead=(without_it, relist))
+
+
+def test_directory_of_which_something_stays_does_not_make_way() -> None:
+    outcome = ended(UNDELETED, sent=(b"m/b", b"a"))
     assert outcome == Outcome(instead=(Part(7, False, (b"m/",), ROOT),))
+    blocked = b"could not make way for new directory: m/b"
+    outcome = ended(UNDELETED, blocked, sent=(b"m/b", b"a"))
+    assert not any(part.make_way for part in outcome.instead)
 
 
 def test_relist_beside_the_name_is_not_tried_again() -> None:
