@@ -60,6 +60,8 @@ class StateKeeper:
     """What the state was made of that was written last."""
     _last: State | None = None
     """That state; None: none was written by this process."""
+    _kept_orders: object = None
+    """The operator's standing orders, as they were written last."""
     _next_at: float = -math.inf
     """When the next state may be written, by the clock."""
     _facts: dict[str, TreeFacts] = field(default_factory=dict)
@@ -70,33 +72,46 @@ class StateKeeper:
     _decisive_for: Config | None = None
 
     def keep(self) -> None:
-        """Have a new state written if anything is different."""
+        """Have a new state written if anything is different: what the operator has ordered at once."""
         self._mark()
-        now = self.loop.clock()
+        now, orders = self.loop.clock(), self._orders()
+        has_orders = orders != self._kept_orders
+        if self.writer.is_busy or not (has_orders or now >= self._next_at):
+            return
         # What has to be compared as a whole is owed only when it was walked: until then the last state holds.
-        if now < self._next_at or self.writer.is_busy or self.watcher.incomplete_trees:
+        if self.watcher.incomplete_trees:
+            before = self._before_walk() if has_orders else None
+            if before is None or self.writer.write(encode(replace(before, clean=False))):
+                self._kept_orders = orders
             return
         seen, pause = self._fingerprint(), 0.0
         if seen != self._kept:
             state = self._state(clean=False)
             if self.writer.write(encode(state)):
-                self._kept, self._last = seen, state
+                self._kept, self._kept_orders, self._last = seen, orders, state
             pause = MIN_PAUSE_SECONDS
         self._next_at = now + max(pause, COST_FACTOR * (self.loop.clock() - now))
 
     def finish(self) -> None:
         """Write the last state, once all workers have ended."""
         self._mark()
-        state: State | None = None
-        if not self.watcher.incomplete_trees:
-            state = self._state(clean=True)
-        elif last := self._last or self.resume.state:
-            nodes = {
-                name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
-                for name, saved in last.nodes.items()
-            }
-            state = replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()))
+        state = self._before_walk() if self.watcher.incomplete_trees else self._state(clean=True)
         self.writer.finish(None if state is None else encode(state), LAST_WRITE_SECONDS)
+
+    def _before_walk(self) -> State | None:
+        """The state of before a walk that has not ended, with what the operator has ordered since."""
+        last = self._last or self.resume.state
+        if last is None:
+            return None
+        nodes = {
+            name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
+            for name, saved in last.nodes.items()
+        }
+        return replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()))
+
+    def _orders(self) -> object:
+        """What the operator has ordered until it is taken back: it is written at once."""
+        return [node.name for node in self.nodes.values() if node.paused], self.held_until()
 
     # Marks -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from inosync.config.load import Config, load
 from inosync.console import protocol
-from inosync.console.control import Control
+from inosync.console.control import Control, Reply
 from inosync.guard.guard import Guard
 from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
@@ -25,7 +25,7 @@ from inosync.master.metrics_process import MetricsProcess
 from inosync.master.once import Once
 from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
-from inosync.master.requests import RequestHandler
+from inosync.master.requests import Message, RequestHandler
 from inosync.master.resume import Resume
 from inosync.master.state_keeper import StateKeeper
 from inosync.master.tree_events import TreeEvents
@@ -161,7 +161,13 @@ def make_master(
     commands = Commands(pool, verification, manager, hold, ending)
     handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events)
     socket = protocol.socket_path(config.rundir, config.path)
-    control = Control(socket, loop, handler.handle)
+
+    def serve(message: Message, reply: Reply) -> None:
+        handler.handle(message, reply)
+        if keeps_state:  # an order holds also if we die in the next moment
+            keeper.keep()
+
+    control = Control(socket, loop, serve)
     metrics = MetricsProcess(
         lambda client: control.attach(client, handler.tell_status), loop, inherited, rand
     )

@@ -155,6 +155,32 @@ def test_two_writes_are_apart_and_one_at_a_time(world: World) -> None:
     assert len(world.written) == 2
 
 
+@pytest.mark.parametrize("is_walking", [False, True])
+def test_orders_are_written_at_once(is_walking: bool, world: World) -> None:
+    world.keep()
+    world.change(b"x")
+    world.node.cursor = 1
+    world.watcher.incomplete_trees = {1} if is_walking else set()
+    for paused in (True, False):
+        world.node.paused = paused
+        world.keeper.keep()
+        world.keeper.keep()
+        assert world.saved().paused is paused
+        assert not world.written[-1].clean
+    assert len(world.written) == 3
+    assert (world.written[-1].written == world.written[0].written) is is_walking
+
+
+def test_order_is_written_once_the_last_state_is(world: World) -> None:
+    world.keep()
+    world.node.paused, world.writer.is_busy = True, True
+    world.keeper.keep()
+    assert not world.saved().paused
+    world.writer.is_busy = False
+    world.keeper.keep()
+    assert world.saved().paused
+
+
 def test_unfinished_walk_keeps_the_last_state(world: World) -> None:
     world.keep()
     world.watcher.incomplete_trees = {1}
