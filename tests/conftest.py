@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# The suite starts inosync about 900 times. Without byte code each start compiles all of it, which doubles
+# what a start costs. Images of containers often set this variable.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # On a busy machine the duration of an example means nothing.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
