@@ -109,11 +109,12 @@ class RetrySet:
             self._waiting[change] = Retry(0, at, oldest, is_behind=True)
 
     def _next_try(self, tree: int, earliest: float) -> float:
-        """Return when something of a tree that is owed is tried next; infinite: what is big is on its way."""
-        if any(change.tree == tree for change in self._carried[Lane.SECOND]):
+        """Return when something of a tree that is owed is tried next; infinite: when the second lane is free."""
+        under_way = self._carried[Lane.SECOND]
+        if any(change.tree == tree for change in under_way):
             return math.inf
         tries = (
-            retry.at
+            math.inf if under_way and retry.lane is Lane.SECOND else retry.at
             for change, retry in self._waiting.items()
             if change.tree == tree and (retry.attempt or retry.lane is Lane.SECOND)
         )

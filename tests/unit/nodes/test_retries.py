@@ -316,6 +316,18 @@ def test_change_behind_a_big_file_is_sent_after_it(retries: RetrySet) -> None:
     assert retries.waiting[B].at == retries.waiting[big].at == NOW + 5 + FIRST
 
 
+def test_change_behind_a_big_file_that_waits_for_its_lane_waits_with_it(retries: RetrySet) -> None:
+    big, other = name(b"d/big"), name(b"other", 2)
+    retries.add_big([other], NOW, NOW)
+    retries.carry([other], Lane.SECOND)
+    retries.add_big([big], NOW, NOW)
+    retries.add_behind([B], NOW + 3, NOW)
+    assert retries.waiting[B].at == math.inf, "it was looked at again and again while another tree had the lane"
+    retries.settle([], [], NOW, NOW + 5, 0.0, lane=Lane.SECOND)
+    assert retries.ready(NOW + 5) == [B]
+    assert retries.ready(NOW + 5, Lane.SECOND) == [big]
+
+
 @pytest.mark.parametrize(
     "owed", [None, name(b"a", 2)], ids=["nothing is owed any more", "another tree is owed something"]
 )
