@@ -109,7 +109,7 @@ class RetrySet:
             self._waiting[change] = Retry(0, at, oldest, is_behind=True)
 
     def _next_try(self, tree: int, earliest: float) -> float:
-        """Return when something of a tree that is owed is tried next; infinite: when the second lane is free."""
+        """Return when something owed of a tree is tried next; infinite: when the second lane is free."""
         under_way = self._carried[Lane.SECOND]
         if any(change.tree == tree for change in under_way):
             return math.inf

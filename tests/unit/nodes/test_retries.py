@@ -322,7 +322,7 @@ def test_change_behind_a_big_file_that_waits_for_its_lane_waits_with_it(retries:
     retries.carry([other], Lane.SECOND)
     retries.add_big([big], NOW, NOW)
     retries.add_behind([B], NOW + 3, NOW)
-    assert retries.waiting[B].at == math.inf, "it was looked at again and again while another tree had the lane"
+    assert retries.waiting[B].at == math.inf, "another tree has the lane, and may have it for long"
     retries.settle([], [], NOW, NOW + 5, 0.0, lane=Lane.SECOND)
     assert retries.ready(NOW + 5) == [B]
     assert retries.ready(NOW + 5, Lane.SECOND) == [big]
