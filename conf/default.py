@@ -153,8 +153,8 @@ rnodes = [
 # ruser = None
 
 # An address and a port for metrics and the page, such as "127.0.0.1:9187" or "[::1]:9187". Everyone that
-# connects to it sees names and states of the nodes: there is no password. It needs prometheus_client (pip
-# install 'inosync[metrics]').
+# connects to it sees names and states of the nodes: there is no password. It needs prometheus_client, and for
+# the page jinja2 (pip install 'inosync[metrics]').
 # rlisten = None
 
 # What is run after each batch that has come through, such as to purge a cache. It is a program with its

@@ -305,7 +305,7 @@ At each of these times the rsyncs that run are ended, and started again at once 
             None,
             see="Metrics and page",
             text="Everyone that connects to it sees names and states of the nodes: there is no password. It "
-            "needs prometheus_client (pip install 'inosync[metrics]').",
+            "needs prometheus_client, and for the page jinja2 (pip install 'inosync[metrics]').",
         ),
         Setting(
             "on_sync",

@@ -139,11 +139,14 @@ class StatusLink:
         self._unread = b""
         self._is_asked = False  # and has not answered yet
 
-    def status(self) -> dict[str, Any]:
-        """Return the status; Refused if the daemon is too slow, NotRunning if it has left."""
+    def status(self, seen: int = -1) -> dict[str, Any]:
+        """Return the status; Refused if the daemon is too slow, NotRunning if it has left.
+
+        It includes the events of the nodes if not just ``seen`` have been recorded.
+        """
         try:
             if not self._is_asked:  # what was asked before will be answered, however late
-                self._socket.sendall(protocol.encode({"command": "status"}))
+                self._socket.sendall(protocol.encode({"command": "status", "seen": seen}))
                 self._is_asked = True
             while not self._unread.endswith(b"\n"):
                 data = self._socket.recv(_CHUNK_BYTES)

@@ -3,49 +3,87 @@
 const EVERY = 5000, one = (s, d = document) => d.querySelector(s),
   all = (s, d = document) => [...d.querySelectorAll(s)];
 const tools = one("#tools"), filter = document.createElement("input"), count = document.createElement("span"),
-  said = document.createElement("span");
-let column = -1, down = true, busy = false;
+  said = document.createElement("span"), opened = new Map();
+let column = -1, down = true, busy = false, answered = Date.now();
 filter.type = "search"; filter.placeholder = "Filter: name, state or reason"; filter.spellcheck = false;
-filter.setAttribute("aria-label", "Show only nodes whose row has this text");
+filter.setAttribute("aria-label", "Show only nodes whose line has this text");
 said.setAttribute("role", "status");
 tools.append(filter, count, said);
-const value = row => {
-  const cell = row.cells[column], v = cell.dataset.v ?? cell.textContent;
+const line = node => one("summary .row", node);
+const value = node => {
+  const cell = line(node).children[column], v = cell.dataset.v ?? cell.textContent;
   return v !== "" && !isNaN(v) ? Number(v) : v;
 };
-const arrange = () => {
-  const body = one("tbody"), word = filter.value.trim().toLowerCase(), rows = all("tr", body);
-  let shown = 0;
-  for (const row of rows) {
-    row.hidden = !row.textContent.toLowerCase().includes(word);
-    shown += !row.hidden;
+const compare = (a, b) => {
+  const x = value(a), y = value(b), c = typeof x === typeof y ? (x < y ? -1 : x > y ? 1 : 0)
+    : typeof x === "number" ? 1 : -1;
+  return (down ? -c : c) || a.dataset.n - b.dataset.n;
+};
+// While the list is sorted or filtered, there are no groups.
+const arrange = fresh => {
+  const list = one("#nodes"), word = filter.value.trim().toLowerCase(), flat = column >= 0 || word !== "";
+  if (!flat && !fresh) { list.replaceChildren(...whole.map(child => child.cloneNode(true))); prepare(); }
+  const nodes = all(".node", list);
+  if (flat) {
+    nodes.sort(column < 0 ? (a, b) => a.dataset.n - b.dataset.n : compare);
+    all(".group", list).forEach(group => group.remove());
+    list.append(...nodes);
   }
-  count.textContent = word ? `${shown} of ${rows.length} nodes` : "";
-  rows.sort((a, b) => {
-    if (column < 0) return a.dataset.n - b.dataset.n;
-    const x = value(a), y = value(b), c = typeof x === typeof y ? (x < y ? -1 : x > y ? 1 : 0)
-      : typeof x === "number" ? 1 : -1;
-    return (down ? -c : c) || a.dataset.n - b.dataset.n;
-  });
-  if (rows.some((row, n) => body.rows[n] !== row)) body.append(...rows);
-  all("thead th").forEach((th, n) => {
-    if (n === column) th.setAttribute("aria-sort", down ? "descending" : "ascending");
-    else th.removeAttribute("aria-sort");
+  let shown = 0;
+  for (const node of nodes) {
+    node.hidden = !line(node).textContent.toLowerCase().includes(word);
+    shown += !node.hidden;
+  }
+  count.textContent = word ? `${shown} of ${nodes.length} nodes` : "";
+  all(".head > span", list).forEach((head, n) => {
+    head.classList.toggle("sorted", n === column);
+    one("button", head).title = n === column ? (down ? "Greatest first" : "Smallest first") : "Sort";
+    one("button", head).setAttribute("aria-pressed", String(n === column));
+    if (n === column) head.dataset.order = down ? "down" : "up"; else delete head.dataset.order;
   });
 };
-all("thead th").forEach((th, n) => {
-  const button = document.createElement("button");
-  button.type = "button"; button.append(...th.childNodes); button.title = "Sort; a third time: worst first";
-  button.addEventListener("click", () => {
-    if (column !== n) { column = n; down = th.classList.contains("n"); }
-    else if (down === th.classList.contains("n")) down = !down;
-    else { column = -1; }
-    arrange();
+const sort = (n, falls) => {
+  if (column !== n) { column = n; down = falls; }
+  else if (down === falls) down = !down;
+  else { column = -1; }
+  arrange(false);
+};
+const copy = async button => {
+  const code = button.previousElementSibling;
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "copied";
+  } catch {  // not allowed at a public address without TLS: what is selected can be copied by hand
+    getSelection().selectAllChildren(code);
+  }
+};
+const prepare = () => {
+  all("#nodes details").forEach(found => {
+    const key = found.className.split(" ")[0] + found.dataset.key;
+    if (opened.has(key)) found.open = opened.get(key);
+    found.firstElementChild.addEventListener("click", () => opened.set(key, !found.open));
   });
-  th.append(button);
-});
-filter.addEventListener("input", arrange);
+  all("#nodes .head > span").forEach((head, n) => {
+    const button = document.createElement("button");
+    button.type = "button"; button.append(...head.childNodes);
+    button.addEventListener("click", () => sort(n, ["lag", "hour", "wait"].includes(head.className)));
+    head.append(button);
+  });
+  all("#nodes dd code").forEach(code => {
+    const button = document.createElement("button");
+    button.type = "button"; button.textContent = "copy";
+    button.addEventListener("click", () => copy(button));
+    code.after(button);
+  });
+};
+let whole = [];
+const keep = () => { whole = [...one("#nodes").childNodes].map(child => child.cloneNode(true)); };
+filter.addEventListener("input", () => arrange(false));
 const tell = (text, late) => { said.textContent = text; said.className = late ? "late" : ""; };
+const place = () => {
+  const focus = document.activeElement?.closest("#nodes details");
+  return focus ? [focus.className, focus.dataset.key] : null;
+};
 const update = async () => {
   if (busy || document.hidden) return;
   if (!getSelection().isCollapsed) { tell("not updated while text is selected", false); return; }
@@ -54,22 +92,23 @@ const update = async () => {
     const got = await fetch("/", {cache: "no-store", signal: AbortSignal.timeout(EVERY * 2)});
     const page = new DOMParser().parseFromString(await got.text(), "text/html"), live = one("#live", page);
     if (!live) throw new Error("no page");
-    one("#live").replaceChildren(...live.childNodes);
-    document.title = page.title;
-    if (live.dataset.up === "1") {
-      const focus = document.activeElement?.closest("tr")?.id;
-      one("tbody").replaceChildren(...one("tbody", page).childNodes);
-      if (focus) document.getElementById(focus)?.focus();
-      one("footer").replaceChildren(...one("footer", page).childNodes);
+    const focus = place();
+    for (const part of ["#live", "#nodes", "footer"]) {
+      one(part).replaceChildren(...one(part, page).childNodes);
+      one(part).className = one(part, page).className;
     }
-    one("main").classList.toggle("stale", live.dataset.up !== "1");
+    document.title = page.title;
+    keep(); prepare(); arrange(true);
+    if (focus) all("#nodes details")
+      .find(found => found.className === focus[0] && found.dataset.key === focus[1])?.firstElementChild.focus();
+    answered = Date.now();
     tell("updated every 5 s", false);
-    arrange();
   } catch {
-    one("main").classList.add("stale");
-    tell("no answer: this page is not up to date", true);
+    one("#nodes").classList.add("stale");
+    tell(`no answer: what is shown is ${Math.round((Date.now() - answered) / 1000)} s old`, true);
   } finally { busy = false; }
 };
+keep(); prepare(); arrange(true);
 tell("updated every 5 s", false);
 setInterval(update, EVERY);
 document.addEventListener("visibilitychange", update);

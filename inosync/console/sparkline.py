@@ -11,6 +11,8 @@ WIDTH, HEIGHT = 120, 22
 """In pixels on a wide screen."""
 TOP_SECONDS = 3600.0
 """The lag that reaches the top."""
+MARKS = ((3600.0, "1 h"), (300.0, "5 min"), (30.0, "30 s"), (3.0, "3 s"), (0.0, "0"))
+"""Lags, in seconds, that an axis names."""
 _FLOOR = HEIGHT - 1
 
 

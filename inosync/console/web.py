@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from types import ModuleType
 from typing import Any
 
 from inosync.config.listen import Address, is_local
-from inosync.console import metrics, page
+from inosync.console import metrics
 from inosync.console.client import NotRunning, StatusLink
 from inosync.console.history import INTERVAL_SECONDS, Snapshot, StatusSource
 
@@ -36,7 +37,7 @@ _BACKLOG = 128
 _REQUEST = re.compile(rb"(?P<method>[A-Z]{1,20}) (?P<path>/[!-~]*) HTTP/1\.(?P<minor>[01])")
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": page.POLICY,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -54,6 +55,23 @@ _PHRASES = {
     503: "Service Unavailable",
 }
 _TEXT = "text/plain; charset=utf-8"
+
+
+def _page() -> ModuleType | None:
+    try:
+        from inosync.console import page
+    except ModuleNotFoundError as problem:
+        if problem.name not in ("jinja2", "markupsafe"):
+            raise
+        return None
+    return page
+
+
+PAGE = _page()
+"""Makes the page. None without jinja2: metrics are served all the same.
+
+It is imported at once, because later this process may not be able to read its files.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +165,12 @@ class Site:
         return self._answers[key]
 
     def _page(self, snapshot: Snapshot, _accept: str) -> Answer:
-        text = page.render(snapshot, self._source.history)
-        return Answer(200 if snapshot.up else 503, text.encode("utf-8", "backslashreplace"), page.TYPE)
+        if PAGE is None:
+            hint = "pip install 'inosync[metrics]', or apt install python3-jinja2"
+            raise Refusal(503, f"the page needs jinja2, which is not installed: {hint}")
+        text = PAGE.render(snapshot, self._source.history).encode("utf-8", "backslashreplace")
+        more = {"Content-Security-Policy": PAGE.POLICY}
+        return Answer(200 if snapshot.up else 503, text, PAGE.TYPE, more)
 
     def _metrics(self, snapshot: Snapshot, accept: str) -> Answer:
         return Answer(200, *metrics.expose(snapshot, accept))
@@ -232,9 +254,9 @@ def serve(listening: socket.socket, address: Address, daemon: socket.socket) -> 
     """Serve the status of the daemon at the other end of a ``StatusLink``, until that is gone."""
     link = StatusLink(daemon, DAEMON_PATIENCE_SECONDS)
 
-    def ask() -> Mapping[str, Any]:
+    def ask(seen: int) -> Mapping[str, Any]:
         try:
-            return link.status()
+            return link.status(seen)
         except NotRunning:
             os._exit(1)  # the daemon is gone, or starts another process like us
 

@@ -128,9 +128,15 @@ class RequestHandler:
         """Do what a request says, and reply to it, at once or when it is done."""
         self._guarded(reply, lambda: self._serve(checked(message), reply))
 
-    def tell_status(self, _message: Message, reply: Reply) -> None:
-        """Reply with the status, whatever is asked."""
-        self._guarded(reply, lambda: reply(self._snapshots.of_all()))
+    def tell_status(self, message: Message, reply: Reply) -> None:
+        """Reply with the status, whatever is asked, and with events unless just ``seen`` are recorded."""
+        self._guarded(reply, lambda: reply({**self._snapshots.of_all(), **self._events_beyond(message)}))
+
+    def _events_beyond(self, message: Message) -> Message:
+        recorded = self._node_events.recorded
+        if message.get("seen") == recorded:
+            return {}
+        return {"recorded": recorded, "events": {name: self._node_events.brief(name) for name in self._nodes}}
 
     def _guarded(self, reply: Reply, do: Callable[[], None]) -> None:
         """Serve one client. A fault in that costs this client only."""

@@ -12,6 +12,7 @@ from inosync.text import shortened, without_password
 
 MAX_EVENTS = 20
 """Of a node."""
+MAX_BRIEF_EVENTS = 5
 MAX_TEXT_BYTES = 300
 
 
@@ -46,6 +47,10 @@ class NodeEvents(logging.Handler):
     def of(self, name: str, most: int = MAX_EVENTS) -> tuple[NodeEvent, ...]:
         """Return the last events of a node, oldest first."""
         return tuple(self._events.get(name, ()))[-most:]
+
+    def brief(self, name: str) -> list[tuple[float, str, str, int]]:
+        """Return what the page shows of ``of``."""
+        return [(one.at, one.kind, one.text, one.count) for one in self.of(name, MAX_BRIEF_EVENTS)]
 
     def forget_all_but(self, names: Collection[str]) -> None:
         """Remember these nodes only."""

@@ -25,6 +25,7 @@ from support.wait import until
 NODES = ("a", "b<i>&\"'", "c")
 ACCEPT = {"Accept": "application/openmetrics-text;version=1.0.0"}
 TITLE = "inosync: metrics "
+ROW = r'<details class="node '
 
 
 def free_port() -> int:
@@ -147,8 +148,8 @@ def test_server_serves_page_status_and_health(running: Site) -> None:
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'sha256-")
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
-    assert text.count("<tr class=") == 3
-    assert "b&lt;i&gt;&amp;&quot;&#x27;" in text
+    assert len(re.findall(ROW, text)) == len(NODES)
+    assert "b&lt;i&gt;&amp;&#34;&#39;" in text
     assert "<i>" not in text
     told = json.loads(running.request("/status.json")[2])
     assert {node["name"] for node in told["nodes"]} == set(NODES)
@@ -302,7 +303,10 @@ def test_master_that_hangs_is_reported_as_down(running: Site) -> None:
     running.daemon.signal(signal.SIGSTOP)
     try:
         until(lambda: running.request("/healthz")[0] == 503, 60, "that to be noticed")
-        assert "inosync does not answer" in running.request("/")[2]
+        text = running.request("/")[2]
+        assert "inosync does not answer" in text
+        assert "Last known state" in text
+        assert len(re.findall(ROW, text)) == len(NODES)
         assert running.samples() == {("inosync_up", ""): 0.0}
     finally:
         running.daemon.signal(signal.SIGCONT)
@@ -350,10 +354,13 @@ def is_asked_only(url: str, net: str) -> bool:
 def test_page_in_a_browser_updates_itself(running: Site, chromium: list[str]) -> None:
     url = f"http://127.0.0.1:{running.port}/"
     page, said, net = browse([*chromium, "--virtual-time-budget=12000", "--dump-dom"], url)
-    assert len(re.findall(r"<tr class=", page)) == len(NODES)
+    assert len(re.findall(ROW, page)) == len(NODES)
     assert said == []
     assert 'type="search"' in page  # the script has been at work
     assert "updated every 5 s" in page
+    assert len(re.findall(r">copy</button>", page)) == 2 * len(NODES)
+    assert "is ok" in page  # an event
+    assert 'data-key="ok " open' in page
     assert is_asked_only(url, net)
 
 
@@ -366,7 +373,7 @@ def test_page_in_a_browser_without_scripts_shows_the_nodes(
     preferences.write_text('{"profile": {"default_content_setting_values": {"javascript": 2}}}')
     url = f"http://127.0.0.1:{running.port}/"
     page, _, net = browse([*chromium, "--dump-dom"], url)
-    assert len(re.findall(r"<tr class=", page)) == len(NODES)
+    assert len(re.findall(ROW, page)) == len(NODES)
     assert 'type="search"' not in page
     assert is_asked_only(url, net)
 

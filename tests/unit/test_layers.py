@@ -139,6 +139,7 @@ ONLY_IN = {
     "psutil": "inosync.system.process",
     "prometheus_client": "inosync.console.metrics",
     "redis": "inosync.fleet.store",
+    "jinja2": "inosync.console.page",
 }
 NO_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 

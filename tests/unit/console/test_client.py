@@ -109,7 +109,7 @@ def test_status_comes_over_the_link_in_pieces(pair: tuple[StatusLink, socket.soc
         daemon.sendall(b'{"num')
         daemon.sendall(b'ber": %d}\n' % number)
         assert link.status() == {"number": number}
-        assert daemon.recv(1000) == b'{"command":"status"}\n'
+        assert daemon.recv(1000) == b'{"command":"status","seen":-1}\n'
 
 
 def test_late_status_is_waited_for_and_not_asked_for_again(pair: tuple[StatusLink, socket.socket]) -> None:
@@ -119,7 +119,7 @@ def test_late_status_is_waited_for_and_not_asked_for_again(pair: tuple[StatusLin
             link.status()
     daemon.sendall(b'{"number": 1}\n')
     assert link.status() == {"number": 1}
-    assert daemon.recv(1000) == b'{"command":"status"}\n'
+    assert daemon.recv(1000) == b'{"command":"status","seen":-1}\n'
 
 
 def test_link_to_a_daemon_that_has_ended_is_not_running(pair: tuple[StatusLink, socket.socket]) -> None:

@@ -32,7 +32,7 @@ def test_history_forgets_removed_nodes_and_has_gaps_without_answers() -> None:
 def test_daemon_is_asked_once_a_second_at_most() -> None:
     now, asked = [0.0], []
 
-    def ask() -> dict[str, object]:
+    def ask(_seen: int) -> dict[str, object]:
         asked.append(now[0])
         if now[0] > 2:
             raise NotRunning("not running")
@@ -50,6 +50,55 @@ def test_daemon_is_asked_once_a_second_at_most() -> None:
 @pytest.mark.parametrize("reply", [{}, {"master": {}}, {"error": "x"}])
 def test_reply_of_another_version_is_no_snapshot(reply: dict[str, object]) -> None:
     assert (
-        StatusSource(lambda: reply, lambda: 0.0, lambda: 0.0).snapshot().why
+        StatusSource(lambda _seen: reply, lambda: 0.0, lambda: 0.0).snapshot().why
         == "the daemon is of another version"
     )
+
+
+def test_transferred_bytes_are_those_of_the_time_asked_for() -> None:
+    history = History()
+    assert history.transferred("a", 60) == 0
+    for number in range(MAX_POINTS + 5):
+        history.add_points(Snapshot(0, {}, [statuses.node("a", bytes=number * 1000)]))
+    assert history.transferred("a", 60) == 6_000
+    assert history.transferred("a", 3600) == (MAX_POINTS - 1) * 1000
+    assert history.transferred("a", 0) == 0
+    history.add_points(Snapshot(0, {}, [statuses.node("a", bytes=0)]))
+    assert history.transferred("a", 60) == 0, "the node has been removed and added again"
+
+
+def test_events_are_kept_until_others_are_recorded() -> None:
+    now, seen, recorded = [0.0], [], [3]
+
+    def ask(known: int) -> dict[str, object]:
+        seen.append(known)
+        told = statuses.status([statuses.node("a")])
+        if known != recorded[0]:
+            told |= {"recorded": recorded[0], "events": {"a": [[1.0, "state", f"is {recorded[0]}", 1]]}}
+        return told
+
+    source = StatusSource(ask, lambda: now[0], lambda: 0.0)
+    texts = []
+    for second in range(4):
+        now[0], recorded[0] = float(second), 3 if second < 2 else 4
+        texts.append(source.snapshot().events["a"][0][2])
+    assert texts == ["is 3", "is 3", "is 4", "is 4"]
+    assert seen == [-1, 3, 3, 4]
+
+
+def test_missing_answer_comes_with_the_last_one() -> None:
+    now = [0.0]
+
+    def ask(_seen: int) -> dict[str, object]:
+        if now[0] > 0:
+            raise NotRunning("gone")
+        return statuses.status([statuses.node("a")])
+
+    source = StatusSource(ask, lambda: now[0], lambda: 100 + now[0])
+    for second in (0.0, 5.0, 10.0):
+        now[0] = second
+        snapshot = source.snapshot()
+    assert not snapshot.up
+    assert snapshot.before is not None
+    assert (snapshot.at, snapshot.before.at, snapshot.before.before) == (110, 100, None)
+    assert snapshot.nodes == (), "the metrics tell nothing that is not so now"

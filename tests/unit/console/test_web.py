@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import statuses
 
+from inosync.console import web
 from inosync.console.client import NotRunning
 from inosync.console.history import StatusSource
 from inosync.console.web import Answer, HttpRequest, Refusal, Site, parse
@@ -57,7 +58,7 @@ class FakeDaemon:
         self.is_running = True
         self.site = Site(StatusSource(self.ask, lambda: self.now, lambda: statuses.NOW))
 
-    def ask(self) -> Mapping[str, Any]:
+    def ask(self, _seen: int) -> Mapping[str, Any]:
         if not self.is_running:
             raise NotRunning("not running")
         return statuses.status([statuses.node("a")])
@@ -81,6 +82,22 @@ def test_site_makes_one_answer_of_one_snapshot() -> None:
     assert daemon.site.answer(HttpRequest("GET", "/", "text/html")) is page
     daemon.now += 10
     assert daemon.site.answer(HttpRequest("GET", "/")) is not page
+
+
+def test_metrics_are_served_without_what_the_page_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PAGE", None)
+    site = FakeDaemon().site
+    with pytest.raises(Refusal, match="the page needs jinja2, which is not installed: pip") as raised:
+        site.answer(HttpRequest("GET", "/"))
+    assert raised.value.answer.code == 503
+    assert site.answer(HttpRequest("GET", "/metrics")).code == 200
+
+
+def test_policy_of_the_page_is_that_of_the_page_only() -> None:
+    site = FakeDaemon().site
+    assert b"script-src 'sha256-" in site.answer(HttpRequest("GET", "/")).encode(body=False)
+    head = site.answer(HttpRequest("GET", "/healthz")).encode(body=False)
+    assert b"\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n" in head
 
 
 def test_site_names_its_paths() -> None:

@@ -174,6 +174,19 @@ def test_events_of_all_nodes_come_in_the_order_of_their_times(world: World) -> N
     }
 
 
+@pytest.mark.parametrize("message", [{}, {"seen": -1}, {"seen": None}, {"seen": [0]}])
+def test_status_of_the_page_has_the_events_it_has_not_seen(world: World, message: dict[str, Any]) -> None:
+    world.handler.tell_status(message, cast(Any, world.replies.append))
+    events = {"a": [(1.0, "state", "is ok", 1), (3.0, "failed", "refused", 2)], "paused": []}
+    [reply] = world.replies
+    assert reply == {"nodes": "all", "recorded": 0, "events": {**events, "b:x": [(2.0, "state", "is ok", 1)]}}
+
+
+def test_status_of_the_page_has_no_events_that_it_has_seen(world: World) -> None:
+    world.handler.tell_status({"command": "stop", "seen": 0}, cast(Any, world.replies.append))
+    assert world.replies == [{"nodes": "all"}]
+
+
 def test_command_of_the_client_alone_is_unknown_to_the_daemon(world: World) -> None:
     reply = world.ask(command="top")
     assert reply is not None
