@@ -73,6 +73,7 @@ PURE = frozenset(
         "inosync.nodes.pace",
         "inosync.nodes.retries",
         "inosync.nodes.slots",
+        "inosync.nodes.stages",
         "inosync.nodes.state_hook",
         "inosync.rsync.argv",
         "inosync.rsync.compat",
