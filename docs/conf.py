@@ -1,6 +1,7 @@
 """How Sphinx makes the documentation: bin/docs calls it."""
 
 import configparser
+import sys
 from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -14,7 +15,8 @@ author = "the inosync contributors"
 project_copyright = author
 version = release = _version["__version__"]
 
-extensions = ["sphinx.ext.autosectionlabel"]
+sys.path.insert(0, str(_CHECKOUT / "docs"))
+extensions = ["sphinx.ext.autosectionlabel", "links"]
 # Titles are labels: each is unique over all pages. Those of the changelog are not, and both man pages
 # have the usual ones.
 autosectionlabel_maxdepth = 3

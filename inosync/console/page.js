@@ -36,7 +36,6 @@ const arrange = fresh => {
   }
   count.textContent = word ? `${shown} of ${nodes.length} nodes` : "";
   all(".head > span", list).forEach((head, n) => {
-    head.classList.toggle("sorted", n === column);
     one("button", head).title = n === column ? (down ? "Greatest first" : "Smallest first") : "Sort";
     one("button", head).setAttribute("aria-pressed", String(n === column));
     if (n === column) head.dataset.order = down ? "down" : "up"; else delete head.dataset.order;
@@ -64,9 +63,9 @@ const prepare = () => {
     found.firstElementChild.addEventListener("click", () => opened.set(key, !found.open));
   });
   all("#nodes .head > span").forEach((head, n) => {
-    const button = document.createElement("button");
+    const button = document.createElement("button"), falls = ["lag", "hour", "wait"].includes(head.className);
     button.type = "button"; button.append(...head.childNodes);
-    button.addEventListener("click", () => sort(n, ["lag", "hour", "wait"].includes(head.className)));
+    button.addEventListener("click", () => sort(n, falls));
     head.append(button);
   });
   all("#nodes dd code").forEach(code => {

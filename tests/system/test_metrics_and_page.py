@@ -18,9 +18,13 @@ from pathlib import Path
 import psutil
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from support import procs
+from support import procs, statuses
 from support.daemon import Daemon, MakeDaemon
 from support.wait import until
+
+from inosync.console.history import Snapshot
+from inosync.console.page import render
+from inosync.console.web import MAX_CLIENTS
 
 NODES = ("a", "b<i>&\"'", "c")
 ACCEPT = {"Accept": "application/openmetrics-text;version=1.0.0"}
@@ -238,6 +242,11 @@ def test_slow_and_many_clients_delay_no_request_and_no_node(running: Site) -> No
         for connection in idle[:100]:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: local")
         assert running.request("/")[0] == 200
+        with contextlib.ExitStack() as more:
+            for _ in range(MAX_CLIENTS - len(idle)):
+                more.enter_context(socket.create_connection(("127.0.0.1", running.port), 30))
+            assert running.raw(b"GET / HTTP/1.0\r\n\r\n")[:13] == b"HTTP/1.1 503 "
+        until(lambda: running.request("/healthz")[0] == 200, 60, "room for one more client")
         (running.tree / "meanwhile").write_text("x")
         for number in range(len(NODES)):
             copy = running.home / f"node{number}" / "tree" / "meanwhile"
@@ -376,6 +385,59 @@ def test_page_in_a_browser_without_scripts_shows_the_nodes(
     assert len(re.findall(ROW, page)) == len(NODES)
     assert 'type="search"' not in page
     assert is_asked_only(url, net)
+
+
+CLICKS = """
+const one = s => document.querySelector(s), all = s => [...document.querySelectorAll(s)], found = {};
+const shown = () => all(".node").filter(node => node.checkVisibility()).map(node => node.dataset.key);
+const input = one("#tools input");
+const type = text => { input.value = text; input.dispatchEvent(new Event("input")); };
+found.fits = document.documentElement.scrollWidth <= innerWidth;
+found.first = shown();
+one(".group.retrying > summary").click();
+found.unfolded = shown();
+one(".group.retrying .node > summary").click();
+found.details = one(".group.retrying .node .more").checkVisibility();
+found.chart = one(".node[open] .chart").getBoundingClientRect().height > 50;
+type("n17");
+found.filtered = shown();
+type("");
+found.again = shown();
+found.open = all("#nodes details[open]").map(details => details.dataset.key);
+const lag = () => all(".head button")[2].click();
+lag();
+found.sorted = shown().slice(0, 3);
+lag();
+found.reversed = shown().slice(-1);
+lag();
+found.unsorted = shown();
+document.body.replaceChildren(JSON.stringify(found));
+"""
+
+
+def test_clicks_on_the_page_unfold_filter_and_sort(chromium: list[str], tmp_path: Path) -> None:
+    refused = [statuses.node(name, "retrying", 9, reason=f"{name}: refused") for name in "ab"]
+    nodes = [*refused, statuses.node("c", "lagging", 70), *(statuses.node(f"n{n}") for n in range(55))]
+    snapshot = Snapshot(statuses.NOW, statuses.status(nodes)["master"], nodes)
+    text = render(snapshot, statuses.lived(nodes)).replace("</body>", f"<script>{CLICKS}</script></body>")
+    (tmp_path / "page.html").write_text(text)
+    sizes = ["--window-size=500,900", "--dump-dom"]
+    shown, said, _ = browse([*chromium, *sizes], (tmp_path / "page.html").as_uri())
+    assert said == []
+    found = json.loads(re.findall(r"<body>(.*)</body>", shown, re.DOTALL)[0])
+    assert found == {
+        "fits": True,
+        "first": ["c"],
+        "unfolded": ["a", "b", "c"],
+        "details": True,
+        "chart": True,
+        "filtered": ["n17"],
+        "again": ["a", "b", "c"],
+        "open": ["retrying …: refused", "a"],
+        "sorted": ["c", "a", "b"],
+        "reversed": ["c"],
+        "unsorted": ["a", "b", "c"],
+    }
 
 
 def test_master_is_asked_at_most_once_a_second(running: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -14,6 +15,9 @@ from unit.test_layers import ROOMS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
+sys.path.append(str(DOCS))
+links = importlib.import_module("links")
+"""As Sphinx loads it."""
 ARCHITECTURE = (DOCS / "architecture.rst").read_text()
 OWN_LINK = re.compile(
     r"^\s*\.\. (?:image|figure):: (?!https?:)(\S+)|`[^`<]*<(?!https?:|mailto:)([^`>]+)>`_", re.MULTILINE
@@ -40,6 +44,47 @@ def test_links_to_files_lead_to_files() -> None:
     for path in sorted(CHECKOUT.glob("*.rst")):
         names = {name for found in OWN_LINK.findall(path.read_text()) for name in found if name}
         assert [name for name in sorted(names) if not (CHECKOUT / name).exists()] == [], path
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("bin/test --all", []),
+        ("cp conf/inosync@.service /etc", []),
+        ("tests/unit/PACKAGE/test_MODULE.py", []),
+        ("/usr/share/inosync/conf/none and ./docs/../conf/none", []),
+        ("bin/none", ["bin/none"]),
+        ("see docs/none.rst, and conf/none", ["conf/none", "docs/none.rst"]),
+    ],
+)
+def test_file_that_a_document_names_is_looked_for(text: str, missing: list[str]) -> None:
+    assert links.missing_files(text) == missing
+
+
+@pytest.mark.parametrize(
+    ("link", "is_right"),
+    [
+        ("https://rsync.samba.org/ftp/rsync/rsync.1", True),
+        ("mailto:a@b.example", True),
+        ("https://pypi.org:443/project/inosync/#history", True),
+        ("https:/pypi.org", False),
+        ("https://pypi", False),
+        ("htps://pypi.org", False),
+        ("https://pypi.org/a b", False),
+        ("https://pypi.org:port/", False),
+        ("https://[::1/", False),
+    ],
+)
+def test_form_of_links_to_the_web_is_checked(link: str, is_right: bool) -> None:
+    assert (links.web_problem(link) == "") is is_right
+
+
+def test_links_between_made_pages_are_followed() -> None:
+    a = '<p id="here"><a href="b.html#there"/><a href="#here"/><img src="p%20q.png"/><a href="https://x.y"/>'
+    dead = '<a href="c.html"/><a href="b.html#gone"/><a href="#gone"/><img src="r.png"/>'
+    pages = {"a.html": a + dead, "b.html": '<h1 id="there">'}
+    found = [link for page, link in links.dead_links(pages, frozenset({"p q.png"})) if page == "a.html"]
+    assert found == ["c.html", "b.html#gone", "#gone", "r.png"]
 
 
 def test_readme_has_a_length_that_is_read() -> None:
