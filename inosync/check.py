@@ -193,7 +193,10 @@ def _described(found: ProbeResult, node: NodeSpec, tree: Tree) -> Iterator[str]:
 
 def _login(node: NodeSpec) -> tuple[str, ...]:
     """Return the call of ssh by which an operator sees what is wrong."""
-    return ("ssh", *(word for word in ssh.destination(node.node, node.extra) if word != "--"))
+    # What rsync calls, because its options (-p, -i, -F) are often what matters.
+    shell = ssh.split(ssh.chosen(node.extra, os.environ) or "") or ("ssh",)
+    words = (*shell, *ssh.destination(node.node, node.extra))
+    return tuple(shlex.quote(word) for word in words if word != "--")
 
 
 def _print(text: str) -> None:

@@ -37,6 +37,24 @@ def test_resulting_settings_name_the_nodes_with_values_of_their_own() -> None:
     assert shown["wpaths of j"].endswith("/a")
 
 
+@pytest.mark.parametrize(
+    ("extra", "environ", "call"),
+    [
+        ("", "", "ssh -l u h"),
+        ("-6", "", "ssh -6 -l u h"),
+        ("--rsh='ssh -p 2222 -i \"/a b\"'", "ssh -x", "ssh -p 2222 -i '/a b' -l u h"),
+        ("", "ssh -F none", "ssh -F none -l u h"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_login_to_a_node_is_the_call_that_rsync_makes(
+    extra: str, environ: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RSYNC_RSH", environ) if environ else monkeypatch.delenv("RSYNC_RSH", raising=False)
+    [node] = config(rnodes="['u@h:']", extra=repr(extra)).nodes
+    assert " ".join(check._login(node)) == call
+
+
 @pytest.mark.usefixtures("here")
 def test_resulting_settings_describe_hooks_and_addresses() -> None:
     hook = "{'command': ['/bin/true', 'x'], 'after': 5, 'states': ['paused']}"
