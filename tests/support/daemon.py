@@ -307,18 +307,26 @@ class Daemon:
         expected = self._nodes if nodes is None else nodes
         todo = list(pairs)
 
-        def apart(content: bool) -> list[str]:
+        def apart() -> list[str]:
             lines = []
-            source: tuple[trees.Path, trees.Tree] | None = None
             for wpath, copy in todo:
                 if not os.path.isdir(copy):
                     lines.append(f"{os.fsdecode(copy)}: not there")
                     continue
-                if source is None or source[0] != wpath:
-                    source = wpath, trees.snapshot(wpath, content, ignore)
-                found = trees.diff(source[1], trees.snapshot(copy, content, ignore))
+                found = trees.diff(trees.snapshot(wpath, ignore=ignore), trees.snapshot(copy, ignore=ignore))
                 lines += [f"{os.fsdecode(copy)}: {line}" for line in found]
             return lines
+
+        def equal(content: bool) -> bool:
+            source: tuple[trees.Path, trees.Tree] | None = None
+            for wpath, copy in todo:
+                if not os.path.isdir(copy):
+                    return False
+                if source is None or source[0] != wpath:
+                    source = wpath, trees.snapshot(wpath, content, ignore)
+                if not trees.is_copy(source[1], copy, content, ignore):
+                    return False
+            return True
 
         def told() -> bool:
             now = self.states()
@@ -332,12 +340,12 @@ class Daemon:
             if "Traceback" in self.log():
                 raise AssertionError("a traceback in the log")
             # Contents are compared only when all else is equal, because that is expensive.
-            return not apart(content=False) and told() and not apart(content=True)
+            return equal(content=False) and told() and equal(content=True)
 
         try:
             until(level, timeout, "the nodes to be level")
         except AssertionError as error:
-            differences = apart(content=True)
+            differences = apart()
             shown = "\n".join(f"  {line}" for line in differences[:40]) or "  none"
             message = f"{error}\n{len(differences)} differences, the first of them:\n{shown}"
             raise AssertionError(self._report(message)) from None
@@ -413,7 +421,20 @@ class FakeRsync:
 
     def hold(self, node: str) -> None:
         """Let each transfer to the node wait for ``mend``."""
-        self.fault(node, 'while [ -e "$fault" ]; do sleep 0.05; done')
+        held = self._held(node)
+        held.unlink(missing_ok=True)
+        note = f'[ "$kind" = verify ] || : >{shlex.quote(str(held))}'
+        self.fault(node, note + '; while [ -e "$fault" ]; do sleep 0.05; done')
+
+    def until_held(self, node: str) -> None:
+        """Wait until a transfer to the node has begun since ``hold``.
+
+        The node's state does not say that: it may be that of a transfer that began earlier.
+        """
+        until(self._held(node).exists, 60, f"a transfer to {node} to be held")
+
+    def _held(self, node: str) -> Path:
+        return self.home / f"held-{node}"
 
     def mend(self, node: str) -> None:
         """Remove the node's fault, if it has one."""
@@ -452,7 +473,7 @@ def _tools() -> dict[str, str]:
 
 def _has_mark(pid: int, mark: bytes) -> bool:
     try:
-        return mark in Path(f"/proc/{pid}/environ").read_bytes()
+        return mark in procs.read(f"/proc/{pid}/environ")
     except OSError:
         # Gone, or another user's: not ours.
         return False

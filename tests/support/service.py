@@ -101,6 +101,7 @@ class Service:
         """Start a transfer to the node that lasts until ``self.rsync.mend(node)``."""
         self.rsync.hold(node)
         self.change("held")
+        self.rsync.until_held(node)
         self.daemon.until_state(node, ("syncing",))
 
     @contextlib.contextmanager

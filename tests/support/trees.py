@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 MUNGED = b"/rsyncd-munged/"
@@ -64,13 +64,19 @@ def snapshot(path: Path, content: bool = True, ignore: Callable[[bytes], bool] |
     meanwhile are left out. Without ``content`` no file is opened and no digest made. Entries for whose
     relative name ``ignore`` is true are left out with all below them.
     """
-    tree: Tree = {}
-    root = os.open(os.fspath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _descend(root, b"", tree, content, ignore)
-    finally:
-        os.close(root)
-    return tree
+    return dict(_walk(path, content, ignore))
+
+
+def is_copy(
+    tree: Tree, path: Path, content: bool = True, ignore: Callable[[bytes], bool] | None = None
+) -> bool:
+    """Whether a snapshot of ``path`` would equal ``tree``. It ends at the first difference."""
+    found = 0
+    for name, entry in _walk(path, content, ignore):
+        if tree.get(name) != entry:
+            return False
+        found += 1
+    return found == len(tree)
 
 
 def diff(
@@ -107,25 +113,36 @@ def _show(key: str, value: object) -> str:
     return str(value)
 
 
+def _walk(path: Path, content: bool, ignore: Callable[[bytes], bool] | None) -> Iterator[tuple[bytes, Entry]]:
+    root = os.open(os.fspath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield from _descend(root, b"", content, ignore)
+    finally:
+        os.close(root)
+
+
 def _descend(
-    directory: int, prefix: bytes, tree: Tree, content: bool, ignore: Callable[[bytes], bool] | None
-) -> None:
-    """Add the entries of the open ``directory``; ``prefix`` is its name with a slash, empty for the root."""
+    directory: int, prefix: bytes, content: bool, ignore: Callable[[bytes], bool] | None
+) -> Iterator[tuple[bytes, Entry]]:
+    """Yield the entries of ``directory``, open; ``prefix`` is its name with a slash, empty for the root."""
     for name in sorted(map(os.fsencode, os.listdir(directory))):
         path = prefix + name
         if ignore is not None and ignore(path):
             continue
         try:
             entry = _entry(directory, name, content)
-            tree[path] = entry
-            if entry.type != "directory":
-                continue
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        yield path, entry
+        if entry.type != "directory":
+            continue
+        try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             child = os.open(name, flags, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            _descend(child, path + b"/", tree, content, ignore)
+            yield from _descend(child, path + b"/", content, ignore)
         finally:
             os.close(child)
 

@@ -63,9 +63,8 @@ class Setup:
     def between(self, before: Callable[[], object], after: Callable[[], object]) -> None:
         """Call ``before``, wait for a transfer to a to start, and call ``after`` before rsync reads."""
         self.rsync.hold("a")
-        began = len(self.rsync.starts("/a/"))
         before()
-        until(lambda: len(self.rsync.starts("/a/")) > began, 30, "a transfer to begin")
+        self.rsync.until_held("a")
         after()
         self.rsync.mend("a")
 

@@ -151,6 +151,7 @@ def test_status_as_json_has_all_facts(running: Commands) -> None:
 def test_status_lists_the_worst_node_first_and_exits_by_it(running: Commands) -> None:
     running.rsync.hold("b")
     (running.tree / "file").write_text("more")
+    running.rsync.until_held("b")
     node = running.until_state("b", "syncing", "lagging")
     assert node["pending"] == 1
     until(lambda: running.node("a")["pending"] == running.node("c")["pending"] == 0, 60, "the others")
@@ -206,6 +207,7 @@ def test_lag_does_not_count_changes_excluded_for_the_node(stopped: Commands) -> 
     stopped.rsync.hold("b")
     (stopped.tree / "mine" / "x").write_text("x")
     (stopped.tree / "other").write_text("x")
+    stopped.rsync.until_held("b")
     stopped.until_state("b", "syncing", "lagging")
     until(lambda: stopped.node("a")["pending"] == 0, 60, "a to be level")
     before = time.monotonic()
@@ -464,10 +466,11 @@ def test_pause_keeps_no_connection_to_the_node(stopped: Commands) -> None:
 def test_pause_ends_a_running_transfer_and_loses_nothing(running: Commands) -> None:
     running.rsync.hold("a")
     (running.tree / "file").write_text("x")
-    until(lambda: running.daemon.rsyncs("a"), 60, "a transfer")
+    running.rsync.until_held("a")
     assert running.say("pause", "all").returncode == 0
     until(lambda: not running.daemon.rsyncs("a"), 60, "its end")
-    assert {running.node(node)["state"] for node in "abc"} == {"paused"}
+    for node in "abc":
+        running.until_state(node, "paused")
     running.rsync.mend("a")
     assert running.say("resume", "all").returncode == 0
     assert running.say("flush").returncode == 0
@@ -763,6 +766,7 @@ def test_command_given_up_by_its_client_is_not_done_later(running: Commands) -> 
 def test_flushes_that_wait_do_not_lock_the_operator_out(running: Commands) -> None:
     running.rsync.hold("b")
     (running.tree / "file").write_text("never there")
+    running.rsync.until_held("b")
     running.until_state("b", "syncing", "lagging")
     with contextlib.ExitStack() as stack:
         for _ in range(100):

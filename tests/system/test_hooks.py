@@ -353,7 +353,9 @@ def test_on_state_runs_at_every_change_of_state(setup: Setup) -> None:
     s.until_told(event="state", name="a", state="ok")
     s.rsync.fault("a", "exit 12")
     (s.tree / "change").write_text("x")
-    bad = s.until_told(event="state", name="a", state="retrying", before="ok")
+    bad = s.until_told(event="state", name="a", state="retrying")
+    # On a busy machine the first try may have taken long enough for the node to lag.
+    assert bad["before"] in ("ok", "lagging")
     assert "exit 12" in bad["reason"]
     assert float(bad["lag"]) >= 0
     assert float(bad["seconds"]) > 0

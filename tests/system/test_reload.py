@@ -86,7 +86,7 @@ def test_node_removed_and_added_while_its_transfer_hangs_is_level(shared: Servic
     shared.rsync.hold("a")
     try:
         shared.change("file")
-        shared.daemon.until_state("a", ("syncing",))
+        shared.rsync.until_held("a")
         first = shared.daemon.workers()["a"]
         shared.reload(rnodes=[shared.node("b")])
         shared.change("file", "more")

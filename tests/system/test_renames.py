@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import trees
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
@@ -565,14 +566,29 @@ def test_rename_makes_up_for_what_differs_on_a_node(small: MakeSmall) -> None:
     assert farm.counts("failures") == {"local": {}, "module": {}}
 
 
+def rename_and_follow(farm: Farm, old: str, new: str) -> None:
+    """Rename a directory, and wait until the local node has followed.
+
+    If its source were renamed again during its transfer, it would be sent in full.
+    """
+    sent = farm.counts("batches")["local"]
+    (farm.tree / old).rename(farm.tree / new)
+    until(lambda: farm.counts("batches")["local"] > sent, 60, "a batch")
+    copy = farm.copies["local"]
+    until(
+        lambda: farm.daemon.state("local") == "ok" and trees.is_copy(trees.snapshot(farm.tree), copy),
+        60,
+        "the local node to be level",
+    )
+
+
 def test_renames_while_a_node_is_paused_are_joined(small: MakeSmall) -> None:
     farm, _ = small()
     farm.daemon.ask("pause", node="module")
     farm.daemon.until_state("module", ["paused"])
     before = farm.counts("bytes")
     for old, new in (("a", "b"), ("b", "c"), ("c/sub", "d"), ("c", "e")):
-        (farm.tree / old).rename(farm.tree / new)
-        time.sleep(0.5)
+        rename_and_follow(farm, old, new)
     farm.daemon.ask("resume", node="module")
     until_renamed(farm, before, "module")
 
@@ -583,8 +599,7 @@ def test_renames_while_a_node_is_away_are_joined(small: MakeSmall) -> None:
     farm.daemon.until_state("module", ["retry"])
     before = farm.counts("bytes")
     for old, new in (("a", "b"), ("b", "c"), ("c", "d")):
-        (farm.tree / old).rename(farm.tree / new)
-        time.sleep(0.5)
+        rename_and_follow(farm, old, new)
     server.start()
     until_renamed(farm, before)
 

@@ -33,7 +33,8 @@ def test_titles_have_the_form_of_the_manual(shared: Service) -> None:
     pids = shared.daemon.workers()
     assert set(pids) == {"a", "b"}
     for node, pid in pids.items():
-        assert re.fullmatch(rf"inosync: {node} \[ok\] synced {TIME}", procs.title(pid))
+        ok = rf"inosync: {node} \[ok\] synced {TIME}"
+        until(lambda: re.fullmatch(ok, procs.title(pid)), 60, f"the title of {node}")  # noqa: B023
     (shared.tree() / "a new one/and another").mkdir(parents=True)
     until(lambda: shared.daemon.title().endswith(f"] {directories + 2} dirs"), 60, "the number to follow")
     shutil.rmtree(shared.tree() / "a new one")
@@ -213,8 +214,8 @@ def test_stop_does_not_cut_off_a_transfer_that_ends_soon(service: Service) -> No
     service.until_ok()
     service.rsync.hold("a")
     service.change("file")
+    service.rsync.until_held("a")
     service.daemon.until_state("a", ("syncing",))
-    until(lambda: service.rsync.starts("batch "), 60, "the transfer")
     service.daemon.signal(signal.SIGTERM)
     until(lambda: "SIGTERM" in service.daemon.log(), 60, "it to be stopping")
     service.rsync.mend("a")

@@ -159,6 +159,8 @@ def test_diff_sees_a_change_of(tmp_path: Path, change: str) -> None:
     make(tmp_path / "b")
     lines = trees.diff(trees.snapshot(tmp_path / "a"), trees.snapshot(tmp_path / "b"))
     assert any(expected in line for line in lines), lines
+    assert trees.is_copy(trees.snapshot(tmp_path / "a"), tmp_path / "a")
+    assert not trees.is_copy(trees.snapshot(tmp_path / "a"), tmp_path / "b")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
