@@ -160,8 +160,9 @@ class Batch:
     payload: bytes = b""
     file: str = ""
     """The parts, as ``spool.pack`` returns them."""
-    tidy: bool = False
-    """Whether an earlier transfer may have been killed, and temporary files are to be removed."""
+    tidy_since: float | None = None
+    """Since when transfers may have been under way that were killed, by the clock that all processes share:
+    temporary files are to be removed. None: there were none."""
     heavy: bool = False
     """Whether each try needs a slot. The first try has it; ``SlotRequest`` asks for the next one's."""
     lane: Lane = Lane.FIRST

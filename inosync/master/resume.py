@@ -107,7 +107,7 @@ class Resume:
             dict(self._owed(saved, {wpath: numbers[wpath] for wpath in resumed})),
             problem=saved.problem,
             # Without an orderly end, what was on its way is not known.
-            untidy=saved.untidy or not self.state.clean,
+            untidy_since=self._by_clock(saved.time) if saved.untidy or not self.state.clean else None,
             hooks_lost=saved.hooks_lost or not self.state.clean,
         )
         node.take_over_times(

@@ -208,7 +208,7 @@ class StateKeeper:
             owed=tuple(owed),
             problem=node.problem,
             paused=node.paused,
-            untidy=node.untidy or _is_sending(node),
+            untidy=node.untidy_since is not None or _is_sending(node),
             hooks_lost=node.hooks_lost,
             last_ok=self._by_wall(node.last_ok),
             verified_at=self._by_wall(node.verified_at),
@@ -236,7 +236,7 @@ def _stopped(saved: SavedNode, node: Node | None) -> SavedNode:
     """What was known of a node before a walk that has not ended."""
     if node is None:
         return saved
-    return replace(saved, paused=node.paused, untidy=saved.untidy or node.untidy)
+    return replace(saved, paused=node.paused, untidy=saved.untidy or node.untidy_since is not None)
 
 
 def _owed(wpath: str, change: Change, attempt: int, since: float | None) -> Owed:
@@ -250,5 +250,5 @@ def _is_sending(node: Node) -> bool:
 def _books(node: Node) -> tuple[object, ...]:
     retries, trees = node.retries, node.trees
     whole = sum(change.kind is Kind.TREE for change, _ in retries.items())
-    is_untidy = node.untidy or _is_sending(node)
+    is_untidy = node.untidy_since is not None or _is_sending(node)
     return retries.count, whole, trees, node.problem, node.paused, is_untidy, node.last_ok, node.verified_at

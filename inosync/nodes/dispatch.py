@@ -115,7 +115,8 @@ class Dispatcher:
             if shared is None:  # their trees are not sent to this node any more
                 return
             shared.users += 1
-            batch = Batch(next_id(), shared.count, False, shared.payload, shared.file, lane=Lane.SECOND)
+            payload, file, since = shared.payload, shared.file, node.untidy_since
+            batch = Batch(next_id(), shared.count, False, payload, file, since, lane=Lane.SECOND)
             oldest = min(node.retries.waiting[change].since for change in names)
             node.send_batch(batch, node.cursor, min(oldest, now), names)
 
@@ -154,7 +155,14 @@ class Dispatcher:
         count, full, payload, file = shared.count, shared.full, shared.payload, shared.file
         complete_at = self._journal.complete_at
         batch = Batch(
-            next_id(), count, full, payload, file, node.untidy, shared.is_heavy, complete_at=complete_at
+            next_id(),
+            count,
+            full,
+            payload,
+            file,
+            node.untidy_since,
+            shared.is_heavy,
+            complete_at=complete_at,
         )
         node.send_batch(batch, head, now if since is None else since, retries)
 

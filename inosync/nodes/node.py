@@ -138,8 +138,9 @@ class Node:
         """What rsync complained of last; empty after a clean batch."""
         self.paused = False
         """Whether the operator wants the node to be sent nothing."""
-        self.untidy = False
-        """Whether a worker died with a batch, and rsync may have left temporary files on the node."""
+        self.untidy_since: float | None = None
+        """Since when a batch was under way with which a worker died: rsync may have left temporary files on
+        the node, and have sent what was not reported. By the clock; None: there was none."""
         self.last_ok: float | None = None
         """When a batch was last done, by the clock."""
         self.verified_at: float | None = None
@@ -191,11 +192,11 @@ class Node:
         self.paused = paused
 
     def take_over(
-        self, retries: Mapping[Change, Retry], problem: str, untidy: bool, hooks_lost: bool
+        self, retries: Mapping[Change, Retry], problem: str, untidy_since: float | None, hooks_lost: bool
     ) -> None:
         """Go on where an earlier process has ended, before the first worker starts."""
         self.retries.take_over(retries)
-        self.problem, self.untidy, self.hooks_lost = problem, untidy, hooks_lost
+        self.problem, self.untidy_since, self.hooks_lost = problem, untidy_since, hooks_lost
         self.is_resumed = True
 
     def take_over_times(self, last_ok: float | None, verified_at: float | None, differences: int) -> None:
@@ -476,7 +477,8 @@ class Node:
             now = self._loop.clock()
             for sent in lost:
                 self._work.batch_finished(self, sent.batch)
-            self.untidy = True
+            since = [sent.sent_at for sent in lost]
+            self.untidy_since = min(since if self.untidy_since is None else [*since, self.untidy_since])
             self.retries.put_back()
             if self.second is not None:  # the next batch of the first lane tidies for itself only
                 self.retries.add_second_look(self.second.listings(self.trees), now)
@@ -505,7 +507,7 @@ class Node:
         self.problem = done.reason or (self.problem if self.retries.has_failed else "")
         cost = None if sent.batch.full else Cost(done.cpu, sent.sent_at, now)
         if lane is Lane.FIRST:
-            self.untidy, self.cost = False, cost
+            self.untidy_since, self.cost = None, cost
         if not (done.held or (done.code and lane is Lane.SECOND)):
             self.last_ok = now
         self.counters.count_done(sent.batch, done, now - sent.since)

@@ -7,6 +7,8 @@ time is sent once more, a little later, whatever its size and time.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import stat
 from collections.abc import Iterable
@@ -18,20 +20,27 @@ SETTLE_SECONDS = GRANULARITY_SECONDS + 0.2
 _MAX_SKEW_SECONDS = 60.0
 """A time further in the future was set by hand, and does not count."""
 _MERGE_SECONDS = 600.0
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class UnnamedReads:
-    """When rsync has read files of one tree that it was not named: in full mirrors and relists."""
+class EarlierReads:
+    """When rsync has read files of one tree of which nothing is known.
+
+    It was not named them, in full mirrors and relists, or it did not come through.
+    """
 
     def __init__(self) -> None:
-        self.began = self.ended = float("-inf")
+        self.began, self.ended = math.inf, -math.inf
         """The time since the epoch of the latest ones, and of those shortly before them."""
 
     def add(self, began: float, ended: float) -> None:
         """Add a run of rsync."""
         if began - self.ended > _MERGE_SECONDS:
             self.began = began
-        self.ended = ended
+        self.began, self.ended = min(began, self.began), max(ended, self.ended)
+
+    def __bool__(self) -> bool:
+        return self.began < self.ended
 
 
 def has_coarse_times(status: os.stat_result) -> bool:
@@ -40,16 +49,16 @@ def has_coarse_times(status: os.stat_result) -> bool:
 
 
 def may_be_outdated(
-    status: os.stat_result, began: float, now: float, window: int, unnamed: UnnamedReads | None
+    status: os.stat_result, began: float, now: float, window: int, earlier: EarlierReads | None
 ) -> bool:
     """Whether rsync may have sent an earlier content of a file that has the same size and time.
 
-    ``began``: when it was given the names; ``window``: its --modify-window; ``unnamed``: earlier reads.
+    ``began``: when it was given the names; ``window``: its --modify-window; ``earlier``: other reads.
     """
     if not stat.S_ISREG(status.st_mode) or (window < 0 and not has_coarse_times(status)):
         return False
     mtime, margin = status.st_mtime, max(GRANULARITY_SECONDS, window + 1.0)
-    was_read = unnamed is not None and unnamed.began - margin <= mtime <= unnamed.ended
+    was_read = earlier is not None and earlier.began - margin <= mtime <= earlier.ended
     return was_read or began - margin <= mtime <= now + _MAX_SKEW_SECONDS
 
 
@@ -59,7 +68,7 @@ def outdated_names(
     began: float,
     now: float,
     window: int,
-    unnamed: UnnamedReads | None,
+    earlier: EarlierReads | None,
 ) -> tuple[bytes, ...]:
     """Return the names (``Change.wire``) of files that are to be sent once more; see ``may_be_outdated``."""
     found = []
@@ -71,10 +80,47 @@ def outdated_names(
         for wire in wires:
             try:
                 status = os.lstat(wire, dir_fd=directory)
+                if wire.endswith(b"/"):
+                    if earlier:
+                        found += _outdated_in(directory, wire, window, earlier)
+                elif may_be_outdated(status, began, now, window, earlier):
+                    found.append(wire)
             except OSError:
                 continue
-            if may_be_outdated(status, began, now, window, unnamed):
-                found.append(wire)
     finally:
         os.close(directory)
+    return tuple(dict.fromkeys(found))
+
+
+def _outdated_in(root: int, wire: bytes, window: int, earlier: EarlierReads) -> list[bytes]:
+    """Return those among the entries of a directory that was relisted. OSError if it cannot be read."""
+    handle = os.open(wire, _DIRECTORY, dir_fd=root)
+    try:
+        found = _outdated_among(handle, None, window, earlier)
+        return [wire.removeprefix(b"./") + name for name in found]
+    finally:
+        os.close(handle)
+
+
+def outdated_below(source: str, window: int, earlier: EarlierReads) -> tuple[bytes, ...]:
+    """Return the names of files in a tree that a full mirror may have left for the same reason."""
+    found: list[bytes] = []
+    top = os.fsencode(source.rstrip("/"))
+    with contextlib.suppress(OSError):  # the tree is gone, which is a change of its own
+        for place, _, names, handle in os.fwalk(top):
+            at = place[len(top) + 1 :]
+            found += [os.path.join(at, name) for name in _outdated_among(handle, names, window, earlier)]
     return tuple(found)
+
+
+def _outdated_among(
+    directory: int, names: Iterable[bytes] | None, window: int, earlier: EarlierReads
+) -> Iterable[bytes]:
+    """Yield those among these entries of a directory, or among all."""
+    if window < 0 and not has_coarse_times(os.fstat(directory)):
+        return  # nothing in it needs to be looked at
+    for name in map(os.fsencode, os.listdir(directory)) if names is None else names:
+        with contextlib.suppress(OSError):  # it is gone
+            status = os.lstat(name, dir_fd=directory)
+            if may_be_outdated(status, math.inf, -math.inf, window, earlier):
+                yield name

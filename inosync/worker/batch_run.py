@@ -45,7 +45,7 @@ class BatchRun:
         self._copies = copies
         self._frozen: dict[int, Frozen] = {}  # by tree, the copies
         self._basis: dict[int, Basis] = {}  # by tree, what has to be there still when it is switched to
-        self._is_untidy = batch.tidy  # rsync may have left temporary files on the node
+        self._is_untidy = batch.tidy_since is not None  # rsync may have left temporary files on the node
         # What became of it
         self.due: list[Part] = []  # what rsync complained of
         self.outdated: list[Part] = []  # names that may have changed again; sent once more
@@ -57,7 +57,7 @@ class BatchRun:
         self.held: dict[int, None] = {}  # trees of which something was not sent because of their root
         self.code = 0  # the exit code that left something undone
         self.worry = ""  # what that is
-        self.interrupted = batch.tidy  # the node may still be at work on a transfer that was ended
+        self.interrupted = self._is_untidy  # the node may still be at work on a transfer that was ended
         # The first part, if it has failed
         self.attempts = 0  # failures in a row
         self.needs_slot = False  # the next try needs a slot
@@ -233,7 +233,7 @@ class BatchRun:
     def _let_wait(self, names: Collection[bytes]) -> None:
         """Send these when the changes that follow are sent. What is gone by then was removed."""
         if names:
-            self.waiting.append(replace(self._named(tuple(names)), step=Step.REMOVED))
+            self.waiting.append(replace(self._named(tuple(names)), step=Step.REMOVED, ignore_times=False))
 
     def _is_frozen(self) -> bool:
         """Return whether copies are sent for the first part.

@@ -20,7 +20,7 @@ from inosync.messages import (
 )
 from inosync.nodes import backoff
 from inosync.rsync import argv, exit_codes, stdout
-from inosync.rsync.coarse_times import UnnamedReads, outdated_names
+from inosync.rsync.coarse_times import EarlierReads, outdated_below, outdated_names
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.options import modify_window
 from inosync.rsync.outcome import Outcome, Run, judge
@@ -68,8 +68,8 @@ class Beside:
     hooks: Hooks
     title: Title
     lanes: Lanes
-    unnamed_reads: Mapping[int, UnnamedReads]
-    """When full mirrors and relists have read files, by tree."""
+    earlier_reads: Mapping[int, EarlierReads]
+    """By tree."""
 
 
 class BatchSender:
@@ -109,7 +109,10 @@ class BatchSender:
         """Send a batch; the one before is through."""
         copies = os.path.join(self._job.spool, f"copies-{os.getpid()}-{batch.id}")
         self._run, self._percent = BatchRun(batch, self._loop.clock(), copies), None
-        self._renames.begin_batch(batch.tidy)
+        self._renames.begin_batch(batch.tidy_since is not None)
+        if batch.tidy_since is not None:
+            for reads in self._beside.earlier_reads.values():
+                reads.add(self._wall_at(batch.tidy_since), self._job.wall())
         self._send_next(self._run)
 
     def slot_granted(self, batch: int) -> None:
@@ -267,7 +270,10 @@ class BatchSender:
             outcome = renames.outcome(code, transfer)
         else:
             outcome = _outcome(run, transfer, code, self._job)
-        match transfer_end.decide(self._view(run, transfer, code, outcome)):
+        then = transfer_end.decide(self._view(run, transfer, code, outcome))
+        if renames.is_running or then is not Then.DONE:
+            self._note_reads(run, transfer)
+        match then:
             case Then.NOTHING:
                 return
             case Then.HOLD:
@@ -316,17 +322,30 @@ class BatchSender:
 
     def _note_outdated(self, run: BatchRun, transfer: Transfer) -> None:
         """Note which files may have changed again without another time."""
-        part, settings, now = run.part, self._job.trees[run.part.tree], self._job.wall()
+        part, settings = run.part, self._job.trees[run.part.tree]
         assert transfer.names_sent_at is not None
-        began = now - (self._loop.clock() - transfer.names_sent_at)
-        unnamed = self._beside.unnamed_reads[part.tree]
-        if part.full or any(name.endswith(b"/") for name in run.names):
-            unnamed.add(began, now)
+        began, now = self._wall_at(transfer.names_sent_at), self._job.wall()
+        reads = self._beside.earlier_reads[part.tree]
+        window = modify_window(settings.extra)
+        names: tuple[bytes, ...] = ()
         if not part.full:
-            earlier = None if part.ignore_times else unnamed
-            window = modify_window(settings.extra)
+            earlier = None if part.ignore_times else reads
             names = outdated_names(settings.source, run.names, began, now, window, earlier)
-            run.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []
+        elif reads.began < self._wall_at(run.started_at) and not part.ignore_times:
+            names = outdated_below(settings.source, window, reads)
+        run.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []
+        if part.full or any(name.endswith(b"/") for name in run.names):
+            reads.add(began, now)
+
+    def _note_reads(self, run: BatchRun, transfer: Transfer) -> None:
+        """Note that a transfer has read files, and may have sent them."""
+        if transfer.names_sent_at is not None:
+            reads = self._beside.earlier_reads[run.part.tree]
+            reads.add(self._wall_at(transfer.names_sent_at), self._job.wall())
+
+    def _wall_at(self, at: float) -> float:
+        """Return a time by the clock in seconds since the epoch."""
+        return self._job.wall() - (self._loop.clock() - at)
 
     def _view(self, run: BatchRun, transfer: Transfer, code: int, outcome: Outcome) -> TransferEnd:
         return TransferEnd(

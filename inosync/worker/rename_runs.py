@@ -80,7 +80,7 @@ class RenameRuns:
         """Why a rename was not followed."""
 
     def begin_batch(self, is_cut_off: bool) -> None:
-        """Forget the batch before. ``is_cut_off``: as ``Batch.tidy``."""
+        """Forget the batch before. ``is_cut_off``: whether an earlier transfer was killed."""
         self._steps, self._linked, self._is_cut_off = [], [], is_cut_off
         self.bytes, self.problem = 0, ""
 

@@ -33,9 +33,9 @@ class FakeNode:
     def set_paused(self, paused: bool) -> None:
         self.taken["paused"] = paused
 
-    def take_over(self, retries: Any, problem: str, untidy: bool, hooks_lost: bool) -> None:
+    def take_over(self, retries: Any, problem: str, untidy_since: float | None, hooks_lost: bool) -> None:
         self.retries.take_over(retries)
-        self.taken |= {"problem": problem, "untidy": untidy, "hooks_lost": hooks_lost}
+        self.taken |= {"problem": problem, "untidy_since": untidy_since, "hooks_lost": hooks_lost}
 
     def take_over_times(self, last_ok: Any, verified_at: Any, differences: int) -> None:
         self.taken |= {"last_ok": last_ok, "verified_at": verified_at, "differences": differences}
@@ -102,7 +102,7 @@ def test_node_gets_what_it_had_by_the_clock_of_this_process(world: World) -> Non
     assert world.restored(world.state) == {
         "paused": False,
         "problem": "full disk",
-        "untidy": False,
+        "untidy_since": None,
         "hooks_lost": False,
         "last_ok": NOW - 100,
         "verified_at": NOW - 900,
@@ -116,7 +116,8 @@ def test_node_gets_what_it_had_by_the_clock_of_this_process(world: World) -> Non
 
 def test_without_an_orderly_end_transfers_and_hooks_may_have_been_cut_off(world: World) -> None:
     taken = world.restored(replace(world.state, clean=False))
-    assert taken["untidy"]
+    assert world.saved.time is not None
+    assert taken["untidy_since"] == NOW - (WALL - world.saved.time)
     assert taken["hooks_lost"]
 
 

@@ -54,7 +54,7 @@ class World:
             second=None,
             is_resumed=False,
             paused=False,
-            untidy=False,
+            untidy_since=None,
             hooks_lost=False,
             problem="",
             last_ok=None,

@@ -63,7 +63,7 @@ class FakeNode:
         self.batch: Batch | None = None
         self.cost: Cost | None = None
         self.sent_at = 0.0
-        self.untidy = False
+        self.untidy_since: float | None = None
         self.paused = False
         self.ready: list[Change] = []
         self.riding: list[Change] = []
@@ -175,7 +175,7 @@ class FakeNode:
         self.step(lifecycle.Died("killed", 0.0))
         batch, self.batch, self.held_since = self.batch, None, None
         if batch is not None:
-            self.untidy = True
+            self.untidy_since = 0.0
             self._world.dispatch.finish_batch(self.real, batch)
 
     def starts(self) -> None:

@@ -175,13 +175,13 @@ def test_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
     desk.node.retry(name(b"due"), desk.now)
     desk.node.retry(whole(2), desk.now)
     before = dict(desk.node.retries.waiting)
-    number = desk.send(15, [name(b"due"), whole(2)])
+    number, sent_at = desk.send(15, [name(b"due"), whole(2)]), desk.now
     assert desk.owes() == set()
     assert desk.node.retries.count == 2
     desk.node.collect_worker()
     assert desk.node.cursor == 10
     assert desk.node.retries.waiting == before
-    assert (desk.node.outstanding is None, desk.node.untidy) == (True, True)
+    assert (desk.node.outstanding, desk.node.untidy_since) == (None, sent_at)
     assert desk.finishes == [f"file-{number}"]
     [(when, wake)] = desk.timers
     desk.now = when
@@ -224,7 +224,7 @@ def test_report_of_a_worker_that_died_counts(desk: RequestHandler) -> None:
     number = desk.send(15)
     desk.worker.put(desk.done(number))
     desk.node.collect_worker()
-    assert (desk.node.cursor, desk.node.untidy) == (15, False)
+    assert (desk.node.cursor, desk.node.untidy_since) == (15, None)
 
 
 def test_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> None:

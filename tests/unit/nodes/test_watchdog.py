@@ -207,7 +207,7 @@ def test_killed_worker_is_left_alone_until_it_is_gone(
         f"a: {REASON}60 s (pid {office.pid(a)}): it is killed, and replaced when it is gone"
     ]
     a.collect_worker()
-    assert (a.outstanding is None, office.finishes, a.untidy) == (True, ["a-file"], True)
+    assert (a.outstanding is None, office.finishes, a.untidy_since is None) == (True, ["a-file"], False)
     assert b.worker.state.phase is Phase.STARTING
 
 

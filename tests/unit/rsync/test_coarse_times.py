@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.rsync.coarse_times import UnnamedReads, may_be_outdated, outdated_names
+from inosync.rsync.coarse_times import EarlierReads, may_be_outdated, outdated_below, outdated_names
 
 SECOND = 1_000_000_000
 
@@ -55,18 +55,20 @@ def test_outdated_files_are_regular_files(mode: int) -> None:
     ("mtime", "expected"), [(897.0, False), (899.0, True), (950.0, True), (961.0, False)]
 )
 def test_file_may_be_outdated_if_a_full_mirror_read_it_unnamed(mtime: float, expected: bool) -> None:
-    unnamed = UnnamedReads()
-    unnamed.add(900.0, 960.0)
-    assert may_be_outdated(status(mtime), 1000.7, 1001.5, -1, unnamed) is expected
+    earlier = EarlierReads()
+    earlier.add(900.0, 960.0)
+    assert may_be_outdated(status(mtime), 1000.7, 1001.5, -1, earlier) is expected
 
 
-def test_unnamed_reads_one_after_another_count_as_one() -> None:
-    unnamed = UnnamedReads()
-    unnamed.add(900.0, 960.0)
-    unnamed.add(1000.0, 1010.0)
-    assert (unnamed.began, unnamed.ended) == (900.0, 1010.0)
-    unnamed.add(9000.0, 9001.0)
-    assert (unnamed.began, unnamed.ended) == (9000.0, 9001.0)
+def test_earlier_reads_one_after_another_count_as_one() -> None:
+    earlier = EarlierReads()
+    earlier.add(900.0, 960.0)
+    earlier.add(1000.0, 1010.0)
+    assert (earlier.began, earlier.ended) == (900.0, 1010.0)
+    earlier.add(9000.0, 9001.0)
+    assert (earlier.began, earlier.ended) == (9000.0, 9001.0)
+    earlier.add(8000.0, 8500.0)
+    assert (earlier.began, earlier.ended) == (8000.0, 9001.0), "it is known only now"
 
 
 def test_outdated_names_skip_what_is_gone(tmp_path: Path) -> None:
@@ -75,3 +77,29 @@ def test_outdated_names_skip_what_is_gone(tmp_path: Path) -> None:
     wires = (b"file", b"gone", b"./", b"d/")
     assert outdated_names(str(tmp_path), wires, now, now, 0, None) == (b"file",)
     assert outdated_names(str(tmp_path / "gone"), wires, now, now, 0, None) == ()
+
+
+def test_full_mirror_may_leave_files_that_were_read_before(tmp_path: Path) -> None:
+    for path, mtime in (
+        ("old", 800.0),
+        ("a", 950.0),
+        ("d/b", 960.0),
+        ("d/e/new", 2000.0),
+        ("d/e/\xff", 955.0),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+        os.utime(tmp_path / path, (mtime, mtime))
+    (tmp_path / "link").symlink_to("a")
+    earlier = EarlierReads()
+    assert not earlier
+    earlier.add(900.0, 960.0)
+    assert earlier
+    found = outdated_below(f"{tmp_path}/", 0, earlier)
+    assert sorted(found) == [b"a", b"d/b", os.fsencode("d/e/\xff")]
+    assert outdated_below(str(tmp_path), -1, earlier) == (), "its times are not coarse"
+    assert outdated_below(str(tmp_path / "gone"), 0, earlier) == ()
+    # What a relist may have left is that of one directory.
+    names = outdated_names(str(tmp_path), (b"./", b"d/", b"gone/"), 3000.0, 3000.0, 0, earlier)
+    assert names == (b"a", b"d/b")
+    assert outdated_names(str(tmp_path), (b"./", b"d/"), 3000.0, 3000.0, 0, None) == ()

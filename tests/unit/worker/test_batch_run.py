@@ -24,7 +24,7 @@ def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) 
         (tmp_path / name).write_text(name)
     part = Part(1, False, (b"big", b"small"))
     payload, _ = spool.pack((part,), str(tmp_path / "spool"))
-    task = BatchRun(Batch(1, 2, False, payload, tidy=True), 0.0)
+    task = BatchRun(Batch(1, 2, False, payload, tidy_since=0.0), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
     assert task.has_something(settings, Rules(()))
     tidying = Part(1, False, (b"./",), step=Step.REMOVED)
@@ -42,6 +42,17 @@ def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) 
     task.came_through(Outcome(), 0)
     # It is told with the end of the batch.
     assert (task.parts, task.due, task.code, task.worry) == ([], [aside], 11, "no room")
+
+
+def test_outdated_name_that_is_gone_waits_for_its_removal(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("x")
+    payload, _ = spool.pack((Part(1, False, (b"gone", b"there"), ignore_times=True),), "")
+    run = BatchRun(Batch(1, 2, False, payload), 0.0)
+    settings = TransferSettings("rsync", str(tmp_path), "h:")
+    assert run.has_something(settings, Rules(()))
+    assert run.current.send == [b"there"]
+    # With the content to be compared again it would have no step, and wait for ever.
+    assert run.leftovers().waiting == (Part(1, False, (b"gone",), step=Step.REMOVED),)
 
 
 # Two lanes -----------------------------------------------------------------------------------------------
