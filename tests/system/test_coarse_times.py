@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,6 +114,36 @@ def test_second_change_within_a_second_arrives(setup: Callable[[str, str, str], 
         if hits == HITS:
             return
     raise AssertionError(f"no two changes had the same time in {ATTEMPTS} attempts")
+
+
+def test_second_change_after_the_death_of_a_worker_arrives(
+    setup: Callable[[str, str, str], Setup],
+) -> None:
+    s = setup("ext4", "source", "")
+    file = s.tree / "counter"
+
+    def is_later() -> bool:
+        """Whether a file that is sent now is not sent once more for its time alone."""
+        return time.time() > file.stat().st_mtime + 3.5
+
+    for number in range(ATTEMPTS):
+        confirmed = s.daemon.log().count("n: sent: counter")
+        file.write_text(f"{number:03} first.")
+        before = file.stat().st_mtime_ns
+        until(lambda: s.node_has(file.read_text()), 30, "the first content on the node")
+        os.kill(s.daemon.workers()["n"], signal.SIGKILL)  # its rsync takes 20 ms to end
+        file.write_text(f"{number:03} second")
+        has_same_time = file.stat().st_mtime_ns == before
+        s.daemon.ask("pause", node="n")
+        is_lost = s.daemon.log().count("n: sent: counter") == confirmed
+        if has_same_time and is_lost:
+            until(is_later, 30, "the time of another second look")
+        s.daemon.ask("resume", node="n")
+        assert s.daemon.ask("flush", timeout=60)["behind"] == []
+        assert s.node_has(f"{number:03} second"), "flush has returned before the node had it"
+        if has_same_time and is_lost:
+            return
+    raise AssertionError(f"no worker was killed between two such changes in {ATTEMPTS} attempts")
 
 
 @pytest.mark.parametrize("kind", ["ext4", "vfat"])
