@@ -82,10 +82,11 @@ class BatchCutter:
             node.cursor,
             node.subscription,
             self._guard.generation,
-            tuple(retries),
+            tuple((change, change.step) for change in retries),
             lane,
             node.second is None,
             tuple(owed.items()),
+            tuple(change for change, _ in node.retries.items() if change.ignore_times),
         )
 
     def _parts(self, node: Node, retries: Sequence[Change], lane: Lane) -> tuple[list[Part], int]:
@@ -97,7 +98,7 @@ class BatchCutter:
             changes = list(filter(node.subscription.concerns, changes))
         wanted = [tree for tree in node.trees if tree not in self._guard.halted]
         renames = self._journal.renames_after(node.cursor) if lane is Lane.FIRST else {}
-        changes = [*changes, *retries]
+        changes = [*changes, *retries, *_renamed_debts(node.retries.items(), renames)]
         # A listing may have to wait for a big file in its directory, which a name need not.
         left = changes if renames or node.second is not None else _without_listed(changes)
         return list(_parts_of(left, wanted, renames)), len(changes)
@@ -153,6 +154,22 @@ def _without_listed(changes: list[Change]) -> list[Change]:
     return [change for change in changes if not is_covered(change)]
 
 
+def _renamed_debts(
+    debts: Iterable[tuple[Change, object]], renames: Mapping[int, tuple[Rename, ...]]
+) -> Iterable[Change]:
+    """Yield the new names of files whose content is to be compared at the old ones.
+
+    What a node has at the old name, and gets the new one, may be another content of the same size and time.
+    """
+    for change, _ in debts if renames else ():
+        path = change.path
+        for rename in renames.get(change.tree, ()) if change.ignore_times and path else ():
+            if path == rename.old or path.startswith(rename.old + b"/"):
+                path = rename.new + path[len(rename.old) :]
+        if path != change.path:
+            yield replace(change, path=path, step=Step.CHANGED)
+
+
 def _with_owed(parts: Iterable[Part], owed: Mapping[int, OwedNames]) -> Iterable[Part]:
     left = dict(owed)
     for part in parts:
@@ -168,7 +185,9 @@ def _parts_of(
         if change.kind is Kind.TREE:
             full[change.tree] = change.ignore_times or full.get(change.tree, False)
         else:
-            found, wire = steps.setdefault((change.tree, change.ignore_times), {}), change.wire
+            # Of what is gone no content is compared.
+            by_content = change.ignore_times and change.step is not Step.REMOVED
+            found, wire = steps.setdefault((change.tree, by_content), {}), change.wire
             found[wire] = max(change.step, found.get(wire, Step.NEW))
     for tree in trees:
         if tree in full:

@@ -233,7 +233,7 @@ class BatchRun:
     def _let_wait(self, names: Collection[bytes]) -> None:
         """Send these when the changes that follow are sent. What is gone by then was removed."""
         if names:
-            self.waiting.append(replace(self._named(tuple(names)), step=Step.REMOVED, ignore_times=False))
+            self.waiting.append(replace(self._named(tuple(names)), step=Step.REMOVED))
 
     def _is_frozen(self) -> bool:
         """Return whether copies are sent for the first part.

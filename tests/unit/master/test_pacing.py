@@ -114,7 +114,11 @@ class PlayedNode:
         self.cursor, self.paused, self.untidy_since = 0, False, None
         self.worker = SimpleNamespace(state=SimpleNamespace(phase=Phase.IDLE))
         self.retries = SimpleNamespace(
-            ready=lambda _now, _lane=None: [], count=0, owed=lambda _sent: {}, riding=lambda _now: []
+            ready=lambda _now, _lane=None: [],
+            count=0,
+            owed=lambda _sent: {},
+            riding=lambda _now: [],
+            items=lambda: (),
         )
         self.second = None
         self.outstanding: Batch | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -183,6 +184,39 @@ def test_batch_says_what_was_renamed_to_nodes_that_have_it(world: World) -> None
     assert found[0].renames
     assert not any(part.renames for part in parts(world.cut(world.node(2)))), "the old name is gone there"
     assert all(not part.renames for part in parts(world.cut(world.node(-1))))
+
+
+def test_content_that_is_to_be_compared_is_compared_under_the_new_name(world: World) -> None:
+    node = world.node()
+    paths = (b"d/x", b"dd", b"f", b"gone")
+    debts = [Change(1, path, Kind.NAME, ignore_times=True) for path in paths]
+    node.retries.add_second_look(debts, 100.0)
+    node.retries.add(Change(1, b"d/failed", Kind.NAME), 0.0)
+    for rename in (
+        Rename(b"d", b"e", is_directory=True),
+        Rename(b"f", b"g", is_directory=False),
+        Rename(b"g", b"e/h", is_directory=False),
+    ):
+        for path in (rename.old, rename.new):
+            world.journal.gone(1, path, 0.0)
+        world.journal.renamed(1, rename)
+    found = parts(world.cut(node))
+    assert [set(part.names) for part in found if part.ignore_times] == [{b"e/x", b"e/h"}]
+    # What is gone by now waits for its removal; until then its debt is known.
+    [part] = [part for part in parts(world.cut(node, *(gone(debt) for debt in debts))) if part.ignore_times]
+    assert set(part.names) == {b"e/x", b"e/h"}
+
+
+def gone(change: Change) -> Change:
+    return replace(change, step=Step.REMOVED)
+
+
+def test_content_of_what_is_gone_is_not_compared(world: World) -> None:
+    change = Change(1, b"a", Kind.NAME, ignore_times=True)
+    [part] = parts(world.cut(world.node(), change))
+    assert (part.names, part.ignore_times) == ((b"a",), True)
+    [part] = parts(world.cut(world.node(), gone(change)))
+    assert (part.names, part.ignore_times, part.step) == ((b"a",), False, Step.REMOVED)
 
 
 def test_whole_tree_covers_its_names_but_not_those_to_be_read(world: World) -> None:

@@ -105,6 +105,7 @@ class FakeNode:
             waiting=self.owed,
             owed=lambda _sent: {},
             riding=lambda _now: list(self.riding),
+            items=lambda: (),
         )
 
     def _ready(self, _now: float, lane: Lane = Lane.FIRST) -> list[Change]:
