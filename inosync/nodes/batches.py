@@ -188,7 +188,7 @@ def _parts_of(
             # Of what is gone no content is compared.
             by_content = change.ignore_times and change.step is not Step.REMOVED
             found, wire = steps.setdefault((change.tree, by_content), {}), change.wire
-            found[wire] = max(change.step, found.get(wire, Step.NEW))
+            found[wire] = _together(change, found.get(wire))
     for tree in trees:
         if tree in full:
             yield Part(tree, True, ignore_times=full[tree])
@@ -196,6 +196,15 @@ def _parts_of(
             yield from _in_order(tree, steps.get((tree, False), {}), renames.get(tree, ()))
         if (tree, True) in steps and not full.get(tree):
             yield Part(tree, False, tuple(steps[tree, True]), ignore_times=True)
+
+
+def _together(change: Change, other: Step | None) -> Step:
+    """Return the step of a name that has two. REMOVED relists only remove, and give way to all others."""
+    if other is None:
+        return change.step
+    if change.kind is Kind.LIST and Step.REMOVED in (change.step, other):
+        return min(change.step, other)
+    return max(change.step, other)
 
 
 def _in_order(tree: int, steps: Mapping[bytes, Step], renames: tuple[Rename, ...]) -> Iterable[Part]:

@@ -500,7 +500,7 @@ class Node:
         self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
         self.retries.add_big(big, now, sent.since)
         self.retries.add_later(later, now, sent.since)
-        self.retries.add_second_look(waiting, now + WAIT_SECONDS, sent.since)
+        self.retries.add_waiting(waiting, now + WAIT_SECONDS, sent.since)
         self.retries.add_behind(behind, now, sent.since)
         self.retries.limit(now)
         self.cursor = max(self.cursor, sent.upto)

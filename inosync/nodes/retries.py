@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from inosync.messages import Change, Kind, Lane, OwedNames
+from inosync.messages import Change, Kind, Lane, OwedNames, Step
 from inosync.nodes import backoff
 
 MAX_RETRIES = 10_000
@@ -31,6 +31,8 @@ class Retry:
     lane: Lane = Lane.FIRST
     is_behind: bool = False
     """Whether it waits for others that are owed."""
+    is_waiting: bool = False
+    """Whether it waits for changes that follow."""
 
 
 class RetrySet:
@@ -66,10 +68,15 @@ class RetrySet:
             (hopeless if is_hopeless else big if is_big else failed).append(change.wire)
         return {tree: OwedNames(*map(tuple, lists)) for tree, lists in found.items()}
 
+    def _put(self, change: Change, retry: Retry) -> None:
+        if change.step is not Step.REMOVED:  # the key that is there may be a relist that only removes
+            self._waiting.pop(change, None)
+        self._waiting[change] = retry
+
     def add(self, change: Change, now: float) -> None:
         """Send a change as soon as possible."""
         before = self._waiting.get(change)
-        self._waiting[change] = Retry(0, now, min(now, before.since) if before else now)
+        self._put(change, Retry(0, now, min(now, before.since) if before else now))
 
     def add_second_look(self, changes: Iterable[Change], at: float, since: float = math.inf) -> None:
         """Send these changes at that time, although the node seems to have them.
@@ -82,13 +89,18 @@ class RetrySet:
         for change in changes:
             self._waiting.setdefault(change, Retry(0, at, since))
 
+    def add_waiting(self, changes: Iterable[Change], at: float, since: float) -> None:
+        """Send these at that time, or with the next batch."""
+        for change in changes:
+            self._waiting.setdefault(change, Retry(0, at, since, is_waiting=True))
+
     def add_big(self, changes: Iterable[Change], now: float, since: float) -> None:
         """Send these in the second lane, as soon as it is free. One that has failed there keeps its pause."""
         for change in changes:
             before = self._waiting.get(change)
             if before is None or before.lane is Lane.FIRST:
                 oldest = since if before is None else min(since, before.since)
-                self._waiting[change] = Retry(0, now, oldest, Lane.SECOND)
+                self._put(change, Retry(0, now, oldest, Lane.SECOND))
 
     def add_later(self, changes: Iterable[Change], now: float, since: float) -> None:
         """Send these in the first lane when the batch in the second has ended; now, if there is none."""
@@ -96,7 +108,7 @@ class RetrySet:
         for change in changes:
             before = self._waiting.get(change)
             oldest = since if before is None else min(since, before.since)
-            self._waiting[change] = Retry(0, at, oldest)
+            self._put(change, Retry(0, at, oldest))
 
     def add_behind(self, changes: Iterable[Change], now: float, since: float) -> None:
         """Send these in the first lane together with the next try of what they wait for, or after it."""
@@ -106,7 +118,7 @@ class RetrySet:
                 continue  # it waits by itself
             at = self._next_try(change.tree, now + BEHIND_SECONDS)
             oldest = since if before is None else min(since, before.since)
-            self._waiting[change] = Retry(0, at, oldest, is_behind=True)
+            self._put(change, Retry(0, at, oldest, is_behind=True))
 
     def _next_try(self, tree: int, earliest: float) -> float:
         """Return when something owed of a tree is tried next; infinite: when the second lane is free."""
@@ -142,8 +154,10 @@ class RetrySet:
     def put_back(self) -> None:
         """The batches were lost: what they carried waits as before."""
         for lane in Lane:
-            self._waiting = {**self._carried[lane], **self._waiting}
+            since, self._waiting = self._waiting, self._carried[lane]
             self._carried[lane] = {}
+            for change, retry in since.items():
+                self._put(change, retry)
         self._second_ended(-math.inf)
 
     def _second_ended(self, now: float) -> None:
@@ -180,7 +194,7 @@ class RetrySet:
             attempt = before.attempt + 1 if before else 1
             at = now + backoff.delay(attempt, *self.bounds, rand)
             own = lane if change.kind is Kind.NAME else Lane.FIRST
-            self._waiting[change] = Retry(attempt, at, min(before.since, since) if before else since, own)
+            self._put(change, Retry(attempt, at, min(before.since, since) if before else since, own))
         for tree in held:
             later = Retry(1, now + backoff.delay(1, *self.bounds, rand), since)
             self._waiting.setdefault(Change(tree, b"", Kind.TREE), later)
@@ -210,7 +224,8 @@ class RetrySet:
 
         Else a removal in that batch could overtake the replacement that waits.
         """
-        return [c for c, retry in self._waiting.items() if retry.is_behind and retry.at > now]
+        waits = ((c, retry) for c, retry in self._waiting.items() if retry.is_behind or retry.is_waiting)
+        return [change for change, retry in waits if retry.at > now]
 
     def next_at(self, now: float) -> float | None:
         """Return when the next one is to be sent; what is ready waits for something else than the time."""

@@ -45,6 +45,8 @@ class BatchRun:
         self._copies = copies
         self._frozen: dict[int, Frozen] = {}  # by tree, the copies
         self._basis: dict[int, Basis] = {}  # by tree, what has to be there still when it is switched to
+        # By tree: links wait, and lead to what is to be removed; the removals wait with these
+        self._unswitched: dict[int, list[Part]] = {}
         self._is_untidy = batch.tidy_since is not None  # rsync may have left temporary files on the node
         # What became of it
         self.due: list[Part] = []  # what rsync complained of
@@ -127,6 +129,7 @@ class BatchRun:
             if not self._has_its_basis(settings.source):
                 return False
             self._hold_back(settings.source)
+            self._hold_removals(settings.source)
         if self._is_frozen() or (is_first_look and not self.part.ignore_times):
             self.current.send = list(self.part.names)
         elif not self._is_first:
@@ -166,6 +169,7 @@ class BatchRun:
         renames = tuple(rename for part in own for rename in part.renames)
         self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)
         self.current = look(wanted.hints)
+        self.current.big = order.big_among(wanted, self.current.big)
         self._put_aside(self.current, other)
         steps, waiting = order.in_steps(wanted, self.current)
         self._let_wait(waiting)
@@ -178,16 +182,19 @@ class BatchRun:
 
     def _freeze(self, settings: TransferSettings, steps: dict[Step, list[bytes]]) -> dict[Step, list[bytes]]:
         """Copy what is switched to; return the steps without what has to wait for changes to come."""
-        names = steps.get(Step.SWITCHED)
-        if not names or len(steps) == 1:  # it goes at once
+        names, is_alone = steps.get(Step.SWITCHED), len(steps) == 1
+        if not names:
             return steps
-        late = frozen.newer(settings.source, names, self.batch.complete_at, time.time_ns())
-        if self.batch.complete_at and late:
+        late = self._newer(settings.source, names, is_alone)
+        if late:
             # What they lead to now may be among those; and what is gone by now they may have led to before.
             late |= set(steps.get(Step.REMOVED, ()))
             self._let_wait(late)
+            self._unswitched[self.part.tree] = self.waiting
             steps = {step: [name for name in names if name not in late] for step, names in steps.items()}
             steps = {step: names for step, names in steps.items() if names}
+        if is_alone:  # it goes at once
+            return steps
         before = [n for step in (Step.NEW, Step.CHANGED) for n in steps.get(step, ())]
         before = [name for name in before if name not in self.current.missing and name != b"./"]
         links = [name for name in steps.get(Step.SWITCHED, ()) if name in self.current.links]
@@ -197,6 +204,15 @@ class BatchRun:
                 place = f"{self._copies}-{self.part.tree}"
                 self._frozen[self.part.tree] = Frozen(settings.source, place, steps[Step.SWITCHED])
         return steps
+
+    def _newer(self, source: str, names: Iterable[bytes], is_alone: bool) -> set[bytes]:
+        """Return the names that have changed after the changes of the batch.
+
+        What has changed within the same tick of the clock for files is not known to be among these. It counts
+        as newer, unless it goes alone: most isolated changes are seen within their tick, and must not wait.
+        """
+        at = self.batch.complete_at
+        return frozen.newer(source, names, at + is_alone, time.time_ns()) if at else set()
 
     def _hold_back(self, source: str) -> None:
         """Leave to a later batch what must not arrive before names that have failed, or are big."""
@@ -208,13 +224,43 @@ class BatchRun:
         owed = order.lacking(cut[0].owed if cut else OwedNames(), sent, failed, big)
         if owed == OwedNames():
             return
-        led_to = frozen.targets(source, part.names) if part.step is Step.SWITCHED else {}
+        led_to = self._led_to(source) if part.step is Step.SWITCHED else {}
         behind = order.behind(part.names, led_to, part.step, owed)
         if behind:
-            self.behind.append(replace(self._named(behind), step=Step.REMOVED))
-            names = tuple(name for name in part.names if name not in set(behind))
-            renames = tuple(rename for rename in part.renames if rename.new not in set(behind))
-            self.parts[0] = replace(part, names=names, renames=renames)
+            self._leave(behind, self.behind)
+        # A removal may make the room that something hopeless needs.
+        hopeful = replace(owed, hopeless=())
+        if behind and part.step is Step.SWITCHED and order.behind(behind, led_to, part.step, hopeful):
+            self._unswitched[part.tree] = self.behind
+
+    def _led_to(self, source: str) -> dict[bytes, bytes | None]:
+        """Return what each name of the first part leads to: of what is copied, the copy is sent."""
+        copies = self._frozen.get(self.part.tree)
+        found = frozen.targets(source, self.part.names)
+        if copies is not None:
+            found |= frozen.targets(copies.place, copies.names.intersection(self.part.names))
+        return found
+
+    def _hold_removals(self, source: str) -> None:
+        """Leave to a later batch the removals of what links that wait may lead to on the node.
+
+        That is what is gone from a directory since the batch was cut, too: its relist would remove it.
+        """
+        if self.part.step is not Step.REMOVED:
+            return
+        if (place := self._unswitched.get(self.part.tree)) is not None:
+            self._leave(self.part.names, place)
+        elif relists := [name for name in self.part.names if name.endswith(b"/")]:
+            self._leave(self._newer(source, relists, is_alone=True), self.waiting)
+
+    def _leave(self, names: Collection[bytes], place: list[Part]) -> None:
+        """Take names out of the first part: they are for a later batch."""
+        if names:
+            part, left = self.part, frozenset(names)
+            place.append(replace(self._named(tuple(names)), step=Step.REMOVED))
+            renames = tuple(rename for rename in part.renames if rename.new not in left)
+            kept = tuple(name for name in part.names if name not in left)
+            self.parts[0] = replace(part, names=kept, renames=renames)
 
     def _has_its_basis(self, source: str) -> bool:
         """Return whether what was sent before the first part was there to the end.
@@ -227,6 +273,7 @@ class BatchRun:
             return True
         late = [part for part in self.parts if part.tree == tree and part.step >= Step.SWITCHED]
         self._let_wait([name for part in late for name in part.names])
+        self._unswitched[tree] = self.waiting
         self.parts = [replace(late[0], names=()), *(part for part in self.parts if part not in late)]
         return False
 

@@ -55,6 +55,9 @@ def spread(hints: Mapping[bytes, Step], listing: Listing) -> Wanted:
     for wire, hint in hints.items():
         if not wire.endswith(b"/"):
             continue
+        if hint is Step.REMOVED:  # it is there for what is gone; what is there is a change of its own
+            removing.add(wire)
+            continue
         try:
             entries = listing(wire)
         except OSError:  # it is gone, is no directory any more, or is too large: it is sent as it is
@@ -85,6 +88,11 @@ def in_steps(wanted: Wanted, current: CurrentNames) -> tuple[dict[Step, list[byt
     if list(found) == [Step.REMOVED] and current.removing:
         found = {Step.SWITCHED: found[Step.REMOVED]}  # nothing has to wait: a warm rsync can do it
     return {step: found[step] for step in sorted(found)}, waiting
+
+
+def big_among(wanted: Wanted, big: Iterable[bytes]) -> list[bytes]:
+    """Return the big files that are wanted, of those found. Relists that only remove have found others."""
+    return [name for name in big if name in wanted.hints or relist_parent(name).wire not in wanted.removing]
 
 
 def renames_by_step(

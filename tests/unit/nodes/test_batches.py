@@ -110,6 +110,20 @@ def test_name_of_another_step_than_the_listing_is_sent_in_its_own(
     assert names(world.cut(world.node(), *changes)) == ({b"d/"} if is_covered else {b"d/", b"d/x"})
 
 
+@pytest.mark.parametrize("step", [Step.NEW, Step.CHANGED, Step.SWITCHED])
+def test_relist_that_only_removes_becomes_one_that_sends(world: World, step: Step) -> None:
+    world.journal.record(Change(1, b"d", Kind.LIST, step=step), 0.0)
+    (part,) = parts(world.cut(world.node(), Change(1, b"d", Kind.LIST, step=Step.REMOVED)))
+    assert (part.names, part.step) == ((b"d/",), step)
+
+
+def test_nodes_whose_retries_have_other_steps_share_no_batch(world: World) -> None:
+    removes, sends = (Change(1, b"d", Kind.LIST, step=step) for step in (Step.REMOVED, Step.CHANGED))
+    assert removes == sends
+    steps = [part.step for change in (removes, sends) for part in parts(world.cut(world.node(), change))]
+    assert steps == [Step.REMOVED, Step.CHANGED]
+
+
 def test_names_in_the_root_are_left_out_when_it_is_listed(world: World) -> None:
     world.journal.record(Change(1, b"", Kind.LIST), 0.0)
     world.change(b"x", b"d/x")

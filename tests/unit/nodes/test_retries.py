@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from inosync.messages import Change, Kind, Lane, OwedNames
+from inosync.messages import Change, Kind, Lane, OwedNames, Step
 from inosync.nodes.retries import BEHIND_SECONDS, MAX_RETRIES, PATIENT_TRIES, Retry, RetrySet
 
 FIRST, LONGEST = 1.0, 100.0
@@ -142,6 +142,29 @@ def test_second_look_does_not_delay_what_waits(retries: RetrySet) -> None:
     retries.add(A, NOW)
     retries.add_second_look([A, B], NOW + 10)
     assert retries.ready(NOW) == [A]
+
+
+def test_what_waits_for_changes_to_come_goes_with_the_next_batch(retries: RetrySet) -> None:
+    retries.add_waiting([A], NOW + 10, NOW)
+    retries.add_second_look([B], NOW + 10)
+    assert (retries.ready(NOW), retries.riding(NOW)) == ([], [A])
+    assert (retries.ready(NOW + 10), retries.riding(NOW + 10)) == ([A, B], [])
+    assert retries.oldest == NOW, "the node lacks it"
+
+
+@pytest.mark.parametrize("first", [Step.REMOVED, Step.CHANGED])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_relist_that_only_removes_gives_way_to_one_that_sends(
+    retries: RetrySet, first: Step, is_lost: bool
+) -> None:
+    removes, sends = (Change(1, b"d", Kind.LIST, step=step) for step in (Step.REMOVED, Step.CHANGED))
+    both = [removes, sends] if first is Step.REMOVED else [sends, removes]
+    retries.add(both[0], NOW)
+    if is_lost:
+        retries.carry(retries.ready(NOW))
+    retries.add(both[1], NOW)
+    retries.put_back()
+    assert [change.step for change in retries.waiting] == [Step.CHANGED]
 
 
 def test_second_look_at_very_much_is_at_whole_trees(retries: RetrySet) -> None:

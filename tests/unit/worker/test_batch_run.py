@@ -206,7 +206,7 @@ def test_links_and_removals_wait_for_what_has_failed(tmp_path: Path) -> None:
     ("owed", "sent", "held"),
     [
         (OwedNames(failed=(b"releases/2/f",)), [b"elsewhere"], [b"current", b"releases/1", b"d/old"]),
-        (OwedNames(big=(b"releases/2/f",)), [b"elsewhere", b"d/old"], [b"current", b"releases/1"]),
+        (OwedNames(big=(b"releases/2/f",)), [b"elsewhere"], [b"current", b"releases/1", b"d/old"]),
         (OwedNames(hopeless=(b"releases/2/f",)), [b"elsewhere", b"releases/1", b"d/old"], [b"current"]),
         (OwedNames(failed=(b"d/f",)), [b"current", b"elsewhere"], [b"releases/1", b"d/old"]),
         (OwedNames(big=(b"d/f",)), [b"current", b"elsewhere", b"releases/1"], [b"d/old"]),
@@ -245,3 +245,77 @@ def test_rename_to_what_waits_is_not_followed(tmp_path: Path) -> None:
     assert look()
     assert (run.current.send, names_in(run.behind)) == ([b"elsewhere"], [b"page"])
     assert run.take_renames() == renames[1:]
+
+
+def published_at(tmp_path: Path, complete_at: int, *parts: Part) -> tuple[BatchRun, Callable[[], bool]]:
+    """The same, with all changes up to a time, in nanoseconds since the epoch; the tree may be there."""
+    if not (tmp_path / "current").is_symlink():
+        published(tmp_path)
+    payload, _ = spool.pack(parts, str(tmp_path / "spool"))
+    run = BatchRun(Batch(1, 6, False, payload, complete_at=complete_at), 0.0)
+    settings = TransferSettings("rsync", str(tmp_path), "h:")
+    return run, lambda: run.has_something(settings, Rules(()))
+
+
+def changed_at(path: Path) -> int:
+    return path.lstat().st_ctime_ns
+
+
+def test_link_that_was_switched_again_waits_even_if_it_goes_alone(tmp_path: Path) -> None:
+    link = replace(SWITCHED, names=(b"current",))
+    published(tmp_path)
+    at = changed_at(tmp_path / "current")
+    run, look = published_at(tmp_path, at, link)
+    assert look(), "seen within the tick in which it was made"
+    run, look = published_at(tmp_path, at - 1, link)
+    assert (look(), names_in(run.waiting), names_in(run.parts)) == (False, [b"current"], [])
+
+
+def test_removals_wait_for_a_link_that_waits_for_a_big_file(tmp_path: Path) -> None:
+    relist = Part(1, False, (b"releases/", b"d/old"), step=Step.REMOVED)
+    owed = OwedNames(big=(b"releases/2/f",))
+    run, look = published(tmp_path, replace(SWITCHED, owed=owed), relist)
+    assert look()
+    run.came_through(Outcome(), 0)
+    assert not look()
+    assert names_in(run.behind) == [b"current", b"releases/", b"d/old"]
+
+
+def test_removals_go_beside_a_link_that_waits_for_something_hopeless(tmp_path: Path) -> None:
+    owed = OwedNames(hopeless=(b"releases/2/f",))
+    relist = Part(1, False, (b"releases/",), step=Step.REMOVED)
+    run, look = published(tmp_path, replace(SWITCHED, owed=owed), relist)
+    assert look()
+    run.came_through(Outcome(), 0)
+    assert look()
+    assert (run.current.send, names_in(run.behind)) == ([b"releases/"], [b"current"])
+
+
+def test_relist_of_a_directory_that_has_changed_since_waits(tmp_path: Path) -> None:
+    relist = Part(1, False, (b"d/", b"d/old"), step=Step.REMOVED)
+    published(tmp_path)
+    at = changed_at(tmp_path / "d")
+    run, look = published_at(tmp_path, at, relist)
+    assert look()
+    assert (sorted(run.current.send), run.waiting) == ([b"d/", b"d/old"], [])
+    run, look = published_at(tmp_path, at - 1, relist)
+    assert look()
+    assert (run.current.send, names_in(run.waiting)) == ([b"d/old"], [b"d/"])
+
+
+def test_link_that_is_switched_again_after_it_was_copied_waits_as_the_copy(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    owed = OwedNames(big=(b"releases/2/f",))
+    fresh = Part(1, False, (b"asset",), step=Step.NEW, owed=owed)
+    published(tmp_path / "tree")
+    payload, _ = spool.pack((fresh, replace(SWITCHED, names=(b"current",))), "")
+    run = BatchRun(Batch(1, 2, False, payload), 0.0, str(tmp_path / "copies"))
+    settings = TransferSettings("rsync", str(tmp_path / "tree"), "h:")
+    assert run.has_something(settings, Rules(()))
+    link = tmp_path / "tree/current"
+    link.unlink()
+    link.symlink_to("page")
+    run.came_through(Outcome(), 0)
+    assert not run.has_something(settings, Rules(()))
+    assert names_in(run.behind) == [b"current"]
+    run.end()

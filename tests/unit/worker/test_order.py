@@ -72,6 +72,9 @@ def unreadable(_wire: bytes) -> list[tuple[bytes, bool]]:
             {b"d/"},
             id="replaced",
         ),
+        pytest.param(
+            REMOVED, listed((b"d/f", False)), {b"d/": REMOVED}, {b"d/"}, id="there for what is gone"
+        ),
         pytest.param(CHANGED, unreadable, {b"d/": CHANGED}, set(), id="no directory any more"),
     ],
 )
@@ -85,6 +88,12 @@ def test_spread_of_a_directory(
 def test_spread_of_the_root_sends_its_attributes_with_the_removals() -> None:
     found = order.spread({b"./": CHANGED}, listed((b"f", False)))
     assert (found.hints, found.removing) == ({b"./": CHANGED, b"f": CHANGED}, {b"./"})
+
+
+def test_big_files_are_not_wanted_where_a_relist_only_removes() -> None:
+    wanted = order.spread({b"d/": REMOVED, b"d/named": CHANGED, b"e/": CHANGED}, unreadable)
+    big = [b"d/named", b"d/found", b"e/found"]
+    assert order.big_among(wanted, big) == [b"d/named", b"e/found"]
 
 
 def test_spread_keeps_the_latest_step_of_a_name() -> None:
