@@ -6,17 +6,21 @@ path may differ, so the newest record of a path stands for all older ones.
 
 from __future__ import annotations
 
-import bisect
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inosync.journal.renames import Hint, RenameHints
+from inosync.journal.times import RecordTimes
 from inosync.messages import Change, Kind, Rename, Step
 
 Key = tuple[int, bytes]
 """Tree and path."""
 
+_Oldest = tuple[float, int]
+"""When something was first recorded, and at which position."""
+_NO_OLDEST: _Oldest = (0.0, 0)
 _NEVER = (0, Kind.NAME)
 _MAX_FILTERED = 5_000
 """So many of the newest changes are filtered for the backlog of a node; older ones count unseen."""
@@ -28,6 +32,8 @@ class _Entry:
     kind: Kind
     first: float
     """When the path was first recorded, as far back as not all nodes have confirmed."""
+    begun: int
+    """The position of that record, or of the first of what this entry covers."""
     before: tuple[int, Kind] = _NEVER
     """Position and kind of what was recorded of the path before it was gone."""
     made: int = 0
@@ -78,7 +84,9 @@ class Journal:
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._below: dict[Key, set[bytes]] = {}
         """For a directory, the names in it that have an entry at or below them."""
-        self._marks = _Marks(marks)
+        self._newest: dict[int, int] = {}
+        """By tree: the position of its newest record."""
+        self._times = RecordTimes(marks)
         self._renames = RenameHints()
 
     def __len__(self) -> int:
@@ -90,24 +98,31 @@ class Journal:
 
     def record(self, change: Change, now: float) -> None:
         """Record that a path may differ. ``now`` is when its event was read, in seconds."""
-        first = now
+        oldest = now, self.head + 1
         if change.kind is not Kind.NAME:
-            first = self._swallow((change.tree, change.path), now, everything=change.kind is Kind.TREE)
-        self._add(change, now, first)
+            oldest = self._swallow((change.tree, change.path), oldest, everything=change.kind is Kind.TREE)
+        self._add(change, now, oldest)
 
-    def _add(self, change: Change, now: float, first: float) -> None:
+    def record_unknown(self, tree: int, now: float) -> None:
+        """Record that anything in a tree may have changed. No entry says so: nodes are owed all of it."""
+        self.head += 1
+        self._newest[tree] = self.head
+        self._times.add(self.head, now)
+
+    def _add(self, change: Change, now: float, oldest: _Oldest) -> None:
         key, kind = (change.tree, change.path), change.kind
         known = self._entries.pop(key, None)
         if known is None:
             self._link(key)
         else:
-            first = min(first, known.first)
+            oldest = min(oldest, (known.first, known.begun))
         self.head += 1
+        self._newest[change.tree] = self.head
         # The older record may not have reached every node: the newer has to cover it.
-        entry = _Entry(self.head, max(kind, known.kind) if known else kind, first)
+        entry = _Entry(self.head, max(kind, known.kind) if known else kind, *oldest)
         entry.follow(change.step, known)
         self._entries[key] = entry
-        self._marks.add(self.head, now)
+        self._times.add(self.head, now)
         if len(self._entries) > self._limit:
             self._drop_oldest()
 
@@ -117,11 +132,11 @@ class Journal:
         Unless ``step`` is REMOVED, something else was moved there.
         """
         before = self._recorded((tree, path))
-        first = self._swallow((tree, path), now, everything=True)
+        oldest = self._swallow((tree, path), (now, self.head + 1), everything=True)
         known = self._entries.get((tree, path))
         if known is not None:
             known.kind = Kind.NAME
-        self._add(Change(tree, path, Kind.NAME, step=step), now, first)
+        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest)
         self._entries[tree, path].before = before
 
     def renamed(self, tree: int, rename: Rename) -> None:
@@ -133,9 +148,9 @@ class Journal:
             since = position if kind is not Kind.NAME or not rename.is_directory else 0
             self._renames.add(Hint(tree, rename, since, entry.position))
 
-    def renames_after(self, cursor: int) -> Mapping[int, tuple[Rename, ...]]:
-        """Return by tree what a node with this cursor has under another name."""
-        return self._renames.after(cursor)
+    def renames_after(self, cursor: int, upto: float = math.inf) -> Mapping[int, tuple[Rename, ...]]:
+        """Return by tree what a node with this cursor has under another name, as of a position."""
+        return self._renames.after(cursor, upto)
 
     def _recorded(self, key: Key) -> tuple[int, Kind]:
         """Return position and kind of what is recorded of a path, be it by the listing of its directory."""
@@ -146,8 +161,11 @@ class Journal:
             return found
         return max(found, (above.position, above.kind))
 
-    def since(self, cursor: int) -> list[Change] | None:
-        """Return the changes after ``cursor``, oldest first; None if it has fallen off: FULL."""
+    def since(self, cursor: int, upto: float = math.inf) -> list[Change] | None:
+        """Return the changes after ``cursor``, oldest first; None if it has fallen off: FULL.
+
+        With ``upto``, only what is no newer than that position, and carries nothing that is (``unsettled``).
+        """
         if cursor < self.floor:
             return None
         found = []
@@ -155,9 +173,64 @@ class Journal:
         for key, entry in reversed(self._entries.items()):
             if entry.position <= cursor:
                 break
-            found.append(Change(*key, entry.kind, step=self._step(key, entry, cursor, above)))
+            if upto >= self.head or self._is_older(key, entry.kind, upto):
+                found.append(Change(*key, entry.kind, step=self._step(key, entry, cursor, above)))
         found.reverse()
         return found
+
+    # What is older than a position -------------------------------------------------------------------
+
+    def unsettled(self, cursor: int, upto: int) -> list[Change]:
+        """Return what was recorded between these positions, and would carry what is newer if it were sent.
+
+        That is listings of directories in which something has changed since, and trees.
+        """
+        found = []
+        for key, entry in reversed(self._entries.items()):
+            if entry.position <= cursor:
+                break
+            if entry.position <= upto and not self._is_older(key, entry.kind, upto):
+                found.append(Change(*key, entry.kind))
+        return found
+
+    def overtaken(self, upto: int) -> dict[int, tuple[bytes, ...]]:
+        """Return by tree what was recorded up to a position and again after it, as ``Change.wire``."""
+        found: dict[int, list[bytes]] = {}
+        for (tree, path), entry in reversed(self._entries.items()):
+            if entry.position <= upto:
+                break
+            if entry.begun <= upto:
+                found.setdefault(tree, []).append(Change(tree, path, entry.kind).wire)
+        return {tree: tuple(wires) for tree, wires in found.items()}
+
+    def is_settled(self, change: Change, upto: int) -> bool:
+        """Return whether a change carries nothing that is newer than a position, as far as is recorded."""
+        tree, path = change.tree, change.path
+        if not self._is_older((tree, path), change.kind, upto):
+            return False
+        while path:
+            path = path.rpartition(b"/")[0]
+            entry = self._entries.get((tree, path))
+            if (
+                entry and entry.position > upto
+            ):  # it may be another directory, and all below it something else
+                return False
+        return True
+
+    def _is_older(self, key: Key, kind: Kind, upto: float) -> bool:
+        tree, path = key
+        if kind is Kind.TREE or upto < self.floor:  # then some of what is newer may have been dropped
+            return self._newest.get(tree, 0) <= upto
+        names = self._below.get(key, ()) if kind is Kind.LIST else ()
+        children = ((tree, path + b"/" + name if path else name) for name in names)
+        entries = (self._entries.get(each) for each in (key, *children))
+        return all(entry is None or entry.position <= upto for entry in entries)
+
+    def recorded_before(self, when: float) -> int:
+        """Return a position up to which all was recorded before a time: the newest that is known; or -1."""
+        return self._times.last_before(when)
+
+    # What a change is to a node ----------------------------------------------------------------------
 
     def _step(self, key: Key, entry: _Entry, cursor: int, above: dict[Key, Step | None]) -> Step:
         """Return the step of an entry. In a new directory all is new, and in a replaced one replaced.
@@ -212,7 +285,7 @@ class Journal:
 
     def oldest_since(self, cursor: int) -> float | None:
         """Return when the oldest change after ``cursor`` was recorded, or earlier; None if there is none."""
-        return self._marks.first_after(cursor) if cursor < self.head else None
+        return self._times.first_after(cursor) if cursor < self.head else None
 
     def drop_confirmed(self, confirmed: int) -> None:
         """Drop what every node has confirmed, up to and including that position."""
@@ -220,23 +293,24 @@ class Journal:
             key, entry = next(iter(self._entries.items()))
             if entry.position > confirmed:
                 break
-            self._remove(key, entry.first)
-        self._marks.drop_confirmed(confirmed)
+            self._remove(key, _NO_OLDEST)
+        self._times.drop_confirmed(confirmed)
         self._renames.drop_confirmed(confirmed)
 
     def drop_tree(self, tree: int) -> None:
         """Drop all changes of a tree that is not mirrored any more."""
-        self._swallow((tree, b""), 0.0, everything=True)
-        self._remove((tree, b""), 0.0)
+        self._swallow((tree, b""), _NO_OLDEST, everything=True)
+        self._remove((tree, b""), _NO_OLDEST)
+        self._newest.pop(tree, None)
         self._renames.drop_tree(tree)
 
     def _drop_oldest(self) -> None:
         key, entry = next(iter(self._entries.items()))
         self.floor = entry.position
-        self._remove(key, entry.first)
+        self._remove(key, _NO_OLDEST)
 
-    def _swallow(self, key: Key, now: float, everything: bool) -> float:
-        """Remove the entries below ``key`` that its new entry covers; return when the first was recorded.
+    def _swallow(self, key: Key, oldest: _Oldest, everything: bool) -> _Oldest:
+        """Remove the entries below ``key`` that its new entry covers; return the oldest record, with its own.
 
         ``everything``: what is gone, or compared as a whole, covers all of them. A relist covers only the
         names in the directory, not what lies below a subdirectory, nor the listing of one.
@@ -249,22 +323,21 @@ class Journal:
                     found.append(child)
             if not everything:
                 break
-        first = now
         for child in reversed(found[1:]):  # the deepest first, or their index entries would be orphans
-            first = min(first, self._remove(child, now))
-        return first
+            oldest = min(oldest, self._remove(child, oldest))
+        return oldest
 
     def _is_name(self, key: Key) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry.kind is Kind.NAME
 
-    def _remove(self, key: Key, now: float) -> float:
-        """Remove an entry, if there is one; return when it was first recorded, or else ``now``."""
+    def _remove(self, key: Key, oldest: _Oldest) -> _Oldest:
+        """Remove an entry, if there is one; return its first record, or else ``oldest``."""
         entry = self._entries.pop(key, None)
         if entry is None:
-            return now
+            return oldest
         self._unlink(key)
-        return entry.first
+        return entry.first, entry.begun
 
     def _link(self, key: Key) -> None:
         tree, path = key
@@ -285,36 +358,3 @@ class Journal:
             if names:
                 return
             del self._below[tree, path]
-
-
-class _Marks:
-    """When positions were recorded: (last position, earliest time) of runs of records, bounded.
-
-    An entry alone cannot tell how long a node is behind, because recording a path again makes it young.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = max(limit, 4)
-        self._marks: list[tuple[int, float]] = []
-
-    def add(self, position: int, now: float) -> None:
-        if self._marks and self._marks[-1][1] == now:  # one read of the kernel's queue is one mark
-            self._marks[-1] = (position, now)
-            return
-        self._marks.append((position, now))
-        if len(self._marks) > self._limit:
-            # Of two neighbours keep the later position and the earlier time: lag may only be overstated.
-            older, newer = self._marks[: self._limit // 2], self._marks[self._limit // 2 :]
-            pairs = zip(older[::2], older[1::2], strict=False)
-            odd = older[-1:] if len(older) % 2 else []
-            self._marks = [(b[0], min(a[1], b[1])) for a, b in pairs] + odd + newer
-
-    def first_after(self, cursor: int) -> float | None:
-        index = self._index_after(cursor)
-        return self._marks[index][1] if index < len(self._marks) else None
-
-    def drop_confirmed(self, confirmed: int) -> None:
-        del self._marks[: self._index_after(confirmed)]
-
-    def _index_after(self, position: int) -> int:
-        return bisect.bisect_right(self._marks, position, key=lambda mark: mark[0])

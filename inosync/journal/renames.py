@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,11 +42,14 @@ class RenameHints:
     def drop_tree(self, tree: int) -> None:
         self._hints = deque((hint for hint in self._hints if hint.tree != tree), MAX_HINTS)
 
-    def after(self, cursor: int) -> dict[int, tuple[Rename, ...]]:
-        """Return by tree what a node with this cursor has under another name, in the order to be followed."""
+    def after(self, cursor: int, upto: float = math.inf) -> dict[int, tuple[Rename, ...]]:
+        """Return by tree what a node with this cursor has under another name, in the order to be followed.
+
+        What was renamed after the position ``upto`` is left out.
+        """
         found: dict[int, _Moves] = {}
         for hint in self._hints:
-            if cursor < hint.left:
+            if cursor < hint.left <= upto:
                 found.setdefault(hint.tree, _Moves()).follow(hint, cursor)
         return {tree: moves.renames() for tree, moves in found.items() if moves.renames()}
 

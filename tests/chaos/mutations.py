@@ -104,16 +104,16 @@ MUTATIONS = (
     Mutation(
         "a relist swallows what is recorded below subdirectories",
         "inosync/journal/journal.py",
-        "now, everything=change.kind is Kind.TREE)",
-        "now, everything=True)",
+        "oldest, everything=change.kind is Kind.TREE)",
+        "oldest, everything=True)",
         JOURNAL,
     ),
     Mutation(
         "what is gone swallows what has the same beginning, and is newer",
         "inosync/journal/journal.py",
-        "        self._add(Change(tree, path, Kind.NAME, step=step), now, first)\n",
+        "        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest)\n",
         '        self._swallow((tree, path.rpartition(b"/")[0]), now, everything=True)\n'
-        "        self._add(Change(tree, path, Kind.NAME, step=step), now, first)\n",
+        "        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest)\n",
         JOURNAL,
     ),
     # What has changed

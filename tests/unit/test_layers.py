@@ -65,6 +65,7 @@ PURE = frozenset(
         "inosync.journal.journal",
         "inosync.journal.renames",
         "inosync.journal.subscription",
+        "inosync.journal.times",
         "inosync.master.schedule",
         "inosync.messages",
         "inosync.nodes.backoff",

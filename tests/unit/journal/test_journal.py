@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind
+from inosync.messages import Change, Kind, Rename
 from inosync.messages import Step as Order
 
 NAME, LIST, TREE = Kind.NAME, Kind.LIST, Kind.TREE
@@ -320,7 +320,7 @@ def test_records_of_one_read_are_one_mark() -> None:
         journal.record(Change(1, b"%d" % i, NAME), i // 500)
     assert journal.oldest_since(499) == 0
     assert journal.oldest_since(500) == 1
-    assert len(journal._marks._marks) == 2
+    assert len(journal._times._marks) == 2
 
 
 @given(
@@ -339,7 +339,7 @@ def test_age_of_the_oldest_change_is_never_understated(
         now += gap
         times.append(now)
         journal.record(Change(1, b"%d" % (i % 7), NAME), now)
-        assert len(journal._marks._marks) <= max(marks, 4)
+        assert len(journal._times._marks) <= max(marks, 4)
     confirmed = min(confirmed, journal.head)
     journal.drop_confirmed(confirmed)
     cursor = data.draw(st.integers(confirmed, journal.head))
@@ -794,3 +794,184 @@ def test_no_node_ever_misses_a_change_in_a_long_life(seed: int, limit: int) -> N
             world.step()
         # Seldom enough for histories to grow, often enough that chance mends nothing before it is seen.
         world.finish()
+
+
+# Up to a position --------------------------------------------------------------------------------------
+
+
+def sent(journal: Journal, cursor: int, upto: int) -> list[bytes]:
+    """What a node at a cursor is sent up to a position, as rsync is told."""
+    changes = journal.since(cursor, upto)
+    assert changes is not None
+    return [change.wire for change in changes]
+
+
+def wires(changes: Iterable[Change]) -> list[bytes]:
+    return [change.wire for change in changes]
+
+
+def test_change_is_sent_up_to_its_newest_record() -> None:
+    journal = journal_of([(b"a", NAME), (b"b", NAME), (b"a", NAME), (b"c", NAME)])
+    assert sent(journal, 0, 2) == [b"b"]
+    assert sent(journal, 0, 3) == [b"b", b"a"]
+    assert sent(journal, 2, 4) == [b"a", b"c"]
+    assert sent(journal, 0, 0) == []
+
+
+def test_listing_waits_for_what_is_newer_in_its_directory() -> None:
+    journal = journal_of([(b"d", LIST), (b"d/s", LIST), (b"x", NAME), (b"d/f", NAME), (b"d/s/g", NAME)])
+    assert sent(journal, 0, 3) == [b"x"]
+    assert wires(journal.unsettled(0, 3)) == [b"d/s/", b"d/"]
+    assert sent(journal, 0, 4) == [b"d/", b"x", b"d/f"], "what is newer below a subdirectory is not listed"
+    assert wires(journal.unsettled(0, 4)) == [b"d/s/"]
+    assert sent(journal, 0, 5) == [b"d/", b"d/s/", b"x", b"d/f", b"d/s/g"]
+    assert journal.unsettled(0, 5) == []
+
+
+def test_tree_waits_for_what_is_newer_in_it() -> None:
+    journal = journal_of([(b"", TREE), (b"a", NAME)])
+    assert sent(journal, 0, 1) == []
+    assert wires(journal.unsettled(0, 1)) == [b"./"]
+    assert [change.kind for change in journal.since(0, 2) or ()] == [TREE, NAME]
+    whole = Change(2, b"", TREE)
+    assert journal.is_settled(whole, 0)
+    journal.record_unknown(2, 3.0)
+    assert (journal.head, journal.is_settled(whole, 2), journal.is_settled(whole, 3)) == (3, False, True)
+    journal.drop_tree(2)
+    assert journal.is_settled(whole, 0)
+
+
+@pytest.mark.parametrize(
+    ("records", "change", "expected"),
+    [
+        ([(b"x", NAME), (b"a", NAME)], Change(1, b"a", NAME), False),
+        ([(b"a", NAME), (b"x", NAME)], Change(1, b"a", NAME), True),
+        ([(b"x", NAME), (b"a/b", NAME)], Change(1, b"a", NAME), True),
+        ([(b"x", NAME), (b"a/b", NAME)], Change(1, b"a", LIST), False),
+        ([(b"x", NAME), (b"a/b/c", NAME)], Change(1, b"a", LIST), True),
+        ([(b"x", NAME), (b"a/b/c", NAME)], Change(1, b"", TREE), False),
+        ([(b"x", NAME), (b"a", NAME)], Change(1, b"a/b/c", NAME), False),
+        ([(b"a", NAME), (b"x", NAME)], Change(1, b"a/b/c", NAME), True),
+        ([(b"x", NAME), (b"a", LIST)], Change(1, b"a/b", NAME), False),
+        ([(b"x", NAME), (b"a", GONE)], Change(1, b"a/b/c", NAME), False),
+        ([(b"x", NAME), (b"", TREE)], Change(1, b"a/b/c", NAME), False),
+        ([(b"x", NAME), (b"a", GONE)], Change(2, b"a/b/c", NAME), True),
+    ],
+)
+def test_change_is_settled_unless_it_carries_what_is_newer(
+    records: list[Step], change: Change, expected: bool
+) -> None:
+    assert journal_of(records).is_settled(change, 1) is expected
+
+
+def test_change_is_overtaken_by_a_newer_record_of_it() -> None:
+    steps: list[Step] = [(b"a", NAME), (b"d/f", NAME), (b"old", NAME)]
+    journal = journal_of([*steps, (b"a", NAME), (b"d", LIST), (b"old", GONE), (b"new", NAME)])
+    assert journal.overtaken(3) == {1: (b"old", b"d/", b"a")}
+    assert journal.overtaken(6) == journal.overtaken(0) == {}
+
+
+def test_rename_after_the_position_is_left_out() -> None:
+    journal = journal_of([(b"x", NAME)])
+    journal.gone(1, b"a", 2.0)
+    journal.record(Change(1, b"b", NAME), 2.0)
+    journal.renamed(1, Rename(b"a", b"b", False))
+    assert journal.renames_after(0, 1) == {}
+    assert journal.renames_after(0, 2) == journal.renames_after(0) != {}
+
+
+def test_position_that_was_recorded_before_a_time_is_known() -> None:
+    journal = Journal(marks=4)
+    assert journal.recorded_before(5.0) == -1
+    for now in range(1, 4):
+        journal.record(Change(1, b"%d" % now, NAME), now)
+    assert [journal.recorded_before(when) for when in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)] == [
+        *(-1, -1, -1, 1, 1, 2, 3)
+    ]
+    journal.drop_confirmed(3)
+    assert journal.recorded_before(9.0) == -1
+
+
+@given(
+    gaps=st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=60),
+    marks=st.integers(4, 12),
+    when=st.sampled_from([0.5 * half for half in range(70)]),
+)
+def test_position_recorded_before_a_time_is_never_too_new(gaps: list[float], marks: int, when: float) -> None:
+    journal, now = Journal(marks=marks), 0.0
+    times = []
+    for number, gap in enumerate(gaps):
+        now += gap
+        times.append(now)
+        journal.record(Change(1, b"%d" % number, NAME), now)
+    position = journal.recorded_before(when)
+    assert all(at < when for at in times[: max(position, 0)])
+
+
+class StagedWorld(World):
+    """A source and a node that is given nothing newer than a position, which moves on as it likes."""
+
+    def __init__(self, dice: random.Random, limit: int) -> None:
+        super().__init__(dice, limit, punctual=False)
+        self.node = self.nodes[0]
+        self.nodes = [self.node]
+        self.node.has = {}
+        self.journal.record_unknown(1, 0.0)
+        self.passed = -1
+        self.states = {self.journal.head: dict(self.source)}
+        """What the source was when all was recorded, by the journal's position."""
+
+    def all_is_seen(self) -> None:
+        self.watch()
+        self.states[self.journal.head] = dict(self.source)
+
+    def send_up_to_limit(self) -> None:
+        """Cut a batch, as the dispatcher does."""
+        self.all_is_seen()
+        node, upto = self.node, self.passed
+        if node.cursor < self.journal.floor:
+            node.due.add(Change(1, b"", TREE))
+            node.cursor = self.journal.floor
+        upto = max(upto, node.cursor)
+        changes = self.journal.since(node.cursor, self.passed)
+        assert changes is not None
+        node.due |= set(self.journal.unsettled(node.cursor, self.passed))
+        node.trying = {one for one in sorted(node.due, key=repr) if self.journal.is_settled(one, self.passed)}
+        node.due -= node.trying
+        node.batch, node.upto = [*changes, *sorted(node.trying, key=repr)], upto
+        self.acknowledge(node, self.dice.choice((0, 0, 0.3, 1)))
+        allowed = [state for position, state in self.states.items() if position <= self.passed]
+        for path, version in node.has.items():
+            assert any(state.get(path) == version for state in allowed), (path, self.story)
+
+    def step(self) -> None:
+        match self.dice.choices(("change", "watch", "see", "pass", "send", "forget"), (30, 8, 8, 5, 12, 2))[
+            0
+        ]:
+            case "change":
+                self.change()
+            case "watch":
+                self.watch(self.dice.randint(1, 4))
+            case "see":
+                self.all_is_seen()
+            case "pass":
+                self.passed = self.dice.choice([at for at in self.states if at >= self.passed])
+            case "send":
+                self.send_up_to_limit()
+            case "forget":
+                self.forget()
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    dice=st.randoms(use_true_random=True),
+    steps=st.integers(1, 150),
+    limit=st.sampled_from([3, 20, 1000]),
+)
+def test_node_is_given_nothing_newer_than_its_limit(dice: random.Random, steps: int, limit: int) -> None:
+    world = StagedWorld(dice, limit)
+    for _ in range(steps):
+        world.step()
+    world.all_is_seen()
+    world.passed = world.journal.head
+    world.finish()
