@@ -34,11 +34,11 @@ TOGETHER = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """For ``-n auto``: two for each processor, because the tests mostly wait."""
+    """For ``-n auto``: up to three for each processor, because the tests mostly wait."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     cores = len(os.sched_getaffinity(0))
-    return 2 * cores if cores < 8 else cores
+    return 3 * cores if cores < 4 else 2 * cores if cores < 8 else cores
 
 
 @pytest.hookimpl(optionalhook=True)

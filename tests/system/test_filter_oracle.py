@@ -3,7 +3,7 @@
 Rules are drawn as words of ``extra``. rsync reads these words, or those that we make of them for its command
 line; we read them as a configuration does.
 
-INOSYNC_FILTER_CASES is the number of rule lists to try, by default 3,000; each run draws others. Hypothesis
+INOSYNC_FILTER_CASES is the number of rule lists to try, by default 2,000; each run draws others. Hypothesis
 prints a difference as the falsifying example, with the blob that repeats it.
 """
 
@@ -33,7 +33,7 @@ from inosync.rsync.options import forbidden, parted
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 
-CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "3000"))
+CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "2000"))
 PARTS = 4
 """Tests that share the cases and may run in parallel."""
 BATCH = 8

@@ -377,15 +377,16 @@ def test_dear_node_does_not_hold_up_cheap_ones() -> None:
 
 
 @pytest.mark.slow
-def test_hour_of_writes_each_10_ms_keeps_all_level_and_leaves_nothing() -> None:
+def test_writes_each_10_ms_keep_all_level_and_leave_nothing() -> None:
+    """For 15 minutes; the longest time that anything here remembers is ``DELAY``, 10 s."""
     rhythm = Rhythm()
     rhythm.add(3, seconds=0.05)
     rhythm.nodes["n2"].subscription = ELSEWHERE
-    rhythm.change_every(0.01, 3600, names=50)
-    rhythm.run(3601)
+    rhythm.change_every(0.01, 900, names=50)
+    rhythm.run(901)
     for name in ("n0", "n1"):
         assert max(rhythm.waits(name)) <= 0.05 + QUIET * 5 + 0.05 + 0.1
-        assert len(rhythm.nodes[name].batches) > 3600
+        assert len(rhythm.nodes[name].batches) > 900
     idle = rhythm.nodes["n2"]
     assert (idle.batches, idle.cursor) == ([], rhythm.journal.head)
     assert len(rhythm.journal) == 0
