@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -21,8 +22,8 @@ from inosync.text import one_line
 STYLE, SCRIPT = (files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
 """Constant, because the page's policy has their hashes."""
 TYPE = "text/html; charset=utf-8"
-REFRESH_SECONDS = 10
-"""The time until a browser without scripts loads the page again."""
+REFRESH_SECONDS = 30
+"""The time until a browser without scripts loads the page again, and folds everything."""
 
 _MAX_OPEN_NODES = 12  # of more, groups are folded
 _LONG_NAME = 40  # characters; a longer name is broken anywhere
@@ -118,9 +119,7 @@ def since(node: groups.Description, events: Sequence[Event]) -> tuple[str, float
     """Return the state of a node, or the one before a passing one, and when that began; None: not known."""
     for at, kind, text, _times in reversed(events):
         if kind == "state":
-            began = (
-                "full" if text.startswith("full mirror") else text.removeprefix("is ").split()[0].rstrip(":")
-            )
+            began = "full" if text.startswith("full ") else re.split("[ :]", text.removeprefix("is "))[0]
             if node["state"] in (began, *_PASSING):
                 return began, at
             break

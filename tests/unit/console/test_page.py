@@ -149,6 +149,7 @@ def test_node_tells_since_when_its_events_lanes_throughput_and_commands() -> Non
         ("retrying", ["is retrying: refused", "refused"], ("retrying", 0.0)),
         ("paused", ["is ok"], ("paused", None)),
         ("ok", [], ("ok", None)),
+        ("ok", ["is "], ("ok", None)),
         ("okay", ["is ok"], ("okay", None)),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +15,7 @@ from support import statuses
 from inosync.console import web
 from inosync.console.client import NotRunning
 from inosync.console.history import StatusSource
-from inosync.console.web import Answer, HttpRequest, Refusal, Site, parse
+from inosync.console.web import Answer, HttpRequest, Refusal, Server, Site, parse
 
 
 @pytest.mark.parametrize(
@@ -115,3 +118,34 @@ def test_encode_leaves_out_the_body_for_head() -> None:
     answer = Answer(200, b"body")
     assert answer.encode(body=True) == answer.encode(body=False) + b"body"
     assert b"\r\nContent-Length: 4\r\n" in answer.encode(body=False)
+
+
+def test_more_clients_than_there_is_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MAX_CLIENTS", 2)
+
+    async def get(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+        writer.write_eof()
+        with contextlib.closing(writer):
+            return (await reader.read())[:13]
+
+    async def found() -> tuple[bytes, bytes]:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            port = listening.getsockname()[1]
+            server = Server(FakeDaemon().site, lambda: None, local=True)
+            running = asyncio.create_task(server.run(listening))
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            refused = await get(port)
+            for _, writer in silent:
+                writer.close()
+            async with asyncio.timeout(60):
+                while (served := await get(port)) == refused:  # until it knows that they have left
+                    await asyncio.sleep(0.01)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            return refused, served
+
+    assert asyncio.run(found()) == (b"HTTP/1.1 503 ", b"HTTP/1.1 200 ")
