@@ -2,7 +2,8 @@
 
 ext3, ext4 with inodes of 128 bytes, HFS+ and many NFS servers count whole seconds, vfat two. rsync takes a
 file of the same size and time for unchanged. So a file that it may have read within the second of the file's
-time is sent once more, a little later, whatever its size and time.
+time is sent once more, a little later, whatever its size and time; and so is one that may have been moved
+over another one of the same size and time.
 """
 
 from __future__ import annotations
@@ -49,17 +50,25 @@ def has_coarse_times(status: os.stat_result) -> bool:
 
 
 def may_be_outdated(
-    status: os.stat_result, began: float, now: float, window: int, earlier: EarlierReads | None
+    status: os.stat_result,
+    began: float,
+    now: float,
+    window: int,
+    earlier: EarlierReads | None = None,
+    replaced_since: float = math.inf,
 ) -> bool:
     """Whether rsync may have sent an earlier content of a file that has the same size and time.
 
-    ``began``: when it was given the names; ``window``: its --modify-window; ``earlier``: other reads.
+    ``began``: when it was given the names; ``window``: its --modify-window; ``earlier``: other reads;
+    ``replaced_since``: since when another file may have had the name.
     """
     if not stat.S_ISREG(status.st_mode) or (window < 0 and not has_coarse_times(status)):
         return False
-    mtime, margin = status.st_mtime, max(GRANULARITY_SECONDS, window + 1.0)
+    mtime, ctime, margin = status.st_mtime, status.st_ctime, max(GRANULARITY_SECONDS, window + 1.0)
     was_read = earlier is not None and earlier.began - margin <= mtime <= earlier.ended
-    return was_read or began - margin <= mtime <= now + _MAX_SKEW_SECONDS
+    # A new name changes the ctime alone, as a new mode does.
+    was_moved = ctime > mtime + margin and ctime >= replaced_since - margin
+    return was_read or was_moved or began - margin <= mtime <= now + _MAX_SKEW_SECONDS
 
 
 def outdated_names(
@@ -69,6 +78,7 @@ def outdated_names(
     now: float,
     window: int,
     earlier: EarlierReads | None,
+    replaced_since: float = math.inf,
 ) -> tuple[bytes, ...]:
     """Return the names (``Change.wire``) of files that are to be sent once more; see ``may_be_outdated``."""
     found = []
@@ -83,7 +93,7 @@ def outdated_names(
                 if wire.endswith(b"/"):
                     if earlier:
                         found += _outdated_in(directory, wire, window, earlier)
-                elif may_be_outdated(status, began, now, window, earlier):
+                elif may_be_outdated(status, began, now, window, earlier, replaced_since):
                     found.append(wire)
             except OSError:
                 continue
@@ -122,5 +132,5 @@ def _outdated_among(
     for name in map(os.fsencode, os.listdir(directory)) if names is None else names:
         with contextlib.suppress(OSError):  # it is gone
             status = os.lstat(name, dir_fd=directory)
-            if may_be_outdated(status, math.inf, -math.inf, window, earlier):
+            if may_be_outdated(status, math.inf, -math.inf, window, earlier, earlier.began):
                 yield name

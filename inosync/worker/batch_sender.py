@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -330,7 +331,9 @@ class BatchSender:
         names: tuple[bytes, ...] = ()
         if not part.full:
             earlier = None if part.ignore_times else reads
-            names = outdated_names(settings.source, run.names, began, now, window, earlier)
+            # The node had nothing at a new name that rsync could have taken for the file.
+            since = math.inf if part.ignore_times or part.step is Step.NEW else -math.inf
+            names = outdated_names(settings.source, run.names, began, now, window, earlier, since)
         elif reads.began < self._wall_at(run.started_at) and not part.ignore_times:
             names = outdated_below(settings.source, window, reads)
         run.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []

@@ -116,6 +116,20 @@ def test_second_change_within_a_second_arrives(setup: Callable[[str, str, str], 
     raise AssertionError(f"no two changes had the same time in {ATTEMPTS} attempts")
 
 
+def test_file_moved_over_another_of_its_size_and_second_arrives(
+    setup: Callable[[str, str, str], Setup],
+) -> None:
+    s = setup("ext4", "source", "")
+    for name in ("counter", "other"):
+        (s.tree / name).write_text(f"{name:10}")
+        os.utime(s.tree / name, (1_000_000_000, 1_000_000_000))
+    assert s.daemon.ask("flush", timeout=60)["behind"] == []
+    assert s.node_has(f"{'counter':10}")
+    (s.tree / "other").rename(s.tree / "counter")
+    assert s.daemon.ask("flush", timeout=60)["behind"] == []
+    assert s.node_has(f"{'other':10}")
+
+
 def test_second_change_after_the_death_of_a_worker_arrives(
     setup: Callable[[str, str, str], Setup],
 ) -> None:

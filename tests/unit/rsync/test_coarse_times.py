@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ SECOND = 1_000_000_000
 def status(mtime: float, ctime: float | None = None, mode: int = stat.S_IFREG) -> os.stat_result:
     """The status of a file with such times; the ctime is that of the mtime if it is not given."""
     ctime = mtime if ctime is None else ctime
-    times = {"st_mtime_ns": round(mtime * SECOND), "st_ctime_ns": round(ctime * SECOND), "st_mtime": mtime}
+    times: dict[str, float] = {"st_mtime": mtime, "st_ctime": ctime}
+    times |= {f"{name}_ns": round(at * SECOND) for name, at in times.items()}
     return os.stat_result((mode, 1, 1, 1, 0, 0, 1, int(mtime), int(mtime), int(ctime)), times)
 
 
@@ -60,6 +63,23 @@ def test_file_may_be_outdated_if_a_full_mirror_read_it_unnamed(mtime: float, exp
     assert may_be_outdated(status(mtime), 1000.7, 1001.5, -1, earlier) is expected
 
 
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "since", "expected"),
+    [
+        (500.0, 900.0, -math.inf, True),  # moved, over another one perhaps, or chmod(1)
+        (500.0, 900.0, 902.0, True),
+        (500.0, 900.0, 903.0, False),  # nothing was read since
+        (500.0, 900.0, math.inf, False),  # it is new there, or its content was compared
+        (500.0, 502.0, -math.inf, False),  # written, and closed later
+        (500.0, 900.5, -math.inf, False),  # the times are not coarse
+    ],
+)
+def test_file_may_be_outdated_if_it_may_have_replaced_another(
+    mtime: float, ctime: float, since: float, expected: bool
+) -> None:
+    assert may_be_outdated(status(mtime, ctime), 1000.7, 1001.5, -1, None, since) is expected
+
+
 def test_earlier_reads_one_after_another_count_as_one() -> None:
     earlier = EarlierReads()
     earlier.add(900.0, 960.0)
@@ -80,26 +100,23 @@ def test_outdated_names_skip_what_is_gone(tmp_path: Path) -> None:
 
 
 def test_full_mirror_may_leave_files_that_were_read_before(tmp_path: Path) -> None:
-    for path, mtime in (
-        ("old", 800.0),
-        ("a", 950.0),
-        ("d/b", 960.0),
-        ("d/e/new", 2000.0),
-        ("d/e/\xff", 955.0),
-    ):
+    now = time.time()
+    ages = {"moved": 5000, "a": 950, "d/b": 900, "d/e/new": 0, "d/e/\xff": 960}
+    for path, age in ages.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
-        os.utime(tmp_path / path, (mtime, mtime))
+        if age:
+            os.utime(tmp_path / path, (now - age, now - age))
     (tmp_path / "link").symlink_to("a")
     earlier = EarlierReads()
     assert not earlier
-    earlier.add(900.0, 960.0)
+    earlier.add(now - 1000, now - 900)
     assert earlier
     found = outdated_below(f"{tmp_path}/", 0, earlier)
-    assert sorted(found) == [b"a", b"d/b", os.fsencode("d/e/\xff")]
+    assert sorted(found) == [b"a", b"d/b", os.fsencode("d/e/\xff"), b"moved"]
     assert outdated_below(str(tmp_path), -1, earlier) == (), "its times are not coarse"
     assert outdated_below(str(tmp_path / "gone"), 0, earlier) == ()
     # What a relist may have left is that of one directory.
-    names = outdated_names(str(tmp_path), (b"./", b"d/", b"gone/"), 3000.0, 3000.0, 0, earlier)
-    assert names == (b"a", b"d/b")
-    assert outdated_names(str(tmp_path), (b"./", b"d/"), 3000.0, 3000.0, 0, None) == ()
+    wires = (b"./", b"d/", b"gone/")
+    assert sorted(outdated_names(str(tmp_path), wires, now, now, 0, earlier)) == [b"a", b"d/b", b"moved"]
+    assert outdated_names(str(tmp_path), wires, now, now, 0, None) == ()
