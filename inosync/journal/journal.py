@@ -203,7 +203,7 @@ class Journal:
                 found.setdefault(tree, []).append(Change(tree, path, entry.kind).wire)
         return {tree: tuple(wires) for tree, wires in found.items()}
 
-    def is_settled(self, change: Change, upto: int) -> bool:
+    def is_settled(self, change: Change, upto: float) -> bool:
         """Return whether a change carries nothing that is newer than a position, as far as is recorded."""
         tree, path = change.tree, change.path
         if not self._is_older((tree, path), change.kind, upto):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,25 +54,42 @@ class BatchCutter:
         self._files: dict[str, SharedBatch] = {}
         """The batches whose files exist."""
 
-    def cut(self, node: Node, retries: Sequence[Change], lane: Lane = Lane.FIRST) -> SharedBatch | None:
+    def newer(self, node: Node, upto: int) -> dict[int, tuple[bytes, ...]]:
+        """Return by tree what a node lacks and may not be sent, because it is newer than a position."""
+        found = self._journal.overtaken(upto)
+        for change, retry in node.retries.waiting.items():
+            if not (retry.is_behind or self._journal.is_settled(change, upto)):
+                found[change.tree] = (*found.get(change.tree, ()), change.wire)
+        return {tree: wires for tree, wires in found.items() if tree in node.trees}
+
+    def cut(
+        self, node: Node, retries: Sequence[Change], lane: Lane = Lane.FIRST, upto: int | None = None
+    ) -> SharedBatch | None:
         """Return the next batch for a node; None if no change concerns it. The second lane has retries only.
 
-        TreeHalted if the guard halts a tree of it; OSError if its file cannot be written.
+        ``upto``: the position that it may not be newer than; None: it has all. TreeHalted if the guard halts
+        a tree of it; OSError if its file cannot be written.
         """
         if self._cut_at != self._journal.head:
             self._batches.clear()
             self._cut_at = self._journal.head
+        limit = math.inf if upto is None else upto
         owed = node.retries.owed(retries) if lane is Lane.FIRST else {}
-        key = self._key(node, retries, lane, owed)
+        if upto is not None and lane is Lane.FIRST:
+            for tree, wires in self.newer(node, upto).items():
+                known = owed.get(tree, OwedNames())
+                owed[tree] = replace(known, failed=(*known.failed, *wires))
+        key = (limit, self._key(node, retries, lane, owed))
         batch = self._batches.get(key)
         if batch is None or (batch.file and batch.file not in self._files):
-            parts, changes = self._parts(node, retries, lane)
+            parts, changes = self._parts(node, retries, lane, limit)
             parts = list(_with_owed(parts, owed))
             if not parts:
                 return None
             if not all(self._guard.check(part.tree) for part in parts):
                 raise TreeHalted
-            batch = self._batches[self._key(node, retries, lane, owed)] = self._pack(parts, changes)
+            batch = self._pack(parts, changes)
+            self._batches[limit, self._key(node, retries, lane, owed)] = batch
         return batch
 
     def _key(
@@ -89,16 +107,21 @@ class BatchCutter:
             tuple(change for change, _ in node.retries.items() if change.ignore_times),
         )
 
-    def _parts(self, node: Node, retries: Sequence[Change], lane: Lane) -> tuple[list[Part], int]:
+    def _parts(
+        self, node: Node, retries: Sequence[Change], lane: Lane, limit: float
+    ) -> tuple[list[Part], int]:
         """Return what is to be sent, and of how many changes it is made."""
-        changes = self._journal.since(node.cursor) if lane is Lane.FIRST else []
+        changes = self._journal.since(node.cursor, limit) if lane is Lane.FIRST else []
         if changes is None:
             changes = [Change(tree, b"", Kind.TREE) for tree in node.trees]
         elif not node.subscription.everything:
             changes = list(filter(node.subscription.concerns, changes))
         wanted = [tree for tree in node.trees if tree not in self._guard.halted]
-        renames = self._journal.renames_after(node.cursor) if lane is Lane.FIRST else {}
-        changes = [*changes, *retries, *_renamed_debts(node.retries.items(), renames)]
+        renames = self._journal.renames_after(node.cursor, limit) if lane is Lane.FIRST else {}
+        debts = _renamed_debts(node.retries.items(), renames)
+        if limit < math.inf:
+            debts = (change for change in debts if self._journal.is_settled(change, limit))
+        changes = [*changes, *retries, *debts]
         # A listing may have to wait for a big file in its directory, which a name need not.
         left = changes if renames or node.second is not None else _without_listed(changes)
         return list(_parts_of(left, wanted, renames)), len(changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
@@ -14,6 +14,7 @@ from inosync.nodes.batches import BatchCutter, TreeHalted, next_id
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
+from inosync.nodes.roll_out import RollOut
 from inosync.nodes.slots import Slots
 from inosync.system.loop import Loop, Timer
 
@@ -44,6 +45,7 @@ class Dispatcher:
         """The journal's position up to which changes may be sent."""
         self.held_until: float | None = None
         """Until when nothing is sent to any node, by the clock; None: no operator holds it back."""
+        self.roll_out = RollOut()
         self._nodes, self._pace = nodes, pace
         self._journal, self._directory, self._loop, self._guard = journal, directory, loop, guard
         self._cutter = BatchCutter(journal, directory, guard)
@@ -101,8 +103,7 @@ class Dispatcher:
         if node.second is not None or node.worker.state.phase not in (Phase.IDLE, Phase.BUSY) or node.paused:
             return
         now = self._loop.clock()
-        halted = self._guard.halted
-        names = [change for change in node.retries.ready(now, Lane.SECOND) if change.tree not in halted]
+        names = self._sendable(node.retries.ready(now, Lane.SECOND), self._limit(node))
         if not names:
             return
         try:
@@ -123,20 +124,24 @@ class Dispatcher:
     def _offer_first(self, node: Node) -> None:
         if node.worker.state.phase is not Phase.IDLE or node.outstanding is not None or node.paused:
             return
-        now = self._loop.clock()
-        retries = [change for change in node.retries.ready(now) if change.tree not in self._guard.halted]
-        if node.cursor >= self.released and not retries:
-            return
+        now, limit = self._loop.clock(), self._limit(node)
+        if limit is not None:
+            self._owe_unsettled(node, limit, now)
+        retries = self._sendable(node.retries.ready(now), limit)
+        if node.cursor >= self.released or (limit is not None and node.cursor >= limit):
+            if limit is not None:
+                retries = self._without_waiting(node, retries, limit)
+            if not retries:
+                return
         if self._holds_back(node, now):
             return
         if self._slots.is_waiting(node) and not self._slots.is_turn_of(node, now):
             return
-        riding = node.retries.riding(now)
-        retries += [change for change in riding if change.tree not in self._guard.halted]
-        head = self._journal.head
+        retries += self._sendable(node.retries.riding(now), limit)
+        upto = self._journal.head if limit is None else max(limit, node.cursor)
         since = self.backlog.oldest_in_journal(node)
         try:
-            shared = self._cutter.cut(node, retries)
+            shared = self._cutter.cut(node, retries, upto=limit)
         except OSError as error:
             self._wait_for_room(node, error)
             return
@@ -145,7 +150,7 @@ class Dispatcher:
             return
         self._no_room_since.pop(node, None)
         if shared is None:
-            node.skip_to(head)
+            node.skip_to(upto)
             return
         if shared.is_heavy and not self._take_slot(node):
             self._cutter.discard_unused(shared)
@@ -164,7 +169,38 @@ class Dispatcher:
             shared.is_heavy,
             complete_at=complete_at,
         )
-        node.send_batch(batch, head, now if since is None else since, retries)
+        node.send_batch(batch, upto, now if since is None else since, retries)
+
+    def _limit(self, node: Node) -> int | None:
+        """Return the position that what a node is sent may not be newer than; None if it may have all."""
+        limit = self.roll_out.limits.get(node.name)
+        return limit if limit is not None and limit < self._journal.head else None
+
+    def _sendable(self, changes: Iterable[Change], limit: int | None) -> list[Change]:
+        """Return what may be sent apart from the journal: nothing halted, and nothing newer than a limit."""
+        found = [change for change in changes if change.tree not in self._guard.halted]
+        if limit is None:
+            return found
+        return [one for one in found if self._journal.is_settled(one, limit)]
+
+    def _owe_unsettled(self, node: Node, limit: int, now: float) -> None:
+        """Owe a node apart what its cursor is about to pass, and what would carry something newer."""
+        if node.cursor < self._journal.floor:
+            for tree in node.trees:
+                node.retry(Change(tree, b"", Kind.TREE), now)
+            node.skip_to(self._journal.floor)
+        elif found := self._journal.unsettled(node.cursor, limit):
+            since = self.backlog.oldest_in_journal(node)
+            concerning = filter(node.subscription.concerns, found)
+            node.retries.add_second_look(concerning, now, now if since is None else since)
+
+    def _without_waiting(self, node: Node, retries: list[Change], limit: int) -> list[Change]:
+        """Leave out what would wait once more, for what is newer than the limit: its try can only fail."""
+        newer = self._cutter.newer(node, limit)
+        waiting = node.retries.waiting
+        if all(waiting[change].is_behind and change.tree in newer for change in retries):
+            return []
+        return retries
 
     def _holds_back(self, node: Node, now: float) -> bool:
         """Return whether the pace holds a node back; then it is offered its batch later."""

@@ -73,6 +73,7 @@ PURE = frozenset(
         "inosync.nodes.lifecycle",
         "inosync.nodes.pace",
         "inosync.nodes.retries",
+        "inosync.nodes.roll_out",
         "inosync.nodes.slots",
         "inosync.nodes.stages",
         "inosync.nodes.state_hook",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +27,7 @@ from inosync.messages import (
     Failed,
     Kind,
     Lane,
+    OwedNames,
     Part,
     Reachable,
     SlotGranted,
@@ -41,7 +42,7 @@ from inosync.nodes.dispatch import NO_ROOM_SECONDS, REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
-from inosync.nodes.retries import Retry
+from inosync.nodes.retries import Retry, RetrySet
 from inosync.nodes.slots import HOLD_SECONDS
 from inosync.system import spool
 from inosync.system.loop import Loop, Timer
@@ -49,6 +50,7 @@ from inosync.system.loop import Loop, Timer
 PROCESSORS, LONGEST = 2, 10.0
 IDLE = WorkerState(phase=Phase.IDLE)
 EVERYTHING = Subscription({1: Rules(())}, frozenset(), everything=True)
+WHOLE = Change(1, b"", Kind.TREE)
 
 
 class FakeNode:
@@ -1005,3 +1007,177 @@ def test_what_waits_for_others_goes_along_with_a_batch(world: World) -> None:
     world.dispatch.offer_batch(node.real)
     assert node.batch is not None
     assert set(parts(node.batch)[0].names) == {b"failed", b"big"}
+
+
+# Stages ------------------------------------------------------------------------------------------------
+
+
+class StagedNode(FakeNode):
+    """A node of a later stage, with the books of a real one."""
+
+    def __init__(self, world: World, name: str, cursor: int) -> None:
+        super().__init__(world, name, cursor)
+        self.books = RetrySet((1.0, 300.0))
+
+    @property
+    def retries(self) -> Any:
+        return self.books
+
+    def retry(self, change: Change, now: float) -> None:
+        self.books.add(change, now)
+
+    def send_batch(self, batch: Batch, upto: int, since: float, trying: Iterable[Change]) -> None:
+        trying = list(trying)
+        self.books.carry(trying, batch.lane)
+        super().send_batch(batch, upto, since, ())
+
+    def done_but(self, behind: Iterable[Change] = ()) -> None:
+        """Its batch is through, but for what has to wait for what the node lacks."""
+        self.books.settle((), (), self._world.now, self._world.now, 0.0)
+        self.books.add_behind(behind, self._world.now, self._world.now)
+        self.done()
+
+    def names(self) -> list[bytes]:
+        """Return what the batch on its way has."""
+        assert self.batch is not None
+        return [name for part in self.parts() for name in (part.names or (b"ALL",))]
+
+    def parts(self) -> tuple[Part, ...]:
+        assert self.batch is not None
+        return cast(tuple[Part, ...], spool.unpack(self.batch.payload, self.batch.file))
+
+
+@dataclass
+class Stage:
+    """A world with one node, which may be sent up to a position."""
+
+    world: World
+    node: StagedNode
+
+    def limit(self, position: int) -> None:
+        """Let the node have what was recorded up to this position."""
+        self.world.dispatch.roll_out.limits = {self.node.name: position}
+        self.world.offer()
+
+    def record(self, *paths: bytes, kind: Kind = Kind.NAME) -> int:
+        for path in paths:
+            self.world.journal.record(Change(1, path, kind), self.world.now)
+        self.world.dispatch.release_changes()
+        return self.world.journal.head
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    world = World(tmp_path)
+    node = StagedNode(world, "late", 0)
+    world.nodes, world.by_name["late"] = [node], node.real
+    made = Stage(world, node)
+    made.limit(-1)
+    return made
+
+
+def test_node_of_a_later_stage_gets_nothing_before_its_limit(stage: Stage) -> None:
+    stage.node.retry(Change(1, b"owed", Kind.NAME), stage.world.now)
+    stage.record(b"a", b"b")
+    assert stage.node.batch is None, "nothing has passed, not even what is owed to it"
+    stage.limit(0)
+    assert stage.node.names() == [b"owed"]
+    stage.node.done_but()
+    stage.limit(1)
+    assert (stage.node.names(), stage.node.upto) == ([b"a"], 1)
+    stage.node.done_but()
+    assert stage.node.batch is None
+    stage.limit(2)
+    assert stage.node.names() == [b"b"]
+
+
+def test_node_of_a_later_stage_gets_nothing_that_has_changed_again(stage: Stage) -> None:
+    upto = stage.record(b"a", b"b")
+    stage.node.retry(Change(1, b"c", Kind.NAME), stage.world.now)
+    head = stage.record(b"a", b"c")
+    stage.limit(upto)
+    assert stage.node.names() == [b"b"]
+    stage.node.done_but()
+    assert (stage.node.batch, stage.node.cursor) == (None, upto)
+    stage.limit(head)
+    assert sorted(stage.node.names()) == [b"a", b"c"]
+
+
+def test_listing_is_owed_until_what_is_newer_in_it_has_passed(stage: Stage) -> None:
+    upto = stage.record(b"d", kind=Kind.LIST)
+    head = stage.record(b"d/new")
+    stage.limit(upto)
+    assert (stage.node.batch, stage.node.cursor) == (None, upto)
+    assert list(stage.node.books.waiting) == [Change(1, b"d", Kind.LIST)]
+    assert stage.node.books.count == 1, "the node lacks it"
+    stage.world.wait(100.0)
+    assert stage.node.batch is None
+    stage.limit(head)
+    assert stage.node.names() == [b"d/"], "that has the new name in it as well"
+
+
+def test_full_mirror_waits_until_all_of_the_tree_has_passed(stage: Stage) -> None:
+    stage.node.retry(WHOLE, stage.world.now)
+    upto = stage.record(b"a")
+    head = stage.record(b"b")
+    stage.limit(upto)
+    assert stage.node.names() == [b"a"]
+    stage.node.done_but()
+    assert stage.node.batch is None
+    stage.limit(head)
+    assert stage.node.names() == [b"ALL"]
+
+
+def test_staged_node_that_has_fallen_off_the_journal_is_owed_its_trees(stage: Stage) -> None:
+    upto = stage.record(b"a", b"b")
+    stage.world.journal.floor = 1  # the first of them was dropped
+    head = stage.record(b"c")
+    stage.limit(upto)
+    assert stage.node.names() == [b"b"]
+    stage.node.done_but()
+    assert stage.node.batch is None
+    stage.limit(head)
+    assert stage.node.names() == [b"ALL"]
+
+
+def test_batch_up_to_a_limit_says_what_the_node_lacks(stage: Stage) -> None:
+    stage.record(b"r2/f", b"r2/g")
+    upto = stage.record(b"current")
+    stage.record(b"r2/f", b"other")
+    stage.limit(upto)
+    first = stage.node.parts()[0]
+    assert first.owed == OwedNames(failed=(b"r2/f",)), "a link to it waits; what is only newer is not lacking"
+
+
+def test_what_waits_for_something_newer_is_not_tried_again_and_again(stage: Stage) -> None:
+    upto = stage.record(b"f", b"link")
+    head = stage.record(b"f")
+    stage.limit(upto)
+    assert stage.node.names() == [b"link"]
+    stage.node.done_but(behind=[Change(1, b"link", Kind.NAME)])
+    stage.world.wait(1.0)
+    stage.world.offer()
+    assert stage.node.batch is None, "nothing has passed since"
+    stage.limit(head)
+    assert set(stage.node.names()) == {b"link", b"f"}
+
+
+def test_big_file_that_has_changed_again_waits_for_its_stage(stage: Stage) -> None:
+    big = Change(1, b"big", Kind.NAME)
+    upto = stage.record(b"big")
+    stage.node.books.add_big([big], stage.world.now, stage.world.now)
+    head = stage.record(b"big")
+    stage.limit(upto)
+    assert stage.node.second is None
+    stage.limit(head)
+    assert stage.node.second is not None
+
+
+def test_batches_of_nodes_with_other_limits_are_not_shared(stage: Stage) -> None:
+    upto = stage.record(b"a")
+    other = stage.world.add(1, 0)[0]
+    stage.record(b"b")
+    stage.limit(upto)
+    assert stage.node.names() == [b"a"]
+    assert other.batch is not None
+    assert other.batch.count == 2
