@@ -16,6 +16,7 @@ import pytest
 from support import trees
 from support.churn import HOSTILE
 from support.daemon import CHECKOUT, FakeRsync, MakeDaemon
+from support.real_rsync import IS_NEWEST
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 
@@ -321,6 +322,8 @@ def test_missing_configuration_names_init(tmp_path: Path) -> None:
 def test_check_quotes_paths_for_the_shell_on_the_node(
     tmp_path: Path, tree: Path, daemon: MakeDaemon, sshd: Sshd, path: str
 ) -> None:
+    if path.startswith("it's") and not IS_NEWEST:
+        pytest.skip("rsync before 3.5.0 does not see that such a directory exists")
     place = tmp_path / "node" / path
     place.mkdir(parents=True)
     config = {"wpaths": [f"{tree}/"], "rpaths": [f"/{path}"], "rnodes": [sshd.node("a", tmp_path / "node")]}

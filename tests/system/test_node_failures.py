@@ -18,6 +18,7 @@ import pytest
 from support.daemon import LAUNCHER, Daemon, MakeDaemon
 from support.network import Network
 from support.procs import Server
+from support.real_rsync import needs_newest
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
@@ -341,6 +342,7 @@ def deletes(w: Warm, node: str) -> None:
         w.until_level()
 
 
+@needs_newest
 @pytest.mark.parametrize("version", ["3.0.9", "3.4.3"])
 def test_node_without_delete_missing_args_is_mirrored(version: str, warm: MakeWarm) -> None:
     # The wrapper reads all names first, so it cannot be a warm rsync.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.publishing import Reader, Site
+from support.real_rsync import needs_newest
 from support.warm import AllTransports, Warm
 
 DEPLOYMENTS = int(os.environ.get("INOSYNC_DEPLOYMENTS", "6"))
@@ -34,6 +35,7 @@ def check(found: dict[str, Reader]) -> None:
     assert not any(seen.values()), seen
 
 
+@needs_newest
 @pytest.mark.parametrize("is_calm", [True, False], ids=["each alone", "one after the other"])
 def test_deployments_are_whole_at_every_moment(all_transports: AllTransports, is_calm: bool) -> None:
     w = all_transports.warm

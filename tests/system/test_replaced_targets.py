@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.churn import Churn
 from support.daemon import MakeDaemon, Patched
+from support.real_rsync import IS_NEWEST
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.warm import MakeWarm, Warm, set_up
@@ -66,7 +67,8 @@ def test_target_that_is_replaced_by_an_empty_one_is_filled_after_a_change(
         w.copy("far").mkdir()  # else the batch itself finds that its target is gone
     w.change("two", "changed")
     w.until_level()
-    w.daemon.until_logged(LOST)
+    if way != "rrsync" or IS_NEWEST:  # an older rrsync does not keep its directory open
+        w.daemon.until_logged(LOST)
     w.change("three", "changed")
     w.until_level()
 

@@ -22,6 +22,7 @@ import pytest
 from support import procs
 from support.filters import excludes
 from support.procs import free_port
+from support.real_rsync import needs_newest
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
@@ -52,10 +53,6 @@ NOBODY = 65534
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(
     not IS_ROOT, reason="needs root, to make files that the node's user does not own"
-)
-needs_newest = pytest.mark.skipif(
-    not (RSYNC and supports_option(RSYNC, f"{CONFINE_ROOT}=/")),
-    reason="a fact of rsync 3.5.0: older ones fit other lengths, or cannot delete what is named",
 )
 LIMIT = 60.0
 
