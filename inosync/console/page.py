@@ -68,7 +68,7 @@ def render(snapshot: Snapshot, history: History) -> str:
         facts=list(_facts(shown.master)) if shown else [],
         groups=groups.grouped(shown.nodes) if shown else [],
         history=history,
-    )
+    ).lstrip()  # of what stands between the macros
 
 
 def _headline(snapshot: Snapshot) -> tuple[str, str]:

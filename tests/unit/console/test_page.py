@@ -91,7 +91,9 @@ def test_every_node_has_a_row(count: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 60])
 def test_page_is_well_formed(count: int) -> None:
     nodes = statuses.fleet(count)
-    read = Reader(page.render(snapshot_of(nodes), statuses.lived(nodes)))
+    text = page.render(snapshot_of(nodes), statuses.lived(nodes))
+    assert text.startswith("<!doctype html>\n<html")
+    read = Reader(text)
     assert (read.unbalanced, read.open) == ([], [])
     assert len(read.ids) == len(set(read.ids))
 
