@@ -45,6 +45,7 @@ class Mutation:
         return text.replace(self.old, self.new)
 
 
+ARRIVAL = ("tests/unit/worker/test_arrival_model.py",)
 FLEET = ("tests/unit/fleet/test_fleet_model.py",)
 NODE = ("tests/unit/nodes/test_node.py",)
 JOURNAL = ("tests/unit/journal/test_journal.py",)
@@ -57,6 +58,42 @@ STEERING = "tests/system/test_control_commands.py"
 UNWATCHED = "tests/system/test_unwatched.py"
 
 MUTATIONS = (
+    # The order of arrival
+    Mutation(
+        "arrival: links go with the new names",
+        "inosync/worker/order.py",
+        "    if wire in current.links:\n        return Step.SWITCHED\n",
+        "    if wire in current.links:\n        return Step.NEW\n",
+        ARRIVAL,
+    ),
+    Mutation(
+        "arrival: removals overtake a link that waits for a big file",
+        "inosync/worker/batch_run.py",
+        "            self._unswitched[part.tree] = self.behind\n",
+        "            pass\n",
+        (*ARRIVAL, "tests/unit/worker/test_batch_run.py"),
+    ),
+    Mutation(
+        "arrival: a relist removes what has gone after its batch was cut",
+        "inosync/worker/batch_run.py",
+        "self._leave(self._newer(source, relists, is_alone=True), self.waiting)",
+        "self._leave((), self.waiting)",
+        ARRIVAL,
+    ),
+    Mutation(
+        "arrival: a batch does not know what its node lacks",
+        "inosync/nodes/batches.py",
+        "owed = node.retries.owed(retries) if lane is Lane.FIRST else {}",
+        "owed: dict[int, OwedNames] = {}",
+        ARRIVAL,
+    ),
+    Mutation(
+        "arrival: what waits for changes to come does not go with the next batch",
+        "inosync/nodes/retries.py",
+        "if retry.is_behind or retry.is_waiting)",
+        "if retry.is_behind)",
+        ("tests/unit/nodes/test_retries.py",),
+    ),
     # The books
     Mutation(
         "the cursor moves when a batch is sent",

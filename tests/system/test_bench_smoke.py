@@ -43,6 +43,7 @@ TINY = {
     "rhythm": ("rhythm.py", "--quick", "--rows=trickle,burst"),
     "many trees": ("many_trees.py", "--trees=3", "--nodes=2", "--changes=1", "--transports=daemon"),
     "restart": ("restart.py", "--quick"),
+    "deployment": ("deployment.py", "--quick", "--transports=local"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "local": ("growth.py", "--quick", "--apart=0", "--axes=local"),
@@ -167,6 +168,14 @@ def test_restart_benchmark_prints_what_restarts_take(run: Run) -> None:
             out
         )
     assert re.search("^restart .* 0 transfers$", out, re.MULTILINE), out
+
+
+def test_deployment_benchmark_prints_what_deployments_take(run: Run) -> None:
+    out = run("deployment")
+    for tool in ("inosync", "rsync by hand"):
+        found = rf"^deployment of 20 files, local, {tool} +median +[\d.]+ m?s "
+        assert re.search(found, out, re.MULTILINE), out
+    assert re.search(r"^isolated change, local, inosync +median +[\d.]+ m?s ", out, re.MULTILINE), out
 
 
 def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:

@@ -1,6 +1,8 @@
 """On a node nothing is switched to, and nothing is taken away, before what was written earlier has arrived.
 
-A reader looks at each copy as fast as it can, in a process of its own.
+A reader looks at each copy as fast as it can, in a process of its own. By hand, at full length::
+
+    INOSYNC_DEPLOYMENTS=200 INOSYNC_RELEASE_FILES=1000 pytest -s tests/system/test_order_of_arrival.py
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ def readers(w: Warm, files: int) -> Iterator[dict[str, Reader]]:
 
 def check(found: dict[str, Reader]) -> None:
     seen = {node: reader.seen() for node, reader in found.items()}
+    print(seen)
     assert all(each.pop("looks") > 10 and each.pop("versions") > 1 for each in seen.values())
     assert not any(seen.values()), seen
 

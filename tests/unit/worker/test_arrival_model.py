@@ -2,76 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import random
+from collections.abc import Iterator
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from unit.worker.arrival_model import RETRY_BOUNDS, World
 
 from inosync.messages import Lane
 
-EXAMPLES = int(os.environ.get("INOSYNC_EXAMPLES", "20"))
-OPERATIONS = st.sampled_from(("release", "page", "swap", "other"))
-STEPS = st.integers(1, 12)
+EXAMPLES = int(os.environ.get("INOSYNC_EXAMPLES", "60"))
+OPERATIONS = ("release", "release", "page", "swap", "other")
+KINDS = (0, 1, 2, 4, 8, 9, 9, 13)
+STEPS = """
+    begin begin begin begin go_on go_on go_on go_on read read read finish_batch finish_batch
+    work work work work work work fail kill wait wait
+"""
 
 
-class Publishing(RuleBasedStateMachine):
-    """Operations at the source, cuts of batches, failures and deaths in any order."""
-
-    @initialize(is_late=st.booleans(), is_coarse=st.booleans())
-    def start(self, is_late: bool, is_coarse: bool) -> None:
-        self.world = World()
-        self.world.is_late, self.world.is_coarse = is_late, is_coarse
-
-    @rule(operation=OPERATIONS, kind=st.sampled_from((0, 1, 2, 4, 8, 9, 13)), steps=STEPS)
-    def publish(self, operation: str, kind: int, steps: int) -> None:
-        self.world.site.begin(operation, kind)
-        self.world.site.go_on(operation, steps)
-
-    @rule(operation=OPERATIONS, steps=STEPS)
-    def go_on(self, operation: str, steps: int) -> None:
-        self.world.site.go_on(operation, steps)
-
-    @rule()
-    def read(self) -> None:
-        self.world.read()
-
-    @rule(lane=st.sampled_from(Lane), steps=st.integers(1, 30))
-    def work(self, lane: Lane, steps: int) -> None:
-        self.world.work(lane, steps)
-
-    @rule(lane=st.sampled_from(Lane))
-    def finish_batch(self, lane: Lane) -> None:
-        self.world.work(lane, 1000)
-
-    @rule(number=st.integers(0, 1000), tries=st.integers(1, 3))
-    def name_fails(self, number: int, tries: int) -> None:
-        world = self.world
-        names = sorted(path for path, entry in world.tree().items() if entry[0] == "file")
-        world.copy.failing[names[number % len(names)]] = tries
-
-    @rule()
-    def kill(self) -> None:
-        self.world.kill_worker()
-
-    @rule(seconds=st.sampled_from((0.06, *RETRY_BOUNDS)))
-    def wait(self, seconds: float) -> None:
-        self.world.wait(seconds)
-
-    def teardown(self) -> None:
-        if hasattr(self, "world"):
-            try:
-                self.world.finish()
-            finally:
-                self.world.close()
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Workers die by the hundred here."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
-TestPublishing = Publishing.TestCase
-TestPublishing.settings = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
+def storm(world: World, rng: random.Random, steps: int) -> None:
+    """Do so much at the source, in the master and in the worker, in any order."""
+    for _ in range(steps):
+        site, operation, lane = world.site, rng.choice(OPERATIONS), rng.choice(list(Lane))
+        match rng.choice(STEPS.split()):
+            case "begin":
+                site.begin(operation, rng.choice(KINDS))
+                site.go_on(operation, rng.randint(1, 12))
+                world.log.append(f"{operation} begins or goes on, version {site.version}")
+            case "go_on":
+                world.log.append(f"{operation} goes on")
+                site.go_on(operation, rng.randint(1, 12))
+            case "read":
+                world.read()
+            case "work":
+                world.work(lane, rng.randint(1, 30))
+            case "finish_batch":
+                world.work(lane, 1000)
+            case "fail":
+                name = rng.choice(sorted(path for path, entry in world.tree().items() if entry[0] == "file"))
+                world.copy.failing[name] = rng.randint(1, 3)
+                world.log.append(f"{name!r} cannot be changed {world.copy.failing[name]} times")
+            case "kill":
+                world.kill_worker()
+            case "wait":
+                world.wait(rng.choice((0.06, *RETRY_BOUNDS)))
+
+
+@given(
+    seed=st.integers(0, 1 << 32),
+    steps=st.sampled_from((15, 30, 60)),
+    is_late=st.booleans(),
+    is_coarse=st.booleans(),
 )
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+def test_node_is_whole_at_each_step_and_level_in_the_end(
+    seed: int, steps: int, is_late: bool, is_coarse: bool
+) -> None:
+    world = World()
+    world.is_late, world.is_coarse = is_late, is_coarse
+    try:
+        storm(world, random.Random(seed), steps)
+        world.finish()
+    finally:
+        world.close()
