@@ -20,6 +20,8 @@ SETTLE_SECONDS = GRANULARITY_SECONDS + 0.2
 """After this time a file that changes has another time than before."""
 _MAX_SKEW_SECONDS = 60.0
 """A time further in the future was set by hand, and does not count."""
+UNKNOWN_SECONDS = 3600.0
+"""For so long before its start a worker takes files for read by others of which it knows nothing."""
 _MERGE_SECONDS = 600.0
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -27,11 +29,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class EarlierReads:
     """When rsync has read files of one tree of which nothing is known.
 
-    It was not named them, in full mirrors and relists, or it did not come through.
+    It was not named them, in full mirrors and relists, or it did not come through. ``began`` and ``ended``:
+    when others may have done that.
     """
 
-    def __init__(self) -> None:
-        self.began, self.ended = math.inf, -math.inf
+    def __init__(self, began: float = math.inf, ended: float = -math.inf) -> None:
+        self.began, self.ended = began, ended
         """The time since the epoch of the latest ones, and of those shortly before them."""
 
     def add(self, began: float, ended: float) -> None:
@@ -117,6 +120,8 @@ def outdated_below(source: str, window: int, earlier: EarlierReads) -> tuple[byt
     found: list[bytes] = []
     top = os.fsencode(source.rstrip("/"))
     with contextlib.suppress(OSError):  # the tree is gone, which is a change of its own
+        if window < 0 and not has_coarse_times(os.stat(top)):
+            return ()  # spare the walk
         for place, _, names, handle in os.fwalk(top):
             at = place[len(top) + 1 :]
             found += [os.path.join(at, name) for name in _outdated_among(handle, names, window, earlier)]

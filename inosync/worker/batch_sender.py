@@ -334,7 +334,7 @@ class BatchSender:
             # The node had nothing at a new name that rsync could have taken for the file.
             since = math.inf if part.ignore_times or part.step is Step.NEW else -math.inf
             names = outdated_names(settings.source, run.names, began, now, window, earlier, since)
-        elif reads.began < self._wall_at(run.started_at) and not part.ignore_times:
+        elif part.step is not Step.NEW and not part.ignore_times:  # else more of it follows
             names = outdated_below(settings.source, window, reads)
         run.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []
         if part.full or any(name.endswith(b"/") for name in run.names):

@@ -40,7 +40,7 @@ from inosync.messages import (
     WarmSuspended,
 )
 from inosync.rsync import stderr
-from inosync.rsync.coarse_times import EarlierReads
+from inosync.rsync.coarse_times import UNKNOWN_SECONDS, EarlierReads
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import privileges, process, program, signals
 from inosync.system.channel import Endpoint, QueueError
@@ -133,7 +133,7 @@ class Worker:
             self._hooks,
             self._title,
             lanes,
-            {tree: EarlierReads() for tree in job.trees},
+            {tree: EarlierReads(job.wall() - UNKNOWN_SECONDS, job.wall()) for tree in job.trees},
         )
         self._lanes, self._turns = lanes, Turns()
         reports = {Lane.FIRST: self._report, Lane.SECOND: self._put}
