@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from inosync.console.client import Client
+from inosync.console.protocol import ALL
 from support import procs, trees
 from support.procs import Process
 from support.wait import until
@@ -218,7 +219,12 @@ class Daemon:
         return str(self.rundir / f"{self.file.stem}.sock")
 
     def ask(self, command: str, **more: object) -> dict[str, Any]:
-        """Send a command and return the reply; raise NotRunning or Refused."""
+        """Send a command and return the reply; raise NotRunning or Refused.
+
+        A status is that of this moment: one for which no nodes are named may be ``MAX_AGE_SECONDS`` old.
+        """
+        if command == "status":
+            more = {"node": ALL, **more}
         return ask(self.socket, {"command": command, **more}, ANSWER)
 
     def descendants(self) -> list[int]:

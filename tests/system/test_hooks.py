@@ -213,7 +213,7 @@ def test_hook_that_hangs_is_killed_with_its_children_and_reported(setup: Setup) 
     (s.tree / "goes on").write_text("x")
     s.flush()
     node = until(lambda: s.node("a") if s.node("a")["hook_failures"] else None, 60, "the count")
-    assert node["state"] in ("ok", "syncing")
+    assert node["state"] in ("ok", "syncing", "lagging")
     assert node["hooks"] >= node["hook_failures"]
 
 
