@@ -700,10 +700,15 @@ def test_small_rename_costs_no_run_of_rsync(small: MakeSmall) -> None:
     (farm.tree / "small").mkdir()
     (farm.tree / "small/file").write_bytes(bytes(WORTHWHILE_BYTES - 1))
     farm.until_level()
-    counts = []
-    for name in ("empty", "small"):
-        before = farm.counts("rsyncs")
-        (farm.tree / name).rename(farm.tree / f"{name} again")
-        farm.until_level()
-        counts.append({node: count - before[node] for node, count in farm.counts("rsyncs").items()})
-    assert counts[0] == counts[1]
+
+    def runs(name: str) -> dict[str, int]:
+        """Return what a rename costs each node, less the dry run that looks for it a second later."""
+        found = []
+        for old, new in ((name, "1"), ("1", "2"), ("2", name)):
+            before = farm.counts("rsyncs")
+            (farm.tree / old).rename(farm.tree / new)
+            farm.until_level()
+            found.append({node: count - before[node] for node, count in farm.counts("rsyncs").items()})
+        return {node: min(each[node] for each in found) for node in farm.copies}
+
+    assert runs("empty") == runs("small")
