@@ -101,6 +101,8 @@ class RenameWay:
     """Whether everything below the new directory is sent, less what the rules exclude; if not, the names."""
     anchored: bool
     """Whether the node takes paths from its root only, as rrsync does."""
+    deletes: bool = False
+    """Whether what is not here is deleted below the new directory, if batches delete; needs ``whole``."""
 
 
 def batch_argv(
@@ -153,9 +155,13 @@ def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[st
     """Return the call that makes a new name on the node from what is there at the old one.
 
     It reads names relative to the new directory (of a file: to the one that it is in), which has to exist on
-    the node. That is its root because rsync looks below another directory for the same names only.
+    the node. That is its root because rsync looks below another directory for the same names only. Where
+    ``renames_at_root``, it is the root of the tree.
     """
     new, old = (rename.new, rename.old) if rename.is_directory else (_parent(rename.new), _parent(rename.old))
+    at_root = renames_at_root(s.target, rename)
+    if at_root:
+        new = old = b""
     rules = s.rules if how.whole else ()
     fuzzy: tuple[str, ...] = () if rename.is_directory else ("--fuzzy", "--no-whole-file")
     basis: tuple[str, ...] = ()
@@ -164,11 +170,16 @@ def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[st
         # find that, so it is left out where one is enough.
         fuzzy = ("--fuzzy", *fuzzy) if fuzzy else ()
         basis = (f"--{'link' if how.links else 'copy'}-dest={_basis(s.target, new, old, how.anchored)}",)
-    confine = (f"{CONFINE_ROOT}={s.root}",) if s.root and not how.whole else ()
+    may_confine = confinable(s.extra, False) if at_root else not how.whole
+    confine = (f"{CONFINE_ROOT}={s.root}",) if s.root and may_confine else ()
     depth = _FULL if how.whole else (*_BATCH, "--ignore-missing-args")
     flat = () if how.whole else ("--no-recursive",)
+    # At the end: what is deleted may be what is to be linked.
+    when = "--delete" if chooses_deletion_time(s.extra) else "--delete-delay"
+    deletes = (when,) if how.deletes and s.rdelete in (True, "running") else ()
     options = (
         *depth,
+        *deletes,
         *confine,
         *_stats(s),
         *_common(replace(s, rules=rules)),
@@ -179,6 +190,16 @@ def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[st
     )
     source = os.path.join(s.source, os.fsdecode(new))
     return _call(replace(s, source=source), options, _existing(below(s.target, new)))
+
+
+def renames_at_root(target: str, rename: Rename) -> bool:
+    """Whether a rename is followed from the root of the tree, by the full names.
+
+    That is possible for a file that stays in its directory, because rsync looks there anyway. A local
+    receiver finds nothing there if it is confined to the tree, which those names need.
+    """
+    stays = not rename.is_directory and _parent(rename.new) == _parent(rename.old)
+    return stays and transport(target) is not Transport.LOCAL
 
 
 def _basis(target: str, new: bytes, old: bytes, anchored: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import cast
 
@@ -48,6 +48,8 @@ class BatchRun:
         # By tree: links wait, and lead to what is to be removed; the removals wait with these
         self._unswitched: dict[int, list[Part]] = {}
         self._is_untidy = batch.tidy_since is not None  # rsync may have left temporary files on the node
+        self._made: dict[int, tuple[bytes, ...]] = {}  # by tree, directories made for renames to come
+        self._entered: set[bytes] = set()  # directories of renamed files, for their times
         # What became of it
         self.due: list[Part] = []  # what rsync complained of
         self.outdated: list[Part] = []  # names that may have changed again; sent once more
@@ -164,9 +166,9 @@ class BatchRun:
             part for part in self.parts if part.tree == first.tree and not (part.full or part.ignore_times)
         ]
         hints = {name: part.step for part in own for name in part.names}
-        wanted = order.spread(hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED))
-        # What is put aside may be anything by then.
         renames = tuple(rename for part in own for rename in part.renames)
+        wanted = order.spread(hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED), renames)
+        # What is put aside may be anything by then.
         self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)
         self.current = look(wanted.hints)
         self.current.big = order.big_among(wanted, self.current.big)
@@ -274,7 +276,8 @@ class BatchRun:
         late = [part for part in self.parts if part.tree == tree and part.step >= Step.SWITCHED]
         self._let_wait([name for part in late for name in part.names])
         self._unswitched[tree] = self.waiting
-        self.parts = [replace(late[0], names=()), *(part for part in self.parts if part not in late)]
+        first = replace(late[0], names=(), renames=())
+        self.parts = [first, *(part for part in self.parts if part not in late)]
         return False
 
     def _let_wait(self, names: Collection[bytes]) -> None:
@@ -322,7 +325,9 @@ class BatchRun:
                 self._let_wait([name])
             elif step > self.part.step:
                 self._add(step, [name])
-            elif self.part.step is Step.REMOVED and not (step is Step.REMOVED or name.endswith(b"/")):
+            elif self.part.step is Step.REMOVED and not (
+                step is Step.REMOVED or name.endswith(b"/") or name in self._entered
+            ):
                 come_back.append(name)  # it is newer than what was to be removed, and a change of its own
             else:
                 self.current.send.append(name)
@@ -379,8 +384,67 @@ class BatchRun:
         self.parts[0] = replace(self.part, renames=())
         return renames
 
+    def make_directories(self, directories: tuple[bytes, ...], renames: tuple[Rename, ...]) -> None:
+        """Send what these renames need, with all else of the first part, before they are followed."""
+        part = self.part
+        if self.frozen_source:  # the copies are no place for directories
+            first, others = replace(self._named(directories), step=Step.CHANGED), part.names
+        else:
+            before, others = order.around_renames(part.names, renames, directories)
+            first = self._named(tuple(dict.fromkeys((*directories, *before))))
+        self.parts[:1] = [first, replace(part, names=others, renames=renames)]
+        left = set(others)
+        self.current.send = [
+            *directories,
+            *(name for name in self.current.send if name not in left and name not in directories),
+        ]
+        self._made[part.tree] = directories
+
+    def done_by_renames(self, done: Mapping[bytes, bool]) -> list[Part]:
+        """Return what ``leave_out`` takes out."""
+        parts = [part for part in self.parts if part.tree == self.part.tree and self._is_usual(part)]
+        return [replace(part, names=order.without_renamed(part, done)[1]) for part in parts]
+
+    def leave_out(self, done: Mapping[bytes, bool], entered: Set[bytes]) -> None:
+        """Send nothing for renames that have come through but the times of directories with new files.
+
+        ``done``: as for ``order.without_renamed``; ``entered``: these directories.
+        """
+        tree = self.part.tree
+        found = self._without(self.parts, done) + self._without(self.big, done)
+        self.arrived += [self._named(names) for names in found if names]
+        self.big = [part for part in self.big if part.names]
+        usual = [at for at, part in enumerate(self.parts) if part.tree == tree and self._is_usual(part)]
+        last = max((at for at in usual if self.parts[at].names), default=0)
+        self._entered |= entered
+        names = tuple(dict.fromkeys((*self.parts[last].names, *sorted(entered))))
+        self.parts[last] = replace(self.parts[last], names=names)
+        left = {*self.current.send, *entered}
+        self.current.send = [name for name in self.part.names if name in left]
+
+    def _without(self, parts: list[Part], done: Mapping[bytes, bool]) -> list[tuple[bytes, ...]]:
+        """Take out of parts of the tree what has come about by renames; return it."""
+        found = []
+        for at, part in enumerate(parts):
+            if part.tree == self.part.tree and self._is_usual(part):
+                names, gone = order.without_renamed(part, done)
+                parts[at] = replace(part, names=names)
+                found.append(gone)
+        return found
+
+    @staticmethod
+    def _is_usual(part: Part) -> bool:
+        return not (part.full or part.ignore_times)
+
+    def _check_directories(self, lacking: Iterable[bytes]) -> None:
+        """Follow no renames if what they need was not made: something else may be in its place."""
+        tree = self.part.tree
+        if not set(self._made.pop(tree, ())).isdisjoint(lacking):
+            self.parts = [replace(part, renames=()) if part.tree == tree else part for part in self.parts]
+
     def skip_part(self) -> None:
         """Take out the first part: there is nothing of it to send."""
+        self._check_directories(self._made.get(self.part.tree, ()))
         self.parts.pop(0)
 
     def hold_part(self) -> None:
@@ -403,6 +467,10 @@ class BatchRun:
         if outcome.due or outcome.reason:
             self.code, self.worry = code, outcome.reason
         self.due += outcome.due
+        lacking = (
+            name for part in (*outcome.due, *outcome.instead) for name in part.names or self.part.names
+        )
+        self._check_directories(lacking)
         self._note_arrived(outcome)
         self._replace_first(outcome)
         self.attempts = 0

@@ -175,7 +175,8 @@ class BatchSender:
                 return  # the other trees go on
             big_size, other = calls.big_size(part.tree), lanes.other(lane, part.tree)
             is_something = run.has_something(settings, self._job.rules[part.tree], big_size, other)
-            if not (is_something or (run.current.big and lane is Lane.FIRST)):  # they may only be renamed
+            # Even if there is nothing to send: what is big may only be renamed.
+            if not (is_something or run.part.renames or self._renames.has_steps(part.tree)):
                 run.skip_part()
                 return
             part = run.part
@@ -191,10 +192,11 @@ class BatchSender:
                 self._beside.local_targets.check(part.tree)
             run.first_lane_transfers = lanes.transfers
             lanes.begin(lane, part, run.names)
-            if not part.full and (transfer := self._start_rename(run)):
+            if not part.full and (transfer := self._renames.start(run)):
                 self._transfer = transfer
                 return
-            if not is_something:
+            part = run.part
+            if not run.names:
                 lanes.end(lane)
                 run.skip_part()
                 return
@@ -209,12 +211,6 @@ class BatchSender:
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             lanes.end(lane)
             self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
-
-    def _start_rename(self, run: BatchRun) -> Transfer | None:
-        def may_send(transfer: Transfer) -> bool:
-            return self._has_its_source(run, transfer)
-
-        return self._renames.start(run, self._beside.warm.take, may_send)
 
     def _overlap(self, target: str) -> str:
         """Why nothing may be sent to a local target: a mount or link that is new leads it to a wpath."""
@@ -284,7 +280,8 @@ class BatchSender:
             case Then.ADAPT:
                 self._adapt(transfer.stderr)
             case Then.DONE if renames.is_running:
-                renames.done(code, transfer)
+                for part in run.done_by_renames(renames.done(code, transfer)):
+                    self._note_outdated(run, part, part.names, transfer)
             case failure if (
                 renames.is_running and failure in FAILURES and renames.is_given_up(code, transfer)
             ):
@@ -302,7 +299,7 @@ class BatchSender:
                     self._beside.remote_targets.came_through(
                         run.part, run.names, run.started_at, transfer.names_sent_at
                     )
-                self._note_outdated(run, transfer)
+                self._note_outdated(run, run.part, run.names, transfer)
                 self._measure(transfer)
                 if run.batch.lane is Lane.SECOND and run.first_lane_transfers != self._beside.lanes.transfers:
                     run.look_at_directories()
@@ -321,23 +318,23 @@ class BatchSender:
         if self._beside.lanes.adjust(self._beside.calls.rspeed):
             self._beside.warm.renew(LULL_SECONDS)
 
-    def _note_outdated(self, run: BatchRun, transfer: Transfer) -> None:
+    def _note_outdated(self, run: BatchRun, part: Part, names: Sequence[bytes], transfer: Transfer) -> None:
         """Note which files may have changed again without another time."""
-        part, settings = run.part, self._job.trees[run.part.tree]
+        settings = self._job.trees[part.tree]
         assert transfer.names_sent_at is not None
         began, now = self._wall_at(transfer.names_sent_at), self._job.wall()
         reads = self._beside.earlier_reads[part.tree]
         window = modify_window(settings.extra)
-        names: tuple[bytes, ...] = ()
+        again: tuple[bytes, ...] = ()
         if not part.full:
             earlier = None if part.ignore_times else reads
             # The node had nothing at a new name that rsync could have taken for the file.
             since = math.inf if part.ignore_times or part.step is Step.NEW else -math.inf
-            names = outdated_names(settings.source, run.names, began, now, window, earlier, since)
+            again = outdated_names(settings.source, names, began, now, window, earlier, since)
         elif part.step is not Step.NEW and not part.ignore_times:  # else more of it follows
-            names = outdated_below(settings.source, window, reads)
-        run.outdated += [Part(part.tree, False, names, ignore_times=True)] if names else []
-        if part.full or any(name.endswith(b"/") for name in run.names):
+            again = outdated_below(settings.source, window, reads)
+        run.outdated += [Part(part.tree, False, again, ignore_times=True)] if again else []
+        if part.full or any(name.endswith(b"/") for name in names):
             reads.add(began, now)
 
     def _note_reads(self, run: BatchRun, transfer: Transfer) -> None:
@@ -355,7 +352,7 @@ class BatchSender:
             code,
             has_failed=outcome.retry is not None,
             is_held=run.is_halted
-            or (transfer.cancelled and not self._renames.is_in_step)
+            or (transfer.cancelled and not self._renames.is_running)
             or (run.delete_nothing and code == exit_codes.DELETIONS_STOPPED),
             is_superseded=transfer.superseded,
             is_explained=self._beside.refused.explain(transfer.stderr),

@@ -8,24 +8,26 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from inosync.filters.rules import Rules
-from inosync.messages import WORTHWHILE_BYTES, Part, Rename
+from inosync.messages import WORTHWHILE_BYTES, Part, Rename, Step
 from inosync.rsync import argv, exit_codes, stdout
-from inosync.rsync.argv import EVERYTHING, RenameWay
+from inosync.rsync.argv import EVERYTHING, RenameWay, renames_at_root
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.options import one_file_system
 from inosync.rsync.outcome import Outcome
 from inosync.rsync.renames import are_position_free, is_plain, may_follow, may_link, needs_anchor
-from inosync.rsync.stderr import failure_reason
+from inosync.rsync.stderr import failure_reason, leaves_undone
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.job import Job
+from inosync.worker.lanes import directory_of
+from inosync.worker.order import directories_for
 from inosync.worker.refused_options import RefusedOptions
 
 MAX_RUNS = 16
@@ -52,6 +54,10 @@ class RenameStep:
     """Device and inode of that directory."""
     bytes: int
     """About how much is in it."""
+    at_root: bool = False
+    """``argv.renames_at_root``."""
+    deletes: bool = False
+    """As in ``RenameWay``."""
     tries: int = 0
 
 
@@ -64,8 +70,10 @@ class RenameRuns:
         """The tree of the part at work."""
         self._steps: list[RenameStep] = []
         """What is still to be done before the part. The first one is at work."""
-        self._missing_directories: tuple[bytes, ...] = ()
-        """What has to be made before the steps: the new directories with all above them."""
+        self._planned: dict[tuple[Rename, ...], list[RenameStep]] = {}
+        """The steps for renames whose new directories are made first."""
+        self._complete: list[RenameStep] = []
+        """Those that have left nothing to send."""
         self._entries_left = 0
         """How many entries of directories may still be looked at for the part."""
         self.is_running = False
@@ -82,36 +90,49 @@ class RenameRuns:
     def begin_batch(self, is_cut_off: bool) -> None:
         """Forget the batch before. ``is_cut_off``: whether an earlier transfer was killed."""
         self._steps, self._linked, self._is_cut_off = [], [], is_cut_off
+        self._planned, self._complete = {}, []
         self.bytes, self.problem = 0, ""
 
-    def start(
-        self, run: BatchRun, warm: Callable[[int], Transfer | None], may_send: Callable[[Transfer], bool]
-    ) -> Transfer | None:
-        """Start the next run before the first part; None if there is none.
+    def has_steps(self, tree: int) -> bool:
+        """Whether something is still to be done before the first part, which is of this tree."""
+        return tree == self._tree and bool(self._steps or self._complete)
 
-        ``warm`` and ``may_send`` are for an rsync that stands in the root of the tree.
-        """
+    def start(self, run: BatchRun) -> Transfer | None:
+        """Start the next run before the first part, or change that part; None if there is none."""
         part = run.part
         if part.tree != self._tree or part.renames:
-            self._tree, self._steps = part.tree, []
+            self._tree, self._steps, self._complete = part.tree, [], []
         if part.renames:
-            self._plan(run.take_renames(), part)
+            self._take_steps(run)
         transfer = None
         while self._steps and transfer is None:
             try:
-                transfer = self._start_step(part.tree, warm, may_send)
+                transfer = self._start_step(part.tree)
             except OSError as error:  # something has changed meanwhile, or there are no processes left
                 self._give_up(str(error))
+        if transfer is None and self._complete:
+            files = [step for step in self._complete if not (step.rename.is_directory or step.at_root)]
+            entered = {directory_of(step.rename.new) for step in files} - {b""}
+            run.leave_out({step.rename.new: step.deletes for step in self._complete}, entered)
+            self._complete = []
         self.is_running = transfer is not None
         return transfer
 
-    def _start_step(
-        self, tree: int, warm: Callable[[int], Transfer | None], may_send: Callable[[Transfer], bool]
-    ) -> Transfer:
-        if names := self._missing_directories:
-            transfer = warm(tree) or self._calls.start(Part(tree, False))
-            transfer.send_when_connected(argv.names_input(names), lambda: may_send(transfer))
-            return transfer
+    def _take_steps(self, run: BatchRun) -> None:
+        """Take the steps for the renames of the first part, unless directories are to be made for them."""
+        part, renames = run.part, run.take_renames()
+        steps = self._planned.pop(renames, None)
+        if steps is None:
+            steps = self._plan(renames, part)
+            directories = directories_for(step.rename for step in steps if not step.at_root)
+            if directories and not _are_there(self._calls.settings(part.tree).target, directories):
+                followed = tuple(step.rename for step in steps)
+                self._planned[followed] = steps
+                run.make_directories(directories, followed)
+                return
+        self._steps = steps
+
+    def _start_step(self, tree: int) -> Transfer:
         step = self._steps[0]
         settings = self._calls.settings(tree)
         source = os.fsencode(settings.source)
@@ -119,7 +140,7 @@ class RenameRuns:
         links = may_link(settings) and not is_again
         if links or self._is_cut_off:
             self._linked.append((tree, step.rename))
-        way = RenameWay(links, step.whole, self._refused.needs_anchor)
+        way = RenameWay(links, step.whole, self._refused.needs_anchor, step.deletes)
         transfer = self._calls.start_rename(tree, step.rename, way)
 
         def is_in_place() -> bool:
@@ -128,11 +149,6 @@ class RenameRuns:
 
         transfer.send_when_connected(argv.names_input(step.names), is_in_place)
         return transfer
-
-    @property
-    def is_in_step(self) -> bool:
-        """Whether the transfer that runs stands in a renamed directory, not in the root of the tree."""
-        return self.is_running and not self._missing_directories
 
     # The end of a run --------------------------------------------------------------------------------
 
@@ -144,30 +160,27 @@ class RenameRuns:
         why = failure_reason(code, transfer.stderr)
         return Outcome(ExitKind.RETRY, why, untidy=transfer.names_sent_at is not None)
 
-    def done(self, code: int, transfer: Transfer) -> None:
-        """A run has come through, perhaps not with all."""
-        if not self._missing_directories:
-            self._steps.pop(0)
-            self.bytes += stdout.unsent_bytes(transfer.stdout)
-        elif code == 0:
-            self._missing_directories = ()
-        else:
-            self._give_up(failure_reason(code, transfer.stderr))
+    def done(self, code: int, transfer: Transfer) -> dict[bytes, bool]:
+        """A run has come through; return what it has left nothing to send of (``order.without_renamed``)."""
+        step = self._steps.pop(0)
+        self.bytes += stdout.unsent_bytes(transfer.stdout)
+        has_failed = code != 0 or leaves_undone(transfer.stderr) or transfer.is_truncated
+        if has_failed or (step.rename.is_directory and not step.whole):
+            return {}
+        self._complete.append(step)
+        return {step.rename.new: step.deletes}
 
     def is_given_up(self, code: int, transfer: Transfer) -> bool:
         """A run has failed: whether the part is sent without it. If not, it has failed with it."""
         target, kind = self._job.trees[self._tree].target, exit_codes.exit_kind(code)
         step = self._steps[0]
-        if not self._missing_directories and needs_anchor(transfer.stderr, target):
-            if self._refused.anchor_paths():
-                return True  # with the next call
-        elif code in exit_codes.NO_CONNECTION and self._missing_directories:
-            return False  # the node cannot be reached at all
+        if needs_anchor(transfer.stderr, target) and self._refused.anchor_paths():
+            return True  # with the next call
         step.tries += 1
         if kind is ExitKind.RETRY and step.tries < MAX_TRIES and not transfer.cancelled:
             return False
         self._give_up(failure_reason(code, transfer.stderr))
-        if kind is ExitKind.SLOW and not self._missing_directories:
+        if kind is ExitKind.SLOW:
             self._refused.refuse_renames()
         return True
 
@@ -180,17 +193,18 @@ class RenameRuns:
 
     # What is worth it --------------------------------------------------------------------------------
 
-    def _plan(self, renames: tuple[Rename, ...], part: Part) -> None:
+    def _plan(self, renames: tuple[Rename, ...], part: Part) -> list[RenameStep]:
+        """What is worth a run of renames, in their order."""
         settings = self._calls.settings(part.tree)
         if not self._refused.follows_renames() or not may_follow(settings):
-            return
+            return []
         replaced = {rename.old for rename in renames}
         steps: list[RenameStep] = []
         self._entries_left = MAX_LISTED
         try:
             root = os.open(settings.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
-            return
+            return []
         try:
             for rename in renames:
                 # The node has something else there, which only hard links replace.
@@ -202,8 +216,12 @@ class RenameRuns:
             os.close(root)
         steps = [step for step in steps if step.bytes >= WORTHWHILE_BYTES]
         chosen = sorted(steps, key=lambda step: -step.bytes)[:MAX_RUNS]
-        self._steps = [step for step in steps if step in chosen]  # in their order
-        self._missing_directories = _to_be_made(step.rename for step in self._steps)
+        for step in chosen:
+            below = step.rename.new + b"/"
+            # Another one may need what the node has below the new name, and what is not here may be led to.
+            is_free = part.step is Step.NEW and not any(old.startswith(below) for old in replaced)
+            step.deletes = step.whole and is_free
+        return [step for step in steps if step in chosen]
 
     def _measured(self, rename: Rename, tree: int, root: int) -> list[RenameStep]:
         """The step for a rename; none if it cannot be followed. OSError if the new name is not there."""
@@ -221,7 +239,11 @@ class RenameRuns:
             if not rename.is_directory:
                 file = os.lstat(name, dir_fd=directory)
                 size = file.st_size if stat.S_ISREG(file.st_mode) else 0
-                return [RenameStep(rename, (name,), False, place, size)]
+                at_root = renames_at_root(settings.target, rename)
+                if at_root:
+                    name, status = rename.new, os.fstat(root)
+                    place = status.st_dev, status.st_ino
+                return [RenameStep(rename, (name,), False, place, size, at_root)]
             whole = are_position_free(rules.rules)
             if not whole and transport(settings.target) is Transport.LOCAL:
                 return []  # names cannot be confined to the tree there: see ``options.confinable``
@@ -311,14 +333,14 @@ def _is_write_protected(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and not status.st_mode & stat.S_IWUSR
 
 
-def _to_be_made(renames: Iterator[Rename]) -> tuple[bytes, ...]:
-    """The directories that the runs need as roots, and all above them, which no symlink may stand for."""
-    found: dict[bytes, None] = {}
-    for rename in renames:
-        path = rename.new if rename.is_directory else rename.new.rpartition(b"/")[0]
-        parts = path.split(b"/") if path else []
-        found |= dict.fromkeys(b"/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return tuple(found)
+def _are_there(target: str, directories: tuple[bytes, ...]) -> bool:
+    """Whether a node, if it is a local one, has these directories already."""
+    if transport(target) is not Transport.LOCAL:
+        return False
+    with contextlib.suppress(OSError):
+        places = (os.path.join(os.fsencode(target), path) for path in directories)
+        return all(stat.S_ISDIR(os.lstat(place).st_mode) for place in places)
+    return False
 
 
 def _open_below(root: int, path: bytes) -> int:

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from support.filters import excludes
 
 from inosync.filters import rule as filter_rules
+from inosync.messages import Rename
 from inosync.rsync.argv import (
     NO_NAME,
+    RenameWay,
     TransferSettings,
     batch_argv,
     compare_argv,
     compare_names_argv,
     full_argv,
     names_input,
+    rename_argv,
     rules_bytes,
     shell_line,
     too_long,
@@ -45,6 +48,50 @@ def test_batch_reads_names_and_does_not_recurse() -> None:
         "/srv/www/",
         "a.mirror.com:/srv/www/.",
     )
+
+
+@pytest.mark.parametrize(
+    ("rename", "target", "way", "ends"),
+    [
+        (
+            Rename(b"a", b"x/b", True),
+            "h:/w",
+            RenameWay(links=True, whole=True, anchored=False, deletes=True),
+            ("--delete-delay", "--link-dest=../../a", "/srv/www/x/b/", "h:/w/x/b/."),
+        ),
+        (
+            Rename(b"a", b"x/b", True),
+            "h:/w",
+            RenameWay(links=False, whole=True, anchored=False),
+            ("--copy-dest=../../a", "/srv/www/x/b/", "h:/w/x/b/."),
+        ),
+        (
+            Rename(b"x/f", b"y/f", False),
+            "h:/w",
+            RenameWay(links=True, whole=False, anchored=False),
+            ("--confine-root=/real", "--fuzzy", "--fuzzy", "--link-dest=../x", "/srv/www/y/", "h:/w/y/."),
+        ),
+        (
+            Rename(b"x/f", b"x/g", False),
+            "h:/w",
+            RenameWay(links=True, whole=False, anchored=False),
+            ("--confine-root=/real", "--fuzzy", "/srv/www/", "h:/w/."),
+        ),
+        (
+            Rename(b"x/f", b"x/g", False),
+            "/w",
+            RenameWay(links=True, whole=False, anchored=False),
+            ("--fuzzy", "/srv/www/x/", "/w/x/."),
+        ),
+    ],
+)
+def test_rename_is_followed_from(rename: Rename, target: str, way: RenameWay, ends: tuple[str, ...]) -> None:
+    root = "" if target == "/w" else "/real"  # a local receiver is not confined
+    found = rename_argv(replace(PLAIN, target=target, root=root), rename, way)
+    telling = ("--delete", "--link", "--copy", "--confine", "--fuzzy", "/", "h:")
+    assert tuple(word for word in found[1:] if word.startswith(telling)) == ends
+    kept = rename_argv(replace(PLAIN, target=target, rdelete="startup"), rename, way)
+    assert not any(word.startswith("--delete") for word in kept)
 
 
 def test_full_mirror_compares_everything_and_prints_progress() -> None:

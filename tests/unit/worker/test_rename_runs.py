@@ -14,8 +14,9 @@ import pytest
 
 from inosync.filters.rule import from_filter
 from inosync.filters.rules import Rules
-from inosync.messages import WORTHWHILE_BYTES, Batch, Part, Rename
+from inosync.messages import WORTHWHILE_BYTES, Batch, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, RenameWay, TransferSettings, names_input
+from inosync.rsync.outcome import Outcome
 from inosync.system import spool
 from inosync.worker import rename_runs
 from inosync.worker.batch_run import BatchRun
@@ -31,7 +32,7 @@ TARGET = "rsync://host/module/www"
 class FakeTransfer:
     """An rsync that was started: for what, what it was fed, and whether it would be."""
 
-    what: Part | tuple[Rename, RenameWay]
+    what: tuple[Rename, RenameWay]
     directory: Path
     names: bytes = b""
     may_send: Callable[[], bool] = lambda: True
@@ -39,6 +40,7 @@ class FakeTransfer:
     stderr: list[bytes] = field(default_factory=list)
     names_sent_at: float | None = 1.0
     cancelled: bool = False
+    is_truncated: bool = False
 
     def send_when_connected(self, names: bytes, may_send: Callable[[], bool]) -> None:
         self.names, self.may_send = names, may_send
@@ -49,12 +51,10 @@ class FakeTransfer:
 
     @property
     def rename(self) -> tuple[bytes, bytes]:
-        assert isinstance(self.what, tuple)
         return self.what[0].old, self.what[0].new
 
     @property
     def way(self) -> RenameWay:
-        assert isinstance(self.what, tuple)
         return self.what[1]
 
 
@@ -68,15 +68,16 @@ class World:
         self.refused = RefusedOptions(lambda: self.now)
         self.given = TransferSettings("rsync", str(self.tree), TARGET)
         self.rules: tuple[str, ...] = ()
-        self.warm: list[FakeTransfer] = []
-        self.has_source = True
         self.made: RenameRuns | None = None
+
+    @property
+    def rules_now(self) -> Rules:
+        return Rules([rule for text in self.rules for rule in from_filter(text)])
 
     @property
     def runs(self) -> RenameRuns:
         if self.made is None:
-            rules = Rules([rule for text in self.rules for rule in from_filter(text)])
-            job = SimpleNamespace(trees={1: self.given}, rules={1: rules})
+            job = SimpleNamespace(trees={1: self.given}, rules={1: self.rules_now})
             self.made = RenameRuns(cast(Job, job), cast(RsyncCalls, self), self.refused)
         return self.made
 
@@ -84,9 +85,6 @@ class World:
 
     def settings(self, _tree: int) -> TransferSettings:
         return self.given
-
-    def start(self, part: Part) -> FakeTransfer:
-        return FakeTransfer(part, self.tree)
 
     def start_rename(self, _tree: int, rename: Rename, way: RenameWay) -> FakeTransfer:
         new = self.tree / os.fsdecode(rename.new)
@@ -106,11 +104,14 @@ class World:
         return BatchRun(Batch(7, 1, False, payload), 0.0)
 
     def next(self, run: BatchRun) -> FakeTransfer | None:
-        def may_send(_transfer: object) -> bool:
-            return self.has_source
-
-        warm = cast(Any, lambda _tree: self.warm.pop() if self.warm else None)
-        return cast(FakeTransfer | None, self.runs.start(run, warm, may_send))
+        """The next run for the first part that is one for renames; others come through."""
+        while run.parts:
+            if transfer := self.runs.start(run):
+                return cast(FakeTransfer, transfer)
+            if len(run.parts) == 1:
+                return None
+            run.came_through(Outcome(), 0)
+        return None
 
     def end(self, transfer: FakeTransfer, code: int = 0) -> None:
         self.runs.done(code, cast(Any, transfer))
@@ -123,12 +124,12 @@ class World:
         return found
 
     def all(self, run: BatchRun) -> list[FakeTransfer]:
-        """Let all runs come through; those after the one that makes directories."""
+        """Let all runs come through."""
         found = []
         while transfer := self.next(run):
             found.append(transfer)
             self.end(transfer)
-        return [transfer for transfer in found if not isinstance(transfer.what, Part)]
+        return found
 
 
 @pytest.fixture
@@ -137,47 +138,202 @@ def world(tmp_path: Path) -> World:
 
 
 def step_of(world: World, run: BatchRun) -> FakeTransfer:
-    """Let the directories be made; the run after that."""
-    first = world.next(run)
-    assert first is not None
-    world.end(first)
-    second = world.next(run)
-    assert second is not None
-    return second
+    """The first run that follows a rename."""
+    found = world.next(run)
+    assert found is not None
+    return found
 
 
-def test_directories_are_made_by_a_warm_rsync_before_a_rename_is_followed(world: World) -> None:
+def test_directories_are_made_with_other_names_before_a_rename_is_followed(world: World) -> None:
     world.fill("x/y/new")
     run = world.batch(("old", "x/y/new"))
-    world.warm = [FakeTransfer(Part(1, False), world.tree)]
-    first = world.next(run)
-    assert first is not None
-    assert first.names == names_input([b"x", b"x/y", b"x/y/new"])
-    assert world.warm == []
-    assert world.runs.is_running
-    assert not world.runs.is_in_step
-    world.has_source = False
-    assert not first.may_send(), "the root is checked"
-    world.end(first)
+    run.parts[0] = replace(
+        run.part, step=Step.NEW, names=(b"x", b"x/y/new", b"x/y/new/sub/", b"page", b"old/again")
+    )
+    assert world.runs.start(run) is None
+    assert run.part.names == (b"x", b"x/y", b"x/y/new", b"page")
+    assert list(run.names) == [b"x", b"x/y", b"x/y/new"], "what was found of it, and what is needed"
+    assert not world.runs.is_running
+    run.came_through(Outcome(), 0)
     second = world.next(run)
     assert second is not None
-    assert world.runs.is_in_step
+    assert world.runs.is_running
     assert second.rename == (b"old", b"x/y/new")
     assert second.names == names_input(EVERYTHING)
-    assert second.way == RenameWay(links=True, whole=True, anchored=False)
+    assert second.way == RenameWay(links=True, whole=True, anchored=False, deletes=True)
     second.stdout = [b"Total file size: 1,000 bytes", b"Literal data: 1 bytes"]
     world.end(second)
-    assert world.next(run) is None
+    assert world.runs.start(run) is None
     assert not world.runs.is_running
-    assert (world.runs.bytes, run.part.renames) == (999, ())
+    assert (world.runs.bytes, run.part.renames, run.part.names) == (999, (), (b"old/again",))
 
 
-def test_file_is_followed_in_its_directory(world: World) -> None:
+@pytest.mark.parametrize(("old", "name"), [(b"old", b"new"), (b"d/old", b"d/new")])
+def test_file_is_followed_in_its_directory_or_in_the_root(world: World, old: bytes, name: bytes) -> None:
     (world.tree / "d").mkdir()
     (world.tree / "d/new").write_bytes(bytes(WORTHWHILE_BYTES))
-    found = step_of(world, world.batch(("old", "d/new"), is_directory=False))
-    assert found.names == names_input([b"new"])
+    run = world.batch((os.fsdecode(old), "d/new"), is_directory=False)
+    found = step_of(world, run)
+    assert found.names == names_input([name])
     assert not found.way.whole
+    found.directory = world.tree / (b"d/new".removesuffix(name).decode())
+    assert found.may_send()
+
+
+# What a rename costs -------------------------------------------------------------------------------------
+
+
+def runs_for(world: World, run: BatchRun) -> list[str]:
+    """Send a batch as its sender does; return what each run of rsync is for."""
+    found = []
+    while run.parts:
+        rules = world.rules_now
+        if not (
+            run.has_something(world.given, rules) or run.part.renames or world.runs.has_steps(run.part.tree)
+        ):
+            run.skip_part()
+        elif transfer := world.runs.start(run):
+            found.append("rename")
+            world.end(cast(FakeTransfer, transfer))
+        elif run.names:
+            found.append(run.part.step.name)
+            run.came_through(Outcome(), 0)
+        else:
+            run.skip_part()
+    return found
+
+
+def batch_of(*renames: Rename, **names: Step) -> BatchRun:
+    parts: dict[Step, list[bytes]] = {}
+    for name, step in names.items():
+        parts.setdefault(step, []).append(name.replace("__", "/").encode())
+    made = tuple(
+        Part(1, False, tuple(parts[step]), step=step, renames=renames if step == min(parts) else ())
+        for step in sorted(parts)
+    )
+    payload, _ = spool.pack(made, "")
+    return BatchRun(Batch(7, 1, False, payload), 0.0)
+
+
+NEW, CHANGED, SWITCHED, REMOVED = Step
+DIRECTORY = Rename(b"old", b"new", True)
+INTO = Rename(b"old", b"d/f", False)
+BESIDE = Rename(b"d/old", b"d/f", False)
+
+
+@pytest.mark.parametrize(
+    ("rename", "names", "rules", "without", "following"),
+    [
+        pytest.param(
+            DIRECTORY,
+            {"new__": NEW, "new__sub__": NEW, "old": REMOVED},
+            (),
+            ["NEW", "REMOVED"],
+            ["NEW", "rename", "REMOVED"],
+            id="a directory",
+        ),
+        pytest.param(
+            DIRECTORY,
+            {"new__": NEW, "new__sub__": NEW, "page": NEW, "d__f": CHANGED, "old": REMOVED},
+            (),
+            ["NEW", "CHANGED", "REMOVED"],
+            ["NEW", "rename", "CHANGED", "REMOVED"],
+            id="a directory beside other changes",
+        ),
+        pytest.param(
+            DIRECTORY,
+            {"new__": SWITCHED, "new__sub__": SWITCHED, "old": REMOVED},
+            (),
+            ["SWITCHED", "REMOVED"],
+            ["SWITCHED", "rename", "REMOVED"],
+            id="a directory in the place of another one",
+        ),
+        pytest.param(
+            DIRECTORY,
+            {"new__": NEW, "new__sub__": NEW, "page": NEW},
+            (),
+            ["NEW"],
+            ["NEW", "rename"],
+            id="a directory whose old name is not for this node",
+        ),
+        pytest.param(
+            INTO,
+            {"d__f": SWITCHED, "old": REMOVED},
+            (),
+            ["SWITCHED", "REMOVED"],
+            ["SWITCHED", "rename", "REMOVED"],
+            id="a file into another directory",
+        ),
+        pytest.param(
+            INTO,
+            {"d": NEW, "d__": NEW, "d__f": SWITCHED, "old": REMOVED},
+            (),
+            ["NEW", "SWITCHED", "REMOVED"],
+            ["NEW", "SWITCHED", "rename", "REMOVED"],
+            id="a file into a new directory",
+        ),
+        pytest.param(
+            BESIDE,
+            {"d__f": NEW, "d__old": REMOVED},
+            (),
+            ["NEW", "REMOVED"],
+            ["rename", "REMOVED"],
+            id="a file in its directory",
+        ),
+        pytest.param(
+            BESIDE,
+            {"d__f": SWITCHED, "page": SWITCHED},
+            (),
+            ["SWITCHED"],
+            ["rename", "SWITCHED"],
+            id="a file whose name is taken again",
+        ),
+        # Names are listed, so nothing is deleted below the new directory, and it is looked at once more.
+        pytest.param(
+            DIRECTORY,
+            {"new__": NEW, "new__sub__": NEW, "old": REMOVED},
+            ("- /elsewhere/x",),
+            ["NEW", "REMOVED"],
+            ["NEW", "rename", "NEW", "REMOVED"],
+            id="a directory, and rules that depend on the place",
+        ),
+    ],
+)
+def test_rename_costs_one_run_of_rsync(
+    world: World,
+    rename: Rename,
+    names: dict[str, Step],
+    rules: tuple[str, ...],
+    without: list[str],
+    following: list[str],
+) -> None:
+    world.fill("new")
+    (world.tree / "d").mkdir()
+    (world.tree / "d/f").write_bytes(bytes(WORTHWHILE_BYTES))
+    (world.tree / "page").write_text("x")
+    world.rules = rules
+    assert runs_for(world, batch_of(**names)) == without
+    assert runs_for(world, batch_of(rename, **names)) == following
+
+
+def test_names_of_a_rename_that_left_something_undone_are_sent(world: World) -> None:
+    world.fill("new")
+    run = batch_of(DIRECTORY, new__=NEW, new__sub__=NEW, old=REMOVED)
+    assert run.has_something(world.given, world.rules_now)
+    transfer = step_of(world, run)
+    world.end(transfer, 23)
+    assert runs_for(world, run) == ["NEW", "REMOVED"]
+
+
+def test_big_file_that_is_renamed_is_not_left_to_the_second_lane(world: World) -> None:
+    (world.tree / "d").mkdir()
+    (world.tree / "d/f").write_bytes(bytes(WORTHWHILE_BYTES))
+    run = batch_of(BESIDE, d__f=NEW, d__old=REMOVED)
+    assert not run.has_something(world.given, world.rules_now, 10)
+    assert [part.names for part in run.big] == [(b"d/f",)]
+    assert runs_for(world, run) == ["rename"]
+    assert run.big == []
+    assert [part.names for part in run.behind] == [(b"d/old",)], "it was to wait for the big file"
 
 
 def test_file_in_the_root_needs_no_directory(world: World) -> None:
@@ -344,24 +500,15 @@ def test_run_has_failed_if(world: World, code: int, is_fed: bool, has_failed: bo
     assert outcome.instead == ()
 
 
-def test_rename_is_given_up_if_its_directories_cannot_be_made(world: World) -> None:
+@pytest.mark.parametrize(("due", "is_followed"), [(b"new", False), (b"x", True)])
+def test_rename_is_not_followed_if_its_directory_was_not_made(
+    world: World, due: bytes, is_followed: bool
+) -> None:
     world.fill("new")
     run = world.batch(("old", "new"))
-    first = world.next(run)
-    assert first is not None
-    first.stderr = [b"rsync: [generator] recv_generator: mkdir failed"]
-    world.end(first, 23)
-    assert world.next(run) is None
-    assert world.runs.problem
-
-
-def test_node_that_is_away_does_not_end_a_rename(world: World) -> None:
-    world.fill("new")
-    run = world.batch(("old", "new"))
-    for _ in range(10):
-        transfer = world.next(run)
-        assert transfer is not None
-        assert not world.fails(transfer, 255)
+    assert world.runs.start(run) is None
+    run.came_through(Outcome(reason="denied", due=(Part(1, False, (due,)),)), 23)
+    assert (world.next(run) is not None) == is_followed
 
 
 def test_run_that_breaks_twice_is_given_up(world: World) -> None:
