@@ -40,6 +40,16 @@ GOAL = 1.1
 """Of the time without the order of arrival."""
 
 
+class Before(Inosync):
+    """An inosync of another checkout, which may not know ``statedir``."""
+
+    def __init__(self, case: Case, checkout: Path) -> None:
+        super().__init__(case, launcher=checkout / "bin/inosync")
+        config = case.home / "inosync/etc/default.py"
+        lines = config.read_text().splitlines(keepends=True)
+        config.write_text("".join(line for line in lines if not line.startswith("statedir")))
+
+
 def main() -> int:
     """Measure, and print as it comes."""
     parser = argparse.ArgumentParser(
@@ -56,7 +66,7 @@ def main() -> int:
     print(statement())
     tools: dict[str, Make] = {DEFAULT: Inosync}
     if options.before:
-        tools[BEFORE] = partial(Inosync, launcher=options.before / "bin/inosync")
+        tools[BEFORE] = partial(Before, checkout=options.before)
     for transport in options.transports:
         if transport != LOCAL and (program := missing(transport)):
             print(f"{transport}: {program} is not installed")
