@@ -2,7 +2,8 @@
 
 A reader looks at each copy as fast as it can, in a process of its own. By hand, at full length::
 
-    INOSYNC_DEPLOYMENTS=200 INOSYNC_RELEASE_FILES=1000 pytest -s tests/system/test_order_of_arrival.py
+    INOSYNC_DEPLOYMENTS=200 INOSYNC_RELEASE_FILES=1000 \\
+        pytest -s --timeout=0 tests/system/test_order_of_arrival.py
 """
 
 from __future__ import annotations
