@@ -92,7 +92,12 @@ class RetrySet:
     def add_waiting(self, changes: Iterable[Change], at: float, since: float) -> None:
         """Send these at that time, or with the next batch."""
         for change in changes:
-            self._waiting.setdefault(change, Retry(0, at, since, is_waiting=True))
+            before = self._waiting.get(change)
+            if before is None:
+                self._waiting[change] = Retry(0, at, since, is_waiting=True)
+            elif not before.attempt:  # a second look may be due later, and is none that the node lacks
+                earliest, oldest = min(at, before.at), min(since, before.since)
+                self._waiting[change] = replace(before, at=earliest, since=oldest, is_waiting=True)
 
     def add_big(self, changes: Iterable[Change], now: float, since: float) -> None:
         """Send these in the second lane, as soon as it is free. One that has failed there keeps its pause."""

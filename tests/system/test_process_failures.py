@@ -256,7 +256,9 @@ def test_new_master_after_a_killed_one_works_and_removes_its_files(
     for number in (signal.SIGSTOP, signal.SIGKILL):
         end(old, number)
     w.daemon.wait()
-    assert {path.name for path in spool.iterdir()} >= stale
+    # ssh may have removed its socket, because its connection ended before it was stopped.
+    kept = {name for name in stale if not name.startswith("ssh-")}
+    assert {path.name for path in spool.iterdir()} >= kept
     assert (short / "default.pid").exists()
     w.rsync.mend("local")
     w.daemon.start()

@@ -323,6 +323,19 @@ def test_change_behind_others_rides_with_their_next_try(retries: RetrySet) -> No
     assert retries.behind == []
 
 
+def test_change_that_waits_is_lacking_though_a_second_look_is_due_later(retries: RetrySet) -> None:
+    retries.add_second_look([A], NOW + 10)
+    assert not retries.lacks_since(NOW)
+    retries.add_waiting([A, B], NOW + 0.05, NOW - 3)
+    for change in (A, B):
+        assert retries.waiting[change] == Retry(0, NOW + 0.05, NOW - 3, is_waiting=True)
+    assert retries.lacks_since(NOW - 3), "a flush would return before it is sent"
+    settle(retries, name(b"failed"))
+    before = retries.waiting[name(b"failed")]
+    retries.add_waiting([name(b"failed")], NOW + 0.05, NOW)
+    assert retries.waiting[name(b"failed")] == before
+
+
 def test_change_behind_a_big_file_is_sent_after_it(retries: RetrySet) -> None:
     big = name(b"d/big")
     retries.add_big([big], NOW, NOW)
