@@ -71,6 +71,11 @@ class StateKeeper:
     """What decides what nodes are sent, by name and wpath, for the configuration ``_decisive_for``."""
     _decisive_for: Config | None = None
 
+    def keep_orders(self) -> None:
+        """Have a new state written if the operator has ordered something: that holds also if we die now."""
+        if self._orders() != self._kept_orders:
+            self.keep()
+
     def keep(self) -> None:
         """Have a new state written if anything is different: what the operator has ordered at once."""
         self._mark()
@@ -82,7 +87,7 @@ class StateKeeper:
         if self.watcher.incomplete_trees:
             before = self._before_walk() if has_orders else None
             if before is None or self.writer.write(encode(replace(before, clean=False))):
-                self._kept_orders = orders
+                self._kept, self._kept_orders = None, orders
             return
         seen, pause = self._fingerprint(), 0.0
         if seen != self._kept:

@@ -164,8 +164,8 @@ def make_master(
 
     def serve(message: Message, reply: Reply) -> None:
         handler.handle(message, reply)
-        if keeps_state:  # an order holds also if we die in the next moment
-            keeper.keep()
+        if keeps_state:
+            keeper.keep_orders()
 
     control = Control(socket, loop, serve)
     metrics = MetricsProcess(

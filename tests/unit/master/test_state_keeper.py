@@ -171,6 +171,28 @@ def test_orders_are_written_at_once(is_walking: bool, world: World) -> None:
     assert (world.written[-1].written == world.written[0].written) is is_walking
 
 
+def test_order_that_is_taken_back_as_the_walk_ends_is_written(world: World) -> None:
+    world.keep()
+    world.watcher.incomplete_trees = {1}
+    world.node.paused = True
+    world.keeper.keep()
+    assert world.saved().paused
+    world.watcher.incomplete_trees, world.node.paused = set(), False
+    world.keeper.keep()
+    assert not world.saved().paused, "all else is as in the state before the walk"
+
+
+def test_request_without_an_order_reads_and_writes_nothing(world: World) -> None:
+    world.keep()
+    world.reads, world.node.problem = 5, "full disk"
+    world.now += 10
+    world.keeper.keep_orders()
+    assert (world.reads, len(world.written)) == (5, 1)
+    world.node.paused = True
+    world.keeper.keep_orders()
+    assert world.saved().paused
+
+
 def test_order_is_written_once_the_last_state_is(world: World) -> None:
     world.keep()
     world.node.paused, world.writer.is_busy = True, True
