@@ -22,7 +22,7 @@ import pytest
 from support import procs
 from support.filters import excludes
 from support.procs import free_port
-from support.real_rsync import needs_newest
+from support.real_rsync import IS_NEWEST, RSYNC, needs_newest
 from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 from support.wait import until
@@ -30,7 +30,6 @@ from support.wait import until
 from inosync.filters import rule as filter_rules
 from inosync.rsync import ssh
 from inosync.rsync.argv import (
-    CONFINE_ROOT,
     EVERYTHING,
     NO_NAME,
     TransferSettings,
@@ -40,13 +39,11 @@ from inosync.rsync.argv import (
     shell_line,
     too_long,
 )
-from inosync.rsync.binary import supports_option
 from inosync.rsync.errors import Complaints, after_batch, after_full, target_missing
 from inosync.rsync.exit_codes import DELETIONS_STOPPED, NO_CONNECTION, ExitKind, actual_code, exit_kind
 from inosync.rsync.stdout import percent, transferred_bytes
 from inosync.system import process
 
-RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 
 NOBODY = 65534
@@ -419,7 +416,7 @@ def test_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> None:
 
 
 def test_name_below_a_symlink_to_the_outside_is_refused_when_confined(pair: Pair) -> None:
-    if not supports_option(pair.settings.rsync, f"{CONFINE_ROOT}=/"):
+    if not IS_NEWEST:
         pytest.skip("an rsync that cannot be confined")
     pair.file("ok")
     (pair.src.parent / "outside").mkdir()
@@ -992,7 +989,7 @@ def test_name_that_vanishes_during_the_transfer_stays_due(pair: Pair) -> None:
 def test_confined_batch_of_a_local_node_is_not_discarded(
     pair: Pair, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not supports_option(pair.settings.rsync, f"{CONFINE_ROOT}=/"):
+    if not IS_NEWEST:
         pytest.skip("an rsync that cannot be confined")
     monkeypatch.setenv("RSYNC_PARTIAL_DIR", ".partial")
     pair.file("a", "new content")
@@ -1010,7 +1007,7 @@ def test_confined_batch_of_a_local_node_is_not_discarded(
 
 
 def test_confined_batch_of_many_names_arrives(pair: Pair) -> None:
-    if not supports_option(pair.settings.rsync, f"{CONFINE_ROOT}=/"):
+    if not IS_NEWEST:
         pytest.skip("an rsync that cannot be confined")
     names = [b"d%02d/%03d-%s" % (number % 50, number, b"x" * 40) for number in range(3_000)]
     for name in names:

@@ -1116,28 +1116,28 @@ def test_listing_is_owed_until_what_is_newer_in_it_has_passed(stage: Stage) -> N
     assert stage.node.names() == [b"d/"], "that has the new name in it as well"
 
 
-def test_full_mirror_waits_until_all_of_the_tree_has_passed(stage: Stage) -> None:
-    stage.node.retry(WHOLE, stage.world.now)
-    upto = stage.record(b"a")
-    head = stage.record(b"b")
+def until_all_has_passed(stage: Stage, upto: int, head: int, before: bytes) -> None:
+    """Raise the limit twice: the node gets one name, and its full mirror only when all has passed."""
     stage.limit(upto)
-    assert stage.node.names() == [b"a"]
+    assert stage.node.names() == [before]
     stage.node.done_but()
     assert stage.node.batch is None
     stage.limit(head)
     assert stage.node.names() == [b"ALL"]
+
+
+def test_full_mirror_waits_until_all_of_the_tree_has_passed(stage: Stage) -> None:
+    stage.node.retry(WHOLE, stage.world.now)
+    upto = stage.record(b"a")
+    head = stage.record(b"b")
+    until_all_has_passed(stage, upto, head, b"a")
 
 
 def test_staged_node_that_has_fallen_off_the_journal_is_owed_its_trees(stage: Stage) -> None:
     upto = stage.record(b"a", b"b")
     stage.world.journal.floor = 1  # the first of them was dropped
     head = stage.record(b"c")
-    stage.limit(upto)
-    assert stage.node.names() == [b"b"]
-    stage.node.done_but()
-    assert stage.node.batch is None
-    stage.limit(head)
-    assert stage.node.names() == [b"ALL"]
+    until_all_has_passed(stage, upto, head, b"b")
 
 
 def test_batch_up_to_a_limit_says_what_the_node_lacks(stage: Stage) -> None:

@@ -167,6 +167,9 @@ class Run:
             return
         if self.is_new_only and path in self.copy.entries:
             return
+        yield from self._put(path, entry)
+
+    def _put(self, path: bytes, entry: Entry) -> Iterator[None]:
         if self.copy.fails(path):
             self.failed[path] = None
             return
@@ -190,12 +193,7 @@ class Run:
             return
         if 0 < self.max_size < len(entry[1]) or self.copy.entries.get(path) == entry:
             return
-        if self.copy.fails(path):
-            self.failed[path] = None
-            return
-        yield from self._make_room(path)
-        self.copy.put(path, entry)
-        yield
+        yield from self._put(path, entry)
 
 
 def _order(path: bytes, entry: Entry | None) -> list[tuple[int, bytes]]:
