@@ -17,6 +17,7 @@ from inosync.config.hook import Hook, Place
 from inosync.config.timetable import constant
 from inosync.messages import HookFinished, Part, StateChanged
 from inosync.system.loop import Loop
+from inosync.worker import hook_run
 from inosync.worker import hooks as hooks_module
 from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
@@ -177,7 +178,7 @@ def test_function_is_called_in_a_process_of_its_own(tmp_path: Path) -> None:
 def test_hook_that_ignores_sigterm_at_its_timeout_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hooks_module, "KILL_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(hook_run, "KILL_AFTER_SECONDS", 0.1)
     bench = Bench(tmp_path, on_sync=sleeper(timeout=0.2))
     bench.hooks.synced([Part(1, True)])
     bench.until_idle()
