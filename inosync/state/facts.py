@@ -16,6 +16,9 @@ from inosync.watch import fstype
 _RELIABLE = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x01021994: "tmpfs"}
 """File systems on which each change gives a file a new ctime by our clock, and a rename gives one to what is
 renamed and to both directories (tried). On NFS, FUSE or overlays the times may be others' or come back."""
+_SUBVOLUMES = ("btrfs",)
+"""File systems in which a root may be one of many, all with the same UUID and inode number: statfs(2) tells
+them apart."""
 _GET_UUID = 0x80111500
 """FS_IOC_GETFSUUID: a length, and up to 16 bytes; since Linux 6.9."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -32,13 +35,23 @@ def moment() -> Moment:
 
 def of_root(path: str) -> tuple[RootFacts, tuple[int, int]]:
     """Return which directory a path leads to, and its device and inode. OSError if there is none."""
-    directory = entries.open_directory(path)
+    return _of_open(entries.open_directory(path))
+
+
+def _of_mounted(point: bytes) -> tuple[RootFacts, tuple[int, int]]:
+    """The same for what is mounted at a point, which may be a file."""
     try:
-        status = os.fstat(directory)
-        name = _RELIABLE.get(fstype.type_of(directory), "")
-        return RootFacts(name, _fs_id(directory), status.st_ino), (status.st_dev, status.st_ino)
+        return of_root(os.fsdecode(point))
+    except NotADirectoryError:
+        return _of_open(os.open(point, os.O_PATH | os.O_CLOEXEC))
+
+
+def _of_open(fd: int) -> tuple[RootFacts, tuple[int, int]]:
+    try:
+        status, name = os.fstat(fd), _RELIABLE.get(fstype.type_of(fd), "")
+        return RootFacts(name, _fs_id(fd, name), status.st_ino), (status.st_dev, status.st_ino)
     finally:
-        os.close(directory)
+        os.close(fd)
 
 
 def of_tree(path: str, points: Iterable[bytes]) -> TreeFacts:
@@ -51,8 +64,8 @@ def of_tree(path: str, points: Iterable[bytes]) -> TreeFacts:
         if point.startswith(real):
             below = to_text(point[len(real) :])
             try:
-                what, (device, _) = of_root(os.fsdecode(point))
-            except OSError:  # a file, or not to be entered
+                what, (device, _) = _of_mounted(point)
+            except OSError:  # not to be entered
                 mounts[below] = ""
                 continue
             mounts[below] = f"{what.fs_id} {what.inode}"
@@ -61,10 +74,11 @@ def of_tree(path: str, points: Iterable[bytes]) -> TreeFacts:
     return TreeFacts(root, identity, mounts, frozenset(devices), untrusted)
 
 
-def _fs_id(directory: int) -> str:
+def _fs_id(fd: int, fs_type: str) -> str:
     """The file system's UUID, or else what statfs(2) says, which for some is only the device."""
-    with contextlib.suppress(OSError):
-        answer = fcntl.ioctl(directory, _GET_UUID, bytes(17))
-        if uuid := answer[1 : 1 + answer[0]].strip(b"\0"):
-            return uuid.hex()
-    return f"{os.fstatvfs(directory).f_fsid:x}"
+    if fs_type not in _SUBVOLUMES:
+        with contextlib.suppress(OSError):
+            answer = fcntl.ioctl(fd, _GET_UUID, bytes(17))
+            if uuid := answer[1 : 1 + answer[0]].strip(b"\0"):
+                return uuid.hex()
+    return f"{os.fstatvfs(fd).f_fsid:x}"

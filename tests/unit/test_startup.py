@@ -1,4 +1,4 @@
-"""The run directory: what it is made, and what must not be made a run directory."""
+"""Directories of our own: what they are made, and what must not be made one; what an earlier process left."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import os
 import pwd
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support import configs
 
-from inosync.startup import StartError, make_directory
+from inosync import startup
+from inosync.startup import Mode, StartError, make_directory
+from inosync.state import facts, store
+from inosync.state.document import SavedNode, State, encode
 from inosync.system.privileges import Account, account
 
 NOBODY = account("nobody")
+START = Mode()
+WITHOUT_STATE = "no state is kept, and each start makes full mirrors"
 USERS = [
     pytest.param(None, id="alone"),
     pytest.param(
@@ -97,3 +105,70 @@ def test_rundir_of_another_user_is_refused(run: Path) -> None:
     os.chown(run, NOBODY.uid, NOBODY.gid)
     assert re.search(rf"belongs to user {NOBODY.uid}: set another", refused(run, None))
     assert "belongs to user" in refused(run, account(pwd.getpwuid(1).pw_name))
+
+
+# What an earlier process has left -------------------------------------------------------------------------
+
+
+def past(here: Path, mode: Mode = START, stateless: str = "", **values: Any) -> store.Past:
+    """Return what a start takes over if a state with these values was left."""
+    config = replace(configs.config(), statedir=str(here / "state"))
+    now = facts.moment()
+    state = State(
+        os.path.realpath(config.path),
+        now.wall,
+        now.boot,
+        now.clock_offset,
+        True,
+        nodes={"n": SavedNode(paused=True)},
+    )
+    (here / "state").mkdir()
+    path = store.path_of(config.statedir, config.path)
+    store.write(path, encode(replace(state, **values)))
+    found = startup._past(config, mode, stateless)
+    assert found.path == ("" if stateless else path)
+    return found
+
+
+def test_state_is_taken_over_if_nothing_speaks_against_it(here: Path) -> None:
+    found = past(here)
+    assert found.state is not None
+    assert found.state.nodes == {"n": SavedNode(paused=True)}
+    assert found.why == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"config": "/other.py"}, "the state belongs to /other.py"),
+        ({"written": 1e11}, "the clock was set back: the state is from .* s in the future"),
+        ({"clock_offset": 1e11}, "the clock was set back by .* s"),
+    ],
+)
+def test_state_that_is_doubted_is_not_taken_over(here: Path, values: dict[str, Any], why: str) -> None:
+    found = past(here, **values)
+    assert found.state is None
+    assert re.fullmatch(why, found.why)
+
+
+def test_full_start_takes_over_no_times_but_pauses(here: Path) -> None:
+    found = past(here, Mode(full=True), nodes={"n": SavedNode(time=1.0, paused=True)})
+    assert found.state is not None
+    assert found.state.nodes == {"n": SavedNode(paused=True)}
+    assert found.why == "of --full"
+
+
+def test_no_state_is_kept_where_none_can_be(here: Path) -> None:
+    found = past(here, stateless="statedir /x: no")
+    assert found == store.Past(why="statedir /x: no")
+
+
+def test_statedir_is_made_for_us_alone_or_a_reason_is_returned(here: Path) -> None:
+    for name in ("state", "new/deep/state"):
+        assert startup._make_statedir(str(here / name), None) == ""
+        assert stat.S_IMODE((here / name).stat().st_mode) == 0o700
+    (here / "file").touch()
+    why = startup._make_statedir(str(here / "file"), None)
+    assert why == f"statedir {here}/file is not a directory: {WITHOUT_STATE}"
+    (here / "state").chmod(0o777)
+    assert "writable by others" in startup._make_statedir(str(here / "state"), None)

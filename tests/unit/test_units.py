@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from inosync.config.paths import ROOTS_STATEDIR
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 UNITS = {"inosync.service": "inosync.service", "inosync@www.service": "inosync@.service"}
@@ -42,6 +45,13 @@ def test_unit_is_as_closed_as_it_can_be(units: dict[str, str], name: str) -> Non
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=45", "--no-pager", units[name]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+@pytest.mark.parametrize("source", UNITS.values())
+def test_unit_keeps_the_state_where_root_does(source: str) -> None:
+    lines = (CONF / source).read_text().splitlines()
+    assert f"StateDirectory={os.path.relpath(ROOTS_STATEDIR, '/var/lib')}" in lines
+    assert "StateDirectoryMode=0700" in lines
 
 
 def test_units_differ_in_the_configuration_only() -> None:

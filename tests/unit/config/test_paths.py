@@ -39,3 +39,22 @@ def test_default_rundir_is_that_of_the_user_who_started(fresh: pytest.MonkeyPatc
     assert paths.default_rundirs() == [paths.ROOTS_RUNDIR]
     paths.started_by_root()
     assert paths.default_rundir() == paths.ROOTS_RUNDIR
+
+
+def test_default_statedir_is_that_of_the_user_who_started(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setattr(os, "geteuid", lambda: 1000)
+    fresh.setenv("HOME", "/home/x")
+    for states, expected in (
+        ("/states", "/states/inosync"),
+        ("", "/home/x/.local/state/inosync"),
+        ("not/absolute", "/home/x/.local/state/inosync"),
+    ):
+        fresh.setenv("XDG_STATE_HOME", states)
+        assert paths.default_statedir() == expected
+    fresh.setenv("HOME", "none")
+    assert paths.default_statedir() == ""
+    paths.started_by_root()
+    assert paths.default_statedir() == paths.ROOTS_STATEDIR == "/var/lib/inosync"
+    fresh.setattr(paths, "_started_by_root", False)
+    fresh.setattr(os, "geteuid", lambda: 0)
+    assert paths.default_statedir() == paths.ROOTS_STATEDIR

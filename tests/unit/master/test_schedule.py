@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inosync.master import schedule
-from inosync.master.schedule import BETWEEN_RETURNS_SECONDS, FIRST_PAUSE_SECONDS, Schedule
+from inosync.master.schedule import (
+    BETWEEN_RETURNS_SECONDS,
+    FIRST_PAUSE_SECONDS,
+    RESUMED_SECONDS,
+    Schedule,
+)
 
 DAY = 86_400.0
 chances = st.floats(0, 1, exclude_max=True)
@@ -30,6 +35,16 @@ def test_nodes_added_together_are_spread() -> None:
     plans = [schedule.first(DAY, 0.0, number / 100) for number in range(100)]
     assert len({plan.due for plan in plans}) == 100
     assert max(plan.due for plan in plans) - min(plan.due for plan in plans) > DAY / 2
+
+
+def test_nodes_that_were_taken_over_are_verified_within_an_hour_and_spread() -> None:
+    plans = [schedule.resumed(schedule.first(DAY, 0.0, 0.5), 0.0, number / 100) for number in range(100)]
+    assert RESUMED_SECONDS == 3600
+    assert len({plan.due for plan in plans}) == 100
+    assert min(plan.due for plan in plans) == RESUMED_SECONDS / 10
+    assert RESUMED_SECONDS * 0.98 < max(plan.due for plan in plans) <= RESUMED_SECONDS
+    soon = schedule.first(60.0, 0.0, 0.5)
+    assert schedule.resumed(soon, 0.0, 0.9) == soon, "a shorter interval stays"
 
 
 def test_failures_are_tried_again_less_and_less_soon() -> None:

@@ -126,6 +126,17 @@ def missing(*names: bytes) -> list[bytes]:
     return [b"inosync:<f+++++++++ " + name for name in names]
 
 
+@pytest.mark.parametrize(("interval", "is_verified"), [(86_400.0, True), (0.0, False)])
+def test_node_that_was_taken_over_is_verified_early(interval: float, is_verified: bool, world: World) -> None:
+    old, new = FakeNode("old"), FakeNode("new")
+    old.is_resumed = True
+    for node in (old, new):
+        node.spec.rverify = interval
+    world.add(old, new)
+    world.wait(3_600.0)
+    assert (len(old.orders), len(new.orders)) == (int(is_verified), 0)
+
+
 def test_verification_compares_one_ok_node_at_a_time_beside_free_slots(world: World) -> None:
     a, b = FakeNode("a"), FakeNode("b")
     world.add(a, b)
