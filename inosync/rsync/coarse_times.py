@@ -14,6 +14,9 @@ import os
 import stat
 from collections.abc import Iterable
 
+from inosync.messages import from_wire
+from inosync.system import entries
+
 GRANULARITY_SECONDS = 2.0
 """The coarsest times of a file system."""
 SETTLE_SECONDS = GRANULARITY_SECONDS + 0.2
@@ -23,7 +26,6 @@ _MAX_SKEW_SECONDS = 60.0
 UNKNOWN_SECONDS = 3600.0
 """For so long before its start a worker takes files for read by others of which it knows nothing."""
 _MERGE_SECONDS = 600.0
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class EarlierReads:
@@ -84,35 +86,24 @@ def outdated_names(
     replaced_since: float = math.inf,
 ) -> tuple[bytes, ...]:
     """Return the names (``Change.wire``) of files that are to be sent once more; see ``may_be_outdated``."""
-    found = []
-    try:
-        directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return ()  # the tree is gone, which is a change of its own
-    try:
+    found: list[bytes] = []
+    with contextlib.suppress(OSError), entries.opened(source) as root:  # else it is gone: a change of its own
         for wire in wires:
-            try:
-                status = os.lstat(wire, dir_fd=directory)
+            with contextlib.suppress(OSError):
                 if wire.endswith(b"/"):
-                    if earlier:
-                        found += _outdated_in(directory, wire, window, earlier)
-                elif may_be_outdated(status, began, now, window, earlier, replaced_since):
+                    found += _outdated_in(root, wire, window, earlier) if earlier else ()
+                elif may_be_outdated(
+                    os.lstat(wire, dir_fd=root), began, now, window, earlier, replaced_since
+                ):
                     found.append(wire)
-            except OSError:
-                continue
-    finally:
-        os.close(directory)
     return tuple(dict.fromkeys(found))
 
 
 def _outdated_in(root: int, wire: bytes, window: int, earlier: EarlierReads) -> list[bytes]:
     """Return those among the entries of a directory that was relisted. OSError if it cannot be read."""
-    handle = os.open(wire, _DIRECTORY, dir_fd=root)
-    try:
-        found = _outdated_among(handle, None, window, earlier)
+    with entries.opened_below(root, from_wire(0, wire).path) as directory:
+        found = _outdated_among(directory, None, window, earlier)
         return [wire.removeprefix(b"./") + name for name in found]
-    finally:
-        os.close(handle)
 
 
 def outdated_below(source: str, window: int, earlier: EarlierReads) -> tuple[bytes, ...]:

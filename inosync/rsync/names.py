@@ -19,6 +19,7 @@ from typing import Literal
 from inosync.filters.rules import Excluded
 from inosync.messages import Change, Kind, from_wire
 from inosync.rsync.argv import too_long
+from inosync.system import entries
 
 
 @dataclass(slots=True)
@@ -59,11 +60,8 @@ def current_names(
     OSError if the tree itself is not there.
     """
     # Relative to the source, as rsync takes the names: together they may be longer than PATH_MAX.
-    directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with entries.opened(source) as directory:
         return _Tree(directory, excluded, list_missing, one_file_system, big_size).check(wires)
-    finally:
-        os.close(directory)
 
 
 class _Tree:
@@ -166,24 +164,21 @@ class _Tree:
         return is_directory, is_directory and self._device in (None, status.st_dev)
 
     def _find_big(self, wire: bytes) -> None:
-        """Find the big files in a directory that is relisted; no component of its path is a symlink."""
-        directory = b"" if wire == b"./" else wire
-        with contextlib.suppress(OSError):  # not readable, or gone just now: rsync will say so
-            handle = os.open(
-                wire, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._source
-            )
-            try:
-                with os.scandir(handle) as entries:
-                    for entry in entries:
-                        if not entry.is_file(follow_symlinks=False):
-                            continue
-                        path = directory + os.fsencode(entry.name)
-                        if entry.stat(follow_symlinks=False).st_size > self._big_size and not self._excluded(
-                            path, False
-                        ):
-                            self._big.setdefault(path)
-            finally:
-                os.close(handle)
+        """Find the big files in a directory that is relisted."""
+        above = from_wire(0, wire).path
+        with (
+            contextlib.suppress(OSError),  # not readable, or gone just now: rsync will say so
+            entries.opened_below(self._source, above) as directory,
+            os.scandir(directory) as found,
+        ):
+            for entry in found:
+                if not entry.is_file(follow_symlinks=False):
+                    continue
+                name = os.fsencode(entry.name)
+                path = above + b"/" + name if above else name
+                size = entry.stat(follow_symlinks=False).st_size
+                if size > self._big_size and not self._excluded(path, False):
+                    self._big.setdefault(path)
 
     def _relist_parent(self, path: bytes) -> Change:
         change = relist_parent(path)
@@ -202,17 +197,12 @@ def listing(source: str, wire: bytes, limit: int) -> list[tuple[bytes, bool]]:
     OSError if the directory cannot be read, is none, or has more than ``limit`` entries.
     """
     path = from_wire(0, wire).path
-    above = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        directory = os.open(path or b".", flags, dir_fd=above)
-    finally:
-        os.close(above)
-    try:
-        with os.scandir(directory) as found:
-            names = [(os.fsencode(each.name), each.is_symlink()) for each in islice(found, limit + 1)]
-    finally:
-        os.close(directory)
+    with (
+        entries.opened(source) as root,
+        entries.opened_below(root, path) as directory,
+        os.scandir(directory) as found,
+    ):
+        names = [(os.fsencode(each.name), each.is_symlink()) for each in islice(found, limit + 1)]
     if len(names) > limit:
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), path)
     return [(path + b"/" + name if path else name, is_link) for name, is_link in names]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 
 _ENTRIES_PER_STEP = 128
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
+_PASS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+"""To reach what is in a directory, without the right to list it."""
 
 
 def open_directory(path: str) -> int:
@@ -17,16 +19,44 @@ def open_directory(path: str) -> int:
     return os.open(path, _OPEN)
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Hold the directory that a path leads to open, to reach what is in it. OSError if there is none."""
+    directory = os.open(path, _PASS)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def opened_below(root: int, path: bytes) -> Iterator[int]:
+    """Hold a directory below an open one open, to list it; no symlink is followed.
+
+    OSError if there is none, or it cannot be listed.
+    """
+    *above, last = path.split(b"/") if path else [b"."]
+    directory = os.dup(root)
+    try:
+        for name in above:
+            outer = directory
+            directory = os.open(name, _PASS | os.O_NOFOLLOW, dir_fd=outer)
+            os.close(outer)
+        outer = directory
+        directory = os.open(last, _OPEN | os.O_NOFOLLOW, dir_fd=outer)
+        os.close(outer)
+        yield directory
+    finally:
+        os.close(directory)
+
+
 def real_path(path: str) -> str:
     """Return where a directory is, without symlinks; as ``os.path.realpath``, at a tenth of its cost."""
     try:
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with opened(path) as directory:
+            return os.readlink(f"/proc/self/fd/{directory}")
     except OSError:
         return os.path.realpath(path)
-    try:
-        return os.readlink(f"/proc/self/fd/{directory}")
-    finally:
-        os.close(directory)
 
 
 def identity(directory: int | str) -> tuple[int, int]:

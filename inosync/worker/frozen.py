@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inosync.rsync.options import options
+from inosync.system import entries
+from inosync.worker.lanes import upwards
 
 MAX_FILE_BYTES = 1 << 20
 """A larger file is not copied: it is sent as it is when its turn comes."""
 MAX_NAMES = 1_000
 """Links and files that are copied for a batch."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 # What a copy would not have, or not in the same way.
 _NEEDS_ORIGINAL_TEXT = """
@@ -41,14 +42,11 @@ def newer(source: str, names: Iterable[bytes], complete_at: int, now: int) -> se
     is of another clock, or of one that was set back, and tells nothing.
     """
     found = set()
-    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with entries.opened(source) as root:
         for name in names:
             with contextlib.suppress(OSError):
                 if complete_at <= os.lstat(name, dir_fd=root).st_ctime_ns <= now:
                     found.add(name)
-    finally:
-        os.close(root)
     return found
 
 
@@ -62,7 +60,7 @@ class Basis:
     """Inode and time of the last change of the directories that links lead to, or that are below."""
 
 
-def target_of(root: int, link: bytes) -> bytes:
+def _target_of(root: int, link: bytes) -> bytes:
     """Return the path that a link leads to, relative to the root if it is below. OSError if it is no link."""
     return os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link, dir_fd=root)))
 
@@ -70,51 +68,40 @@ def target_of(root: int, link: bytes) -> bytes:
 def targets(source: str, names: Iterable[bytes]) -> dict[bytes, bytes | None]:
     """Return what each name leads to; None for what is no link. OSError if the tree is not there."""
     found: dict[bytes, bytes | None] = dict.fromkeys(names)
-    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with entries.opened(source) as root:
         for name in found:
             with contextlib.suppress(OSError):
-                found[name] = target_of(root, name)
-    finally:
-        os.close(root)
+                found[name] = _target_of(root, name)
     return found
 
 
 def basis(source: str, links: Iterable[bytes], names: Sequence[bytes]) -> Basis:
     """Return what links, and whatever else a batch switches to, are thought to lead to."""
     directories = {}
-    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        led_to = set()
-        for link in links:
-            with contextlib.suppress(OSError):
-                led_to.add(target_of(root, link))
-        below = tuple(target + b"/" for target in led_to)
-        listed = [name[:-1] for name in names if name.endswith(b"/") and name.startswith(below)]
+    led_to = {target for target in targets(source, links).values() if target is not None}
+    below = tuple(target + b"/" for target in led_to)
+    listed = [name[:-1] for name in names if name.endswith(b"/") and name.startswith(below)]
+    with entries.opened(source) as root:
         for path in [*led_to, *listed] if led_to else []:
             with contextlib.suppress(OSError):
                 status = os.lstat(path, dir_fd=root)
                 if stat.S_ISDIR(status.st_mode):
                     directories[path] = status.st_ino, status.st_ctime_ns
-    finally:
-        os.close(root)
     return Basis(tuple(names), directories)
 
 
 def holds(source: str, basis: Basis) -> bool:
     """Return whether all of it is still there. OSError if the tree is not."""
-    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for path, before in basis.directories.items():
-            status = os.lstat(path, dir_fd=root)
-            if (status.st_ino, status.st_ctime_ns) != before:
-                return False
-        for name in basis.names:
-            os.lstat(name.rstrip(b"/"), dir_fd=root)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    finally:
-        os.close(root)
+    with entries.opened(source) as root:
+        try:
+            for path, before in basis.directories.items():
+                status = os.lstat(path, dir_fd=root)
+                if (status.st_ino, status.st_ctime_ns) != before:
+                    return False
+            for name in basis.names:
+                os.lstat(name.rstrip(b"/"), dir_fd=root)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
     return True
 
 
@@ -130,16 +117,13 @@ class Frozen:
         """The directories that were made."""
         os.mkdir(place, 0o700)
         try:
-            root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
+            with entries.opened(source) as root:
                 for name in names[:MAX_NAMES]:
                     # A comment for rsync, and as ./NAME it would send the root of the copies as well.
                     if name.startswith((b"#", b";")):
                         continue
                     with contextlib.suppress(OSError):  # it is gone, not readable, or of another owner
                         self._copy(root, name)
-            finally:
-                os.close(root)
             for path, status in reversed(self._parents.items()):
                 _give(self._path(path), status)
         except OSError:
@@ -158,18 +142,13 @@ class Frozen:
 
     def _copy(self, root: int, name: bytes) -> None:
         above, _, last = name.rpartition(b"/")
-        directory = os.dup(root)
-        try:
-            done = b""
-            for part in above.split(b"/") if above else ():
-                outer, directory = directory, -1
-                try:
-                    directory = os.open(part, _DIRECTORY, dir_fd=outer)
-                finally:
-                    os.close(outer)
-                done = done + b"/" + part if done else part
-                self._make(done, os.fstat(directory))
-            copy, status = self._path(name), os.lstat(last, dir_fd=directory)
+        for path in [*upwards(above)][-2::-1]:
+            if path not in self._parents:
+                with entries.opened_below(root, path) as directory:
+                    self._make(path, os.fstat(directory))
+        copy = self._path(name)
+        with entries.opened_below(root, above) as directory:
+            status = os.lstat(last, dir_fd=directory)
             try:
                 if stat.S_ISLNK(status.st_mode):
                     os.symlink(os.readlink(last, dir_fd=directory), copy)
@@ -184,17 +163,13 @@ class Frozen:
                 pass
             with contextlib.suppress(OSError):
                 os.unlink(copy)
-        finally:
-            if directory >= 0:
-                os.close(directory)
 
     def _make(self, path: bytes, status: os.stat_result) -> None:
-        if path not in self._parents:
-            is_own = (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
-            if os.geteuid() and not (is_own and status.st_mode & stat.S_IRWXU == stat.S_IRWXU):
-                raise PermissionError("the copy would have another owner, or could not be removed")
-            os.mkdir(self._path(path), 0o700)
-            self._parents[path] = status
+        is_own = (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+        if os.geteuid() and not (is_own and status.st_mode & stat.S_IRWXU == stat.S_IRWXU):
+            raise PermissionError("the copy would have another owner, or could not be removed")
+        os.mkdir(self._path(path), 0o700)
+        self._parents[path] = status
 
 
 def _copy_file(name: bytes, directory: int, copy: bytes, status: os.stat_result) -> bool:

@@ -58,7 +58,8 @@ class UnderWay:
             return True
         if name in self.names or name in self.directories or listing(name) in self.names:
             return True
-        return any(above in self.names for above in _above(name))
+        # What is above it was a file, if it is under way.
+        return any(above in self.names for above in upwards(name.rstrip(b"/")))
 
     def holds(self, path: bytes) -> bool:
         """Return whether a path, or something below it, is part of it."""
@@ -76,12 +77,12 @@ def listing(name: bytes) -> bytes:
     return directory + b"/" if directory else b"./"
 
 
-def _above(name: bytes) -> Iterable[bytes]:
-    """Yield a name without its slash, and all that it is below, which were files if they are under way."""
-    path = name.rstrip(b"/")
+def upwards(path: bytes) -> Iterable[bytes]:
+    """Yield a path and the directories above it; the root, which is empty, is the last."""
     while path:
         yield path
         path = path.rpartition(b"/")[0]
+    yield path
 
 
 class Lanes:

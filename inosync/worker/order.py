@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from inosync.messages import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames, relist_parent
-from inosync.worker.lanes import directory_of
+from inosync.worker.lanes import directory_of, upwards
 
 MAX_LISTED = 50_000
 """Entries of a directory that are listed one by one; a relist of a larger one stays one name."""
@@ -117,7 +117,7 @@ def directories_for(renames: Iterable[Rename]) -> tuple[bytes, ...]:
     found: dict[bytes, None] = {}
     for rename in renames:
         path = rename.new if rename.is_directory else directory_of(rename.new)
-        found |= dict.fromkeys(reversed([above for above in _upwards(path) if above]))
+        found |= dict.fromkeys(reversed([above for above in upwards(path) if above]))
     return tuple(found)
 
 
@@ -130,12 +130,12 @@ def around_renames(
     is a directory above the new names.
     """
     places = {path for rename in renames for path in (rename.old, rename.new)}
-    above = {path for rename in renames for path in _upwards(directory_of(rename.old))}
+    above = {path for rename in renames for path in upwards(directory_of(rename.old))}
     before: list[bytes] = []
     others: list[bytes] = []
     for name in names:
         path = b"" if name == b"./" else name.rstrip(b"/")
-        is_one = not places.isdisjoint(_upwards(path))
+        is_one = not places.isdisjoint(upwards(path))
         # A relist, or what is no directory any more, removes what is there on the node.
         is_above = path in above and (name.endswith(b"/") or path not in directories)
         (others if is_one or is_above else before).append(name)
@@ -150,7 +150,7 @@ def without_renamed(part: Part, done: Mapping[bytes, bool]) -> tuple[tuple[bytes
     left: list[bytes] = []
     found: list[bytes] = []
     for name in part.names:
-        deleted = [done[path] for path in _upwards(name.rstrip(b"/")) if path in done]
+        deleted = [done[path] for path in upwards(name.rstrip(b"/")) if path in done]
         removes = part.step is Step.REMOVED or name.endswith(b"/")
         (found if deleted and (any(deleted) or not removes) else left).append(name)
     return tuple(left), tuple(found)
@@ -203,7 +203,7 @@ class _Lacking:
             path = b"" if name == b"./" else name.rstrip(b"/")
             if name.endswith(b"/"):
                 self._listed.add(path)
-            self._below.update(_upwards(path))
+            self._below.update(upwards(path))
 
     def is_below(self, path: bytes, but: bytes | None = None) -> bool:
         """Return whether any is at or below a path, but not at or below one that is below that."""
@@ -211,15 +211,7 @@ class _Lacking:
 
     def is_listed(self, path: bytes) -> bool:
         """Return whether the listing of a directory is among them that a path is in."""
-        return not self._listed.isdisjoint(_upwards(path))
-
-
-def _upwards(path: bytes) -> Iterable[bytes]:
-    """Yield a path and the directories above it; the root is empty."""
-    while path:
-        yield path
-        path = path.rpartition(b"/")[0]
-    yield path
+        return not self._listed.isdisjoint(upwards(path))
 
 
 def tidying(names: Iterable[bytes]) -> list[bytes]:

@@ -84,3 +84,28 @@ def test_digest_of_a_directory_changed_just_now_is_unknown(tmp_path: Path) -> No
     changed = (tmp_path / "file").stat().st_ctime_ns
     assert digest(tmp_path, changed + 1) != 0
     assert digest(tmp_path, changed) == 0
+
+
+def test_opened_below_follows_no_symlink_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").touch()
+    (tmp_path / "way").symlink_to("a")
+    (tmp_path / "end").symlink_to("a/b")
+    with entries.opened(str(tmp_path)) as root:
+        for path, found in ((b"", ["a", "end", "way"]), (b"a", ["b"]), (b"a/b", ["file"])):
+            with entries.opened_below(root, path) as directory:
+                assert sorted(os.listdir(directory)) == found
+        for path in (b"way/b", b"end", b"a/b/file", b"a/b/file/x", b"missing/b"):
+            with (
+                pytest.raises(OSError, match=r"Not a directory|No such file"),
+                entries.opened_below(root, path),
+            ):
+                pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+def test_opened_below_passes_directories_that_cannot_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a").chmod(0o111)
+    with entries.opened(str(tmp_path)) as root, entries.opened_below(root, b"a/b") as directory:
+        assert os.listdir(directory) == []

@@ -18,12 +18,13 @@ from inosync.messages import WORTHWHILE_BYTES, Batch, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, RenameWay, TransferSettings, names_input
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool
-from inosync.worker import rename_runs
+from inosync.worker import rename_plan
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.job import Job
 from inosync.worker.refused_options import RETRY_SECONDS, RefusedOptions
-from inosync.worker.rename_runs import MAX_RUNS, RenameRuns
+from inosync.worker.rename_plan import MAX_RUNS
+from inosync.worker.rename_runs import RenameRuns
 
 TARGET = "rsync://host/module/www"
 
@@ -429,7 +430,7 @@ def test_names_are_not_listed_for_a_local_node(world: World) -> None:
 def test_directory_with_too_many_names_to_list_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.rules = ("- /elsewhere",)
     world.fill("new")
-    monkeypatch.setattr(rename_runs, "MAX_LISTED", 1)
+    monkeypatch.setattr(rename_plan, "MAX_LISTED", 1)
     assert world.next(world.batch(("old", "new"))) is None
 
 
