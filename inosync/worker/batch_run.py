@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import cast
 
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Lane, Leftovers, OwedNames, Part, Rename, Step
+from inosync.messages import Batch, Lane, OwedNames, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import CurrentNames, current_names, listing
 from inosync.rsync.options import one_file_system
@@ -18,9 +18,10 @@ from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, check_source
 from inosync.system import spool
 from inosync.text import plural
-from inosync.worker import frozen, order
-from inosync.worker.frozen import Basis, Frozen
+from inosync.worker import frozen, order, renamed
 from inosync.worker.lanes import UnderWay, directory_of
+from inosync.worker.results import Results
+from inosync.worker.switches import Switch
 
 
 class BatchRun:
@@ -32,8 +33,7 @@ class BatchRun:
     def __init__(self, batch: Batch, now: float, copies: str = "") -> None:
         self.batch = batch
         self.started_at = now
-        self.bytes = 0  # sent and received, as rsync says
-        # What is to be sent
+        self.results = Results()
         self._cut = cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
         self.parts = list(self._cut)
         """What has not come through yet. The first part is at work."""
@@ -41,38 +41,22 @@ class BatchRun:
         self._in_two: set[int] = set()  # trees that are mirrored in full by two runs
         self.current = CurrentNames()  # what the names of the first part are now; nothing for FULL
         self.delete_nothing = False  # the first part is FULL, and its source is empty, perhaps by a loss
-        self.is_halted = False  # the transfer that runs was ended because its tree is halted
         self._copies = copies
-        self._frozen: dict[int, Frozen] = {}  # by tree, the copies
-        self._basis: dict[int, Basis] = {}  # by tree, what has to be there still when it is switched to
-        # By tree: links wait, and lead to what is to be removed; the removals wait with these
-        self._unswitched: dict[int, list[Part]] = {}
+        self._switches: defaultdict[int, Switch] = defaultdict(Switch)  # by tree
         self._is_untidy = batch.tidy_since is not None  # rsync may have left temporary files on the node
         self._made: dict[int, tuple[bytes, ...]] = {}  # by tree, directories made for renames to come
         self._entered: set[bytes] = set()  # directories of renamed files, for their times
-        # What became of it
-        self.due: list[Part] = []  # what rsync complained of
-        self.outdated: list[Part] = []  # names that may have changed again; sent once more
-        self.big: list[Part] = []  # for the second lane
-        self.waiting: list[Part] = []  # what has to wait for something else
-        self.later: list[Part] = []  # what the other lane stands in the way of
-        self.behind: list[Part] = []  # what must not arrive before names that are owed
-        self.arrived: list[Part] = []  # for hooks
-        self.held: dict[int, None] = {}  # trees of which something was not sent because of their root
-        self.code = 0  # the exit code that left something undone
-        self.worry = ""  # what that is
         self.interrupted = self._is_untidy  # the node may still be at work on a transfer that was ended
-        # The first part, if it has failed
-        self.attempts = 0  # failures in a row
-        self.needs_slot = False  # the next try needs a slot
-        self.refused_beside_warm = ""  # why a connection was refused while warm ones were kept
-        # The first part, in the second lane
-        self.first_lane_transfers = 0  # how many there had been in the first lane when it was started
 
     @property
     def part(self) -> Part:
         """What is to be sent next."""
         return self.parts[0]
+
+    @property
+    def _switch(self) -> Switch:
+        """What is switched to in the tree of the first part."""
+        return self._switches[self.part.tree]
 
     @property
     def names(self) -> Sequence[bytes]:
@@ -101,7 +85,7 @@ class BatchRun:
         self.current = CurrentNames()
         if self.part.full:
             if other is not None:
-                self.later.append(self.part)
+                self.results.later.append(self.part)
                 return False
             os.stat(settings.source)  # without it rsync would end in the same way as for wrong usage
             if self.part.step is Step.CHANGED and not self.delete_nothing:
@@ -140,7 +124,7 @@ class BatchRun:
             self._look_again(look(self.part.names), other)
         if names := self.current.unsendable:
             example = os.fsdecode(names[0])[:60]
-            self.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
+            self.results.worry = f"{plural(len(names), 'name')} too long for rsync, such as {example}..."
         if self._is_untidy and self._is_first and self.part.step is not Step.REMOVED:
             self._add(Step.REMOVED, order.tidying(self.current.send))
         return bool(self.current.send)
@@ -192,7 +176,7 @@ class BatchRun:
             # What they lead to now may be among those; and what is gone by now they may have led to before.
             late |= set(steps.get(Step.REMOVED, ()))
             self._let_wait(late)
-            self._unswitched[self.part.tree] = self.waiting
+            self._switch.removals = self.results.waiting
             steps = {step: [name for name in names if name not in late] for step, names in steps.items()}
             steps = {step: names for step, names in steps.items() if names}
         if is_alone:  # it goes at once
@@ -200,11 +184,9 @@ class BatchRun:
         before = [n for step in (Step.NEW, Step.CHANGED) for n in steps.get(step, ())]
         before = [name for name in before if name not in self.current.missing and name != b"./"]
         links = [name for name in steps.get(Step.SWITCHED, ()) if name in self.current.links]
-        self._basis[self.part.tree] = frozen.basis(settings.source, links, before)
-        if self._copies and steps.get(Step.SWITCHED) and frozen.can_freeze(settings.extra):
-            with contextlib.suppress(OSError):  # no room: they are sent as they are
-                place = f"{self._copies}-{self.part.tree}"
-                self._frozen[self.part.tree] = Frozen(settings.source, place, steps[Step.SWITCHED])
+        self._switch.note_basis(settings.source, links, before)
+        if self._copies:
+            self._switch.copy(settings, steps.get(Step.SWITCHED, ()), f"{self._copies}-{self.part.tree}")
         return steps
 
     def _newer(self, source: str, names: Iterable[bytes], is_alone: bool) -> set[bytes]:
@@ -221,27 +203,19 @@ class BatchRun:
         part, cut = self.part, [part for part in self._cut if part.tree == self.part.tree]
         sent, failed, big = (
             {name for each in parts if each.tree == part.tree for name in each.names}
-            for parts in (cut, self.due, [*self.big, *self.later])
+            for parts in (cut, self.results.due, [*self.results.big, *self.results.later])
         )
         owed = order.lacking(cut[0].owed if cut else OwedNames(), sent, failed, big)
         if owed == OwedNames():
             return
-        led_to = self._led_to(source) if part.step is Step.SWITCHED else {}
+        led_to = self._switch.led_to(source, part) if part.step is Step.SWITCHED else {}
         behind = order.behind(part.names, led_to, part.step, owed)
         if behind:
-            self._leave(behind, self.behind)
+            self._leave(behind, self.results.behind)
         # A removal may make the room that something hopeless needs.
         hopeful = replace(owed, hopeless=())
         if behind and part.step is Step.SWITCHED and order.behind(behind, led_to, part.step, hopeful):
-            self._unswitched[part.tree] = self.behind
-
-    def _led_to(self, source: str) -> dict[bytes, bytes | None]:
-        """Return what each name of the first part leads to: of what is copied, the copy is sent."""
-        copies = self._frozen.get(self.part.tree)
-        found = frozen.targets(source, self.part.names)
-        if copies is not None:
-            found |= frozen.targets(copies.place, copies.names.intersection(self.part.names))
-        return found
+            self._switch.removals = self.results.behind
 
     def _hold_removals(self, source: str) -> None:
         """Leave to a later batch the removals of what links that wait may lead to on the node.
@@ -250,16 +224,16 @@ class BatchRun:
         """
         if self.part.step is not Step.REMOVED:
             return
-        if (place := self._unswitched.get(self.part.tree)) is not None:
+        if (place := self._switch.removals) is not None:
             self._leave(self.part.names, place)
         elif relists := [name for name in self.part.names if name.endswith(b"/")]:
-            self._leave(self._newer(source, relists, is_alone=True), self.waiting)
+            self._leave(self._newer(source, relists, is_alone=True), self.results.waiting)
 
     def _leave(self, names: Collection[bytes], place: list[Part]) -> None:
         """Take names out of the first part: they are for a later batch."""
         if names:
             part, left = self.part, frozenset(names)
-            place.append(replace(self._named(tuple(names)), step=Step.REMOVED))
+            place.append(replace(self._named(names), step=Step.REMOVED))
             renames = tuple(rename for rename in part.renames if rename.new not in left)
             kept = tuple(name for name in part.names if name not in left)
             self.parts[0] = replace(part, names=kept, renames=renames)
@@ -270,12 +244,11 @@ class BatchRun:
         If not, all that follows of the tree waits: the next release has taken its place by now.
         """
         tree = self.part.tree
-        basis = self._basis.pop(tree, None)
-        if basis is None or frozen.holds(source, basis):
+        if self._switch.has_its_basis(source):
             return True
         late = [part for part in self.parts if part.tree == tree and part.step >= Step.SWITCHED]
         self._let_wait([name for part in late for name in part.names])
-        self._unswitched[tree] = self.waiting
+        self._switch.removals = self.results.waiting
         first = replace(late[0], names=(), renames=())
         self.parts = [first, *(part for part in self.parts if part not in late)]
         return False
@@ -283,35 +256,29 @@ class BatchRun:
     def _let_wait(self, names: Collection[bytes]) -> None:
         """Send these when the changes that follow are sent. What is gone by then was removed."""
         if names:
-            self.waiting.append(replace(self._named(tuple(names)), step=Step.REMOVED))
+            self.results.waiting.append(replace(self._named(names), step=Step.REMOVED))
 
     def _is_frozen(self) -> bool:
         """Return whether copies are sent for the first part.
 
         What of it has no copy becomes a part of its own.
         """
-        copies = self._frozen.get(self.part.tree)
-        if copies is None or self.part.step is not Step.SWITCHED or self.part.ignore_times:
-            return False
-        own = [name for name in self.part.names if name in copies.names]
-        rest = [name for name in self.part.names if name not in copies.names]
-        if own and rest:
-            self.parts[:1] = [replace(self.part, names=tuple(own)), self._named(rest)]
+        own = self._switch.copied(self.part)
+        if own and own != self.part.names:
+            copied = frozenset(own)
+            rest = self._named(name for name in self.part.names if name not in copied)
+            self.parts[:1] = [replace(self.part, names=own), rest]
         return bool(own)
 
     @property
     def frozen_source(self) -> str:
         """The directory with the copies that are sent for the first part; empty if it is the tree's own."""
-        copies = self._frozen.get(self.part.tree)
-        is_frozen = copies is not None and self.part.step is Step.SWITCHED and not self.part.ignore_times
-        if copies is None or not is_frozen or not copies.names.issuperset(self.part.names):
-            return ""
-        return copies.place if self.part.names else ""
+        return self._switch.source(self.part)
 
     def end(self) -> None:
         """Remove the copies."""
-        for copies in self._frozen.values():
-            copies.remove()
+        for switch in self._switches.values():
+            switch.end()
 
     def _look_again(self, current: CurrentNames, other: UnderWay | None) -> None:
         """Leave to a later part what has become something else since the parts were put in order."""
@@ -332,7 +299,7 @@ class BatchRun:
             else:
                 self.current.send.append(name)
         if come_back:
-            self.outdated.append(self._named(come_back))
+            self.results.outdated.append(self._named(come_back))
 
     def _add(self, step: Step, names: Sequence[bytes]) -> None:
         if names:
@@ -343,9 +310,9 @@ class BatchRun:
         """Take out what belongs to the other lane, and what that stands in the way of."""
         blocked = [name for name in found.send if other.is_in_the_way(name)] if other is not None else []
         if found.big:
-            (self.big if self._is_first else self.later).append(self._named(found.big))
+            (self.results.big if self._is_first else self.results.later).append(self._named(found.big))
         if blocked:
-            self.later.append(self._named(blocked))
+            self.results.later.append(self._named(blocked))
         if other is not None and self.part.renames:
             renames = (one for one in self.part.renames if not (other.holds(one.old) or other.holds(one.new)))
             self.parts[0] = replace(self.part, renames=tuple(renames))
@@ -355,19 +322,8 @@ class BatchRun:
             names = tuple(name for name in self.part.names if name not in aside)
             self.parts[0] = replace(self.part, names=names)
 
-    def _named(self, names: Sequence[bytes]) -> Part:
+    def _named(self, names: Iterable[bytes]) -> Part:
         return replace(self.part, names=tuple(names), renames=())
-
-    def leftovers(self) -> Leftovers:
-        """Return what is to be sent after it."""
-        return Leftovers(
-            due=tuple(self.due),
-            outdated=tuple(self.outdated),
-            big=tuple(self.big),
-            waiting=tuple(self.waiting),
-            later=tuple(self.later),
-            behind=tuple(self.behind),
-        )
 
     def look_at_directories(self) -> None:
         """Have the directories of the first part's names looked at again.
@@ -376,7 +332,7 @@ class BatchRun:
         """
         names = dict.fromkeys(filter(None, map(directory_of, self.current.send)))
         if names:
-            self.later.append(Part(self.part.tree, False, tuple(names)))
+            self.results.later.append(Part(self.part.tree, False, tuple(names)))
 
     def take_renames(self) -> tuple[Rename, ...]:
         """Take the hints from the first part: each is followed once."""
@@ -386,55 +342,33 @@ class BatchRun:
 
     def make_directories(self, directories: tuple[bytes, ...], renames: tuple[Rename, ...]) -> None:
         """Send what these renames need, with all else of the first part, before they are followed."""
-        part = self.part
-        if self.frozen_source:  # the copies are no place for directories
-            first, others = replace(self._named(directories), step=Step.CHANGED), part.names
-        else:
-            before, others = order.around_renames(part.names, renames, directories)
-            first = self._named(tuple(dict.fromkeys((*directories, *before))))
-        self.parts[:1] = [first, replace(part, names=others, renames=renames)]
-        left = set(others)
-        self.current.send = [
-            *directories,
-            *(name for name in self.current.send if name not in left and name not in directories),
-        ]
-        self._made[part.tree] = directories
+        first, rest = renamed.in_two(self.part, renames, directories, bool(self.frozen_source))
+        self.parts[:1] = [first, rest]
+        left = {*rest.names, *directories}
+        self.current.send = [*directories, *(name for name in self.current.send if name not in left)]
+        self._made[first.tree] = directories
 
     def done_by_renames(self, done: Mapping[bytes, bool]) -> list[Part]:
         """Return what ``leave_out`` takes out."""
-        parts = [part for part in self.parts if part.tree == self.part.tree and self._is_usual(part)]
-        return [replace(part, names=order.without_renamed(part, done)[1]) for part in parts]
+        return renamed.without(self.parts, self.part.tree, done)[1]
 
     def leave_out(self, done: Mapping[bytes, bool], entered: Set[bytes]) -> None:
         """Send nothing for renames that have come through but the times of directories with new files.
 
-        ``done``: as for ``order.without_renamed``; ``entered``: these directories.
+        ``done``: as for ``renamed.without``; ``entered``: these directories.
         """
-        tree = self.part.tree
-        found = self._without(self.parts, done) + self._without(self.big, done)
-        self.arrived += [self._named(names) for names in found if names]
-        self.big = [part for part in self.big if part.names]
-        usual = [at for at, part in enumerate(self.parts) if part.tree == tree and self._is_usual(part)]
+        tree, results = self.part.tree, self.results
+        self.parts, found = renamed.without(self.parts, tree, done)
+        big, found_big = renamed.without(results.big, tree, done)
+        results.big = [part for part in big if part.names]
+        results.arrived += [part for part in (*found, *found_big) if part.names]
+        usual = [at for at, part in enumerate(self.parts) if part.tree == tree and renamed.is_usual(part)]
         last = max((at for at in usual if self.parts[at].names), default=0)
         self._entered |= entered
         names = tuple(dict.fromkeys((*self.parts[last].names, *sorted(entered))))
         self.parts[last] = replace(self.parts[last], names=names)
         left = {*self.current.send, *entered}
         self.current.send = [name for name in self.part.names if name in left]
-
-    def _without(self, parts: list[Part], done: Mapping[bytes, bool]) -> list[tuple[bytes, ...]]:
-        """Take out of parts of the tree what has come about by renames; return it."""
-        found = []
-        for at, part in enumerate(parts):
-            if part.tree == self.part.tree and self._is_usual(part):
-                names, gone = order.without_renamed(part, done)
-                parts[at] = replace(part, names=names)
-                found.append(gone)
-        return found
-
-    @staticmethod
-    def _is_usual(part: Part) -> bool:
-        return not (part.full or part.ignore_times)
 
     def _check_directories(self, lacking: Iterable[bytes]) -> None:
         """Follow no renames if what they need was not made: something else may be in its place."""
@@ -450,53 +384,36 @@ class BatchRun:
     def hold_part(self) -> None:
         """Take out the first part and what follows of its tree: it was not sent, or not to its end."""
         tree = self.part.tree
-        self.held[tree] = None
+        self.results.held[tree] = None
         self.parts = [part for part in self.parts if part.tree != tree]
-        self.is_halted, self.attempts = False, 0
 
     def hold_tree(self, tree: int, is_running: bool) -> None:
         """Take out what is still to be sent of a tree, except for a first part that is running."""
         running, waiting = self.parts[:is_running], self.parts[is_running:]
         left = [part for part in waiting if part.tree != tree]
         if len(left) < len(waiting):
-            self.held[tree] = None
+            self.results.held[tree] = None
         self.parts = running + left
 
     def came_through(self, outcome: Outcome, code: int) -> None:
         """The first part is done, as far as it could be."""
-        if outcome.due or outcome.reason:
-            self.code, self.worry = code, outcome.reason
-        self.due += outcome.due
         lacking = (
             name for part in (*outcome.due, *outcome.instead) for name in part.names or self.part.names
         )
         self._check_directories(lacking)
-        self._note_arrived(outcome)
+        self.results.came_through(self.part, outcome, code)
         self._replace_first(outcome)
-        self.attempts = 0
 
     def _replace_first(self, outcome: Outcome) -> None:
         """Run something in place of the first part; what is not of big files is for the first lane."""
         self.parts[:1] = outcome.instead if self._is_first else ()
-        self.later += () if self._is_first else outcome.instead
+        self.results.later += () if self._is_first else outcome.instead
 
     def give_up(self, code: int, reason: str) -> None:
         """Try nothing again: what is left has failed, or just the first part if rsync did not even start."""
-        self.code, self.worry = code, reason
         count = len(self.parts) if code else 1
-        self.due += self.parts[:count]
+        self.results.failed(self.parts[:count], code, reason)
         del self.parts[:count]
-
-    def _note_arrived(self, outcome: Outcome) -> None:
-        left = (*outcome.due, *outcome.instead)
-        if not left:  # nearly always: nothing is copied
-            self.arrived.append(self.part)
-            return
-        lacking = {name for part in left for name in part.names}
-        names = tuple(name for name in self.part.names if name not in lacking)
-        is_full = self.part.full and not outcome.instead
-        if is_full or (names and not any(part.full for part in left)):
-            self.arrived.append(replace(self.part, names=names))
 
     def failed(self, outcome: Outcome, code: int, was_fed: bool) -> None:
         """The first part, or what is left of it, has to be sent again."""
@@ -505,8 +422,7 @@ class BatchRun:
         if outcome.instead:
             # What tidies is among what was sent. Made anew, it would find again what was put aside.
             self._is_untidy = outcome.untidy
-            self.code, self.worry = code, outcome.reason
-            self.due += outcome.due
+            self.results.failed(outcome.due, code, outcome.reason)
             self._replace_first(outcome)
 
     def superseded(self, was_fed: bool) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from inosync.messages import (
@@ -13,7 +12,6 @@ from inosync.messages import (
     Done,
     Failed,
     Lane,
-    Part,
     Progress,
     Report,
     SlotRequest,
@@ -21,16 +19,12 @@ from inosync.messages import (
 )
 from inosync.nodes import backoff
 from inosync.rsync import argv, exit_codes, stdout
-from inosync.rsync.coarse_times import EarlierReads, outdated_below, outdated_names
 from inosync.rsync.exit_codes import ExitKind
-from inosync.rsync.options import modify_window
 from inosync.rsync.outcome import Outcome, Run, judge
 from inosync.rsync.source import SourceState, check_source
-from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
-from inosync.system.overlap import overlap
 from inosync.text import shortened
 from inosync.worker import order, transfer_end
 from inosync.worker.batch_run import BatchRun
@@ -40,7 +34,8 @@ from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
 from inosync.worker.lanes import ALONE_SECONDS, Lanes
 from inosync.worker.leftovers import packed, without_excess
-from inosync.worker.local_targets import LocalTargets
+from inosync.worker.local_targets import LocalTargets, overlap_reason
+from inosync.worker.outdated import OutdatedFiles
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
 from inosync.worker.rename_runs import RenameRuns
@@ -69,8 +64,18 @@ class Beside:
     hooks: Hooks
     title: Title
     lanes: Lanes
-    earlier_reads: Mapping[int, EarlierReads]
-    """By tree."""
+    outdated: OutdatedFiles
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What was learnt by trying the first part of a batch."""
+
+    failures: int = 0  # in a row
+    needs_slot: bool = False  # for the next try
+    refused_beside_warm: str = ""  # why a connection was refused while warm ones were kept
+    is_halted: bool = False  # the transfer that runs was ended because its tree is halted
+    first_lane_transfers: int = 0  # how many there had been in the first lane when this one was started
 
 
 class BatchSender:
@@ -90,6 +95,7 @@ class BatchSender:
         self._job, self._beside, self._loop = job, beside, loop
         self._adapt, self._report, self._rand = adapt, report, rand
         self._run: BatchRun | None = None  # the batch
+        self._tries = _Tries()
         self._transfer: Transfer | None = None  # of its first part
         self._retry: Timer | None = None  # when the first part is tried again
         self._percent: int | None = None  # as reported last
@@ -98,8 +104,7 @@ class BatchSender:
 
     def node_was_away(self) -> None:
         """The node was out of reach: that is why a connection beside the warm ones has failed."""
-        if self._run is not None:
-            self._run.refused_beside_warm = ""
+        self._tries.refused_beside_warm = ""
 
     @property
     def transfer(self) -> Transfer | None:
@@ -110,16 +115,16 @@ class BatchSender:
         """Send a batch; the one before is through."""
         copies = os.path.join(self._job.spool, f"copies-{os.getpid()}-{batch.id}")
         self._run, self._percent = BatchRun(batch, self._loop.clock(), copies), None
+        self._tries = _Tries()
         self._renames.begin_batch(batch.tidy_since is not None)
         if batch.tidy_since is not None:
-            for reads in self._beside.earlier_reads.values():
-                reads.add(self._wall_at(batch.tidy_since), self._job.wall())
+            self._beside.outdated.note_reads(batch.tidy_since)
         self._send_next(self._run)
 
     def slot_granted(self, batch: int) -> None:
         """The batch may be tried again now."""
         if self._run is not None and batch == self._run.batch.id:
-            self._run.needs_slot = False
+            self._tries.needs_slot = False
             self._send_next(self._run)
 
     def halt(self, tree: int) -> None:
@@ -128,7 +133,7 @@ class BatchSender:
         if run is None:
             return
         if transfer is not None and run.part.tree == tree:
-            run.is_halted = True
+            self._tries.is_halted = True
             transfer.terminate()
         run.hold_tree(tree, transfer is not None)
         if not run.parts:
@@ -142,7 +147,7 @@ class BatchSender:
 
     def go_on(self) -> None:
         """Start what has waited for the end of the other lane's transfer."""
-        if self._run is not None and not (self._run.needs_slot or self._is_ending):
+        if self._run is not None and not (self._tries.needs_slot or self._is_ending):
             self._send_next(self._run)
 
     def finish(self) -> None:
@@ -172,6 +177,7 @@ class BatchSender:
         try:
             if not run.may_begin(settings, self._job.excluded[part.tree]):
                 run.hold_part()
+                self._tries.failures = 0
                 return  # the other trees go on
             big_size, other = calls.big_size(part.tree), lanes.other(lane, part.tree)
             is_something = run.has_something(settings, self._job.rules[part.tree], big_size, other)
@@ -180,7 +186,8 @@ class BatchSender:
                 run.skip_part()
                 return
             part = run.part
-            if problem := self._overlap(settings.target):
+            sources = [tree.source for tree in self._job.trees.values()]
+            if problem := overlap_reason(settings.target, sources):
                 self._back_off(run, ExitKind.SLOW, 0, problem)
                 return
             if part.full:
@@ -190,7 +197,7 @@ class BatchSender:
                 self._beside.warm.end(part.tree)
             else:
                 self._beside.local_targets.check(part.tree)
-            run.first_lane_transfers = lanes.transfers
+            self._tries.first_lane_transfers = lanes.transfers
             lanes.begin(lane, part, run.names)
             if not part.full and (transfer := self._renames.start(run)):
                 self._transfer = transfer
@@ -211,16 +218,6 @@ class BatchSender:
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             lanes.end(lane)
             self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
-
-    def _overlap(self, target: str) -> str:
-        """Why nothing may be sent to a local target: a mount or link that is new leads it to a wpath."""
-        if transport(target) is Transport.LOCAL:
-            for tree in self._job.trees.values():
-                if how := overlap(tree.source, target):
-                    return (
-                        f"the target {how} the wpath {tree.source}, which would be deleted: nothing is sent"
-                    )
-        return ""
 
     def _has_its_source(self, run: BatchRun, transfer: Transfer) -> bool:
         """Whether an rsync that has connected stands in the directory that the part is meant for.
@@ -246,7 +243,7 @@ class BatchSender:
         """The pause after a failure is over."""
         run, self._retry = self._run, None
         assert run is not None
-        if run.needs_slot:
+        if self._tries.needs_slot:
             self._report(SlotRequest(run.batch.id))
         elif not self._is_ending:
             self._send_next(run)
@@ -260,7 +257,7 @@ class BatchSender:
         assert transfer is not None
         self._transfer = None
         self._beside.lanes.end(run.batch.lane)
-        run.bytes += stdout.transferred_bytes(transfer.stdout)
+        run.results.bytes += stdout.transferred_bytes(transfer.stdout)
         code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
         renames = self._renames
         if renames.is_running:
@@ -268,90 +265,63 @@ class BatchSender:
         else:
             outcome = _outcome(run, transfer, code, self._job)
         then = transfer_end.decide(self._view(run, transfer, code, outcome))
-        if renames.is_running or then is not Then.DONE:
-            self._note_reads(run, transfer)
+        fed_at = transfer.names_sent_at
+        if fed_at is not None and (renames.is_running or then is not Then.DONE):
+            self._beside.outdated.note_reads(fed_at, run.part.tree)
         match then:
             case Then.NOTHING:
                 return
             case Then.HOLD:
                 run.hold_part()
+                self._tries.is_halted, self._tries.failures = False, 0
             case Then.SAME_AGAIN:
-                run.superseded(transfer.names_sent_at is not None)
+                run.superseded(fed_at is not None)
             case Then.ADAPT:
                 self._adapt(transfer.stderr)
             case Then.DONE if renames.is_running:
+                assert fed_at is not None
                 for part in run.done_by_renames(renames.done(code, transfer)):
-                    self._note_outdated(run, part, part.names, transfer)
+                    run.results.outdated += self._beside.outdated.after(part, part.names, fed_at)
             case failure if (
                 renames.is_running and failure in FAILURES and renames.is_given_up(code, transfer)
             ):
-                if transfer.names_sent_at is not None:
+                if fed_at is not None:
                     run.superseded(was_fed=True)
             case Then.DONE:
+                assert fed_at is not None
                 self._beside.ssh_master.node_reached()
-                if run.refused_beside_warm:
-                    self._beside.warm.suspend(run.refused_beside_warm)
-                    run.refused_beside_warm = ""
+                if self._tries.refused_beside_warm:
+                    self._beside.warm.suspend(self._tries.refused_beside_warm)
+                    self._tries.refused_beside_warm = ""
                 self._beside.local_targets.check(run.part.tree)
                 has_all = not (run.part.full and run.part.step is Step.NEW)
                 if has_all and not (outcome.due or outcome.instead):
-                    assert transfer.names_sent_at is not None
-                    self._beside.remote_targets.came_through(
-                        run.part, run.names, run.started_at, transfer.names_sent_at
-                    )
-                self._note_outdated(run, run.part, run.names, transfer)
-                self._measure(transfer)
-                if run.batch.lane is Lane.SECOND and run.first_lane_transfers != self._beside.lanes.transfers:
+                    self._beside.remote_targets.came_through(run.part, run.names, run.started_at, fed_at)
+                run.results.outdated += self._beside.outdated.after(run.part, run.names, fed_at)
+                self._measure(transfer, fed_at)
+                was_crossed = self._tries.first_lane_transfers != self._beside.lanes.transfers
+                if run.batch.lane is Lane.SECOND and was_crossed:
                     run.look_at_directories()
                 run.came_through(outcome, code)
+                self._tries.failures = 0
             case failure:
                 self._failed(run, transfer, outcome, code, failure)
         renames.end_run()
         if not self._is_ending or not run.parts:
             self._send_next(run)
 
-    def _measure(self, transfer: Transfer) -> None:
+    def _measure(self, transfer: Transfer, fed_at: float) -> None:
         """Learn how fast the node is, and with it how big a big file is."""
-        assert transfer.names_sent_at is not None
         sent, files = stdout.transferred_bytes(transfer.stdout), stdout.transferred_files(transfer.stdout)
-        self._beside.lanes.measure(sent, files, self._loop.clock() - transfer.names_sent_at)
+        self._beside.lanes.measure(sent, files, self._loop.clock() - fed_at)
         if self._beside.lanes.adjust(self._beside.calls.rspeed):
             self._beside.warm.renew(LULL_SECONDS)
-
-    def _note_outdated(self, run: BatchRun, part: Part, names: Sequence[bytes], transfer: Transfer) -> None:
-        """Note which files may have changed again without another time."""
-        settings = self._job.trees[part.tree]
-        assert transfer.names_sent_at is not None
-        began, now = self._wall_at(transfer.names_sent_at), self._job.wall()
-        reads = self._beside.earlier_reads[part.tree]
-        window = modify_window(settings.extra)
-        again: tuple[bytes, ...] = ()
-        if not part.full:
-            earlier = None if part.ignore_times else reads
-            # The node had nothing at a new name that rsync could have taken for the file.
-            since = math.inf if part.ignore_times or part.step is Step.NEW else -math.inf
-            again = outdated_names(settings.source, names, began, now, window, earlier, since)
-        elif part.step is not Step.NEW and not part.ignore_times:  # else more of it follows
-            again = outdated_below(settings.source, window, reads)
-        run.outdated += [Part(part.tree, False, again, ignore_times=True)] if again else []
-        if part.full or any(name.endswith(b"/") for name in names):
-            reads.add(began, now)
-
-    def _note_reads(self, run: BatchRun, transfer: Transfer) -> None:
-        """Note that a transfer has read files, and may have sent them."""
-        if transfer.names_sent_at is not None:
-            reads = self._beside.earlier_reads[run.part.tree]
-            reads.add(self._wall_at(transfer.names_sent_at), self._job.wall())
-
-    def _wall_at(self, at: float) -> float:
-        """Return a time by the clock in seconds since the epoch."""
-        return self._job.wall() - (self._loop.clock() - at)
 
     def _view(self, run: BatchRun, transfer: Transfer, code: int, outcome: Outcome) -> TransferEnd:
         return TransferEnd(
             code,
             has_failed=outcome.retry is not None,
-            is_held=run.is_halted
+            is_held=self._tries.is_halted
             or (transfer.cancelled and not self._renames.is_running)
             or (run.delete_nothing and code == exit_codes.DELETIONS_STOPPED),
             is_superseded=transfer.superseded,
@@ -372,7 +342,7 @@ class BatchSender:
             case Then.RETRY_COLD:
                 pass
             case Then.RETRY_WITHOUT_WARM:
-                run.refused_beside_warm = outcome.reason
+                self._tries.refused_beside_warm = outcome.reason
                 self._beside.warm.end_all()
                 self._set_retry(YIELD_SECONDS)
             case Then.RETRY_WITHOUT_COMPARISON:
@@ -382,30 +352,30 @@ class BatchSender:
                 self._beside.lanes.alone_until = self._loop.clock() + ALONE_SECONDS
             case _:
                 assert outcome.retry is not None
-                run.refused_beside_warm = ""
+                self._tries.refused_beside_warm = ""
                 self._back_off(run, outcome.retry, code, transfer.abort_reason or outcome.reason)
 
     def _back_off(self, run: BatchRun, kind: ExitKind, code: int, reason: str) -> None:
         if run.batch.lane is Lane.SECOND:
             run.give_up(code, reason)
             return
-        run.attempts += 1
+        tries = self._tries
+        tries.failures += 1
         (first, longest), is_hopeless = self._job.retry, kind is ExitKind.SLOW
-        pause = backoff.delay(run.attempts, longest if is_hopeless else first, longest, self._rand())
+        pause = backoff.delay(tries.failures, longest if is_hopeless else first, longest, self._rand())
         self._set_retry(pause)
-        run.needs_slot = run.batch.heavy
+        tries.needs_slot = run.batch.heavy
         self._beside.title.transfer_ended()
         reason = shortened(reason, MAX_REASON_BYTES)
-        self._report(Failed(run.batch.id, run.attempts, code, reason, pause, is_hopeless))
+        self._report(Failed(run.batch.id, tries.failures, code, reason, pause, is_hopeless))
 
     def _report_done(self, run: BatchRun) -> None:
-        batch = run.batch
+        batch, results = run.batch, run.results
         path = os.path.join(self._job.spool, f"due-{os.getpid()}-{batch.id}")
-        run.outdated += self._renames.harmed()
-        left, held = without_excess(run.leftovers(), run.held)
+        results.outdated += self._renames.harmed()
+        left, held = without_excess(results.leftovers(), results.held)
         payload, file = packed(left, path)
-        self._beside.hooks.synced(run.arrived)
-        worry = shortened(run.worry, MAX_REASON_BYTES)
+        self._beside.hooks.synced(results.arrived)
         run.end()
         self._run = None
         if batch.lane is Lane.FIRST:
@@ -415,13 +385,13 @@ class BatchSender:
                 batch.id,
                 batch.count,
                 seconds=self._loop.clock() - run.started_at,
-                code=run.code,
-                reason=worry,
+                code=results.code,
+                reason=shortened(results.worry, MAX_REASON_BYTES),
                 payload=payload,
                 file=file,
                 held=held,
                 cut_off=run.interrupted,
-                bytes=run.bytes,
+                bytes=results.bytes,
                 renamed_bytes=self._renames.bytes,
                 rename_problem=shortened(self._renames.problem, MAX_PROBLEM_BYTES),
             )

@@ -6,10 +6,11 @@ If a disk was mounted there, or a backup restored, the new directory may lack ev
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from inosync.messages import TargetReplaced
 from inosync.rsync.target import Transport, transport
+from inosync.system.overlap import overlap
 
 REPORT_SECONDS = 3600.0
 """The shortest time between two reports of a tree: on some FUSE file systems inode numbers change."""
@@ -63,3 +64,11 @@ class LocalTargets:
         except (KeyError, OSError):  # not local, or rsync says what is wrong
             return None
         return status.st_dev, status.st_ino
+
+
+def overlap_reason(target: str, sources: Iterable[str]) -> str:
+    """Return why nothing may be sent to a target: a mount or link that is new leads it to a wpath."""
+    for source in sources if transport(target) is Transport.LOCAL else ():
+        if how := overlap(source, target):
+            return f"the target {how} the wpath {source}, which would be deleted: nothing is sent"
+    return ""

@@ -7,7 +7,7 @@ what has happened to each name (``Step``); what is there when the batch begins d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from inosync.messages import OwedNames, Part, Rename, Step
@@ -107,53 +107,6 @@ def renames_by_step(
         step = of.get(rename.new, min(steps, default=Step.CHANGED))
         found[step] = (*found.get(step, ()), rename)
     return found
-
-
-def directories_for(renames: Iterable[Rename]) -> tuple[bytes, ...]:
-    """Return the directories that have to be there before renames are followed, and all above them.
-
-    No symlink may stand for one of them.
-    """
-    found: dict[bytes, None] = {}
-    for rename in renames:
-        path = rename.new if rename.is_directory else directory_of(rename.new)
-        found |= dict.fromkeys(reversed([above for above in upwards(path) if above]))
-    return tuple(found)
-
-
-def around_renames(
-    names: Iterable[bytes], renames: Sequence[Rename], directories: Collection[bytes]
-) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Return the names that are sent before renames are followed, and those that are not.
-
-    The others come about by them, or would change what the node has at the old names. ``directories``: what
-    is a directory above the new names.
-    """
-    places = {path for rename in renames for path in (rename.old, rename.new)}
-    above = {path for rename in renames for path in upwards(directory_of(rename.old))}
-    before: list[bytes] = []
-    others: list[bytes] = []
-    for name in names:
-        path = b"" if name == b"./" else name.rstrip(b"/")
-        is_one = not places.isdisjoint(upwards(path))
-        # A relist, or what is no directory any more, removes what is there on the node.
-        is_above = path in above and (name.endswith(b"/") or path not in directories)
-        (others if is_one or is_above else before).append(name)
-    return tuple(before), tuple(others)
-
-
-def without_renamed(part: Part, done: Mapping[bytes, bool]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Return the names of a part that are left when renames have come through, and those that are not.
-
-    ``done``: the new names, and whether what is not here was deleted there. If it was not, removals are left.
-    """
-    left: list[bytes] = []
-    found: list[bytes] = []
-    for name in part.names:
-        deleted = [done[path] for path in upwards(name.rstrip(b"/")) if path in done]
-        removes = part.step is Step.REMOVED or name.endswith(b"/")
-        (found if deleted and (any(deleted) or not removes) else left).append(name)
-    return tuple(left), tuple(found)
 
 
 def lacking(owed: OwedNames, sent: Set[bytes], failed: Set[bytes], big: Set[bytes]) -> OwedNames:

@@ -21,9 +21,9 @@ from inosync.worker.batch_run import BatchRun
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.job import Job
 from inosync.worker.lanes import directory_of
-from inosync.worker.order import directories_for
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.rename_plan import RenameStep
+from inosync.worker.renamed import directories_for
 
 MAX_TRIES = 2
 """Tries of a run that is ended by an error of the connection, although it was there a moment before."""
@@ -129,7 +129,7 @@ class RenameRuns:
         return Outcome(ExitKind.RETRY, why, untidy=transfer.names_sent_at is not None)
 
     def done(self, code: int, transfer: Transfer) -> dict[bytes, bool]:
-        """A run has come through; return what it has left nothing to send of (``order.without_renamed``)."""
+        """A run has come through; return what it has left nothing to send of (``renamed.without``)."""
         step = self._steps.pop(0)
         self.bytes += stdout.unsent_bytes(transfer.stdout)
         has_failed = code != 0 or leaves_undone(transfer.stderr) or transfer.is_truncated

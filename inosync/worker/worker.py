@@ -40,7 +40,6 @@ from inosync.messages import (
     WarmSuspended,
 )
 from inosync.rsync import stderr
-from inosync.rsync.coarse_times import UNKNOWN_SECONDS, EarlierReads
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import privileges, process, program, signals
 from inosync.system.channel import Endpoint, QueueError
@@ -54,6 +53,7 @@ from inosync.worker.hooks import Hooks
 from inosync.worker.job import Job
 from inosync.worker.lanes import Lanes
 from inosync.worker.local_targets import LocalTargets, TargetReports
+from inosync.worker.outdated import OutdatedFiles
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
 from inosync.worker.ssh_master import SshMaster
@@ -133,7 +133,7 @@ class Worker:
             self._hooks,
             self._title,
             lanes,
-            {tree: EarlierReads(job.wall() - UNKNOWN_SECONDS, job.wall()) for tree in job.trees},
+            OutdatedFiles(job, clock),
         )
         self._lanes, self._turns = lanes, Turns()
         reports = {Lane.FIRST: self._report, Lane.SECOND: self._put}

@@ -69,15 +69,15 @@ MUTATIONS = (
     Mutation(
         "arrival: removals overtake a link that waits for a big file",
         "inosync/worker/batch_run.py",
-        "            self._unswitched[part.tree] = self.behind\n",
+        "            self._switch.removals = self.results.behind\n",
         "            pass\n",
         (*ARRIVAL, "tests/unit/worker/test_batch_run.py"),
     ),
     Mutation(
         "arrival: a relist removes what has gone after its batch was cut",
         "inosync/worker/batch_run.py",
-        "self._leave(self._newer(source, relists, is_alone=True), self.waiting)",
-        "self._leave((), self.waiting)",
+        "self._leave(self._newer(source, relists, is_alone=True), self.results.waiting)",
+        "self._leave((), self.results.waiting)",
         ARRIVAL,
     ),
     Mutation(
@@ -250,7 +250,7 @@ MUTATIONS = (
     Mutation(
         "a target that a mount leads to the wpath is sent",
         "inosync/worker/batch_sender.py",
-        "            if problem := self._overlap(settings.target):\n",
+        "            if problem := overlap_reason(settings.target, sources):\n",
         '            if problem := "":\n',
         ("tests/system/test_overlapping_targets.py::test_bind_mount_made_while_it_runs_stops_the_node",),
     ),

@@ -97,6 +97,7 @@ PURE = frozenset(
         "inosync.text",
         "inosync.worker.lanes",
         "inosync.worker.refused_options",
+        "inosync.worker.renamed",
         "inosync.worker.transfer_end",
         "inosync.worker.turns",
         "inosync.worker.warm_moves",

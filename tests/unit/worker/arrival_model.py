@@ -405,18 +405,20 @@ class World:
             if batch.lane is Lane.SECOND and self.lanes.transfers != transfers:
                 run.look_at_directories()
             run.came_through(outcome, 23 if outcome.due else 0)
-        payload, file = packed(run.leftovers(), str(self.home / f"spool/due-{batch.id}"))
+        payload, file = packed(run.results.leftovers(), str(self.home / f"spool/due-{batch.id}"))
         run.end()
         del self.running[batch.lane]
         left = {
             kind: [each for part in parts for each in part.names]
             for kind, parts in zip(
-                ("due", "outdated", "big", "waiting", "later", "behind"), run.leftovers().all(), strict=True
+                ("due", "outdated", "big", "waiting", "later", "behind"),
+                run.results.leftovers().all(),
+                strict=True,
             )
             if parts
         }
         self.log.append(f"batch {batch.id} is done, and leaves {left}")
-        self.put(Done(batch.id, batch.count, 0.1, run.code, run.worry, payload, file))
+        self.put(Done(batch.id, batch.count, 0.1, run.results.code, run.results.worry, payload, file))
 
     def _transfer(self, run: BatchRun) -> Generator[None, None, Outcome]:
         part, lane = run.part, run.batch.lane

@@ -34,14 +34,19 @@ def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) 
     task.failed(Outcome(ExitKind.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
     assert task.has_something(settings, Rules(()))
     assert task.current.send == [b"small"]
-    assert task.due == [aside]
+    assert task.results.due == [aside]
     task.came_through(Outcome(), 0)
     # It sends nothing, so it does not matter that it is about all names.
     assert task.has_something(settings, Rules(()))
     assert (task.current.send, only_removes(task.part)) == ([b"./"], True)
     task.came_through(Outcome(), 0)
     # It is told with the end of the batch.
-    assert (task.parts, task.due, task.code, task.worry) == ([], [aside], 11, "no room")
+    assert (task.parts, task.results.due, task.results.code, task.results.worry) == (
+        [],
+        [aside],
+        11,
+        "no room",
+    )
 
 
 def test_outdated_name_that_is_gone_waits_for_its_removal(tmp_path: Path) -> None:
@@ -51,7 +56,9 @@ def test_outdated_name_that_is_gone_waits_for_its_removal(tmp_path: Path) -> Non
     settings = TransferSettings("rsync", str(tmp_path), "h:")
     assert run.has_something(settings, Rules(()))
     assert run.current.send == [b"there"]
-    assert run.leftovers().waiting == (Part(1, False, (b"gone",), ignore_times=True, step=Step.REMOVED),)
+    assert run.results.leftovers().waiting == (
+        Part(1, False, (b"gone",), ignore_times=True, step=Step.REMOVED),
+    )
 
 
 # Two lanes -----------------------------------------------------------------------------------------------
@@ -86,43 +93,43 @@ def names_in(parts: list[Part]) -> list[bytes]:
 def test_first_lane_leaves_big_files_to_the_second(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"small", b"big", b"d/")
     assert look(run, tmp_path)
-    assert (run.current.send, names_in(run.big)) == ([b"small", b"d", b"d/small"], [b"big", b"d/big"])
+    assert (run.current.send, names_in(run.results.big)) == ([b"small", b"d", b"d/small"], [b"big", b"d/big"])
     assert run.part.names == (b"small", b"d", b"d/small"), "what has not arrived is not reported as arrived"
     run.came_through(Outcome(), 0)
-    assert names_in(run.arrived) == [b"small", b"d", b"d/small"]
+    assert names_in(run.results.arrived) == [b"small", b"d", b"d/small"]
     # The relist is there for what is gone, and does not find the big file again.
     assert look(run, tmp_path)
-    assert (run.current.send, names_in(run.big)) == ([b"d/"], [b"big", b"d/big"])
+    assert (run.current.send, names_in(run.results.big)) == ([b"d/"], [b"big", b"d/big"])
 
 
 def test_names_beside_those_that_are_sent_again_have_arrived(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"small", b"d/", b"failed", b"again")
     due, instead = Part(1, False, (b"failed",)), Part(1, False, (b"again",))
     run.came_through(Outcome(reason="no", due=(due,), instead=(instead,)), 23)
-    assert (names_in(run.arrived), run.parts) == ([b"small", b"d/"], [instead])
+    assert (names_in(run.results.arrived), run.parts) == ([b"small", b"d/"], [instead])
     run.came_through(Outcome(), 0)
-    assert names_in(run.arrived) == [b"small", b"d/", b"again"]
+    assert names_in(run.results.arrived) == [b"small", b"d/", b"again"]
 
 
 def test_names_of_a_batch_that_becomes_a_full_mirror_arrive_with_it(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"small")
     run.came_through(Outcome(instead=(Part(1, True),)), 3)
-    assert run.arrived == []
+    assert run.results.arrived == []
     run.came_through(Outcome(), 0)
-    assert run.arrived == [Part(1, True)]
+    assert run.results.arrived == [Part(1, True)]
 
 
 def test_batch_of_big_files_only_is_nothing_for_the_first_lane(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"big")
     assert not look(run, tmp_path)
-    assert names_in(run.big) == [b"big"]
+    assert names_in(run.results.big) == [b"big"]
 
 
 def test_second_lane_sends_big_files_only(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.SECOND, b"small", b"big", b"gone", b"d", b"middle")
     assert look(run, tmp_path)
     assert (run.current.send, run.current.missing) == ([b"big", b"middle"], set())
-    assert names_in(run.later) == [b"small", b"gone", b"d"]
+    assert names_in(run.results.later) == [b"small", b"gone", b"d"]
     assert run.part.names == (b"big", b"middle")
 
 
@@ -130,40 +137,45 @@ def test_first_lane_leaves_what_is_under_way_for_later(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"d/small", b"d/", b"small", b"gone")
     assert look(run, tmp_path, under_way(Lane.SECOND, b"d/big", b"small", b"gone"))
     assert (run.current.send, run.current.missing) == ([b"d/small", b"d"], set())
-    assert names_in(run.later) == [b"d/", b"small", b"gone"]
+    assert names_in(run.results.later) == [b"d/", b"small", b"gone"]
 
 
 def test_full_mirror_waits_for_a_big_file_of_its_tree(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, full=True)
     assert not look(run, tmp_path, under_way(Lane.SECOND, b"big"))
-    assert run.later == [Part(1, True)]
+    assert run.results.later == [Part(1, True)]
 
 
 def test_second_lane_waits_for_a_full_mirror_of_its_tree(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.SECOND, b"big")
     assert not look(run, tmp_path, under_way(Lane.FIRST))
-    assert names_in(run.later) == [b"big"]
+    assert names_in(run.results.later) == [b"big"]
 
 
 def test_second_lane_leaves_relists_and_full_mirrors_to_the_first(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.SECOND, b"big")
     assert look(run, tmp_path)
     run.came_through(Outcome(instead=(Part(1, True),)), 3)
-    assert (run.parts, run.later) == ([], [Part(1, True)])
+    assert (run.parts, run.results.later) == ([], [Part(1, True)])
 
 
 def test_second_lane_gives_up_what_is_left(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.SECOND, b"big", b"d/big")
     assert look(run, tmp_path)
     run.give_up(12, "broken")
-    assert (run.parts, names_in(run.due), run.code, run.worry) == ([], [b"big", b"d/big"], 12, "broken")
+    assert (run.parts, names_in(run.results.due), run.results.code, run.results.worry) == (
+        [],
+        [b"big", b"d/big"],
+        12,
+        "broken",
+    )
 
 
 def test_directories_of_big_files_are_looked_at_again(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.SECOND, b"big", b"d/big")
     assert look(run, tmp_path)
     run.look_at_directories()
-    assert run.later == [Part(1, False, (b"d",))]
+    assert run.results.later == [Part(1, False, (b"d",))]
 
 
 # What is owed --------------------------------------------------------------------------------------------
@@ -195,11 +207,11 @@ def test_links_and_removals_wait_for_what_has_failed(tmp_path: Path) -> None:
     run.came_through(Outcome(reason="no room", due=(failed,)), 23)
     assert look()
     assert run.current.send == [b"elsewhere"]
-    assert run.due == [failed]
+    assert run.results.due == [failed]
     run.came_through(Outcome(), 0)
     assert not look()
-    assert names_in(run.behind) == [b"current", b"releases/1", b"d/old"]
-    assert (run.worry, run.leftovers().behind) == ("no room", tuple(run.behind))
+    assert names_in(run.results.behind) == [b"current", b"releases/1", b"d/old"]
+    assert (run.results.worry, run.results.leftovers().behind) == ("no room", tuple(run.results.behind))
 
 
 @pytest.mark.parametrize(
@@ -224,18 +236,20 @@ def test_links_and_removals_wait_for_earlier_batches(
             run.came_through(Outcome(), 0)
         else:
             run.skip_part()
-    assert (found, names_in(run.behind)) == (sent, held)
-    assert {part.step for part in run.behind} <= {Step.REMOVED}, "it may be gone when it is looked at again"
+    assert (found, names_in(run.results.behind)) == (sent, held)
+    assert {part.step for part in run.results.behind} <= {Step.REMOVED}, (
+        "it may be gone when it is looked at again"
+    )
 
 
 def test_new_link_waits_for_a_big_file_of_its_own_batch(tmp_path: Path) -> None:
     run = run_of(tmp_path, Lane.FIRST, b"d/", b"new")
     (tmp_path / "tree/new").symlink_to("d")
     assert look(run, tmp_path)
-    assert (run.current.send, names_in(run.big)) == ([b"d", b"d/small"], [b"d/big"])
+    assert (run.current.send, names_in(run.results.big)) == ([b"d", b"d/small"], [b"d/big"])
     run.came_through(Outcome(), 0)
     assert not look(run, tmp_path)
-    assert names_in(run.behind) == [b"new"]
+    assert names_in(run.results.behind) == [b"new"]
 
 
 def test_rename_to_what_waits_is_not_followed(tmp_path: Path) -> None:
@@ -243,7 +257,7 @@ def test_rename_to_what_waits_is_not_followed(tmp_path: Path) -> None:
     part = Part(1, False, (b"page", b"elsewhere"), step=Step.SWITCHED)
     run, look = published(tmp_path, replace(part, renames=renames, owed=OwedNames(failed=(b"d/f",))))
     assert look()
-    assert (run.current.send, names_in(run.behind)) == ([b"elsewhere"], [b"page"])
+    assert (run.current.send, names_in(run.results.behind)) == ([b"elsewhere"], [b"page"])
     assert run.take_renames() == renames[1:]
 
 
@@ -268,7 +282,7 @@ def test_link_that_was_switched_again_waits_even_if_it_goes_alone(tmp_path: Path
     run, look = published_at(tmp_path, at, link)
     assert look(), "seen within the tick in which it was made"
     run, look = published_at(tmp_path, at - 1, link)
-    assert (look(), names_in(run.waiting), names_in(run.parts)) == (False, [b"current"], [])
+    assert (look(), names_in(run.results.waiting), names_in(run.parts)) == (False, [b"current"], [])
 
 
 def test_removals_wait_for_a_link_that_waits_for_a_big_file(tmp_path: Path) -> None:
@@ -278,7 +292,7 @@ def test_removals_wait_for_a_link_that_waits_for_a_big_file(tmp_path: Path) -> N
     assert look()
     run.came_through(Outcome(), 0)
     assert not look()
-    assert names_in(run.behind) == [b"current", b"releases/", b"d/old"]
+    assert names_in(run.results.behind) == [b"current", b"releases/", b"d/old"]
 
 
 def test_removals_go_beside_a_link_that_waits_for_something_hopeless(tmp_path: Path) -> None:
@@ -288,7 +302,7 @@ def test_removals_go_beside_a_link_that_waits_for_something_hopeless(tmp_path: P
     assert look()
     run.came_through(Outcome(), 0)
     assert look()
-    assert (run.current.send, names_in(run.behind)) == ([b"releases/"], [b"current"])
+    assert (run.current.send, names_in(run.results.behind)) == ([b"releases/"], [b"current"])
 
 
 def test_relist_of_a_directory_that_has_changed_since_waits(tmp_path: Path) -> None:
@@ -297,10 +311,10 @@ def test_relist_of_a_directory_that_has_changed_since_waits(tmp_path: Path) -> N
     at = changed_at(tmp_path / "d")
     run, look = published_at(tmp_path, at, relist)
     assert look()
-    assert (sorted(run.current.send), run.waiting) == ([b"d/", b"d/old"], [])
+    assert (sorted(run.current.send), run.results.waiting) == ([b"d/", b"d/old"], [])
     run, look = published_at(tmp_path, at - 1, relist)
     assert look()
-    assert (run.current.send, names_in(run.waiting)) == ([b"d/old"], [b"d/"])
+    assert (run.current.send, names_in(run.results.waiting)) == ([b"d/old"], [b"d/"])
 
 
 def test_link_that_is_switched_again_after_it_was_copied_waits_as_the_copy(tmp_path: Path) -> None:
@@ -317,5 +331,5 @@ def test_link_that_is_switched_again_after_it_was_copied_waits_as_the_copy(tmp_p
     link.symlink_to("page")
     run.came_through(Outcome(), 0)
     assert not run.has_something(settings, Rules(()))
-    assert names_in(run.behind) == [b"current"]
+    assert names_in(run.results.behind) == [b"current"]
     run.end()

@@ -145,51 +145,6 @@ def test_spread_lists_a_new_directory_that_a_renamed_file_has_entered() -> None:
     assert order.spread({b"d/": NEW}, entries, [Rename(b"x", b"d", True)]).removing == set()
 
 
-def test_directories_for_renames_are_those_that_are_entered() -> None:
-    renames = [Rename(b"a", b"x/y/b", True), Rename(b"f", b"x/z/f", False), Rename(b"g", b"h", False)]
-    assert order.directories_for(renames) == (b"x", b"x/y", b"x/y/b", b"x/z")
-
-
-@pytest.mark.parametrize(
-    ("name", "is_before"),
-    [
-        (b"new", False),
-        (b"new/", False),
-        (b"new/f", False),
-        (b"x/old", False),
-        (b"x/old/f", False),
-        (b"x/", False),
-        (b"./", False),
-        (b"x", True),
-        (b"w", False),
-        (b"newer", True),
-        (b"x/older", True),
-        (b"page", True),
-    ],
-)
-def test_name_is_sent_before_a_rename_is_followed(name: bytes, is_before: bool) -> None:
-    # w is a file, or a link, where the directory was that held an old name.
-    renames = [Rename(b"x/old", b"new", True), Rename(b"w/f", b"x/f", False)]
-    found = order.around_renames([name], renames, (b"new", b"x"))
-    assert found == (((name,), ()) if is_before else ((), (name,)))
-
-
-@pytest.mark.parametrize(
-    ("deletes", "step", "left"),
-    [
-        (True, NEW, [b"x", b"./"]),
-        (True, REMOVED, [b"x", b"./"]),
-        (False, NEW, [b"x", b"./", b"new/", b"new/d/"]),
-        (False, REMOVED, [b"x", b"./", b"new", b"new/", b"new/f", b"new/d/"]),
-    ],
-)
-def test_names_left_by_a_rename(deletes: bool, step: Step, left: list[bytes]) -> None:
-    names = (b"x", b"./", b"new", b"new/", b"new/f", b"new/d/")
-    found, gone = order.without_renamed(Part(1, False, names, step=step), {b"new": deletes})
-    assert list(found) == left
-    assert sorted((*found, *gone)) == sorted(names)
-
-
 @pytest.mark.parametrize(
     ("name", "target", "owed", "waits"),
     [

@@ -331,10 +331,10 @@ def test_big_file_that_is_renamed_is_not_left_to_the_second_lane(world: World) -
     (world.tree / "d/f").write_bytes(bytes(WORTHWHILE_BYTES))
     run = batch_of(BESIDE, d__f=NEW, d__old=REMOVED)
     assert not run.has_something(world.given, world.rules_now, 10)
-    assert [part.names for part in run.big] == [(b"d/f",)]
+    assert [part.names for part in run.results.big] == [(b"d/f",)]
     assert runs_for(world, run) == ["rename"]
-    assert run.big == []
-    assert [part.names for part in run.behind] == [(b"d/old",)], "it was to wait for the big file"
+    assert run.results.big == []
+    assert [part.names for part in run.results.behind] == [(b"d/old",)], "it was to wait for the big file"
 
 
 def test_file_in_the_root_needs_no_directory(world: World) -> None:
