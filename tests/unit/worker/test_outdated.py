@@ -1,4 +1,4 @@
-"""Which files are sent once more after a transfer, as their times tell; ``test_coarse_times`` has the rules."""
+"""Which files are sent once more after a transfer; ``test_coarse_times`` has the rules for their times."""
 
 from __future__ import annotations
 
