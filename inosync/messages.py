@@ -359,7 +359,6 @@ class Done:
     """The batch is done: all that could arrive has arrived."""
 
     batch: int
-    count: int
     seconds: float
     code: int = 0
     """The last exit code of rsync that was not 0; after 23 and 24 some names have to be retried."""

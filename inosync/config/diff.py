@@ -59,7 +59,6 @@ class Diff:
 
 
 def diff(old: Configuration, new: Configuration) -> Diff:
-    """Return what is different in ``new``."""
     old_nodes, new_nodes = ({node.name: node for node in config.nodes} for config in (old, new))
     old_trees, new_trees = ({tree.wpath: tree for tree in config.trees} for config in (old, new))
     nodes_added = tuple(name for name in new_nodes if name not in old_nodes)

@@ -35,7 +35,6 @@ def write_example(path: str) -> None:
 
 
 def example() -> str:
-    """Return the text of the file."""
     return _HEAD + "".join(
         f"\n# {heading} {'-' * (_WIDTH - 9 - len(heading))}\n" + "".join(map(_commented, settings))
         for heading, settings in GROUPS.items()

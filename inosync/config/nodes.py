@@ -63,11 +63,9 @@ class NodeSpec:
     """The trees that it gets, by their ``Tree.wpath``; None: all of them."""
 
     def gets(self, tree: Tree) -> bool:
-        """Whether a tree is mirrored to it."""
         return self.wpaths is None or tree.wpath in self.wpaths
 
     def target(self, tree: Tree) -> str:
-        """Return where rsync puts a tree."""
         return self.node + tree.rpath
 
     def rules(self, tree: Tree) -> tuple[Rule, ...]:

@@ -87,7 +87,6 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Disconnect."""
         self._socket.close()
 
     def ask(self, request: Mapping[str, Any], timeout: float | None = -1.0) -> dict[str, Any]:
@@ -112,7 +111,6 @@ class Client:
         return reply
 
     def wait_for_end(self) -> None:
-        """Wait until the daemon has ended."""
         self._socket.settimeout(None)
         try:
             while self._socket.recv(_CHUNK_BYTES):

@@ -89,16 +89,13 @@ class Control:
         self._listen()
 
     def descriptors(self) -> list[int]:
-        """Return what a forked child has to close."""
         return [self._socket.fileno(), *(client.socket.fileno() for client in self._clients)]
 
     @property
     def waiting(self) -> int:
-        """Return how many clients wait for a deferred reply."""
         return sum(client.on_leave is not None for client in self._clients)
 
     def defer_reply(self, client: Connection, on_leave: Callable[[], None]) -> None:
-        """Let a client wait; ``on_leave`` is called if it disconnects before the reply."""
         client.on_leave = on_leave
         self._listen()  # it leaves room for another client
 
@@ -207,7 +204,6 @@ class Control:
             client.handle(request, Reply(self, client))
 
     def reply(self, client: Connection, message: dict[str, Any]) -> None:
-        """Send the reply that a client waits for."""
         if client.is_closed or not client.is_waiting:
             return
         client.is_waiting, client.on_leave = False, None

@@ -31,7 +31,6 @@ class Group:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong with these nodes."""
         return self.state == GOOD_STATES[0]
 
     @property

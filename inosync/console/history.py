@@ -57,7 +57,6 @@ class History:
         """What had been transferred to each node, at each point."""
 
     def note_lags(self, snapshot: Snapshot) -> None:
-        """Note the lags in a snapshot."""
         for node in snapshot.nodes:
             name = node["name"]
             self._greatest[name] = max(float(node["lag"]), self._greatest.get(name, 0.0))
@@ -133,5 +132,4 @@ class StatusSource:
         return Snapshot(self._wall(), why=why, before=before)
 
     def add_points(self) -> None:
-        """Add a point to the history of each node."""
         self.history.add_points(self.snapshot())

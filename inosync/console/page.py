@@ -50,7 +50,6 @@ POLICY = "; ".join(
 
 
 def render(snapshot: Snapshot, history: History) -> str:
-    """Return the page."""
     shown = snapshot if snapshot.up else snapshot.before
     config = str(shown.master.get("config", "")) if shown else ""
     kind, headline = _headline(snapshot)

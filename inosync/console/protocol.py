@@ -7,11 +7,12 @@ UTF-8 travel as escaped lone surrogates, as ``json`` writes them.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from inosync.text import did_you_mean
 
 MAX_REQUEST_BYTES = 1 << 16
 """The longest request, its line end included."""
@@ -88,7 +89,6 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def error(text: str, code: int) -> dict[str, Any]:
-    """Return the reply to a request that fails."""
     return {"error": text, "code": code}
 
 
@@ -135,7 +135,7 @@ def unknown_node(node: str, known: Sequence[str]) -> str:
 
 
 def _suggestion(wrong: str, known: Sequence[str]) -> str:
-    if close := difflib.get_close_matches(wrong, known, 1, 0.5):
-        return f"did you mean {close[0]}?"
+    if meant := did_you_mean(wrong, known, 0.5):
+        return meant
     more = f" and {len(known) - _MAX_NAMES} more" if len(known) > _MAX_NAMES else ""
     return f"there are {', '.join(known[:_MAX_NAMES])}{more}"

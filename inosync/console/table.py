@@ -37,7 +37,6 @@ def lines(nodes: Sequence[Description], now: float, width: int = 0) -> list[str]
 
 
 def summary(master: Description) -> str:
-    """Return one line about the daemon."""
     text = f"{master['summary']}; {plural(master['directories'], 'directory')} watched"
     if master["unwatched"]:
         text += f", {master['unwatched']} not: {master['unwatched_reason']}"
@@ -116,7 +115,6 @@ def duration(seconds: float) -> str:
 
 
 def bar(percent: int, width: int, full: str = "█", empty: str = "░") -> str:
-    """Return a progress bar of so many columns."""
     done = min(max(percent, 0), 100) * width // 100
     return full * done + empty * (width - done)
 

@@ -149,7 +149,6 @@ class Site:
         }
 
     def answer(self, request: HttpRequest) -> Answer:
-        """Return the answer to a request, or Refusal."""
         make = self._paths.get(request.path)
         if make is None:
             raise Refusal(404, f"the paths are {', '.join(self._paths)}")

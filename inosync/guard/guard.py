@@ -68,7 +68,6 @@ class Guard:
     # Trees -------------------------------------------------------------------------------------------
 
     def add_tree(self, tree: int, wpath: str, excluded: Callable[[bytes, bool], bool]) -> None:
-        """Guard a tree."""
         self._trees[tree] = GuardedTree(wpath, excluded)
 
     def remember(self, tree: int, memory: Memory) -> None:
@@ -78,11 +77,9 @@ class Guard:
             self.halted[tree] = f"{self._trees[tree].wpath} {memory.excess}"
 
     def memory_of(self, tree: int) -> Memory:
-        """Return what is known of a root."""
         return self._trees[tree].memory
 
     def remove_tree(self, tree: int) -> None:
-        """Guard a tree no longer."""
         del self._trees[tree]
         self.halted.pop(tree, None)
 
@@ -93,7 +90,6 @@ class Guard:
         self.generation += 1
 
     def configure(self, enabled: bool, patience: float, max_removals: int | Share | None) -> None:
-        """Apply other settings."""
         self._patience, self._limit = patience, None
         if max_removals is not None:
             self._limit = RemovalLimit(max_removals, max(patience, MIN_REMOVAL_SECONDS))
@@ -219,7 +215,6 @@ class Guard:
         self.halted[tree] = f"{guarded.wpath} {why}"
 
     def touched(self, tree: int) -> None:
-        """Note that something has changed in a tree that is halted."""
         self._trees[tree].touched_at = self._clock()
 
     def recovered(self) -> list[int]:

@@ -33,7 +33,6 @@ class Removals:
         """Oldest first."""
 
     def add(self, path: bytes, now: float, window: float) -> None:
-        """Count an entry that is gone."""
         place = path.rpartition(b"/")[0]
         last = self._buckets[-1] if self._buckets else None
         if last is not None and (last.place == path or last.place.startswith(path + b"/")):

@@ -29,7 +29,6 @@ class Debounce:
 
 
 def changed(state: Debounce, now: float) -> Debounce:
-    """Return the state after a change."""
     return replace(state, first=now if state.first is None else state.first, last=now)
 
 
@@ -41,10 +40,8 @@ def due(state: Debounce) -> float | None:
 
 
 def release(state: Debounce) -> Debounce:
-    """Return the state after all changes were released."""
     return replace(state, first=None)
 
 
 def reconfigured(state: Debounce, quiet: float, max_delay: float) -> Debounce:
-    """Return the same state under other settings."""
     return replace(state, quiet=quiet, max_delay=max_delay)

@@ -94,5 +94,4 @@ def _origin(path: bytes, moves: Iterable[Rename]) -> bytes | None:
 
 
 def _is_within(path: bytes, directory: bytes) -> bool:
-    """Whether a path is this one, or below it."""
     return path == directory or path.startswith(directory + b"/")

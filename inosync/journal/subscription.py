@@ -25,7 +25,6 @@ class Subscription:
 
     @property
     def trees(self) -> tuple[int, ...]:
-        """The trees that are mirrored."""
         return tuple(self.rules)
 
     def concerns(self, change: Change) -> bool:

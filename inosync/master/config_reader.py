@@ -51,7 +51,6 @@ class ConfigReader:
         _Reading(self, path, child, reader, done)
 
     def read_here(self, path: str) -> Outcome:
-        """Read a file in this process."""
         try:
             return self.load(path)
         except ConfigError as error:

@@ -74,7 +74,6 @@ class MetricsProcess:
             process.abandon(child)
 
     def descriptors(self) -> list[int]:
-        """What a forked child has to close."""
         return [] if self._socket is None else [self._socket.fileno()]
 
     def _close_socket(self) -> None:

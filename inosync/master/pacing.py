@@ -56,5 +56,4 @@ class Pacing:
         self.dispatch.release_changes(at_once)
 
     def configure(self, quiet: float, max_delay: float) -> None:
-        """Follow other settings, in seconds."""
         self.state = debounce.reconfigured(self.state, quiet, max_delay)

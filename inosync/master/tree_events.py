@@ -42,7 +42,6 @@ class TreeEvents:
     # What the watcher says ---------------------------------------------------------------------------
 
     def record(self, change: Change, now: float) -> None:
-        """A path may differ."""
         self.journal.record(change, now)
         if change.tree in self.guard.halted:
             self.guard.touched(change.tree)
@@ -51,7 +50,6 @@ class TreeEvents:
             log.debug("changed (%s): %s", change.kind.name.lower(), os.fsdecode(path))
 
     def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
-        """What was at a path is not there any more."""
         self.journal.gone(tree, path, now, step)
         if b"/" not in path:
             self._emptied.add(tree)
@@ -64,12 +62,10 @@ class TreeEvents:
         log.debug("gone: tree %d %r", tree, path)
 
     def renamed(self, tree: int, rename: Rename) -> None:
-        """Something was renamed: nodes may make the new name from what they have at the old one."""
         self.journal.renamed(tree, rename)
         log.debug("renamed: tree %d %r to %r", tree, rename.old, rename.new)
 
     def walked(self, tree: int, now: float) -> None:
-        """All of a tree is watched: from here on every node is compared with it."""
         self.table.refiltering.pop(tree, None)
         doubts = self.resume.take_doubts(self.table.wpath(tree))
         if self.guard.root_found(tree):
@@ -77,7 +73,6 @@ class TreeEvents:
             self._compare(tree, self.nodes, now)
 
     def caught_up(self, tree: int, now: float) -> None:
-        """All of a tree is watched, and what has changed before that is recorded, but not for all nodes."""
         wpath = self.table.wpath(tree)
         doubts = self.resume.take_doubts(wpath)
         if self.guard.root_found(tree):
@@ -93,12 +88,10 @@ class TreeEvents:
         self.publish_soon()
 
     def refiltered(self, tree: int, now: float) -> None:
-        """Other rules are in force all over a tree: the nodes that they matter to are compared."""
         log.info("%s: other filter rules are in force", self.table.wpath(tree))
         self._compare(tree, self.table.refiltering.pop(tree, ()), now)
 
     def lost(self, tree: int, why: str) -> None:
-        """The root of a tree is not what it was."""
         log.error("%s; nothing of it is mirrored until the directory is back", why)
         self.guard.root_lost(tree, why)
         self._stop_sending(tree)
@@ -124,7 +117,6 @@ class TreeEvents:
     # What the guard says -----------------------------------------------------------------------------
 
     def halted(self, tree: int, why: str) -> None:
-        """The guard has found a loss that must not be mirrored."""
         until = f"its files are back. If this is meant: kill -USR2 {os.getpid()}, or rguard = False"
         if self.guard.needs_acceptance(tree):
             until = f"that is accepted: inosync -s accept, or kill -USR2 {os.getpid()}"
@@ -132,7 +124,6 @@ class TreeEvents:
         self._stop_sending(tree)
 
     def resume_recovered(self) -> None:
-        """Mirror again what was halted and is back."""
         self._resume(self.guard.recovered())
 
     def accept_loss(self) -> list[str]:

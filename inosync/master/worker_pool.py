@@ -74,7 +74,6 @@ class WorkerPool:
         return node
 
     def remove(self, name: str) -> None:
-        """Mirror to a node no longer."""
         self.replace_worker(self.nodes.pop(name))
 
     def replace_worker(self, node: Node) -> None:
@@ -86,7 +85,6 @@ class WorkerPool:
             self.worker_stopped(node)
 
     def alive(self) -> list[Node]:
-        """The nodes that have a process."""
         return [node for node in {*self.nodes.values(), *self._leaving} if node.worker.process is not None]
 
     def stop(self, grace: float) -> None:
@@ -121,7 +119,6 @@ class WorkerPool:
             node.start_worker()
 
     def descriptors(self) -> list[int]:
-        """What a forked child has to close."""
         nodes = (*self.nodes.values(), *self._leaving)
         return [
             fd for node in nodes if node.worker.queue is not None for fd in node.worker.queue.descriptors()
@@ -130,7 +127,6 @@ class WorkerPool:
     # What a node asks for ----------------------------------------------------------------------------
 
     def fork_worker(self, node: Node) -> tuple[ForkProcess, Endpoint]:
-        """Start a worker, and listen to it."""
         ours, theirs = channel.pair()
         job, master = self.job(node), os.getpid()
         inherited = [*self.inherited(), *ours.descriptors()]
@@ -147,7 +143,6 @@ class WorkerPool:
         return child, ours
 
     def worker_died(self, node: Node) -> None:
-        """A worker is dead: listen to it no longer."""
         self.dispatch.forget_node(node)
         self.verification.worker_died(node)
         if node.worker.process is not None and node.worker.queue is not None:
@@ -159,7 +154,6 @@ class WorkerPool:
         self.publisher.publish_soon()
 
     def worker_stopped(self, node: Node) -> None:
-        """A worker that was told to end has ended."""
         self._leaving.discard(node)
         if self.is_stopping:
             return
@@ -179,40 +173,32 @@ class WorkerPool:
         return self.nodes.get(node.name) is node
 
     def offer_batch(self, node: Node) -> None:
-        """A worker can take a batch."""
         self.dispatch.offer_batch(node)
         self.publisher.publish_soon()
 
     def batch_finished(self, node: Node, batch: Batch, cost: Cost | None = None) -> None:
-        """A batch is needed no longer."""
         self.dispatch.finish_batch(node, batch, cost)
 
     def try_failed(self, node: Node) -> None:
-        """A worker waits for its next try."""
         self.dispatch.release_slot(node)
         self.publisher.publish_node(node)
         self.publisher.publish_soon()
 
     def big_file_advanced(self) -> None:
-        """More of a big file has arrived."""
         self.publisher.publish_soon()
 
     def slot_requested(self, node: Node) -> None:
-        """A worker waits for a slot for its next try."""
         self.dispatch.request_slot(node)
         self.publisher.publish_soon()
 
     def node_returned(self, node: Node) -> None:
-        """A node answers again after it could not be reached."""
         self.verification.hasten(node)
 
     def tree_held(self, node: Node, tree: int) -> None:
-        """A worker has not sent something of a tree, because its root was not what it had to be."""
         log.debug("%s: held back: tree %d", node.name, tree)
         self.guard.send_refused(tree)
 
     def tree_compared(self, node: Node, report: Compared) -> None:
-        """A worker has compared a tree."""
         self.verification.compared(node, report)
 
 

@@ -137,7 +137,6 @@ class BatchCutter:
         return batch
 
     def release(self, file: str) -> None:
-        """A node has finished with the batch that has this file."""
         batch = self._files.get(file)
         if batch is not None:
             batch.users -= 1

@@ -60,7 +60,6 @@ class Dispatcher:
         """Nodes whose batch cannot be written, and since when that is so."""
 
     def set_slots(self, limit: int) -> None:
-        """Change how many heavy batches may run at once."""
         self._slots.limit = limit
 
     def hold(self, until: float | None) -> None:
@@ -77,7 +76,6 @@ class Dispatcher:
 
     @property
     def has_free_slot(self) -> bool:
-        """Return whether a slot is free and no node waits for one."""
         return not self._slots.queue and self._slots.free(self._loop.clock()) > 0
 
     def waits_for(self, node: Node) -> str:
@@ -244,7 +242,6 @@ class Dispatcher:
             self._loop.call_at(self._loop.clock() + REWRITE_SECONDS, lambda: self._write_again(node, since))
 
     def finish_batch(self, node: Node, batch: Batch, cost: Cost | None = None) -> None:
-        """A node has finished with a batch, and with the slot that it may have had."""
         self._cutter.release(batch.file)
         if cost is not None:
             self._pace.spend(cost)
@@ -257,13 +254,11 @@ class Dispatcher:
             node.grant_slot()
 
     def release_slot(self, node: Node) -> None:
-        """A node has finished, failed for now, or lost its worker."""
         if self._slots.give_back(node):
             # Not at once: the caller is in the middle of changing its own state.
             self._loop.call_at(self._loop.clock(), self._grant_slots)
 
     def forget_node(self, node: Node) -> None:
-        """A node has no worker any more."""
         self._no_room_since.pop(node, None)
         self._held_back.pop(node, None)
         self._slots.stop_waiting(node)

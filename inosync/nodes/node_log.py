@@ -27,7 +27,6 @@ MAX_LISTED_PATHS = 100
 
 
 def note_failure(name: str, report: Failed | Unreachable) -> None:
-    """Log a try that has failed."""
     why = f"{report.reason} (rsync's exit code {report.code})" if report.code else report.reason
     facts = logs.about(
         ("try", name, report.reason),
@@ -42,7 +41,6 @@ def note_failure(name: str, report: Failed | Unreachable) -> None:
 
 
 def note_done(name: str, batch: Batch, report: Done) -> None:
-    """Log a batch that is done."""
     what = "full mirror" if batch.full else plural(batch.count, "path")
     took = f"{report.seconds:.2f} s, {report.bytes} bytes"
     if report.renamed_bytes:
@@ -80,7 +78,6 @@ def list_paths(name: str, changes: Collection[Change]) -> None:
 
 
 def note_hook_failure(name: str, report: HookFinished) -> None:
-    """Log a hook that has failed."""
     same = ("hook", name, report.kind, report.reason)
     facts = logs.about(same, event="hook", node=name, hook=report.kind, reason=report.reason)
     log.warning("%s: %s %s", name, report.kind, report.reason, extra=facts)

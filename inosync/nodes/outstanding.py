@@ -39,7 +39,6 @@ class Outstanding:
     """How much of it has arrived, in the second lane; None while rsync has not said."""
 
     def is_meant_by(self, report: Progress | Failed | SlotRequest | Done) -> bool:
-        """Return whether the report is about this batch."""
         return report.batch == self.batch.id
 
     def changes(self, trees: Collection[int]) -> set[Change]:
@@ -71,7 +70,6 @@ class Outstanding:
 
 
 def changes_of(parts: Iterable[Part], trees: Collection[int]) -> set[Change]:
-    """Return the changes of these trees in parts."""
     return {change for part in parts if part.tree in trees for change in _changes(part)}
 
 

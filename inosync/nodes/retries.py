@@ -139,11 +139,9 @@ class RetrySet:
 
     @property
     def behind(self) -> list[bytes]:
-        """Return what waits for others that are owed."""
         return [change.path for change, retry in self.items() if retry.is_behind]
 
     def take_over(self, retries: Mapping[Change, Retry]) -> None:
-        """Owe what an earlier process has owed."""
         self._waiting.update(retries)
 
     def items(self) -> Iterator[tuple[Change, Retry]]:
@@ -239,7 +237,6 @@ class RetrySet:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether a try of any that waits has failed."""
         return any(retry.attempt for retry in self._waiting.values())
 
     @property

@@ -28,7 +28,6 @@ class StateHookQueue:
         return self._running
 
     def finish(self) -> None:
-        """The hook has ended."""
         self._running = None
 
     def restart(self) -> None:

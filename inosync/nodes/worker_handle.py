@@ -28,7 +28,6 @@ class WorkerHandle:
         return self.process.pid if self.process is not None else None
 
     def step(self, event: lifecycle.Event, now: float) -> tuple[Action, ...]:
-        """Change the state as the event demands, and return what to do."""
         self.state, actions = lifecycle.step(self.state, event, now)
         return actions
 
@@ -72,7 +71,6 @@ class WorkerHandle:
         return f"worker killed by signal {-code}" if code < 0 else f"worker ended with exit code {code}"
 
     def release(self) -> None:
-        """Hold no process any more, and close its queue."""
         if self.queue is not None:
             self.queue.close()
         self.process = self.queue = None

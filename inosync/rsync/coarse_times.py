@@ -40,7 +40,6 @@ class EarlierReads:
         """The time since the epoch of the latest ones, and of those shortly before them."""
 
     def add(self, began: float, ended: float) -> None:
-        """Add a run of rsync."""
         if began - self.ended > _MERGE_SECONDS:
             self.began = began
         self.began, self.ended = min(began, self.began), max(ended, self.ended)

@@ -137,7 +137,7 @@ def unwritten(lines: Sequence[bytes], source: str, names: Iterable[bytes], targe
 
 
 def relist_of_parent(name: bytes) -> bytes:
-    """Return the name that relists the directory in which a name is."""
+    """Return the relist of the directory that a name is in; of a relist, itself."""
     return name.rpartition(b"/")[0] + b"/" if b"/" in name else _ROOT_WIRE
 
 
@@ -207,7 +207,6 @@ def _is_below(path: bytes, directories: Set[bytes]) -> bool:
 
 
 def _wire(path: bytes) -> bytes:
-    """Return the name that sends the path itself."""
     return path or _ROOT_WIRE
 
 

@@ -78,7 +78,6 @@ class Difference:
 
 
 def parse(line: bytes) -> Difference | None:
-    """Return the difference that a line reports, or None."""
     found = _LINE.fullmatch(line)
     if found is None:
         return None

@@ -181,14 +181,9 @@ class _Tree:
                     self._big.setdefault(path)
 
     def _relist_parent(self, path: bytes) -> Change:
-        change = relist_parent(path)
+        change = Change(0, path.rpartition(b"/")[0], Kind.LIST)
         self._removing.add(change.wire)
         return change
-
-
-def relist_parent(path: bytes) -> Change:
-    """Return the relist of the directory that a path is in."""
-    return Change(0, path.rpartition(b"/")[0], Kind.LIST)
 
 
 def listing(source: str, wire: bytes, limit: int) -> list[tuple[bytes, bool]]:

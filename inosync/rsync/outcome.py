@@ -50,7 +50,6 @@ class Outcome:
 
 
 def judge(run: Run, settings: TransferSettings) -> Outcome:
-    """Decide by the exit code and by what rsync printed."""
     kind = exit_codes.exit_kind(run.code)
     if kind is ExitKind.OK:
         if not stderr.leaves_undone(run.stderr):

@@ -105,7 +105,6 @@ def finding(s: TransferSettings, code: int, stdout: Sequence[bytes], lines: Sequ
 
 
 def has_connected(stdout: Sequence[bytes]) -> bool:
-    """Whether the node's rsync has answered."""
     return any(_PROTOCOL.match(line) for line in stdout)
 
 

@@ -104,7 +104,6 @@ def version_argv(words: Words) -> Words:
 
 
 def is_openssh(output: bytes) -> bool:
-    """Whether a program has said that it is OpenSSH."""
     return _VERSION.search(output) is not None
 
 
@@ -161,7 +160,6 @@ def keepalive(found: Mapping[str, str]) -> Words:
 
 
 def shares(found: Mapping[str, str]) -> bool:
-    """Whether the user has ssh share connections."""
     return found.get("controlpath", "none") != "none" or found.get("controlmaster", "") not in _NOT_SHARED
 
 

@@ -29,7 +29,6 @@ _URL_START = re.compile(r"rsync://", re.IGNORECASE)
 
 
 def is_url(target: str) -> bool:
-    """Whether a target is written as ``rsync://host/module``."""
     return _URL_START.match(target) is not None
 
 

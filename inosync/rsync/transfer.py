@@ -183,7 +183,6 @@ class Transfer:
         return self.code is not None
 
     def abort(self, reason: str) -> None:
-        """End it for a fault, which becomes its ``abort_reason``."""
         if not self.abort_reason:
             self.abort_reason = reason
             self.terminate()

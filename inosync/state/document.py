@@ -160,7 +160,6 @@ def _checksum(body: bytes) -> str:
 
 
 def to_text(path: bytes) -> str:
-    """Return the name of a file as it is kept."""
     return path.decode("utf-8", "surrogateescape")
 
 

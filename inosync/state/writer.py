@@ -43,7 +43,6 @@ class StateWriter:
         """Why the last state could not be written."""
 
     def descriptors(self) -> list[int]:
-        """What a forked child has to close."""
         return [] if self._socket is None else [self._socket.fileno()]
 
     def start(self) -> None:

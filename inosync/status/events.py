@@ -53,5 +53,4 @@ class NodeEvents(logging.Handler):
         return [(one.at, one.kind, one.text, one.count) for one in self.of(name, MAX_BRIEF_EVENTS)]
 
     def forget_all_but(self, names: Collection[str]) -> None:
-        """Remember these nodes only."""
         self._events = {name: events for name, events in self._events.items() if name in names}

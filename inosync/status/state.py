@@ -40,7 +40,6 @@ class NodeStates:
         self._max_lag = seconds
 
     def state_of(self, node: Node) -> NodeState:
-        """Return the state of a node."""
         times = [self._dispatch.backlog.oldest(node), self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
         is_walked = self._is_walked(node)

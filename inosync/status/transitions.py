@@ -69,11 +69,9 @@ class StateLog:
         self._known: dict[Node, _Known] = {}
 
     def forget_all_but(self, nodes: Collection[Node]) -> None:
-        """Remember these nodes only."""
         self._known = {node: known for node, known in self._known.items() if node in nodes}
 
     def set_hook(self, hook: Hook | None) -> None:
-        """Call another hook, for changes from now on."""
         if hook != self._hook:
             self._hook = hook
             for known in self._known.values():

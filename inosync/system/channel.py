@@ -67,7 +67,6 @@ class Endpoint:
 
     @property
     def send_fd(self) -> int:
-        """The descriptor that it writes to."""
         return self._writer.fileno()
 
     def descriptors(self) -> list[int]:
@@ -75,7 +74,6 @@ class Endpoint:
         return [self._reader.fileno(), self._writer.fileno()]
 
     def close(self) -> None:
-        """Close both descriptors."""
         self._reader.close()
         self._writer.close()
 

@@ -68,7 +68,6 @@ class Repeats(logging.Filter):
         """When a line last passed, and how many repetitions were held back after it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line passes."""
         same = getattr(record, "same", None)
         if same is None or logging.getLogger().isEnabledFor(logging.DEBUG):
             return True
@@ -158,7 +157,6 @@ class _Counting(logging.Handler):
     _lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or drop it."""
         lost, self._lost = self._lost, 0
         if lost:
             text = f"log lines lost because their reader was stuck: {lost}"
@@ -170,7 +168,6 @@ class _Counting(logging.Handler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002
-        """Count a line that could not be written."""
         self._lost += 1
 
 
@@ -194,7 +191,6 @@ class _Descriptor(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Close what was opened for it."""
         self._resources.close()
         super().close()
 

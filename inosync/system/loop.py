@@ -38,7 +38,6 @@ class Timer:
         return self._call is not None
 
     def run(self) -> None:
-        """Make the call, unless it was made or cancelled."""
         call, self._call = self._call, None
         if call is not None:
             call()
@@ -71,8 +70,6 @@ class Loop:
         self._register(source, select.EPOLLPRI, call)
 
     def on_exit(self, pidfd: int, call: Callable[[], object]) -> None:
-        """Call when a process has ended."""
-
         def ended() -> None:
             self.exits += 1
             call()

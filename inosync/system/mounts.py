@@ -92,7 +92,6 @@ class Changes:
         return [self._fd] if self._fd >= 0 else []
 
     def close(self) -> None:
-        """Close the table."""
         for fd in self.descriptors():
             self._poll.unregister(fd)
             os.close(fd)

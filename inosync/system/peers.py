@@ -55,7 +55,6 @@ class Peers:
         self._epoll.register(theirs, select.EPOLLRDHUP)
 
     def fileno(self) -> int:
-        """The descriptor that becomes readable."""
         return self._epoll.fileno()
 
     @property
@@ -69,11 +68,9 @@ class Peers:
 
     @property
     def ended(self) -> bool:
-        """Whether the descriptor is readable."""
         return bool(self._epoll.poll(0))
 
     def close(self) -> None:
-        """Close our descriptors of the connections."""
         self._epoll.close()
         for theirs in self._sockets:
             theirs.close()

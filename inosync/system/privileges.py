@@ -125,7 +125,6 @@ def _nobody() -> tuple[int, int]:
 
 
 def _capabilities() -> tuple[int, int]:
-    """Our permitted and inheritable capabilities."""
     sets = (_Set * 2)()
     check(LIBC.capget(ctypes.byref(_Header(_VERSION_3, 0)), sets))
     low, high = sets

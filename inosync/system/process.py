@@ -151,7 +151,6 @@ def _lower_priority() -> None:
 
 
 def cpu_seconds() -> float:
-    """Return the processor time that this process has taken."""
     return time.process_time()
 
 

@@ -40,7 +40,6 @@ class Signals:
             signal.siginterrupt(number, False)
 
     def fileno(self) -> int:
-        """The descriptor that is readable after a signal."""
         return self._reader
 
     def caught(self) -> list[int]:

@@ -74,7 +74,6 @@ class ServiceManager:
         return [] if self._socket is None else [self._socket.fileno()]
 
     def close(self) -> None:
-        """Send nothing more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -48,7 +48,6 @@ class EventHandler:
         """Whether IN_MODIFY is a change in any tree."""
 
     def set_modify_is_change(self, modify_is_change: bool) -> None:
-        """Set whether IN_MODIFY is a change in any tree."""
         self._modify_is_change = modify_is_change
 
     @property
@@ -63,7 +62,6 @@ class EventHandler:
         return frozenset((root.tree, path) for root, path in found if not root.excluded(path, False))
 
     def deadline(self) -> float:
-        """When ``run_due`` has something to do."""
         moved = next(iter(self._moving.values()))[1] if self._moving else float("inf")
         return min(moved, self._open_files.deadline())
 
@@ -183,7 +181,7 @@ class EventHandler:
             replaced.detach()
             self._watches.end_later(replaced)
         if is_directory:
-            kid = moved or Directory(entry, None)
+            kid = moved or Directory(entry)
             directory.attach(kid, entry)
             self._walker.walk(kid)
             self._listener.directories_changed()

@@ -149,7 +149,6 @@ def _directory_events(wanted: int) -> int:
 
 
 def mask_of(names: frozenset[str]) -> int:
-    """The mask of these events."""
     mask = 0
     for name in names:
         mask |= inotify.EVENTS[name]

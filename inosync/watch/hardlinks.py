@@ -86,11 +86,9 @@ class HardLinks:
         self._listener.lost(tree, why)
 
     def tree_added(self, root: Root) -> None:
-        """Search a tree, too, from now on."""
         self._roots[root.tree] = root
 
     def tree_removed(self, root: Root) -> None:
-        """Search a tree no longer."""
         del self._roots[root.tree]
         self.events_lost()
 
@@ -138,7 +136,6 @@ class HardLinks:
 
     @property
     def searching_since(self) -> float | None:
-        """Since when there are files of which not all names were recorded; None if there are none."""
         times = [next(iter(each.values())) for each in (self._search.wanted, self._wanted) if each]
         return min(times, default=None)
 

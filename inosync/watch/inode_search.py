@@ -32,7 +32,6 @@ class InodeSearch:
         self._steps: Iterator[None] = iter(())
 
     def begin(self, wanted: dict[Inode, float], roots: Iterable[Root]) -> None:
-        """Search these trees for these files."""
         self.wanted = wanted
         self._numbers = {number for _, number in wanted}
         self._steps = self._search_all(list(roots))
@@ -46,7 +45,6 @@ class InodeSearch:
         self._opener.close()
 
     def end(self) -> Iterable[Inode]:
-        """Search no more; return what was searched for."""
         wanted, self.wanted = self.wanted, {}
         self._steps = iter(())
         return wanted

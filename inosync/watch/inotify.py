@@ -140,7 +140,6 @@ class Inotify:
             return b""
 
     def close(self) -> None:
-        """End the instance and every watch of it."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

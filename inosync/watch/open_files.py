@@ -26,7 +26,6 @@ class OpenFiles:
         """Those of them that were created, and not reported since."""
 
     def __contains__(self, name: Name) -> bool:
-        """Whether the close of a file is waited for."""
         return name in self._until
 
     def __iter__(self) -> Iterator[Name]:

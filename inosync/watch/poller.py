@@ -54,7 +54,6 @@ class Poller:
         self._interval = seconds
 
     def deadline(self) -> float:
-        """When the next round begins; never while one is under way or all is watched."""
         if not self._unwatched or self._began_at is not None:
             return float("inf")
         return self._next_at if self.covered_since >= self._wanted_at else self._wanted_at

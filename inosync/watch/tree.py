@@ -22,19 +22,18 @@ class Directory:
 
     __slots__ = ("kids", "name", "parent", "wd")
 
-    def __init__(self, name: bytes, parent: Directory | None) -> None:
+    def __init__(self, name: bytes) -> None:
         self.wd = -1
         self.name = name
-        self.parent = parent
+        self.parent: Directory | None = None
         self.kids: dict[bytes, Directory] | None = None
 
     def kid(self, name: bytes) -> Directory | None:
-        """The subdirectory of that name, if it is known."""
         return self.kids.get(name) if self.kids else None
 
     def new_kid(self, name: bytes) -> Directory:
         """Add a subdirectory that was not known."""
-        kid = Directory(name, None)
+        kid = Directory(name)
         self.attach(kid, name)
         return kid
 
@@ -119,7 +118,7 @@ class Root(Directory):
         excluded: Callable[[bytes, bool], bool],
         one_file_system: bool = False,
     ) -> None:
-        super().__init__(b"", None)
+        super().__init__(b"")
         self.tree = tree
         self.path = path
         self.events = events
@@ -198,7 +197,6 @@ class Opener:
         return fd
 
     def close(self) -> None:
-        """Close everything that is held."""
         while self._held:
             os.close(self._held.popitem()[1])
 

@@ -48,7 +48,6 @@ class Walker:
             root.since = since
 
     def abandon(self, root: Root) -> None:
-        """End the watches of a root and its tree."""
         root.identity = root.since = None
         root.walk, root.refilter = [], None
         self._roots.remove(root)
@@ -106,13 +105,11 @@ class Walker:
 
     @property
     def is_walking(self) -> bool:
-        """Whether directories wait to be walked: there may be unseen changes in them."""
         unfinished = (root.walk or root.full_walk or root.refilter is not None for root in self._roots)
         return self._scan is not None or any(unfinished)
 
     @property
     def incomplete_trees(self) -> set[int]:
-        """The trees of which a whole walk has not ended."""
         return {root.tree for root in self._roots if root.full_walk or root.refilter is not None}
 
     @property
@@ -121,7 +118,6 @@ class Walker:
         return not (self.is_walking or self._watches.has_to_end) and self._poller.is_idle
 
     def work(self, seconds: float) -> None:
-        """Walk for about that long, if there is anything to do."""
         until = self._clock() + seconds
         self._scanner.begin_slice(until)
         try:

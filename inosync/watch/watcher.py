@@ -92,14 +92,12 @@ class Watcher:
         self._listener.tree_added(root)
 
     def remove_tree(self, tree: int) -> None:
-        """Watch a wpath no longer."""
         root = self._roots.pop(tree)
         if root.identity is not None:
             self._walker.abandon(root)
         self._listener.tree_removed(root)
 
     def set_events(self, tree: int, events: frozenset[str]) -> None:
-        """Set which events are a change."""
         root = self._roots[tree]
         root.events = mask_of(events)
         self._events_changed()
@@ -259,11 +257,9 @@ class Watcher:
     # The loop ----------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """The descriptor that is readable when there are events."""
         return self._inotify.fd
 
     def descriptors(self) -> list[int]:
-        """The descriptors that a forked child has to close."""
         return [self._inotify.fd, *self.mount_tables]
 
     def set_poll_interval(self, seconds: float) -> None:
@@ -342,6 +338,5 @@ class Watcher:
         self._listener.batch_ended(now, is_caught_up=False)
 
     def close(self) -> None:
-        """End all watches."""
         self._inotify.close()
         self._mounts.close()

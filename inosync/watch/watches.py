@@ -75,13 +75,11 @@ class Watches:
         directory.wd = wd
 
     def end(self, directory: Directory) -> None:
-        """End the watch of a directory, if it has one."""
         if directory.wd >= 0:
             self._inotify.remove(directory.wd)
             self.note_ended(directory)
 
     def note_ended(self, directory: Directory) -> None:
-        """Note that the kernel has ended the watch of a directory."""
         self.by_wd.pop(directory.wd, None)
         directory.wd = -1
 
@@ -129,7 +127,6 @@ class Watches:
 
 
 def reason(error: OSError) -> str:
-    """Why a directory cannot be watched."""
     if isinstance(error, InotifyError) and error.errno == errno.ENOSPC:
         return NO_WATCHES
     return error.strerror or str(error)

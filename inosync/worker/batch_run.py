@@ -276,7 +276,6 @@ class BatchRun:
         return self._switch.source(self.part)
 
     def end(self) -> None:
-        """Remove the copies."""
         for switch in self._switches.values():
             switch.end()
 

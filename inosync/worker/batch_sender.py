@@ -240,7 +240,6 @@ class BatchSender:
         self._retry = None if at is None else self._loop.call_at(at, self._try_again)
 
     def _try_again(self) -> None:
-        """The pause after a failure is over."""
         run, self._retry = self._run, None
         assert run is not None
         if self._tries.needs_slot:
@@ -383,7 +382,6 @@ class BatchSender:
         self._report(
             Done(
                 batch.id,
-                batch.count,
                 seconds=self._loop.clock() - run.started_at,
                 code=results.code,
                 reason=shortened(results.worry, MAX_REASON_BYTES),

@@ -70,7 +70,6 @@ class Comparisons:
 
     @property
     def is_running(self) -> bool:
-        """Whether a comparison is on its way."""
         return self._running is not None
 
     def start(self, order: Compare) -> None:

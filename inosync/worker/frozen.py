@@ -131,7 +131,6 @@ class Frozen:
             raise
 
     def remove(self) -> None:
-        """Remove the copies."""
         for path in self._parents:
             with contextlib.suppress(OSError):
                 os.chmod(self._path(path), 0o700)

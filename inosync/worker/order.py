@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from inosync.messages import OwedNames, Part, Rename, Step
-from inosync.rsync.names import CurrentNames, relist_parent
+from inosync.rsync.names import CurrentNames
+from inosync.worker import lanes
 from inosync.worker.lanes import directory_of, upwards
 
 MAX_LISTED = 50_000
@@ -94,7 +95,7 @@ def in_steps(wanted: Wanted, current: CurrentNames) -> tuple[dict[Step, list[byt
 
 def big_among(wanted: Wanted, big: Iterable[bytes]) -> list[bytes]:
     """Return the big files that are wanted, of those found. Relists that only remove have found others."""
-    return [name for name in big if name in wanted.hints or relist_parent(name).wire not in wanted.removing]
+    return [name for name in big if name in wanted.hints or lanes.listing(name) not in wanted.removing]
 
 
 def renames_by_step(
@@ -172,7 +173,7 @@ def tidying(names: Iterable[bytes]) -> list[bytes]:
 
     A transfer that was cut off may have left temporary files there (``.NAME.XXXXXX``).
     """
-    return list(dict.fromkeys(relist_parent(name.rstrip(b"/")).wire for name in names if name != b"./"))
+    return list(dict.fromkeys(lanes.listing(name) for name in names if name != b"./"))
 
 
 def inserted(parts: list[Part], part: Part) -> list[Part]:

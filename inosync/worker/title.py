@@ -18,7 +18,6 @@ class Title:
         """Whether no other title is set any more."""
 
     def starting(self) -> None:
-        """Show that there was no batch yet."""
         self._set("[starting]")
 
     def transferring(self, part: Part, count: int, percent: int | None = None) -> None:
@@ -40,7 +39,6 @@ class Title:
             process.set_title(text)
 
     def stopping(self) -> None:
-        """Show that the worker ends."""
         self._set("[stopping]")
         self._stopping = True
 

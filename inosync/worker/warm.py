@@ -45,12 +45,10 @@ class WarmRsync:
 
     @property
     def pid(self) -> int:
-        """Of the rsync."""
         return self._transfer.pid
 
     @property
     def deadline(self) -> float:
-        """When ``check`` has something to do."""
         return min(self._check_at, self._retire_at)
 
     @property

@@ -150,7 +150,6 @@ class WarmPool:
             self._ending.append(rsync.end())
 
     def end_all(self) -> None:
-        """End all of them."""
         for tree in list(self._rsyncs):
             self.end(tree)
         self._is_slow = False

@@ -321,20 +321,16 @@ class Worker:
     # The node, while there is nothing to send --------------------------------------------------------
 
     def start_warm(self, tree: int) -> Transfer:
-        """An rsync that waits for names of a tree. OSError if it cannot be started."""
         return self._calls.start(Part(tree, False))
 
     def node_reached(self) -> None:
-        """The node answers."""
         self._ssh_master.node_reached()
         self._report_reachable()
 
     def node_unchecked(self) -> None:
-        """There is nothing to connect for."""
         self._report_reachable()
 
     def node_unreachable(self, attempt: int, code: int, reason: str, pause: float) -> None:
-        """The node does not answer."""
         self._ssh_master.distrust()
         for sender in self._senders.values():
             sender.node_was_away()
@@ -342,13 +338,11 @@ class Worker:
         self._report(Unreachable(attempt, code, shortened(reason, MAX_REASON_BYTES), pause))
 
     def warm_suspended(self, reason: str, pause: float, is_new: bool) -> None:
-        """No connection is kept for a while."""
         self._report_reachable()
         if is_new:
             self._report(WarmSuspended(shortened(reason, MAX_REASON_BYTES), pause))
 
     def adapt(self, lines: Sequence[bytes]) -> bool:
-        """Whether rsyncs are called in another way from now on, because of what one that failed said."""
         if not self._refused.explain(lines):
             return False
         if self._refused.learn(lines):

@@ -27,20 +27,20 @@ def test_failures_are_counted_by_exit_code() -> None:
     counters = Counters()
     counters.count_failure(Failed(1, 1, 12, "no", 1.0, rsyncs=2))
     counters.count_failure(Unreachable(1, -9, "no", 1.0, rsyncs=1))
-    counters.count_done(Batch(1, 3, False), Done(1, 3, 0.1, 23, "no"), 2.0)
+    counters.count_done(Batch(1, 3, False), Done(1, 0.1, 23, "no"), 2.0)
     assert (counters.failures, counters.rsyncs) == ({"12": 1, "-9": 1, "23": 1}, 3)
 
 
 def test_full_mirror_has_no_latency() -> None:
     counters = Counters()
-    counters.count_done(Batch(1, 3, False), Done(1, 3, 0.1, bytes=7), 2.0)
-    counters.count_done(Batch(2, 0, True), Done(2, 0, 0.1, bytes=70), 50.0)
+    counters.count_done(Batch(1, 3, False), Done(1, 0.1, bytes=7), 2.0)
+    counters.count_done(Batch(2, 0, True), Done(2, 0.1, bytes=70), 50.0)
     assert (counters.batches, counters.fulls, counters.paths, counters.bytes) == (2, 1, 3, 77)
     assert (counters.latency.count, counters.latency.sum) == (1, 2.0)
 
 
 def test_batch_that_was_held_back_is_none() -> None:
     counters = Counters()
-    counters.count_done(Batch(1, 3, False), Done(1, 3, 0.1, bytes=7, rsyncs=1, held=(1,)), 2.0)
+    counters.count_done(Batch(1, 3, False), Done(1, 0.1, bytes=7, rsyncs=1, held=(1,)), 2.0)
     assert (counters.batches, counters.paths, counters.latency.count) == (0, 0, 0)
     assert (counters.bytes, counters.rsyncs) == (7, 1)

@@ -151,7 +151,7 @@ class FakeNode:
         """Its batch is through, and has cost so much processor time."""
         assert self.batch is not None
         self.cost = None if self.batch.full else Cost(cpu, self.sent_at, self._world.now)
-        done = Done(self.batch.id, self.batch.count, 0.1)
+        done = Done(self.batch.id, 0.1)
         batch, self.batch, self.held_since = self.batch, None, None
         self.cursor = self.upto
         self._world.dispatch.finish_batch(self.real, batch, self.cost)

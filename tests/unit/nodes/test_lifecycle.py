@@ -46,7 +46,7 @@ FORK, KILL, CLEAN, OFFER, CONFIRM = Action.FORK, Action.KILL, Action.CLEAN, Acti
 NEW = WorkerState()
 
 TIME, STARTED, BATCH, FULL = TimePassed(), Started(1), Batch(1, 3, False), Batch(1, 0, True)
-PROGRESS, FAILED, DONE = Progress(1, 40), Failed(1, 1, 12, "refused", 5.0), Done(1, 3, 0.1)
+PROGRESS, FAILED, DONE = Progress(1, 40), Failed(1, 1, 12, "refused", 5.0), Done(1, 0.1)
 REQUEST, GRANTED = SlotRequest(1), SlotGranted(1)
 UNREACHABLE, REACHABLE = Unreachable(1, 12, "refused", 5.0), Reachable()
 HUNG, DIED, STOP = Hung("worker did not answer"), Died("worker killed by signal 9", 0.0), Stop(5.0)

@@ -138,7 +138,7 @@ class RequestHandler:
 
     def done(self, number: int, *parts: Part, reason: str = "", held: tuple[int, ...] = ()) -> Done:
         payload, _ = spool.pack(Leftovers(due=parts), "")
-        return Done(number, 1, 0.1, 23 if parts else 0, reason, payload, held=held)
+        return Done(number, 0.1, 23 if parts else 0, reason, payload, held=held)
 
     def owes(self) -> set[Change]:
         return set(self.node.retries.waiting)
@@ -295,7 +295,7 @@ def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk:
 
 def test_retries_are_whole_trees_if_their_list_is_lost(desk: RequestHandler, tmp_path: Path) -> None:
     number = desk.send(15)
-    desk.report(Done(number, 1, 0.1, 23, "no", b"", str(tmp_path / "gone")))
+    desk.report(Done(number, 0.1, 23, "no", b"", str(tmp_path / "gone")))
     # What was outdated may differ in content alone.
     assert desk.owes() == {Change(tree, b"", Kind.TREE, ignore_times=True) for tree in (1, 2)}
 
@@ -304,7 +304,7 @@ def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler,
     number = desk.send(15)
     parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_RETRIES + 1))),)
     _, file = spool.pack(Leftovers(due=parts), str(tmp_path / "spool/due"))
-    desk.report(Done(number, 1, 0.1, 23, "no", b"", file))
+    desk.report(Done(number, 0.1, 23, "no", b"", file))
     assert desk.owes() == {whole(2)}
     assert not Path(file).exists()
 

@@ -26,7 +26,7 @@ def outstanding(*parts: Part) -> Outstanding:
 
 
 @pytest.mark.parametrize(
-    "report", [Progress(7, 40), Failed(7, 1, 12, "no", 1.0), SlotRequest(7), Done(7, 1, 0.1)]
+    "report", [Progress(7, 40), Failed(7, 1, 12, "no", 1.0), SlotRequest(7), Done(7, 0.1)]
 )
 def test_report_is_about_the_batch_with_its_number(
     report: Progress | Failed | SlotRequest | Done,
@@ -48,7 +48,7 @@ def test_changes_are_the_whole_trees_if_the_file_is_gone(
     batch = Outstanding(Batch(7, 3, False, b"", gone), 15, 0.0, 0.0)
     assert batch.changes((1, 2)) == {Change(tree, b"", Kind.TREE) for tree in (1, 2)}
     assert "No such file" in caplog.text
-    left = leftovers(Done(7, 3, 0.1, file=gone), (1, 2))
+    left = leftovers(Done(7, 0.1, file=gone), (1, 2))
     assert left == Leftovers(due=tuple(Part(tree, True, ignore_times=True) for tree in (1, 2)))
 
 

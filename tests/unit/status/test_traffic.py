@@ -19,7 +19,7 @@ class Nodes:
 
     def done(self, name: str, paths: int, seconds: float, full: bool = False, **report: Any) -> None:
         [node] = [node for node in self.nodes if node.name == name]
-        node.counters.count_done(Batch(1, paths, full), Done(1, paths, seconds, **report), seconds)
+        node.counters.count_done(Batch(1, paths, full), Done(1, seconds, **report), seconds)
 
     def line(self, now: float = 0.0) -> str:
         return self.traffic.line(cast(Iterable[Node], self.nodes), now)

@@ -46,7 +46,7 @@ def test_pack_longest_inline_payload_fits_into_a_message(tmp_path: Path) -> None
     payload, _ = spool.pack(b"x" * size, str(tmp_path / "f"))
     assert len(payload) == spool.MAX_INLINE_BYTES
     reason = shortened("\udce9\u20ac" * MAX_REASON_BYTES, MAX_REASON_BYTES)
-    done = Done(2**40, 10**6, 1.5, 23, reason, payload, "r" * 200, held=tuple(range(1000, 1200)))
+    done = Done(2**40, 1.5, 23, reason, payload, "r" * 200, held=tuple(range(1000, 1200)))
     for message in (Batch(2**40, 10**6, False, payload, file="r" * 800), done):
         assert len(pickle.dumps(message, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE_BYTES
 

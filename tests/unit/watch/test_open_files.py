@@ -11,7 +11,7 @@ from inosync.watch import open_files
 from inosync.watch.open_files import CLOSE_WAIT_SECONDS, OpenFiles, is_being_written
 from inosync.watch.tree import Directory
 
-HERE = Directory(b"", None)
+HERE = Directory(b"")
 F, G = (HERE, b"f"), (HERE, b"g")
 
 

@@ -20,7 +20,7 @@ class World:
         """Seconds that the scan of a directory takes."""
         self.scanned: list[bytes] = []
         self.unwatched = Unwatched()
-        self.directories = [Directory(b"%d" % number, None) for number in range(directories)]
+        self.directories = [Directory(b"%d" % number) for number in range(directories)]
         for each in self.directories:
             self.unwatched.add(each, 1, "/tree", each.name, NO_WATCHES, 0.0)
         self.poller = Poller(cast(Scanner, self), self.unwatched, lambda: self.now, lambda: 0.0)
@@ -56,7 +56,7 @@ def test_round_is_never_due_when_all_is_watched() -> None:
     world = World(0)
     assert world.poller.deadline() == float("inf")
     assert world.work() == []
-    world.unwatched.add(Directory(b"new", None), 1, "/tree", b"new", NO_WATCHES, 0.0)
+    world.unwatched.add(Directory(b"new"), 1, "/tree", b"new", NO_WATCHES, 0.0)
     assert world.poller.deadline() == world.now + EVERY, "it was just tried"
 
 
@@ -84,7 +84,7 @@ def test_directory_polled_soon_is_scanned_only_if_it_is_unwatched() -> None:
     world = World()
     world.work()
     world.poller.poll_soon(world.directories[1])
-    world.poller.poll_soon(Directory(b"watched", None))
+    world.poller.poll_soon(Directory(b"watched"))
     assert not world.poller.is_idle
     assert world.work() == [b"1"]
 

@@ -50,7 +50,7 @@ def test_locate_follows_renames_and_knows_what_is_detached(root: Root) -> None:
 
 def test_detached_directory_leaves_its_successor_in_place(root: Root) -> None:
     a = at(root, b"a")
-    successor = Directory(b"a", None)
+    successor = Directory(b"a")
     root.attach(successor, b"a")
     a.detach()
     assert root.kid(b"a") is successor

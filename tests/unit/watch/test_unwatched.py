@@ -7,7 +7,7 @@ from inosync.watch.unwatched import NO_WATCHES, Unwatched
 
 
 def directories(count: int) -> list[Directory]:
-    return [Directory(b"%d" % number, None) for number in range(count)]
+    return [Directory(b"%d" % number) for number in range(count)]
 
 
 def filled(count: int, tree: int = 1, why: str = NO_WATCHES, is_polled: bool = True) -> Unwatched:

@@ -106,7 +106,7 @@ def test_log_unwatched_says_how_many_why_and_what_helps(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    a = Directory(b"a", None)
+    a = Directory(b"a")
     world.watches.unwatched.add(a, 1, "/tree", b"a", NO_WATCHES, 0.0)
     world.watches.log_unwatched()
     world.watches.log_unwatched()

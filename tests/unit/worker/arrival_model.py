@@ -418,7 +418,7 @@ class World:
             if parts
         }
         self.log.append(f"batch {batch.id} is done, and leaves {left}")
-        self.put(Done(batch.id, batch.count, 0.1, run.results.code, run.results.worry, payload, file))
+        self.put(Done(batch.id, 0.1, run.results.code, run.results.worry, payload, file))
 
     def _transfer(self, run: BatchRun) -> Generator[None, None, Outcome]:
         part, lane = run.part, run.batch.lane

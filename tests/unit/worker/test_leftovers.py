@@ -19,7 +19,7 @@ NAMES = tuple(b"%06d" % number for number in range(1000))
 def reported(left: Leftovers, path: Path, trees: int, held: tuple[int, ...] = ()) -> Leftovers:
     """Return what the master reads of it in the longest report, if its node has so many trees."""
     payload, file = packed(left, str(path))
-    done = Done(2**40, 10**6, 1.5, 23, "r" * MAX_REASON_BYTES, payload, file, held, rename_problem="p" * 200)
+    done = Done(2**40, 1.5, 23, "r" * MAX_REASON_BYTES, payload, file, held, rename_problem="p" * 200)
     assert len(pickle.dumps(done, pickle.HIGHEST_PROTOCOL)) <= MAX_MESSAGE_BYTES
     return leftovers(done, range(1, trees + 1))
 
