@@ -27,8 +27,9 @@ _inosync() {
         '--once[mirror everything in full, and exit]' \
         '--full[compare everything at the start]' \
         '-v[print debugging information]' \
-        '-s[ask or steer the daemon that runs]:command:(status top events flush resync verify diff pause resume hold release accept reload reopen stop)' \
+        '-s[ask or steer the daemon that runs]:command:(status top events flush resync verify diff pause resume hold release accept retry reload reopen stop)' \
         '--json[print what the daemon says as JSON]' \
+        '--stage[of flush\: wait for the nodes of this stage only]:number' \
         '--timeout[of flush\: give up after so many seconds]:seconds' \
         '--wait[of verify and resync\: wait, and print what was found]' \
         '--lag[of status\: so many seconds behind count as level]:seconds' \

@@ -104,6 +104,22 @@ rnodes = [
 # that something is mounted there.
 # rwait = False
 
+# Roll-outs in stages ----------------------------------------------------------------------------------
+
+# Lists of nodes, by their names: each stage is sent only what all nodes of the one before have confirmed; the
+# last may be "rest", all other nodes.
+#
+#   rstages = [["a.mirror.com"], ["b.mirror.com", "c.mirror.com"], "rest"]
+# rstages = None
+
+# What is run when a stage has confirmed everything: only if its exit code is 0, the next one is sent that. It
+# is written as on_sync. A dictionary can also have "settle" (seconds from the confirmation to the check),
+# "patience" (seconds after which nodes that come no further than others of their stage are not waited for)
+# and "only" (patterns: changes of other names need no check).
+#
+#   on_stage = {"command": ["/usr/local/sbin/check"], "timeout": 60, "settle": 30, "patience": 600}
+# on_stage = None
+
 # How it is transferred --------------------------------------------------------------------------------
 
 # The rsync program, as an absolute path.

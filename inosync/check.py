@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from inosync.config.checks import Share
-from inosync.config.hook import Hook
+from inosync.config.hook import Hook, OnStage
 from inosync.config.listen import Address
 from inosync.config.load import Config
 from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec, Tree
@@ -81,6 +82,8 @@ def _shown(value: object) -> str:
             return " ".join(sorted(value))
         case Hook():
             return _hook(value)
+        case OnStage():
+            return _on_stage(value)
         case Address() | Timetable() | Share():
             return str(value)
         case tuple() if all(isinstance(word, str) for word in value):
@@ -98,6 +101,13 @@ def _hook(hook: Hook) -> str:
     states = f", of {', '.join(sorted(hook.states))}" if hook.states else ""
     after = f", after {hook.after:g} s" if hook.after else ""
     return f"{what}, at most {hook.timeout:g} s{states}{after}"
+
+
+def _on_stage(found: OnStage) -> str:
+    what = _hook(found.hook) if found.hook is not None else "no check"
+    patience = f", patience {found.patience:g} s" if found.patience < math.inf else ""
+    only = f", only {' '.join(rule.word for rule in found.only)}" if found.only else ""
+    return f"{what}, settle {found.settle:g} s{patience}{only}"
 
 
 def _own_version(rsync: str) -> str:

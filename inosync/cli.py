@@ -119,6 +119,12 @@ def parser() -> argparse.ArgumentParser:
         help="of what waits (flush, diff, --wait): give up after S seconds (default: never); of hold: end it",
     )
     steering.add_argument(
+        "--stage",
+        metavar="N",
+        type=int,
+        help="of flush: wait for the nodes of this stage only, from 1 on",
+    )
+    steering.add_argument(
         "--wait", action="store_true", help="of verify and resync: wait, and print what was found"
     )
     steering.add_argument(
@@ -183,6 +189,8 @@ def _usage_mistake(options: argparse.Namespace) -> str:
         return "--timeout belongs to -s flush, -s diff, -s hold, and --wait"
     if options.lag and command != "status":
         return "--lag belongs to -s status"
+    if options.stage is not None and (command != "flush" or node is not None):
+        return "--stage belongs to -s flush, without a node"
     return ""
 
 
@@ -194,6 +202,7 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
         "--json": options.json,
         "--timeout": options.timeout is not None,
         "--lag": options.lag,
+        "--stage": options.stage is not None,
     }
     for name, given in of_commands.items():
         if given:
@@ -217,7 +226,13 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
 def _send_command(options: argparse.Namespace, path: str) -> int:
     """Have the daemon of a configuration do something."""
     command = commands.Command(
-        options.command, options.node, options.json, options.timeout, options.lag, options.wait
+        options.command,
+        options.node,
+        options.json,
+        options.timeout,
+        options.lag,
+        options.stage,
+        options.wait,
     )
     doubts: list[str] = []
     sockets = (protocol.socket_path(rundir, path) for rundir in _possible_rundirs(path, doubts))

@@ -133,6 +133,7 @@ class NodeState(enum.StrEnum):
     RETRYING = "retrying"
     PAUSED = "paused"
     HALTED = "halted"
+    HELD = "held"
     DEGRADED = "degraded"
 
 

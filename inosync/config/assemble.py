@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from inosync.config import legacy
+from inosync.config.checks import REST
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.own_machine import directory_here
@@ -19,7 +20,7 @@ from inosync.filters.rule import File, Item, Rule
 from inosync.rsync.argv import MAX_RULES_BYTES, rules_bytes
 from inosync.rsync.options import Parted, deletes, parted, unseen, unwatched
 from inosync.system.overlap import MountTable
-from inosync.text import format_value
+from inosync.text import did_you_mean, format_value
 
 _REPLACES = [name for name, setting in SETTINGS.items() if setting.per_node and name != "extra"]
 """Settings of which a node's own value replaces that of the file."""
@@ -69,6 +70,44 @@ class Assembly:
                 problem = f"the rules for {name} take {largest} bytes of rsync's command line"
                 hint = f"write fewer or shorter ones, {MAX_RULES_BYTES} bytes at most"
                 self._findings.add("rexcludes", ValueProblem(NO_VALUE, problem, hint))
+
+    def stages(self, nodes: Sequence[NodeSpec]) -> tuple[tuple[str, ...], ...]:
+        """Return the names of the nodes by stages; report what is no node, or is in no stage, or in two."""
+        written = self._values.get("rstages")
+        if not written:
+            if self._values.get("on_stage") is not None and "rstages" in self._values:
+                problem = ValueProblem(NO_VALUE, "there are no stages to decide between", "set rstages")
+                self._findings.add("on_stage", problem)
+            return ()
+        if REST in written[:-1]:
+            problem = ValueProblem(REST, "is not the last stage", "all nodes that no stage names come last")
+            self._findings.add("rstages", problem)
+        stage_of = self._stages_by_node(written, nodes)
+        found = [[name for name, own in stage_of.items() if own == number] for number in range(len(written))]
+        for name in [node.name for node in nodes if node.name not in stage_of]:
+            if REST in written:
+                found[-1].append(name)
+            else:
+                hint = 'put it into a stage, or write "rest" as the last one'
+                self._findings.add("rstages", ValueProblem(name, "is in no stage", hint))
+        return tuple(tuple(stage) for stage in found if stage)
+
+    def _stages_by_node(self, written: Sequence[Sequence[str]], nodes: Sequence[NodeSpec]) -> dict[str, int]:
+        known = {as_written: node.name for node in nodes for as_written in (node.node, node.name)}
+        are_known = None not in self._values.get("rnodes", (None,))  # or else one may be a node with mistakes
+        found: dict[str, int] = {}
+        for number, stage in enumerate(written):
+            for name in stage if stage != REST else ():
+                node = known.get(name)
+                if node is None and are_known:
+                    hint = did_you_mean(name, known) or "write the name of a node in rnodes"
+                    self._findings.add("rstages", ValueProblem(name, "is no node", hint))
+                elif node in found:
+                    problem = f"is in stage {found[node] + 1} and again in stage {number + 1}"
+                    self._findings.add("rstages", ValueProblem(name, problem, "leave one of them out"))
+                elif node is not None:
+                    found[node] = number
+        return found
 
     def _rules(self, wpaths: Sequence[str]) -> dict[str, tuple[Rule, ...]]:
         """Return the rules for each wpath: its own, then those for all."""

@@ -178,6 +178,26 @@ def extra(value: object) -> tuple[str, ...]:
     return words
 
 
+REST = "rest"
+"""The last stage of ``rstages``, if it is all nodes that no other stage names."""
+_STAGES = '[["a.mirror.com"], ["b.mirror.com", "c.mirror.com"], "rest"]'
+
+
+def stages(value: object) -> tuple[tuple[str, ...] | str, ...] | None:
+    """Check the names of nodes, by stages. Whether there are such nodes is seen when these are known."""
+    if value is None:
+        return None
+    found: tuple[tuple[str, ...] | str, ...] = list_of(_stage, _STAGES)(value)
+    return found
+
+
+def _stage(value: object) -> tuple[str, ...] | str:
+    if value == REST:
+        return REST
+    names: tuple[str, ...] = list_of(string, _STAGES)(value)
+    return names
+
+
 _FILE = '{"from": "/etc/inosync/www.exclude"}'
 
 

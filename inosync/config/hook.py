@@ -1,7 +1,8 @@
-"""``on_sync`` and ``on_state``: what is run after a batch, or when the state of a node has changed."""
+"""Hooks: what is run after a batch, when the state of a node has changed, or when a stage has all it may."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from inosync.config import checks
 from inosync.config.checks import list_of, string
 from inosync.config.errors import invalid
+from inosync.filters.rule import Rule
 from inosync.messages import NodeState
 from inosync.text import format_value
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _EXAMPLE = '["/usr/local/sbin/purge-cache"], a function, or {"command": [...], "timeout": 60}'
-BEHIND = frozenset({NodeState.LAGGING, NodeState.RETRYING, NodeState.DEGRADED, NodeState.HALTED})
+BEHIND = frozenset(
+    {NodeState.LAGGING, NodeState.RETRYING, NodeState.DEGRADED, NodeState.HALTED, NodeState.HELD}
+)
 """The states that a hook with ``after`` is run for, unless it names others."""
 _STATES = tuple(word.value for word in NodeState if word not in (NodeState.STARTING, NodeState.SYNCING))
 
@@ -36,6 +40,20 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class OnStage:
+    """``on_stage``: what decides whether a stage passes on what it has. Times in seconds."""
+
+    hook: Hook | None = None
+    """None: stages are an order, and no more."""
+    settle: float = 0.0
+    """How long a stage has to have everything before it is checked."""
+    patience: float = math.inf
+    """How long nodes are waited for that come no further than others of their stage."""
+    only: tuple[Rule, ...] = ()
+    """What is checked; empty: everything."""
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A tree as the configuration has it."""
 
@@ -51,6 +69,39 @@ def on_sync(value: object) -> Hook | None:
 def on_state(value: object) -> Hook | None:
     """Check what is run when the state of a node has changed."""
     return _hook(value, {"after": checks.seconds, "states": list_of(_state, '["retrying", "halted"]')})
+
+
+def on_stage(value: object) -> OnStage | None:
+    """Check what is run when a stage has confirmed everything."""
+    if not isinstance(value, dict):
+        hook = _hook(value, {})
+        return None if hook is None else OnStage(hook)
+    times = {"settle": checks.seconds, "patience": checks.seconds, "only": _only}
+    known = {"command": _target, "timeout": checks.some_seconds, **times}
+    items = dict(checks.each(value.items(), lambda item: _item(known, *item)))
+    if "timeout" in items and "command" not in items:
+        raise invalid(value, "has a 'timeout', but no 'command'", f"write {_EXAMPLE}")
+    hook = None
+    if "command" in items:
+        hook = Hook(**items["command"], timeout=items.get("timeout", DEFAULT_TIMEOUT_SECONDS))
+    elif items.get("only") or "settle" in items:
+        raise invalid(value, "has no 'command' that could decide", f"write {_EXAMPLE}")
+    patience = items.get("patience", math.inf)
+    return OnStage(hook, items.get("settle", 0.0), patience, items.get("only", ()))
+
+
+def _only(value: object) -> tuple[Rule, ...]:
+    return tuple(rule for rule in checks.patterns(_no_file(value)) if isinstance(rule, Rule))
+
+
+def _no_file(value: object) -> object:
+    if isinstance(value, dict) or (
+        isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value)
+    ):
+        raise invalid(
+            value, "has a file of patterns in it", 'write the patterns, such as ["*.html", "/current"]'
+        )
+    return value
 
 
 def _hook(value: object, also: Mapping[str, checks.Check]) -> Hook | None:

@@ -19,7 +19,7 @@ from inosync.config.assemble import Assembly
 from inosync.config.checks import Share
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.events import BY_READING
-from inosync.config.hook import Hook
+from inosync.config.hook import Hook, OnStage
 from inosync.config.listen import Address
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.paths import absolute
@@ -54,6 +54,9 @@ class Config:
     rlisten: Address | None
     on_sync: Hook | None
     on_state: Hook | None
+    rstages: tuple[tuple[str, ...], ...]
+    """The names of the nodes of each stage; none: all nodes are sent everything at once."""
+    on_stage: OnStage | None
     logfile: str | None
     logformat: str
     rundir: str
@@ -113,8 +116,11 @@ def load(path: str) -> Config:
     nodes = assembly.nodes(trees)
     trees = _without_unused(trees, nodes, findings)
     assembly.check(nodes, trees)
+    values["rstages"] = assembly.stages(nodes)
     findings.raise_problems()
-    functions = [name for name in ("on_sync", "on_state") if callable(values[name] and values[name].call)]
+    hooks = {name: values[name] for name in ("on_sync", "on_state")}
+    hooks["on_stage"] = values["on_stage"] and values["on_stage"].hook
+    functions = [name for name, hook in hooks.items() if callable(hook and hook.call)]
     if took > SLOW_SECONDS and functions:
         why = f"at each reload, because {functions[0]} is a function"
         findings.warn_of_file(f"took {took:.1f} s to run: nothing is mirrored meanwhile, {why}")

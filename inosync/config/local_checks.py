@@ -9,10 +9,10 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
-from inosync.config import trust
+from inosync.config import hook, trust
 from inosync.config.checks import list_of, number, string
 from inosync.config.errors import Invalid, ValueProblem, invalid
-from inosync.config.hook import Hook
+from inosync.config.hook import Hook, OnStage
 from inosync.config.listen import Address, BadAddress, parse
 from inosync.config.paths import (
     ROOTS_RUNDIR,
@@ -159,12 +159,20 @@ def runnable(check: Callable[[object], Hook | None]) -> Callable[[object], Hook 
     """Return a check of a hook that also checks that its program can be run and trusted."""
 
     def checked(value: object) -> Hook | None:
-        hook = check(value)
-        if hook is not None and hook.command:
-            _check_runnable(hook.command[0])
-        return hook
+        found = check(value)
+        if found is not None and found.command:
+            _check_runnable(found.command[0])
+        return found
 
     return checked
+
+
+def on_stage(value: object) -> OnStage | None:
+    """Check what decides between stages, and that its program can be run and trusted."""
+    found = hook.on_stage(value)
+    if found is not None and found.hook is not None and found.hook.command:
+        _check_runnable(found.hook.command[0])
+    return found
 
 
 def _check_runnable(program: str) -> None:

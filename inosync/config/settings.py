@@ -222,6 +222,30 @@ comment. A change of the file takes effect at once. Others must not be able to w
             text="A wpath is waited for anyway if fstab says that something is mounted there.",
         ),
     ),
+    "Roll-outs in stages": (
+        Setting(
+            "rstages",
+            checks.stages,
+            "lists of nodes, by their names: each stage is sent only what all nodes of the one before have "
+            'confirmed; the last may be ``"rest"``, all other nodes',
+            None,
+            see="Roll-outs in stages",
+            text="""  rstages = [["a.mirror.com"], ["b.mirror.com", "c.mirror.com"], "rest"]""",
+        ),
+        Setting(
+            "on_stage",
+            local_checks.on_stage,
+            "what is run when a stage has confirmed everything: only if its exit code is 0, the next one is "
+            "sent that",
+            None,
+            see="Roll-outs in stages",
+            text="""It is written as on_sync. A dictionary can also have "settle" (seconds from the
+confirmation to the check), "patience" (seconds after which nodes that come no further than others of their
+stage are not waited for) and "only" (patterns: changes of other names need no check).
+
+  on_stage = {"command": ["/usr/local/sbin/check"], "timeout": 60, "settle": 30, "patience": 600}""",
+        ),
+    ),
     "How it is transferred": (
         Setting("rsync", local_checks.program, "the rsync program, as an absolute path", "/usr/bin/rsync"),
         Setting(

@@ -33,6 +33,8 @@ class Command:
     """The longest wait, in seconds; None: for ever."""
     max_lag: float = 0.0
     """Of ``status``: the lag, in seconds, that counts as in sync."""
+    stage: int | None = None
+    """Of ``flush``: only the nodes of this stage."""
     wait: bool = False
     """Of ``verify`` and ``resync``: whether to wait for what comes of it."""
 
@@ -81,6 +83,8 @@ def _run(command: Command, client: Client) -> int:
                 raise Refused("top needs a terminal; use status", protocol.USAGE)
             return top.run(client, {**request, "command": "status"})
         case "flush":
+            if command.stage is not None:
+                request["stage"] = command.stage
             return _print_flush(command, _ask_and_wait(client, request, command))
         case "resync" if command.wait:
             return _resync_and_wait(client, request, command)
@@ -104,11 +108,18 @@ def _run(command: Command, client: Client) -> int:
             print(_printable(f"{one_line(name)} is paused: it is compared when it is resumed"))
     elif command.name == "release" and not reply["held"]:
         print("nothing is held")
-    elif command.name == "accept" and not reply["accepted"]:
-        print("nothing is halted that could be accepted")
     elif command.name == "accept":
         for wpath in reply["accepted"]:
             print(_printable(f"{one_line(wpath)}: is mirrored as it is"))
+        for stage in reply["stages"]:
+            print(f"stage {stage}: what was not let pass goes on")
+        if not (reply["accepted"] or reply["stages"]):
+            print("nothing is halted or refused that could be accepted")
+    elif command.name == "retry":
+        for stage in reply["stages"]:
+            print(f"stage {stage}: is checked again")
+        if not reply["stages"]:
+            print("no stage was refused")
     return protocol.OK
 
 

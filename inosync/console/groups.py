@@ -92,6 +92,9 @@ def commands(node: Description, config: str) -> Iterator[tuple[str, str]]:
     match node["state"]:
         case "halted":
             yield "Mirror the loss, if it is intended", f"{call} accept"
+        case "held":
+            yield "Check again", f"{call} retry"
+            yield "Let go on what was refused", f"{call} accept"
         case "paused":
             yield "Send again", f"{call} resume {name}"
         case "retrying":

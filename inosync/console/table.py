@@ -11,7 +11,7 @@ from inosync.text import one_line, plural
 Description = Mapping[str, Any]
 """Of a node or of the daemon, as in ``status --json``."""
 
-BAD_STATES = ("halted", "retrying", "degraded")
+BAD_STATES = ("halted", "held", "retrying", "degraded")
 """States of nodes in which something is wrong."""
 GOOD_STATES = ("ok", "syncing")
 

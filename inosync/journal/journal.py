@@ -80,6 +80,8 @@ class Journal:
         """The position of the newest record that was dropped: a cursor below it has fallen off."""
         self.complete_at = 0
         """Up to when all changes are recorded, in nanoseconds since the epoch; 0 before the first walk."""
+        self.unknown_at = 0
+        """The position of the newest record that says that anything may have changed."""
         self._limit = limit
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._below: dict[Key, set[bytes]] = {}
@@ -106,7 +108,7 @@ class Journal:
     def record_unknown(self, tree: int, now: float) -> None:
         """Record that anything in a tree may have changed. No entry says so: nodes are owed all of it."""
         self.head += 1
-        self._newest[tree] = self.head
+        self._newest[tree] = self.unknown_at = self.head
         self._times.add(self.head, now)
 
     def _add(self, change: Change, now: float, oldest: _Oldest) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from inosync.master.comparing import Comparing
 from inosync.master.hold import Hold
 from inosync.master.once import Once
+from inosync.master.staging import Staging
 from inosync.master.verification import Comparison, Verification
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
 from inosync.messages import Change, Kind
@@ -29,6 +30,7 @@ class Commands:
     verification: Verification
     manager: ServiceManager
     hold: Hold
+    staging: Staging
     once: Once | None
 
     def reopen_log(self) -> None:

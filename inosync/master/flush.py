@@ -58,6 +58,8 @@ class Flushes:
     release: Callable[[], None]
     """Hands out what the journal holds."""
     loop: Loop
+    is_stuck: Callable[[str, int], bool] = lambda _node, _position: False
+    """Whether waiting alone does not give a node all up to a position, because of the stages before it."""
     _waiting: dict[Flush, None] = field(default_factory=dict)
     _by_mark: dict[bytes, Flush] = field(default_factory=dict)
     """The flushes by the names of their marks that were not seen yet."""
@@ -94,8 +96,8 @@ class Flushes:
             elif flush.position < 0:
                 self._take_position(flush)
             behind = self._behind(flush)
-            # Paused nodes lack what they lack until the operator wants otherwise.
-            has_all = flush.position >= 0 if not flush.nodes else flush.seen and all(n.paused for n in behind)
+            can_come = any(self._can_come(flush, node) for node in behind)
+            has_all = flush.position >= 0 if not flush.nodes else flush.seen and not can_come
             if now >= flush.deadline or has_all:
                 self.cancel(flush)
                 flush.done(behind)
@@ -143,6 +145,14 @@ class Flushes:
         if flush.position < 0:
             return there
         return [node for node in there if node.cursor < flush.position or self._lacks(node, flush.since)]
+
+    def _can_come(self, flush: Flush, node: Node) -> bool:
+        """What paused and held nodes lack they lack until the operator wants otherwise."""
+        if node.paused or flush.position < 0:
+            return not node.paused
+        # What it is owed apart may wait for anything newer.
+        wanted = flush.position if node.cursor < flush.position else self.journal.head
+        return not self.is_stuck(node.name, wanted)
 
     def _lacks(self, node: Node, since: float) -> bool:
         return node.retries.lacks_since(since) or bool(self.watcher.unreadable(node.trees))

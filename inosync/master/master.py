@@ -15,6 +15,7 @@ from inosync.master.flush import Flushes
 from inosync.master.once import Once
 from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
+from inosync.master.staging import Staging
 from inosync.master.tree_events import TreeEvents
 from inosync.master.worker_pool import WorkerPool
 from inosync.status.publisher import StatePublisher
@@ -42,6 +43,7 @@ class Master:
     events: TreeEvents
     pacing: Pacing
     pool: WorkerPool
+    staging: Staging
     flushes: Flushes
     publisher: StatePublisher
     reloader: Reloader
@@ -85,6 +87,7 @@ class Master:
         self.watcher.work(WALK_SECONDS)
         self._read_events()
         self.pacing.release_if_due()
+        self.staging.advance()
         self.flushes.end_finished()
         if self.once is not None and not self.pool.is_stopping and self.once.is_done():
             hook = self.reloader.config.on_sync

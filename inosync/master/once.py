@@ -10,7 +10,7 @@ from typing import Any
 
 from inosync.master.flush import Flushes
 from inosync.messages import NodeState
-from inosync.nodes.backlog import Backlog
+from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.status.state import NodeStates
@@ -26,15 +26,15 @@ class Once:
 
     nodes: Mapping[str, Node]
     watcher: Watcher
-    backlog: Backlog
+    dispatch: Dispatcher
     flushes: Flushes
     states: NodeStates
     snapshots: SnapshotBuilder
     outcome: dict[str, Any] = field(default_factory=dict)
     """The snapshot of all nodes at the end; empty until then."""
     _is_flushing: bool = False
-    _level: set[str] = field(default_factory=set)
-    """The nodes that have everything that was there when the flush began, by name."""
+    _level: dict[str, bool] = field(default_factory=dict)
+    """Whether the nodes have everything that was there when the flush began, if it has ended, by name."""
 
     def is_done(self) -> bool:
         """Whether each node is level, or will not be. To be called in each turn of the loop."""
@@ -52,8 +52,7 @@ class Once:
             self.outcome = self.snapshots.of_nodes(self.nodes.values())
 
     def _flushed(self, node: Node, behind: Sequence[Node]) -> None:
-        if not behind:
-            self._level.add(node.name)
+        self._level[node.name] = not behind
 
     def _is_settled(self, node: Node) -> bool:
         if node.name in self._level:
@@ -66,5 +65,16 @@ class Once:
                 return True
             case NodeState.DEGRADED:
                 # What rsync complained of was tried; what was not tried may be another tree.
-                return not self.watcher.incomplete_trees and self.backlog.oldest(node) is None
+                return not self.watcher.incomplete_trees and self.dispatch.backlog.oldest(node) is None
+        return self._waits_in_vain(node)
+
+    def _waits_in_vain(self, node: Node) -> bool:
+        """Whether nodes of a stage before it do not come to confirm what the node waits for."""
+        patience = self.dispatch.roll_out.plan.patience
+        for names in self.dispatch.roll_out.stages_before(node.name):
+            others = [self.nodes[name] for name in names if name in self.nodes]
+            waited_for = [other for other in others if not (other.paused or self._level.get(other.name))]
+            has_level = any(self._level.get(other.name) for other in others)
+            if any(map(self._is_settled, waited_for)) and (patience == math.inf or not has_level):
+                return True
         return False

@@ -43,6 +43,8 @@ class Request:
     """How long it may wait, in seconds; infinite if it has no limit."""
     until: float
     """When the client gives up, by CLOCK_MONOTONIC, which is one for all processes."""
+    stage: int | None = None
+    """Of ``flush``: only the nodes of this stage, from 1 on."""
     wait: bool = False
     """Whether to reply only when it is known what the comparison finds."""
 
@@ -60,7 +62,7 @@ def checked(message: Message) -> Request:
     command, node = message.get("command"), message.get("node")
     if not isinstance(command, str) or not (command == protocol.IDENTIFY or command in protocol.COMMANDS):
         raise RequestRefused(protocol.unknown_command(str(command)[:80]))
-    if unknown := sorted(message.keys() - {"command", "node", "timeout", "until", "wait"}):
+    if unknown := sorted(message.keys() - {"command", "node", "timeout", "until", "wait", "stage"}):
         raise RequestRefused(f"{format_value(unknown[0])} is not known in a request")
     if node is not None and not isinstance(node, str):
         raise RequestRefused("node: not a string")
@@ -72,13 +74,18 @@ def checked(message: Message) -> Request:
         raise RequestRefused(f"{command} of which node? Say its name, or {protocol.ALL}")
     if message.get("timeout") is not None and command not in protocol.HAVE_TIMEOUT:
         raise RequestRefused(f"{command} takes no timeout")
+    stage = message.get("stage")
+    if stage is not None and (command != "flush" or node is not None):
+        raise RequestRefused("stage: only flush takes one, and then no node")
+    if stage is not None and (isinstance(stage, bool) or not isinstance(stage, int)):
+        raise RequestRefused("stage: not a whole number")
     wait = message.get("wait", False)
     if not isinstance(wait, bool) or (wait and command not in protocol.CAN_WAIT):
         raise RequestRefused(
             "wait: not true or false" if not isinstance(wait, bool) else f"{command} takes no wait"
         )
     timeout = _seconds(message, "timeout", MAX_TIMEOUT_SECONDS)
-    return Request(command, node, timeout, _seconds(message, "until"), wait or command == "diff")
+    return Request(command, node, timeout, _seconds(message, "until"), stage, wait or command == "diff")
 
 
 def _seconds(message: Message, key: str, longest: float = math.inf) -> float:
@@ -113,7 +120,11 @@ class RequestHandler:
             protocol.IDENTIFY: lambda _request: identity,
             "status": self._status,
             "events": self._events,
-            "accept": lambda _request: {"accepted": events.accept_loss()},
+            "accept": lambda _request: {
+                "stages": commands.staging.accept(),
+                "accepted": events.accept_loss(),
+            },
+            "retry": lambda _request: {"stages": commands.staging.retry()},
             "reopen": self._reopen,
             "stop": self._stop,
             "hold": self._hold,
@@ -202,7 +213,7 @@ class RequestHandler:
         return {"nodes": [node.name for node in nodes], "paused": paused}
 
     def _flush(self, request: Request, reply: Reply) -> None:
-        nodes = self._wanted_nodes(request.node)
+        nodes = self._wanted_nodes(request.node) if request.stage is None else self._of_stage(request.stage)
         if not reply.can_wait:
             raise RequestRefused(
                 f"{protocol.MAX_WAITING} flushes wait already: try again later", protocol.BUSY
@@ -233,6 +244,13 @@ class RequestHandler:
     def _flushed(self, nodes: Sequence[Node], behind: Sequence[Node], seconds: float) -> Message:
         found = [self._snapshots.lag_of(node) for node in behind]
         return {"behind": found, "nodes": len(nodes), "seconds": round(seconds, 3)}
+
+    def _of_stage(self, number: int) -> list[Node]:
+        stages = self._commands.staging.roll_out.plan.stages
+        if not 1 <= number <= len(stages):
+            there = f"there are {len(stages)}" if stages else "rstages is not set"
+            raise RequestRefused(f"there is no stage {number}; {there}")
+        return [self._nodes[name] for name in stages[number - 1] if name in self._nodes]
 
     def _wanted_nodes(self, wanted: str | None) -> list[Node]:
         if wanted is None or (wanted == protocol.ALL and wanted not in self._nodes):

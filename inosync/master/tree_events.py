@@ -144,6 +144,8 @@ class TreeEvents:
         return [name for name, node in self.nodes.items() if tree in node.trees]
 
     def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
+        if self.dispatch.roll_out.is_staged:  # a position, up to which the first stage has it before others
+            self.journal.record_unknown(tree, now)
         for node in [self.nodes[name] for name in names if name in self.nodes]:
             if tree in node.trees:
                 node.retry(Change(tree, b"", Kind.TREE), now)

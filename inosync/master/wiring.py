@@ -27,6 +27,7 @@ from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
 from inosync.master.requests import Message, RequestHandler
 from inosync.master.resume import Resume
+from inosync.master.staging import Staging
 from inosync.master.state_keeper import StateKeeper
 from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import Trees, TreeTable
@@ -125,16 +126,25 @@ def make_master(
         return make_job(node, reloader.config, table, directory)
 
     def inherited() -> list[int]:
-        parts = (watcher, signals, loop, control, metrics, manager, pool, writer)
+        parts = (watcher, signals, loop, control, metrics, manager, pool, writer, staging)
         return [fd for part in parts for fd in part.descriptors()]
 
     pool = WorkerPool(nodes, dispatch, guard, verification, publisher, job, inherited, directory, loop)
     watchdog = Watchdog(clock, rand)
+    staging = Staging(pool, journal, watcher, table, directory)
 
     # The operator
-    flushes = Flushes(os.path.join(directory, "marks"), nodes, watcher, journal, pacing.release, loop)
+    flushes = Flushes(
+        os.path.join(directory, "marks"),
+        nodes,
+        watcher,
+        journal,
+        pacing.release,
+        loop,
+        dispatch.roll_out.is_stuck,
+    )
     flushes.watch_directory()
-    ending = Once(nodes, watcher, dispatch.backlog, flushes, states, snapshots) if once else None
+    ending = Once(nodes, watcher, dispatch, flushes, states, snapshots) if once else None
 
     def configure(new: Config) -> None:
         dispatch.set_slots(new.rslots)
@@ -146,6 +156,7 @@ def make_master(
         state_log.set_hook(new.on_state)
         state_log.forget_all_but(nodes.values())
         node_events.forget_all_but(nodes)
+        staging.configure(new.rstages, new.on_stage)
         verification.configure(new.rdelete)
         metrics.serve(new.rlisten)
 
@@ -158,7 +169,7 @@ def make_master(
     reader = ConfigReader(read, inherited, loop)
     reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
     hold = Hold(pool, flushes)
-    commands = Commands(pool, verification, manager, hold, ending)
+    commands = Commands(pool, verification, manager, hold, staging, ending)
     handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events)
     socket = protocol.socket_path(config.rundir, config.path)
 
@@ -204,6 +215,7 @@ def make_master(
     each_tick = (
         drop_confirmed,
         hold.stop_retries,
+        staging.take_back,
         verification.start_if_due,
         events.resume_recovered,
         lambda: watchdog.check_workers(pool.alive()),
@@ -214,6 +226,7 @@ def make_master(
     )
     closing = (
         *([keeper.finish] if keeps_state else []),
+        staging.close,
         watcher.close,
         metrics.end,
         control.close,
@@ -226,6 +239,7 @@ def make_master(
         events,
         pacing,
         pool,
+        staging,
         flushes,
         publisher,
         reloader,

@@ -86,7 +86,11 @@ class Dispatcher:
             return f"no room in {self._directory}"
         if node in self._held_back:
             return "batches take more than their share of the processors"
-        return "waiting for a slot" if self._slots.is_waiting(node) else ""
+        if self._slots.is_waiting(node):
+            return "waiting for a slot"
+        if self._limit(node) is None:
+            return ""
+        return self.roll_out.waits_for(node.name, self._journal.head, self._loop.clock())
 
     def offer_batch(self, node: Node) -> None:
         """Send a node its next batches: for each lane, if it is free and there is something for it.

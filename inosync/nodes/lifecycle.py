@@ -221,12 +221,14 @@ def node_state(
     big: bool = False,
     walking: bool = False,
     paused: bool = False,
+    held: bool = False,
 ) -> NodeState:
     """Return the one word for a node.
 
     ``lag``: seconds; ``max_lag``: the lag that is normal (edelay); ``degraded``: names are to be retried, or
     directories are not watched; ``halted``: the guard has halted a tree; ``was_ok``: a batch has been done;
-    ``big``: a batch is in the second lane; ``walking``: a tree is being walked; ``paused``: by the operator.
+    ``big``: a batch is in the second lane; ``walking``: a tree is being walked; ``paused``: by the operator;
+    ``held``: it lacks what a stage before it does not let pass.
     """
     if paused:
         return NodeState.PAUSED
@@ -237,6 +239,8 @@ def node_state(
         return NodeState.RETRYING
     if worker.phase is Phase.BUSY:
         return NodeState.FULL if worker.full else NodeState.SYNCING
+    if held and worker.phase is Phase.IDLE:
+        return NodeState.HELD
     if worker.phase is not Phase.IDLE or not was_ok:
         return NodeState.STARTING
     if big:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inosync.nodes import stages
@@ -58,13 +58,24 @@ class RollOut:
         self._stages = found
         self.limits = stages.limits(self.plan, found)
 
-    def refusal_before(self, name: str) -> str:
-        """Return why a node is sent nothing more; empty if no check has refused anything before it."""
-        return stages.refusal_before(self.plan, self._stages, name)
+    def hold_before(self, name: str) -> str:
+        """Return why a node is sent nothing more; empty if no stage before it is held up."""
+        return stages.hold_before(self.plan, self._stages, name)
 
-    def waits_for(self, name: str, now: float) -> str:
-        """Return what a node waits for, of the stages before it."""
-        return stages.waits_for(self.plan, self._stages, name, now)
+    def is_stuck(self, name: str, position: int) -> bool:
+        """Return whether waiting alone does not give a node all up to a position."""
+        return stages.is_stuck(self.plan, self._stages, name, position)
+
+    def waits_for(self, name: str, head: int, now: float) -> str:
+        """Return what a node waits for, of the stages before it. ``head``: the newest position."""
+        return stages.waits_for(self.plan, self._stages, name, head, now)
+
+    def stages_before(self, name: str) -> Sequence[Sequence[str]]:
+        """Return the names of the nodes of each stage that a node waits for."""
+        for number, names in enumerate(self.plan.stages):
+            if name in names:
+                return self.plan.stages[:number]
+        return ()
 
     @property
     def wake_at(self) -> float:

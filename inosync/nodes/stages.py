@@ -75,6 +75,10 @@ class Stage:
     """Nodes that others of the stage have overtaken: how far they are, and since when."""
     given_up: frozenset[str] = frozenset()
     """Those of them that are not waited for any more."""
+    last: tuple[str, ...] = ()
+    """The nodes that are no further than ``reached``, in the order of the configuration."""
+    is_paused: bool = False
+    """Whether all of its nodes are paused, so that none can confirm anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +121,12 @@ def advance(
     actions: list[Action] = []
     for number, stage in enumerate(stages):
         # After a reload nodes may have more than their stage may be sent: that is no reason to send it on.
-        most = made[-1].passed if made else None
+        most = made[-1].passed if made else math.inf
         standing = {name: nodes[name] for name in plan.stages[number] if name in nodes}
         stage = _waited(stage, standing, plan.patience, now)
         if names := tuple(sorted(stage.given_up - stages[number].given_up)):
             actions.append(GiveUp(number, names))
-        reached = _reached(stage, standing)
-        stage = replace(stage, reached=reached if most is None else min(reached, most))
+        stage = _reached(stage, standing, most)
         stage, check = _check(plan, stage, needs_check, now)
         if check:
             actions.append(StartCheck(number, *check))
@@ -144,9 +147,14 @@ def _waited(stage: Stage, standing: Mapping[str, Standing], patience: float, now
     return replace(stage, behind=behind, given_up=given_up)
 
 
-def _reached(stage: Stage, standing: Mapping[str, Standing]) -> int:
-    counted = (one.confirmed for name, one in standing.items() if not (one.paused or name in stage.given_up))
-    return min(counted, default=NOTHING)
+def _reached(stage: Stage, standing: Mapping[str, Standing], most: float) -> Stage:
+    """Note how far the stage is, at most as far as it may be, and which of its nodes keep it there."""
+    running = {name: one.confirmed for name, one in standing.items() if not one.paused}
+    counted = {name: position for name, position in running.items() if name not in stage.given_up}
+    reached = min(counted.values(), default=NOTHING)
+    last = tuple(name for name, position in counted.items() if position == reached)
+    is_paused = bool(standing) and not running
+    return replace(stage, reached=int(min(reached, most)), last=last, is_paused=is_paused)
 
 
 def _check(
@@ -220,24 +228,43 @@ def limits(plan: Plan, stages: Stages) -> dict[str, int]:
     }
 
 
-def refusal_before(plan: Plan, stages: Stages, name: str) -> str:
-    """Return why a node is held, with the stage that was refused; empty if it is not."""
+def hold_before(plan: Plan, stages: Stages, name: str) -> str:
+    """Return why a node is held, with the stage that lets nothing go on; empty if there is none."""
     for number, stage in _before(plan, stages, name):
         if stage.refusal is not None:
             return f"stage {number + 1} was not let pass: {stage.refusal.reason}"
+        if stage.is_paused:
+            return f"all nodes of stage {number + 1} are paused"
     return ""
 
 
-def waits_for(plan: Plan, stages: Stages, name: str, now: float) -> str:
-    """Return what a node that is not held waits for, of the stages before it."""
+def is_stuck(plan: Plan, stages: Stages, name: str, position: int) -> bool:
+    """Return whether a node does not get all up to a position unless an operator or a later change helps."""
+    for _, stage in _before(plan, stages, name):
+        if stage.passed >= position:
+            continue
+        if stage.refusal is None or stage.reached < position:
+            return stage.is_paused
+        return stage.due is None and stage.checking is None
+    return False
+
+
+def waits_for(plan: Plan, stages: Stages, name: str, head: int, now: float) -> str:
+    """Return what a node that is not held waits for, of the stages before it.
+
+    ``head``: the newest position.
+    """
+    wanted = head
     for number, stage in _before(plan, stages, name):
         what = f"stage {number + 1}"
         if stage.checking is not None:
             return f"{what} is being checked"
         if stage.due is not None:
             return f"{what} is checked in {max(stage.due.at + plan.settle - now, 0):.0f} s"
-        if late := sorted(stage.behind.keys() - stage.given_up):
-            return f"waiting for {what}: {late[0]}" + (f" and {len(late) - 1} more" if late[1:] else "")
+        if stage.last and stage.reached < wanted:
+            more = f" and {len(stage.last) - 1} more" if stage.last[1:] else ""
+            return f"waiting for {what}: {stage.last[0]}{more}"
+        wanted = stage.passed
     return "waiting for the stage before it"
 
 

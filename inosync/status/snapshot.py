@@ -24,6 +24,7 @@ from inosync.watch.watcher import Watcher
 
 WORST_FIRST = (
     NodeState.HALTED,
+    NodeState.HELD,
     NodeState.RETRYING,
     NodeState.DEGRADED,
     NodeState.LAGGING,

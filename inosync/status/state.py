@@ -40,9 +40,11 @@ class NodeStates:
         self._max_lag = seconds
 
     def state_of(self, node: Node) -> NodeState:
-        times = [self._dispatch.backlog.oldest(node), self._watcher.searching_since]
+        missing = self._dispatch.backlog.oldest(node)
+        times = [missing, self._watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
         is_walked = self._is_walked(node)
+        is_held = missing is not None and bool(self._dispatch.roll_out.hold_before(node.name))
         return lifecycle.node_state(
             node.worker.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
@@ -54,6 +56,7 @@ class NodeStates:
             big=node.second is not None,
             walking=is_walked,
             paused=node.paused,
+            held=is_held,
         )
 
     def lag_of(self, node: Node) -> float:
@@ -74,6 +77,8 @@ class NodeStates:
                 return node.big_files
             case NodeState.PAUSED:
                 return "by the operator"
+            case NodeState.HELD:
+                return self._dispatch.roll_out.hold_before(node.name)
             case NodeState.HALTED:
                 return "; ".join(self._guard.reasons(node.trees))
             case NodeState.LAGGING:
@@ -82,7 +87,7 @@ class NodeStates:
                 if self._watcher.searching_since is not None:
                     return "other names of files that have changed are searched for"
                 return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
-            case NodeState.STARTING if self.held_until is not None:
+            case NodeState.STARTING if self.held_until is not None or self._dispatch.roll_out.limits:
                 return self._dispatch.waits_for(node)
             case NodeState.DEGRADED:
                 return node.degraded_reason or self._unwatched(node)

@@ -590,7 +590,7 @@ def test_accept_mirrors_an_emptied_tree(running: Commands) -> None:
     (running.tree / "second").write_text("second")
     assert running.say("flush").returncode == 0
     done = running.say("accept")
-    assert (done.returncode, done.stdout) == (0, "nothing is halted that could be accepted\n")
+    assert (done.returncode, done.stdout) == (0, "nothing is halted or refused that could be accepted\n")
     os.kill(running.daemon.pid, signal.SIGSTOP)  # so that it is one event
     for name in ("file", "second"):
         (running.tree / name).unlink()

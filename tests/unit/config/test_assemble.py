@@ -68,3 +68,68 @@ def test_local_target_is_compared_through_links(here: Path) -> None:
     (here / "link").symlink_to("a")
     (line,) = mistakes(text(rnodes=repr([str(here / "link")]), rpaths="['/copy']"))
     assert "lies inside the wpath" in line
+
+
+# Stages ------------------------------------------------------------------------------------------------
+
+THREE = '["h:", {"node": "i:", "name": "ida"}, "j:"]'
+PASS = '["/bin/true"]'
+
+
+@pytest.mark.usefixtures("here")
+def test_stages_name_nodes_as_written_or_by_their_names() -> None:
+    made = config(rnodes=THREE, rstages='[["h:"], ["ida"], "rest"]', on_stage=PASS)
+    assert made.rstages == (("h",), ("ida",), ("j",))
+    assert config(rnodes=THREE).rstages == ()
+    alone = config(rnodes=THREE, rstages='[["h"], ["ida", "j"], "rest"]')
+    assert alone.rstages == (("h",), ("ida", "j")), "there is nothing left for the last one"
+    assert alone.on_stage is None
+
+
+@pytest.mark.usefixtures("here")
+def test_all_mistakes_in_stages_are_reported_at_once() -> None:
+    found = mistakes(text(rnodes=THREE, rstages='["rest", ["h"], ["idda", "h"]]', on_stage='["/no/check"]'))
+    assert [line.partition(": ")[2] for line in found] == [
+        "on_stage: '/no/check': is not found; install it, or write the path where it is",
+        "rstages: 'rest': is not the last stage; all nodes that no stage names come last",
+        "rstages: 'idda': is no node; did you mean ida?",
+        "rstages: 'h': is in stage 2 and again in stage 3; leave one of them out",
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_node_in_no_stage_is_a_mistake() -> None:
+    (found,) = mistakes(text(rnodes=THREE, rstages='[["h"], ["ida"]]'))
+    assert found.endswith(
+        "rstages: 'j': is in no stage; put it into a stage, or write \"rest\" as the last one"
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_check_without_stages_is_a_mistake() -> None:
+    (found,) = mistakes(text(on_stage=PASS))
+    assert found.endswith("on_stage: there are no stages to decide between; set rstages")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('{"command": ["/bin/true"], "settel": 1}', "'settel': is not known"),
+        ('{"settle": 3}', "has no 'command' that could decide"),
+        ('{"timeout": 3}', "has a 'timeout', but no 'command'"),
+        ('{"command": ["/bin/true"], "only": [{"from": "/x"}]}', "has a file of patterns in it"),
+        ('{"command": ["/bin/true"], "settle": -1, "patience": "x"}', "settle: -1: is negative"),
+        ('"/bin/true"', "is a string, which nothing takes apart"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_mistakes_in_on_stage_are_reported(value: str, problem: str) -> None:
+    found = mistakes(text(rnodes=THREE, rstages='[["h"], "rest"]', on_stage=value))
+    assert any(problem in line for line in found), found
+
+
+@pytest.mark.usefixtures("here")
+def test_on_stage_with_patience_alone_checks_nothing() -> None:
+    made = config(rnodes=THREE, rstages='[["h"], "rest"]', on_stage='{"patience": 60}')
+    assert made.on_stage is not None
+    assert (made.on_stage.hook, made.on_stage.patience) == (None, 60)

@@ -47,6 +47,8 @@ def test_defaults_are_used_for_what_is_not_set(here: Path) -> None:
         rlisten=None,
         on_sync=None,
         on_state=None,
+        rstages=(),
+        on_stage=None,
         logfile=None,
         logformat="text",
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",

@@ -126,14 +126,14 @@ def test_status_is_a_table_or_json(run: Callable[..., tuple[int, str, str]]) -> 
 @pytest.mark.parametrize(
     ("accepted", "text"),
     [
-        ([], "nothing is halted that could be accepted\n"),
+        ([], "nothing is halted or refused that could be accepted\n"),
         (["/srv/\x1b"], "/srv/\\x1b: is mirrored as it is\n"),
     ],
 )
 def test_accept_names_the_trees(
     run: Callable[..., tuple[int, str, str]], accepted: list[str], text: str
 ) -> None:
-    assert run(Command("accept"), {"accepted": accepted}) == (0, text, "")
+    assert run(Command("accept"), {"accepted": accepted, "stages": []}) == (0, text, "")
 
 
 def test_flush_names_the_nodes_that_are_behind(

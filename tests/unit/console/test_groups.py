@@ -104,3 +104,8 @@ def test_commands_can_be_pasted_into_a_shell(state: str, words: list[str]) -> No
     found = [shlex.split(command) for _, command in commands(statuses.node("a b", state), "/etc/x y.py")]
     start = ["inosync", "-c", "/etc/x y.py", "-s"]
     assert found == [[*start, *words], [*start, "events", "a b"]]
+
+
+def test_held_node_is_let_go_on_by_one_of_two_commands() -> None:
+    found = [command.split()[-1] for _, command in commands(statuses.node("a", "held"), "/etc/x.py")]
+    assert found == ["retry", "accept", "a"]

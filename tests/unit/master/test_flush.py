@@ -34,6 +34,8 @@ class World:
         self.blind: set[int] = set()
         """Trees with directories that cannot be read."""
         self.head = 7
+        self.stuck_at = EVER
+        """The position from which on no node gets anything, because of the stages before it."""
         self.nodes = {name: node(name) for name in "ab"}
         self._told: Callable[[bytes], None] = lambda _name: None
         self.loop = Loop(lambda: self.now)
@@ -44,6 +46,7 @@ class World:
             cast(Journal, self),
             lambda: self.events.append("hasten"),
             self.loop,
+            lambda name, position: name == "b" and position >= self.stuck_at,
         )
         self.flushes.watch_directory()
 
@@ -277,6 +280,36 @@ def test_paused_nodes_end_a_flush_that_waits_for_no_other(world: World) -> None:
     world.nodes["a"].cursor = world.head
     world.look()
     assert said == [["b"]]
+
+
+def test_held_nodes_end_a_flush_of_what_does_not_come(world: World) -> None:
+    world.record_unclosed = lambda: None  # type: ignore[method-assign]
+    world.stuck_at = world.head
+    said = world.begin()
+    world.read()
+    world.look()
+    assert said == []
+    world.nodes["a"].cursor = world.head
+    world.look()
+    assert said == [["b"]]
+
+
+def test_held_node_is_waited_for_as_long_as_it_may_come(world: World) -> None:
+    world.record_unclosed = lambda: None  # type: ignore[method-assign]
+    world.stuck_at = world.head + 1
+    world.nodes["a"].cursor = world.head
+    said = world.begin()
+    world.read()
+    world.look()
+    world.look()
+    assert said == [], "what it lacks has passed"
+    world.nodes["b"].cursor = world.head
+    world.nodes["b"].retries.lacks_since = lambda _since: True
+    world.look()
+    assert said == []
+    world.head += 1
+    world.look()
+    assert said == [["b"]], "what it is owed has changed again, and that was refused"
 
 
 def test_paused_node_that_lacks_nothing_is_not_named(world: World) -> None:

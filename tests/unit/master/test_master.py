@@ -48,6 +48,7 @@ class World:
             events=cast(Any, Recorder(self.calls)),
             pacing=cast(Any, self.pacing),
             pool=cast(Any, self.pool),
+            staging=cast(Any, Recorder([])),
             flushes=cast(Any, Recorder(self.calls)),
             publisher=cast(Any, Recorder(self.calls, summary="1 node: 1 ok")),
             reloader=cast(Any, reloader),

@@ -39,7 +39,11 @@ class World:
         self.found: Any = None
         pool = SimpleNamespace(nodes=NODES, loop=SimpleNamespace(clock=lambda: self.now))
         self.commands: Any = Recorder(
-            self.calls, pool=pool, compare=self.begin_comparing, hold=Recorder(self.calls)
+            self.calls,
+            pool=pool,
+            compare=self.begin_comparing,
+            hold=Recorder(self.calls),
+            staging=SimpleNamespace(accept=list, retry=list),
         )
         self.snapshots: Any = Recorder(
             self.calls,
@@ -197,7 +201,7 @@ def test_command_that_comes_too_late_is_not_begun(world: World) -> None:
     reply = world.ask(command="accept", until=99.9)
     assert reply == {"error": "asked for too late: not done", "code": protocol.BUSY}
     assert world.calls == []
-    assert world.ask(command="accept", until=100.1) == {"accepted": ["/www"]}
+    assert world.ask(command="accept", until=100.1) == {"stages": [], "accepted": ["/www"]}
 
 
 @pytest.mark.parametrize(

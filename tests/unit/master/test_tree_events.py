@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -45,7 +46,7 @@ class World:
             self.table,
             cast(Any, self.guard),
             Journal(),
-            cast(Any, Recorder(self.calls)),
+            cast(Any, Recorder(self.calls, roll_out=SimpleNamespace(is_staged=False))),
             cast(Any, Recorder(self.calls)),
             cast(Any, Recorder([], take_doubts=lambda _wpath: self.doubts)),
             lambda: NOW,

@@ -296,6 +296,11 @@ KILLED = WorkerState(phase=Phase.KILLED, hangs=1)
         (IDLE, 0, "was_ok degraded", "degraded"),
         (IDLE, 0, "", "starting"),
         (IDLE, 0, "was_ok degraded halted", "halted"),
+        (IDLE, 99, "was_ok degraded held walking", "held"),
+        (IDLE, 0, "held", "held"),
+        (BUSY, 0, "was_ok held", "syncing"),
+        (WAITING, 0, "was_ok held", "retrying"),
+        (IDLE, 0, "was_ok held paused", "paused"),
         (IDLE, 100, "was_ok degraded halted paused walking", "paused"),
         (IDLE, 0, "was_ok big", "syncing"),
         (IDLE, 100, "was_ok big degraded walking", "syncing"),
@@ -326,7 +331,7 @@ KILLED = WorkerState(phase=Phase.KILLED, hangs=1)
     ],
 )
 def test_node_state(worker: WorkerState, lag: float, flags: str, word: str) -> None:
-    names = ("degraded", "halted", "was_ok", "walking", "paused", "big")
+    names = ("degraded", "halted", "was_ok", "walking", "paused", "big", "held")
     given_flags = {name: name in flags.split() for name in names}
     assert node_state(worker, lag=lag, max_lag=10.0, **given_flags) is NodeState(word)
 
@@ -335,7 +340,7 @@ def test_node_state(worker: WorkerState, lag: float, flags: str, word: str) -> N
     phase=st.sampled_from(Phase),
     lag=st.floats(0, 100),
     flags=st.fixed_dictionaries(
-        {name: st.booleans() for name in ("degraded", "halted", "was_ok", "walking", "paused", "big")}
+        {name: st.booleans() for name in ("degraded", "halted", "was_ok", "walking", "paused", "big", "held")}
     ),
 )
 def test_node_state_is_ok_only_if_all_is_well(phase: Phase, lag: float, flags: dict[str, bool]) -> None:
@@ -345,5 +350,5 @@ def test_node_state_is_ok_only_if_all_is_well(phase: Phase, lag: float, flags: d
 
 
 def test_node_states_are_the_words_that_scripts_match() -> None:
-    words = "starting full ok syncing lagging retrying paused halted degraded"
+    words = "starting full ok syncing lagging retrying paused halted held degraded"
     assert {str(word) for word in NodeState} == set(words.split())

@@ -30,7 +30,7 @@ def test_without_stages_nothing_is_limited() -> None:
     assert roll_out.limits == {}
     assert advanced(roll_out, 5, 1e9) == []
     assert (roll_out.accept(), roll_out.retry(), roll_out.wake_at) == ([], [], math.inf)
-    assert roll_out.refusal_before("b") == ""
+    assert (roll_out.hold_before("b"), roll_out.stages_before("b")) == ("", ())
 
 
 def test_plan_with_other_stages_starts_anew() -> None:
@@ -43,6 +43,12 @@ def test_plan_with_other_stages_starts_anew() -> None:
     assert roll_out.limits == {"a": NOTHING}
     roll_out.follow(Plan())
     assert (roll_out.limits, roll_out.is_staged) == ({}, False)
+
+
+def test_stages_before_a_node_are_those_that_it_waits_for() -> None:
+    roll_out = refused()
+    assert [roll_out.stages_before(name) for name in ("a", "b", "other")] == [(), (("a",),), ()]
+    assert roll_out.is_stuck("b", 5)
 
 
 def test_plan_with_a_check_starts_anew() -> None:
@@ -72,17 +78,17 @@ def test_check_that_began_before_a_reload_means_nothing() -> None:
 
 def test_operator_accepts_what_was_refused() -> None:
     roll_out = refused()
-    assert roll_out.refusal_before("b") == "stage 1 was not let pass: exit code 1"
+    assert roll_out.hold_before("b") == "stage 1 was not let pass: exit code 1"
     assert roll_out.accept() == [1]
-    assert (roll_out.refusal_before("b"), roll_out.limits) == ("", {"b": 5})
+    assert (roll_out.hold_before("b"), roll_out.limits) == ("", {"b": 5})
     assert roll_out.accept() == []
 
 
 def test_operator_has_what_was_refused_checked_again() -> None:
     roll_out = refused()
     assert roll_out.retry() == [1]
-    assert roll_out.waits_for("b", 120.0) == "stage 1 is checked in 0 s"
+    assert roll_out.waits_for("b", 5, 120.0) == "stage 1 is checked in 0 s"
     assert roll_out.wake_at == -math.inf
     assert advanced(roll_out, 5, 120.0) == [StartCheck(0, 5, NOTHING)]
-    assert roll_out.waits_for("b", 120.0) == "stage 1 is being checked"
+    assert roll_out.waits_for("b", 5, 120.0) == "stage 1 is being checked"
     assert roll_out.retry() == []

@@ -118,7 +118,7 @@ def test_refusal_holds_all_later_stages() -> None:
     assert farm.look(1e6) == [], "it is not asked again for the same"
     assert farm.limits == {"b": NOTHING, "c": NOTHING, "d": NOTHING}
     why = "stage 1 was not let pass: exit code 1"
-    found = {name: stages.refusal_before(PLAN, farm.known, name) for name in "abcd"}
+    found = {name: stages.hold_before(PLAN, farm.known, name) for name in "abcd"}
     assert found == {"a": "", "b": why, "c": why, "d": why}
 
 
@@ -128,7 +128,7 @@ def test_later_change_that_passes_releases_what_was_refused() -> None:
     assert farm.look(SETTLE) == [StartCheck(0, 6, NOTHING)]
     farm.checked(0)
     assert farm.limits["b"] == 6
-    assert stages.refusal_before(PLAN, farm.known, "b") == ""
+    assert stages.hold_before(PLAN, farm.known, "b") == ""
 
 
 def test_later_change_that_fails_is_refused_as_well() -> None:
@@ -137,7 +137,7 @@ def test_later_change_that_fails_is_refused_as_well() -> None:
     farm.look(SETTLE)
     farm.checked(0, "exit code 2")
     assert farm.limits["b"] == NOTHING
-    assert stages.refusal_before(PLAN, farm.known, "b") == "stage 1 was not let pass: exit code 2"
+    assert stages.hold_before(PLAN, farm.known, "b") == "stage 1 was not let pass: exit code 2"
 
 
 def test_accept_lets_go_what_was_refused_and_what_came_since() -> None:
@@ -165,13 +165,13 @@ def test_check_that_fails_after_accept_refuses_only_what_is_newer() -> None:
     farm.known = stages.accepted(farm.known)
     farm.checked(0, "too late")
     assert farm.limits["b"] == 7
-    assert stages.refusal_before(PLAN, farm.known, "b") == ""
+    assert stages.hold_before(PLAN, farm.known, "b") == ""
 
 
 def test_retry_checks_at_once() -> None:
     farm = refused()
     farm.known = stages.retried(farm.known)
-    assert stages.refusal_before(PLAN, farm.known, "b") == ""
+    assert stages.hold_before(PLAN, farm.known, "b") == ""
     assert farm.look() == [StartCheck(0, 5, NOTHING)]
     farm.checked(0)
     assert farm.limits["b"] == 5
@@ -212,7 +212,7 @@ def test_refusal_is_over_when_what_it_was_about_has_changed_again() -> None:
     newest = 7
     farm.confirm(a=6)
     assert farm.limits["b"] == 6, "all that is left of it is what needs no check"
-    assert stages.refusal_before(PLAN, farm.known, "b") == ""
+    assert stages.hold_before(PLAN, farm.known, "b") == ""
 
 
 def test_check_is_dropped_when_what_it_is_about_has_changed_again() -> None:
@@ -234,7 +234,7 @@ def test_dead_node_is_given_up_after_patience() -> None:
     farm = Farm(PATIENT)
     farm.confirm(a=5, b=5)
     assert stages.wake_at(farm.plan, farm.known) == farm.now + 60
-    assert "waiting for stage 1: c" in stages.waits_for(PATIENT, farm.known, "d", farm.now)
+    assert "waiting for stage 1: c" in stages.waits_for(PATIENT, farm.known, "d", 9, farm.now)
     assert farm.look(59.0) == []
     farm.confirm(a=6, b=6)
     assert farm.look(1.0) == [GiveUp(0, ("c",))]
@@ -279,6 +279,11 @@ def test_paused_node_is_not_waited_for() -> None:
     farm.nodes = dict.fromkeys("abc", Standing(9, paused=True))
     farm.look()
     assert farm.limits["d"] == 5, "all of them are paused: nothing more is confirmed"
+    assert stages.hold_before(farm.plan, farm.known, "d") == "all nodes of stage 1 are paused"
+    assert [stages.is_stuck(farm.plan, farm.known, "d", position) for position in (5, 6)] == [False, True]
+    farm.confirm(a=9)
+    assert farm.limits["d"] == 9
+    assert stages.hold_before(farm.plan, farm.known, "d") == ""
 
 
 def test_node_that_has_more_than_its_stage_may_passes_no_more_on() -> None:
@@ -296,14 +301,46 @@ def test_node_that_lacks_something_again_takes_nothing_back() -> None:
 
 def test_node_is_told_what_it_waits_for() -> None:
     farm = Farm(PLAN)
-    assert stages.waits_for(PLAN, farm.known, "b", farm.now) == "waiting for the stage before it"
+
+    def waits_for(name: str, after: float = 0.0) -> str:
+        return stages.waits_for(PLAN, farm.known, name, 5, farm.now + after)
+
+    assert waits_for("b") == "waiting for the stage before it"
+    farm.look()
+    assert waits_for("b") == "waiting for stage 1: a"
     farm.confirm(a=5)
-    assert stages.waits_for(PLAN, farm.known, "d", farm.now + 10) == "stage 1 is checked in 20 s"
+    assert waits_for("d", 10) == "stage 1 is checked in 20 s"
     farm.look(SETTLE)
-    assert stages.waits_for(PLAN, farm.known, "d", farm.now) == "stage 1 is being checked"
+    assert waits_for("d") == "stage 1 is being checked"
     farm.checked(0)
+    assert waits_for("b") == "waiting for the stage before it", "it may be sent all"
+    assert waits_for("d") == "waiting for stage 2: b and 1 more"
     farm.confirm(b=5)
-    assert stages.waits_for(PLAN, farm.known, "d", farm.now) == "waiting for stage 2: c"
+    assert waits_for("d") == "waiting for stage 2: c"
+
+
+def test_node_is_stuck_once_all_that_it_waits_for_is_refused() -> None:
+    farm = Farm(PLAN)
+    farm.confirm(a=5)
+    farm.look(SETTLE)
+    assert not stages.is_stuck(PLAN, farm.known, "d", 5), "it is being checked"
+    farm.checked(0)
+    farm.confirm(a=9)
+    farm.look(SETTLE)
+    farm.checked(0, "broken")
+
+    def stuck(position: int) -> list[bool]:
+        return [stages.is_stuck(PLAN, farm.known, name, position) for name in ("a", "b", "d")]
+
+    assert stuck(5) == [False, False, False], "that has passed"
+    assert stuck(9) == [False, True, True]
+    assert stuck(10) == [False, False, False], "the first stage does not have it yet: it may pass"
+    farm.confirm(a=10)
+    assert stuck(10) == [False, False, False], "it is going to be checked"
+    farm.look(SETTLE)
+    assert stuck(9) == [False, False, False], "it is being checked"
+    farm.checked(0, "broken")
+    assert stuck(10) == [False, True, True]
 
 
 # All of it ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from inosync.nodes.counters import Counters
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
+from inosync.nodes.roll_out import RollOut
 from inosync.status.publisher import MIN_PAUSE_SECONDS, StatePublisher
 from inosync.status.state import NodeStates
 from inosync.status.transitions import StateLog
@@ -34,6 +35,7 @@ class World:
     incomplete_trees: frozenset[int] = frozenset()
     searching_since: float | None = None
     held_until: float | None = None
+    roll_out: RollOut = field(default_factory=RollOut)
     # A node of it:
     state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
     degraded_reason: str = ""

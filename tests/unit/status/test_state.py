@@ -38,7 +38,10 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
     )
     backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None), lag=lambda _node: fact("lag", 0.0))
     dispatch = SimpleNamespace(
-        backlog=backlog, waits_for=lambda _node: fact("waits_for", ""), held_until=fact("held_until", None)
+        roll_out=SimpleNamespace(hold_before=lambda _name: fact("hold", ""), limits={}),
+        backlog=backlog,
+        waits_for=lambda _node: fact("waits_for", ""),
+        held_until=fact("held_until", None),
     )
     watcher = SimpleNamespace(
         searching_since=fact("searching_since", None),
@@ -78,6 +81,8 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
             NodeState.LAGGING,
             "other names of files that have changed are searched for",
         ),
+        ({"oldest": NOW, "hold": "stage 1 was not let pass"}, NodeState.HELD, "stage 1 was not let pass"),
+        ({"hold": "stage 1 was not let pass", "searching_since": NOW}, NodeState.OK, ""),
         ({"degraded_reason": "denied"}, NodeState.DEGRADED, "denied"),
         (
             {"unwatched": (1, "no watches left")},
