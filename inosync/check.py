@@ -60,6 +60,8 @@ def resulting_settings(config: Config) -> Iterator[tuple[str, str]]:
             yield name, f"{format_value(config.rsync)} ({_own_version(config.rsync)})"
         elif name == "logfile" and not config.logfile:
             yield name, "None: syslog (-d), or stderr"
+        elif name == "rstages":
+            yield name, format_value([list(stage) for stage in config.rstages] or None)
         elif hasattr(config, name):
             yield name, _shown(getattr(config, name))
     for node in config.nodes:
@@ -106,7 +108,8 @@ def _hook(hook: Hook) -> str:
 def _on_stage(found: OnStage) -> str:
     what = _hook(found.hook) if found.hook is not None else "no check"
     patience = f", patience {found.patience:g} s" if found.patience < math.inf else ""
-    only = f", only {' '.join(rule.word for rule in found.only)}" if found.only else ""
+    patterns = [("+ " if rule.include else "") + os.fsdecode(rule.pattern) for rule in found.only]
+    only = f", only {format_value(patterns)}" if patterns else ""
     return f"{what}, settle {found.settle:g} s{patience}{only}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -21,10 +20,10 @@ from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.roll_out import RollOut
 from inosync.nodes.stages import NOTHING, GiveUp, Plan, Standing, StartCheck
-from inosync.system import spool
 from inosync.system.loop import Timer
 from inosync.text import plural
 from inosync.watch.watcher import Watcher
+from inosync.worker import hook_run
 from inosync.worker.hook_run import HookRun
 from inosync.worker.hooks import MAX_NAMES
 
@@ -174,24 +173,23 @@ class Staging:
     def _start(self, check: StartCheck) -> None:
         assert self._on_stage.hook is not None
         number, names = check.stage, self._names(check)
-        file = "" if names is None else self._write(names)
+        self._file_count += 1
+        path = os.path.join(self.directory, f"stage-{os.getpid()}-{self._file_count}")
         facts: Mapping[str, Any] = {
             "event": "stage",
             "stage": number + 1,
             "nodes": "\n".join(self._names_of_nodes(number)),
-            "names": file,
-            "count": len(names) if names is not None and file else 0,
-            "full": 0 if file else 1,
+            **hook_run.tell_names(names, path),
         }
         title = f"inosync: stage {number + 1} [on_stage]"
         what = "anything may be new" if names is None else plural(len(names), "name")
         log.info("stage %d is checked: %s", number + 1, what)
-        done = partial(self._ended, check, file)
+        done = partial(self._ended, check)
         try:
             self._runs[number] = check, HookRun(self._on_stage.hook, facts, title, self.pool.loop, done)
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
-            self._judge(number, file, f"cannot be started: {what}{error.strerror}")
+            self._judge(number, f"cannot be started: {what}{error.strerror}")
         self.pool.publisher.publish_soon()
 
     def _names(self, check: StartCheck) -> list[bytes] | None:
@@ -206,26 +204,12 @@ class Staging:
     def _names_of_nodes(self, stage: int) -> list[str]:
         return [name for name in self.roll_out.plan.stages[stage] if name in self.pool.nodes]
 
-    def _write(self, names: list[bytes]) -> str:
-        self._file_count += 1
-        path = os.path.join(self.directory, f"stage-{os.getpid()}-{self._file_count}")
-        try:
-            with open(path, "xb") as file:
-                file.write(b"".join(name + b"\0" for name in names))
-        except OSError:  # no room: the hook is told that anything may have changed
-            _discard(path)
-            return ""
-        return path
-
-    def _ended(self, check: StartCheck, file: str, failure: str) -> None:
+    def _ended(self, check: StartCheck, failure: str) -> None:
         if check.stage in self._runs and self._runs[check.stage][0] is check:
             del self._runs[check.stage]
-            self._judge(check.stage, file, failure)
-        else:
-            _discard(file)  # a reload has made it meaningless
+            self._judge(check.stage, failure)
 
-    def _judge(self, number: int, file: str, failure: str) -> None:
-        _discard(file)
+    def _judge(self, number: int, failure: str) -> None:
         before = self.roll_out.limits
         self.roll_out.checked(number, f"on_stage {failure}" if failure else "")
         if failure:
@@ -265,8 +249,3 @@ class Staging:
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
         return [fd for _, run in self._runs.values() for fd in run.descriptors()]
-
-
-def _discard(path: str) -> None:
-    with contextlib.suppress(OSError):
-        spool.discard(path)

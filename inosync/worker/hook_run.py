@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from inosync.config.hook import Hook
-from inosync.system import child, privileges, process
+from inosync.system import child, privileges, process, spool
 from inosync.system.loop import Loop, Timer
 
 KILL_AFTER_SECONDS = 2.0
 """The time between SIGTERM and SIGKILL."""
+
+
+def tell_names(names: Collection[bytes] | None, path: str) -> Mapping[str, object]:
+    """Return what a hook is told of these names, in a file at ``path``; None: anything may have changed.
+
+    The file is gone when the hook has ended, or could not be started.
+    """
+    if names is not None:
+        try:
+            with open(path, "xb") as file:
+                file.write(b"".join(name + b"\0" for name in names))
+        except OSError:  # no room: the hook is told that anything may have changed
+            spool.discard(path)
+        else:
+            return {"names": path, "count": len(names), "full": 0}
+    return {"names": "", "count": 0, "full": 1}
 
 
 class HookRun:
@@ -25,9 +41,14 @@ class HookRun:
         self, hook: Hook, facts: Mapping[str, Any], title: str, loop: Loop, done: Callable[[str], None]
     ) -> None:
         self._hook, self._loop, self._done = hook, loop, done
+        self._file = str(facts.get("names", ""))
         self._is_overdue = False
         """Whether it was ended because it took too long."""
-        self._child = _started(hook, facts, title)
+        try:
+            self._child = _started(hook, facts, title)
+        except OSError:
+            spool.discard(self._file)
+            raise
         loop.on_readable(self._child.output, self._listen)
         loop.on_exit(self._child.exited, self._on_exit)
         self._end_timer: Timer
@@ -43,8 +64,9 @@ class HookRun:
         return [self._child.output, self._child.exited]
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, because what started it ends."""
         self._child.signal(signal.SIGKILL)
+        spool.discard(self._file)
 
     def _end_in(self, seconds: float) -> None:
         self._end_timer = self._loop.call_at(self._loop.clock() + seconds, self._end)
@@ -64,6 +86,7 @@ class HookRun:
         self._loop.drop(self._child.exited)
         self._child.signal(signal.SIGKILL)  # what it has left running in its group
         self._child.reap()
+        spool.discard(self._file)
         self._done(self._failure())
 
     def _failure(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,9 +9,9 @@ from typing import Any
 
 from inosync.config.hook import Hook
 from inosync.messages import HookFinished, Part, StateChanged
-from inosync.system import spool
 from inosync.system.loop import Loop
 from inosync.text import one_line, without_password
+from inosync.worker import hook_run
 from inosync.worker.hook_run import HookRun
 from inosync.worker.job import Job
 
@@ -76,7 +75,7 @@ class Hooks:
             "lag": round(order.lag, 3),
             "seconds": round(order.seconds, 3),
         }
-        self._state = self._start("on_state", self._job.on_state, facts, "")
+        self._state = self._start("on_state", self._job.on_state, facts)
 
     def kill_all(self) -> None:
         """End all hooks at once, and start none."""
@@ -96,49 +95,29 @@ class Hooks:
             assert self._job.on_sync is not None
             tree = next(iter(self._waiting))
             names, place = self._waiting.pop(tree), self._job.places[tree]
-            file = "" if names is None else self._write(names)
+            self._file_count += 1
+            path = os.path.join(self._job.spool, f"hook-{os.getpid()}-{self._file_count}")
             facts = {
                 **self._facts,
                 "event": "sync",
                 "wpath": place.wpath,
                 "rpath": place.rpath,
-                "names": file,
-                "count": 0 if names is None or not file else len(names),
-                "full": 0 if file else 1,
+                **hook_run.tell_names(names, path),
             }
-            self._sync = self._start("on_sync", self._job.on_sync, facts, file)
+            self._sync = self._start("on_sync", self._job.on_sync, facts)
 
-    def _write(self, names: Mapping[bytes, None]) -> str:
-        """The path of a file with these names, a null byte after each; empty if it cannot be written."""
-        self._file_count += 1
-        path = os.path.join(self._job.spool, f"hook-{os.getpid()}-{self._file_count}")
-        try:
-            with open(path, "xb") as file:
-                file.write(b"".join(name + b"\0" for name in names))
-        except OSError:  # no room: the hook is told that anything may have changed
-            _discard(path)
-            return ""
-        return path
-
-    def _start(self, kind: str, hook: Hook, facts: Mapping[str, Any], file: str) -> HookRun | None:
+    def _start(self, kind: str, hook: Hook, facts: Mapping[str, Any]) -> HookRun | None:
         title = f"inosync: {self._job.name} [{kind}]"
         try:
-            return HookRun(hook, facts, title, self._loop, partial(self._ended, kind, file))
+            return HookRun(hook, facts, title, self._loop, partial(self._ended, kind))
         except OSError as error:
-            _discard(file)
             self._report(HookFinished(kind, f"{error.filename or hook.command[:1]}: {error.strerror}"))
             return None
 
-    def _ended(self, kind: str, file: str, failure: str) -> None:
-        _discard(file)
+    def _ended(self, kind: str, failure: str) -> None:
         if kind == "on_sync":
             self._sync = None
         else:
             self._state = None
         self._report(HookFinished(kind, failure))
         self._start_soon()
-
-
-def _discard(path: str) -> None:
-    with contextlib.suppress(OSError):
-        spool.discard(path)
