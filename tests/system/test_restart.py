@@ -123,14 +123,34 @@ def test_nothing_is_sent_if_nothing_has_changed(setup: Setup) -> None:
 
 
 def test_killed_with_all_its_processes_it_needs_no_full_mirror(setup: Setup) -> None:
+    old = setup.state().read_bytes()
     (setup.tree / "before").write_text("x")
     setup.until_level()
-    for process in procs.family([setup.daemon.pid]):
-        procs.send(process, signal.SIGKILL)
-    setup.daemon.wait()
-    change(setup.tree)
+    until(lambda: setup.state().read_bytes() != old, 30, "a newer state")
+    for meanwhile in (
+        lambda: change(setup.tree),
+        lambda: (setup.state().write_bytes(old), (setup.tree / "a/e").rename(setup.tree / "e")),
+    ):
+        for process in procs.family([setup.daemon.pid]):
+            procs.send(process, signal.SIGKILL)
+        setup.daemon.wait()
+        meanwhile()
+        setup.start()
+        assert setup.fulls() == {"a": 0, "b": 0}
+
+
+def test_first_full_mirror_that_had_not_come_through_is_made_again(
+    tmp_path: Path, daemon: MakeDaemon
+) -> None:
+    setup = Setup(tmp_path, daemon)
+    (setup.home / "b").touch()
+    setup.daemon.start()
+    until(lambda: setup.daemon.state("a") == "ok" and setup.nodes()["b"]["failures"], 60, "one node")
+    assert setup.daemon.stop() == 0
+    (setup.home / "b").unlink()
     setup.start()
-    assert setup.fulls() == {"a": 0, "b": 0}
+    assert setup.fulls() == {"a": 0, "b": 1}
+    assert setup.reasons() == ["full mirror to b, because its last full mirror had not come through"]
 
 
 def test_file_that_was_open_at_the_kill_is_sent(setup: Setup) -> None:
@@ -164,9 +184,9 @@ def test_name_that_failed_is_owed_after_the_start(setup: Setup) -> None:
         (setup.tree / "top").write_text("new")
         until(lambda: setup.nodes()["a"]["state"] == "degraded", 60, "the node to be degraded")
         assert setup.daemon.stop() == 0
-        assert b"top" in setup.state().read_bytes()
+        assert re.search(rb'"top".*"problem":"[^"]*mkstemp.*not permitted', setup.state().read_bytes())
         setup.daemon.start()
-        until(lambda: setup.nodes()["a"]["state"] == "degraded", 60, "the node to be degraded again")
+        until(lambda: setup.daemon.state("a") == "degraded", 60, "the node to be degraded again")
     finally:
         set_attribute(setup.home / "a", "-i")
     setup.until_level()
