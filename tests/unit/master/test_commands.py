@@ -11,6 +11,7 @@ import pytest
 from inosync.master.commands import Commands
 from inosync.master.hold import Hold
 from inosync.master.once import Once
+from inosync.master.staging import Staging
 from inosync.master.verification import Verification
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
 from inosync.messages import Change, Kind
@@ -45,6 +46,7 @@ class Desk:
             cast(Verification, verification),
             cast(ServiceManager, manager),
             cast(Hold, None),
+            cast(Staging, None),
             cast(Once, ending) if once else None,
         )
 
