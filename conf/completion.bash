@@ -9,8 +9,8 @@ _inosync_nodes() { # CONFIGURATION...: the names of the nodes of the daemon that
 _inosync() {
     # Not as readline has cut it: nodes have colons in them, which are in COMP_WORDBREAKS.
     local line=${COMP_LINE:0:COMP_POINT} words=() word config=() command='' node='' previous='' quoted=''
-    local options='-c -d --full -h --help --init --install-files --json --lag --offline --once -p -s --stage -t --timeout -v --version --wait'
-    local commands='status top events flush resync verify diff pause resume hold release accept retry reload reopen stop'
+    local options='-c -d --full -h --help --init --install-files --json --lag --offline --once -p -s --sender --stage -t --timeout -v --version --wait'
+    local commands='status top senders events flush resync verify diff pause resume hold release accept retry reload reopen stop'
     COMPREPLY=()
     read -ra words <<<"$line" # without a look at quotes: completes plain words
     [[ $line == *[[:space:]] ]] && words+=('')

@@ -26,8 +26,9 @@ _inosync() {
         '--install-files[put units, completion and man pages in place]:directory:_files -/' \
         '--once[mirror everything in full, and exit]' \
         '--full[compare everything at the start]' \
+        '--sender[be the sender NAME of a fleet, or ask it]:name' \
         '-v[print debugging information]' \
-        '-s[ask or steer the daemon that runs]:command:(status top events flush resync verify diff pause resume hold release accept retry reload reopen stop)' \
+        '-s[ask or steer the daemon that runs]:command:(status top senders events flush resync verify diff pause resume hold release accept retry reload reopen stop)' \
         '--json[print what the daemon says as JSON]' \
         '--stage[of flush\: wait for the nodes of this stage only]:number' \
         '--timeout[of flush\: give up after so many seconds]:seconds' \

@@ -25,7 +25,7 @@ rpaths = [
 ]
 
 # The nodes in rsync's syntax, or dictionaries with node and any of name, rspeed, extra, rexcludes, rtimeout,
-# rwarm, rverify, rchecksum and wpaths. The target of a transfer is the node followed by the rpath.
+# rwarm, rverify, rchecksum, wpaths and senders. The target of a transfer is the node followed by the rpath.
 #
 #   "user@host:"             through ssh; use a key without a passphrase, or an agent
 #   "host::module"           an rsync daemon
@@ -161,6 +161,26 @@ rnodes = [
 # The first and the longest pause after a failed transfer, in seconds. The pauses double in between. The tries
 # never end.
 # rretry = (1, 300)
+
+# Several machines that send ---------------------------------------------------------------------------
+
+# The Redis in which the journal of a fleet is kept; None: this machine sends all by itself.
+#
+#   fleet = "redis://queue.example.com/0"
+#   fleet = {"url": "rediss://inosync@queue.example.com/0", "password_file": "/etc/inosync/redis"}
+#
+# It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True.
+# fleet = None
+
+# The machines that send for this one, in rsync's syntax, or dictionaries with node and any of name, path and
+# what a node can have.
+#
+#   rsenders = [{"node": "eu-1.example.com:/srv/relay/", "name": "eu-1"}]
+#
+# Each gets all wpaths, and sends them on to the nodes that it serves. path is where its copies are, as it
+# sees them; it can be left out if node says that. The senders of a node are those that may serve it: {"node":
+# ..., "senders": ["eu-1", "eu-2"]}; by default all; with [] this machine serves it.
+# rsenders = []
 
 # The daemon itself ------------------------------------------------------------------------------------
 

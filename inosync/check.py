@@ -58,6 +58,8 @@ def resulting_settings(config: Config) -> Iterator[tuple[str, str]]:
             yield name, _of_nodes([(node.name, show(getattr(node, name))) for node in config.nodes])
         elif name == "rsync":
             yield name, f"{format_value(config.rsync)} ({_own_version(config.rsync)})"
+        elif name == "rsenders":
+            yield name, ", ".join(config.fleet.senders) if config.fleet is not None else "[]"
         elif name == "logfile" and not config.logfile:
             yield name, "None: syslog (-d), or stderr"
         elif name == "rstages":

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from inosync import __version__
@@ -95,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
         "--full",
         action="store_true",
         help="compare everything at the start, whatever is known from before a restart; pauses stay",
+    )
+    made.add_argument(
+        "--sender",
+        metavar="NAME",
+        default="",
+        help="be the sender NAME of a fleet; with -s: ask that one, if it runs here",
     )
     made.add_argument("-v", dest="verbose", action="store_true", help="print debugging information")
     steering = made.add_argument_group(
@@ -209,6 +216,8 @@ def _mistake_without_command(options: argparse.Namespace) -> str:
             return f"{name} belongs to -s COMMAND"
     if options.offline and not options.test:
         return "--offline belongs to -t"
+    if options.sender and (options.once or options.init is not None or options.prefix is not None):
+        return "--sender goes together with -d, -t, -p, -v and -s only"
     ways = {
         "--init": options.init is not None,
         "--install-files": options.prefix is not None,
@@ -235,7 +244,9 @@ def _send_command(options: argparse.Namespace, path: str) -> int:
         options.wait,
     )
     doubts: list[str] = []
-    sockets = (protocol.socket_path(rundir, path) for rundir in _possible_rundirs(path, doubts))
+    sockets = (
+        protocol.socket_path(rundir, path, options.sender) for rundir in _possible_rundirs(path, doubts)
+    )
     code = commands.run(command, sockets, path)
     if code == protocol.NOT_RUNNING and doubts:
         print("inosync: its run directory is not known for sure: it may run all the same", file=sys.stderr)
@@ -300,7 +311,7 @@ def _run_daemon(options: argparse.Namespace, path: str) -> int:
     if not (options.test or options.calls):
         signals.hold_back_early()
     try:
-        config = load(path)
+        config = load(path, options.sender)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return CONFIG
@@ -316,6 +327,8 @@ def _try_out(config: Config, options: argparse.Namespace) -> int:
     from inosync.system import descriptors
 
     try:
+        if config.fleet is not None and config.fleet.me:
+            config = replace(config, nodes=config.fleet.nodes)
         if options.test:
             check.show_config(config)
         if options.offline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 from inosync.config import legacy
 from inosync.config.checks import REST
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
+from inosync.config.fleet import Fleet, SenderSpec, assembled, described
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.own_machine import directory_here
 from inosync.config.paths import absolute
@@ -52,7 +54,45 @@ class Assembly:
 
     def nodes(self, trees: Sequence[Tree]) -> tuple[NodeSpec, ...]:
         """Return the nodes that these trees are mirrored to."""
-        items = self._without_twins([item for item in self._values.get("rnodes", ()) if item is not None])
+        return self._nodes_of("rnodes", trees)
+
+    def senders(self, trees: Sequence[Tree]) -> tuple[SenderSpec, ...]:
+        """Return the senders of a fleet."""
+        paths = {item["name"]: item.get("path", "") for item in self._values.get("rsenders", ()) if item}
+        return tuple(SenderSpec(node, paths[node.name]) for node in self._nodes_of("rsenders", trees))
+
+    def fleet(
+        self, me: str, senders: Sequence[SenderSpec], nodes: Sequence[NodeSpec], trees: Sequence[Tree]
+    ) -> Fleet | None:
+        """Return the fleet that this machine belongs to, as the origin or as the sender ``me``."""
+        redis = self._values.get("fleet")
+        if redis is None:
+            for name in [node.name for node in nodes if node.senders is not None]:
+                self._findings.add(
+                    "rnodes", ValueProblem(name, "has senders, but there is no fleet", "set fleet")
+                )
+            if senders or me:
+                what = "rsenders are set" if senders else "--sender is given"
+                self._findings.add(
+                    "rsenders", ValueProblem(NO_VALUE, f"{what}, but there is no fleet", "set fleet")
+                )
+            return None
+        rdelete = self._values.get("rdelete", True)
+        if rdelete is not True:
+            hint = "a sender that keeps what is deleted would send it on"
+            self._findings.add("rdelete", ValueProblem(rdelete, "does not go together with fleet", hint))
+        if self._values.get("rstages"):
+            self._findings.add("rstages", ValueProblem(NO_VALUE, "stages do not go together with fleet yet"))
+        text = described(redis, trees, senders, nodes, rdelete)
+        fingerprint = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        try:
+            return assembled(redis, me, senders, nodes, trees, fingerprint)
+        except Invalid as error:
+            self._findings.add("rsenders", *error.problems)
+            return None
+
+    def _nodes_of(self, setting: str, trees: Sequence[Tree]) -> tuple[NodeSpec, ...]:
+        items = self._without_twins([item for item in self._values.get(setting, ()) if item is not None])
         extra = self._parted(self._values.get("extra", ()), False, "extra", "")
         extra_rules = self._read(extra.rules, "extra", "")
         return tuple(self._node(item, trees, extra, extra_rules) for item in items)
@@ -147,6 +187,7 @@ class Assembly:
             own_rules=self._read(item.get("rexcludes", ()), "rnodes", f"rexcludes of {node}"),
             extra_rules=extra_rules + self._read(own_extra.rules, "rnodes", f"extra of {node}"),
             wpaths=self._wpaths_of(item, [tree.wpath for tree in trees]),
+            senders=item.get("senders"),
             **{name: merged[name] for name in _REPLACES if name in merged},
         )
 

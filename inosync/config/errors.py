@@ -101,6 +101,10 @@ class Findings:
         """Add what is unintended about the file as a whole."""
         self.warnings.append(one_line(f"{self._path}: {text}"))
 
+    @property
+    def are_problems(self) -> bool:
+        return bool(self._problems)
+
     def raise_problems(self) -> None:
         """Raise ConfigError if there are problems."""
         if self._problems:

@@ -19,6 +19,7 @@ from inosync.config.assemble import Assembly
 from inosync.config.checks import Share
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.events import BY_READING
+from inosync.config.fleet import Fleet, copies
 from inosync.config.hook import Hook, OnStage
 from inosync.config.listen import Address
 from inosync.config.nodes import NodeSpec, Tree
@@ -66,6 +67,8 @@ class Config:
     """The files of patterns, and what each of them was when it was read."""
     warnings: tuple[str, ...]
     """One line each for what looks unintended, or is not taken as it is written."""
+    fleet: Fleet | None = None
+    """None: this machine sends everything itself. A sender has its copies as ``trees``, and no ``nodes``."""
 
     @property
     def guards(self) -> bool:
@@ -84,7 +87,7 @@ class Config:
             source=tree.wpath,
             target=node.target(tree),
             rules=node.rules(tree),
-            extra=node.extra,
+            extra=node.extra if self.fleet is None else (*node.extra, *self.fleet.extra(node, tree)),
             rdelete=self.rdelete,
         )
 
@@ -93,11 +96,16 @@ class Config:
         return self.rwait or mounts.expected(tree.wpath)
 
 
-_SETTINGS_IN_CONFIG = tuple(field.name for field in fields(Config) if field.name in SETTINGS)
+_SETTINGS_IN_CONFIG = tuple(
+    field.name for field in fields(Config) if field.name in SETTINGS and field.name != "fleet"
+)
 
 
-def load(path: str) -> Config:
-    """Return the configuration in a file; ConfigError with every mistake in it."""
+def load(path: str, sender: str = "") -> Config:
+    """Return the configuration in a file; ConfigError with every mistake in it.
+
+    ``sender``: the name of the sender that this machine is; empty: it is the origin, or there is no fleet.
+    """
     begun = time.monotonic()
     lines, namespace = file.run(path)
     took = time.monotonic() - begun
@@ -108,14 +116,26 @@ def load(path: str) -> Config:
     if older_form:
         given = legacy.modernised(given, findings)
     values = _checked(given, findings)
-    _check_absent(values, findings)
+    if not sender:
+        _check_absent(values, findings)
     _check_delays(given, values, findings)
     _check_lengths(given, findings)
     assembly = Assembly(values, findings)
     trees = assembly.trees(older_form)
     nodes = assembly.nodes(trees)
     trees = _without_unused(trees, nodes, findings)
-    assembly.check(nodes, trees)
+    senders = assembly.senders(trees)
+    fleet = assembly.fleet(sender, senders, nodes, trees)
+    if fleet is None or findings.are_problems:
+        assembly.check(nodes, trees)
+    elif sender:
+        trees = copies(next(one for one in senders if one.name == sender), trees)
+        assembly.check(fleet.nodes, trees)
+        nodes, values["statedir"] = (), ""
+    else:
+        own = tuple(node for node in nodes if node.senders == ())
+        assembly.check([*(one.node for one in senders), *nodes], trees)
+        nodes = (*(one.node for one in senders), *own)
     values["rstages"] = assembly.stages(nodes)
     findings.raise_problems()
     hooks = {name: values[name] for name in ("on_sync", "on_state")}
@@ -135,6 +155,7 @@ def load(path: str) -> Config:
         nodes=nodes,
         pattern_files=assembly.files.read,
         warnings=tuple(findings.warnings),
+        fleet=fleet,
         **{name: values[name] for name in _SETTINGS_IN_CONFIG},
     )
 

@@ -61,6 +61,8 @@ class NodeSpec:
     """Those in ``extra``: the file's, then the node's own."""
     wpaths: tuple[str, ...] | None = None
     """The trees that it gets, by their ``Tree.wpath``; None: all of them."""
+    senders: tuple[str, ...] | None = None
+    """In a fleet: the senders that may serve it; None: all of them; none: the origin does."""
 
     def gets(self, tree: Tree) -> bool:
         return self.wpaths is None or tree.wpath in self.wpaths

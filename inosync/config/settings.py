@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from inosync.config import checks, hook, local_checks, nodes, timetable
+from inosync.config import checks, fleet, hook, local_checks, nodes, timetable
 from inosync.config.checks import Check, list_of, string
 from inosync.config.errors import Invalid, invalid
 from inosync.config.events import DEFAULT_EVENTS, events
@@ -65,6 +65,21 @@ def _node(value: object) -> dict[str, Any]:
     return _named(items)
 
 
+def _sender(value: object) -> dict[str, Any]:
+    """Check an item of ``rsenders``."""
+    items = value if isinstance(value, dict) else {"node": value}
+    for key in items:
+        if key != "node" and key not in PER_SENDER:
+            raise invalid(key, "is not known in rsenders", f"there are node, {', '.join(PER_SENDER)}")
+    node = nodes.check_node(items.get("node"))
+    checked = {
+        key: checks.inside(f"{key} of {format_value(node)}", PER_SENDER[key], item)
+        for key, item in items.items()
+        if key != "node"
+    }
+    return _named({"node": node, **checked})
+
+
 def _named(items: dict[str, Any]) -> dict[str, Any]:
     return {"name": nodes.display_name(items["node"]), **items}
 
@@ -104,7 +119,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "rnodes",
             list_of(_node, _RNODES),
             "the nodes in rsync's syntax, or dictionaries with ``node`` and any of ``name``, ``rspeed``, "
-            "``extra``, ``rexcludes``, ``rtimeout``, ``rwarm``, ``rverify``, ``rchecksum`` and ``wpaths``",
+            "``extra``, ``rexcludes``, ``rtimeout``, ``rwarm``, ``rverify``, ``rchecksum``, ``wpaths`` and "
+            "``senders``",
             text="""The target of a transfer is the node followed by the rpath.
 
   "user@host:"             through ssh; use a key without a passphrase, or an agent
@@ -311,6 +327,32 @@ At each of these times the rsyncs that run are ended, and started again at once 
             text="The pauses double in between. The tries never end.",
         ),
     ),
+    "Several machines that send": (
+        Setting(
+            "fleet",
+            fleet.redis_address,
+            "the Redis in which the journal of a fleet is kept; ``None``: this machine sends all by itself",
+            None,
+            see="A fleet of senders",
+            text="""  fleet = "redis://queue.example.com/0"
+  fleet = {"url": "rediss://inosync@queue.example.com/0", "password_file": "/etc/inosync/redis"}
+
+It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True.""",
+        ),
+        Setting(
+            "rsenders",
+            list_of(_sender, '["eu-1.example.com:/srv/relay/"]', empty=True),
+            "the machines that send for this one, in rsync's syntax, or dictionaries with ``node`` and any "
+            "of ``name``, ``path`` and what a node can have",
+            [],
+            see="A fleet of senders",
+            text="""  rsenders = [{"node": "eu-1.example.com:/srv/relay/", "name": "eu-1"}]
+
+Each gets all wpaths, and sends them on to the nodes that it serves. path is where its copies are, as it sees
+them; it can be left out if node says that. The senders of a node are those that may serve it:
+{"node": ..., "senders": ["eu-1", "eu-2"]}; by default all; with [] this machine serves it.""",
+        ),
+    ),
     "The daemon itself": (
         Setting(
             "ruser",
@@ -393,5 +435,11 @@ PER_NODE: dict[str, Check] = {
     "name": checks.name,
     "rexcludes": checks.patterns,
     "wpaths": list_of(string, '["/var/www/"], some of the wpaths'),
+    "senders": fleet.sender_names,
 } | {setting.name: setting.check for setting in SETTINGS.values() if setting.per_node}
 """What an item of ``rnodes`` may have beside its ``node``."""
+
+PER_SENDER: dict[str, Check] = {"name": checks.name, "path": fleet.sender_path} | {
+    name: PER_NODE[name] for name in PER_NODE if name not in ("rexcludes", "wpaths", "senders")
+}
+"""What an item of ``rsenders`` may have beside its ``node``."""

@@ -100,6 +100,10 @@ def _run(command: Command, client: Client) -> int:
     reply = client.ask(request, None) if command.name == "reload" else client.ask(request)
     if command.as_json:
         _print_json(reply)
+    elif command.name == "senders":
+        for line in table.sender_lines(reply["senders"]):
+            print(_printable(line))
+        return protocol.OK if all(one["ready"] for one in reply["senders"]) else protocol.BEHIND
     elif command.name == "events":
         for event in reply["events"]:
             print(_printable(_event_line(event)))

@@ -39,6 +39,7 @@ CONFIG = 78
 COMMANDS: Mapping[str, str] = {
     "status": "show the state of every node, worst first",
     "top": "the same, live",
+    "senders": "show the senders of a fleet: what each serves, and how far its copy is",
     "events": "show the last changes of state and failures of NODE, or of all nodes",
     "flush": "wait until every change made so far is on NODE, or on all nodes",
     "resync": "compare NODE, or all, in full, and send what differs",
@@ -107,9 +108,15 @@ def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return any(one[key] == other.get(key) for key in ("path", "real"))
 
 
-def socket_path(rundir: str, config: str) -> str:
+def instance(config: str, sender: str = "") -> str:
+    """Return how the files of the daemon of a configuration file are called; ``sender``: in a fleet."""
+    name = os.path.basename(config).removesuffix(".py")
+    return f"{name}@{sender}" if sender else name
+
+
+def socket_path(rundir: str, config: str, sender: str = "") -> str:
     """Return where the daemon of a configuration file listens."""
-    return os.path.join(rundir, f"{os.path.basename(config).removesuffix('.py')}.sock")
+    return os.path.join(rundir, f"{instance(config, sender)}.sock")
 
 
 @contextlib.contextmanager

@@ -23,17 +23,36 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def lines(nodes: Sequence[Description], now: float, width: int = 0) -> list[str]:
     """Return the table. ``now`` is in seconds since the epoch; ``width``, in columns, is no limit if 0."""
-    rows = [_HEAD, *(_row(node, now) for node in nodes)]
-    wide = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    head: tuple[str, ...] = _HEAD
+    rows: list[tuple[str, ...]] = [_row(node, now) for node in nodes]
+    if any("via" in node for node in nodes):  # a fleet
+        head = (_HEAD[0], "VIA", *_HEAD[1:])
+        vias = [one_line(str(node.get("via") or "-")) for node in nodes]
+        rows = [(row[0], via, *row[1:]) for row, via in zip(rows, vias, strict=True)]
+    rows = [head, *rows]
+    wide = [max(len(row[column]) for row in rows) for column in range(len(head))]
     found = []
     for row in rows:
         cells = [
-            cell.rjust(size) if head in _RIGHT else cell.ljust(size)
-            for cell, size, head in zip(row, wide, _HEAD, strict=True)
+            cell.rjust(size) if name in _RIGHT else cell.ljust(size)
+            for cell, size, name in zip(row, wide, head, strict=True)
         ]
         line = "  ".join(cells).rstrip()
         found.append(line[: width - 1] + "…" if 0 < width < len(line) else line)
     return found
+
+
+def sender_lines(senders: Sequence[Description]) -> list[str]:
+    """Return the table of the senders of a fleet."""
+    rows = [("SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "REASON")]
+    for one in senders:
+        arrived = "-" if one["arrived"] is None else str(one["arrived"])
+        behind = "-" if one["arrived"] is None else f"{one['lag']:.1f} s"
+        state = "ready" if one["ready"] else "waiting"
+        count = str(len(one["nodes"]))
+        rows.append((one_line(one["name"]), state, count, arrived, behind, one_line(one["reason"])))
+    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(map(str.ljust, row, wide)).rstrip() for row in rows]
 
 
 def summary(master: Description) -> str:

@@ -1,1 +1,1 @@
-"""Several machines that send for one origin, with the journal in Redis. Nothing of the daemon uses it yet."""
+"""Several machines that send for one origin, with the journal in Redis. Only with ``fleet`` is it used."""

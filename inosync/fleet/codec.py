@@ -8,17 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import MAX_POSITION
 from inosync.messages import Change, Kind, Step
 
 MAX_PATH_BYTES = 4096
 MAX_TREES = 100_000
+MAX_REASON = 300
+"""Characters of what a sender says for people."""
 _NUMBER = rb"(\d{1,16})"
 _WORD = rb"([!-~]{1,200})"
 _MEMBER = re.compile(rb"(\d{1,6}) ([012]) ([0123]) (.*)", re.DOTALL)
 _RECORD = re.compile(rb"%b (?:-|%b) %b ([01])" % (_WORD, _NUMBER, _NUMBER))
 _ARRIVED = re.compile(rb"%b %b %b" % (_WORD, _NUMBER, _WORD))
+_BEAT = re.compile(rb"([01]) %b %b ?(.{0,2000})" % (_WORD, _WORD), re.DOTALL)
+_LEASE = re.compile(rb"([A-Za-z0-9_.-]{1,64}) ([0-9a-f]{1,64})")
 _POSITION = re.compile(rb"%b %b %b" % (_NUMBER, _WORD, _NUMBER))
 
 
@@ -82,6 +86,28 @@ def decode_arrived(value: bytes) -> Arrived:
     """Return what is said of a copy from what Redis keeps."""
     epoch, at, copy = _fields(_ARRIVED, value)
     return Arrived(epoch.decode(), position(at), copy.decode())
+
+
+def encode_beat(beat: Beat) -> bytes:
+    """Return what a sender says of itself as Redis keeps it."""
+    text = f"{beat.is_ready:d} {beat.copy} {beat.config} {beat.reason[:MAX_REASON]}"
+    return text.encode("utf-8", "replace")
+
+
+def decode_beat(value: bytes) -> Beat:
+    """Return what a sender says of itself from what Redis keeps."""
+    is_ready, copy, config, reason = _fields(_BEAT, value)
+    return Beat(is_ready == b"1", copy.decode(), config.decode(), reason.decode("utf-8", "replace"))
+
+
+def encode_lease(sender: str, number: str) -> bytes:
+    """Return the value of a lease: who has it, and a number that no other lease has."""
+    return f"{sender} {number}".encode()
+
+
+def holder(value: bytes) -> str:
+    """Return which sender has a lease."""
+    return _fields(_LEASE, value)[0].decode()
 
 
 def encode_position(answer: OriginPosition) -> bytes:

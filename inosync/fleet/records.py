@@ -33,6 +33,20 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """What a sender says of itself."""
+
+    is_ready: bool
+    """Whether it takes nodes."""
+    copy: str
+    """Which copy it has."""
+    config: str
+    """The fingerprint of its configuration."""
+    reason: str = ""
+    """Why it takes none, for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournalSpan:
     """Which changes the journal in Redis holds: those after ``floor``, up to ``appended``."""
 

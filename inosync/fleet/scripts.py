@@ -96,6 +96,14 @@ return 1
 )
 """nodes, fleet; epoch, and name and record of each node."""
 
+TAKE_ORIGIN = """
+local value = redis.call('GET', KEYS[1])
+if value and string.sub(value, 1, #ARGV[2]) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return 1
+"""
+"""origin; value, how the values of earlier processes of this origin begin, TTL."""
+
 BEGIN_EPOCH = (
     _RECORD
     + """

@@ -55,6 +55,16 @@ def may_send(arrived: Arrived | None, copy: str, span: JournalSpan) -> bool:
     return arrived is not None and (arrived.epoch, arrived.copy) == (span.epoch, copy)
 
 
+def reach(arrived: Arrived | None, copy: str, span: JournalSpan) -> int | None:
+    """Return the position up to which a sender may send; None if its copy is good for nothing.
+
+    Redis may have lost its newest changes: what it does not hold cannot be sent.
+    """
+    if arrived is None or not may_send(arrived, copy, span):
+        return None
+    return min(arrived.position, span.appended)
+
+
 def next_service(
     arrived: Arrived | None,
     copy: str,
@@ -76,7 +86,6 @@ def next_service(
     known = record if record is not None and record.epoch == span.epoch else NodeRecord(span.epoch)
     if arrived.position < max(since.head, known.upto):
         return Wait("the copy of this sender is older than what the node may have")
-    # Redis may have lost its newest changes: what it does not hold cannot be sent.
     upto = min(arrived.position, span.appended)
     if known.cursor is None or known.cursor < span.floor:
         return SendFull(upto) if upto >= span.floor else Wait("this sender is behind the journal")

@@ -72,6 +72,8 @@ class _Instance:
         connection.on_connect()
         connection.send_command("INFO", "server")
         lines = bytes(connection.read_response()).splitlines()
+        connection.send_command("INFO", "replication")
+        lines += bytes(connection.read_response()).splitlines()
         self.info = dict(line.split(b":", 1) for line in lines if b":" in line)
         known, self.run_id = self.run_id, self.info.get(b"run_id", b"")
         if known not in (b"", self.run_id):
@@ -130,6 +132,15 @@ class Store:
         if info.get(b"redis_mode", b"standalone") == b"cluster":
             raise StoreError(f"{self.place} is a cluster, which is not supported")
 
+    @property
+    def settled_seconds(self) -> float:
+        """For how long this instance has been the one, for sure: it has lost no lease that is younger."""
+        info = self._instance.info
+        if info.get(b"second_repl_offset", b"-1") != b"-1":
+            return 0.0  # it has taken over from another one, and it is not known when
+        found = info.get(b"uptime_in_seconds", b"0")
+        return max(float(found) - 1, 0.0) if found.isdigit() else 0.0
+
     # Both roles
 
     def read(self, nodes: Sequence[str], senders: Sequence[str]) -> Seen:
@@ -164,10 +175,12 @@ class Store:
 
     # The origin
 
-    def take_origin(self, value: bytes) -> bool:
-        """Become the origin of the fleet; False if there is one."""
-        with self._plain_errors():
-            return bool(self._redis.set(self._key("origin"), value, nx=True, px=int(_TTL)))
+    def take_origin(self, value: bytes, own: bytes = b"") -> bool:
+        """Become the origin of the fleet; False if there is one.
+
+        ``own``: how the values of earlier processes of this origin begin, which are known to have ended.
+        """
+        return self._did(scripts.TAKE_ORIGIN, ("origin",), (value, own or value, _TTL))
 
     def renew_origin(self, value: bytes) -> bool:
         """Stay the origin; False if that is over."""
@@ -214,6 +227,23 @@ class Store:
         keys = ("origin", "fleet", "position", "arrived")
         return self._did(scripts.SAY, keys, (value, answer.epoch, codec.encode_position(answer), *pairs))
 
+    def members(self) -> int:
+        """Return how many changes the journal holds."""
+        with self._plain_errors():
+            return int(self._redis.zcard(self._key("journal")))
+
+    def position_at(self, rank: int) -> int:
+        """Return the position of the change that so many are older than; 0 if there is none."""
+        with self._plain_errors():
+            found = self._redis.zrange(self._key("journal"), rank, rank, withscores=True)
+            return int(found[0][1]) if found else 0
+
+    def statuses(self, senders: Sequence[str]) -> dict[str, bytes]:
+        """Return what senders say of the nodes that they serve, by their names."""
+        with self._plain_errors():
+            values = self._redis.mget([self._key("status", name) for name in ("", *senders)])
+        return dict(_there(senders, values))
+
     def set_config(self, fingerprint: str) -> None:
         """Write the fingerprint of the configuration, which senders compare with theirs."""
         with self._plain_errors():
@@ -225,6 +255,24 @@ class Store:
         """Say that a sender is there, and how it is."""
         with self._plain_errors():
             self._redis.set(self._key("beat", sender), text, px=int(_TTL))
+
+    def tell(self, sender: str, text: bytes) -> None:
+        """Say how the nodes are that a sender serves."""
+        with self._plain_errors():
+            self._redis.set(self._key("status", sender), text, px=int(_TTL))
+
+    def changes(self, after: int, upto: int, most: int) -> list[tuple[int, Change]]:
+        """Return at most so many changes between two positions, with theirs, in order."""
+        with self._plain_errors():
+            found = self._redis.zrangebyscore(
+                self._key("journal"), f"({after}", upto, start=0, num=most, withscores=True
+            )
+            return [(int(score), codec.decode_change(member)) for member, score in found]
+
+    def span(self) -> JournalSpan | None:
+        """Return what the journal holds."""
+        with self._plain_errors():
+            return codec.decode_span(*self._redis.hmget(self._key("fleet"), "epoch", "floor", "appended"))
 
     def ask(self) -> int:
         """Ask the origin where it stands; return the number of the question."""
@@ -272,6 +320,25 @@ class Store:
         """Write a node's cursor; False if the lease is over, or the epoch."""
         keys = (("lease", node), "nodes", "fleet")
         return self._did(scripts.CONFIRM, keys, (value, node, epoch, upto))
+
+    def begin_all(self, values: Mapping[str, bytes], epoch: str, upto: int) -> set[str]:
+        """Note that nodes may be sent all up to a position; return those for which that was done."""
+        pipe = self._redis.pipeline(transaction=False)
+        keys = [self._key("nodes"), self._key("fleet"), self._key("journal")]
+        for node, value in values.items():
+            lease = self._key("lease", node)
+            pipe.eval(scripts.BEGIN, 4, lease, *keys, value, node, epoch, upto, upto)
+        with self._plain_errors():
+            return {node for node, done in zip(values, pipe.execute(), strict=True) if done != 0}
+
+    def confirm_all(self, cursors: Mapping[str, tuple[bytes, int]], epoch: str) -> set[str]:
+        """Write the cursors of nodes, with the leases; return those for which that was done."""
+        pipe = self._redis.pipeline(transaction=False)
+        keys = [self._key("nodes"), self._key("fleet")]
+        for node, (value, cursor) in cursors.items():
+            pipe.eval(scripts.CONFIRM, 3, self._key("lease", node), *keys, value, node, epoch, cursor)
+        with self._plain_errors():
+            return {node for node, done in zip(cursors, pipe.execute(), strict=True) if done == 1}
 
     # What all have in common
 

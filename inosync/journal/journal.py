@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from inosync.journal.renames import Hint, RenameHints
@@ -22,6 +22,8 @@ _Oldest = tuple[float, int]
 """When something was first recorded, and at which position."""
 _NO_OLDEST: _Oldest = (0.0, 0)
 _NEVER = (0, Kind.NAME)
+_NO_POSITION = 1 << 62
+"""No journal comes so far."""
 _MAX_FILTERED = 5_000
 """So many of the newest changes are filtered for the backlog of a node; older ones count unseen."""
 
@@ -179,6 +181,36 @@ class Journal:
                 found.append(Change(*key, entry.kind, step=self._step(key, entry, cursor, above)))
         found.reverse()
         return found
+
+    # Machines of a fleet -----------------------------------------------------------------------------
+
+    def entries_after(self, cursor: int) -> list[tuple[int, Change]]:
+        """Return what was recorded after a position, each with its own, in order."""
+        found = []
+        for key, entry in reversed(self._entries.items()):
+            if entry.position <= cursor:
+                break
+            found.append((entry.position, Change(*key, entry.kind, step=entry.step(cursor))))
+        found.reverse()
+        return found
+
+    def follow(self, head: int, floor: int, changes: Iterable[tuple[int, Change]], now: float) -> None:
+        """Record what another journal holds at its positions, up to ``head``, which become those of this one.
+
+        ``floor``: that of the other journal. With a head below that of this one, positions have begun anew.
+        """
+        if head < self.head:
+            for tree in list(self._newest):
+                self.drop_tree(tree)
+            self.head = self.floor = 0
+            self._times.drop_confirmed(_NO_POSITION)
+        for position, change in changes:
+            self.head = max(self.head, position - 1)
+            if change.kind is Kind.NAME and change.step >= Step.SWITCHED and change.path:
+                self.gone(change.tree, change.path, now, change.step)
+            else:
+                self.record(change, now)
+        self.head, self.floor = max(self.head, head), max(self.floor, floor)
 
     # What is older than a position -------------------------------------------------------------------
 

@@ -6,16 +6,20 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inosync.journal.journal import Journal
 from inosync.nodes.node import Node
+from inosync.status.far_nodes import FarNode
 from inosync.system.loop import Loop, Timer
 from inosync.watch.watcher import Watcher
 
 MARK_AGAIN_SECONDS = 1.0
 """The time until a mark that was not seen is made again: the kernel may have dropped its event."""
+
+Behind = Sequence[Node | FarNode]
+"""The nodes that lack something."""
 
 _marks = itertools.count(1)
 
@@ -28,7 +32,7 @@ class Flush:
     """With none it ends when all that was changed before is known, and handed out."""
     deadline: float
     """Infinite: it has none."""
-    done: Callable[[Sequence[Node]], None]
+    done: Callable[[Behind], None]
     """Called once, with the nodes that lack something: at the deadline, or until an operator resumes them."""
     marked_at: float = -math.inf
     """When its last mark was made."""
@@ -40,6 +44,8 @@ class Flush:
     """A node has to have what was owed to it by then."""
     timer: Timer | None = None
     """Looks at it at its deadline."""
+    far: frozenset[str] = frozenset()
+    """Nodes that other machines serve."""
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class Flushes:
     loop: Loop
     is_stuck: Callable[[str, int], bool] = lambda _node, _position: False
     """Whether waiting alone does not give a node all up to a position, because of the stages before it."""
+    elsewhere: Callable[[], Sequence[FarNode]] = tuple
+    """Returns the nodes that other machines serve, as they are now."""
     _waiting: dict[Flush, None] = field(default_factory=dict)
     _by_mark: dict[bytes, Flush] = field(default_factory=dict)
     """The flushes by the names of their marks that were not seen yet."""
@@ -69,9 +77,15 @@ class Flushes:
         os.makedirs(self.directory, 0o700, exist_ok=True)
         self.watcher.watch_marks(self.directory, self._mark_seen)
 
-    def begin(self, nodes: Sequence[Node], deadline: float, done: Callable[[Sequence[Node]], None]) -> Flush:
-        """Wait for these nodes. OSError if no mark can be made."""
-        flush = Flush(tuple(nodes), deadline, done)
+    def begin(
+        self,
+        nodes: Sequence[Node],
+        deadline: float,
+        done: Callable[[Behind], None],
+        far: Iterable[str] = (),
+    ) -> Flush:
+        """Wait for these nodes. OSError if no mark can be made. ``far``: those of other machines."""
+        flush = Flush(tuple(nodes), deadline, done, far=frozenset(far))
         self._mark(flush)
         if deadline < math.inf:
             flush.timer = self.loop.call_at(deadline, self.end_finished)
@@ -96,8 +110,10 @@ class Flushes:
             elif flush.position < 0:
                 self._take_position(flush)
             behind = self._behind(flush)
-            can_come = any(self._can_come(flush, node) for node in behind)
-            has_all = flush.position >= 0 if not flush.nodes else flush.seen and not can_come
+            if flush.nodes or flush.far:
+                has_all = flush.seen and not any(self._can_come(flush, node) for node in behind)
+            else:
+                has_all = flush.position >= 0
             if now >= flush.deadline or has_all:
                 self.cancel(flush)
                 flush.done(behind)
@@ -139,14 +155,16 @@ class Flushes:
         since = self.watcher.searching_since
         return since is not None and since <= flush.since
 
-    def _behind(self, flush: Flush) -> list[Node]:
+    def _behind(self, flush: Flush) -> list[Node | FarNode]:
         # A node that is not mirrored to any more lacks nothing.
         there = [node for node in flush.nodes if self.nodes.get(node.name) is node]
+        far = [node for node in self.elsewhere() if node.name in flush.far] if flush.far else []
         if flush.position < 0:
-            return there
-        return [node for node in there if node.cursor < flush.position or self._lacks(node, flush.since)]
+            return [*there, *far]
+        near = [node for node in there if node.cursor < flush.position or self._lacks(node, flush.since)]
+        return [*near, *(node for node in far if node.cursor < flush.position)]
 
-    def _can_come(self, flush: Flush, node: Node) -> bool:
+    def _can_come(self, flush: Flush, node: Node | FarNode) -> bool:
         """What paused and held nodes lack they lack until the operator wants otherwise."""
         if node.paused or flush.position < 0:
             return not node.paused

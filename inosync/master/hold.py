@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inosync.master.flush import Flush, Flushes
+from inosync.master.flush import Behind, Flush, Flushes
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.lifecycle import Phase
-from inosync.nodes.node import Node
 from inosync.state.document import State
 from inosync.system.loop import Timer
 from inosync.text import plural
@@ -73,7 +71,7 @@ class Hold:
         log.warning("the hold has lasted as long as it may: it ends")
         self.release()
 
-    def _end(self, _behind: Sequence[Node]) -> None:
+    def _end(self, _behind: Behind) -> None:
         self._forget()
         changes = len(self.flushes.journal)
         log.info("released: what was written meanwhile is sent, %s", plural(changes, "change"))

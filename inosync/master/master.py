@@ -55,6 +55,8 @@ class Master:
     """What is to be called every second."""
     closing: Sequence[Callable[[], object]]
     """What is to be called at the end."""
+    each_turn: Sequence[Callable[[], object]] = ()
+    """What is to be called in each turn of the loop."""
 
     def run(self) -> None:
         """Mirror until SIGTERM or SIGINT."""
@@ -89,6 +91,8 @@ class Master:
         self.pacing.release_if_due()
         self.staging.advance()
         self.flushes.end_finished()
+        for call in self.each_turn:
+            call()
         if self.once is not None and not self.pool.is_stopping and self.once.is_done():
             hook = self.reloader.config.on_sync
             grace = worker.GRACE_SECONDS if hook is None else hook.timeout

@@ -139,6 +139,9 @@ class Reloader:
             if found.ruser != self.config.ruser:
                 when = "another user takes effect only when inosync is started again"
                 raise ConfigError(ConfigProblem(found.path, when, setting="ruser"))
+            if _of_fleet(found) != _of_fleet(self.config):
+                when = "what all machines of a fleet share takes effect when all of them are started again"
+                raise ConfigError(ConfigProblem(found.path, when, setting="fleet"))
             self.log_to(found)  # nothing of what follows can fail
         except ConfigError as error:
             refused = tuple(map(str, error.problems))
@@ -194,3 +197,7 @@ class Reloader:
     def _compare(self, node: Node, trees: Iterable[int]) -> None:
         for tree in trees:
             node.retry(Change(tree, b"", Kind.TREE), self.loop.clock())
+
+
+def _of_fleet(config: Config) -> object:
+    return None if config.fleet is None else (config.fleet.redis, config.fleet.fingerprint)

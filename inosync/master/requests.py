@@ -13,13 +13,14 @@ from inosync.config.nodes import display_name
 from inosync.console import protocol
 from inosync.console.control import Reply
 from inosync.master.commands import Commands
-from inosync.master.flush import Flushes
+from inosync.master.flush import Behind, Flushes
 from inosync.master.hold import DEFAULT_SECONDS
 from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
 from inosync.master.verification import Comparison
 from inosync.nodes.node import Node
 from inosync.status.events import NodeEvents
+from inosync.status.far_nodes import FarNode, FarNodes
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.text import format_value
 
@@ -110,8 +111,9 @@ class RequestHandler:
         snapshots: SnapshotBuilder,
         flushes: Flushes,
         node_events: NodeEvents,
+        far: FarNodes | None = None,
     ) -> None:
-        self._commands, self._reloader = commands, reloader
+        self._commands, self._reloader, self._far = commands, reloader, far
         self._snapshots, self._flushes, self._node_events = snapshots, flushes, node_events
         self._nodes: Mapping[str, Node] = commands.pool.nodes
         self._clock = commands.pool.loop.clock
@@ -119,6 +121,7 @@ class RequestHandler:
         self._at_once: dict[str, Callable[[Request], Message]] = {
             protocol.IDENTIFY: lambda _request: identity,
             "status": self._status,
+            "senders": self._senders,
             "events": self._events,
             "accept": lambda _request: {
                 "stages": commands.staging.accept(),
@@ -198,7 +201,14 @@ class RequestHandler:
     def _status(self, request: Request) -> Message:
         if request.node is None:
             return self._snapshots.of_all()
+        if far := self._far_nodes(request.node):
+            return self._snapshots.of_nodes((), far)
         return self._snapshots.of_nodes(self._wanted_nodes(request.node))
+
+    def _senders(self, _request: Request) -> Message:
+        if self._far is None:
+            raise RequestRefused("this is not the origin of a fleet")
+        return {"senders": self._far.senders()}
 
     def _events(self, request: Request) -> Message:
         names = [node.name for node in self._wanted_nodes(request.node)]
@@ -212,19 +222,32 @@ class RequestHandler:
         paused = [node.name for node in nodes if node.paused]
         return {"nodes": [node.name for node in nodes], "paused": paused}
 
+    def _far_nodes(self, wanted: str | None) -> list[FarNode]:
+        """Return the wanted nodes that other machines serve."""
+        if self._far is None:
+            return []
+        return self._far.all() if wanted in (None, protocol.ALL) else self._far.find(str(wanted))
+
     def _flush(self, request: Request, reply: Reply) -> None:
-        nodes = self._wanted_nodes(request.node) if request.stage is None else self._of_stage(request.stage)
+        if request.stage is not None:
+            far, nodes = [], self._of_stage(request.stage)
+        else:
+            far = self._far_nodes(request.node)
+            is_one = bool(far) and request.node not in (None, protocol.ALL)
+            nodes = [] if is_one else self._wanted_nodes(request.node)
         if not reply.can_wait:
             raise RequestRefused(
                 f"{protocol.MAX_WAITING} flushes wait already: try again later", protocol.BUSY
             )
         began = self._clock()
 
-        def done(behind: Sequence[Node]) -> None:
-            self._guarded(reply, lambda: reply(self._flushed(nodes, behind, self._clock() - began)))
+        count, names = len(nodes) + len(far), [node.name for node in far]
 
-        log.debug("flush was asked for: %s", ", ".join(node.name for node in nodes))
-        flush = self._flushes.begin(nodes, began + request.timeout, done)
+        def done(behind: Behind) -> None:
+            self._guarded(reply, lambda: reply(self._flushed(count, behind, self._clock() - began)))
+
+        log.debug("flush was asked for: %s", ", ".join([*(node.name for node in nodes), *names]))
+        flush = self._flushes.begin(nodes, began + request.timeout, done, names)
         reply.defer(lambda: self._flushes.cancel(flush))
 
     def _compare(self, request: Request, reply: Reply) -> None:
@@ -241,9 +264,9 @@ class RequestHandler:
         comparing = self._commands.compare(nodes, repairs, deadline, done)
         reply.defer(comparing.cancel)
 
-    def _flushed(self, nodes: Sequence[Node], behind: Sequence[Node], seconds: float) -> Message:
+    def _flushed(self, count: int, behind: Behind, seconds: float) -> Message:
         found = [self._snapshots.lag_of(node) for node in behind]
-        return {"behind": found, "nodes": len(nodes), "seconds": round(seconds, 3)}
+        return {"behind": found, "nodes": count, "seconds": round(seconds, 3)}
 
     def _of_stage(self, number: int) -> list[Node]:
         stages = self._commands.staging.roll_out.plan.stages
@@ -258,6 +281,10 @@ class RequestHandler:
         for node in self._nodes.values():
             if wanted in (node.name, node.spec.node):
                 return [node]
+        if far := self._far_nodes(wanted):
+            via = far[0].description["via"]
+            where = f"sender {via}: ask there, with --sender {via}" if via else "no sender at the moment"
+            raise RequestRefused(f"{far[0].name} is served by {where}")
         as_named = display_name(wanted)
         same = [node for node in self._nodes.values() if display_name(node.spec.node) == as_named]
         if len(same) == 1:

@@ -34,6 +34,10 @@ class TreeEvents:
     clock: Callable[[], float]
     publish_soon: Callable[[], None]
     """Has the states of the nodes published."""
+    is_shared: bool = False
+    """Whether nodes that other machines serve have to know from the journal what is compared."""
+    is_copy: bool = False
+    """Whether what changes in the trees is known from another journal, so that no event counts."""
     _emptied: set[int] = field(default_factory=set)
     """Trees with an entry of the root gone since the last ``check_emptied``."""
     _overdrawn: set[int] = field(default_factory=set)
@@ -42,6 +46,8 @@ class TreeEvents:
     # What the watcher says ---------------------------------------------------------------------------
 
     def record(self, change: Change, now: float) -> None:
+        if self.is_copy:
+            return
         self.journal.record(change, now)
         if change.tree in self.guard.halted:
             self.guard.touched(change.tree)
@@ -50,6 +56,8 @@ class TreeEvents:
             log.debug("changed (%s): %s", change.kind.name.lower(), os.fsdecode(path))
 
     def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
+        if self.is_copy:
+            return
         self.journal.gone(tree, path, now, step)
         if b"/" not in path:
             self._emptied.add(tree)
@@ -62,6 +70,8 @@ class TreeEvents:
         log.debug("gone: tree %d %r", tree, path)
 
     def renamed(self, tree: int, rename: Rename) -> None:
+        if self.is_copy:
+            return
         self.journal.renamed(tree, rename)
         log.debug("renamed: tree %d %r to %r", tree, rename.old, rename.new)
 
@@ -144,7 +154,9 @@ class TreeEvents:
         return [name for name, node in self.nodes.items() if tree in node.trees]
 
     def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
-        if self.dispatch.roll_out.is_staged:  # a position, up to which the first stage has it before others
+        if self.is_shared:
+            self.journal.record(Change(tree, b"", Kind.TREE), now)
+        elif self.dispatch.roll_out.is_staged:  # a position, up to which the first stage has it before others
             self.journal.record_unknown(tree, now)
         for node in [self.nodes[name] for name in names if name in self.nodes]:
             if tree in node.trees:

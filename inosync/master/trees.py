@@ -43,6 +43,8 @@ class Trees:
     watcher: Watcher
     guard: Guard
     journal: Journal
+    roots_only: bool = False
+    """Whether changes below the roots come from elsewhere."""
 
     def add(self, tree: Tree, config: Config, wait: bool, since: Since | None = None) -> None:
         """Watch a tree. OSError if its root cannot be watched, unless ``wait``.
@@ -54,7 +56,8 @@ class Trees:
         excluded = self.table.excluded[number] = _excluded(tree, config)
         self.guard.add_tree(number, tree.wpath, excluded)
         one_system = is_one_file_system(tree, config)
-        self.watcher.add_tree(number, tree.wpath, config.emask, excluded, wait, one_system, since)
+        unwatched = _everything if self.roots_only else excluded
+        self.watcher.add_tree(number, tree.wpath, config.emask, unwatched, wait, one_system, since)
 
     def follow(self, old: Config, new: Config, changes: Diff) -> None:
         """Watch what another configuration wants. A root that cannot be watched is waited for."""
@@ -82,6 +85,10 @@ class Trees:
         self.watcher.remove_tree(number)
         self.guard.remove_tree(number)
         self.journal.drop_tree(number)
+
+
+def _everything(_path: bytes, _is_dir: bool) -> bool:
+    return True
 
 
 def _excluded(tree: Tree, config: Config) -> Excluded:

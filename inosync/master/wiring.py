@@ -13,11 +13,22 @@ from dataclasses import replace
 from inosync.config.load import Config, load
 from inosync.console import protocol
 from inosync.console.control import Control, Reply
+from inosync.fleet.link import Link
 from inosync.guard.guard import Guard
 from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
 from inosync.master.commands import Commands
 from inosync.master.config_reader import ConfigReader
+from inosync.master.fleet_origin import FleetOrigin
+from inosync.master.fleet_sender import FleetSender
+from inosync.master.fleet_wiring import (
+    FleetParts,
+    is_origin,
+    node_adder,
+    node_teller,
+    prepare_copy,
+    sender_name,
+)
 from inosync.master.flush import Flushes
 from inosync.master.hold import Hold
 from inosync.master.master import Master
@@ -41,6 +52,7 @@ from inosync.nodes.watchdog import Watchdog
 from inosync.state.store import Past
 from inosync.state.writer import StateWriter
 from inosync.status.events import NodeEvents
+from inosync.status.far_nodes import FarNodes
 from inosync.status.publisher import StatePublisher
 from inosync.status.snapshot import Reloads, SnapshotBuilder
 from inosync.status.state import NodeStates
@@ -71,8 +83,10 @@ def make_master(
     watcher: Watcher
     events: TreeEvents
     reloader: Reloader
+    commands: Commands
 
     config = adapted(config, once)
+    me = sender_name(config.fleet)
     keeps_state = bool(past.path)
     clock, rand, loop = time.monotonic, random.random, Loop()
     manager = ServiceManager(notify, loop)
@@ -104,11 +118,31 @@ def make_master(
     )
     resume = Resume(past.state, past.why, config, clock)
     events = TreeEvents(
-        nodes, table, guard, journal, dispatch, verification, resume, clock, lambda: publisher.publish_soon()
+        nodes,
+        table,
+        guard,
+        journal,
+        dispatch,
+        verification,
+        resume,
+        clock,
+        lambda: publisher.publish_soon(),
+        is_shared=is_origin(config),
+        is_copy=bool(me),
     )
     watcher = Watcher(HardLinks(events, clock), clock)
-    trees = Trees(table, watcher, guard, journal)
+    trees = Trees(table, watcher, guard, journal, roots_only=bool(me))
     pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
+
+    # A fleet, if there is one
+    fleet, far = FleetParts(), None
+    link = None if config.fleet is None else Link(config.fleet.redis, loop, lambda: inherited())
+    if config.fleet is not None and link is not None and not me:
+        offer, stop = dispatch.offer_batch, lambda why: commands.stop(why)
+        fleet.origin = FleetOrigin(
+            config.fleet, config.path, nodes, journal, watcher, guard, offer, stop, link, loop
+        )
+        far = FarNodes(config.fleet.senders, config.fleet.nodes, fleet.origin, journal, config.edelay, loop)
 
     # What is known about the nodes
     saved_nodes = past.state.nodes if past.state is not None else {}
@@ -116,22 +150,27 @@ def make_master(
     logging.getLogger("inosync").addHandler(node_events)
     state_log = StateLog(config.on_state, clock)
     states = NodeStates(nodes, dispatch, watcher, guard, config.edelay, clock)
-    name = os.path.basename(config.path)
+    name = protocol.instance(config.path, me) if me else os.path.basename(config.path)
     publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher, loop)
     reloads = Reloads(config.path)
-    snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock)
+    snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock, far)
 
     # The workers
     def job(node: Node) -> Job:
         return make_job(node, reloader.config, table, directory)
 
     def inherited() -> list[int]:
-        parts = (watcher, signals, loop, control, metrics, manager, pool, writer, staging)
+        parts = (watcher, signals, loop, control, metrics, manager, pool, writer, staging, fleet)
         return [fd for part in parts for fd in part.descriptors()]
 
     pool = WorkerPool(nodes, dispatch, guard, verification, publisher, job, inherited, directory, loop)
     watchdog = Watchdog(clock, rand)
     staging = Staging(pool, journal, watcher, table, directory)
+
+    if config.fleet is not None and link is not None and me:
+        roots = tuple(tree.wpath for tree in config.trees)
+        add, describe = node_adder(config, table, pool), node_teller(snapshots)
+        fleet.sender = FleetSender(config.fleet, roots, pool, journal, guard, add, describe, link, loop)
 
     # The operator
     flushes = Flushes(
@@ -142,6 +181,7 @@ def make_master(
         pacing.release,
         loop,
         dispatch.roll_out.is_stuck,
+        tuple if far is None else far.all,
     )
     flushes.watch_directory()
     ending = Once(nodes, watcher, dispatch, flushes, states, snapshots) if once else None
@@ -161,7 +201,7 @@ def make_master(
         metrics.serve(new.rlisten)
 
     def read(path: str) -> Config:
-        return adapted(load(path), once)
+        return adapted(load(path, me), once)
 
     def restore(node: Node) -> None:
         resume.restore(node, table.numbers)
@@ -170,8 +210,8 @@ def make_master(
     reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
     hold = Hold(pool, flushes)
     commands = Commands(pool, verification, manager, hold, staging, ending)
-    handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events)
-    socket = protocol.socket_path(config.rundir, config.path)
+    handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events, far)
+    socket = protocol.socket_path(config.rundir, config.path, me)
 
     def serve(message: Message, reply: Reply) -> None:
         handler.handle(message, reply)
@@ -199,18 +239,22 @@ def make_master(
     )
     hold.restore(past.state, time.time())
 
+    if fleet.origin is not None:
+        fleet.origin.meet()
     if keeps_state:  # now, because forking takes longer once there is much to copy
         writer.start()
     for tree in config.trees:
         since = resume.judge(tree, watcher.mount_points)
-        wait = not os.path.isdir(tree.wpath) and config.waits_for(tree)
+        if me:
+            prepare_copy(tree)
+        wait = not os.path.isdir(tree.wpath) and (bool(me) or config.waits_for(tree))
         trees.add(tree, config, wait, since)
     resume.restore_memory(guard, table.numbers)
 
     def drop_confirmed() -> None:
         cursors = [node.cursor for node in nodes.values()]
         if cursors:
-            journal.drop_confirmed(int(min(*cursors, verification.cursor)))
+            journal.drop_confirmed(int(min(*cursors, verification.cursor, fleet.keeps_after())))
 
     each_tick = (
         drop_confirmed,
@@ -223,8 +267,10 @@ def make_master(
         publisher.publish_soon,
         reloader.check_files,
         *([keeper.keep] if keeps_state else []),
+        *fleet.each_tick,
     )
     closing = (
+        *fleet.closing,
         *([keeper.finish] if keeps_state else []),
         staging.close,
         watcher.close,
@@ -248,6 +294,7 @@ def make_master(
         ending,
         each_tick,
         closing,
+        fleet.each_turn,
     )
 
 

@@ -17,6 +17,7 @@ from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
+from inosync.status.far_nodes import FarNode, FarNodes
 from inosync.status.state import NodeStates
 from inosync.system import process
 from inosync.text import without_password
@@ -61,7 +62,10 @@ class SnapshotBuilder:
         guard: Guard,
         reloads: Reloads,
         clock: Callable[[], float],
+        far: FarNodes | None = None,
     ) -> None:
+        self._far = far
+        """The nodes that other machines serve; None: there is no fleet, or this is a sender."""
         self._states, self._backlog, self._watcher, self._guard = states, backlog, watcher, guard
         self._reloads, self._clock = reloads, clock
         self._started_at = clock()
@@ -72,17 +76,23 @@ class SnapshotBuilder:
         """Return the master and every node, the worst first; it may be ``MAX_AGE_SECONDS`` old."""
         at, snapshot = self._last
         if not 0 <= self._clock() - at < MAX_AGE_SECONDS:
-            snapshot = self.of_nodes(self._states.nodes.values())
+            far = self._far.all() if self._far is not None else ()
+            snapshot = self.of_nodes(self._states.nodes.values(), far)
             self._last = self._clock(), snapshot
         return snapshot
 
-    def of_nodes(self, nodes: Iterable[Node]) -> dict[str, Any]:
-        """Return the master and these nodes, the worst first."""
-        return {"master": self._master(), "nodes": sorted(map(self._node, nodes), key=_badness)}
+    def of_nodes(self, nodes: Iterable[Node], far: Iterable[FarNode] = ()) -> dict[str, Any]:
+        """Return the master and these nodes, the worst first. ``far``: those that other machines serve."""
+        described = [*map(self._node, nodes), *(dict(node.description) for node in far)]
+        return {"master": self._master(), "nodes": sorted(described, key=_badness)}
 
-    def lag_of(self, node: Node) -> dict[str, Any]:
+    def described(self, nodes: Iterable[Node]) -> list[dict[str, Any]]:
+        """Return these nodes."""
+        return list(map(self._node, nodes))
+
+    def lag_of(self, node: Node | FarNode) -> dict[str, Any]:
         """Return what ``flush`` tells of a node that is behind."""
-        described = self._node(node)
+        described = node.description if isinstance(node, FarNode) else self._node(node)
         return {key: described[key] for key in ("name", "state", "lag", "pending", "reason")}
 
     def _master(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from inosync.config.paths import ROOTS_STATEDIR
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 UNITS = {"inosync.service": "inosync.service", "inosync@www.service": "inosync@.service"}
+UNITS["inosync-sender@eu.service"] = "inosync-sender@.service"
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze: install systemd")
 
@@ -56,7 +57,9 @@ def test_unit_keeps_the_state_where_root_does(source: str) -> None:
 
 def test_units_differ_in_the_configuration_only() -> None:
     def settings(name: str) -> list[str]:
-        lines = (CONF / name).read_text().replace("/%i.py", "/default.py").splitlines()
-        return [line for line in lines if line and not line.startswith(("#", "Description", "Condition"))]
+        text = (CONF / name).read_text().replace("/%i.py", "/default.py").replace(" --sender %i", "")
+        others = ("#", "Description", "Condition", "StateDirectory")
+        return [line for line in text.splitlines() if line and not line.startswith(others)]
 
     assert settings("inosync.service") == settings("inosync@.service")
+    assert settings("inosync.service") == settings("inosync-sender@.service")

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from inosync.journal.journal import Journal
-from inosync.master.flush import MARK_AGAIN_SECONDS, Flush, Flushes
+from inosync.master.flush import MARK_AGAIN_SECONDS, Behind, Flush, Flushes
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
 
@@ -353,7 +353,7 @@ def test_cancelled_flush_says_nothing(world: World) -> None:
 
 def test_flush_of_no_node_ends_when_all_changes_are_known(world: World) -> None:
     world.compared_at = EVER
-    said: list[Sequence[Node]] = []
+    said: list[Behind] = []
     world.is_walking = True
     world.flush = world.flushes.begin((), EVER, said.append)
     world.look()

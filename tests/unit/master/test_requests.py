@@ -134,7 +134,7 @@ def test_wrong_request_is_refused_before_anything_is_done(
 
 
 @pytest.mark.parametrize(
-    "command", sorted({*protocol.COMMANDS, protocol.IDENTIFY} - {"top", "flush", "diff"})
+    "command", sorted({*protocol.COMMANDS, protocol.IDENTIFY} - {"top", "flush", "diff", "senders"})
 )
 def test_commands_are_all_served(world: World, command: str) -> None:
     node = "all" if command in protocol.NODE_REQUIRED else None
@@ -264,8 +264,8 @@ def test_error_of_the_system_is_told_with_its_file(world: World) -> None:
 )
 def test_flush_is_replied_to_when_it_ends(world: World, timeout: float | None, deadline: float) -> None:
     assert world.ask(command="flush", node="a", timeout=timeout) is None
-    [(begin, nodes, until, done)] = world.calls
-    assert (begin, nodes, until) == ("begin", [NODES["a"]], deadline)
+    [(begin, nodes, until, done, far)] = world.calls
+    assert (begin, nodes, until, far) == ("begin", [NODES["a"]], deadline, [])
     world.now += 2.5
     done([NODES["a"]])
     assert world.replies == [{"behind": ["a"], "nodes": 1, "seconds": 2.5}]

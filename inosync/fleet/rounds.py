@@ -1,0 +1,175 @@
+"""What a machine of a fleet does with Redis in one go: an order of its master, and the report of it.
+
+The master decides, and never waits for Redis; ``link`` has another process do the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from inosync.fleet import service
+from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.recovery import Recovery
+from inosync.messages import Change
+
+if TYPE_CHECKING:
+    from inosync.fleet.store import Seen, Store
+
+Positioned = Sequence[tuple[int, Change]]
+"""Changes with their positions, in order."""
+
+MAX_CHANGES = 5_000
+"""Changes that a sender reads in one round."""
+MAX_MEMBERS = 300_000
+"""Changes that are kept in Redis; with more, the nodes that are farthest behind are compared in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginOrder:
+    """What the origin wants to be done."""
+
+    nodes: tuple[str, ...]
+    senders: tuple[str, ...]
+    value: bytes
+    """The value of the lease of the origin."""
+    own: bytes
+    """How the values of earlier processes of this origin begin."""
+    config: str
+    is_new: bool = False
+    """Whether the lease is taken, and nothing but read."""
+    recovery: Recovery | None = None
+    """What is written first when Redis is met."""
+    span: JournalSpan | None = None
+    """What the journal holds once ``changes`` are appended."""
+    changes: Positioned = ()
+    answer: OriginPosition | None = None
+    arrived: Mapping[str, Arrived] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OriginReport:
+    """What has become of it."""
+
+    is_origin: bool
+    """False: another machine is the origin, and nothing was done."""
+    seen: Seen | None = None
+    asked: int = 0
+    """The number of the last question of a sender."""
+    statuses: Mapping[str, bytes] = field(default_factory=dict)
+    crowded: int = 0
+    """The position up to which there are too many changes; 0 if there are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderOrder:
+    """What a sender wants to be done, in this order."""
+
+    me: str
+    nodes: tuple[str, ...]
+    senders: tuple[str, ...]
+    copy: str
+    beat: bytes
+    epoch: str
+    """That of the positions here; empty: the sender has none yet."""
+    after: int
+    """The position up to which it knows all changes."""
+    status: bytes = b""
+    confirm: Mapping[str, tuple[bytes, int]] = field(default_factory=dict)
+    """By node: the value of the lease, and the cursor."""
+    release: Mapping[str, tuple[bytes, bool]] = field(default_factory=dict)
+    """By node: the value of the lease, and whether all is tidy."""
+    renew: Mapping[str, bytes] = field(default_factory=dict)
+    take: Mapping[str, bytes] = field(default_factory=dict)
+    ask: bool = False
+    serve: Mapping[str, bytes] = field(default_factory=dict)
+    """By node: the value of its lease. None of these may be sent what is not noted before."""
+    start: Mapping[str, bytes] = field(default_factory=dict)
+    """The same, of nodes that are served from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """What has become of it."""
+
+    seen: Seen
+    settled_seconds: float
+    confirmed: frozenset[str] = frozenset()
+    renewed: frozenset[str] = frozenset()
+    taken: Mapping[str, tuple[int, NodeRecord | None]] = field(default_factory=dict)
+    question: int | None = None
+    upto: int | None = None
+    """The position up to which all changes are known now; None if there is nothing new."""
+    changes: Positioned = ()
+    begun: frozenset[str] = frozenset()
+    """The nodes that may be sent all up to ``upto``, or up to the position before if there is none."""
+    floor: int = 0
+    """Changes up to here may be missing."""
+
+
+def origin_round(store: Store, order: OriginOrder) -> OriginReport:
+    """Do what the origin wants; StoreError or InstanceChanged."""
+    if order.is_new:
+        if not store.take_origin(order.value, order.own):
+            return OriginReport(False)
+    elif not store.renew_origin(order.value):
+        return OriginReport(False)
+    if order.recovery is not None:
+        if not store.recover(order.value, order.recovery, order.changes):
+            return OriginReport(False)
+        store.set_config(order.config)
+    elif order.span is not None and not store.append(order.value, order.span, order.changes):
+        return OriginReport(False)
+    if order.answer is not None and not store.say(order.value, order.answer, order.arrived):
+        return OriginReport(False)
+    asked = store.asked()
+    seen = store.read(order.nodes, order.senders)
+    too_many = store.members() - MAX_MEMBERS
+    crowded = store.position_at(too_many + MAX_MEMBERS // 10) if too_many > 0 else 0
+    return OriginReport(True, seen, asked, store.statuses(order.senders), crowded)
+
+
+def sender_round(store: Store, order: SenderOrder) -> SenderReport:
+    """Do what a sender wants; StoreError or InstanceChanged."""
+    confirmed = store.confirm_all(order.confirm, order.epoch) if order.confirm else set()
+    for node, (value, is_tidy) in order.release.items():
+        store.release(node, value, is_tidy)
+    renewed = store.renew(order.renew) if order.renew else set()
+    taken = {}
+    for node, value in order.take.items():
+        if (found := store.take(node, value)) is not None:
+            taken[node] = found
+    question = store.ask() if order.ask else None
+    store.beat(order.me, order.beat)
+    if order.status:
+        store.tell(order.me, order.status)
+    seen = store.read(order.nodes, order.senders)
+    upto, changes, begun = None, list[tuple[int, Change]](), set[str]()
+    span, floor = seen.span, 0 if seen.span is None else seen.span.floor
+    if span is not None and span.epoch == order.epoch:
+        wanted = service.reach(seen.arrived.get(order.me), order.copy, span)
+        if wanted is not None and wanted > order.after:
+            changes = store.changes(order.after, wanted, MAX_CHANGES)
+            upto = changes[-1][0] if len(changes) == MAX_CHANGES else wanted
+        at = order.after if upto is None else upto
+        values = order.start if upto is None else {**order.serve, **order.start}
+        if values:
+            begun = store.begin_all(values, order.epoch, at)
+        again = store.span()  # what was dropped meanwhile may be missing in what was read
+        if again is None or again.epoch != order.epoch:
+            upto, changes, begun = None, [], set()
+        else:
+            floor = again.floor
+    return SenderReport(
+        seen,
+        store.settled_seconds,
+        frozenset(confirmed),
+        frozenset(renewed),
+        taken,
+        question,
+        upto,
+        tuple(changes),
+        frozenset(begun),
+        floor,
+    )

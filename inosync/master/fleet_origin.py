@@ -1,0 +1,327 @@
+"""The origin of a fleet: appends its journal to Redis, and says how far the copies of its senders are.
+
+Its ordinary nodes are the senders. All that waits for Redis is in another process (``fleet.link``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from inosync.config.fleet import Fleet
+from inosync.fleet import codec, told
+from inosync.fleet.link import Link, RedisFailure
+from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.recovery import OwnBooks, Recovery, disposable, recover
+from inosync.fleet.rounds import OriginOrder, OriginReport
+from inosync.fleet.told import ToldNode
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.messages import Change, Kind
+from inosync.nodes.node import Node
+from inosync.system.loop import Loop
+from inosync.watch.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.2
+"""The time between two rounds while nothing changes."""
+AWAY_SECONDS = 1.0
+"""The time between two tries while Redis is away."""
+MEET_SECONDS = 5.0
+"""How long the start waits for Redis, to find out whether there is another origin."""
+FINISH_SECONDS = 3.0
+_T = TypeVar("_T")
+_FILE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE, as the watcher has it."""
+
+
+class OtherOrigin(Exception):
+    """Another machine is the origin of this fleet."""
+
+
+@dataclass(slots=True)
+class FleetOrigin:
+    """What the origin knows of its fleet. ``nodes`` is the pool's own, by name."""
+
+    fleet: Fleet
+    config: str
+    """The path of the configuration, which tells origins on one machine apart."""
+    nodes: Mapping[str, Node]
+    journal: Journal
+    watcher: Watcher
+    guard: Guard
+    offer: Callable[[Node], None]
+    """Has a node sent what it lacks."""
+    stop: Callable[[str], None]
+    """Ends the daemon, and says why."""
+    link: Link
+    loop: Loop
+    problem: str = "not reached yet"
+    """Why Redis cannot be used; empty if it can."""
+    records: dict[str, NodeRecord] = field(default_factory=dict)
+    """How far the nodes of the fleet are, as Redis said last in this epoch."""
+    holders: dict[str, str] = field(default_factory=dict)
+    """By node: the sender that holds its lease."""
+    beats: dict[str, Beat] = field(default_factory=dict)
+    """What each sender said last that is there."""
+    told: dict[str, ToldNode] = field(default_factory=dict)
+    """How the nodes of the fleet are, as the senders say."""
+    arrived: dict[str, Arrived] = field(default_factory=dict)
+    """How far the copy of each sender is complete."""
+    epoch: str = field(default_factory=lambda: secrets.token_hex(8))
+    _value: bytes = b""
+    """The value of the lease of the origin."""
+    _own: bytes = b""
+    """How the values of earlier processes begin."""
+    _is_met: bool = False
+    """Whether Redis has all that it needs, but for what is newer."""
+    _recovery: Recovery | None = None
+    """What is written first, once it is known."""
+    _appended: int = 0
+    """Redis has all up to this position."""
+    _floor: int = 0
+    _told_arrived: dict[str, Arrived] = field(default_factory=dict)
+    """What Redis knows of ``arrived``."""
+    _copies: dict[str, str] = field(default_factory=dict)
+    """Which copy each sender has, that a full mirror was ordered of."""
+    _asked: int = 0
+    """The number of the last question of a sender."""
+    _asked_at: int = 0
+    """When it was read, by the clock of files."""
+    _answer: OriginPosition = field(default_factory=lambda: OriginPosition(0, "", 0))
+    """The last answer."""
+    _said: int = -1
+    """The number of the question that Redis has the answer to."""
+    _next_at: float = 0.0
+    """When the next round is due by the clock, if nothing changes before."""
+    _statuses: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        machine = _machine()
+        self._own = f"{machine} {os.path.realpath(self.config)} ".encode("utf-8", "replace")
+        self._value = self._own + secrets.token_hex(8).encode()
+        self._answer = OriginPosition(0, self.epoch, self.journal.head)
+
+    def meet(self) -> None:
+        """Look for Redis, for a moment; OtherOrigin if there is another one."""
+        self._begin_round()
+        self.link.wait(MEET_SECONDS)
+        if self.problem.startswith(_OTHER):
+            self.link.close()
+            raise OtherOrigin(f"{self.fleet}: {self.problem}")
+        if self.problem and not self.link.is_busy:
+            log.warning("Redis: %s; changes are kept in memory until it is there", self.problem)
+
+    def keeps_after(self) -> float:
+        """Return the position after which changes are still needed."""
+        cursors = [record.cursor for record in self.records.values() if record.cursor is not None]
+        return min([self._appended, *cursors]) if self._appended else 0
+
+    # The loop ----------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Begin a round, if there is anything to do. To be called in each turn of the loop."""
+        if self.link.is_busy:
+            return
+        if self._is_met:
+            self._note_arrived()
+            self._note_answer()
+            if not (
+                self.journal.head > self._appended
+                or self.arrived != self._told_arrived
+                or self._answer.question != self._said
+                or self.loop.clock() >= self._next_at
+            ):
+                return
+        elif self.loop.clock() < self._next_at and self._recovery is None:
+            return
+        self._begin_round()
+
+    def tick(self) -> None:
+        """Look whether the process that talks to Redis hangs. To be called every second or so."""
+        self.link.check()
+
+    def _begin_round(self) -> None:
+        recovery, head = self._recovery, self.journal.head
+        span, after = None, head
+        if self._is_met:
+            arrived = [one.position for one in self.arrived.values()]
+            names = [node.name for node in self.fleet.nodes]
+            floor = disposable(self.epoch, names, self.records, arrived, self._floor)
+            # Nothing that any node may still need, unless there is too much.
+            self._floor = max(floor, self.journal.floor, self._floor)
+            span, after = JournalSpan(self.epoch, min(self._floor, head), head), self._appended
+        elif recovery is not None:
+            after = recovery.append_after
+        has_span = self._is_met or recovery is not None
+        order = OriginOrder(
+            tuple(node.name for node in self.fleet.nodes),
+            self.fleet.senders,
+            self._value,
+            self._own,
+            self.fleet.fingerprint,
+            is_new=not has_span,
+            recovery=recovery,
+            span=span,
+            changes=self.journal.entries_after(after) if has_span else (),
+            answer=self._answer if self._is_met else None,
+            arrived=dict(self.arrived) if self._is_met else {},
+        )
+        said = (self._answer.question, dict(self.arrived)) if self._is_met else None
+        self.link.ask(order, lambda report: self._take(report, order, said))
+
+    def _take(
+        self,
+        report: OriginReport | RedisFailure,
+        order: OriginOrder,
+        said: tuple[int, dict[str, Arrived]] | None,
+    ) -> None:
+        now = self.loop.clock()
+        self.loop.call_at(now + IDLE_SECONDS, self.turn)  # the loop may have nothing else to wake for
+        self._next_at = now + IDLE_SECONDS
+        if isinstance(report, RedisFailure):
+            self._lose(report)
+        elif not report.is_origin:
+            self._refuse(order)
+        else:
+            self._note_seen(report)
+            if order.recovery is not None:
+                self._recovery, self._is_met = None, True
+                self._appended, self._floor = order.recovery.span.appended, order.recovery.span.floor
+                self._told_arrived, self._said = {}, -1
+                if self.problem:
+                    log.info("Redis: fleet %s: its journal is there, up to date", self.fleet)
+                self.problem = ""
+            elif order.span is not None:
+                self._appended = order.span.appended
+                self._floor = max(self._floor, report.crowded)
+                if said is not None:
+                    self._said, self._told_arrived = said
+            else:
+                self._plan_recovery(report)
+
+    def _lose(self, failure: RedisFailure) -> None:
+        if failure.reason != self.problem and not failure.has_changed:
+            log.error("Redis: %s; changes are kept in memory until it is there again", failure.reason)
+        elif failure.has_changed:
+            log.warning("Redis: %s", failure.reason)
+        self.problem = failure.reason
+        self._is_met, self._recovery = False, None
+        if not failure.has_changed:
+            self._next_at = self.loop.clock() + AWAY_SECONDS
+
+    def _refuse(self, order: OriginOrder) -> None:
+        self._is_met, self._recovery = False, None
+        if order.is_new:
+            self.problem = f"{_OTHER}: only one machine can watch the trees"
+            self.stop(f"{self.fleet}: {self.problem}")
+        else:  # the lease was over, or Redis has lost it
+            self._next_at = 0.0
+
+    def _plan_recovery(self, report: OriginReport) -> None:
+        assert report.seen is not None
+        span, nodes = report.seen.span, report.seen.nodes
+        own = OwnBooks(self.epoch, self.journal.head, self.journal.floor, self.records)
+        self._recovery = recover(own, span, nodes)
+        if self._recovery is None:
+            self.problem = f"{_OTHER}: what Redis holds is ahead of this machine"
+            self.stop(f"{self.fleet}: {self.problem}")
+
+    def _note_seen(self, report: OriginReport) -> None:
+        seen = report.seen
+        assert seen is not None
+        if report.asked > self._asked:
+            self._asked, self._asked_at = report.asked, time.clock_gettime_ns(_FILE_CLOCK)
+        for name, record in seen.nodes.items():
+            if record.epoch == self.epoch:
+                self.records[name] = record
+        self.holders = readable(seen.leases, codec.holder)
+        self.beats = readable(seen.beats, codec.decode_beat)
+        if report.statuses != self._statuses:
+            self._statuses, found = report.statuses, {}
+            for sender, text in report.statuses.items():
+                nodes = told.decode(text)
+                found.update({n: one for n, one in nodes.items() if self.holders.get(n, sender) == sender})
+            self.told = found
+        for name, beat in self.beats.items():
+            self._note_copy(name, beat.copy)
+
+    # What the origin says ----------------------------------------------------------------------------
+
+    def _note_copy(self, sender: str, copy: str) -> None:
+        """Another copy than before has nothing, as far as is known."""
+        node = self.nodes.get(sender)
+        if node is None or self._copies.get(sender) == copy or copy == NO_COPY:
+            return
+        self._copies[sender] = copy
+        self.arrived.pop(sender, None)
+        log.info("%s: full mirror to its copy, before it sends anything", sender)
+        for tree in node.trees:
+            node.retry(Change(tree, b"", Kind.TREE), self.loop.clock())
+        self.offer(node)
+
+    def _note_arrived(self) -> None:
+        for name, copy in self._copies.items():
+            node = self.nodes.get(name)
+            if node is None or any(True for _ in node.retries):
+                continue
+            trees = set(node.trees)
+            if trees & self.watcher.incomplete_trees or trees & self.guard.halted.keys():
+                continue
+            known = self.arrived.get(name)
+            if known is None or (known.position, known.copy) != (node.cursor, copy):
+                self.arrived[name] = Arrived(self.epoch, node.cursor, copy)
+
+    def _note_answer(self) -> None:
+        """Answer the last question once all events before it are read."""
+        if (
+            self._asked > self._answer.question
+            and self.watcher.caught_up_at > self._asked_at
+            and not self.watcher.is_walking
+        ):
+            self._answer = OriginPosition(self._asked, self.epoch, self.journal.head)
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return self.link.descriptors()
+
+    def finish(self) -> None:
+        """Append what is missing still, for a moment; the lease runs out, or the next process has it."""
+        self.link.wait(FINISH_SECONDS)
+        if self._is_met and not self.link.is_busy:
+            self._note_arrived()
+            self._begin_round()
+            self.link.wait(FINISH_SECONDS)
+        self.link.close()
+
+
+_OTHER = "another machine is its origin"
+NO_COPY = "-"
+"""What a sender says that has no copy."""
+
+
+def _machine() -> str:
+    """Return which machine this is. A clone with the same name and number counts as the same."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            number = file.read(64).strip()
+    except (OSError, UnicodeDecodeError):
+        number = "-"
+    return f"{socket.gethostname()} {number}"
+
+
+def readable(values: Mapping[str, bytes], decode: Callable[[bytes], _T]) -> dict[str, _T]:
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = decode(value)
+        except codec.BadValue as error:
+            log.debug("%s: %s", name, error)
+    return found

@@ -1,0 +1,427 @@
+"""A sender of a fleet: follows the journal in Redis, and serves the nodes that it has the leases of.
+
+Its nodes are ordinary ones, and so is its journal, which has the positions of Redis. One rule makes that
+safe: the journal goes on only when Redis has noted, for each node that is served, that it may be sent so
+much. All that waits for Redis is in another process (``fleet.link``).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from inosync.config.fleet import Fleet
+from inosync.config.nodes import NodeSpec
+from inosync.fleet import codec, copies, leases, service, shares
+from inosync.fleet.leases import Lease, LeasePhase
+from inosync.fleet.link import Link, RedisFailure
+from inosync.fleet.records import Beat, JournalSpan, NodeRecord
+from inosync.fleet.rounds import SenderOrder, SenderReport
+from inosync.fleet.shares import FleetView
+from inosync.guard.guard import Guard
+from inosync.journal.journal import Journal
+from inosync.master.fleet_origin import NO_COPY, readable
+from inosync.master.worker_pool import WorkerPool
+from inosync.messages import Change, Kind
+from inosync.nodes.node import Node
+from inosync.system.loop import Loop
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05
+"""The time between two looks at Redis."""
+AWAY_SECONDS = 0.5
+LOOK_SECONDS = 1.0
+"""The time between two looks at the copies, and between two texts about the nodes."""
+FINISH_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Holding:
+    """A node that this sender holds the lease of."""
+
+    lease: Lease
+    question: int
+    """The number of the question to the origin that has to be answered first."""
+    record: NodeRecord | None
+    """How far the node was when the lease was taken."""
+    is_untidy: bool
+    """Whether a transfer of another sender may have been cut off."""
+    is_served: bool = False
+    is_leaving: bool = False
+    """Whether the lease is given up, as soon as nothing runs."""
+    confirmed: int = -1
+    """The cursor that Redis knows."""
+
+
+@dataclass(slots=True)
+class FleetSender:
+    """What a sender knows of its fleet."""
+
+    fleet: Fleet
+    wpaths: tuple[str, ...]
+    """The roots of its copies."""
+    pool: WorkerPool
+    journal: Journal
+    guard: Guard
+    add: Callable[[NodeSpec, str, Callable[[Node], None]], Node]
+    """Has the pool mirror to a node, in an epoch; the function gives it what is known of it."""
+    described: Callable[[Iterable[Node]], bytes]
+    """Returns what is said of nodes at the origin."""
+    link: Link
+    loop: Loop
+    now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    """The clock of leases, which counts the time in which the machine sleeps."""
+    problem: str = "not reached yet"
+    """Why Redis cannot be used; empty if it can."""
+    reason: str = "the origin has not been heard of"
+    """Why no nodes are taken; empty if they are."""
+    held: dict[str, Holding] = field(default_factory=dict)
+    _epoch: str = ""
+    """That of the positions of the journal; empty: it has none."""
+    _copy: str = NO_COPY
+    _met_at: float | None = None
+    """Since when this instance of Redis is known, by the clock of leases; None: it is not."""
+    _has_changed: bool = False
+    """Whether Redis may have lost what was written last, since this sender began."""
+    _report: SenderReport | None = None
+    """The last one."""
+    _release: dict[str, tuple[bytes, bool]] = field(default_factory=dict)
+    """Leases to be given up in the next round."""
+    _ask: bool = False
+    """Whether the origin is asked in the next round where it stands."""
+    _next_at: float = 0.0
+    """When the next round is due, by the clock of the loop."""
+    _look_at: float = 0.0
+    """When the copies are looked at next."""
+    _status: bytes = b""
+    """What Redis is to say of the nodes; empty: nothing new."""
+    _floor: int = 0
+
+    def keeps_after(self) -> float:
+        """Return the position after which changes are still needed, by any node of the fleet."""
+        return self._floor
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return self.link.descriptors()
+
+    def tick(self) -> None:
+        """Look whether the process that talks to Redis hangs. To be called every second or so."""
+        self.link.check()
+
+    # The loop ----------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Do what is due. To be called in each turn of the loop."""
+        now = self.now()
+        for name, holding in list(self.held.items()):
+            if holding.lease.phase(now) in (LeasePhase.STOP, LeasePhase.OVER):
+                log.warning("%s: its lease could not be renewed in time: what runs is ended", name)
+                self._drop(name)
+        self._leave()
+        if not self.link.is_busy and self.loop.clock() >= self._next_at:
+            self._look()
+            self._begin_round()
+
+    def _look(self) -> None:
+        """Look at the copies, and at the nodes, if it is time for that."""
+        if self.loop.clock() < self._look_at:
+            return
+        self._look_at = self.loop.clock() + LOOK_SECONDS
+        try:
+            for wpath in self.wpaths:
+                copies.prepare(wpath)
+            self._copy = copies.identity(self.wpaths)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._copy, self.reason = NO_COPY, f"{where}{error.strerror or error}"
+        served = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
+        self._status = self.described(served)
+
+    def _begin_round(self) -> None:
+        now = self.now()
+        reason = self._why_not()
+        if reason != self.reason:
+            log.log(logging.WARNING if reason else logging.INFO, "%s", reason or "ready: nodes are taken")
+            self.reason = reason
+        beat = Beat(not reason and not self.pool.is_stopping, self._copy, self.fleet.fingerprint, reason)
+        release, self._release = self._release, {}
+        ask, self._ask = self._ask, False
+        status, self._status = self._status, b""
+        order = SenderOrder(
+            self.fleet.me,
+            tuple(node.name for node in self.fleet.nodes),
+            self.fleet.senders,
+            self._copy,
+            codec.encode_beat(beat),
+            self._epoch,
+            self.journal.head,
+            status=status,
+            confirm=self._cursors(),
+            release=release,
+            renew={
+                name: one.lease.value
+                for name, one in self.held.items()
+                if one.lease.phase(now) is LeasePhase.RENEW
+            },
+            take=self._wanted(now),
+            ask=ask,
+            serve={name: one.lease.value for name, one in self.held.items() if one.is_served},
+            start={name: self.held[name].lease.value for name in self._startable()},
+        )
+        self.link.ask(order, lambda report: self._take(report, order, now))
+
+    def _why_not(self) -> str:
+        """Return why this sender takes no nodes; empty if it does."""
+        if self._copy == NO_COPY:
+            return self.reason or "it has no copy"
+        if self.guard.halted:
+            return "; ".join(self.guard.reasons(self.guard.halted))
+        if self._report is None:
+            return "Redis has not been reached yet"
+        seen = self._report.seen
+        if seen.span is None:
+            return "there is no origin yet"
+        if seen.config != self.fleet.fingerprint:
+            return "the configuration is not that of the origin"
+        if service.reach(seen.arrived.get(self.fleet.me), self._copy, seen.span) is None:
+            return "its copy is not complete yet"
+        return ""
+
+    # Leases ------------------------------------------------------------------------------------------
+
+    def _wanted(self, now: float) -> dict[str, bytes]:
+        """Return the leases to be taken, with their values; and have others given up."""
+        if self._report is None or self._met_at is None or self.pool.is_stopping or not self._epoch:
+            return {}
+        view = self._view(self._report)
+        change = shares.shift(view, self.fleet.me)
+        for name in change.give_up:
+            if name in self.held and not self.held[name].is_leaving:
+                log.info("%s: is handed over", name)
+                self.held[name].is_leaving = True
+        if now < leases.may_take_at(self._met_at):
+            return {}
+        # Not while a worker of ours may still be writing there.
+        busy = {node.name for node in self.pool.alive()} | self.held.keys()
+        return {
+            name: codec.encode_lease(self.fleet.me, secrets.token_hex(8))
+            for name in change.take
+            if name not in busy
+        }
+
+    def _view(self, report: SenderReport) -> FleetView:
+        beats = readable(report.seen.beats, codec.decode_beat)
+        ready = {
+            name for name, beat in beats.items() if beat.is_ready and beat.config == self.fleet.fingerprint
+        }
+        if self.reason:
+            ready.discard(self.fleet.me)
+        held = readable(report.seen.leases, codec.holder)
+        return FleetView({node.name: node.senders for node in self.fleet.nodes}, ready, held)
+
+    def _leave(self) -> None:
+        """Give up leases of nodes at which nothing runs any more, between two batches."""
+        alive = None
+        for name, holding in list(self.held.items()):
+            if not holding.is_leaving:
+                continue
+            node = self.pool.nodes.get(name)
+            if holding.is_served and node is not None:
+                if node.outstanding is not None or node.second is not None:
+                    continue
+                self._note_cursor(name, holding)
+                holding.is_served, holding.is_untidy = False, node.untidy_since is not None
+                self.pool.remove(name)
+            if alive is None:
+                alive = {one.name for one in self.pool.alive()}
+            if name not in alive:
+                self._release[name] = (holding.lease.value, not holding.is_untidy)
+                del self.held[name]
+
+    def _drop(self, name: str) -> None:
+        """Serve a node no longer, at once: another sender may have it."""
+        del self.held[name]
+        node = self.pool.nodes.get(name)
+        if node is not None:
+            self.pool.remove(name)
+            node.kill_worker()
+
+    def _cursors(self) -> dict[str, tuple[bytes, int]]:
+        """Return the cursors that Redis does not know yet."""
+        found = {}
+        for name, holding in self.held.items():
+            if holding.is_served:
+                self._note_cursor(name, holding)
+            record = holding.record
+            if record is None or record.epoch != self._epoch or record.cursor is None:
+                continue
+            if record.cursor > holding.confirmed:
+                found[name] = (holding.lease.value, record.cursor)
+        return found
+
+    def _note_cursor(self, name: str, holding: Holding) -> None:
+        """Note how far a node is: it has everything up to there, and is owed nothing."""
+        node = self.pool.nodes.get(name)
+        if node is None or any(True for _ in node.retries):
+            return
+        known = holding.record
+        if known is None or known.epoch != self._epoch:
+            known = NodeRecord(self._epoch)
+        if known.cursor is None or node.cursor > known.cursor:
+            holding.record = service.confirmed(known, node.cursor)
+
+    # What Redis says ---------------------------------------------------------------------------------
+
+    def _take(self, report: SenderReport | RedisFailure, order: SenderOrder, asked_at: float) -> None:
+        clock = self.loop.clock()
+        if isinstance(report, RedisFailure):
+            self._lose(report)
+            self._next_at = clock + (0.0 if report.has_changed else AWAY_SECONDS)
+        else:
+            if self.problem:
+                log.info("Redis: fleet %s is there", self.fleet)
+                self.problem = ""
+            if self._met_at is None:
+                self._met_at = self.now() - report.settled_seconds
+            is_first, self._report = self._report is None, report
+            self._note_leases(report, order, asked_at)
+            is_new = self._note_epoch(report.seen.span)
+            if not is_new and order.epoch == self._epoch:
+                self._follow(report, order)
+            has_more = is_first or is_new or report.upto is not None or bool(report.taken)
+            self._next_at = clock if has_more else clock + POLL_SECONDS
+        self.loop.call_at(self._next_at, self.turn)
+
+    def _lose(self, failure: RedisFailure) -> None:
+        if failure.has_changed:
+            log.warning("Redis: %s: nothing is taken from it for a while", failure.reason)
+            self._met_at, self._has_changed = None, True
+            for holding in self.held.values():  # it may have lost what it knew
+                holding.confirmed = -1
+        elif failure.reason != self.problem:
+            log.error("Redis: %s; what is being sent goes on until leases end", failure.reason)
+        self.problem = failure.reason
+
+    def _note_leases(self, report: SenderReport, order: SenderOrder, asked_at: float) -> None:
+        now = self.now()
+        for name in order.renew:
+            holding = self.held.get(name)
+            if holding is None or holding.lease.value != order.renew[name]:
+                continue
+            lease = holding.lease.renewed(asked_at, now) if name in report.renewed else None
+            if lease is None:
+                log.warning("%s: another sender may have its lease: what runs is ended", name)
+                self._drop(name)
+            else:
+                holding.lease = lease
+        for name, (value, cursor) in order.confirm.items():
+            holding = self.held.get(name)
+            if name in report.confirmed and holding is not None and holding.lease.value == value:
+                holding.confirmed = max(holding.confirmed, cursor)
+        for name, (question, record) in report.taken.items():
+            lease = leases.taken(order.take[name], asked_at, now)
+            if lease is None or self.pool.is_stopping:
+                self._release[name] = (order.take[name], False)
+                continue
+            untidy = service.is_untidy(record, self._has_changed)
+            self.held[name] = Holding(lease, question, record, untidy)
+        if report.question is not None:
+            for holding in self.held.values():
+                if not holding.is_served:
+                    holding.question = max(holding.question, report.question)
+
+    def _note_epoch(self, span: JournalSpan | None) -> bool:
+        """Begin anew if the positions do; return whether that is so."""
+        if span is None or span.epoch == self._epoch:
+            return False
+        if self._epoch:
+            log.warning("the origin has begun anew: every node is compared in full")
+        for name, holding in list(self.held.items()):
+            self._release[name] = (holding.lease.value, False)
+            self._drop(name)
+        self._epoch, self._floor = span.epoch, span.floor
+        self.journal.follow(span.floor, span.floor, (), self.loop.clock())
+        return True
+
+    def _follow(self, report: SenderReport, order: SenderOrder) -> None:
+        """Let the journal go on, and begin to serve nodes."""
+        self._floor = max(self._floor, report.floor)
+        if report.upto is not None:
+            for name, holding in list(self.held.items()):
+                if holding.is_served and name not in report.begun:
+                    log.warning("%s: Redis does not let it be served: what runs is ended", name)
+                    self._drop(name)
+        head = self.journal.head if report.upto is None else report.upto
+        self.journal.follow(head, self._floor, report.changes, self.loop.clock())
+        for name in report.begun:
+            new = self.held.get(name)
+            if new is None or new.lease.value != order.start.get(name):
+                continue
+            if not (new.is_served or new.is_leaving or self.pool.is_stopping):
+                self._serve(name, new)
+
+    # Serving -----------------------------------------------------------------------------------------
+
+    def _startable(self) -> list[str]:
+        """Return the nodes that are held and can be served from now on."""
+        report = self._report
+        if report is None or report.seen.span is None or report.seen.span.epoch != self._epoch:
+            return []
+        seen, found = report.seen, []
+        span = report.seen.span
+        for name, holding in self.held.items():
+            if holding.is_served or holding.is_leaving or self.reason:
+                continue
+            since = service.bound(holding.question, seen.position)
+            arrived = seen.arrived.get(self.fleet.me)
+            what = service.next_service(arrived, self._copy, since, holding.record, span)
+            if isinstance(what, service.Wait):
+                self._ask |= what.ask
+            else:
+                found.append(name)
+        return found
+
+    def _serve(self, name: str, holding: Holding) -> None:
+        spec = next(node for node in self.fleet.nodes if node.name == name)
+        record = holding.record
+        is_known = record is not None and record.epoch == self._epoch and record.cursor is not None
+        cursor = record.cursor if is_known and record is not None else None
+        is_full = cursor is None or cursor < self.journal.floor
+        now = self.loop.clock()
+
+        def restore(node: Node) -> None:
+            if is_full or cursor is None:
+                node.skip_to(self.journal.head)
+                for tree in node.trees:
+                    node.retry(Change(tree, b"", Kind.TREE), now)
+                return
+            node.skip_to(cursor)
+            node.take_over({}, "", now if holding.is_untidy else None, hooks_lost=False)
+            node.take_over_times(now, None, 0)
+
+        how = "it is compared in full" if is_full else f"it goes on where it was, at {cursor}"
+        log.info("%s: is served from here: %s", name, how)
+        holding.is_served = True
+        if not is_known:
+            holding.record = None
+        elif record is not None and cursor is not None:
+            holding.confirmed = cursor
+        self.add(spec, self._epoch, restore)
+
+    def finish(self) -> None:
+        """Hand over all nodes, with their cursors, and end the process that talks to Redis."""
+        self.link.wait(FINISH_SECONDS)
+        if not self.link.is_busy and self.held:
+            for name, holding in self.held.items():
+                node = self.pool.nodes.get(name)
+                is_untidy = holding.is_untidy if node is None else node.untidy_since is not None
+                self._release[name] = (holding.lease.value, not is_untidy)
+            self._copy = NO_COPY
+            self._begin_round()
+            self.link.wait(FINISH_SECONDS)
+        self.link.close()

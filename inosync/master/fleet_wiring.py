@@ -1,0 +1,96 @@
+"""How a daemon of a fleet differs from one that sends everything itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from inosync.config.fleet import Fleet
+from inosync.config.load import Config
+from inosync.config.nodes import NodeSpec, Tree
+from inosync.fleet import copies, told
+from inosync.journal.subscription import Subscription, subscriptions
+from inosync.master.fleet_origin import FleetOrigin
+from inosync.master.fleet_sender import FleetSender
+from inosync.master.trees import TreeTable
+from inosync.master.worker_pool import WorkerPool
+from inosync.nodes.node import Node
+from inosync.status.snapshot import SnapshotBuilder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class FleetParts:
+    """The part of a daemon that talks to a fleet, or none."""
+
+    origin: FleetOrigin | None = None
+    sender: FleetSender | None = None
+
+    @property
+    def part(self) -> FleetOrigin | FleetSender | None:
+        return self.origin or self.sender
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return [] if self.part is None else self.part.descriptors()
+
+    def keeps_after(self) -> float:
+        """Return the position after which changes are still needed by others; infinite if none are."""
+        return float("inf") if self.part is None else self.part.keeps_after()
+
+    @property
+    def each_turn(self) -> list[Callable[[], object]]:
+        return [] if self.part is None else [self.part.turn]
+
+    @property
+    def each_tick(self) -> list[Callable[[], object]]:
+        return [] if self.part is None else [self.part.tick]
+
+    @property
+    def closing(self) -> list[Callable[[], object]]:
+        return [] if self.part is None else [self.part.finish]
+
+
+def is_origin(config: Config) -> bool:
+    """Whether this machine is the origin of a fleet."""
+    return config.fleet is not None and not config.fleet.me
+
+
+def sender_name(fleet: Fleet | None) -> str:
+    """Return the name of the sender that this machine is; empty if it is none."""
+    return fleet.me if fleet is not None else ""
+
+
+def prepare_copy(tree: Tree) -> None:
+    """Make the root of a copy, if its place is there; the origin can send nothing before."""
+    try:
+        copies.prepare(tree.wpath)
+    except OSError as error:
+        log.error("%s: %s: waiting for the place of the copy", error.filename, error.strerror)
+
+
+def node_adder(
+    config: Config, table: TreeTable, pool: WorkerPool
+) -> Callable[[NodeSpec, str, Callable[[Node], None]], Node]:
+    """Return what has a sender serve a node, in an epoch.
+
+    Nodes share subscriptions, and so batches; in another epoch positions mean something else.
+    """
+    known: dict[str, dict[str, Subscription]] = {}
+
+    def add(spec: NodeSpec, epoch: str, restore: Callable[[Node], None]) -> Node:
+        assert config.fleet is not None
+        if epoch not in known:
+            known.clear()
+            known[epoch] = subscriptions(config.fleet.nodes, config.trees, table.numbers)
+        return pool.add(spec, known[epoch][spec.name], config.rretry, restore)
+
+    return add
+
+
+def node_teller(snapshots: SnapshotBuilder) -> Callable[[Iterable[Node]], bytes]:
+    """Return what makes the text about nodes that the origin shows."""
+    return lambda nodes: told.encode(snapshots.described(nodes), time.time())

@@ -1,0 +1,161 @@
+"""The nodes of a fleet that senders serve, as the origin shows them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from inosync.config.nodes import NodeSpec
+from inosync.fleet.records import Arrived, Beat, NodeRecord
+from inosync.fleet.told import ToldNode
+from inosync.journal.journal import Journal
+from inosync.messages import NodeState
+from inosync.system.loop import Loop
+from inosync.text import without_password
+
+UNKNOWN = -1
+"""The cursor of a node that nothing is known of."""
+
+
+class FleetFacts(Protocol):
+    """What is known from Redis."""
+
+    @property
+    def problem(self) -> str: ...
+    @property
+    def records(self) -> Mapping[str, NodeRecord]: ...
+    @property
+    def holders(self) -> Mapping[str, str]: ...
+    @property
+    def told(self) -> Mapping[str, ToldNode]: ...
+    @property
+    def beats(self) -> Mapping[str, Beat]: ...
+    @property
+    def arrived(self) -> Mapping[str, Arrived]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FarNode:
+    """A node that a sender serves, at one moment."""
+
+    name: str
+    cursor: int
+    """The position up to which it has everything; UNKNOWN if that is not known."""
+    description: Mapping[str, Any]
+    """As in ``status --json``."""
+    paused: bool = False
+
+
+@dataclass(slots=True)
+class FarNodes:
+    """Describes them. Lag is by the clock and the journal of the origin alone."""
+
+    names: tuple[str, ...]
+    """Of the senders."""
+    specs: tuple[NodeSpec, ...]
+    facts: FleetFacts
+    journal: Journal
+    max_lag: float
+    """The lag that is normal, in seconds (edelay)."""
+    loop: Loop
+
+    def all(self) -> list[FarNode]:
+        """Return all of them."""
+        counts: dict[int, int] = {}
+        return [self._node(spec, counts) for spec in self.specs]
+
+    def senders(self) -> list[dict[str, Any]]:
+        """Return what ``senders`` tells of each of them."""
+        return list(map(self._sender, self.names))
+
+    def _sender(self, name: str) -> dict[str, Any]:
+        arrived, beat = self.facts.arrived.get(name), self.facts.beats.get(name)
+        position = 0 if arrived is None else arrived.position
+        oldest = self.journal.oldest_since(position)
+        if self.facts.problem:
+            reason = "Redis cannot be used"
+        else:
+            reason = "it has not been heard of for a while" if beat is None else beat.reason
+        return {
+            "name": name,
+            "ready": beat is not None and beat.is_ready and not self.facts.problem,
+            "nodes": sorted(node for node, holder in self.facts.holders.items() if holder == name),
+            "arrived": None if arrived is None else position,
+            "lag": 0.0 if oldest is None else round(max(self.loop.clock() - oldest, 0.0), 3),
+            "reason": reason,
+        }
+
+    def find(self, wanted: str) -> list[FarNode]:
+        """Return the one with that name, or that is written like that; none if there is none."""
+        return [self._node(spec, {}) for spec in self.specs if wanted in (spec.name, spec.node)]
+
+    def _node(self, spec: NodeSpec, counts: dict[int, int]) -> FarNode:
+        record = self.facts.records.get(spec.name)
+        cursor = UNKNOWN if record is None or record.cursor is None else record.cursor
+        if cursor not in counts:  # most have the same
+            counts[cursor] = self.journal.backlog(cursor)[0] if cursor >= self.journal.floor else 1
+        return FarNode(spec.name, cursor, self._description(spec, cursor, counts[cursor]))
+
+    def _description(self, spec: NodeSpec, cursor: int, pending: int) -> dict[str, Any]:
+        via = self.facts.holders.get(spec.name)
+        said = self.facts.told.get(spec.name) if via is not None else None
+        oldest = self.journal.oldest_since(max(cursor, 0))
+        lag = 0.0 if oldest is None else max(self.loop.clock() - oldest, 0.0)
+        state, reason = self._state(said, via, lag, pending)
+        said = said or ToldNode(state)
+        last_ok = None if said.last_ok is None else round(time.time() - said.last_ok, 3)
+        return {
+            **_NOTHING,
+            "node": without_password(spec.node),
+            "name": spec.name,
+            "via": via,
+            "state": state.value,
+            "lag": round(lag, 3),
+            "pending": pending,
+            "reason": reason,
+            "attempts": said.attempts if state is NodeState.RETRYING else 0,
+            "percent": said.percent if state is NodeState.FULL else None,
+            "last_ok": last_ok,
+            "batches": said.batches,
+            "fulls": said.fulls,
+            "bytes": said.bytes,
+        }
+
+    def _state(
+        self, said: ToldNode | None, via: str | None, lag: float, pending: int
+    ) -> tuple[NodeState, str]:
+        if self.facts.problem:
+            return NodeState.LAGGING, "Redis cannot be used: what senders do is not known"
+        if via is None:
+            is_there = any(beat.is_ready for beat in self.facts.beats.values())
+            why = "its lease is free" if is_there else "no sender is ready"
+            return NodeState.LAGGING, f"no sender serves it: {why}"
+        if said is None:
+            return NodeState.STARTING, ""
+        good = (NodeState.OK, NodeState.SYNCING)
+        if said.state in good and pending:
+            return (NodeState.LAGGING if lag > self.max_lag else NodeState.SYNCING), said.reason
+        return said.state, said.reason
+
+
+_NOTHING: dict[str, Any] = {
+    "retry_at": None,
+    "big_files": None,
+    "big_files_percent": None,
+    "paused": False,
+    "pid": None,
+    "rss": None,
+    "verified_at": None,
+    "differences": None,
+    "paths": 0,
+    "renamed_bytes": 0,
+    "rsyncs": 0,
+    "deaths": 0,
+    "hooks": 0,
+    "hook_failures": 0,
+    "failures": {},
+    "latency": None,
+}
+"""What is known at the sender only."""

@@ -1,0 +1,135 @@
+"""A fleet: an origin, three senders and twelve nodes, with a real Redis."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support.fleet import Fleet
+from support.redis_server import REDIS
+from support.wait import until
+
+from inosync.console.client import Refused
+
+pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+
+
+def write(fleet: Fleet, name: str, text: str) -> None:
+    path = fleet.tree / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    write(fleet, "index.html", "first")
+    write(fleet, "a/b", "deep")
+    with fleet.running():
+        vias = fleet.until_served()
+        fleet.until_level()
+        until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(fleet.names, 4), 60, "even shares")
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+
+        # A change is at all nodes when flush returns, with what was removed and renamed.
+        write(fleet, "index.html", "second")
+        (fleet.tree / "a").rename(fleet.tree / "c")
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+        for name in fleet.nodes:
+            assert (fleet.copy(name) / "index.html").read_text() == "second"
+            assert not (fleet.copy(name) / "a").exists()
+
+        told = {one["name"]: one for one in fleet.ask("senders")["senders"]}
+        assert {name for name, one in told.items() if one["ready"]} == set(fleet.names)
+        with pytest.raises(Refused, match=r"served by sender s[abc]: ask there"):
+            fleet.ask("pause", node="n0")
+        own = {node["name"] for node in fleet.ask_sender("sb", "status", node="all")["nodes"]}
+        assert own == {name for name, via in fleet.vias().items() if via == "sb"}
+
+        # One is killed: the others go on where its nodes were, without a full mirror.
+        marks = {name: len(daemon.log()) for name, daemon in fleet.senders.items()}
+        dead = vias[fleet.nodes[0]]
+        fleet.senders[dead].kill9()
+        write(fleet, "after", "kill")
+        fleet.until_level()
+        until(lambda: dead not in fleet.until_served().values(), 60, "the others to serve all")
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+        for name in set(fleet.names) - {dead}:
+            assert "compared in full" not in fleet.senders[name].log()[marks[name] :]
+
+        # One that is told to end hands over at once. One is left, and serves all.
+        left, *others = sorted(set(fleet.names) - {dead})
+        fleet.senders[others[0]].stop()
+        write(fleet, "after", "stop")
+        assert set(fleet.until_served().values()) <= {left, others[0]}
+        fleet.until_level()
+        assert "compared in full" not in fleet.senders[left].log()[marks[left] :]
+
+        # Back again, they get their shares.
+        for name in (dead, others[0]):
+            fleet.senders[name].start()
+        until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(fleet.names, 4), 60, "even shares")
+        write(fleet, "after", "all")
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+        fleet.until_level()
+
+
+def test_fleet_goes_on_after_redis_was_away(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1", "n2"))
+    write(fleet, "one", "1")
+    with fleet.running():
+        fleet.until_served()
+        fleet.until_level()
+        fleet.redis.stop()
+        write(fleet, "one", "2")
+        write(fleet, "two", "2")
+        fleet.origin.until_logged("Redis: .*; changes are kept in memory")
+        # What the origin sends itself does not wait.
+        until(lambda: (fleet.copy("sa") / "two").exists(), 60, "the senders to have it")
+        fleet.redis.start()  # and empty
+        fleet.until_level()
+        fleet.until_served()
+        write(fleet, "three", "3")
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+        fleet.until_level()
+
+        # The origin begins anew: nothing is lost, all is compared.
+        fleet.origin.signal(signal.SIGKILL)
+        fleet.origin.wait()
+        (fleet.tree / "three").unlink()
+        write(fleet, "four", "4")
+        fleet.origin.start()
+        fleet.until_level()
+        fleet.until_served()
+
+
+def test_fleet_has_one_origin_and_one_configuration(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "one", ("sa",), ("n0",))
+    other = Fleet(tmp_path / "other", ("sa",), ("n0", "n1"), {"fleet": fleet.redis.url})
+    write(fleet, "one", "1")
+    with fleet.running():
+        fleet.until_served()
+        # The machine of the other one has another path, which makes it another origin.
+        other.origin.start(ready=False)
+        assert other.origin.wait() == 1
+        assert "another machine is its origin" in other.origin.log()
+        other.senders["sa"].start()
+        other.senders["sa"].until_logged("the configuration is not that of the origin")
+        other.close()
+        fleet.until_level()
+
+
+def test_origin_starts_without_redis(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, ("sa",), ("n0",))
+    write(fleet, "one", "1")
+    try:
+        fleet.origin.start()
+        fleet.senders["sa"].start()
+        until(lambda: (fleet.copy("sa") / "one").exists(), 60, "the sender to have it")
+        assert fleet.status()["n0"]["reason"].startswith("Redis cannot be used")
+        fleet.redis.start()
+        fleet.until_level()
+    finally:
+        fleet.close()
+        fleet.redis.stop()
