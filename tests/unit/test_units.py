@@ -58,7 +58,7 @@ def test_unit_keeps_the_state_where_root_does(source: str) -> None:
 def test_units_differ_in_the_configuration_only() -> None:
     def settings(name: str) -> list[str]:
         text = (CONF / name).read_text().replace("/%i.py", "/default.py").replace(" --sender %i", "")
-        others = ("#", "Description", "Condition", "StateDirectory")
+        others = ("#", "Description", "Condition")
         return [line for line in text.splitlines() if line and not line.startswith(others)]
 
     assert settings("inosync.service") == settings("inosync@.service")
