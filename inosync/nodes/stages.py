@@ -140,8 +140,9 @@ def _waited(stage: Stage, standing: Mapping[str, Standing], patience: float, now
     best = max(waiting.values(), default=NOTHING)
     behind: dict[str, Arrival] = {}
     for name, position in waiting.items():
-        if position < best:
-            known = stage.behind.get(name)
+        known = stage.behind.get(name)
+        # One that lacks what has passed, as during a resync, holds up nothing before there is something new.
+        if position < best and (known or best > stage.passed):
             behind[name] = known if known and known.position == position else Arrival(position, now)
     given_up = frozenset(name for name, known in behind.items() if now >= known.at + patience)
     return replace(stage, behind=behind, given_up=given_up)

@@ -51,6 +51,8 @@ NODE = ("tests/unit/nodes/test_node.py",)
 JOURNAL = ("tests/unit/journal/test_journal.py",)
 WATCHER = ("tests/unit/watch/test_watcher.py",)
 NAMES = ("tests/unit/rsync/test_names.py",)
+STAGES = ("tests/unit/nodes/test_stages.py",)
+STAGING = ("tests/unit/master/test_staging.py",)
 FAULTS = "tests/system/test_failures.py"
 LOST = "tests/system/test_lost_roots.py"
 HOOKS = "tests/system/test_hooks.py"
@@ -446,6 +448,55 @@ MUTATIONS = (
         "return met_at + QUARANTINE_SECONDS",
         "return met_at",
         FLEET,
+    ),
+    Mutation(
+        "a stage passes on what it has, and the stage before it has not passed",
+        "inosync/nodes/stages.py",
+        "most = made[-1].passed if made else math.inf",
+        "most = math.inf",
+        STAGES,
+    ),
+    Mutation(
+        "a node that gets nothing more is waited for anew with each change",
+        "inosync/nodes/stages.py",
+        "if position < best and (known or best > stage.passed):",
+        "if position < best and best > stage.passed:",
+        STAGES,
+    ),
+    Mutation(
+        "a check that fails is forgotten",
+        "inosync/nodes/stages.py",
+        "stage = replace(stage, refusal=RefusedCheck(position, reason))",
+        "pass",
+        STAGES,
+    ),
+    Mutation(
+        "a stage has confirmed what a node of it is owed",
+        "inosync/master/staging.py",
+        "confirmed = min(confirmed, self.journal.recorded_before(oldest))",
+        "pass",
+        STAGING,
+    ),
+    Mutation(
+        "a stage has confirmed what is not recorded yet",
+        "inosync/master/staging.py",
+        "confirmed = NOTHING  # what has changed there is not recorded yet",
+        "pass",
+        STAGING,
+    ),
+    Mutation(
+        "a node without a limit is sent nothing before the next change",
+        "inosync/master/staging.py",
+        "self._send_on()  # a node may have no limit any more",
+        "pass",
+        STAGING,
+    ),
+    Mutation(
+        "a flush waits for ever for what was refused",
+        "inosync/master/flush.py",
+        "return not self.is_stuck(node.name, wanted)",
+        "return True",
+        ("tests/unit/master/test_flush.py",),
     ),
 )
 

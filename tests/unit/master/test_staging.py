@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -145,6 +146,17 @@ def test_check_that_cannot_be_started_does_not_pass(world: World) -> None:
     assert "No such file or directory" in world.refusal
     assert world.staging.accept() == [1]
     assert world.limit == 0
+
+
+def test_check_may_be_a_function_which_runs_in_a_process_of_its_own(world: World) -> None:
+    def check(event: dict[str, Any]) -> None:
+        facts = [str(event[name]) for name in ("event", "stage", "nodes", "full")]
+        (world.home / "told").write_text(" ".join([*facts, str(os.getpid() != master)]))
+
+    master = os.getpid()
+    world.staging.configure(STAGES, OnStage(Hook(call=check)))
+    world.until(lambda: world.limit == 0)
+    assert (world.home / "told").read_text() == "stage 1 a 1 True"
 
 
 def test_stage_has_not_confirmed_what_a_node_of_it_is_owed(world: World) -> None:

@@ -245,6 +245,19 @@ def test_dead_node_is_given_up_after_patience() -> None:
     assert farm.limits["d"] == 6, "what has passed has passed"
 
 
+def test_node_that_lacks_what_has_passed_holds_up_nothing_yet() -> None:
+    farm = Farm(PATIENT)
+    farm.confirm(a=5, b=5, c=5)
+    farm.confirm(c=NOTHING)  # it is compared in full
+    assert (farm.look(1e6), stages.wake_at(farm.plan, farm.known)) == ([], math.inf)
+    farm.confirm(a=6, b=6)
+    assert farm.look(59.0) == []
+    assert farm.look(1.0) == [GiveUp(0, ("c",))]
+    farm.look(1.0)
+    farm.confirm(a=7, b=7)
+    assert farm.limits["d"] == 7, "it is not waited for again"
+
+
 def test_slow_node_is_waited_for() -> None:
     farm = Farm(PATIENT)
     for position in range(10):
