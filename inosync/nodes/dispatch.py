@@ -127,11 +127,11 @@ class Dispatcher:
         if node.worker.state.phase is not Phase.IDLE or node.outstanding is not None or node.paused:
             return
         now, limit = self._loop.clock(), self._limit(node)
-        if limit is not None:
+        if limit is not None and node.cursor < limit:  # the journal of a held node is long
             self._owe_unsettled(node, limit, now)
         retries = self._sendable(node.retries.ready(now), limit)
         if node.cursor >= self.released or (limit is not None and node.cursor >= limit):
-            if limit is not None:
+            if limit is not None and retries:
                 retries = self._without_waiting(node, retries, limit)
             if not retries:
                 return
@@ -187,14 +187,15 @@ class Dispatcher:
 
     def _owe_unsettled(self, node: Node, limit: int, now: float) -> None:
         """Owe a node apart what its cursor is about to pass, and what would carry something newer."""
+        oldest = self.backlog.oldest_in_journal(node)
+        since = now if oldest is None else oldest
         if node.cursor < self._journal.floor:
             for tree in node.trees:
-                node.retry(Change(tree, b"", Kind.TREE), now)
+                node.retry(Change(tree, b"", Kind.TREE), since)
             node.skip_to(self._journal.floor)
         elif found := self._journal.unsettled(node.cursor, limit):
-            since = self.backlog.oldest_in_journal(node)
             concerning = filter(node.subscription.concerns, found)
-            node.retries.add_second_look(concerning, now, now if since is None else since)
+            node.retries.add_second_look(concerning, now, since)
 
     def _without_waiting(self, node: Node, retries: list[Change], limit: int) -> list[Change]:
         """Leave out what would wait once more, for what is newer than the limit: its try can only fail."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,7 +149,7 @@ def test_check_that_cannot_be_started_does_not_pass(world: World) -> None:
 
 
 def test_check_may_be_a_function_which_runs_in_a_process_of_its_own(world: World) -> None:
-    def check(event: dict[str, Any]) -> None:
+    def check(event: Mapping[str, Any]) -> None:
         facts = [str(event[name]) for name in ("event", "stage", "nodes", "full")]
         (world.home / "told").write_text(" ".join([*facts, str(os.getpid() != master)]))
 

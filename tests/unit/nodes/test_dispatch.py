@@ -1140,6 +1140,31 @@ def test_staged_node_that_has_fallen_off_the_journal_is_owed_its_trees(stage: St
     until_all_has_passed(stage, upto, head, b"b")
 
 
+def test_node_that_has_fallen_off_the_journal_lacks_its_trees_since_then(stage: Stage) -> None:
+    began = stage.world.now
+    stage.record(b"a")
+    stage.world.now += 100.0
+    upto = stage.record(b"b")
+    stage.world.journal.floor = 1
+    stage.record(b"c")
+    stage.limit(upto)
+    assert stage.node.books.oldest == began
+
+
+def test_journal_is_not_searched_for_a_node_that_has_all_it_may_be_sent(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upto = stage.record(b"a")
+    stage.limit(upto)
+    stage.node.done_but()
+    searches: list[tuple[object, ...]] = []
+    for name in ("since", "unsettled", "overtaken"):
+        monkeypatch.setattr(stage.world.journal, name, lambda *asked: searches.append(asked))
+    for number in range(10):
+        stage.record(b"%d" % number)
+    assert searches == [], "each search goes through all that it lacks"
+
+
 def test_batch_up_to_a_limit_says_what_the_node_lacks(stage: Stage) -> None:
     stage.record(b"r2/f", b"r2/g")
     upto = stage.record(b"current")
