@@ -6,7 +6,6 @@ Nothing here waits for the worker, and what a node is owed does not depend on it
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.context import ForkProcess
@@ -45,27 +44,20 @@ from inosync.messages import (
 from inosync.nodes import lifecycle, node_log
 from inosync.nodes.counters import Counters
 from inosync.nodes.lifecycle import Action, Phase
-from inosync.nodes.outstanding import Outstanding, changes_of, leftovers
+from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.pace import Cost
 from inosync.nodes.retries import Retry, RetrySet
+from inosync.nodes.settlement import settle
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
 from inosync.rsync import exit_codes
-from inosync.rsync.coarse_times import SETTLE_SECONDS
 from inosync.system.channel import Endpoint, QueueError, QueueFull
 from inosync.system.loop import Loop, Timer
-from inosync.text import plural
 
 log = logging.getLogger(__name__)
 
-SECOND_LOOK_SECONDS = 10.0
-"""Seconds after a batch until it is sent once more, if a try of it was cut off. The rsync that received that
-try goes on with what it has read, and may write and delete beside the transfer that came through: for a
-second on a busy node; on a suspended one whenever it goes on, which is when the node is reached again."""
 UNREACHABLE_CODES = {*exit_codes.NO_CONNECTION, exit_codes.TIMEOUT}
 """Exit codes of rsync after which the node may have been replaced meanwhile."""
-WAIT_SECONDS = 0.05
-"""Seconds after which a link or removal that had to wait for something else is looked at again."""
 MAX_TITLE = 900
 """Characters of a title that a worker is sent."""
 
@@ -269,30 +261,6 @@ class Node:
 
     # What it lacks -----------------------------------------------------------------------------------
 
-    @property
-    def degraded_reason(self) -> str:
-        """Return why the node is degraded: names failed, or can never be sent. Empty if it is not."""
-        why = self.problem or ("some names could not be transferred" if self.retries.has_failed else "")
-        return why and why + self._behind
-
-    @property
-    def big_files(self) -> str:
-        """Return what is in the second lane, ``1 big file, 45%``; empty if nothing is."""
-        if self.second is None:
-            return ""
-        percent = self.second.percent
-        count = plural(self.second.batch.count, "big file")
-        return count + ("" if percent is None else f", {percent}%") + self._behind
-
-    @property
-    def _behind(self) -> str:
-        """What waits for names that are owed, as the end of a reason."""
-        behind = sorted(self.retries.behind)
-        if not behind:
-            return ""
-        verb, example = "wait" if len(behind) > 1 else "waits", os.fsdecode(behind[0])[:60]
-        return f"; {plural(len(behind), 'name')} {verb} for that, such as {example}"
-
     def oldest_missing(self, in_journal: float | None) -> float | None:
         """Return since when it lacks something that may arrive at the next try; None if it does not.
 
@@ -490,19 +458,8 @@ class Node:
 
     def _confirm(self, done: Done, sent: Outstanding) -> None:
         """Move the cursor, and keep what has to be retried."""
-        now, left = self._loop.clock(), leftovers(done, self.trees)
-        due, outdated, big, waiting, later, behind = (changes_of(parts, self.trees) for parts in left.all())
-        held = [tree for tree in done.held if tree in self.trees]
-        full, lane = sent.full_trees(), sent.batch.lane
-        self.retries.settle(due, held, sent.since, now, self._rand(), full, lane)
-        if done.cut_off:
-            self.retries.add_second_look(sent.second_look(self.trees), now + SECOND_LOOK_SECONDS)
-        self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
-        self.retries.add_big(big, now, sent.since)
-        self.retries.add_later(later, now, sent.since)
-        self.retries.add_waiting(waiting, now + WAIT_SECONDS, sent.since)
-        self.retries.add_behind(behind, now, sent.since)
-        self.retries.limit(now)
+        now, lane = self._loop.clock(), sent.batch.lane
+        held = settle(self.retries, done, sent, self.trees, now, self._rand())
         self.cursor = max(self.cursor, sent.upto)
         self.problem = done.reason or (self.problem if self.retries.has_failed else "")
         cost = None if sent.batch.full else Cost(done.cpu, sent.sent_at, now)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from inosync.guard.guard import Guard
 from inosync.messages import NodeState
-from inosync.nodes import lifecycle
+from inosync.nodes import lifecycle, reasons
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.text import plural
@@ -49,7 +49,9 @@ class NodeStates:
             node.worker.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             max_lag=self._max_lag,
-            degraded=bool(node.degraded_reason or self._watcher.unwatched(node.trees)[0]),
+            degraded=bool(
+                reasons.degraded(node.problem, node.retries) or self._watcher.unwatched(node.trees)[0]
+            ),
             halted=any(tree in self._guard.halted for tree in node.trees),
             was_ok=node.last_ok is not None
             and not (is_walked and node.is_resumed and not node.counters.batches),
@@ -74,7 +76,7 @@ class NodeStates:
             case NodeState.RETRYING:
                 return node.worker.state.reason
             case NodeState.SYNCING | NodeState.FULL:
-                return node.big_files
+                return reasons.big_files(node.second, node.retries)
             case NodeState.PAUSED:
                 return "by the operator"
             case NodeState.HELD:
@@ -90,7 +92,7 @@ class NodeStates:
             case NodeState.STARTING if self.held_until is not None or self._dispatch.roll_out.limits:
                 return self._dispatch.waits_for(node)
             case NodeState.DEGRADED:
-                return node.degraded_reason or self._unwatched(node)
+                return reasons.degraded(node.problem, node.retries) or self._unwatched(node)
         return ""
 
     @property

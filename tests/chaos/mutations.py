@@ -301,9 +301,9 @@ MUTATIONS = (
     ),
     Mutation(
         "files that have coarse times are not sent once more",
-        "inosync/nodes/node.py",
-        "        self.retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)\n",
-        "        pass\n",
+        "inosync/nodes/settlement.py",
+        "    retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)\n",
+        "    pass\n",
         ("tests/unit/nodes/test_node.py",),
     ),
     Mutation(

@@ -37,10 +37,12 @@ from inosync.messages import (
     TargetReplaced,
     Unreachable,
 )
+from inosync.nodes import reasons
 from inosync.nodes.lifecycle import Phase
-from inosync.nodes.node import SECOND_LOOK_SECONDS, Node
+from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
 from inosync.nodes.retries import MAX_RETRIES, Retry
+from inosync.nodes.settlement import SECOND_LOOK_SECONDS
 from inosync.rsync.coarse_times import SETTLE_SECONDS
 from inosync.system import channel, spool
 from inosync.system.channel import Endpoint
@@ -160,6 +162,16 @@ def whole(tree: int) -> Change:
     return Change(tree, b"", Kind.TREE)
 
 
+def degraded(node: Node) -> str:
+    """Why a node is degraded."""
+    return reasons.degraded(node.problem, node.retries)
+
+
+def big_files(node: Node) -> str:
+    """What is in its second lane."""
+    return reasons.big_files(node.second, node.retries)
+
+
 def test_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: RequestHandler) -> None:
     number = desk.send(15)
     assert desk.node.cursor == 10
@@ -248,14 +260,14 @@ def test_failed_names_are_retried_with_a_growing_pause(desk: RequestHandler) -> 
         assert desk.owes() == changes
         found = {(due.attempt, due.at - desk.now) for due in desk.node.retries.waiting.values()}
         assert found == {(attempt, FIRST * 2 ** (attempt - 1))}
-        assert desk.node.degraded_reason == "no"
+        assert degraded(desk.node) == "no"
         assert desk.node.retries.ready(desk.now) == []
         assert any(when == desk.now + FIRST * 2 ** (attempt - 1) for when, _ in desk.timers)
         desk.now += 1000
         assert set(desk.node.retries.ready(desk.now)) == changes
         number = desk.send(15, changes)
     desk.report(desk.done(number))
-    assert (desk.node.retries.waiting, desk.node.degraded_reason) == ({}, "")
+    assert (desk.node.retries.waiting, degraded(desk.node)) == ({}, "")
 
 
 def test_held_tree_is_retried_as_a_whole(desk: RequestHandler) -> None:
@@ -290,7 +302,7 @@ def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk:
     again = Change(1, b"f", Kind.NAME, ignore_times=True)
     assert desk.owes() == {again}
     assert desk.node.retries.waiting[again] == Retry(0, desk.now + SETTLE_SECONDS, began)
-    assert desk.node.degraded_reason == ""
+    assert degraded(desk.node) == ""
 
 
 def test_retries_are_whole_trees_if_their_list_is_lost(desk: RequestHandler, tmp_path: Path) -> None:
@@ -340,7 +352,7 @@ def test_batch_with_a_try_cut_off_is_repeated_later_without_lag(desk: RequestHan
     assert {(due.attempt, due.at) for due in desk.node.retries.waiting.values()} == {
         (0, desk.now + SECOND_LOOK_SECONDS)
     }
-    assert (desk.node.oldest_missing(None), desk.node.retries.count, desk.node.degraded_reason) == (
+    assert (desk.node.oldest_missing(None), desk.node.retries.count, degraded(desk.node)) == (
         None,
         0,
         "",
@@ -422,18 +434,18 @@ def test_second_lane_is_beside_the_first(second: RequestHandler) -> None:
     assert second.node.second is not None
     assert second.node.oldest_missing(None) == second.now
     second.report(second.done(90))
-    assert second.node.big_files == ""
+    assert big_files(second.node) == ""
     assert (second.node.retries.count, second.node.cursor) == (0, 20)
     assert second.finishes[-1] == ""
 
 
 def test_second_lane_shows_its_progress(second: RequestHandler) -> None:
-    assert second.node.big_files == "1 big file"
+    assert big_files(second.node) == "1 big file"
     second.report(Progress(90, 45), Progress(91, 50))
-    assert (second.node.big_files, second.advances) == ("1 big file, 45%", 1)
+    assert (big_files(second.node), second.advances) == ("1 big file, 45%", 1)
     assert second.node.worker.state.phase is Phase.IDLE
     second.report(second.done(90))
-    assert second.node.big_files == ""
+    assert big_files(second.node) == ""
 
 
 def test_second_lane_that_failed_is_retried_after_a_pause(second: RequestHandler) -> None:
@@ -444,10 +456,10 @@ def test_second_lane_that_failed_is_retried_after_a_pause(second: RequestHandler
     )
     assert second.node.retries.waiting[name(b"d/big")].at == second.now + FIRST
     assert second.node.retries.ready(second.now + FIRST, Lane.SECOND) == [name(b"d/big")]
-    assert (second.node.degraded_reason, second.node.last_ok) == ("no room", before)
+    assert (degraded(second.node), second.node.last_ok) == ("no room", before)
     assert any(when == second.now + FIRST for when, _ in second.timers)
     second.report(second.done(second.send(20)))
-    assert second.node.degraded_reason == "no room", "a small batch does not mend it"
+    assert degraded(second.node) == "no room", "a small batch does not mend it"
 
 
 @pytest.mark.parametrize(("code", "returns"), [(12, 1), (30, 1), (255, 1), (11, 0), (23, 0)])
@@ -483,19 +495,19 @@ def test_what_the_second_lane_blocks_waits_for_its_end(second: RequestHandler) -
 def test_what_waits_for_a_big_file_is_in_the_reason(second: RequestHandler) -> None:
     behind = left(behind=(b"current", b"releases/1"))
     second.report(dataclasses.replace(second.done(second.send(20)), payload=behind))
-    assert second.node.big_files == "1 big file; 2 names wait for that, such as current"
+    assert big_files(second.node) == "1 big file; 2 names wait for that, such as current"
     assert second.node.retries.ready(second.now + 1e6) == []
     assert second.node.oldest_missing(None) is not None
     second.report(second.done(90))
     assert set(second.node.retries.ready(second.now)) == {name(b"current"), name(b"releases/1")}
-    assert second.node.degraded_reason == ""
+    assert degraded(second.node) == ""
 
 
 def test_what_waits_for_failed_names_is_in_the_reason(desk: RequestHandler) -> None:
     due, behind = Part(1, False, (b"releases/2/f",)), Part(1, False, (b"current",))
     payload, _ = spool.pack(Leftovers(due=(due,), behind=(behind,)), "")
     desk.report(dataclasses.replace(desk.done(desk.send(15), reason="no room"), payload=payload))
-    assert desk.node.degraded_reason == "no room; 1 name waits for that, such as current"
+    assert degraded(desk.node) == "no room; 1 name waits for that, such as current"
     assert (desk.node.retries.count, desk.node.oldest_missing(None)) == (2, None), "it is degraded, not late"
     retries = desk.node.retries.ready(desk.now + FIRST)
     assert retries == [name(b"releases/2/f"), name(b"current")], "they go together"

@@ -14,6 +14,7 @@ from inosync.nodes.counters import Counters
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
+from inosync.nodes.retries import RetrySet
 from inosync.nodes.roll_out import RollOut
 from inosync.status.publisher import MIN_PAUSE_SECONDS, StatePublisher
 from inosync.status.state import NodeStates
@@ -38,14 +39,14 @@ class World:
     roll_out: RollOut = field(default_factory=RollOut)
     # A node of it:
     state: WorkerState = field(default_factory=lambda: WorkerState(phase=Phase.IDLE))
-    degraded_reason: str = ""
+    problem: str = ""
+    retries: RetrySet = field(default_factory=lambda: RetrySet((1.0, 2.0)))
     trees: tuple[int, ...] = (1,)
     last_ok: float | None = None
     paused: bool = False
     verified_at: float | None = None
     differences: int = 0
     second: object = None
-    big_files: str = ""
     behind: int = 0
     counters: Counters = field(default_factory=Counters)
 
@@ -152,7 +153,7 @@ QUEUED = replace(WAITING, wake_at=float("inf"))
             World(0, state=IDLE, last_ok=999.0, verified_at=998.0, differences=1),
             rf"inosync: n \[ok\] synced {AT}, verified {AT} \(1 difference\)",
         ),
-        (World(0, state=IDLE, last_ok=999.0, degraded_reason="lost"), r"inosync: n \[degraded\] lost"),
+        (World(0, state=IDLE, last_ok=999.0, problem="lost"), r"inosync: n \[degraded\] lost"),
         (World(0, state=IDLE, paused=True, behind=3), r"inosync: n \[paused\] by the operator, 3 behind"),
         (World(0, state=WAITING, behind=3), rf"inosync: n \[retry 2 at {AT}\] refused, 3 behind"),
         (World(0, state=WAITING, paused=True), rf"inosync: n \[retry 2 at {AT}\] refused, 0 behind"),

@@ -7,14 +7,17 @@ from typing import Any, cast
 
 import pytest
 
-from inosync.messages import NodeState
+from inosync.messages import Batch, Lane, NodeState
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
+from inosync.nodes.outstanding import Outstanding
+from inosync.nodes.retries import RetrySet
 from inosync.status.state import MAX_TROUBLES, NodeStates
 
 NOW, MAX_LAG = 1_000.0, 10.0
 IDLE = WorkerState(phase=Phase.IDLE)
 WAITING = WorkerState(phase=Phase.WAITING, reason="refused")
+SECOND = Outstanding(Batch(1, 1, False, lane=Lane.SECOND), 0, NOW, NOW, percent=5)
 CRASHED = WorkerState(phase=Phase.DOWN, deaths=2, reason="worker ended with exit code 1")
 
 
@@ -32,9 +35,9 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         last_ok=fact("last_ok", NOW),
         is_resumed=fact("is_resumed", False),
         counters=SimpleNamespace(batches=fact("batches", 0)),
-        degraded_reason=fact("degraded_reason", ""),
+        problem=fact("problem", ""),
+        retries=RetrySet((1.0, 2.0)),
         second=fact("second", None),
-        big_files=fact("big_files", ""),
     )
     backlog = SimpleNamespace(oldest=lambda _node: fact("oldest", None), lag=lambda _node: fact("lag", 0.0))
     dispatch = SimpleNamespace(
@@ -64,7 +67,7 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         ({}, NodeState.OK, ""),
         ({"last_ok": None}, NodeState.STARTING, ""),
         ({"last_ok": None, "held_until": NOW, "waits_for": "held"}, NodeState.STARTING, "held"),
-        ({"second": 1, "big_files": "1 big file, 5%"}, NodeState.SYNCING, "1 big file, 5%"),
+        ({"second": SECOND}, NodeState.SYNCING, "1 big file, 5%"),
         ({"paused": True}, NodeState.PAUSED, "by the operator"),
         ({"halted": {1: "it is empty", 2: "of others"}}, NodeState.HALTED, "it is empty"),
         ({"halted": {2: "of others"}}, NodeState.OK, ""),
@@ -83,7 +86,7 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
         ),
         ({"oldest": NOW, "hold": "stage 1 was not let pass"}, NodeState.HELD, "stage 1 was not let pass"),
         ({"hold": "stage 1 was not let pass", "searching_since": NOW}, NodeState.OK, ""),
-        ({"degraded_reason": "denied"}, NodeState.DEGRADED, "denied"),
+        ({"problem": "denied"}, NodeState.DEGRADED, "denied"),
         (
             {"unwatched": (1, "no watches left")},
             NodeState.DEGRADED,
