@@ -5,7 +5,6 @@ Nothing here waits for the worker, and what a node is owed does not depend on it
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.context import ForkProcess
@@ -53,8 +52,6 @@ from inosync.nodes.worker_handle import WorkerHandle
 from inosync.rsync import exit_codes
 from inosync.system.channel import Endpoint, QueueError, QueueFull
 from inosync.system.loop import Loop, Timer
-
-log = logging.getLogger(__name__)
 
 UNREACHABLE_CODES = {*exit_codes.NO_CONNECTION, exit_codes.TIMEOUT}
 """Exit codes of rsync after which the node may have been replaced meanwhile."""
@@ -288,9 +285,7 @@ class Node:
 
     def replace_worker(self, reason: str) -> None:
         """Kill a worker that hangs; another one is started as soon as it is gone."""
-        log.warning(
-            "%s: %s (pid %s): it is killed, and replaced when it is gone", self.name, reason, self.worker.pid
-        )
+        node_log.note_hang(self.name, reason, self.worker.pid)
         self._step(lifecycle.Hung(reason))
 
     def kill_worker(self) -> None:
@@ -332,11 +327,11 @@ class Node:
                 self._note_failure(report)
                 self._work.try_failed(self)
             case Reachable():
-                log.info("%s: answers again", self.name)
+                node_log.note_news(self.name, report)
                 self._note_return()
                 self._step(report)
             case TargetReplaced() if report.tree in self.trees:
-                log.warning("%s: %s: full mirror follows", self.name, report.reason)
+                node_log.note_news(self.name, report)
                 self.retry(Change(report.tree, b"", Kind.TREE), self._loop.clock())
                 self._work.offer_batch(self)
             case HookFinished():
@@ -344,7 +339,7 @@ class Node:
             case Compared():
                 self._work.tree_compared(self, report)
             case WarmSuspended() | Relisting() | Throttled():
-                node_log.note_adaptation(self.name, report)
+                node_log.note_news(self.name, report)
         return report is not None
 
     def _is_outstanding(self, report: Progress | Failed | SlotRequest | Done) -> bool:
@@ -394,18 +389,12 @@ class Node:
         self._note_death(self.worker.reap(), f" (pid {pid})")
 
     def _note_death(self, reason: str, which: str) -> None:
-        before, now = self.worker.state.phase, self._loop.clock()
+        before = self.worker.state.phase
         if before is not Phase.STOPPING:
             self.counters.deaths += 1
             self.hooks_lost = True
         self._step(lifecycle.Died(reason, self._rand()))
-        state = self.worker.state
-        if before is Phase.KILLED:
-            log.info("%s: its worker is gone%s", self.name, which)
-        elif state.phase is Phase.DOWN and lifecycle.is_logged(state.deaths):
-            often = f", {state.deaths} times in a row" if state.deaths > 1 else ""
-            pause = state.wake_at - now
-            log.warning("%s: %s%s%s; the next one starts in %.1f s", self.name, reason, which, often, pause)
+        node_log.note_death(self.name, before, self.worker.state, which, self._loop.clock())
 
     def _step(self, event: lifecycle.Event) -> None:
         """Let the state machine decide, and do what it says."""
@@ -469,8 +458,7 @@ class Node:
             self.last_ok = now
         self.counters.count_done(sent.batch, done, now - sent.since)
         node_log.note_done(self.name, sent.batch, done)
-        if log.isEnabledFor(logging.DEBUG):
-            node_log.list_paths(self.name, sent.changes(self.trees))
+        node_log.list_paths(self.name, sent, self.trees)
         self._work.batch_finished(self, sent.batch, cost)
         for tree in held:  # if the master does not see why, it is retried
             self._work.tree_held(self, tree)

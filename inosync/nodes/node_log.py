@@ -1,4 +1,4 @@
-"""The log lines about what the worker of a node has reported."""
+"""The log lines about what the worker of a node has reported, and about its end."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Collection
 
 from inosync.messages import (
     Batch,
-    Change,
     Done,
     Failed,
     HookFinished,
     Kind,
+    Reachable,
     Relisting,
+    TargetReplaced,
     Throttled,
     Unreachable,
     WarmSuspended,
 )
+from inosync.nodes import lifecycle
+from inosync.nodes.lifecycle import Phase, WorkerState
+from inosync.nodes.outstanding import Outstanding
 from inosync.system import log as logs
 from inosync.text import plural
 
@@ -69,8 +73,11 @@ def note_done(name: str, batch: Batch, report: Done) -> None:
         log.info("%s: %s in %s", name, what, took, extra=facts)
 
 
-def list_paths(name: str, changes: Collection[Change]) -> None:
+def list_paths(name: str, sent: Outstanding, trees: Collection[int]) -> None:
     """Log what was in a batch, at the level of debugging; of very many paths the first."""
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    changes = sent.changes(trees)
     ordered = sorted(changes, key=lambda change: (change.tree, change.path))[:MAX_LISTED_PATHS]
     shown = [os.fsdecode(change.wire) if change.kind < Kind.TREE else "all" for change in ordered]
     more = f" and {len(changes) - MAX_LISTED_PATHS} more" if len(changes) > MAX_LISTED_PATHS else ""
@@ -83,9 +90,27 @@ def note_hook_failure(name: str, report: HookFinished) -> None:
     log.warning("%s: %s %s", name, report.kind, report.reason, extra=facts)
 
 
-def note_adaptation(name: str, report: WarmSuspended | Relisting | Throttled) -> None:
-    """Log that the worker works in another way from now on."""
+def note_hang(name: str, reason: str, pid: int | None) -> None:
+    log.warning("%s: %s (pid %s): it is killed, and replaced when it is gone", name, reason, pid)
+
+
+def note_death(name: str, before: Phase, state: WorkerState, which: str, now: float) -> None:
+    """Log the end of a worker, unless it was told to end. ``before``: its phase until then."""
+    if before is Phase.KILLED:
+        log.info("%s: its worker is gone%s", name, which)
+    elif state.phase is Phase.DOWN and lifecycle.is_logged(state.deaths):
+        often = f", {state.deaths} times in a row" if state.deaths > 1 else ""
+        pause = state.wake_at - now
+        log.warning("%s: %s%s%s; the next one starts in %.1f s", name, state.reason, which, often, pause)
+
+
+def note_news(name: str, report: Reachable | TargetReplaced | WarmSuspended | Relisting | Throttled) -> None:
+    """Log what the worker has noticed of its node, or that it works in another way from now on."""
     match report:
+        case Reachable():
+            log.info("%s: answers again", name)
+        case TargetReplaced():
+            log.warning("%s: %s: full mirror follows", name, report.reason)
         case WarmSuspended():
             log.warning("%s: %s: no connection is kept to it", name, report.reason)
         case Relisting():
