@@ -31,8 +31,8 @@ class BatchRun:
     """
 
     def __init__(self, batch: Batch, now: float, copies: str = "") -> None:
-        self.batch = batch
-        self.started_at = now
+        self.batch, self.started_at = batch, now
+        self._is_first = batch.lane is Lane.FIRST
         self.results = Results()
         self._cut = cast(tuple[Part, ...], spool.unpack(batch.payload, batch.file))
         self.parts = list(self._cut)
@@ -98,14 +98,8 @@ class BatchRun:
             # nothing is sent, big files need not be found.
             size = big_size if self._is_first else big_size // 2
             size = 0 if order.only_removes(self.part) else size
-            return current_names(
-                settings.source,
-                names,
-                rules.excluded,
-                settings.list_missing,
-                one_file_system(settings.extra),
-                size,
-            )
+            is_one = one_file_system(settings.extra)
+            return current_names(settings.source, names, rules.excluded, settings.list_missing, is_one, size)
 
         is_first_look = self._is_first and not (self.part.tree in self._in_order or self.part.ignore_times)
         if is_first_look:
@@ -129,10 +123,6 @@ class BatchRun:
             self._add(Step.REMOVED, order.tidying(self.current.send))
         return bool(self.current.send)
 
-    @property
-    def _is_first(self) -> bool:
-        return self.batch.lane is Lane.FIRST
-
     def _look_at_big(self, found: CurrentNames, other: UnderWay | None) -> None:
         found.send, found.big = found.big, found.send
         self._put_aside(found, other)
@@ -146,9 +136,7 @@ class BatchRun:
     ) -> None:
         """Put what is to be sent of the tree into its order, by what it is now."""
         first = self.part
-        own = [
-            part for part in self.parts if part.tree == first.tree and not (part.full or part.ignore_times)
-        ]
+        own = [part for part in self.parts if part.tree == first.tree and renamed.is_usual(part)]
         hints = {name: part.step for part in own for name in part.names}
         renames = tuple(rename for part in own for rename in part.renames)
         wanted = order.spread(hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED), renames)
@@ -200,12 +188,8 @@ class BatchRun:
 
     def _hold_back(self, source: str) -> None:
         """Leave to a later batch what must not arrive before names that have failed, or are big."""
-        part, cut = self.part, [part for part in self._cut if part.tree == self.part.tree]
-        sent, failed, big = (
-            {name for each in parts if each.tree == part.tree for name in each.names}
-            for parts in (cut, self.results.due, [*self.results.big, *self.results.later])
-        )
-        owed = order.lacking(cut[0].owed if cut else OwedNames(), sent, failed, big)
+        part = self.part
+        owed = self.results.lacking([each for each in self._cut if each.tree == part.tree])
         if owed == OwedNames():
             return
         led_to = self._switch.led_to(source, part) if part.step is Step.SWITCHED else {}
@@ -346,10 +330,6 @@ class BatchRun:
         left = {*rest.names, *directories}
         self.current.send = [*directories, *(name for name in self.current.send if name not in left)]
         self._made[first.tree] = directories
-
-    def done_by_renames(self, done: Mapping[bytes, bool]) -> list[Part]:
-        """Return what ``leave_out`` takes out."""
-        return renamed.without(self.parts, self.part.tree, done)[1]
 
     def leave_out(self, done: Mapping[bytes, bool], entered: Set[bytes]) -> None:
         """Send nothing for renames that have come through but the times of directories with new files.

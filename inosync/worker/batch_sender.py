@@ -26,7 +26,7 @@ from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
-from inosync.worker import order, transfer_end
+from inosync.worker import order, renamed, transfer_end
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
@@ -279,7 +279,8 @@ class BatchSender:
                 self._adapt(transfer.stderr)
             case Then.DONE if renames.is_running:
                 assert fed_at is not None
-                for part in run.done_by_renames(renames.done(code, transfer)):
+                _, made = renamed.without(run.parts, run.part.tree, renames.done(code, transfer))
+                for part in made:
                     run.results.outdated += self._beside.outdated.after(part, part.names, fed_at)
             case failure if (
                 renames.is_running and failure in FAILURES and renames.is_given_up(code, transfer)

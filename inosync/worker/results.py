@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from inosync.messages import Leftovers, Part
+from inosync.messages import Leftovers, OwedNames, Part
 from inosync.rsync.outcome import Outcome
+from inosync.worker import order
 
 
 class Results:
@@ -44,6 +45,17 @@ class Results:
         """These parts stay due."""
         self.code, self.worry = code, reason
         self.due += parts
+
+    def lacking(self, cut: Sequence[Part]) -> OwedNames:
+        """Return what the node lacks of a tree; ``cut``: the parts of that tree, as the master cut them."""
+        if not cut:
+            return OwedNames()
+        tree = cut[0].tree
+        sent, failed, big = (
+            {name for part in parts if part.tree == tree for name in part.names}
+            for parts in (cut, self.due, [*self.big, *self.later])
+        )
+        return order.lacking(cut[0].owed, sent, failed, big)
 
     def leftovers(self) -> Leftovers:
         """Return what is to be sent after the batch."""
