@@ -27,6 +27,7 @@ from support.wait import until
 
 from bench.fake import Fake
 from bench.machine import cpu_seconds, memory, tidy_on_sigterm, until_idle, watches, workspace
+from bench.tools import byte_code
 from bench.units import megabytes, ratio, share, shown
 
 OURS = "inosync"
@@ -174,9 +175,7 @@ class _Bench:
             "rnodes": [str(work / "node")],
             "rsync": str(fake.path),
         }
-        # Whoever has installed it has its byte code, too; and the checkout stays as it is.
-        cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._home / "pycache")}
-        return Daemon(work / "inosync", config, env=cache)
+        return Daemon(work / "inosync", config, env=byte_code(self._home))
 
 
 class _Lsyncd(Server):

@@ -32,6 +32,11 @@ RSH, OWN_MASTER = "inosync, --rsh", "inosync, own master"
 BY_HAND = "rsync by hand"
 
 
+def byte_code(home: Path) -> dict[str, str]:
+    """Return an environment that keeps byte code, as an installation has it; the checkout stays as it is."""
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home / "pycache")}
+
+
 class Tool(Protocol):
     """A tool at work on one case."""
 
