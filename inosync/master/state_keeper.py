@@ -67,6 +67,10 @@ class StateKeeper:
     _facts: dict[str, TreeFacts] = field(default_factory=dict)
     """What the roots are, by wpath, with the mounts ``_facts_of``."""
     _facts_of: object = None
+    _mounts: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What was mounted in each tree, by wpath, when it was last looked at."""
+    _unreadable: dict[int, int] = field(default_factory=dict)
+    """How many directories could not be read then, by tree."""
     _decisive: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     """What decides what nodes are sent, by name and wpath, for the configuration ``_decisive_for``."""
     _decisive_for: Config | None = None
@@ -125,6 +129,8 @@ class StateKeeper:
 
         The time is that of before the events are read: what changes later may be read later.
         """
+        if self._lets_old_in():
+            self._marks.cut()
         wall, until = self.resume.wall(), self.loop.clock() + MAX_READ_SECONDS
         while self.watcher.read():
             if self.loop.clock() >= until:
@@ -140,6 +146,37 @@ class StateKeeper:
         self._marks.add(Mark(self.journal.head, wall, unclosed))
         if self.nodes:
             self._marks.drop_before(min(node.cursor for node in self.nodes.values()))
+
+    def _lets_old_in(self) -> bool:
+        """Whether files may have come into trees since the last call that have old times.
+
+        They are recorded, but a start does not find them: nodes that lack them have no time.
+        """
+        return any([self._has_other_rules_or_mounts(), self._can_read_more()])
+
+    def _has_other_rules_or_mounts(self) -> bool:
+        config, is_first = self.config(), self._facts_of is None
+        if config is self._decisive_for and self.watcher.mount_points == self._facts_of:
+            return False
+        mounts, before = self._mounts, self._decisive
+        self._mounts = mounts | {wpath: found.mounts for wpath, found in self._roots().items()}
+        if config is not self._decisive_for:
+            pairs = [(spec, tree) for spec in config.nodes for tree in config.trees if spec.gets(tree)]
+            self._decisive = {(spec.name, tree.wpath): trust.decisive(spec, tree) for spec, tree in pairs}
+            self._decisive_for = config
+        if is_first:
+            return False
+        has_other_rules = any(
+            key in before and before[key]["rules"] != now["rules"] for key, now in self._decisive.items()
+        )
+        return has_other_rules or any(mounts.get(wpath, {}) != now for wpath, now in self._mounts.items())
+
+    def _can_read_more(self) -> bool:
+        numbers, before = self.table.numbers.values(), self._unreadable
+        if not before and not self.watcher.unreadable(numbers):
+            return False
+        self._unreadable = {number: self.watcher.unreadable([number]) for number in numbers}
+        return any(self._unreadable.get(number, 0) < count for number, count in before.items())
 
     def _fingerprint(self) -> object:
         """Something that differs when the state does, but for the time alone."""
@@ -158,8 +195,6 @@ class StateKeeper:
 
     def _state(self, clean: bool) -> State:
         config, now = self.config(), facts.moment()
-        if config is not self._decisive_for:
-            self._decisive, self._decisive_for = {}, config
         wpaths = {number: wpath for wpath, number in self.table.numbers.items()}
         return State(
             config=os.path.realpath(config.path),
@@ -174,23 +209,29 @@ class StateKeeper:
         )
 
     def _trees(self) -> Iterator[tuple[str, SavedTree]]:
+        for wpath, found in self._roots().items():
+            number = self.table.numbers[wpath]
+            unreadable = bool(self.watcher.unreadable([number]))
+            yield wpath, SavedTree(found.root, found.mounts, self.guard.memory_of(number), unreadable)
+
+    def _roots(self) -> Mapping[str, TreeFacts]:
+        """What the roots are that are watched, by wpath; looked at anew when they or the mounts change."""
         points = self.watcher.mount_points
         if points != self._facts_of:
             self._facts, self._facts_of = {}, points
+        before, self._facts = self._facts, {}
         for wpath, number in self.table.numbers.items():
-            identity = self.watcher.root_identity(number)
+            identity, known = self.watcher.root_identity(number), before.get(wpath)
             if identity is None:
-                self._facts.pop(wpath, None)
                 continue
-            known = self._facts.get(wpath)
             if known is None or known.identity != identity:
                 try:
-                    known = self._facts[wpath] = facts.of_tree(wpath, points)
+                    known = facts.of_tree(wpath, points)
                 except OSError:
                     continue
             if known.identity == identity:
-                unreadable = bool(self.watcher.unreadable([number]))
-                yield wpath, SavedTree(known.root, known.mounts, self.guard.memory_of(number), unreadable)
+                self._facts[wpath] = known
+        return self._facts
 
     def _node(self, node: Node, wpaths: Mapping[int, str]) -> SavedNode:
         mark = self._marks.at(node.cursor)
@@ -198,7 +239,7 @@ class StateKeeper:
         if node.cursor >= self.journal.floor:
             if mark is not None:
                 time = mark.wall
-            elif node.is_resumed:
+            elif node.is_resumed and not self._marks.were_cut:
                 time = self.resume.time_of(node.name)
         owed = [
             _owed(wpaths[change.tree], change, retry.attempt, self._by_wall(retry.since))
@@ -209,7 +250,11 @@ class StateKeeper:
         owed += [Owed(wpaths[tree], path) for tree, path in unclosed if tree in node.trees and tree in wpaths]
         return SavedNode(
             time=time,
-            trees={wpaths[tree]: self._decides(node, wpaths[tree]) for tree in node.trees if tree in wpaths},
+            trees={
+                wpath: decisive
+                for tree in node.trees
+                if (wpath := wpaths.get(tree)) and (decisive := self._decisive.get((node.name, wpath)))
+            },
             owed=tuple(owed),
             problem=node.problem,
             paused=node.paused,
@@ -223,13 +268,6 @@ class StateKeeper:
 
     def _events_of(self, name: str) -> tuple[NodeEvent, ...]:
         return self.events.of(name, max(MAX_EVENTS // max(len(self.nodes), 1), MIN_EVENTS))
-
-    def _decides(self, node: Node, wpath: str) -> Mapping[str, str]:
-        key = node.name, wpath
-        if key not in self._decisive:
-            tree = next(tree for tree in self.config().trees if tree.wpath == wpath)
-            self._decisive[key] = trust.decisive(node.spec, tree)
-        return self._decisive[key]
 
     def _by_wall(self, at: float | None) -> float | None:
         if at is None or at == math.inf:

@@ -26,6 +26,8 @@ class Marks:
         self._limit = max(limit, 4)
         self._marks: list[Mark] = []
         """By position, each position once."""
+        self.were_cut = False
+        """Whether marks were dropped that nodes needed: what they have is not known."""
 
     def add(self, mark: Mark) -> None:
         """Add the newest mark.
@@ -44,6 +46,11 @@ class Marks:
             # An older mark may stand for a newer one: more is looked at than needed.
             half = self._limit // 2
             self._marks[:half] = self._marks[:half:2]
+
+    def cut(self) -> None:
+        """Drop all marks, because what is recorded before the next one may have older times than they."""
+        self._marks.clear()
+        self.were_cut = True
 
     def at(self, cursor: int) -> Mark | None:
         """Return what a node with this cursor has; None if that is not known."""

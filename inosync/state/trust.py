@@ -131,7 +131,7 @@ def doubt_node(saved: SavedNode | None, wpath: str, decisive: Mapping[str, str],
         return changed
     if any(one.kind is Kind.TREE and one.wpath == wpath for one in saved.owed):
         return "its last full mirror had not come through"
-    return "it had too much to catch up with" if saved.time is None else ""
+    return "it had still to get too much, or files with old times" if saved.time is None else ""
 
 
 def _difference(saved: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +14,7 @@ from typing import Any, cast
 import pytest
 from support import configs
 
+from inosync.filters.rule import from_pattern
 from inosync.guard.loss import Memory
 from inosync.journal.journal import Journal
 from inosync.master import state_keeper
@@ -33,6 +37,7 @@ class World:
         self.journal = Journal()
         self.written: list[State] = []
         self.reads = 0
+        self.unreadable = 0
         self.watcher = SimpleNamespace(
             read=self._read,
             incomplete_trees=set(),
@@ -40,7 +45,7 @@ class World:
             polled_since=None,
             mount_points=frozenset(),
             root_identity=lambda _tree: entries.identity(self.tree.wpath),
-            unreadable=lambda _trees: 0,
+            unreadable=lambda _trees: self.unreadable,
         )
         self.unclosed: frozenset[tuple[int, bytes]] | None = frozenset()
         self.writer = SimpleNamespace(is_busy=False, write=self._write, finish=self._finish)
@@ -233,6 +238,54 @@ def test_time_is_not_known_while_changes_may_be_unrecorded(how: str, world: Worl
             world.watcher.polled_since = -math.inf
     world.keep()
     assert world.saved().time is None
+
+
+def set_rules(world: World) -> None:
+    tree = replace(world.tree, rules=from_pattern("*.tmp", False))
+    world.config = replace(world.config, trees=(tree,))
+
+
+def set_speed(world: World) -> None:
+    world.config = replace(world.config, nodes=(replace(world.spec, rverify=9.0, rwarm=0),))
+
+
+def mount(world: World, path: str) -> None:
+    os.makedirs(path, exist_ok=True)
+    world.watcher.mount_points = frozenset({os.fsencode(path)})
+
+
+OLD_FILES: dict[str, tuple[Callable[[World], object], bool]] = {
+    "other rules": (set_rules, True),
+    "a mount in the tree": (lambda world: mount(world, f"{world.tree.wpath}/mounted"), True),
+    "a directory that can be read again": (lambda world: setattr(world, "unreadable", 1), True),
+    "one that cannot be read any more": (lambda world: setattr(world, "unreadable", 3), False),
+    "a mount elsewhere": (lambda world: mount(world, f"{world.tree.wpath}.other"), False),
+    "other settings": (set_speed, False),
+}
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+@pytest.mark.parametrize("case", OLD_FILES)
+def test_node_that_may_lack_old_files_has_no_time(case: str, is_resumed: bool, world: World) -> None:
+    come, are_old = OLD_FILES[case]
+    world.unreadable, world.node.is_resumed = 2, is_resumed
+    world.keeper.resume.state = cast(Any, SimpleNamespace(nodes={world.spec.name: SavedNode(time=7.0)}))
+    if is_resumed:  # it has not confirmed anything yet
+        world.unclosed = None
+    world.keep()
+    before = 7.0 if is_resumed else world.wall
+    assert world.saved().time == before
+    come(world)
+    world.change(b"old")
+    world.unclosed, world.node.problem = None, "away"  # what came is still walked
+    world.keep()
+    assert world.saved().time == (None if are_old else before)
+    world.unclosed, world.node.problem = frozenset(), "still away"
+    world.keep()
+    assert world.saved().time == (None if are_old else before)
+    world.node.cursor = world.journal.head
+    world.keep()
+    assert world.saved().time == world.wall
 
 
 def test_unwatched_directories_count_since_they_were_polled(world: World) -> None:

@@ -45,6 +45,15 @@ def test_marks_before_every_cursor_are_dropped_but_for_the_newest() -> None:
     assert found.position == 4
 
 
+def test_cut_leaves_no_mark_to_those_that_are_behind() -> None:
+    marks = made((1, 1.0), (4, 4.0))
+    assert not marks.were_cut
+    marks.cut()
+    marks.add(Mark(6, 6.0))
+    assert (marks.at(5), marks.were_cut) == (None, True)
+    assert marks.at(6) == Mark(6, 6.0)
+
+
 def test_unclosed_files_are_those_of_the_mark_itself() -> None:
     marks = Marks()
     marks.add(Mark(1, 1.0, frozenset({(1, b"open")})))
