@@ -19,12 +19,12 @@ def affected(old: Iterable[Rule], new: Iterable[Rule]) -> frozenset[bytes] | Non
 
 
 def merged(sets: Iterable[frozenset[bytes] | None]) -> frozenset[bytes] | None:
-    """Return all the subtrees of several such answers."""
+    """Return the union of several answers of ``affected``."""
     return _outermost(place for places in sets for place in ([None] if places is None else places))
 
 
 def listings(places: frozenset[bytes] | None) -> frozenset[bytes] | None:
-    """Return the directories that such places are in, whose listings gain or lack the names of the places."""
+    """Return the directories of these places: their listings gain or lose the names of the places."""
     return places and _outermost(place.rpartition(b"/")[0] or None for place in places)
 
 

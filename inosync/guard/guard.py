@@ -71,7 +71,7 @@ class Guard:
         self._trees[tree] = GuardedTree(wpath, excluded)
 
     def remember(self, tree: int, memory: Memory) -> None:
-        """Know of a root what an earlier process has known: emptied meanwhile, it is lost as well."""
+        """Take over what an earlier process knew of a root: emptied meanwhile, it is lost as well."""
         self._trees[tree].memory = memory
         if memory.excess:
             self.halted[tree] = f"{self._trees[tree].wpath} {memory.excess}"

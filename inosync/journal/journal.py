@@ -153,11 +153,11 @@ class Journal:
             self._renames.add(Hint(tree, rename, since, entry.position))
 
     def renames_after(self, cursor: int, upto: float = math.inf) -> Mapping[int, tuple[Rename, ...]]:
-        """Return by tree what a node with this cursor has under another name, as of a position."""
+        """Return by tree the renames that a node with this cursor can follow, up to a position."""
         return self._renames.after(cursor, upto)
 
     def _recorded(self, key: Key) -> tuple[int, Kind]:
-        """Return position and kind of what is recorded of a path, be it by the listing of its directory."""
+        """Return position and kind of what is recorded of a path, if only by the listing of its directory."""
         entry = self._entries.get(key)
         above = self._entries.get((key[0], key[1].rpartition(b"/")[0]))
         found = (entry.position, entry.kind) if entry else _NEVER

@@ -37,7 +37,7 @@ class Comparing:
                 self._waiters.append(Waiter(node.name, may_repair, self._compared))
         for waiter in self._waiters:
             self._verification.wait(waiter)
-        # Not at once: the client is told that it waits first.
+        # Not at once, because the caller defers the reply first.
         self._loop.call_at(self._loop.clock(), self._end_if_complete)
 
     def cancel(self) -> None:

@@ -18,7 +18,7 @@ WALK_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Pacing:
-    """Joins the debounce, the journal and the dispatcher."""
+    """Releases the journal's changes to the dispatcher when the debounce says so."""
 
     journal: Journal
     dispatch: Dispatcher

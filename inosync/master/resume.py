@@ -78,7 +78,7 @@ class Resume:
         )
 
     def take_doubts(self, wpath: str) -> dict[str, str]:
-        """Return why nodes need a full mirror of a tree that was walked, once; later walks are others."""
+        """Return why nodes need a full mirror of a tree that was walked; once, for the first walk only."""
         return self._doubts.pop(wpath, {})
 
     # Nodes -------------------------------------------------------------------------------------------

@@ -76,12 +76,12 @@ class StateKeeper:
     _decisive_for: Config | None = None
 
     def keep_orders(self) -> None:
-        """Have a new state written if the operator has ordered something: that holds also if we die now."""
+        """Have a new state written if there is another order of the operator: it holds even if we die now."""
         if self._orders() != self._kept_orders:
             self.keep()
 
     def keep(self) -> None:
-        """Have a new state written if anything is different: what the operator has ordered at once."""
+        """Have a new state written if anything is different; at once if it is an order of the operator."""
         self._mark()
         now, orders = self.loop.clock(), self._orders()
         has_orders = orders != self._kept_orders

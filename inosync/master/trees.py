@@ -1,4 +1,4 @@
-"""The wpaths of a configuration, each as a tree with a number: how batches and the journal call it."""
+"""The wpaths of a configuration as trees. Batches and the journal know a tree by its number."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _everything(_path: bytes, _is_dir: bool) -> bool:
 
 
 def _excluded(tree: Tree, config: Config) -> Excluded:
-    """Whether no node needs a path of a tree to be watched."""
+    """Return a test whether a path of a tree need not be watched, because no node gets it."""
     root = os.fsencode(tree.wpath)
     return filter_rules.hidden_by_all(Rules(rules, root=root) for rules in watched_by(tree, config.nodes))
 

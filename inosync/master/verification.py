@@ -262,7 +262,7 @@ class Verification:
             log.warning("%s: could not be verified: %s; next try in %.0f s", name, reason, pause)
 
     def _judge(self, current: _Round) -> None:
-        """Have sent what was found, and log it."""
+        """Have what was found sent again, and log it."""
         if current is not self._round:
             return
         node, now = current.node, self.loop.clock()
@@ -288,7 +288,7 @@ class Verification:
             self._tell(current, Comparison(node.name, "", current.seconds, count, shown))
 
     def _send_again(self, current: _Round, now: float) -> None:
-        """Everything that was found: where the node is right by now, that costs no more than a look."""
+        """Send again all that was found. Where the node is right by now, that costs no more than a look."""
         for tree, found in current.found.items():
             repairs = [one.repair(tree, self._rdelete) for one in found]
             root = os.fsencode(self.wpath(tree))
@@ -327,6 +327,6 @@ def _is_below_symlink(root: bytes, path: bytes) -> bool:
 
 
 def _unexplained(current: _Round, tree: int, changes: list[Change]) -> Iterator[tuple[int, Difference]]:
-    """The differences that are neither negligible nor changes on their way."""
+    """Yield the differences that are neither negligible nor changes on their way."""
     explains = itemize.explained(changes, tree)
     return ((tree, one) for one in current.found[tree] if not one.negligible and not explains(one))

@@ -174,7 +174,7 @@ class Dispatcher:
         node.send_batch(batch, upto, now if since is None else since, retries)
 
     def _limit(self, node: Node) -> int | None:
-        """Return the position that what a node is sent may not be newer than; None if it may have all."""
+        """Return the newest position that a node may be sent; None if it may have all."""
         limit = self.roll_out.limits.get(node.name)
         return limit if limit is not None and limit < self._journal.head else None
 
@@ -186,7 +186,7 @@ class Dispatcher:
         return [one for one in found if self._journal.is_settled(one, limit)]
 
     def _owe_unsettled(self, node: Node, limit: int, now: float) -> None:
-        """Owe a node apart what its cursor is about to pass, and what would carry something newer."""
+        """Owe a node apart what its cursor is about to pass although it would carry something newer."""
         oldest = self.backlog.oldest_in_journal(node)
         since = now if oldest is None else oldest
         if node.cursor < self._journal.floor:

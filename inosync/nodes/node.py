@@ -189,7 +189,7 @@ class Node:
         self.is_resumed = True
 
     def take_over_times(self, last_ok: float | None, verified_at: float | None, differences: int) -> None:
-        """Know what an earlier process has known, by the clock of this one."""
+        """Take over the times that an earlier process knew, by the clock of this one."""
         self.last_ok, self.verified_at, self.differences = last_ok, verified_at, differences
 
     def set_verified(self, now: float, differences: int) -> None:

@@ -29,7 +29,7 @@ _MERGE_SECONDS = 600.0
 
 
 class EarlierReads:
-    """When rsync has read files of one tree of which nothing is known.
+    """When rsync may have read files of one tree, without a record of which.
 
     It was not named them, in full mirrors and relists, or it did not come through. ``began`` and ``ended``:
     when others may have done that.

@@ -20,7 +20,7 @@ _VERSION = re.compile(rb"rsync error: .* \[\w+=(\d[\w.-]*)\]")
 
 
 def reason(lines: Sequence[bytes]) -> str:
-    """Return what is wrong with whose rsync, for the operator; "" if it is another error."""
+    """Return which side's rsync is unfit, and why, for the operator; "" if it is another error."""
     for number, line in enumerate(lines):
         stripped = line.strip()
         if unknown := _UNKNOWN.fullmatch(stripped):

@@ -12,7 +12,7 @@ from inosync.system import entries
 
 
 class SourceState(enum.Enum):
-    """What a root is compared with what it was."""
+    """How a root compares with what it has to be."""
 
     OK = "ok"
     EMPTY = "empty"

@@ -30,7 +30,7 @@ def path_of(directory: str, config: str) -> str:
 
 
 def only_pauses(state: State) -> State:
-    """Return a state of which nothing is known but which nodes are paused, and what happened to them."""
+    """Return a state that says only which nodes are paused, and what happened to them."""
     nodes = {
         name: SavedNode(paused=node.paused, events=node.events)
         for name, node in state.nodes.items()

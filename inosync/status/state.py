@@ -36,7 +36,7 @@ class NodeStates:
         self._max_lag = max_lag
 
     def set_max_lag(self, seconds: float) -> None:
-        """Take another lag for normal."""
+        """Set the lag that is normal."""
         self._max_lag = seconds
 
     def state_of(self, node: Node) -> NodeState:

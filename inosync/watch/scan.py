@@ -121,7 +121,7 @@ class Scanner:
     # The directory itself ----------------------------------------------------------------------------
 
     def _watch(self, directory: Directory, fd: int, root: Root) -> str:
-        """Watch an open directory; why not, if that is impossible."""
+        """Watch an open directory; return why that is impossible, empty if it is not."""
         try:
             wd = self._watches.add(fd, root)
         except InotifyError as error:

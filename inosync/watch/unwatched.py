@@ -42,7 +42,7 @@ class _Record:
 
 
 class Unwatched:
-    """About 300 bytes for each of them, beside what every directory takes."""
+    """The set of them. Each takes about 300 bytes, beside what every directory takes."""
 
     def __init__(self) -> None:
         self._records: dict[Directory, _Record] = {}
@@ -100,11 +100,11 @@ class Unwatched:
         return not digest or digest != before
 
     def because(self, why: str) -> int:
-        """How many are not watched for this reason."""
+        """Return how many are not watched for this reason."""
         return sum(group.count for key, group in self._groups.items() if key.why == why)
 
     def of(self, trees: Collection[int] | None) -> tuple[int, str]:
-        """How many of these trees are not watched (None: of all), and why most of them are not."""
+        """Return how many directories of these trees (None: of all) are unwatched, and why most are."""
         groups = [
             (group.count, key.why)
             for key, group in self._groups.items()
@@ -113,7 +113,7 @@ class Unwatched:
         return sum(count for count, _ in groups), max(groups, default=(0, ""))[1]
 
     def unreadable(self, trees: Collection[int]) -> int:
-        """How many of these trees are not even polled, because they cannot be read."""
+        """Return how many directories of these trees are not even polled, because they cannot be read."""
         groups = self._groups.items()
         return sum(group.count for key, group in groups if not key.is_polled and key.tree in trees)
 
@@ -130,9 +130,9 @@ class Unwatched:
         return min(times, default=None)
 
     def news(self) -> Iterator[tuple[str, int, bytes, str]]:
-        """(wpath, how many, the path of one of them, why), where the number differs much from the last time.
+        """Yield (wpath, count, path of one of them, reason) whose count has changed much since the last call.
 
-        That is: it is 0, or twice as large, or half.
+        Much: it has become 0, or has at least doubled, or halved.
         """
         for key, group in list(self._groups.items()):
             count, before = group.count, group.logged

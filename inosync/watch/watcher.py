@@ -42,7 +42,7 @@ class Watcher:
         self._inotify = Inotify()
         self._mounts = mounts.Changes()
         self._mounted: dict[Directory, tuple[Root, bytes]] = {}
-        """Where something may be mounted. A directory above may get another name, which changes no table."""
+        """Where something may be mounted, and at which path: no table tells of a rename above it."""
         self._watches = Watches(self._inotify)
         scanner = Scanner(self._watches, listener, self._lose, clock)
         self._poller = Poller(scanner, self._watches.unwatched, clock, rand)
@@ -170,7 +170,7 @@ class Watcher:
         return self._mounts.descriptors()
 
     def check_mounts(self, has_changed: bool = True) -> None:
-        """Walk what is in the place of a watched directory since a mount or umount, which emit no event."""
+        """Walk what a mount or umount has put in the place of a watched directory: neither emits an event."""
         points = self._mounts.take(has_changed)
         if not points:
             return
@@ -219,12 +219,12 @@ class Watcher:
         return self._listener.searching_since
 
     def unwatched(self, trees: Collection[int] | None = None) -> tuple[int, str]:
-        """How many directories of these trees (None: of all) are not watched, and why most of them."""
+        """Return how many directories of these trees (None: of all) are unwatched, and why most are."""
         count, why = self._watches.unwatched.of(trees)
         return count, self._watches.with_help(why)
 
     def unreadable(self, trees: Collection[int]) -> int:
-        """How many directories of these trees are neither watched nor polled."""
+        """Return how many directories of these trees are neither watched nor polled."""
         return self._watches.unwatched.unreadable(trees)
 
     def unseen_since(self, trees: Collection[int]) -> float | None:
@@ -232,7 +232,7 @@ class Watcher:
         return self._watches.unwatched.unseen_since(trees, self._poller.covered_since)
 
     def has_polled(self, trees: Collection[int], since: float) -> bool:
-        """Whether unwatched directories of these trees were compared since then; if not, they soon are."""
+        """Return whether unwatched directories of these trees were compared since; if not, they soon are."""
         return not self._watches.unwatched.of(trees)[0] or self._poller.has_covered(since)
 
     @property
@@ -246,9 +246,9 @@ class Watcher:
         return self._poller.covered_since if self._watches.unwatched else None
 
     def unclosed(self) -> frozenset[tuple[int, bytes]] | None:
-        """Tree and path of each file that is recorded only when its writer closes it.
+        """Return tree and path of each file that is recorded only when its writer closes it.
 
-        None: there may be more changes that were read and are not recorded yet.
+        None while other changes, too, may have been read and not recorded.
         """
         if self.is_walking or self._handler.is_moving or self.searching_since is not None:
             return None
@@ -263,7 +263,7 @@ class Watcher:
         return [self._inotify.fd, *self.mount_tables]
 
     def set_poll_interval(self, seconds: float) -> None:
-        """Set how often to try what could not be watched, and to compare it."""
+        """Set how often unwatched directories are tried again, and compared."""
         self._poller.set_interval(seconds)
 
     def watch_marks(self, path: str, on_mark: Callable[[bytes], None]) -> None:
@@ -280,7 +280,7 @@ class Watcher:
             os.close(directory)
 
     def read(self) -> int:
-        """Handle what the kernel has queued, one buffer of it; how many events that were."""
+        """Handle one buffer of what the kernel has queued; return the number of events in it."""
         began = time.clock_gettime_ns(_FILE_CLOCK)
         found = inotify.decode(self._inotify.read())
         if not found and not self._walker.is_walking:

@@ -1,4 +1,4 @@
-"""A batch on its way: what of it is still to be sent, and what became of the rest."""
+"""A batch on its way: which parts of it are still to be sent, and in which order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inosync.worker.switches import Switch
 
 
 class BatchRun:
-    """Keeps the books about a batch; the sender runs the transfers. OSError if the batch's file is gone.
+    """Decides what is sent next of a batch; the sender runs the transfers. OSError if its file is gone.
 
     ``copies``: the path for directories with copies of what is switched to; empty if there are to be none.
     """

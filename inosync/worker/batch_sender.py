@@ -1,4 +1,4 @@
-"""Sends batches: a transfer after the other, tries again what has failed, reports what came of it."""
+"""Sends batches, one transfer after another. What fails is tried again, and the result is reported."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ class _Tries:
 
 
 class BatchSender:
-    """Sends one batch at a time, those of one lane. In the second lane it tries nothing again after a pause.
+    """Sends the batches of one lane, one at a time. In the second lane nothing is tried again after a pause.
 
-    ``adapt`` leaves out what rsync's lines say that the node refuses."""
+    ``adapt`` is given what an rsync said, and leaves out from then on what the node refuses.
+    """
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class BatchSender:
             self._send_next(run)
 
     def restart_transfer(self) -> None:
-        """Send the part that is on its way once more: its rsync runs with a limit that holds no more."""
+        """Send the part that is on its way once more: its rsync runs with a limit that is out of date."""
         if self._transfer is not None:
             self._transfer.supersede()
 

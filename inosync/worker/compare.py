@@ -139,7 +139,7 @@ class Comparisons:
             wanted.done(Found(reason))
 
     def restart(self) -> None:
-        """Start the comparison anew: its rsync runs with a limit that holds no more."""
+        """Start the comparison anew: its rsync runs with a limit that is out of date."""
         if self._running is not None:
             self._begin(self._running.wanted)
 
