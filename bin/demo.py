@@ -23,8 +23,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inosync.system import process
+
+if TYPE_CHECKING:
+    from demo_fleet import FleetDemo
 
 PATIENCE = 60.0
 """Seconds until something that should happen counts as failed."""
@@ -592,9 +596,15 @@ def main(source: str | None) -> int:
     for number in SIGNALS:
         signal.signal(number, on_signal)
     home = None
-    demo = None
+    demo: Demo | FleetDemo | None = None
     try:
         home = Path(tempfile.mkdtemp(prefix="inosync-demo."))
+        if source == "--fleet":
+            sys.modules["demo"] = sys.modules["__main__"]
+            from demo_fleet import FleetDemo
+
+            demo = FleetDemo(home)
+            return 0 if demo.show() else 1
         demo = Demo(home)
         return 0 if demo.show(source) else 1
     except Stopped as stopped:

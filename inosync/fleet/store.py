@@ -143,24 +143,25 @@ class Store:
 
     # Both roles
 
-    def read(self, nodes: Sequence[str], senders: Sequence[str]) -> Seen:
-        """Return what is known of these nodes and senders."""
+    def read(self, nodes: Sequence[str], senders: Sequence[str], leases: Sequence[str] = ()) -> Seen:
+        """Return what is known of these nodes and senders; ``leases``: of further nodes, that only."""
+        leased = (*nodes, *leases)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(self._key("fleet"), "epoch", "floor", "appended", "config")
         pipe.get(self._key("position"))
         for key, names in (("nodes", nodes), ("arrived", senders)):
             pipe.hmget(self._key(key), ["", *names])  # at least one
-        for key, names in (("lease", nodes), ("beat", senders)):
+        for key, names in (("lease", leased), ("beat", senders)):
             pipe.mget([self._key(key, name) for name in ("", *names)])
         with self._plain_errors():
-            (*span, config), answer, records, arrived, leases, beats = pipe.execute()
+            (*span, config), answer, records, arrived, held, beats = pipe.execute()
             return Seen(
                 codec.decode_span(*span),
                 None if answer is None else codec.decode_position(answer),
                 (config or b"").decode("ascii", "replace"),
                 {name: codec.decode_record(value) for name, value in _there(nodes, records)},
                 {name: codec.decode_arrived(value) for name, value in _there(senders, arrived)},
-                dict(_there(nodes, leases)),
+                dict(_there(leased, held)),
                 dict(_there(senders, beats)),
             )
 

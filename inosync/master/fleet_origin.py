@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from inosync.config.fleet import Fleet
 from inosync.fleet import codec, told
@@ -27,6 +27,9 @@ from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
 from inosync.watch.watcher import Watcher
+
+if TYPE_CHECKING:
+    from inosync.fleet.store import Seen
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,8 @@ class FleetOrigin:
     """The last answer."""
     _said: int = -1
     """The number of the question that Redis has the answer to."""
+    _look_at: float = 0.0
+    """When nodes and senders are looked at next."""
     _next_at: float = 0.0
     """When the next round is due by the clock, if nothing changes before."""
     _statuses: Mapping[str, bytes] = field(default_factory=dict)
@@ -173,6 +178,7 @@ class FleetOrigin:
             changes=self.journal.entries_after(after) if has_span else (),
             answer=self._answer if self._is_met else None,
             arrived=dict(self.arrived) if self._is_met else {},
+            reads_all=not self._is_met or self.loop.clock() >= self._look_at,
         )
         said = (self._answer.question, dict(self.arrived)) if self._is_met else None
         self.link.ask(order, lambda report: self._take(report, order, said))
@@ -191,7 +197,11 @@ class FleetOrigin:
         elif not report.is_origin:
             self._refuse(order)
         else:
-            self._note_seen(report)
+            if report.asked > self._asked:
+                self._asked, self._asked_at = report.asked, time.clock_gettime_ns(_FILE_CLOCK)
+            if report.seen is not None:
+                self._look_at = now + IDLE_SECONDS
+                self._note_seen(report.seen, report.statuses)
             if order.recovery is not None:
                 self._recovery, self._is_met = None, True
                 self._appended, self._floor = order.recovery.span.appended, order.recovery.span.floor
@@ -234,19 +244,15 @@ class FleetOrigin:
             self.problem = f"{_OTHER}: what Redis holds is ahead of this machine"
             self.stop(f"{self.fleet}: {self.problem}")
 
-    def _note_seen(self, report: OriginReport) -> None:
-        seen = report.seen
-        assert seen is not None
-        if report.asked > self._asked:
-            self._asked, self._asked_at = report.asked, time.clock_gettime_ns(_FILE_CLOCK)
+    def _note_seen(self, seen: Seen, statuses: Mapping[str, bytes]) -> None:
         for name, record in seen.nodes.items():
             if record.epoch == self.epoch:
                 self.records[name] = record
         self.holders = readable(seen.leases, codec.holder)
         self.beats = readable(seen.beats, codec.decode_beat)
-        if report.statuses != self._statuses:
-            self._statuses, found = report.statuses, {}
-            for sender, text in report.statuses.items():
+        if statuses != self._statuses:
+            self._statuses, found = statuses, {}
+            for sender, text in statuses.items():
                 nodes = told.decode(text)
                 found.update({n: one for n, one in nodes.items() if self.holders.get(n, sender) == sender})
             self.told = found

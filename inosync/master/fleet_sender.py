@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
 """The time between two looks at Redis."""
 AWAY_SECONDS = 0.5
+LEASES_SECONDS = 0.4
+"""The time between two looks at all leases, which are many."""
 LOOK_SECONDS = 1.0
 """The time between two looks at the copies, and between two texts about the nodes."""
 FINISH_SECONDS = 3.0
@@ -97,6 +99,10 @@ class FleetSender:
     """When the next round is due, by the clock of the loop."""
     _look_at: float = 0.0
     """When the copies are looked at next."""
+    _leases_at: float = 0.0
+    """When all leases are looked at next, by the clock of the loop."""
+    _view: FleetView | None = None
+    """The fleet as it was seen last; None: not yet, or what was seen led to something already."""
     _status: bytes = b""
     """What Redis is to say of the nodes; empty: nothing new."""
     _floor: int = 0
@@ -152,9 +158,10 @@ class FleetSender:
         release, self._release = self._release, {}
         ask, self._ask = self._ask, False
         status, self._status = self._status, b""
+        looks = self.loop.clock() >= self._leases_at
         order = SenderOrder(
             self.fleet.me,
-            tuple(node.name for node in self.fleet.nodes),
+            tuple(node.name for node in self.fleet.nodes) if looks else (),
             self.fleet.senders,
             self._copy,
             codec.encode_beat(beat),
@@ -196,10 +203,9 @@ class FleetSender:
 
     def _wanted(self, now: float) -> dict[str, bytes]:
         """Return the leases to be taken, with their values; and have others given up."""
-        if self._report is None or self._met_at is None or self.pool.is_stopping or not self._epoch:
+        if self._view is None or self._met_at is None or self.pool.is_stopping or not self._epoch:
             return {}
-        view = self._view(self._report)
-        change = shares.shift(view, self.fleet.me)
+        change, self._view = shares.shift(self._view, self.fleet.me), None
         for name in change.give_up:
             if name in self.held and not self.held[name].is_leaving:
                 log.info("%s: is handed over", name)
@@ -214,7 +220,7 @@ class FleetSender:
             if name not in busy
         }
 
-    def _view(self, report: SenderReport) -> FleetView:
+    def _seen(self, report: SenderReport) -> FleetView:
         beats = readable(report.seen.beats, codec.decode_beat)
         ready = {
             name for name, beat in beats.items() if beat.is_ready and beat.config == self.fleet.fingerprint
@@ -290,6 +296,8 @@ class FleetSender:
                 self._met_at = self.now() - report.settled_seconds
             is_first, self._report = self._report is None, report
             self._note_leases(report, order, asked_at)
+            if order.nodes:
+                self._leases_at, self._view = clock + LEASES_SECONDS, self._seen(report)
             is_new = self._note_epoch(report.seen.span)
             if not is_new and order.epoch == self._epoch:
                 self._follow(report, order)

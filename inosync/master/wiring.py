@@ -253,7 +253,7 @@ def make_master(
 
     def drop_confirmed() -> None:
         cursors = [node.cursor for node in nodes.values()]
-        if cursors:
+        if cursors or me:
             journal.drop_confirmed(int(min(*cursors, verification.cursor, fleet.keeps_after())))
 
     each_tick = (
