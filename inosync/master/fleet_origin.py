@@ -276,7 +276,7 @@ class FleetOrigin:
     def _note_arrived(self) -> None:
         for name, copy in self._copies.items():
             node = self.nodes.get(name)
-            if node is None or any(True for _ in node.retries):
+            if node is None or node.retries.count:
                 continue
             trees = set(node.trees)
             if trees & self.watcher.incomplete_trees or trees & self.guard.halted.keys():

@@ -241,7 +241,7 @@ class FleetSender:
                 if node.outstanding is not None or node.second is not None:
                     continue
                 self._note_cursor(name, holding)
-                holding.is_served, holding.is_untidy = False, node.untidy_since is not None
+                holding.is_served, holding.is_untidy = False, _is_untidy(node)
                 self.pool.remove(name)
             if alive is None:
                 alive = {one.name for one in self.pool.alive()}
@@ -273,7 +273,7 @@ class FleetSender:
     def _note_cursor(self, name: str, holding: Holding) -> None:
         """Note how far a node is: it has everything up to there, and is owed nothing."""
         node = self.pool.nodes.get(name)
-        if node is None or any(True for _ in node.retries):
+        if node is None or node.retries.count:
             return
         known = holding.record
         if known is None or known.epoch != self._epoch:
@@ -427,9 +427,14 @@ class FleetSender:
         if not self.link.is_busy and self.held:
             for name, holding in self.held.items():
                 node = self.pool.nodes.get(name)
-                is_untidy = holding.is_untidy if node is None else node.untidy_since is not None
+                is_untidy = holding.is_untidy if node is None else _is_untidy(node)
                 self._release[name] = (holding.lease.value, not is_untidy)
             self._copy = NO_COPY
             self._begin_round()
             self.link.wait(FINISH_SECONDS)
         self.link.close()
+
+
+def _is_untidy(node: Node) -> bool:
+    """Whether something of a node was to be looked at once more."""
+    return node.untidy_since is not None or any(True for _ in node.retries)
