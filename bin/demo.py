@@ -23,12 +23,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from inosync.system import process
-
-if TYPE_CHECKING:
-    from demo_fleet import FleetDemo
 
 PATIENCE = 60.0
 """Seconds until something that should happen counts as failed."""
@@ -332,11 +329,20 @@ def files(directory: Path) -> list[Path]:
     return sorted(Path(os.fsdecode(path)) for path in found)
 
 
+class Show(Protocol):
+    """What can be shown; ``log`` is shown if it fails."""
+
+    log: Path
+
+    def show(self) -> bool:
+        """All of it. Whether all nodes had the same at the end."""
+
+
 class Demo:
     """inosync, the directory, and its nodes."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, source: str | None = None) -> None:
+        self.home, self.source = home, source
         self.tree = home / TREE_IN_NODE
         self.tree.mkdir()
         self.nodes: list[Node] = []
@@ -344,12 +350,12 @@ class Demo:
         self.log = home / "inosync.log"
         self.inosync: subprocess.Popen[bytes] | None = None
 
-    def show(self, source: str | None) -> bool:
+    def show(self) -> bool:
         """All of it. Whether all nodes had the same at the end."""
-        if source is None:
+        if self.source is None:
             make_tree(self.tree)
         else:
-            copy_tree(source, self.tree)
+            copy_tree(self.source, self.tree)
         todo = changes(self.tree)
         daemon, rsyncd = rsync_daemon(self.home)
         rsyncd.start()
@@ -588,25 +594,19 @@ def on_signal(number: int, _frame: object) -> None:
     raise Stopped(number)
 
 
-def main(source: str | None) -> int:
-    """Returns the exit code."""
+def main(make: Callable[[Path], Show]) -> int:
+    """Show what is made in a temporary directory, and return the exit code."""
     # Names of files are bytes, and not all of them can be printed.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     process.adopt_orphans()
     for number in SIGNALS:
         signal.signal(number, on_signal)
     home = None
-    demo: Demo | FleetDemo | None = None
+    demo: Show | None = None
     try:
         home = Path(tempfile.mkdtemp(prefix="inosync-demo."))
-        if source == "--fleet":
-            sys.modules["demo"] = sys.modules["__main__"]
-            from demo_fleet import FleetDemo
-
-            demo = FleetDemo(home)
-            return 0 if demo.show() else 1
-        demo = Demo(home)
-        return 0 if demo.show(source) else 1
+        demo = make(home)
+        return 0 if demo.show() else 1
     except Stopped as stopped:
         print("\nbin/demo: stopped", file=sys.stderr)
         return 128 + int(stopped.args[0])
@@ -629,4 +629,4 @@ def main(source: str | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else None))
+    sys.exit(main(lambda home: Demo(home, sys.argv[1] if len(sys.argv) > 1 else None)))

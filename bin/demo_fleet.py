@@ -25,6 +25,7 @@ from demo import (
     examine,
     files,
     find,
+    main,
     make_tree,
     say,
     ssh,
@@ -140,7 +141,7 @@ class FleetDemo:
         say("".join(f"    {line}\n" for line in shown))
 
     def start_machine(self, name: str, *options: str) -> None:
-        command = (Path(sys.executable).parent / "inosync", "-c", self.config, *options)
+        command: list[str | Path] = [Path(sys.executable).parent / "inosync", "-c", self.config, *options]
         say("$ inosync " + " ".join(["-c", self.config.name, *options, "&"]))
         self.machines[name] = start(command, self.home / f"{name}.log")
 
@@ -254,3 +255,7 @@ class FleetDemo:
                 machine.wait(12)
             except subprocess.TimeoutExpired:
                 continue
+
+
+if __name__ == "__main__":
+    sys.exit(main(FleetDemo))

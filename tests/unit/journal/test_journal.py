@@ -975,3 +975,67 @@ def test_node_is_given_nothing_newer_than_its_limit(dice: random.Random, steps: 
     world.all_is_seen()
     world.passed = world.journal.head
     world.finish()
+
+
+# Machines of a fleet -----------------------------------------------------------------------------------
+
+
+PATHS = (b"", b"a", b"a/b", b"a/b/c", b"d", b"d/e")
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(PATHS), st.sampled_from((*Kind, "gone", "moved")), st.booleans()), max_size=25
+)
+
+
+def play(journal: Journal, path: bytes, what: Kind | str) -> None:
+    if isinstance(what, Kind):
+        journal.record(Change(1, path, what), 0.0)
+    elif path:
+        journal.gone(1, path, 0.0, Order.REMOVED if what == "gone" else Order.SWITCHED)
+
+
+@given(EVENTS, st.integers(0, 30))
+def test_journal_that_follows_another_lacks_nothing_that_it_has(
+    events: list[tuple[bytes, Kind | str, bool]], cursor: int
+) -> None:
+    """It may have more: what the other one has dropped because something newer covers it."""
+    origin, follower, appended = Journal(), Journal(), 0
+    for path, what, is_read in events:
+        play(origin, path, what)
+        if is_read:
+            follower.follow(origin.head, origin.floor, origin.entries_after(appended), 0.0)
+            appended = origin.head
+    follower.follow(origin.head, origin.floor, origin.entries_after(appended), 0.0)
+    assert (follower.head, follower.floor) == (origin.head, origin.floor)
+    wanted = {(change.path, change.kind) for change in origin.since(cursor) or ()}
+    found = {(change.path, change.kind) for change in follower.since(cursor) or ()}
+    kinds: dict[bytes, Kind] = {}
+    for path, kind in found:
+        kinds[path] = max(kind, kinds.get(path, Kind.NAME))
+    assert all(path in kinds and kinds[path] >= kind for path, kind in wanted)
+
+
+def test_entries_have_the_positions_of_their_last_records() -> None:
+    journal = Journal()
+    for path in (b"a", b"b", b"a"):
+        journal.record(Change(1, path, Kind.NAME), 0.0)
+    assert [(at, change.path) for at, change in journal.entries_after(0)] == [(2, b"b"), (3, b"a")]
+    assert [(at, change.path) for at, change in journal.entries_after(2)] == [(3, b"a")]
+    assert journal.entries_after(3) == []
+
+
+def test_journal_that_follows_one_that_has_begun_anew_forgets_all() -> None:
+    journal = Journal()
+    journal.follow(50, 10, [(20, Change(1, b"old", Kind.NAME))], 0.0)
+    assert (journal.head, journal.floor) == (50, 10)
+    journal.follow(0, 0, (), 0.0)
+    assert (journal.head, journal.floor, len(journal)) == (0, 0, 0)
+    journal.follow(3, 0, [(2, Change(1, b"new", Kind.NAME))], 1.0)
+    assert journal.since(0) == [Change(1, b"new", Kind.NAME)]
+    assert journal.oldest_since(0) == 1.0
+
+
+def test_cursor_below_the_floor_of_the_other_journal_has_fallen_off() -> None:
+    journal = Journal()
+    journal.follow(9, 5, [(7, Change(1, b"a", Kind.NAME))], 0.0)
+    assert journal.since(4) is None
+    assert journal.since(5) == [Change(1, b"a", Kind.NAME)]

@@ -1,0 +1,147 @@
+"""What a machine does with Redis in one go, with a real Redis on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+from support.redis_server import REDIS, RedisServer
+
+from inosync.fleet import rounds
+from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.recovery import Recovery
+from inosync.fleet.rounds import OriginOrder, SenderOrder, origin_round, sender_round
+from inosync.fleet.store import Store
+from inosync.messages import Change, Kind
+
+pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+ORIGIN = OriginOrder(("n",), ("eu",), b"m /etc/x 1", b"m /etc/x ", "config", is_new=True)
+N = frozenset({"n"})
+SENDER = SenderOrder("eu", ("n",), ("eu",), "copy", b"1 copy config ", "e", 0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[Store]:
+    client = redis.Redis.from_url(server.url)
+    client.flushall()
+    client.close()
+    store = Store(server.url, "web")
+    store.open()
+    yield store
+    store.close()
+
+
+def changes(*positions: int) -> tuple[tuple[int, Change], ...]:
+    return tuple((at, Change(1, b"%d" % at, Kind.NAME)) for at in positions)
+
+
+@pytest.fixture
+def met(store: Store) -> Store:
+    """A store with an origin, changes up to 5, and a copy that has arrived up to 4."""
+    assert origin_round(store, ORIGIN).is_origin
+    recovery = Recovery(True, 0, JournalSpan("e", 0, 5), {})
+    assert origin_round(
+        store, replace(ORIGIN, is_new=False, recovery=recovery, changes=changes(1, 3, 5))
+    ).is_origin
+    arrived = {"eu": Arrived("e", 4, "copy")}
+    order = replace(
+        ORIGIN, is_new=False, span=JournalSpan("e", 0, 5), answer=OriginPosition(0, "e", 5), arrived=arrived
+    )
+    assert origin_round(store, order).seen is not None
+    return store
+
+
+def test_second_origin_is_refused_and_the_same_machine_is_not(met: Store) -> None:
+    assert not origin_round(met, replace(ORIGIN, value=b"other /etc/x 1", own=b"other /etc/x ")).is_origin
+    assert not origin_round(met, replace(ORIGIN, value=b"m /etc/x 2", is_new=False)).is_origin
+    assert origin_round(met, replace(ORIGIN, value=b"m /etc/x 2")).is_origin
+    assert not origin_round(met, replace(ORIGIN, is_new=False)).is_origin, "the process before has ended"
+
+
+def test_origin_looks_at_nodes_only_when_it_wants_to(met: Store) -> None:
+    order = replace(ORIGIN, is_new=False, span=JournalSpan("e", 0, 6), changes=changes(6), reads_all=False)
+    report = origin_round(met, order)
+    assert (report.is_origin, report.seen) == (True, None)
+    assert met.span() == JournalSpan("e", 0, 6)
+
+
+def test_origin_hears_of_too_many_changes(met: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MAX_MEMBERS", 2)
+    assert origin_round(met, replace(ORIGIN, is_new=False)).crowded == 3
+    monkeypatch.setattr(rounds, "MAX_MEMBERS", 3)
+    assert origin_round(met, replace(ORIGIN, is_new=False)).crowded == 0
+
+
+def test_sender_reads_what_has_arrived(met: Store) -> None:
+    report = sender_round(met, SENDER)
+    assert (report.upto, report.changes) == (4, changes(1, 3))
+    report = sender_round(met, replace(SENDER, after=4))
+    assert (report.upto, report.changes) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "order", [replace(SENDER, copy="another"), replace(SENDER, epoch="other"), replace(SENDER, epoch="")]
+)
+def test_sender_reads_nothing_with_another_copy_or_epoch(met: Store, order: SenderOrder) -> None:
+    report = sender_round(met, order)
+    assert (report.upto, report.changes, report.begun) == (None, (), frozenset())
+
+
+def test_sender_reads_many_changes_in_several_rounds(met: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MAX_CHANGES", 1)
+    report = sender_round(met, SENDER)
+    assert (report.upto, report.changes) == (1, changes(1))
+    report = sender_round(met, replace(SENDER, after=1))
+    assert (report.upto, report.changes) == (3, changes(3))
+    report = sender_round(met, replace(SENDER, after=3))
+    assert (report.upto, report.changes) == (4, ())
+
+
+def test_sender_takes_begins_confirms_and_releases(met: Store) -> None:
+    report = sender_round(met, replace(SENDER, take={"n": b"eu 1"}))
+    assert report.taken == {"n": (1, None)}
+    assert report.seen.leases == {"n": b"eu 1"}
+    assert sender_round(met, replace(SENDER, take={"n": b"us 2"})).taken == {}
+    report = sender_round(met, replace(SENDER, start={"n": b"eu 1"}))
+    assert (report.upto, report.begun) == (4, N)
+    assert met.read(["n"], []).nodes == {"n": NodeRecord("e", None, 4)}
+    order = replace(SENDER, after=4, serve={"n": b"eu 1"}, confirm={"n": (b"eu 1", 4)}, renew={"n": b"eu 1"})
+    report = sender_round(met, order)
+    assert (report.confirmed, report.renewed, report.begun) == (N, N, frozenset())
+    sender_round(met, replace(SENDER, after=4, release={"n": (b"eu 1", True)}))
+    seen = met.read(["n"], [])
+    assert (seen.nodes, seen.leases) == ({"n": NodeRecord("e", 4, 4, tidy=True)}, {})
+
+
+def test_nothing_is_begun_or_confirmed_without_the_lease(met: Store) -> None:
+    sender_round(met, replace(SENDER, take={"n": b"eu 1"}))
+    wrong = {"n": b"eu 2"}
+    order = replace(SENDER, start=wrong, serve=wrong, renew=wrong, confirm={"n": (b"eu 2", 4)})
+    report = sender_round(met, order)
+    assert (report.begun, report.renewed, report.confirmed) == (frozenset(), frozenset(), frozenset())
+    assert met.read(["n"], []).nodes == {}
+
+
+def test_what_is_served_is_noted_before_the_changes_are_told(met: Store) -> None:
+    sender_round(met, replace(SENDER, take={"n": b"eu 1"}))
+    report = sender_round(met, replace(SENDER, serve={"n": b"eu 1"}))
+    assert (report.upto, report.begun) == (4, N)
+    assert met.read(["n"], []).nodes["n"].upto == 4
+
+
+def test_sender_says_how_it_and_its_nodes_are(met: Store) -> None:
+    sender_round(met, replace(SENDER, status=b"text"))
+    report = origin_round(met, replace(ORIGIN, is_new=False))
+    assert report.statuses == {"eu": b"text"}
+    assert report.seen is not None
+    assert report.seen.beats == {"eu": SENDER.beat}

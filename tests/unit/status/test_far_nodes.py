@@ -1,0 +1,101 @@
+"""How the origin shows nodes that senders serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inosync.config.nodes import NodeSpec
+from inosync.console import table
+from inosync.fleet.records import Arrived, Beat, NodeRecord
+from inosync.fleet.told import ToldNode
+from inosync.journal.journal import Journal
+from inosync.messages import Change, Kind, NodeState
+from inosync.status.far_nodes import UNKNOWN, FarNodes
+
+NOW = 100.0
+OK = ToldNode(NodeState.OK, batches=3, last_ok=1.0)
+REFUSED = ToldNode(NodeState.RETRYING, "refused", attempts=4)
+READY = Beat(True, "copy", "config")
+
+
+@dataclass
+class Facts:
+    problem: str = ""
+    records: dict[str, NodeRecord] = field(default_factory=lambda: {"n": NodeRecord("e", 3)})
+    holders: dict[str, str] = field(default_factory=lambda: {"n": "eu"})
+    told: dict[str, ToldNode] = field(default_factory=lambda: {"n": OK})
+    beats: dict[str, Beat] = field(default_factory=lambda: {"eu": READY})
+    arrived: dict[str, Arrived] = field(default_factory=lambda: {"eu": Arrived("e", 2, "copy")})
+
+
+def nodes(facts: Facts, head: int = 3) -> FarNodes:
+    journal = Journal()
+    for number in range(head):
+        journal.record(Change(1, b"%d" % number, Kind.NAME), NOW - 50 + number)
+    loop: Any = SimpleNamespace(clock=lambda: NOW)
+    return FarNodes(("eu", "us"), (NodeSpec("h:/x", "n"),), facts, journal, 10.0, loop)
+
+
+@pytest.mark.parametrize(
+    ("facts", "head", "state", "reason", "lag", "pending"),
+    [
+        (Facts(), 3, "ok", "", 0.0, 0),
+        (Facts(), 5, "lagging", "", 47.0, 2),
+        (
+            Facts(told={"n": ToldNode(NodeState.RETRYING, "refused", attempts=4)}),
+            5,
+            "retrying",
+            "refused",
+            47,
+            2,
+        ),
+        (Facts(told={}), 3, "starting", "", 0.0, 0),
+        (Facts(holders={}), 3, "lagging", "no sender serves it: its lease is free", 0.0, 0),
+        (Facts(holders={}, beats={}), 3, "lagging", "no sender serves it: no sender is ready", 0.0, 0),
+        (Facts(problem="gone"), 3, "lagging", "Redis cannot be used: what senders do is not known", 0.0, 0),
+        (Facts(records={}), 3, "syncing", "", 50.0, 1),
+    ],
+)
+def test_state_of_a_node_of_a_sender(
+    facts: Facts, head: int, state: str, reason: str, lag: float, pending: int
+) -> None:
+    far = nodes(facts, head)
+    far.max_lag = 10.0 if facts.records else 60.0
+    [node] = far.all()
+    told = node.description
+    found = (told["state"], told["reason"], told["lag"], told["pending"])
+    if not facts.records:  # the far floor is 0, and nothing is known of the node
+        pending = 3 if node.cursor >= 0 else 1
+    assert found == (state, reason, lag, pending)
+    assert node.cursor == (3 if facts.records else UNKNOWN)
+
+
+def test_node_is_found_by_its_name_and_as_it_is_written() -> None:
+    far = nodes(Facts())
+    assert [node.name for node in far.find("n")] == ["n"]
+    assert [node.name for node in far.find("h:/x")] == ["n"]
+    assert far.find("other") == []
+
+
+def test_senders_are_told_with_what_they_serve() -> None:
+    eu, us = nodes(Facts()).senders()
+    assert (eu["name"], eu["ready"], eu["nodes"], eu["arrived"], eu["lag"]) == ("eu", True, ["n"], 2, 48.0)
+    assert (us["name"], us["ready"], us["nodes"], us["arrived"]) == ("us", False, [], None)
+    assert us["reason"] == "it has not been heard of for a while"
+    assert [one["ready"] for one in nodes(Facts(problem="gone")).senders()] == [False, False]
+    lines = table.sender_lines([eu, us])
+    assert lines[0].split() == ["SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "REASON"]
+    assert lines[1].split() == ["eu", "ready", "1", "2", "48.0", "s"]
+
+
+def test_table_has_a_column_for_the_sender_only_in_a_fleet() -> None:
+    [node] = nodes(Facts()).all()
+    own = {key: value for key, value in node.description.items() if key != "via"} | {"name": "own"}
+    head, first, second = table.lines([node.description, own], 0.0)
+    assert head.split()[:3] == ["NODE", "VIA", "STATE"]
+    assert (first.split()[:3], second.split()[:3]) == (["n", "eu", "ok"], ["own", "-", "ok"])
+    assert "VIA" not in table.lines([own], 0.0)[0]
