@@ -16,6 +16,8 @@ from typing import IO, Any, Protocol
 
 from inosync.console.client import Client
 from inosync.console.protocol import ALL
+from inosync.messages import Kind
+from inosync.state.document import decode
 from support import procs, trees
 from support.procs import Process
 from support.wait import until
@@ -296,6 +298,19 @@ class Daemon:
         return found
 
     # Waiting -------------------------------------------------------------------------------------------
+
+    def until_kept(self) -> None:
+        """Wait until a state is on the disk with which no node needs a full mirror at the next start."""
+
+        def is_kept() -> bool:
+            states = [decode(path.read_bytes()) for path in self.statedir.glob("*.state")]
+            nodes = [node for state in states for node in state.nodes.values()]
+            return bool(nodes) and all(
+                node.time is not None and not any(one.kind is Kind.TREE for one in node.owed)
+                for node in nodes
+            )
+
+        until(is_kept, 60, "the state")
 
     def until_level(
         self,

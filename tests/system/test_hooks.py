@@ -306,6 +306,13 @@ def test_worker_killed_during_a_hook_runs_on_sync_as_full_afterwards(setup: Setu
         60,
         "the next worker to tell that anything has changed",
     )
+    # The same when the master is killed: it does not know any more which hooks were not run.
+    s.daemon.until_kept()
+    s.daemon.kill9()
+    before = len(s.told(name="a", full="1"))
+    s.daemon.start()
+    until(lambda: len(s.told(name="a", full="1")) > before, 60, "the next master to have that told")
+    assert [node["fulls"] for node in s.daemon.ask("status")["nodes"]] == [0, 0]
 
 
 def test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker(

@@ -45,6 +45,7 @@ class Setup:
     def begin(self) -> None:
         self.daemon.start()
         self.until_level()
+        self.daemon.until_kept()
         time.sleep(SETTLE_SECONDS)
 
     def until_level(self) -> None:
