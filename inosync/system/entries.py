@@ -40,7 +40,10 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
     try:
         for name in above:
             outer = directory
-            directory = os.open(name, _PASS | os.O_NOFOLLOW, dir_fd=outer)
+            try:
+                directory = os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=outer)
+            except PermissionError:  # not to be listed, but perhaps to be passed, which would mount nothing
+                directory = os.open(name, _PASS | os.O_NOFOLLOW, dir_fd=outer)
             os.close(outer)
         outer = directory
         directory = os.open(last, _OPEN | os.O_NOFOLLOW, dir_fd=outer)
