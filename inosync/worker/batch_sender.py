@@ -28,43 +28,19 @@ from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
 from inosync.worker import order, renamed, transfer_end
 from inosync.worker.batch_run import BatchRun
-from inosync.worker.calls import RsyncCalls
-from inosync.worker.compare import Comparisons
-from inosync.worker.hooks import Hooks
+from inosync.worker.beside import Beside
 from inosync.worker.job import Job
-from inosync.worker.lanes import ALONE_SECONDS, Lanes
+from inosync.worker.lanes import ALONE_SECONDS
 from inosync.worker.leftovers import packed, without_excess
-from inosync.worker.local_targets import LocalTargets, overlap_reason
-from inosync.worker.outdated import OutdatedFiles
-from inosync.worker.refused_options import RefusedOptions
-from inosync.worker.remote_targets import RemoteTargets
+from inosync.worker.local_targets import overlap_reason
 from inosync.worker.rename_runs import RenameRuns
-from inosync.worker.ssh_master import SshMaster
-from inosync.worker.title import Title
 from inosync.worker.transfer_end import FAILURES, Then, TransferEnd
-from inosync.worker.warm_pool import LULL_SECONDS, WarmPool
+from inosync.worker.warm_pool import LULL_SECONDS
 
 YIELD_SECONDS = 0.25
 """The time that a node gets to notice that our other connections are closed."""
 MAX_PROBLEM_BYTES = 200
 """How much is said about a rename that was not followed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What a worker has beside the transfer of a batch, and what such a transfer may affect."""
-
-    calls: RsyncCalls
-    refused: RefusedOptions
-    local_targets: LocalTargets
-    remote_targets: RemoteTargets
-    warm: WarmPool
-    comparisons: Comparisons
-    ssh_master: SshMaster
-    hooks: Hooks
-    title: Title
-    lanes: Lanes
-    outdated: OutdatedFiles
 
 
 @dataclass(slots=True)

@@ -45,7 +45,8 @@ from inosync.system import privileges, process, program, signals
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
-from inosync.worker.batch_sender import BatchSender, Beside
+from inosync.worker.batch_sender import BatchSender
+from inosync.worker.beside import Beside
 from inosync.worker.bwlimit import Throttle
 from inosync.worker.calls import RsyncCalls
 from inosync.worker.compare import Comparisons
