@@ -178,7 +178,7 @@ class Staging:
         facts: Mapping[str, Any] = {
             "event": "stage",
             "stage": number + 1,
-            "nodes": "\n".join(self._names_of_nodes(number)),
+            "nodes": "\n".join(check.nodes),
             **hook_run.tell_names(names, path),
         }
         title = f"inosync: stage {number + 1} [on_stage]"
@@ -197,12 +197,9 @@ class Staging:
         new = self._new(check.after, check.position)
         if new is None or len(new) > MAX_NAMES or any(one.kind is Kind.TREE for one in new):
             return None
-        sent = {self.pool.nodes[name].subscription for name in self._names_of_nodes(check.stage)}
+        sent = {self.pool.nodes[name].subscription for name in check.nodes}
         concerning = [one for one in new if any(kind.concerns(one) for kind in sent)]
         return [os.path.join(os.fsencode(self.table.wpath(one.tree)), one.wire) for one in concerning]
-
-    def _names_of_nodes(self, stage: int) -> list[str]:
-        return [name for name in self.roll_out.plan.stages[stage] if name in self.pool.nodes]
 
     def _ended(self, check: StartCheck, failure: str) -> None:
         if check.stage in self._runs and self._runs[check.stage][0] is check:

@@ -88,6 +88,8 @@ class StartCheck:
     stage: int
     position: int
     after: int
+    nodes: tuple[str, ...] = field(default=(), compare=False)
+    """The nodes of the stage that have it: a paused one, or one that was given up, may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,10 @@ def advance(
         stage = _reached(stage, standing, most)
         stage, check = _check(plan, stage, needs_check, now)
         if check:
-            actions.append(StartCheck(number, *check))
+            position, after = check
+            having = tuple(name for name, one in standing.items() if one.confirmed >= position)
+            # None while they are compared in full: but a check without nodes would pass.
+            actions.append(StartCheck(number, position, after, having or tuple(standing)))
         made.append(stage)
     return tuple(made), tuple(actions)
 

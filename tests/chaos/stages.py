@@ -37,9 +37,9 @@ FRESH_SECONDS = 3.0
 LEVEL_SECONDS = 120.0
 CHECK = """#!PYTHON
 import os, sys
-node = os.environ["INOSYNC_NODES"].split()[0]
+nodes = os.environ["INOSYNC_NODES"].split()
 found = set()
-for at, _, names in os.walk("HOME/nodes/" + node):
+for at, _, names in (each for node in nodes for each in os.walk("HOME/nodes/" + node)):
     for name in names:
         try:
             with open(os.path.join(at, name)) as file:
@@ -48,8 +48,8 @@ for at, _, names in os.walk("HOME/nodes/" + node):
             pass
 for text in found:
     if text.startswith("bad"):
-        sys.exit(f"{node} has {text}")
-with open(f"HOME/passed-{node}", "a") as file:
+        sys.exit(f"{nodes} have {text}")
+with open("HOME/passed-" + os.environ["INOSYNC_STAGE"], "a") as file:
     file.write("".join(text + "\\n" for text in found))
 """
 
@@ -155,10 +155,10 @@ class Run:
     def observe(self) -> None:
         """Look whether a node has anything that the check of the stage before it has not seen."""
         while not self.is_over:
-            for stage, before in zip(STAGES[1:], STAGES, strict=False):
+            for before, stage in enumerate(STAGES[1:], 1):
                 for name in stage:
                     there = list(texts(self.home / "nodes" / name))  # before what has passed is read
-                    passed = self.home / f"passed-{before[0]}"
+                    passed = self.home / f"passed-{before}"
                     known = set(passed.read_text().split("\n")) if passed.exists() else set()
                     for text, path in there:
                         if text and text not in known | self.accepted and not is_fresh(path):

@@ -41,6 +41,7 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
         ("--json", "--json belongs to -s COMMAND"),
         ("--timeout 0", "--timeout belongs to -s COMMAND"),
         ("--lag 1", "--lag belongs to -s COMMAND"),
+        ("--stage 1", "--stage belongs to -s COMMAND"),
         ("-t -d", "-t and -d do not go together"),
         ("--init --install-files x", "--init and --install-files do not go together"),
         ("--full --install-files x", "--full and --install-files do not go together"),
@@ -61,6 +62,8 @@ def test_usage_that_is_right_passes(arguments: str) -> None:
         ("-s stop a", "-s stop takes no node"),
         ("-s status --timeout 1", "--timeout belongs to -s flush, -s diff, -s hold, and --wait"),
         ("-s flush --lag 1", "--lag belongs to -s status"),
+        ("-s status --stage 1", "--stage belongs to -s flush, without a node"),
+        ("-s flush a --stage 1", "--stage belongs to -s flush, without a node"),
     ],
 )
 def test_usage_that_is_wrong_says_why(arguments: str, expected: str) -> None:

@@ -124,16 +124,26 @@ def test_status_is_a_table_or_json(run: Callable[..., tuple[int, str, str]]) -> 
 
 
 @pytest.mark.parametrize(
-    ("accepted", "text"),
+    ("accepted", "stages", "text"),
     [
-        ([], "nothing is halted or refused that could be accepted\n"),
-        (["/srv/\x1b"], "/srv/\\x1b: is mirrored as it is\n"),
+        ([], [], "nothing is halted or refused that could be accepted\n"),
+        (["/srv/\x1b"], [], "/srv/\\x1b: is mirrored as it is\n"),
+        ([], [1, 2], "stage 1: what was not let pass goes on\nstage 2: what was not let pass goes on\n"),
     ],
 )
-def test_accept_names_the_trees(
-    run: Callable[..., tuple[int, str, str]], accepted: list[str], text: str
+def test_accept_names_the_trees_and_the_stages(
+    run: Callable[..., tuple[int, str, str]], accepted: list[str], stages: list[int], text: str
 ) -> None:
-    assert run(Command("accept"), {"accepted": accepted, "stages": []}) == (0, text, "")
+    assert run(Command("accept"), {"accepted": accepted, "stages": stages}) == (0, text, "")
+
+
+@pytest.mark.parametrize(
+    ("stages", "text"), [([], "no stage was refused\n"), ([2], "stage 2: is checked again\n")]
+)
+def test_retry_names_the_stages(
+    run: Callable[..., tuple[int, str, str]], stages: list[int], text: str
+) -> None:
+    assert run(Command("retry"), {"stages": stages}) == (0, text, "")
 
 
 def test_flush_names_the_nodes_that_are_behind(

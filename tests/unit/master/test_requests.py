@@ -12,6 +12,8 @@ from support.recorder import Recorder
 from inosync.console import protocol
 from inosync.master.requests import MAX_TIMEOUT_SECONDS, RequestHandler, RequestRefused, checked
 from inosync.master.verification import Comparison
+from inosync.nodes.roll_out import RollOut
+from inosync.nodes.stages import Plan
 from inosync.state.document import NodeEvent
 from inosync.status.events import NodeEvents
 
@@ -37,13 +39,14 @@ class World:
         self.can_wait = True
         self.left: list[Any] = []
         self.found: Any = None
+        self.roll_out = RollOut()
         pool = SimpleNamespace(nodes=NODES, loop=SimpleNamespace(clock=lambda: self.now))
         self.commands: Any = Recorder(
             self.calls,
             pool=pool,
             compare=self.begin_comparing,
             hold=Recorder(self.calls),
-            staging=SimpleNamespace(accept=list, retry=list),
+            staging=SimpleNamespace(accept=list, retry=lambda: [1], roll_out=self.roll_out),
         )
         self.snapshots: Any = Recorder(
             self.calls,
@@ -114,6 +117,11 @@ def world() -> World:
         ({"command": "flush", "timeout": float("inf")}, "timeout: not a number of seconds"),
         ({"command": "flush", "timeout": 10**400}, "timeout: not a number of seconds"),
         ({"command": "flush", "timeout": 2e9}, "timeout: not a number of seconds up to 1e+09"),
+        ({"command": "flush", "node": "a", "stage": 1}, "stage: only flush takes one, and then no node"),
+        ({"command": "status", "stage": 1}, "stage: only flush takes one, and then no node"),
+        ({"command": "flush", "stage": True}, "stage: not a whole number"),
+        ({"command": "flush", "stage": "1"}, "stage: not a whole number"),
+        ({"command": "retry", "node": "a"}, "retry takes no node"),
         ({"command": "pause", "node": "a", "wait": True}, "pause takes no wait"),
         ({"command": "verify", "node": "a", "wait": 1}, "wait: not true or false"),
         ({"command": "stop", "until": "soon"}, "until: not a number of seconds"),
@@ -269,6 +277,23 @@ def test_flush_is_replied_to_when_it_ends(world: World, timeout: float | None, d
     world.now += 2.5
     done([NODES["a"]])
     assert world.replies == [{"behind": ["a"], "nodes": 1, "seconds": 2.5}]
+
+
+def test_flush_of_a_stage_waits_for_its_nodes_only(world: World) -> None:
+    reply = world.ask(command="flush", stage=1)
+    assert reply == {"error": "there is no stage 1; rstages is not set", "code": protocol.USAGE}
+    first, second = sorted(NODES)[:2]
+    world.roll_out.follow(Plan(((first,), (second,))))
+    assert world.ask(command="flush", stage=2) is None
+    assert world.calls[-1][1] == [NODES[second]]
+    for number in (0, 3, -1):
+        reply = world.ask(command="flush", stage=number)
+        assert reply is not None
+        assert reply["error"] == f"there is no stage {number}; there are 2"
+
+
+def test_retry_says_which_stages_are_checked_again(world: World) -> None:
+    assert world.ask(command="retry") == {"stages": [1]}
 
 
 def test_flush_whose_client_leaves_is_cancelled(world: World) -> None:

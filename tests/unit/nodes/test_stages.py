@@ -258,6 +258,24 @@ def test_node_that_lacks_what_has_passed_holds_up_nothing_yet() -> None:
     assert farm.limits["d"] == 7, "it is not waited for again"
 
 
+def test_check_is_told_which_nodes_have_what_it_is_about() -> None:
+    farm = Farm(Plan((("a", "b", "c", "d"), ("e",)), is_checked=True, patience=60.0))
+    farm.nodes |= {"c": Standing(4, paused=True), "d": Standing(9, paused=True)}
+    farm.confirm(a=5)
+    [_, check] = farm.look(60.0)
+    assert isinstance(check, StartCheck)
+    assert check.nodes == ("a", "d"), "one is dead, and one is paused without it"
+
+
+def test_check_is_never_told_that_there_are_no_nodes() -> None:
+    farm = Farm(PLAN)
+    farm.confirm(a=5)
+    farm.confirm(a=NOTHING)  # it is compared in full
+    [check] = farm.look(SETTLE)
+    assert isinstance(check, StartCheck)
+    assert check.nodes == ("a",)
+
+
 def test_slow_node_is_waited_for() -> None:
     farm = Farm(PATIENT)
     for position in range(10):
