@@ -1,0 +1,262 @@
+"""What a sender does between transfers: tries, pauses, slots, halts. Transfers are played, trees are real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from inosync.filters.rules import Rules
+from inosync.messages import Batch, Done, Failed, Lane, Leftovers, Part, Report, SlotRequest
+from inosync.rsync.argv import TransferSettings
+from inosync.system import spool
+from inosync.system.loop import Loop
+from inosync.worker.batch_sender import YIELD_SECONDS, BatchSender
+from inosync.worker.beside import Beside
+from inosync.worker.job import Job
+from inosync.worker.lanes import Lanes
+from inosync.worker.refused_options import RefusedOptions
+
+FIRST = 10.0
+"""The first pause after a failure."""
+
+
+@dataclass
+class FakeTransfer:
+    """An rsync that waits, or sends, until the test ends it."""
+
+    part: Part
+    sent_at: float
+    code: int = 0
+    stdout: list[bytes] = field(default_factory=list)
+    stderr: list[bytes] = field(default_factory=list)
+    names_sent_at: float | None = None
+    abort_reason: str = ""
+    cancelled: bool = False
+    superseded: bool = False
+    was_warm: bool = False
+    is_truncated: bool = False
+    is_terminated: bool = False
+
+    def send_when_connected(self, _names: bytes, _may_send: Callable[[], bool]) -> None:
+        self.names_sent_at = self.sent_at
+
+    def terminate(self) -> None:
+        self.is_terminated = True
+
+    def supersede(self) -> None:
+        self.superseded = True
+
+
+class Bench:
+    """A sender for a tree with two files."""
+
+    def __init__(self, tree: Path, lane: Lane = Lane.FIRST) -> None:
+        for name in "ab":
+            (tree / name).touch()
+        self.now, self.lane = 0.0, lane
+        self.has_warm, self.big_size = False, 0
+        self.transfers: list[FakeTransfer] = []
+        self.reports: list[Report] = []
+        self.said: list[tuple[object, ...]] = []
+        settings = TransferSettings("rsync", str(tree), "rsync://host/module")
+        job = SimpleNamespace(
+            trees={1: settings}, rules={1: Rules(())}, excluded={1: Rules(()).excluded}, retry=(FIRST, 60.0)
+        )
+        job.spool, job.wall = str(tree.parent), lambda: self.now
+        self.loop = Loop(lambda: self.now)
+
+        def nothing(*_arguments: object, **_named: object) -> Any:
+            return None
+
+        warm = SimpleNamespace(
+            take=nothing,
+            end=nothing,
+            renew=nothing,
+            end_all=lambda: self.said.append(("end_all",)),
+            suspend=lambda reason: self.said.append(("suspend", reason)),
+        )
+        bench = self
+
+        class Warm(SimpleNamespace):
+            @property
+            def has_connected(self) -> bool:
+                return bench.has_warm
+
+        beside = SimpleNamespace(
+            calls=SimpleNamespace(
+                settings=lambda _tree: settings,
+                big_size=lambda _tree: self.big_size,
+                start=self._start,
+                rspeed=0,
+            ),
+            refused=RefusedOptions(lambda: self.now),
+            local_targets=SimpleNamespace(check=nothing, begin_full=nothing),
+            remote_targets=SimpleNamespace(came_through=nothing, begin_full=nothing),
+            warm=Warm(**vars(warm)),
+            comparisons=SimpleNamespace(is_running=False),
+            ssh_master=SimpleNamespace(distrust=nothing, node_reached=nothing),
+            hooks=SimpleNamespace(synced=nothing),
+            title=SimpleNamespace(transferring=nothing, transfer_ended=nothing),
+            lanes=Lanes(),
+            outdated=SimpleNamespace(after=lambda *_: [], note_reads=nothing),
+        )
+        self.sender = BatchSender(
+            cast(Job, job),
+            cast(Beside, beside),
+            lambda _lines: False,
+            self.reports.append,
+            self.loop,
+            lambda: 0.0,
+        )
+
+    def _start(self, part: Part, *_rest: object) -> FakeTransfer:
+        self.transfers.append(FakeTransfer(part, self.now))
+        return self.transfers[-1]
+
+    def begin(self, *names: bytes, heavy: bool = False) -> None:
+        part = Part(1, False, names or (b"a",))
+        payload, _ = spool.pack((part,), "")
+        self.sender.begin(Batch(7, len(part.names), False, payload, heavy=heavy, lane=self.lane))
+
+    def end(self, code: int = 0, *stderr: bytes, was_fed: bool = True) -> None:
+        """End the transfer that runs, so long after it was fed that a dead connection is no reason."""
+        transfer = self.transfers[-1]
+        transfer.code, transfer.stderr = code, list(stderr)
+        transfer.names_sent_at = self.now - 100.0 if was_fed else None
+        self.sender.transfer_ended()
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.loop.turn(0)
+
+    @property
+    def done(self) -> Done:
+        (found,) = [report for report in self.reports if isinstance(report, Done)]
+        return found
+
+    def left(self) -> Leftovers:
+        return cast(Leftovers, spool.unpack(self.done.payload, self.done.file))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    (tmp_path / "tree").mkdir()
+    return Bench(tmp_path / "tree")
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Bench:
+    (tmp_path / "tree").mkdir()
+    found = Bench(tmp_path / "tree", Lane.SECOND)
+    (tmp_path / "tree/a").write_bytes(b"big")
+    found.big_size = 2
+    return found
+
+
+def test_failed_transfer_is_tried_again_after_a_pause(bench: Bench) -> None:
+    bench.begin()
+    bench.end(12)
+    (failed,) = bench.reports
+    assert isinstance(failed, Failed)
+    assert (failed.attempt, failed.code, failed.retry_in) == (1, 12, FIRST)
+    bench.wait(FIRST - 0.1)
+    assert len(bench.transfers) == 1
+    bench.wait(0.1)
+    bench.end(12)
+    assert [report.attempt for report in bench.reports if isinstance(report, Failed)] == [1, 2]
+    bench.wait(2 * FIRST)
+    bench.end()
+    assert bench.transfers[-1].part.names == (b"./",), "what the failed ones may have left goes"
+    bench.end()
+    assert (bench.done.code, bench.done.payload) == (0, b"")
+
+
+def test_heavy_batch_asks_for_a_slot_before_its_next_try(bench: Bench) -> None:
+    bench.begin(heavy=True)
+    bench.end(12)
+    bench.wait(FIRST)
+    assert bench.reports[1:] == [SlotRequest(7)]
+    bench.sender.go_on()
+    bench.sender.slot_granted(6)  # of a batch before
+    assert len(bench.transfers) == 1
+    bench.sender.slot_granted(7)
+    assert len(bench.transfers) == 2
+
+
+def test_tree_that_is_halted_during_a_pause_is_held_at_once(bench: Bench) -> None:
+    bench.begin()
+    bench.end(12)
+    bench.sender.halt(2)
+    assert len(bench.reports) == 1, "that is another tree"
+    bench.sender.halt(1)
+    assert bench.done.held == (1,)
+    bench.wait(FIRST)
+    assert len(bench.transfers) == 1
+
+
+def test_tree_that_is_halted_during_its_transfer_is_held_at_its_end(bench: Bench) -> None:
+    bench.begin()
+    bench.sender.halt(1)
+    assert bench.transfers[0].is_terminated
+    bench.end(20)
+    assert (bench.done.held, bench.done.code) == ((1,), 0)
+    bench.reports.clear()
+    bench.begin()
+    bench.end()
+    assert bench.done.held == (), "the next batch is another one"
+
+
+def test_second_lane_gives_up_without_a_pause(second: Bench) -> None:
+    second.begin()
+    second.end(12)
+    assert (second.done.code, second.left().due) == (12, (Part(1, False, (b"a",)),))
+
+
+def test_connections_are_given_up_only_if_the_next_try_succeeds(bench: Bench) -> None:
+    bench.has_warm = True
+    bench.begin()
+    bench.end(5, b"@ERROR: max connections (1) reached -- try again later", was_fed=False)
+    assert (bench.said, bench.reports) == ([("end_all",)], [])
+    bench.has_warm = False
+    bench.wait(YIELD_SECONDS)
+    bench.end()
+    ((what, reason),) = bench.said[1:]
+    assert (what, "max connections" in str(reason)) == ("suspend", True)
+
+
+def test_connections_are_kept_if_the_node_was_away(bench: Bench) -> None:
+    bench.has_warm = True
+    bench.begin()
+    bench.end(12, was_fed=False)
+    bench.sender.node_was_away()
+    bench.wait(YIELD_SECONDS)
+    bench.end()
+    assert bench.said == [("end_all",)]
+
+
+def test_superseded_transfer_is_made_once_more_at_once(bench: Bench) -> None:
+    bench.begin()
+    bench.sender.restart_transfer()
+    bench.end(20)
+    assert [transfer.part.names for transfer in bench.transfers] == [(b"a",), (b"a",)]
+    bench.end()
+    bench.end()
+    assert bench.done.cut_off, "the node may still be at work on the first"
+
+
+def test_ending_worker_starts_nothing_and_reports_what_came_through(bench: Bench) -> None:
+    bench.begin()
+    bench.sender.finish()
+    bench.end()
+    assert bench.done.code == 0
+    bench.reports.clear()
+    bench.begin()
+    bench.sender.finish()
+    bench.end(12)
+    bench.wait(10 * FIRST)
+    assert (bench.reports, len(bench.transfers)) == ([], 2)
