@@ -1,0 +1,343 @@
+"""What a sender takes, serves and gives up; Redis and the workers are stand-ins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from inosync.config.fleet import Fleet, RedisAddress
+from inosync.config.nodes import NodeSpec
+from inosync.fleet import codec, copies, leases
+from inosync.fleet.link import RedisFailure
+from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.rounds import SenderOrder, SenderReport
+from inosync.fleet.store import Seen
+from inosync.journal.journal import Journal
+from inosync.master.fleet_sender import FleetSender
+from inosync.messages import Change, Kind
+
+SPAN = JournalSpan("e", 0, 9)
+
+
+@dataclass
+class FakeNode:
+    """A node of the pool."""
+
+    name: str
+    trees: tuple[int, ...] = (1,)
+    cursor: int = 0
+    owed: list[Change] = field(default_factory=list)
+    outstanding: object = None
+    second: object = None
+    untidy_since: float | None = None
+    is_killed: bool = False
+
+    @property
+    def retries(self) -> Any:
+        return RetriesOf(self.owed)
+
+    def skip_to(self, position: int) -> None:
+        self.cursor = position
+
+    def retry(self, change: Change, _now: float) -> None:
+        self.owed.append(change)
+
+    def take_over(self, _retries: object, _problem: str, untidy_since: float | None, **_more: object) -> None:
+        self.untidy_since = untidy_since
+
+    def take_over_times(self, *_times: object) -> None:
+        pass
+
+    def kill_worker(self) -> None:
+        self.is_killed = True
+
+
+class RetriesOf(list[Change]):
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        return len(self)
+
+
+class World:
+    """One sender, ``eu``, of two, and the nodes a and b."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        (tmp_path / "relay").mkdir()
+        root = str(tmp_path / "relay" / "www")
+        copies.prepare(root)
+        self.copy = copies.identity([root])
+        self.time = 1000.0
+        self.nodes: dict[str, FakeNode] = {}
+        self.alive: list[FakeNode] = []
+        self.orders: list[SenderOrder] = []
+        self.done: Any = None
+        self.halted: dict[int, str] = {}
+        pool = SimpleNamespace(
+            nodes=self.nodes, alive=lambda: self.alive, remove=self.remove, is_stopping=False
+        )
+        self.pool = pool
+        fleet = Fleet(
+            RedisAddress("redis://r/0"),
+            "eu",
+            ("eu", "us"),
+            (NodeSpec("h:/a", "a"), NodeSpec("h:/b", "b")),
+            {},
+            "config",
+        )
+        guard = SimpleNamespace(halted=self.halted, reasons=lambda found: list(found.values()))
+        link = SimpleNamespace(is_busy=False, ask=self.ask, wait=lambda _s: None, close=lambda: None)
+        loop = SimpleNamespace(clock=lambda: self.time, call_at=lambda _when, _call: None)
+        self.journal = Journal()
+        self.sender = FleetSender(
+            fleet,
+            (root,),
+            cast(Any, pool),
+            self.journal,
+            cast(Any, guard),
+            cast(Any, self.add),
+            lambda _nodes: b"status",
+            cast(Any, link),
+            cast(Any, loop),
+            lambda: self.time,
+        )
+        self.seen = Seen(
+            SPAN,
+            OriginPosition(100, "e", 5),
+            "config",
+            {},
+            {"eu": Arrived("e", 9, self.copy)},
+            {},
+            {"eu": codec.encode_beat(Beat(True, self.copy, "config"))},
+        )
+
+    def ask(self, order: SenderOrder, done: Any) -> None:
+        self.orders.append(order)
+        self.done = done
+
+    def add(self, spec: NodeSpec, _epoch: str, restore: Any) -> FakeNode:
+        node = self.nodes[spec.name] = FakeNode(spec.name)
+        self.alive.append(node)
+        restore(node)
+        return node
+
+    def remove(self, name: str) -> None:
+        self.nodes.pop(name)
+
+    def turn(self, **report: Any) -> SenderOrder:
+        """Have a round begun, and answered with this; the next round is due then."""
+        self.time += 1.0
+        self.sender.turn()
+        order = self.orders[-1]
+        report = {
+            "seen": self.seen,
+            "settled_seconds": 1000.0,
+            "renewed": frozenset(order.renew),
+            **report,
+        }
+        self.done(SenderReport(**report))
+        return order
+
+    def fail(self, failure: RedisFailure) -> None:
+        self.time += 1.0
+        self.sender.turn()
+        self.done(failure)
+
+    def served(self, *names: str, record: NodeRecord | None = None) -> None:
+        """Come to serve nodes."""
+        self.turn()
+        self.turn()
+        order = self.turn()
+        assert order.take.keys() == {"a", "b"}
+        self.turn_taken(names, record)
+        order = self.turn(begun=frozenset(names), upto=9)
+        assert order.start.keys() == set(names)
+        assert self.nodes.keys() == set(names)
+
+    def turn_taken(self, names: tuple[str, ...], record: NodeRecord | None) -> None:
+        self.time += 1.0
+        self.sender.turn()
+        taken = dict.fromkeys(names, (7, record))
+        self.done(SenderReport(self.seen, 1000.0, taken=taken))
+        held = {name: self.sender.held[name].lease.value for name in names}
+        self.seen = replace(self.seen, leases=held)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_node_is_served_after_lease_answer_and_note(world: World) -> None:
+    world.served("a")
+    node = world.nodes["a"]
+    assert (node.cursor, node.owed) == (9, [Change(1, b"", Kind.TREE)]), "nobody knows how far it is"
+    assert world.journal.head == 9
+
+
+def test_node_with_a_known_cursor_goes_on_from_there(world: World) -> None:
+    world.served("a", record=NodeRecord("e", 4, 6, tidy=True))
+    node = world.nodes["a"]
+    assert (node.cursor, node.owed, node.untidy_since) == (4, [], None)
+
+
+def test_node_that_was_left_untidy_is_tidied(world: World) -> None:
+    world.served("a", record=NodeRecord("e", 4, 6, tidy=False))
+    assert world.nodes["a"].untidy_since is not None
+
+
+def test_nothing_is_taken_from_a_redis_that_is_new(world: World) -> None:
+    for _ in range(3):
+        assert world.turn(settled_seconds=0.0).take == {}
+    world.time += leases.QUARANTINE_SECONDS
+    world.turn()
+    assert world.turn().take.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ({"config": "other"}, "the configuration is not that of the origin"),
+        ({"span": None}, "there is no origin yet"),
+        ({"arrived": {}}, "its copy is not complete yet"),
+        ({"arrived": {"eu": Arrived("e", 9, "another")}}, "its copy is not complete yet"),
+        ({"arrived": {"eu": Arrived("old", 9, "copy")}}, "its copy is not complete yet"),
+    ],
+)
+def test_sender_that_must_not_serve_says_why_and_takes_nothing(
+    world: World, seen: dict[str, Any], reason: str
+) -> None:
+    world.seen = replace(world.seen, **seen)
+    for _ in range(3):
+        order = world.turn()
+    beat = codec.decode_beat(order.beat)
+    assert (beat.is_ready, beat.reason, order.take) == (False, reason, {})
+
+
+def test_sender_with_a_lost_copy_says_so(world: World) -> None:
+    world.halted[1] = "/srv/relay/www: No such file"
+    for _ in range(3):
+        order = world.turn()
+    assert codec.decode_beat(order.beat).reason == "/srv/relay/www: No such file"
+
+
+@pytest.mark.parametrize(
+    ("position", "arrived", "record"),
+    [
+        (OriginPosition(6, "e", 5), 9, None),
+        (None, 9, None),
+        (OriginPosition(7, "e", 9), 8, None),
+        (OriginPosition(7, "old", 5), 9, None),
+        (OriginPosition(7, "e", 5), 8, NodeRecord("e", 4, 9)),
+    ],
+)
+def test_node_waits_for_what_it_may_have_got_already(
+    world: World, position: OriginPosition | None, arrived: int, record: NodeRecord | None
+) -> None:
+    world.seen = replace(world.seen, position=position, arrived={"eu": Arrived("e", arrived, world.copy)})
+    for _ in range(2):
+        world.turn()
+    world.turn_taken(("a",), record)
+    order = world.turn()
+    assert order.start == {}
+    assert world.nodes == {}
+
+
+def test_node_that_redis_lets_not_be_served_is_dropped_before_the_journal_goes_on(world: World) -> None:
+    world.served("a", "b")
+    node = world.nodes["b"]
+    world.turn(upto=12, changes=((11, Change(1, b"x", Kind.NAME)),), begun=frozenset({"a"}))
+    assert node.is_killed
+    assert list(world.nodes) == list(world.sender.held) == ["a"]
+    assert world.journal.since(9) == [Change(1, b"x", Kind.NAME)]
+
+
+def test_lease_that_is_not_renewed_ends_what_runs(world: World) -> None:
+    world.served("a", "b")
+    node = world.nodes["b"]
+    world.time += leases.RENEW_SECONDS
+    order = world.turn(renewed=frozenset({"a"}))
+    assert order.renew.keys() == {"a", "b"}
+    assert node.is_killed
+    assert world.nodes.keys() == {"a"}
+
+
+def test_lease_that_is_about_to_end_ends_what_runs_without_redis(world: World) -> None:
+    world.served("a")
+    node = world.nodes["a"]
+    for _ in range(int(leases.HOLD_SECONDS - leases.STOP_SECONDS) + 1):
+        world.fail(RedisFailure("connection refused"))
+    assert node.is_killed
+    assert world.sender.held == {}
+
+
+def test_restarted_redis_is_told_the_cursors_again_and_left_alone(world: World) -> None:
+    world.served("a", record=NodeRecord("e", 9, 9, tidy=True))
+    assert world.turn().confirm == {}
+    world.fail(RedisFailure("restarted", has_changed=True))
+    order = world.turn(settled_seconds=0.0)
+    assert order.confirm.keys() == {"a"}
+    world.seen = replace(world.seen, leases={})
+    assert world.turn(settled_seconds=0.0).take == {}
+
+
+def test_cursor_is_written_when_nothing_is_owed(world: World) -> None:
+    world.served("a")
+    node = world.nodes["a"]
+    assert world.turn().confirm == {}
+    node.owed.clear()
+    value = world.sender.held["a"].lease.value
+    assert world.turn().confirm == {"a": (value, 9)}
+    assert world.turn(confirmed=frozenset({"a"})).confirm == {"a": (value, 9)}
+    assert world.turn().confirm == {}
+    node.cursor = 12
+    assert world.turn().confirm == {"a": (value, 12)}
+
+
+def test_node_is_handed_over_between_batches(world: World) -> None:
+    world.served("a", "b", record=NodeRecord("e", 9, 9, tidy=True))
+    us = codec.encode_beat(Beat(True, "copy", "config"))
+    world.seen = replace(world.seen, beats={**world.seen.beats, "us": us})
+    for node in world.nodes.values():
+        node.outstanding = object()
+    world.turn()
+    world.turn()
+    assert world.nodes.keys() == {"a", "b"}, "a batch runs"
+    for node in world.nodes.values():
+        node.outstanding = None
+    world.turn()
+    [left] = world.nodes
+    [gone] = {"a", "b"} - {left}
+    assert world.turn().release == {}, "its worker has not ended"
+    value = world.sender.held[gone].lease.value
+    world.alive = [node for node in world.alive if node.name != gone]
+    assert world.turn().release == {gone: (value, True)}
+    assert world.sender.held.keys() == {left}
+
+
+def test_new_epoch_drops_all_and_begins_anew(world: World) -> None:
+    world.served("a", record=NodeRecord("e", 9, 9, tidy=True))
+    node, value = world.nodes["a"], world.sender.held["a"].lease.value
+    world.seen = replace(world.seen, span=JournalSpan("f", 2, 3), arrived={"eu": Arrived("f", 3, world.copy)})
+    world.turn()
+    assert node.is_killed
+    assert (world.journal.head, world.journal.floor, len(world.journal)) == (2, 2, 0)
+    order = world.turn()
+    assert (order.release, order.epoch, order.confirm) == ({"a": (value, False)}, "f", {})
+
+
+def test_end_hands_over_everything(world: World) -> None:
+    world.served("a", "b", record=NodeRecord("e", 9, 9, tidy=True))
+    world.pool.is_stopping = True
+    world.nodes["b"].untidy_since = 1.0
+    world.nodes["a"].cursor = 11
+    values = {name: one.lease.value for name, one in world.sender.held.items()}
+    world.sender.finish()
+    order = world.orders[-1]
+    assert order.release == {"a": (values["a"], True), "b": (values["b"], False)}
+    assert order.confirm["a"] == (values["a"], 11)
+    assert order.take == {}
+    assert not codec.decode_beat(order.beat).is_ready
