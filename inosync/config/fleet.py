@@ -193,9 +193,17 @@ def assembled(
     return Fleet(redis, me, names, served, temporary, fingerprint)
 
 
-def copies(sender: SenderSpec, trees: Iterable[Tree]) -> tuple[Tree, ...]:
-    """Return the trees as a sender has them."""
-    return tuple(replace(tree, wpath=copy_of(sender, tree)) for tree in trees)
+def as_seen_by(fleet: Fleet, sender: SenderSpec, trees: Sequence[Tree]) -> tuple[Fleet, tuple[Tree, ...]]:
+    """Return the fleet and the trees as a sender has them: with its copies in place of the wpaths."""
+    copies = {tree.wpath: copy_of(sender, tree) for tree in trees}
+
+    def seen(node: NodeSpec) -> NodeSpec:
+        return (
+            node if node.wpaths is None else replace(node, wpaths=tuple(copies[one] for one in node.wpaths))
+        )
+
+    own = tuple(replace(tree, wpath=copies[tree.wpath]) for tree in trees)
+    return replace(fleet, nodes=tuple(map(seen, fleet.nodes))), own
 
 
 def described(

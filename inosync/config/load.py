@@ -19,7 +19,7 @@ from inosync.config.assemble import Assembly
 from inosync.config.checks import Share
 from inosync.config.errors import NO_VALUE, Findings, Invalid, ValueProblem
 from inosync.config.events import BY_READING
-from inosync.config.fleet import Fleet, copies
+from inosync.config.fleet import Fleet, as_seen_by
 from inosync.config.hook import Hook, OnStage
 from inosync.config.listen import Address
 from inosync.config.nodes import NodeSpec, Tree
@@ -129,7 +129,7 @@ def load(path: str, sender: str = "") -> Config:
     if fleet is None or findings.are_problems:
         assembly.check(nodes, trees)
     elif sender:
-        trees = copies(next(one for one in senders if one.name == sender), trees)
+        fleet, trees = as_seen_by(fleet, next(one for one in senders if one.name == sender), trees)
         assembly.check(fleet.nodes, trees)
         nodes, values["statedir"] = (), ""
     else:

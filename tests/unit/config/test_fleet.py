@@ -103,6 +103,19 @@ def test_sender_has_its_copies_as_trees_and_keeps_no_state(name: str, copy: str)
     assert config.fleet.fingerprint == origin.fleet.fingerprint
 
 
+def test_node_with_wpaths_of_its_own_gets_their_copies_from_a_sender() -> None:
+    Path("b").mkdir()
+    here = os.getcwd()
+    nodes = f"['h:/x', {{'node': 'i:/x', 'wpaths': ['{here}/b/']}}]"
+    path = fleet(wpaths=f"['{here}/a/', '{here}/b/']", rpaths="['/www', '/data']", rnodes=nodes)
+    for name in ("a", "b"):
+        os.rmdir(name)
+    config = load(path, "eu-1")
+    assert config.fleet is not None
+    got = {node.name: [tree.wpath for tree in config.trees if node.gets(tree)] for node in config.fleet.nodes}
+    assert got == {"h:/x": ["/srv/relay/www", "/srv/relay/data"], "i:/x": ["/srv/relay/data"]}
+
+
 @pytest.mark.parametrize(
     "other",
     [
