@@ -246,7 +246,7 @@ def test_node_waits_for_what_it_may_have_got_already(
     assert world.nodes == {}
 
 
-def test_node_that_redis_lets_not_be_served_is_dropped_before_the_journal_goes_on(world: World) -> None:
+def test_node_that_redis_refuses_is_dropped_before_the_journal_goes_on(world: World) -> None:
     world.served("a", "b")
     node = world.nodes["b"]
     world.turn(upto=12, changes=((11, Change(1, b"x", Kind.NAME)),), begun=frozenset({"a"}))
