@@ -48,6 +48,7 @@ class Mutation:
 ARRIVAL = ("tests/unit/worker/test_arrival_model.py",)
 FLEET = ("tests/unit/fleet/test_fleet_model.py",)
 NODE = ("tests/unit/nodes/test_node.py",)
+KEEPER = ("tests/unit/master/test_state_keeper.py",)
 JOURNAL = ("tests/unit/journal/test_journal.py",)
 WATCHER = ("tests/unit/watch/test_watcher.py",)
 NAMES = ("tests/unit/rsync/test_names.py",)
@@ -61,6 +62,34 @@ UNWATCHED = "tests/system/test_unwatched.py"
 
 MUTATIONS = (
     # The order of arrival
+    Mutation(
+        "restart: nodes that lack old files have a time",
+        "inosync/master/state_keeper.py",
+        "            self._marks.cut()\n",
+        "            pass\n",
+        KEEPER,
+    ),
+    Mutation(
+        "restart: a resumed node that lacks old files has the time of the state",
+        "inosync/master/state_keeper.py",
+        "node.is_resumed and not self._marks.were_cut",
+        "node.is_resumed",
+        KEEPER,
+    ),
+    Mutation(
+        "restart: nodes that were taken over are verified as late as others",
+        "inosync/master/verification.py",
+        "new = schedule.resumed(new, now, rand)",
+        "pass",
+        ("tests/unit/master/test_verification.py",),
+    ),
+    Mutation(
+        "restart: a snapshot in the place of a subvolume is the same root",
+        "inosync/state/facts.py",
+        "    if fs_type not in _SUBVOLUMES:\n",
+        "    if fs_type:\n",
+        ("tests/unit/state/test_facts.py",),
+    ),
     Mutation(
         "arrival: links go with the new names",
         "inosync/worker/order.py",
