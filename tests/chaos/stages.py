@@ -38,6 +38,8 @@ LEVEL_SECONDS = 120.0
 CHECK = """#!PYTHON
 import os, sys
 nodes = os.environ["INOSYNC_NODES"].split()
+for node in nodes:
+    os.listdir("HOME/nodes/" + node)  # fails if it was taken away: nothing can be said of it
 found = set()
 for at, _, names in (each for node in nodes for each in os.walk("HOME/nodes/" + node)):
     for name in names:
@@ -143,6 +145,7 @@ class Run:
         self.bring_back()
         for name in NODES:
             self.say("resume", name)
+        self.write()  # a later change releases what was refused
         wanted = {text for text, _ in texts(self.tree)}
         until(lambda: all(self.said_by(name) == wanted for name in NODES), LEVEL_SECONDS, "all is level")
         until(lambda: set(self.daemon.states().values()) == {"ok"}, LEVEL_SECONDS, "all are ok")
