@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -13,11 +15,12 @@ from inosync.fleet import rounds
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, origin_round, sender_round
-from inosync.fleet.store import Store
+from inosync.fleet.store import Store, StoreError
 from inosync.messages import Change, Kind
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 ORIGIN = OriginOrder(("n",), ("eu",), b"m /etc/x 1", b"m /etc/x ", "config", is_new=True)
+DOC = Path(__file__).resolve().parents[3] / "docs" / "fleet.rst"
 N = frozenset({"n"})
 SENDER = SenderOrder("eu", ("n",), ("eu",), "copy", b"1 copy config ", "e", 0)
 
@@ -145,3 +148,45 @@ def test_sender_says_how_it_and_its_nodes_are(met: Store) -> None:
     assert report.statuses == {"eu": b"text"}
     assert report.seen is not None
     assert report.seen.beats == {"eu": SENDER.beat}
+
+
+def acl_lines() -> dict[str, list[str]]:
+    """The users of the documentation, by name."""
+    words = [line.split() for line in DOC.read_text().splitlines() if line.startswith("    user inosync-")]
+    return {line[1]: line[2:] for line in words}
+
+
+def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: RedisServer) -> None:
+    client: Any = redis.Redis.from_url(server.url)
+    stores = {}
+    client.flushall()
+    try:
+        for name, words in acl_lines().items():
+            client.execute_command(
+                "ACL", "SETUSER", name, "reset", *(w.replace("PASSWORD", "pw") for w in words)
+            )
+            stores[name] = Store(server.url.replace("redis://", f"redis://{name}@"), "www", "pw")
+            stores[name].open()
+        origin, sender = stores["inosync-origin"], stores["inosync-sender"]
+        assert origin_round(origin, ORIGIN).is_origin
+        recovery = Recovery(True, 0, JournalSpan("e", 0, 5), {})
+        order = replace(ORIGIN, is_new=False, recovery=recovery, changes=changes(1, 5))
+        assert origin_round(origin, order).is_origin
+        arrived = {"eu": Arrived("e", 5, "copy")}
+        say = replace(order, recovery=None, answer=OriginPosition(0, "e", 5), arrived=arrived)
+        assert origin_round(origin, replace(say, span=JournalSpan("e", 1, 5), changes=())).is_origin
+        value = {"n": b"eu 1"}
+        assert sender_round(sender, replace(SENDER, take=value, status=b"{}", ask=True)).taken
+        report = sender_round(sender, replace(SENDER, start=value, renew=value, after=1))
+        assert (report.begun, report.renewed, report.upto) == (N, N, 5)
+        order_of_end = replace(SENDER, after=5, confirm={"n": (b"eu 1", 5)}, release={"n": (b"eu 1", True)})
+        assert sender_round(sender, order_of_end).confirmed == N
+        with pytest.raises(StoreError):
+            sender.append(b"m /etc/x 1", JournalSpan("e", 0, 9), changes(9))
+        with pytest.raises(StoreError):
+            Store(server.url.replace("redis://", "redis://inosync-sender@"), "other", "pw").open()
+    finally:
+        for name, store in stores.items():
+            store.close()
+            client.execute_command("ACL", "DELUSER", name)
+        client.close()

@@ -1,0 +1,213 @@
+"""What the origin appends, says and hears; Redis and the nodes are stand-ins."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from inosync.config.fleet import Fleet, RedisAddress
+from inosync.config.nodes import NodeSpec
+from inosync.fleet import codec
+from inosync.fleet.link import RedisFailure
+from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord
+from inosync.fleet.rounds import OriginOrder, OriginReport
+from inosync.fleet.store import Seen
+from inosync.journal.journal import Journal
+from inosync.master.fleet_origin import FleetOrigin, OtherOrigin
+from inosync.messages import Change, Kind
+
+
+class World:
+    """An origin with the sender ``eu`` and the far node ``n``."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.orders: list[OriginOrder] = []
+        self.done: Any = None
+        self.stopped: list[str] = []
+        self.offered: list[Any] = []
+        self.journal = Journal()
+        self.owed: list[Change] = []
+        retries = SimpleNamespace(count=0)
+        self.node = SimpleNamespace(
+            name="eu", trees=(1,), cursor=0, retries=retries, retry=lambda change, _now: self.owe(change)
+        )
+        self.watcher = SimpleNamespace(incomplete_trees=set(), is_walking=False, caught_up_at=0)
+        self.guard = SimpleNamespace(halted={})
+        link = SimpleNamespace(is_busy=False, ask=self.ask, wait=lambda _s: None, close=lambda: None)
+        loop = SimpleNamespace(clock=lambda: self.time, call_at=lambda _when, _call: None)
+        fleet = Fleet(RedisAddress("redis://r/0"), "", ("eu",), (NodeSpec("h:/n", "n"),), {}, "config")
+        self.origin = FleetOrigin(
+            fleet,
+            "/etc/inosync/default.py",
+            cast(Any, {"eu": self.node}),
+            self.journal,
+            cast(Any, self.watcher),
+            cast(Any, self.guard),
+            self.offered.append,
+            self.stopped.append,
+            cast(Any, link),
+            cast(Any, loop),
+        )
+        self.seen = Seen(None, None, "", {}, {}, {}, {})
+
+    def owe(self, change: Change) -> None:
+        self.owed.append(change)
+        self.node.retries.count = 1
+
+    def mirrored(self, cursor: int) -> None:
+        self.node.cursor, self.node.retries.count = cursor, 0
+
+    def record(self, *names: bytes) -> None:
+        for name in names:
+            self.journal.record(Change(1, name, Kind.NAME), self.time)
+
+    def ask(self, order: OriginOrder, done: Any) -> None:
+        self.orders.append(order)
+        self.done = done
+
+    def turn(self, report: OriginReport | RedisFailure | None = None, **more: Any) -> OriginOrder:
+        self.time += 1.0
+        self.origin.turn()
+        order = self.orders[-1]
+        self.done(report or OriginReport(True, self.seen, **more))
+        return order
+
+    def met(self) -> None:
+        assert self.turn().is_new
+        order = self.turn()
+        assert order.recovery is not None
+        assert order.recovery.reset
+
+    def beat(self, copy: str) -> None:
+        self.seen = replace(self.seen, beats={"eu": codec.encode_beat(Beat(True, copy, "config"))})
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_was_recorded_before_redis_was_met_is_appended(world: World) -> None:
+    world.record(b"a", b"b")
+    world.turn(RedisFailure("connection refused"))
+    assert world.origin.problem == "connection refused"
+    assert world.origin.keeps_after() == 0
+    world.turn()
+    order = world.turn()
+    assert [(at, change.path) for at, change in order.changes] == [(1, b"a"), (2, b"b")]
+    assert world.origin.problem == ""
+    assert world.origin.keeps_after() == 2
+
+
+def test_change_is_appended_once_and_again_after_a_failure(world: World) -> None:
+    world.met()
+    world.record(b"a")
+    order = world.turn()
+    assert [at for at, _ in order.changes] == [1]
+    assert order.span is not None
+    assert order.span.appended == 1
+    assert world.turn().changes == []
+    world.record(b"b")
+    world.turn(RedisFailure("timed out"))
+    span = JournalSpan(world.origin.epoch, 0, 1)
+    world.seen = replace(world.seen, span=span)
+    world.turn()
+    order = world.turn()
+    assert order.recovery is not None
+    assert not order.recovery.reset
+    assert [at for at, _ in order.changes] == [2]
+
+
+def test_copy_has_arrived_after_a_full_mirror_of_it(world: World) -> None:
+    world.met()
+    world.record(b"a")
+    world.mirrored(1)
+    assert world.turn().arrived == {}, "nothing is known of a copy"
+    world.beat("one")
+    world.turn()
+    assert world.owed == [Change(1, b"", Kind.TREE)]
+    assert world.offered == [world.node]
+    assert world.turn().arrived == {}
+    world.mirrored(1)
+    expected = Arrived(world.origin.epoch, 1, "one")
+    assert world.turn().arrived == {"eu": expected}
+    world.beat("another")
+    world.turn()
+    assert len(world.owed) == 2
+    assert world.turn().arrived == {}
+
+
+@pytest.mark.parametrize("what", ["walked", "halted", "owed"])
+def test_copy_has_not_arrived_while_anything_is_missing(world: World, what: str) -> None:
+    world.met()
+    world.beat("one")
+    world.turn()
+    world.mirrored(1)
+    match what:
+        case "walked":
+            world.watcher.incomplete_trees = {1}
+        case "halted":
+            world.guard.halted = {1: "gone"}
+        case "owed":
+            world.node.retries.count = 1
+    world.turn()
+    assert world.origin.arrived == {}
+
+
+def test_question_is_answered_after_all_events_before_it(world: World) -> None:
+    world.met()
+    world.turn(asked=3)
+    order = world.turn(asked=3)
+    assert order.answer is not None
+    assert order.answer.question == 0
+    world.record(b"late")
+    world.watcher.caught_up_at = time.time_ns() + 10**9
+    world.watcher.is_walking = True
+    order = world.turn(asked=3)
+    assert order.answer is not None
+    assert order.answer.question == 0
+    world.watcher.is_walking = False
+    order = world.turn(asked=3)
+    assert order.answer is not None
+    assert (order.answer.question, order.answer.head) == (3, 1)
+
+
+def test_journal_keeps_what_a_node_lacks(world: World) -> None:
+    world.met()
+    world.record(b"a", b"b", b"c")
+    epoch = world.origin.epoch
+    world.seen = replace(world.seen, nodes={"n": NodeRecord(epoch, 2, 3)})
+    world.turn()
+    assert world.origin.keeps_after() == 2
+    world.seen = replace(world.seen, nodes={"n": NodeRecord("other", 1, 1)})
+    world.turn()
+    assert world.origin.keeps_after() == 2, "what was true of another epoch says nothing"
+
+
+def test_too_many_changes_raise_the_floor(world: World) -> None:
+    world.met()
+    world.record(b"a", b"b", b"c")
+    world.turn(crowded=2)
+    order = world.turn()
+    assert order.span is not None
+    assert order.span.floor == 2
+
+
+def test_second_origin_ends(world: World) -> None:
+    world.turn(OriginReport(False))
+    assert "another machine is its origin" in world.stopped[0]
+    with pytest.raises(OtherOrigin):
+        world.origin.meet()
+
+
+def test_origin_whose_lease_was_lost_takes_it_again(world: World) -> None:
+    world.met()
+    world.record(b"a")
+    world.turn(OriginReport(False))
+    assert world.stopped == []
+    assert world.turn().is_new
