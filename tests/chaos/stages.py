@@ -7,7 +7,7 @@ good and bad files, moves and removes them, and mends them; it kills the daemon,
 and lets go on, or has checked again, what was refused. Meanwhile it reads the nodes all the time. At the end
 everything is mended, and all nodes have to be equal. The exit code is 0 only if they are, and no node had
 anything too early. What is written while a batch with its directory is on its way may be in it
-(docs/limits.rst): that is left out for some seconds.
+(docs/limits.rst): that is left out.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from support.wait import until
 
 STAGES = (("a", "x"), ("b",), ("c",))
 NODES = tuple(name for stage in STAGES for name in stage)
-FRESH_SECONDS = 3.0
-"""How long something may have been written that a batch on its way has taken along."""
+BATCH_SECONDS = 1.0
+"""What arrives so soon after it was written may have been taken along by a batch on its way."""
 LEVEL_SECONDS = 120.0
 CHECK = """#!PYTHON
 import os, sys
@@ -164,7 +164,7 @@ class Run:
                     passed = self.home / f"passed-{before}"
                     known = set(passed.read_text().split("\n")) if passed.exists() else set()
                     for text, path in there:
-                        if text and text not in known | self.accepted and not is_fresh(path):
+                        if text and text not in known | self.accepted and not was_taken_along(path):
                             self.wrong.append(f"{name} has {text}, which has not passed: {path}")
 
     # What happens ------------------------------------------------------------------------------------
@@ -245,11 +245,12 @@ class Run:
         self.daemon.start()
 
 
-def is_fresh(path: Path) -> bool:
+def was_taken_along(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < FRESH_SECONDS
-    except OSError:
+        found = path.stat()
+    except OSError:  # it is gone, or another file now
         return True
+    return found.st_ctime - found.st_mtime < BATCH_SECONDS
 
 
 def main(argv: Sequence[str]) -> int:
