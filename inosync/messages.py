@@ -51,6 +51,8 @@ class Change:
     ignore_times: bool = False
     """Whether the content of a file is compared although its size and time are the same."""
     step: Step = field(default=Step.CHANGED, compare=False)
+    is_again: bool = field(default=False, compare=False)
+    """Whether it is only looked at again, because a try that was cut off may have changed it on the node."""
 
     @property
     def wire(self) -> bytes:
@@ -118,6 +120,8 @@ class Part:
     """As in ``Change``. A tree has a part for each step, in their order."""
     owed: OwedNames = OwedNames()
     """Said with the first part of a tree."""
+    again: frozenset[bytes] = frozenset()
+    """Those of the names that are ``Change.is_again``."""
     make_way: tuple[bytes, ...] = ()
     """Names of which the node loses what it has, in a relist that leaves them out; see ``outcome``."""
 
@@ -169,6 +173,8 @@ class Batch:
     lane: Lane = Lane.FIRST
     complete_at: int = 0
     """Up to when it has all changes, in nanoseconds since the epoch; 0 if that is not known."""
+    is_ahead: bool = False
+    """Whether the node may have some of them, because they were made while it got a full mirror."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class BatchCutter:
             node.cursor,
             node.subscription,
             self._guard.generation,
-            tuple((change, change.step) for change in retries),
+            tuple((change, change.step, change.is_again) for change in retries),
             lane,
             node.second is None,
             tuple(owed.items()),
@@ -157,9 +157,10 @@ def next_id() -> int:
 def _without_listed(changes: list[Change]) -> list[Change]:
     """Return the changes without the names that the listing of their directory covers, as in the journal.
 
-    Only those of the same step: others come after the listing, or before it.
+    Only those of the same step: others come after the listing, or before it. A second look may leave names
+    out.
     """
-    listed = {(c.tree, c.path, c.step) for c in changes if c.kind is Kind.LIST}
+    listed = {(c.tree, c.path, c.step) for c in changes if c.kind is Kind.LIST and not c.is_again}
     if not listed:
         return changes
 
@@ -203,6 +204,8 @@ def _parts_of(
 ) -> Iterable[Part]:
     steps: dict[tuple[int, bool], dict[bytes, Step]] = {}
     full: dict[int, bool] = {}  # whether times are ignored, by tree
+    again: dict[int, set[bytes]] = {}  # by tree, relists that are a second look
+    once: dict[int, set[bytes]] = {}
     for change in changes:
         if change.kind is Kind.TREE:
             full[change.tree] = change.ignore_times or full.get(change.tree, False)
@@ -211,11 +214,13 @@ def _parts_of(
             by_content = change.ignore_times and change.step is not Step.REMOVED
             found, wire = steps.setdefault((change.tree, by_content), {}), change.wire
             found[wire] = _together(change, found.get(wire))
+            (again if change.is_again else once).setdefault(change.tree, set()).add(wire)
     for tree in trees:
         if tree in full:
             yield Part(tree, True, ignore_times=full[tree])
         else:
-            yield from _in_order(tree, steps.get((tree, False), {}), renames.get(tree, ()))
+            only_again = frozenset(again.get(tree, set()) - once.get(tree, set()))
+            yield from _in_order(tree, steps.get((tree, False), {}), renames.get(tree, ()), only_again)
         if (tree, True) in steps and not full.get(tree):
             yield Part(tree, False, tuple(steps[tree, True]), ignore_times=True)
 
@@ -229,10 +234,13 @@ def _together(change: Change, other: Step | None) -> Step:
     return max(change.step, other)
 
 
-def _in_order(tree: int, steps: Mapping[bytes, Step], renames: tuple[Rename, ...]) -> Iterable[Part]:
+def _in_order(
+    tree: int, steps: Mapping[bytes, Step], renames: tuple[Rename, ...], again: frozenset[bytes]
+) -> Iterable[Part]:
     names: dict[Step, list[bytes]] = {}
     for wire, step in steps.items():
         names.setdefault(step, []).append(wire)
     for step in sorted(names):
-        yield Part(tree, False, tuple(names[step]), renames=renames, step=step)
+        found = tuple(names[step])
+        yield Part(tree, False, found, renames=renames, step=step, again=again.intersection(found))
         renames = ()

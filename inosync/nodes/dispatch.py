@@ -58,6 +58,8 @@ class Dispatcher:
         """Runs when the next slot is free because its transfer takes long."""
         self._no_room_since: dict[Node, float] = {}
         """Nodes whose batch cannot be written, and since when that is so."""
+        self._mirrored_upto: dict[Node, int] = {}
+        """The position at the end of a node's last full mirror."""
 
     def set_slots(self, limit: int) -> None:
         self._slots.limit = limit
@@ -170,6 +172,7 @@ class Dispatcher:
             node.untidy_since,
             shared.is_heavy,
             complete_at=complete_at,
+            is_ahead=node.cursor < self._mirrored_upto.get(node, 0),
         )
         node.send_batch(batch, upto, now if since is None else since, retries)
 
@@ -252,6 +255,8 @@ class Dispatcher:
             self._pace.spend(cost)
         if batch.lane is Lane.FIRST:
             self.release_slot(node)
+        if batch.full:
+            self._mirrored_upto[node] = self._journal.head
 
     def request_slot(self, node: Node) -> None:
         """A node's heavy batch has failed, and its next try needs a slot."""
@@ -264,8 +269,8 @@ class Dispatcher:
             self._loop.call_at(self._loop.clock(), self._grant_slots)
 
     def forget_node(self, node: Node) -> None:
-        self._no_room_since.pop(node, None)
-        self._held_back.pop(node, None)
+        for known in (self._no_room_since, self._held_back, self._mirrored_upto):
+            known.pop(node, None)
         self._slots.stop_waiting(node)
         self.release_slot(node)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from inosync.messages import (
@@ -66,7 +66,7 @@ class Outstanding:
     def listings(self, trees: Collection[int]) -> set[Change]:
         """Return the listings of the directories that its names are in."""
         named = {(change.tree, change.path) for change in self.changes(trees) if change.path}
-        return {Change(tree, path.rpartition(b"/")[0], Kind.LIST) for tree, path in named}
+        return {Change(tree, path.rpartition(b"/")[0], Kind.LIST, is_again=True) for tree, path in named}
 
 
 def changes_of(parts: Iterable[Part], trees: Collection[int]) -> set[Change]:
@@ -99,4 +99,5 @@ def _parts(payload: bytes, file: str) -> tuple[Part, ...]:
 def _changes(part: Part) -> list[Change]:
     if part.full:
         return [Change(part.tree, b"", Kind.TREE, part.ignore_times)]
-    return [from_wire(part.tree, wire, part.ignore_times, part.step) for wire in part.names]
+    found = [from_wire(part.tree, wire, part.ignore_times, part.step) for wire in part.names]
+    return [replace(change, is_again=True) if change.wire in part.again else change for change in found]

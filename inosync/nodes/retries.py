@@ -69,7 +69,8 @@ class RetrySet:
         return {tree: OwedNames(*map(tuple, lists)) for tree, lists in found.items()}
 
     def _put(self, change: Change, retry: Retry) -> None:
-        if change.step is not Step.REMOVED:  # the key that is there may be a relist that only removes
+        # The key that is there may be a second look, or a relist that only removes: that gives way to others.
+        if change.kind is not Kind.LIST or change.step is not Step.REMOVED:
             self._waiting.pop(change, None)
         self._waiting[change] = retry
 
@@ -97,7 +98,7 @@ class RetrySet:
                 self._waiting[change] = Retry(0, at, since, is_waiting=True)
             elif not before.attempt:  # a second look may be due later, and is none that the node lacks
                 earliest, oldest = min(at, before.at), min(since, before.since)
-                self._waiting[change] = replace(before, at=earliest, since=oldest, is_waiting=True)
+                self._put(change, replace(before, at=earliest, since=oldest, is_waiting=True))
 
     def add_big(self, changes: Iterable[Change], now: float, since: float) -> None:
         """Send these in the second lane, as soon as it is free. One that has failed there keeps its pause."""

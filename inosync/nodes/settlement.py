@@ -29,7 +29,9 @@ def settle(
     retries.settle(due, held, sent.since, now, rand, sent.full_trees(), sent.batch.lane)
     if done.cut_off:
         retries.add_second_look(sent.second_look(trees), now + SECOND_LOOK_SECONDS)
-    retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)
+    again = {change for change in outdated if change.is_again}
+    retries.add_second_look(again, now + SETTLE_SECONDS)
+    retries.add_second_look(outdated - again, now + SETTLE_SECONDS, sent.since)
     retries.add_big(big, now, sent.since)
     retries.add_later(later, now, sent.since)
     retries.add_waiting(waiting, now + WAIT_SECONDS, sent.since)

@@ -37,6 +37,10 @@ _MAX_LAST_READS = 1 + (1 << 20) // _CHUNK_BYTES
 """Reads of a pipe after the end of rsync: no pipe holds more than 1 MiB (pipe(7))."""
 
 
+Names = bytes | Callable[[], bytes]
+"""A list of names (``argv.names_input``), or what returns one."""
+
+
 class Transfer:
     """An rsync process. When ``done`` is true it has ended, and all that it printed is collected.
 
@@ -113,11 +117,11 @@ class Transfer:
 
         loop.on_exit(self._exited, self._on_exit)
 
-    def send_when_connected(self, names: bytes, may_send: Callable[[], bool] = lambda: True) -> None:
+    def send_when_connected(self, names: Names, may_send: Callable[[], bool] = lambda: True) -> None:
         """Send a list of names once rsync is connected, and so has entered its source.
 
         Connecting takes time, and the source may be replaced meanwhile. So ``may_send`` is asked just before;
-        if it says no, rsync is ended, and ``cancelled``.
+        if it says no, rsync is ended, and ``cancelled``. Then ``names`` are asked for if they can be.
         """
         self.was_warm = self._empty_name_sent and self.is_connected
         if not self._empty_name_sent:
@@ -125,7 +129,7 @@ class Transfer:
         self._expect_progress()
         self._try_to_send(names, may_send, self._loop.clock())
 
-    def _try_to_send(self, names: bytes, may_send: Callable[[], bool], since: float) -> None:
+    def _try_to_send(self, names: Names, may_send: Callable[[], bool], since: float) -> None:
         if not self.is_connected:
             shortest, longest = _CONNECTION_POLL_SECONDS
             pause = min(max((self._loop.clock() - since) / 10, shortest), longest)
@@ -139,7 +143,7 @@ class Transfer:
         if self.cancelled:
             self.terminate()
         else:
-            self.send_names(names)
+            self.send_names(names if isinstance(names, bytes) else names())
 
     def send_names(self, names: bytes) -> None:
         """Send a list of names (``argv.names_input``), connected or not."""

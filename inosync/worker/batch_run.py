@@ -44,6 +44,7 @@ class BatchRun:
         self._copies = copies
         self._switches: defaultdict[int, Switch] = defaultdict(Switch)  # by tree
         self._is_untidy = batch.tidy_since is not None  # rsync may have left temporary files on the node
+        self._is_ahead = batch.is_ahead or self._is_untidy  # the node may have more than was confirmed
         self._made: dict[int, tuple[bytes, ...]] = {}  # by tree, directories made for renames to come
         self._entered: set[bytes] = set()  # directories of renamed files, for their times
         self.interrupted = self._is_untidy  # the node may still be at work on a transfer that was ended
@@ -139,13 +140,18 @@ class BatchRun:
         own = [part for part in self.parts if part.tree == first.tree and renamed.is_usual(part)]
         hints = {name: part.step for part in own for name in part.names}
         renames = tuple(rename for part in own for rename in part.renames)
-        wanted = order.spread(hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED), renames)
+        again = frozenset[bytes]().union(*(part.again for part in own))
+        wanted = order.spread(
+            hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED), renames, again
+        )
         # What is put aside may be anything by then.
         self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)
         self.current = look(wanted.hints)
+        self._switch.again = wanted.again
+        self._leave_out_newer(settings.source)
         self.current.big = order.big_among(wanted, self.current.big)
         self._put_aside(self.current, other)
-        steps, waiting = order.in_steps(wanted, self.current)
+        steps, waiting = order.in_steps(wanted, self.current, self._is_ahead)
         self._let_wait(waiting)
         steps = self._freeze(settings, steps)
         by_step = order.renames_by_step(self.part.renames, steps)
@@ -159,6 +165,10 @@ class BatchRun:
         names, is_alone = steps.get(Step.SWITCHED), len(steps) == 1
         if not names:
             return steps
+        self._switch.is_alone = is_alone
+        if self._copies and not is_alone:  # that goes at once
+            self._switch.copy(settings, names, f"{self._copies}-{self.part.tree}")
+        # After they were copied, because a copy must not be newer, either.
         late = self._newer(settings.source, names, is_alone)
         if late:
             # What they lead to now may be among those; and what is gone by now they may have led to before.
@@ -167,14 +177,12 @@ class BatchRun:
             self._switch.removals = self.results.waiting
             steps = {step: [name for name in names if name not in late] for step, names in steps.items()}
             steps = {step: names for step, names in steps.items() if names}
-        if is_alone:  # it goes at once
+        if is_alone:
             return steps
         before = [n for step in (Step.NEW, Step.CHANGED) for n in steps.get(step, ())]
         before = [name for name in before if name not in self.current.missing and name != b"./"]
         links = [name for name in steps.get(Step.SWITCHED, ()) if name in self.current.links]
         self._switch.note_basis(settings.source, links, before)
-        if self._copies:
-            self._switch.copy(settings, steps.get(Step.SWITCHED, ()), f"{self._copies}-{self.part.tree}")
         return steps
 
     def _newer(self, source: str, names: Iterable[bytes], is_alone: bool) -> set[bytes]:
@@ -185,6 +193,39 @@ class BatchRun:
         """
         at = self.batch.complete_at
         return frozen.newer(source, names, at + is_alone, time.time_ns()) if at else set()
+
+    def leave_newer(self, source: str) -> None:
+        """Leave to a later batch what has become newer since ``has_something``, while rsync was connecting.
+
+        OSError if the tree is not there.
+        """
+        part = self.part
+        if part.full or self.frozen_source or not (self._is_first or part.ignore_times):
+            return
+        if part.ignore_times:
+            late = self._newer(source, part.names, is_alone=True)
+            self._leave(late, self.results.outdated, part.step)
+        elif part.step <= Step.CHANGED:
+            self._leave_out_newer(source)
+        elif part.step is Step.SWITCHED:
+            if late := self._newer(source, part.names, self._switch.is_alone):
+                self._leave(late, self.results.waiting)
+                self._switch.removals = self.results.waiting
+        else:
+            self._hold_removals(source)
+        left = set(part.names).difference(self.part.names)
+        self.current.send = [name for name in self.current.send if name not in left]
+
+    def _leave_out_newer(self, source: str) -> None:
+        """Leave to a later second look what only this one has found, and what is newer than the batch."""
+        names = self._switch.again.intersection(self.current.send)
+        if names and (newer := self._newer(source, names, is_alone=False)):
+            self.current.send = [name for name in self.current.send if name not in newer]
+            kept = tuple(name for name in self.part.names if name not in newer)
+            self.results.outdated.append(
+                replace(self._named(newer), step=Step.CHANGED, again=frozenset(newer))
+            )
+            self.parts[0] = replace(self.part, names=kept)
 
     def _hold_back(self, source: str) -> None:
         """Leave to a later batch what must not arrive before names that have failed, or are big."""
@@ -213,11 +254,11 @@ class BatchRun:
         elif relists := [name for name in self.part.names if name.endswith(b"/")]:
             self._leave(self._newer(source, relists, is_alone=True), self.results.waiting)
 
-    def _leave(self, names: Collection[bytes], place: list[Part]) -> None:
+    def _leave(self, names: Collection[bytes], place: list[Part], step: Step = Step.REMOVED) -> None:
         """Take names out of the first part: they are for a later batch."""
         if names:
             part, left = self.part, frozenset(names)
-            place.append(replace(self._named(names), step=Step.REMOVED))
+            place.append(replace(self._named(names), step=step))
             renames = tuple(rename for rename in part.renames if rename.new not in left)
             kept = tuple(name for name in part.names if name not in left)
             self.parts[0] = replace(part, names=kept, renames=renames)
@@ -270,7 +311,7 @@ class BatchRun:
         self.current.send = []
         come_back = []
         for name in names:
-            step = order.step_now(name, self.part.step, current)
+            step = order.step_now(name, self.part.step, current, self._is_ahead)
             if step is None:
                 self._let_wait([name])
             elif step > self.part.step:
@@ -397,6 +438,7 @@ class BatchRun:
     def failed(self, outcome: Outcome, code: int, was_fed: bool) -> None:
         """The first part, or what is left of it, has to be sent again."""
         self._is_untidy = self._is_untidy or outcome.untidy
+        self._is_ahead = self._is_ahead or was_fed
         self.interrupted = self.interrupted or (outcome.untidy and was_fed)
         if outcome.instead:
             # What tidies is among what was sent. Made anew, it would find again what was put aside.
@@ -407,4 +449,5 @@ class BatchRun:
     def superseded(self, was_fed: bool) -> None:
         """The first part has to be sent again because we have ended its transfer."""
         self._is_untidy = True
+        self._is_ahead = self._is_ahead or was_fed
         self.interrupted = self.interrupted or was_fed

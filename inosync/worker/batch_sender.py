@@ -190,11 +190,21 @@ class BatchSender:
             transfer = transfer or calls.start(part, run.delete_nothing, lane, run.frozen_source)
             self._transfer = transfer
             transfer.send_when_connected(
-                argv.names_input(run.names), lambda: self._has_its_source(run, transfer)
+                lambda: argv.names_input(run.names), lambda: self._may_send(run, transfer)
             )
         except OSError as error:  # the tree or rsync is not there, or we are short of processes
             lanes.end(lane)
             self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
+
+    def _may_send(self, run: BatchRun, transfer: Transfer) -> bool:
+        """Whether an rsync that has connected is in its source; what is newer than the batch is left out.
+
+        OSError if that cannot be seen.
+        """
+        if not self._has_its_source(run, transfer):
+            return False
+        run.leave_newer(self._job.trees[run.part.tree].source)
+        return True
 
     def _has_its_source(self, run: BatchRun, transfer: Transfer) -> bool:
         """Whether an rsync that has connected stands in the directory that the part is meant for.

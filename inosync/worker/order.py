@@ -22,14 +22,16 @@ Listing = Callable[[bytes], list[tuple[bytes, bool]]]
 """``names.listing`` of a relisted directory. OSError if it cannot be listed."""
 
 
-def step_now(wire: bytes, hint: Step, current: CurrentNames) -> Step | None:
+def step_now(wire: bytes, hint: Step, current: CurrentNames, is_ahead: bool = False) -> Step | None:
     """Return the step of a name, as things are now; None if it has to wait for changes that follow.
 
     What has gone since the batch was cut is such a name: what led to it then may still do so on the node.
+    ``is_ahead``: whether the node may have more of the batch than was confirmed.
     """
     if wire in current.missing:
         # What was made and removed since the node had anything of that name is no loss to anyone.
-        return hint if hint in (Step.NEW, Step.REMOVED) else None
+        is_harmless = hint is Step.NEW and not is_ahead
+        return hint if is_harmless or hint is Step.REMOVED else None
     if wire in current.links:
         return Step.SWITCHED
     if wire in current.removing:
@@ -45,14 +47,23 @@ class Wanted:
     """The names, and the step of each as far as the events say."""
     removing: set[bytes]
     """Relists that only remove: what is there is among the names."""
+    again: frozenset[bytes] = frozenset()
+    """Names that only the relists of a second look have found."""
 
 
-def spread(hints: Mapping[bytes, Step], listing: Listing, renames: Iterable[Rename] = ()) -> Wanted:
+def spread(
+    hints: Mapping[bytes, Step],
+    listing: Listing,
+    renames: Iterable[Rename] = (),
+    again: Set[bytes] = frozenset(),
+) -> Wanted:
     """List what is in relisted directories, so that each entry can go at its own time.
 
-    A new directory stays one name unless there are links in it, or files that were renamed.
+    A new directory stays one name unless there are links in it, or files that were renamed. ``again``: those
+    of a second look.
     """
-    found, removing = dict(hints), set()
+    found, removing = dict(hints), set[bytes]()
+    once, twice = set(hints).difference(again), {wire for wire in again if not wire.endswith(b"/")}
     entered = {directory_of(rename.new) for rename in renames if not rename.is_directory}
     for wire, hint in hints.items():
         if not wire.endswith(b"/"):
@@ -71,19 +82,22 @@ def spread(hints: Mapping[bytes, Step], listing: Listing, renames: Iterable[Rena
         removing.add(wire)
         if wire != b"./":
             found.setdefault(wire[:-1], hint)
+        (twice if wire in again else once).update(path for path, _ in entries)
         for path, is_link in entries:
             found[path] = max(Step.SWITCHED if is_link else hint, found.get(path, Step.NEW))
-    return Wanted(found, removing)
+    return Wanted(found, removing, frozenset(twice - once))
 
 
-def in_steps(wanted: Wanted, current: CurrentNames) -> tuple[dict[Step, list[bytes]], list[bytes]]:
+def in_steps(
+    wanted: Wanted, current: CurrentNames, is_ahead: bool = False
+) -> tuple[dict[Step, list[bytes]], list[bytes]]:
     """Return the current names by their steps, the steps in their order; and those that have to wait."""
     found: dict[Step, list[bytes]] = {}
     waiting = []
     for wire in current.send:
         # A directory that was to be relisted is a name when it is gone.
         hint = wanted.hints.get(wire, wanted.hints.get(wire + b"/", Step.CHANGED))
-        step = step_now(wire, hint, current)
+        step = step_now(wire, hint, current, is_ahead)
         if step is None:
             waiting.append(wire)
         else:

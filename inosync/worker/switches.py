@@ -19,6 +19,10 @@ class Switch:
         self._basis: Basis | None = None  # what has to be there still when it is switched to
         self.removals: list[Part] | None = None
         """Where removals wait: with links that wait, and may lead on the node to what is to be removed."""
+        self.is_alone = False
+        """Whether all that is sent of the tree is of one step."""
+        self.again: frozenset[bytes] = frozenset()
+        """What only a second look has found."""
 
     def note_basis(self, source: str, links: Iterable[bytes], before: Sequence[bytes]) -> None:
         """Note where links lead to, and what is sent ``before`` them."""

@@ -3,11 +3,12 @@
     python tests/chaos/chaos.py [--seed N] [--seconds S]
     python tests/chaos/chaos.py --soak [--seconds S]
 
-mirrors two trees to nodes behind a local path, three rsync daemons, two sshds and a small disk, all on
-loopback. It changes the trees in hostile ways, and kills, stops, fills up, reloads and breaks whatever
-exists. Now and then it heals everything and compares all trees. It prints each event and a report. The exit
-code is 0 only if nothing was lost, no node without a fault had to wait for another, no traceback was logged,
-and no process is left. After a failure its directory is kept.
+mirrors three trees to nodes behind a local path, three rsync daemons, two sshds and a small disk, all on
+loopback. It changes two trees in hostile ways, publishes a site in the third one, and kills, stops, fills
+up, reloads and breaks whatever exists. Now and then it heals everything and compares all trees. It prints
+each event and a report. The exit code is 0 only if nothing was lost, no reader at a node saw a part of a
+release, no node without a fault had to wait for another, no traceback was logged, and no process is left.
+After a failure its directory is kept.
 
 With --soak there are no faults, and the daemon's memory, descriptors and watches are printed every minute.
 """
@@ -53,6 +54,7 @@ def options(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--no-read-only-trees", action="store_true", help="no directories without write permission"
     )
+    parser.add_argument("--no-deployments", action="store_true", help="nothing is published")
     parser.add_argument("--coarse-sources", action="store_true", help="trees with time stamps of one second")
     parser.add_argument("--verbose", action="store_true", help="start the daemon with -v")
     parser.add_argument("--home", type=Path, help="an empty directory for it")
@@ -71,6 +73,7 @@ def options(argv: Sequence[str]) -> Options:
         read_only_trees=not given.no_read_only_trees,
         late_writers=given.late_writers,
         coarse_sources=given.coarse_sources,
+        deployments=not given.no_deployments,
         verbose=given.verbose,
         home=given.home,
     )

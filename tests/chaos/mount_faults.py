@@ -6,15 +6,15 @@ from functools import partial
 
 from chaos.faults import Draw, Happened, Impossible, Kind, Lasting, free
 from chaos.markers import DIRECTORY
-from chaos.testbed import TREES, Testbed
+from chaos.testbed import STORMED, Testbed
 
 
 def bind(testbed: Testbed, draw: Draw) -> Happened:
     """Bind a directory from outside of the trees, or from the other tree, to a directory of a tree."""
-    tree = draw.among(list(TREES))
+    tree = draw.among(list(STORMED))
     resource = free(testbed, f"mount in {tree}")
     place = testbed.tree(tree) / DIRECTORY / "mount"
-    [other] = [testbed.tree(name) / DIRECTORY for name in TREES if name != tree]
+    [other] = [testbed.tree(name) / DIRECTORY for name in STORMED if name != tree]
     source = draw.one_of([testbed.home / "bound", other])
     place.mkdir(parents=True, exist_ok=True)
     if source == testbed.home / "bound":

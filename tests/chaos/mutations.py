@@ -331,7 +331,7 @@ MUTATIONS = (
     Mutation(
         "files that have coarse times are not sent once more",
         "inosync/nodes/settlement.py",
-        "    retries.add_second_look(outdated, now + SETTLE_SECONDS, sent.since)\n",
+        "    retries.add_second_look(outdated - again, now + SETTLE_SECONDS, sent.since)\n",
         "    pass\n",
         ("tests/unit/nodes/test_node.py",),
     ),

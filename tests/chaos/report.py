@@ -39,6 +39,8 @@ def report(run: Run) -> Iterator[str]:
     lags = sorted(markers.lags)
     median = f"{lags[len(lags) // 2] * 1000:.0f} ms" if lags else "none"
     yield f"markers              {markers.number}; median to a node without a fault {median}"
+    published, seen = run.deployments.count, run.deployments.seen
+    yield f"deployments          {published}, seen as {seen['versions']} versions in {seen['looks']} looks"
     yield f"longest lag          {markers.sound} without a fault, {markers.any} with"
     yield f"most changes behind  {result.behind}"
     failures = len(schedule.failures)

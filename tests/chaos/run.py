@@ -13,6 +13,7 @@ from pathlib import Path
 from support import procs
 from support.wait import until
 
+from chaos.deployments import Deployments
 from chaos.figures import Figures, figures
 from chaos.markers import Markers
 from chaos.schedule import Schedule
@@ -56,6 +57,7 @@ class Options:
     """Whether there are directories without write permission."""
     coarse_sources: bool = False
     """Whether the trees have time stamps of one second."""
+    deployments: bool = True
     late_writers: bool = False
     """See ``orphans``."""
     verbose: bool = False
@@ -98,6 +100,7 @@ class Run:
             self.testbed, f"churn {options.seed}", options.hard_links, options.soak, options.read_only_trees
         )
         self.markers = Markers(self.testbed)
+        self.deployments = Deployments(self.testbed, f"deployments {options.seed}")
         self.schedule = Schedule(
             self.testbed,
             self.markers,
@@ -130,12 +133,14 @@ class Run:
     def _happen(self) -> None:
         self.testbed.set_up()
         self.changes.begin(self.options.begin)
+        self.deployments.begin()
         self.testbed.daemon.start()
         if not self._check("started"):
             return
         self._measure()
         began = self.testbed.now()
         self.changes.start()
+        self._start_deployments()
         check = self.testbed.now() + self.options.check
         while (now := self.testbed.now()) < began + self.options.seconds:
             self._look()
@@ -145,6 +150,7 @@ class Run:
                 if self.options.soak:
                     self._measure()
                 self.changes.resume()
+                self._start_deployments()
                 check = self.testbed.now() + self.options.check
             _pause(LOOK)
         self.seconds = self.testbed.now() - began
@@ -152,6 +158,10 @@ class Run:
             would = self.testbed.rsync_would_do()
             self.result.lost += would
             self._measure()
+
+    def _start_deployments(self) -> None:
+        if self.options.deployments and (self.options.soak or not self.schedule.compares):
+            self.deployments.start()
 
     def _look(self) -> None:
         now = self.testbed.now()
@@ -161,6 +171,7 @@ class Run:
             self.markers.write()
             self._next_marker = now + MARKER
         self.markers.look()
+        self.deployments.step()
         if not self.options.soak:
             self.schedule.step()
         if now >= self._next_titles:
@@ -197,6 +208,7 @@ class Run:
         took = self.testbed.now() - before
         self.tell(f"{what}: {f'{len(found)} differences' if found else 'all is level'} after {took:.1f} s")
         self.result.lost += found
+        self.result.wrong += self.deployments.stop()
         missing = [node for node in self.testbed.nodes if not self.markers.has(node, marker)]
         if missing and not found:
             self.result.wrong.append(f"the marker is not on {', '.join(missing)}")
@@ -222,6 +234,7 @@ class Run:
 
     def _end(self) -> None:
         self.changes.stop()
+        self.deployments.kill()
         daemon = self.testbed.daemon
         try:
             self.schedule.heal_all()

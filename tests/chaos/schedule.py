@@ -93,6 +93,11 @@ class Schedule:
             self._begin()
 
     @property
+    def compares(self) -> bool:
+        """Whether faults of this round cause full mirrors."""
+        return self.rounds % 2 == 0
+
+    @property
     def is_over(self) -> bool:
         """Whether the round is over."""
         return self._drawn >= self.round * (self.rounds + 1)

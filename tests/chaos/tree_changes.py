@@ -1,4 +1,4 @@
-"""The hostile changes of both trees, in a thread, in an order that depends only on the seed."""
+"""The hostile changes of two trees, in a thread, in an order that depends only on the seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 from chaos.storm import Storm
-from chaos.testbed import TREES, Testbed
+from chaos.testbed import STORMED, Testbed
 
 PACES = ((0.0, 60), (0.002, 80), (0.02, 60), (0.02, 120), (0.1, 30), (0.3, 10))
 """Seconds between two operations, and the number of operations at this pace."""
@@ -33,7 +33,7 @@ class TreeChanges:
         self._chances = random.Random(seed)
         self._pace = random.Random(self._chances.getrandbits(32))
         self._paces = MODERATE if moderate else PACES
-        roots = [os.fsencode(testbed.tree(tree)) for tree in TREES]
+        roots = [os.fsencode(testbed.tree(tree)) for tree in STORMED]
         outside = os.fsencode(testbed.outside)
         self.storms = [
             Storm(root, self._chances.getrandbits(32), outside, partner, hard_links, read_only)

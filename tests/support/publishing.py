@@ -3,8 +3,8 @@
 Each deployment writes a release into a new directory and switches a link to it, and a page after the asset
 that it names; then what nothing leads to any more is removed. The source is whole at every moment.
 
-As a program: ``publishing.py COPY RELEASE_FILES``, a reader until its standard input ends; prints what it has
-seen as JSON.
+As a program: ``publishing.py COPY RELEASE_FILES PAUSE``, a reader until its standard input ends, with so many
+seconds between two looks; prints what it has seen as JSON.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 LINK, PAGE = "current", "index.html"
+EXAMPLES = 5
 
 
 @dataclass
@@ -55,17 +57,22 @@ class Site:
 
 
 class Reader:
-    """Looks at a copy as fast as it can, in a process of its own, until ``seen``."""
+    """Looks at a copy in a process of its own, until ``seen``. ``pause``: seconds between two looks."""
 
-    def __init__(self, copy: Path, files: int) -> None:
+    def __init__(self, copy: Path, files: int, pause: float = 0.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(copy), str(files)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, __file__, str(copy), str(files), str(pause)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
+        self.examples: list[str] = []
+        """The first things that were wrong, with their times."""
 
     def seen(self) -> dict[str, int]:
         """End it; return what was wrong and how often, with the number of ``looks`` and ``versions``."""
         output, _ = self._process.communicate()
-        found: dict[str, int] = json.loads(output)
+        found: dict[str, int]
+        found, self.examples = json.loads(output)
         return found
 
     def kill(self) -> None:
@@ -100,12 +107,31 @@ def look_at_page(copy: str) -> str:
     return "page names what is not there"
 
 
+def outline(copy: str) -> str:
+    """Say what a copy leads to and has now."""
+    found = []
+    for name in (PAGE, LINK, "assets", "releases"):
+        path = f"{copy}/{name}"
+        try:
+            text = (
+                _read(path)
+                if name == PAGE
+                else os.readlink(path)
+                if name == LINK
+                else sorted(os.listdir(path))
+            )
+        except OSError as error:
+            text = str(error)
+        found.append(f"{name} {text}")
+    return ", ".join(found)
+
+
 def _read(path: str) -> str:
     with open(path) as file:
         return file.read()
 
 
-def main(copy: str, files: int) -> None:
+def main(copy: str, files: int, pause: float) -> None:
     """Look until standard input ends."""
     ended = threading.Event()
 
@@ -115,16 +141,18 @@ def main(copy: str, files: int) -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     seen: Counter[str] = Counter()
-    versions = set()
-    while not ended.is_set():
+    versions, examples = set(), list[str]()
+    while not ended.wait(pause) if pause else not ended.is_set():
         seen["looks"] += 1
         versions.add(os.readlink(f"{copy}/{LINK}"))
         for wrong in (look_at_release(copy, files), look_at_page(copy)):
             if wrong:
                 seen[wrong] += 1
+                if len(examples) < EXAMPLES:
+                    examples.append(f"{datetime.now():%H:%M:%S.%f} {wrong}: {outline(copy)}")
     seen["versions"] = len(versions)
-    print(json.dumps(seen))
+    print(json.dumps((seen, examples)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -124,6 +124,21 @@ def test_nodes_whose_retries_have_other_steps_share_no_batch(world: World) -> No
     assert steps == [Step.REMOVED, Step.CHANGED]
 
 
+def test_second_look_covers_no_name_and_gives_way_to_a_listing(world: World) -> None:
+    again = Change(1, b"d", Kind.LIST, is_again=True)
+    (part,) = parts(world.cut(world.node(), again, Change(1, b"d/x", Kind.NAME)))
+    assert (set(part.names), part.again) == ({b"d/", b"d/x"}, frozenset({b"d/"}))
+    world.journal.record(Change(1, b"d", Kind.LIST), 0.0)
+    (part,) = parts(world.cut(world.node(), again))
+    assert (part.names, part.again) == ((b"d/",), frozenset())
+
+
+def test_second_look_shares_no_batch_with_a_listing(world: World) -> None:
+    again, once = Change(1, b"d", Kind.LIST, is_again=True), Change(1, b"d", Kind.LIST)
+    found = [part.again for change in (again, once) for part in parts(world.cut(world.node(), change))]
+    assert found == [{b"d/"}, set()]
+
+
 def test_names_in_the_root_are_left_out_when_it_is_listed(world: World) -> None:
     world.journal.record(Change(1, b"", Kind.LIST), 0.0)
     world.change(b"x", b"d/x")

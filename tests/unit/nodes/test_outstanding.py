@@ -63,3 +63,9 @@ def test_second_look_adds_the_directories_of_the_names() -> None:
     batch = outstanding(Part(1, False, (b"a/f", b"b/c/")), Part(2, False, (b"a/g",)))
     added = batch.second_look((1, 2)) - batch.changes((1, 2))
     assert added == {Change(tree, path, Kind.LIST) for tree, path in ((1, b"a"), (1, b"b"), (2, b"a"))}
+    assert all(change.is_again for change in added)
+
+
+def test_second_look_that_was_cut_off_stays_one() -> None:
+    batch = outstanding(Part(1, False, (b"a/", b"b/"), again=frozenset({b"a/"})))
+    assert {change.path for change in batch.changes((1,)) if change.is_again} == {b"a"}

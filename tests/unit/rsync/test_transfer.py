@@ -12,7 +12,7 @@ import pytest
 from support.wait import until
 
 from inosync.rsync import transfer as transfers
-from inosync.rsync.argv import NO_NAME
+from inosync.rsync.argv import NO_NAME, names_input
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
@@ -85,6 +85,19 @@ def test_names_are_sent_once_rsync_has_read_the_empty_name(run: Start, tmp_path:
     assert asked == [True]
     assert one.transfer.names_sent_at is not None
     assert not one.transfer.was_warm
+
+
+def test_names_are_asked_for_after_they_may_be_sent(run: Start, tmp_path: Path) -> None:
+    got, names = tmp_path / "got", [b"a", b"b"]
+    one = run(f"{READ_NO_NAME}; cat >{got}")
+
+    def may_send() -> bool:
+        names.remove(b"a")
+        return True
+
+    one.transfer.send_when_connected(lambda: names_input(names), may_send)
+    assert one.end() == 0
+    assert got.read_bytes() == names_input([b"b"])
 
 
 def test_transfer_that_was_connected_before_is_warm(run: Start) -> None:

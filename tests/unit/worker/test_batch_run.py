@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.wait import until
 
 from inosync.filters.rules import Rules
 from inosync.messages import Batch, Lane, OwedNames, Part, Rename, Step
@@ -14,6 +17,7 @@ from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool
+from inosync.worker import frozen, switches
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.lanes import Lanes, UnderWay
 from inosync.worker.order import only_removes
@@ -283,6 +287,106 @@ def test_link_that_was_switched_again_waits_even_if_it_goes_alone(tmp_path: Path
     assert look(), "seen within the tick in which it was made"
     run, look = published_at(tmp_path, at - 1, link)
     assert (look(), names_in(run.results.waiting), names_in(run.parts)) == (False, [b"current"], [])
+
+
+def test_link_that_is_switched_while_it_is_copied_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, copies = tmp_path / "tree", tmp_path / "copies"
+    tree.mkdir()
+    published(tree)
+    at = time.time_ns() + 1
+
+    def switch_and_copy(*args: Any) -> frozen.Frozen:
+        until(lambda: time.time_ns() > at + 10_000_000, 10, "another time of the file system")
+        (tree / "fresh").symlink_to("page")
+        (tree / "fresh").rename(tree / "current")
+        return frozen.Frozen(*args)
+
+    monkeypatch.setattr(switches, "Frozen", switch_and_copy)
+    fresh = Part(1, False, (b"page",), step=Step.NEW)
+    payload, _ = spool.pack((fresh, replace(SWITCHED, names=(b"current",))), "")
+    run = BatchRun(Batch(1, 2, False, payload, complete_at=at), 0.0, str(copies))
+    assert run.has_something(TransferSettings("rsync", str(tree), "h:"), Rules(()))
+    assert names_in(run.results.waiting) == [b"current"]
+    run.end()
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_link_that_is_switched_while_rsync_connects_waits(tmp_path: Path, is_alone: bool) -> None:
+    published(tmp_path)
+    parts = [replace(SWITCHED, names=(b"current", b"page"))]
+    if not is_alone:
+        parts += [Part(1, False, (b"d/old",), step=Step.REMOVED)]
+    last = max(changed_at(tmp_path / name) for name in ("page", "current"))
+    run, look = published_at(tmp_path, last + 1, *parts)
+    assert look()
+    run.leave_newer(str(tmp_path))
+    assert set(run.names) == {b"current", b"page"}
+    switch_again(tmp_path, run)
+    run.leave_newer(str(tmp_path))
+    assert (run.names, names_in(run.results.waiting)) == ([b"page"], [b"current"])
+    if not is_alone:
+        run.came_through(Outcome(), 0)
+        assert not look(), "the link on the node may lead to what is to be removed"
+        assert names_in(run.results.waiting) == [b"current", b"d/old"]
+
+
+def switch_again(tree: Path, run: BatchRun) -> None:
+    """Switch the link after the changes of a batch."""
+
+    def has_switched() -> bool:
+        (tree / "fresh").symlink_to("page")
+        (tree / "fresh").rename(tree / "current")
+        return changed_at(tree / "current") > run.batch.complete_at
+
+    until(has_switched, 10, "a time of the file system after the batch")
+
+
+def test_relist_of_a_directory_that_changes_while_rsync_connects_waits(tmp_path: Path) -> None:
+    relist = Part(1, False, (b"./", b"d/old"), step=Step.REMOVED)
+    published(tmp_path)
+    run, look = published_at(tmp_path, changed_at(tmp_path) + 1, relist, Part(1, False, (b"page",)))
+    assert look()
+    run.came_through(Outcome(), 0)
+    assert look()
+    switch_again(tmp_path, run)
+    run.leave_newer(str(tmp_path))
+    assert (run.names, names_in(run.results.waiting)) == ([b"d/old"], [b"./"])
+
+
+def test_content_that_is_compared_is_newer_than_the_batch_and_waits(tmp_path: Path) -> None:
+    part = Part(1, False, (b"current", b"page"), ignore_times=True)
+    published(tmp_path)
+    last = max(changed_at(tmp_path / name) for name in ("page", "current"))
+    run, look = published_at(tmp_path, last + 1, part)
+    assert look()
+    switch_again(tmp_path, run)
+    run.leave_newer(str(tmp_path))
+    left = [replace(part, names=(b"current",))]
+    assert (run.names, run.results.outdated) == ([b"page"], left)
+
+
+def test_second_look_leaves_out_what_is_newer_than_the_batch(tmp_path: Path) -> None:
+    published(tmp_path)
+    again = Part(1, False, (b"./",), again=frozenset({b"./"}))
+    run, look = published_at(tmp_path, changed_at(tmp_path / "page") + 1, again)
+    until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
+    assert look()
+    assert b"page" not in [*run.names, *(name for part in run.parts for name in part.names)]
+    left = Part(1, False, (b"page",), again=frozenset({b"page"}))
+    assert run.results.outdated == [left], "it is not known to be a change to come"
+    run, look = published_at(tmp_path, changed_at(tmp_path / "page") + 1, again)
+    assert look()
+    assert b"page" in run.names
+    until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
+    run.leave_newer(str(tmp_path))
+    assert b"page" not in run.names
+
+
+def write_again(path: Path) -> int:
+    path.write_text("again")
+    return changed_at(path)
 
 
 def test_removals_wait_for_a_link_that_waits_for_a_big_file(tmp_path: Path) -> None:

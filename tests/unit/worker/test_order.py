@@ -39,6 +39,14 @@ def test_step_now(hint: Step, state: str, expected: Step | None) -> None:
     assert order.step_now(b"f", hint, current) is expected
 
 
+@pytest.mark.parametrize("hint", Step)
+def test_what_the_node_may_have_and_is_gone_waits_unless_it_was_removed(hint: Step) -> None:
+    current = CurrentNames([b"f"], missing={b"f"})
+    wanted = order.Wanted({b"f": hint}, set())
+    found, waiting = order.in_steps(wanted, current, is_ahead=True)
+    assert (found, waiting) == (({REMOVED: [b"f"]}, []) if hint is REMOVED else ({}, [b"f"]))
+
+
 def listed(*entries: tuple[bytes, bool]) -> order.Listing:
     return lambda _wire: list(entries)
 
@@ -88,6 +96,14 @@ def test_spread_of_a_directory(
 def test_spread_of_the_root_sends_its_attributes_with_the_removals() -> None:
     found = order.spread({b"./": CHANGED}, listed((b"f", False)))
     assert (found.hints, found.removing) == ({b"./": CHANGED, b"f": CHANGED}, {b"./"})
+
+
+def test_spread_tells_what_only_a_second_look_has_found() -> None:
+    entries = {b"a/": b"a/f", b"b/": b"b/f", b"c/": b"c/f"}
+    hints = dict.fromkeys((*entries, b"b/f", b"g", b"c/f"), CHANGED)
+    again = {b"a/", b"b/", b"g", b"c/f"}
+    found = order.spread(hints, lambda wire: [(entries[wire], False)], again=again)
+    assert found.again == {b"a/f", b"g"}
 
 
 def test_big_files_are_not_wanted_where_a_relist_only_removes() -> None:
