@@ -33,7 +33,8 @@ class Results:
             self.failed(outcome.due, code, outcome.reason)
         left = (*outcome.due, *outcome.instead)
         if not left:  # nearly always: nothing is copied
-            self.arrived.append(part)
+            if part.full or part.names:  # all of it may be left to a later batch while rsync connects
+                self.arrived.append(part)
             return
         lacking = {name for other in left for name in other.names}
         names = tuple(name for name in part.names if name not in lacking)

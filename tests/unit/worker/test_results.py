@@ -20,6 +20,7 @@ A, B = Part(1, False, (b"a",)), Part(1, False, (b"b",))
         (PART, Outcome(instead=(A,)), [B]),
         (PART, Outcome(reason="no", due=(A,), instead=(B,)), []),
         (PART, Outcome(instead=(FULL,)), []),
+        (Part(1, False), Outcome(), []),
         (FULL, Outcome(), [FULL]),
         (FULL, Outcome(reason="no", due=(A,)), [FULL]),
         (FULL, Outcome(instead=(FULL,)), []),
