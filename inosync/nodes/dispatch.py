@@ -58,8 +58,9 @@ class Dispatcher:
         """Runs when the next slot is free because its transfer takes long."""
         self._no_room_since: dict[Node, float] = {}
         """Nodes whose batch cannot be written, and since when that is so."""
-        self._mirrored_upto: dict[Node, int] = {}
-        """The position at the end of a node's last full mirror."""
+        self._ahead_since: dict[Node, int] = {}
+        """Nodes that may have more than their cursor says, because a full mirror took it along, and up to
+        when the journal was complete at its end."""
 
     def set_slots(self, limit: int) -> None:
         self._slots.limit = limit
@@ -172,8 +173,10 @@ class Dispatcher:
             node.untidy_since,
             shared.is_heavy,
             complete_at=complete_at,
-            is_ahead=node.cursor < self._mirrored_upto.get(node, 0),
+            is_ahead=node in self._ahead_since,
         )
+        if limit is None and complete_at > self._ahead_since.get(node, complete_at):
+            del self._ahead_since[node]  # this batch has all that the full mirror may have taken along
         node.send_batch(batch, upto, now if since is None else since, retries)
 
     def _limit(self, node: Node) -> int | None:
@@ -256,7 +259,7 @@ class Dispatcher:
         if batch.lane is Lane.FIRST:
             self.release_slot(node)
         if batch.full:
-            self._mirrored_upto[node] = self._journal.head
+            self._ahead_since[node] = self._journal.complete_at
 
     def request_slot(self, node: Node) -> None:
         """A node's heavy batch has failed, and its next try needs a slot."""
@@ -269,7 +272,7 @@ class Dispatcher:
             self._loop.call_at(self._loop.clock(), self._grant_slots)
 
     def forget_node(self, node: Node) -> None:
-        for known in (self._no_room_since, self._held_back, self._mirrored_upto):
+        for known in (self._no_room_since, self._held_back, self._ahead_since):
             known.pop(node, None)
         self._slots.stop_waiting(node)
         self.release_slot(node)

@@ -142,7 +142,11 @@ class BatchRun:
         renames = tuple(rename for part in own for rename in part.renames)
         again = frozenset[bytes]().union(*(part.again for part in own))
         wanted = order.spread(
-            hints, lambda wire: listing(settings.source, wire, order.MAX_LISTED), renames, again
+            hints,
+            lambda wire: listing(settings.source, wire, order.MAX_LISTED),
+            renames,
+            again,
+            self._is_ahead,
         )
         # What is put aside may be anything by then.
         self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)

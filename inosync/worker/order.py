@@ -56,11 +56,12 @@ def spread(
     listing: Listing,
     renames: Iterable[Rename] = (),
     again: Set[bytes] = frozenset(),
+    is_ahead: bool = False,
 ) -> Wanted:
     """List what is in relisted directories, so that each entry can go at its own time.
 
     A new directory stays one name unless there are links in it, or files that were renamed. ``again``: those
-    of a second look.
+    of a second look; ``is_ahead``: as in ``step_now``, and something of a new directory may be gone.
     """
     found, removing = dict(hints), set[bytes]()
     once, twice = set(hints).difference(again), {wire for wire in again if not wire.endswith(b"/")}
@@ -76,7 +77,7 @@ def spread(
         except OSError:  # it is gone, is no directory any more, or is too large: it is sent as it is
             continue
         is_plain = wire[:-1] not in entered and not any(is_link for _, is_link in entries)
-        if hint is Step.NEW and is_plain:
+        if hint is Step.NEW and is_plain and not is_ahead:
             continue
         # Also for a new one: the node may have what another directory of that name has left.
         removing.add(wire)

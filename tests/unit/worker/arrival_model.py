@@ -25,7 +25,7 @@ from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Batch, Change, Compared, Done, Kind, Lane, Part, Rename, Started
+from inosync.messages import Batch, Change, Compared, Done, Kind, Lane, Part, Rename, Started, Step
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
@@ -252,6 +252,8 @@ class World:
         """Whether rsync sends files when its generator is through (``Run.is_late``)."""
         self.is_coarse = False
         """Whether the last changes were read within the tick in which they were made."""
+        self.is_in_full = False
+        """Whether a full mirror has shown what was published meanwhile, and that is not all there yet."""
         self.loop = Loop(lambda: self.now)
         self.journal = Journal()
         self.watcher = Watcher(HardLinks(Recorded(self.journal), self.clock), self.clock)
@@ -384,8 +386,13 @@ class World:
                 next(run)
             except StopIteration:
                 self._take_orders()
-            if found := problems(self.copy, self.site):
+            found = problems(self.copy, self.site)
+            self.is_in_full = bool(found) and (self.is_in_full or self._is_full_mirroring())
+            if found and not self.is_in_full:
                 raise AssertionError("\n".join([*self.log[-60:], *found]))
+
+    def _is_full_mirroring(self) -> bool:
+        return self.node.outstanding is not None and self.node.outstanding.batch.full
 
     def _send(self, batch: Batch) -> Iterator[None]:
         self.site.see()
@@ -398,7 +405,9 @@ class World:
                 run.skip_part()
                 continue
             self.lanes.begin(batch.lane, run.part, run.names)
-            yield
+            yield  # rsync connects
+            self.site.see()
+            run.leave_newer(str(self.root))
             transfers = self.lanes.transfers
             outcome = yield from self._transfer(run)
             self.lanes.end(batch.lane)
@@ -423,8 +432,10 @@ class World:
     def _transfer(self, run: BatchRun) -> Generator[None, None, Outcome]:
         part, lane = run.part, run.batch.lane
         source = run.frozen_source or str(self.root)
-        max_size = BIG_BYTES if lane is Lane.FIRST else 0
-        rsync = Run(os.fsencode(source), self.copy, tuple(run.names), max_size, only_removes(part))
+        max_size = BIG_BYTES if lane is Lane.FIRST and not part.full else 0
+        names = [*run.names, *(b"%b/" % path for path in self._directories())] if part.full else run.names
+        rsync = Run(os.fsencode(source), self.copy, tuple(names), max_size, only_removes(part))
+        rsync.only_adds = part.full and part.step is Step.NEW
         rsync.is_late = self.is_late
         how = f"{part.step.name}{' of copies' if run.frozen_source else ''}"
         self.log.append(f"lane {lane} {how} {list(run.names)}")
@@ -434,6 +445,9 @@ class World:
         self.log.append(f"failed: {list(rsync.failed)}")
         due = Part(TREE, False, tuple(rsync.failed), step=part.step, ignore_times=part.ignore_times)
         return Outcome(reason="no", due=(due,))
+
+    def _directories(self) -> list[bytes]:
+        return [path for path, entry in self.tree().items() if entry == DIRECTORY]
 
     # The end -----------------------------------------------------------------------------------------
 

@@ -83,8 +83,8 @@ class Run:
     max_size: int = 0
     """In bytes; larger files are left out; 0: none is."""
     only_removes: bool = False
-    is_new_only: bool = False
-    """Whether files that the node has are left as they are."""
+    only_adds: bool = False
+    """Whether links are left out, what the node has is left as it is, and nothing is removed."""
     is_late: bool = False
     """Whether files follow when the generator is through."""
     failed: dict[bytes, None] = field(default_factory=dict)
@@ -152,20 +152,18 @@ class Run:
 
     def _directory(self, path: bytes, relisted: dict[bytes, Collection[bytes]]) -> Iterator[None]:
         if path and self.copy.entries.get(path) != DIRECTORY:
-            if self.only_removes:
+            if self.only_removes or (self.only_adds and path in self.copy.entries):
                 return
             yield from self._make_room(path)
             self.copy.put(path, DIRECTORY)
             yield
-        if path in relisted:
+        if path in relisted and not self.only_adds:
             for each in self.copy.listed(path):
                 if each not in relisted[path]:
                     yield from self._remove(each)
 
     def _link(self, path: bytes, entry: Entry) -> Iterator[None]:
-        if self.only_removes or self.copy.entries.get(path) == entry:
-            return
-        if self.is_new_only and path in self.copy.entries:
+        if self.only_removes or self.only_adds or self.copy.entries.get(path) == entry:
             return
         yield from self._put(path, entry)
 
@@ -185,7 +183,7 @@ class Run:
                 yield
 
     def _file(self, path: bytes) -> Iterator[None]:
-        if self.only_removes or (self.is_new_only and path in self.copy.entries):
+        if self.only_removes or (self.only_adds and path in self.copy.entries):
             return
         entry = look(self.source + b"/" + path)
         if entry is None or entry[0] != "file":  # it has vanished

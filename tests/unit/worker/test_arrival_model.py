@@ -19,7 +19,7 @@ OPERATIONS = ("release", "release", "page", "swap", "other")
 KINDS = (0, 1, 2, 4, 8, 9, 9, 13)
 STEPS = """
     begin begin begin begin go_on go_on go_on go_on read read read finish_batch finish_batch
-    work work work work work work fail kill wait wait
+    work work work work work work fail kill wait wait resync
 """
 
 
@@ -53,6 +53,9 @@ def storm(world: World, rng: random.Random, steps: int) -> None:
                 name = rng.choice(sorted(path for path, entry in world.tree().items() if entry[0] == "file"))
                 world.copy.failing[name] = rng.randint(1, 3)
                 world.log.append(f"{name!r} cannot be changed {world.copy.failing[name]} times")
+            case "resync":
+                world.log.append("resync")
+                world.resync()
             case "kill":
                 world.kill_worker()
             case "wait":

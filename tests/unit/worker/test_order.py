@@ -106,6 +106,12 @@ def test_spread_tells_what_only_a_second_look_has_found() -> None:
     assert found.again == {b"a/f", b"g"}
 
 
+def test_spread_lists_a_new_directory_that_the_node_may_have() -> None:
+    entries = listed((b"d/f", False))
+    found = order.spread({b"d/": NEW}, entries, is_ahead=True)
+    assert (found.hints, found.removing) == ({b"d/": NEW, b"d": NEW, b"d/f": NEW}, {b"d/"})
+
+
 def test_big_files_are_not_wanted_where_a_relist_only_removes() -> None:
     wanted = order.spread({b"d/": REMOVED, b"d/named": CHANGED, b"e/": CHANGED}, unreadable)
     big = [b"d/named", b"d/found", b"e/found"]
