@@ -249,7 +249,8 @@ class BatchRun:
     def _hold_removals(self, source: str) -> None:
         """Leave to a later batch the removals of what links that wait may lead to on the node.
 
-        That is what is gone from a directory since the batch was cut, too: its relist would remove it.
+        That is what is gone from a directory since the batch was cut, too: its relist would remove it; and a
+        directory that is gone itself.
         """
         if self.part.step is not Step.REMOVED:
             return
@@ -313,10 +314,11 @@ class BatchRun:
         self._put_aside(current, other)
         self.current, names = current, current.send
         self.current.send = []
+        relists = frozenset(name for name in self.part.names if name.endswith(b"/"))
         come_back = []
         for name in names:
             step = order.step_now(name, self.part.step, current, self._is_ahead)
-            if step is None:
+            if step is None or (name in current.missing and name + b"/" in relists):
                 self._let_wait([name])
             elif step > self.part.step:
                 self._add(step, [name])

@@ -36,7 +36,7 @@ def can_freeze(extra: Iterable[str]) -> bool:
 
 
 def newer(source: str, names: Iterable[bytes], complete_at: int, now: int) -> set[bytes]:
-    """Return the names that have changed after the changes of a batch, as far as their times tell.
+    """Return the names that are gone, or have changed after the changes of a batch, as their times tell.
 
     ``complete_at``: up to when the batch has all changes; both in nanoseconds since the epoch. A time to come
     is of another clock, or of one that was set back, and tells nothing.
@@ -44,9 +44,13 @@ def newer(source: str, names: Iterable[bytes], complete_at: int, now: int) -> se
     found = set()
     with entries.opened(source) as root:
         for name in names:
-            with contextlib.suppress(OSError):
+            try:
                 if complete_at <= os.lstat(name, dir_fd=root).st_ctime_ns <= now:
                     found.add(name)
+            except (FileNotFoundError, NotADirectoryError):
+                found.add(name)
+            except OSError:  # rsync cannot see it, either
+                pass
     return found
 
 

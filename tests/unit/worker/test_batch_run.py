@@ -275,6 +275,10 @@ def published_at(tmp_path: Path, complete_at: int, *parts: Part) -> tuple[BatchR
     return run, lambda: run.has_something(settings, Rules(()))
 
 
+def last_change(tree: Path) -> int:
+    return max(map(changed_at, (tree, *tree.rglob("*"))))
+
+
 def changed_at(path: Path) -> int:
     return path.lstat().st_ctime_ns
 
@@ -318,8 +322,7 @@ def test_link_that_is_switched_while_rsync_connects_waits(tmp_path: Path, is_alo
     parts = [replace(SWITCHED, names=(b"current", b"page"))]
     if not is_alone:
         parts += [Part(1, False, (b"d/old",), step=Step.REMOVED)]
-    last = max(changed_at(tmp_path / name) for name in ("page", "current"))
-    run, look = published_at(tmp_path, last + 1, *parts)
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, *parts)
     assert look()
     run.leave_newer(str(tmp_path))
     assert set(run.names) == {b"current", b"page"}
@@ -346,7 +349,7 @@ def switch_again(tree: Path, run: BatchRun) -> None:
 def test_relist_of_a_directory_that_changes_while_rsync_connects_waits(tmp_path: Path) -> None:
     relist = Part(1, False, (b"./", b"d/old"), step=Step.REMOVED)
     published(tmp_path)
-    run, look = published_at(tmp_path, changed_at(tmp_path) + 1, relist, Part(1, False, (b"page",)))
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, relist, Part(1, False, (b"page",)))
     assert look()
     run.came_through(Outcome(), 0)
     assert look()
@@ -355,11 +358,28 @@ def test_relist_of_a_directory_that_changes_while_rsync_connects_waits(tmp_path:
     assert (run.names, names_in(run.results.waiting)) == ([b"d/old"], [b"./"])
 
 
+@pytest.mark.parametrize("when", ["before", "while rsync connects"])
+def test_relist_of_a_directory_that_is_gone_since_waits(tmp_path: Path, when: str) -> None:
+    published(tmp_path)
+    (tmp_path / "releases/0").mkdir()
+    relist = Part(1, False, (b"releases/0/", b"d/old"), step=Step.REMOVED)
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, relist, Part(1, False, (b"page",)))
+    assert look()
+    run.came_through(Outcome(), 0)
+    if when == "before":
+        (tmp_path / "releases/0").rmdir()
+        assert look()
+    else:
+        assert look()
+        (tmp_path / "releases/0").rmdir()
+        run.leave_newer(str(tmp_path))
+    assert (run.names, names_in(run.results.waiting)) == ([b"d/old"], [b"releases/0/"])
+
+
 def test_content_that_is_compared_is_newer_than_the_batch_and_waits(tmp_path: Path) -> None:
     part = Part(1, False, (b"current", b"page"), ignore_times=True)
     published(tmp_path)
-    last = max(changed_at(tmp_path / name) for name in ("page", "current"))
-    run, look = published_at(tmp_path, last + 1, part)
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, part)
     assert look()
     switch_again(tmp_path, run)
     run.leave_newer(str(tmp_path))
@@ -370,13 +390,13 @@ def test_content_that_is_compared_is_newer_than_the_batch_and_waits(tmp_path: Pa
 def test_second_look_leaves_out_what_is_newer_than_the_batch(tmp_path: Path) -> None:
     published(tmp_path)
     again = Part(1, False, (b"./",), again=frozenset({b"./"}))
-    run, look = published_at(tmp_path, changed_at(tmp_path / "page") + 1, again)
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, again)
     until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
     assert look()
     assert b"page" not in [*run.names, *(name for part in run.parts for name in part.names)]
     left = Part(1, False, (b"page",), again=frozenset({b"page"}))
     assert run.results.outdated == [left], "it is not known to be a change to come"
-    run, look = published_at(tmp_path, changed_at(tmp_path / "page") + 1, again)
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, again)
     assert look()
     assert b"page" in run.names
     until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")

@@ -97,13 +97,13 @@ def test_can_freeze_depends_on_what_a_copy_lacks(extra: tuple[str, ...], expecte
     assert frozen.can_freeze(extra) is expected
 
 
-def test_newer_names_are_those_changed_after_the_batch(tree: Path) -> None:
+def test_newer_names_are_those_changed_after_the_batch_or_gone(tree: Path) -> None:
     changed = os.lstat(tree / "current").st_ctime_ns
-    names = [b"current", b"gone"]
+    gone = {b"gone", b"gone/", b"page/f"}
     now = time.time_ns()
-    assert frozen.newer(str(tree), names, changed, now) == {b"current"}
-    assert frozen.newer(str(tree), names, changed + 1, now) == set()
-    assert frozen.newer(str(tree), names, changed, changed - 1) == set(), "of another clock"
+    assert frozen.newer(str(tree), [b"current", *gone], changed, now) == {b"current", *gone}
+    assert frozen.newer(str(tree), [b"current", *gone], changed + 1, now) == gone
+    assert frozen.newer(str(tree), [b"current"], changed, changed - 1) == set(), "of another clock"
 
 
 def remove_file(tree: Path) -> None:
