@@ -26,7 +26,7 @@ from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
-from inosync.watch.watcher import Watcher
+from inosync.watch.watcher import FILE_CLOCK, Watcher
 
 if TYPE_CHECKING:
     from inosync.fleet.store import Seen
@@ -41,8 +41,6 @@ MEET_SECONDS = 5.0
 """How long the start waits for Redis, to find out whether there is another origin."""
 FINISH_SECONDS = 3.0
 _T = TypeVar("_T")
-_FILE_CLOCK = 5
-"""CLOCK_REALTIME_COARSE, as the watcher has it."""
 
 
 class OtherOrigin(Exception):
@@ -198,7 +196,7 @@ class FleetOrigin:
             self._refuse(order)
         else:
             if report.asked > self._asked:
-                self._asked, self._asked_at = report.asked, time.clock_gettime_ns(_FILE_CLOCK)
+                self._asked, self._asked_at = report.asked, time.clock_gettime_ns(FILE_CLOCK)
             if report.seen is not None:
                 self._look_at = now + IDLE_SECONDS
                 self._note_seen(report.seen, report.statuses)

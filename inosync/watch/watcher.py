@@ -23,7 +23,7 @@ from inosync.watch.watches import Watches, reason
 
 log = logging.getLogger(__name__)
 
-_FILE_CLOCK = 5
+FILE_CLOCK = 5
 """CLOCK_REALTIME_COARSE (clock_gettime(2)): no change from now on is stamped with an earlier time."""
 CHECK_SECONDS = 1.0
 """How often to look at what emits no event, such as the renaming of a parent of a root."""
@@ -281,7 +281,7 @@ class Watcher:
 
     def read(self) -> int:
         """Handle one buffer of what the kernel has queued; return the number of events in it."""
-        began = time.clock_gettime_ns(_FILE_CLOCK)
+        began = time.clock_gettime_ns(FILE_CLOCK)
         found = inotify.decode(self._inotify.read())
         if not found and not self._walker.is_walking:
             self.caught_up_at = began

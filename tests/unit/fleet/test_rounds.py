@@ -25,14 +25,6 @@ N = frozenset({"n"})
 SENDER = SenderOrder("eu", ("n",), ("eu",), "copy", b"1 copy config ", "e", 0)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def store(server: RedisServer) -> Iterator[Store]:
     client = redis.Redis.from_url(server.url)

@@ -21,14 +21,6 @@ ORIGIN = b"origin 1"
 SECRET = "s3cret"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def raw(server: RedisServer) -> Iterator[redis.Redis]:
     """A client of the same Redis, which is empty."""

@@ -35,7 +35,7 @@ from inosync.system import channel
 from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop
 from inosync.watch.hardlinks import HardLinks
-from inosync.watch.watcher import Watcher
+from inosync.watch.watcher import FILE_CLOCK, Watcher
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.lanes import Lanes
 from inosync.worker.leftovers import packed
@@ -44,8 +44,6 @@ from inosync.worker.order import only_removes
 TREE = 1
 BIG_BYTES = 100
 """Larger files are for the second lane."""
-REALTIME_COARSE = 5
-"""Of linux/time.h."""
 RETRY_BOUNDS = (1.0, 4.0)
 """First and longest pause after a failure, in seconds."""
 EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))
@@ -55,8 +53,8 @@ NOBODY = 99_999_999
 
 def tick() -> None:
     """Wait for the next tick of the clock that the kernel takes ctimes from."""
-    before = time.clock_gettime_ns(REALTIME_COARSE)
-    while time.clock_gettime_ns(REALTIME_COARSE) == before:
+    before = time.clock_gettime_ns(FILE_CLOCK)
+    while time.clock_gettime_ns(FILE_CLOCK) == before:
         time.sleep(0.0005)
 
 
