@@ -80,6 +80,8 @@ class Journal:
         """The position of the newest record."""
         self.floor = 0
         """The position of the newest record that was dropped: a cursor below it has fallen off."""
+        self.start = 0
+        """The position before the first that this journal has given; the floor may be below it."""
         self.complete_at = 0
         """Up to when all changes are recorded, in nanoseconds since the epoch; 0 before the first walk."""
         self.unknown_at = 0
@@ -95,6 +97,14 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def go_on(self, head: int, floor: int) -> None:
+        """Give only positions after ``head``, because another journal has given those up to there.
+
+        What has happened after ``floor`` will be recorded here, whatever position it had in the other one.
+        """
+        self.head = self.start = head
+        self.floor = floor
 
     def set_complete(self, at: int) -> None:
         """Note that all changes up to a time are recorded."""

@@ -77,6 +77,10 @@ class FleetOrigin:
     arrived: dict[str, Arrived] = field(default_factory=dict)
     """How far the copy of each sender is complete."""
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
+    appended: int = 0
+    """Redis has all up to this position."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """Which copy each sender has, that a full mirror was ordered of."""
     _value: bytes = b""
     """The value of the lease of the origin."""
     _own: bytes = b""
@@ -85,13 +89,13 @@ class FleetOrigin:
     """Whether Redis has all that it needs, but for what is newer."""
     _recovery: Recovery | None = None
     """What is written first, once it is known."""
-    _appended: int = 0
-    """Redis has all up to this position."""
     _floor: int = 0
     _told_arrived: dict[str, Arrived] = field(default_factory=dict)
     """What Redis knows of ``arrived``."""
-    _copies: dict[str, str] = field(default_factory=dict)
-    """Which copy each sender has, that a full mirror was ordered of."""
+    _goes_on: bool = False
+    """Whether the epoch is that of an earlier process, and Redis was not met yet."""
+    _settled: int | None = None
+    """The position at which all was recorded that had changed before this process; None: not yet."""
     _asked: int = 0
     """The number of the last question of a sender."""
     _asked_at: int = 0
@@ -112,6 +116,12 @@ class FleetOrigin:
         self._value = self._own + secrets.token_hex(8).encode()
         self._answer = OriginPosition(0, self.epoch, self.journal.head)
 
+    def go_on(self, epoch: str, records: Mapping[str, NodeRecord], copies: Mapping[str, str]) -> None:
+        """Go on with the epoch of an earlier process; the journal does, too."""
+        self.epoch, self._goes_on = epoch, True
+        self.records, self.copies = dict(records), dict(copies)
+        self._answer = OriginPosition(0, epoch, self.journal.head)
+
     def meet(self) -> None:
         """Look for Redis, for a moment; OtherOrigin if there is another one."""
         self._begin_round()
@@ -125,7 +135,7 @@ class FleetOrigin:
     def keeps_after(self) -> float:
         """Return the position after which changes are still needed."""
         cursors = [record.cursor for record in self.records.values() if record.cursor is not None]
-        return min([self._appended, *cursors]) if self._appended else 0
+        return min([self.appended, *cursors]) if self.appended else 0
 
     # The loop ----------------------------------------------------------------------------------------
 
@@ -133,11 +143,12 @@ class FleetOrigin:
         """Begin a round, if there is anything to do. To be called in each turn of the loop."""
         if self.link.is_busy:
             return
+        self._note_settled()
         if self._is_met:
             self._note_arrived()
             self._note_answer()
             if not (
-                self.journal.head > self._appended
+                self.journal.head > self.appended
                 or self.arrived != self._told_arrived
                 or self._answer.question != self._said
                 or self.loop.clock() >= self._next_at
@@ -158,9 +169,10 @@ class FleetOrigin:
             arrived = [one.position for one in self.arrived.values()]
             names = [node.name for node in self.fleet.nodes]
             floor = disposable(self.epoch, names, self.records, arrived, self._floor)
-            # Nothing that any node may still need, unless there is too much.
-            self._floor = max(floor, self.journal.floor, self._floor)
-            span, after = JournalSpan(self.epoch, min(self._floor, head), head), self._appended
+            # Nothing that any node may still need, unless there was too much to be appended in time.
+            missing = self.journal.floor if self.journal.floor > self.appended else 0
+            self._floor = max(floor, missing, self._floor)
+            span, after = JournalSpan(self.epoch, min(self._floor, head), head), self.appended
         elif recovery is not None:
             after = recovery.append_after
         has_span = self._is_met or recovery is not None
@@ -197,23 +209,23 @@ class FleetOrigin:
         else:
             if report.asked > self._asked:
                 self._asked, self._asked_at = report.asked, time.clock_gettime_ns(FILE_CLOCK)
+            if order.is_new:  # before what Redis says counts: it may have lost something
+                self._plan_recovery(report)
             if report.seen is not None:
                 self._look_at = now + IDLE_SECONDS
                 self._note_seen(report.seen, report.statuses)
             if order.recovery is not None:
                 self._recovery, self._is_met = None, True
-                self._appended, self._floor = order.recovery.span.appended, order.recovery.span.floor
+                self.appended, self._floor = order.recovery.span.appended, order.recovery.span.floor
                 self._told_arrived, self._said = {}, -1
                 if self.problem:
                     log.info("Redis: fleet %s: its journal is there, up to date", self.fleet)
                 self.problem = ""
             elif order.span is not None:
-                self._appended = order.span.appended
+                self.appended = order.span.appended
                 self._floor = max(self._floor, report.crowded)
                 if said is not None:
                     self._said, self._told_arrived = said
-            else:
-                self._plan_recovery(report)
 
     def _lose(self, failure: RedisFailure) -> None:
         if failure.reason != self.problem and not failure.has_changed:
@@ -236,11 +248,24 @@ class FleetOrigin:
     def _plan_recovery(self, report: OriginReport) -> None:
         assert report.seen is not None
         span, nodes = report.seen.span, report.seen.nodes
+        is_ahead = span is not None and span.appended > self.journal.head
+        if self._goes_on and span is not None and (span.epoch != self.epoch or is_ahead):
+            self._begin_anew()
+        self._goes_on = False
         own = OwnBooks(self.epoch, self.journal.head, self.journal.floor, self.records)
         self._recovery = recover(own, span, nodes)
         if self._recovery is None:
             self.problem = f"{_OTHER}: what Redis holds is ahead of this machine"
             self.stop(f"{self.fleet}: {self.problem}")
+
+    def _begin_anew(self) -> None:
+        """Give up the epoch of an earlier process: another one has written to Redis since, to nodes maybe."""
+        log.warning(
+            "%s: another process was the origin meanwhile: everything is compared in full", self.fleet
+        )
+        self.epoch = secrets.token_hex(8)
+        self.records, self.copies, self.arrived = {}, {}, {}
+        self._answer = OriginPosition(0, self.epoch, self.journal.head)
 
     def _note_seen(self, seen: Seen, statuses: Mapping[str, bytes]) -> None:
         for name, record in seen.nodes.items():
@@ -262,19 +287,29 @@ class FleetOrigin:
     def _note_copy(self, sender: str, copy: str) -> None:
         """Another copy than before has nothing, as far as is known."""
         node = self.nodes.get(sender)
-        if node is None or self._copies.get(sender) == copy or copy == NO_COPY:
+        if node is None or self.copies.get(sender) == copy or copy == NO_COPY:
             return
-        self._copies[sender] = copy
+        self.copies[sender] = copy
         self.arrived.pop(sender, None)
         log.info("%s: full mirror to its copy, before it sends anything", sender)
         for tree in node.trees:
             node.retry(Change(tree, b"", Kind.TREE), self.loop.clock())
         self.offer(node)
 
+    def _note_settled(self) -> None:
+        """Note when all is recorded that changed before this process began.
+
+        Until then positions of an earlier process say nothing: what a copy lacks may get a newer one.
+        """
+        if self._settled is not None or self.watcher.incomplete_trees:
+            return
+        if self.watcher.unclosed() is not None:  # all that was read is recorded
+            self._settled = self.journal.head
+
     def _note_arrived(self) -> None:
-        for name, copy in self._copies.items():
+        for name, copy in self.copies.items() if self._settled is not None else ():
             node = self.nodes.get(name)
-            if node is None or node.retries.count:
+            if node is None or node.retries.count or node.cursor < (self._settled or 0):
                 continue
             trees = set(node.trees)
             if trees & self.watcher.incomplete_trees or trees & self.guard.halted.keys():
@@ -286,7 +321,8 @@ class FleetOrigin:
     def _note_answer(self) -> None:
         """Answer the last question once all events before it are read."""
         if (
-            self._asked > self._answer.question
+            self._settled is not None
+            and self._asked > self._answer.question
             and self.watcher.caught_up_at > self._asked_at
             and not self.watcher.is_walking
         ):

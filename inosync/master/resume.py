@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from inosync.config.load import Config
 from inosync.config.nodes import Tree
 from inosync.guard.guard import Guard
+from inosync.master.fleet_wiring import is_origin
 from inosync.master.trees import is_one_file_system
 from inosync.messages import Change
 from inosync.nodes.node import Node
 from inosync.nodes.retries import Retry
+from inosync.rsync.options import unwatched
 from inosync.state import facts, trust
 from inosync.state.document import SavedNode, State
+from inosync.state.saved_fleet import SavedFleet
 from inosync.state.trust import TreeFacts
 from inosync.watch.tree import Since
 
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MAX_NAMED = 3
 """Nodes that a line of the log names."""
+FAR = ""
+"""Stands for the nodes of the senders of a fleet, in place of a name."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,12 @@ class Resume:
                 doubts[spec.name] = doubt
             elif saved is not None and saved.time is not None:
                 times.append(saved.time)
+        if is_origin(self.config):
+            fleet = self.fleet()
+            if doubt := why or self._doubt_far():
+                doubts[FAR] = doubt
+            elif fleet is not None:
+                times.append(fleet.time)
         if not times or found is None:
             return None
         after = int((min(times) - trust.MARGIN_SECONDS) * 1e9)
@@ -78,8 +89,27 @@ class Resume:
         )
 
     def take_doubts(self, wpath: str) -> dict[str, str]:
-        """Return why nodes need a full mirror of a tree that was walked; once, for the first walk only."""
+        """Return why nodes need a full mirror of a tree that was walked; once, for the first walk only.
+
+        With FAR, the nodes of senders do.
+        """
         return self._doubts.pop(wpath, {})
+
+    # A fleet -----------------------------------------------------------------------------------------
+
+    def fleet(self) -> SavedFleet | None:
+        """Return how far the fleet is of which this is the origin; None if that cannot be relied on."""
+        fleet, saved = self.config.fleet, None if self.state is None else self.state.fleet
+        if self.why or fleet is None or saved is None or not is_origin(self.config):
+            return None
+        return saved if saved.config == fleet.fingerprint else None
+
+    def _doubt_far(self) -> str:
+        assert self.config.fleet is not None
+        if self.fleet() is None:
+            return "it is not known what they have"
+        options = {option for spec in self.config.fleet.nodes for option in unwatched(spec.extra)}
+        return f"what {min(options)} in extra leads to is not watched" if options else ""
 
     # Nodes -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from inosync.config.load import Config
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
+from inosync.master.fleet_state import FleetState
 from inosync.master.resume import Resume
 from inosync.master.trees import TreeTable
 from inosync.messages import Change, Kind
@@ -17,6 +18,7 @@ from inosync.nodes.node import Node
 from inosync.state import facts, trust
 from inosync.state.document import NodeEvent, Owed, SavedNode, SavedTree, State, encode
 from inosync.state.marks import Mark, Marks
+from inosync.state.saved_fleet import SavedFleet
 from inosync.state.trust import TreeFacts
 from inosync.state.writer import StateWriter
 from inosync.status.events import NodeEvents
@@ -55,6 +57,8 @@ class StateKeeper:
     loop: Loop
     held_until: Callable[[], float | None] = lambda: None
     """Until when an operator holds back all nodes, by the clock."""
+    fleet: FleetState | None = None
+    """What is kept of a fleet; None: this is not the origin of one."""
     _marks: Marks = field(default_factory=Marks)
     _kept: object = None
     """What the state was made of that was written last."""
@@ -116,11 +120,14 @@ class StateKeeper:
             name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
             for name, saved in last.nodes.items()
         }
-        return replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()))
+        fleet = None if self.fleet is None else self.fleet.before_walk(last.fleet)
+        return replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()), fleet=fleet)
 
     def _orders(self) -> object:
-        """What the operator has ordered until it is taken back: it is written at once."""
-        return [node.name for node in self.nodes.values() if node.paused], self.held_until()
+        """What is written at once: what the operator has ordered until it is taken back, and the position
+        beyond which none is given before another one is kept."""
+        paused = [node.name for node in self.nodes.values() if node.paused]
+        return paused, self.held_until(), self.fleet and self.fleet.reserved
 
     # Marks -------------------------------------------------------------------------------------------
 
@@ -144,8 +151,11 @@ class StateKeeper:
                 return
             wall -= max(self.loop.clock() - polled, 0.0)
         self._marks.add(Mark(self.journal.head, wall, unclosed))
-        if self.nodes:
-            self._marks.drop_before(min(node.cursor for node in self.nodes.values()))
+        needed = [node.cursor for node in self.nodes.values()]
+        if self.fleet is not None:
+            needed.append(self.fleet.needs_after())
+        if needed:
+            self._marks.drop_before(min(needed))
 
     def _lets_old_in(self) -> bool:
         """Whether files may have come into trees since the last call that have old times.
@@ -185,7 +195,20 @@ class StateKeeper:
             (name, node.cursor, self._position(node), *_books(node)) for name, node in self.nodes.items()
         ]
         halted, events = len(self.guard.halted), self.events.recorded
-        return offset, self.config(), self.watcher.mount_points, halted, events, self.held_until(), nodes
+        fleet = self.fleet and self.fleet.books(self._fleet_mark(self.fleet))
+        return (
+            offset,
+            self.config(),
+            self.watcher.mount_points,
+            halted,
+            events,
+            self.held_until(),
+            fleet,
+            nodes,
+        )
+
+    def _fleet_mark(self, fleet: FleetState) -> Mark | None:
+        return self._marks.at(fleet.needs_after())
 
     def _position(self, node: Node) -> object:
         mark = self._marks.at(node.cursor)
@@ -206,7 +229,11 @@ class StateKeeper:
             trees=dict(self._trees()),
             nodes={name: self._node(node, wpaths) for name, node in self.nodes.items()},
             held_until=self._by_wall(self.held_until()),
+            fleet=None if self.fleet is None else self._saved_fleet(self.fleet, wpaths),
         )
+
+    def _saved_fleet(self, fleet: FleetState, wpaths: Mapping[int, str]) -> SavedFleet | None:
+        return fleet.saved(self._fleet_mark(fleet), wpaths, not self._marks.were_cut)
 
     def _trees(self) -> Iterator[tuple[str, SavedTree]]:
         for wpath, found in self._roots().items():

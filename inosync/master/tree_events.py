@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.master.resume import Resume, log_doubts
+from inosync.master.resume import FAR, Resume, log_doubts
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
 from inosync.messages import Change, Kind, Rename, Step
@@ -78,6 +78,7 @@ class TreeEvents:
     def walked(self, tree: int, now: float) -> None:
         self.table.refiltering.pop(tree, None)
         doubts = self.resume.take_doubts(self.table.wpath(tree))
+        doubts.pop(FAR, None)
         if self.guard.root_found(tree):
             log_doubts(self.table.wpath(tree), doubts, self._names(tree))
             self._compare(tree, self.nodes, now)
@@ -87,14 +88,18 @@ class TreeEvents:
         doubts = self.resume.take_doubts(wpath)
         if self.guard.root_found(tree):
             names = self._names(tree)
-            if self.journal.floor:
-                doubts = dict.fromkeys(names, "more has changed meanwhile than the journal holds") | doubts
+            if self.journal.floor > self.journal.start:
+                too_much = "more has changed meanwhile than the journal holds"
+                doubts = dict.fromkeys([*names, FAR], too_much) | doubts
+            far = doubts.pop(FAR, "")
+            if far and self.is_shared:
+                log.info("%s: full mirror to the nodes of senders, because %s", wpath, far)
             resumed = len(names) - len(doubts)
             if resumed:
                 what = plural(len(self.journal), "change")
                 log.info("%s: %s since the last process, for %s", wpath, what, plural(resumed, "node"))
             log_doubts(wpath, doubts, names)
-            self._compare(tree, doubts, now)
+            self._compare(tree, doubts, now, far=bool(far))
         self.publish_soon()
 
     def refiltered(self, tree: int, now: float) -> None:
@@ -153,9 +158,11 @@ class TreeEvents:
     def _names(self, tree: int) -> list[str]:
         return [name for name, node in self.nodes.items() if tree in node.trees]
 
-    def _compare(self, tree: int, names: Iterable[str], now: float) -> None:
+    def _compare(self, tree: int, names: Iterable[str], now: float, far: bool = True) -> None:
+        """Compare nodes in full; ``far``: those of other machines, too, if there are any."""
         if self.is_shared:
-            self.journal.record(Change(tree, b"", Kind.TREE), now)
+            if far:
+                self.journal.record(Change(tree, b"", Kind.TREE), now)
         elif self.dispatch.roll_out.is_staged:  # a position, up to which the first stage has it before others
             self.journal.record_unknown(tree, now)
         for node in [self.nodes[name] for name in names if name in self.nodes]:

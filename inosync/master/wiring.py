@@ -21,6 +21,7 @@ from inosync.master.commands import Commands
 from inosync.master.config_reader import ConfigReader
 from inosync.master.fleet_origin import FleetOrigin
 from inosync.master.fleet_sender import FleetSender
+from inosync.master.fleet_state import FleetState, go_on, record_unclosed
 from inosync.master.fleet_wiring import (
     FleetParts,
     is_origin,
@@ -117,6 +118,7 @@ def make_master(
         rand,
     )
     resume = Resume(past.state, past.why, config, clock)
+    saved_fleet = resume.fleet()
     events = TreeEvents(
         nodes,
         table,
@@ -142,6 +144,8 @@ def make_master(
         fleet.origin = FleetOrigin(
             config.fleet, config.path, nodes, journal, watcher, guard, offer, stop, link, loop
         )
+        if saved_fleet is not None:
+            go_on(fleet.origin, journal, saved_fleet)
         far = FarNodes(config.fleet.senders, config.fleet.nodes, fleet.origin, journal, config.edelay, loop)
 
     # What is known about the nodes
@@ -236,6 +240,7 @@ def make_master(
         writer,
         loop,
         lambda: dispatch.held_until,
+        None if fleet.origin is None else FleetState(fleet.origin, saved_fleet),
     )
     hold.restore(past.state, time.time())
 
@@ -250,6 +255,8 @@ def make_master(
         wait = not os.path.isdir(tree.wpath) and (bool(me) or config.waits_for(tree))
         trees.add(tree, config, wait, since)
     resume.restore_memory(guard, table.numbers)
+    if saved_fleet is not None:
+        record_unclosed(journal, saved_fleet, table.numbers, clock())
 
     def drop_confirmed() -> None:
         cursors = [node.cursor for node in nodes.values()]

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from inosync.guard.loss import Memory
 from inosync.messages import Kind
+from inosync.state import saved_fleet
+from inosync.state.saved_fleet import SavedFleet
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -125,6 +127,8 @@ class State:
     nodes: Mapping[str, SavedNode] = field(default_factory=dict)
     held_until: float | None = None
     """Until when nothing is sent to any node; None: no operator holds it back."""
+    fleet: SavedFleet | None = None
+    """None: this is not the origin of one, or it has to begin anew."""
 
 
 def encode(state: State) -> bytes:
@@ -206,6 +210,7 @@ def _plain(state: State) -> dict[str, Any]:
         "trees": trees,
         "nodes": nodes,
         "held_until": state.held_until,
+        "fleet": None if state.fleet is None else saved_fleet.plain(state.fleet),
     }
 
 
@@ -243,6 +248,10 @@ class _Reader:
     def has(self, key: str) -> bool:
         return key in self._found
 
+    def fleet(self) -> SavedFleet | None:
+        found = self._found.get("fleet")
+        return None if found is None else saved_fleet.read(found)
+
     def seconds(self, key: str) -> float:
         return float(self.get(key, int, float))
 
@@ -279,6 +288,7 @@ def _state(found: _Reader) -> State:
         trees=found.each("trees", _tree),
         nodes=found.each("nodes", _node),
         held_until=found.maybe_seconds("held_until") if found.has("held_until") else None,
+        fleet=found.fleet(),
     )
 
 

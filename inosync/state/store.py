@@ -36,7 +36,7 @@ def only_pauses(state: State) -> State:
         for name, node in state.nodes.items()
         if node.paused or node.events
     }
-    return replace(state, trees={}, nodes=nodes)
+    return replace(state, trees={}, nodes=nodes, fleet=None)
 
 
 def read(path: str) -> State:

@@ -92,6 +92,7 @@ PURE = frozenset(
         "inosync.rsync.target",
         "inosync.state.document",
         "inosync.state.marks",
+        "inosync.state.saved_fleet",
         "inosync.state.trust",
         "inosync.status.titles",
         "inosync.text",

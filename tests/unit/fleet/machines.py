@@ -165,8 +165,12 @@ class Origin(Machine):
         self.mirrors = {name: Mirror() for name in SENDERS}
         self.appended: int | None = None
         """What this instance of Redis has; None before recovery."""
-        self.saved: tuple[int, dict[str, NodeRecord], dict[str, tuple[int, str]]] = (0, {}, {})
-        """Floor, records of nodes, and how far senders are."""
+        self.saved: list[tuple[int, dict[str, NodeRecord], dict[str, str]]] = []
+        """What was kept last: floor, records of nodes, and which copies senders had."""
+        self.recorded: dict[str, int] = {}
+        """All that was ever recorded in this epoch: what the times of files say."""
+        self.settled: int | None = None
+        """The position at which all is known that had changed before this process began."""
         self.events = []
 
     def after(self, position: int) -> dict[str, int]:
@@ -176,16 +180,22 @@ class Origin(Machine):
         for name in self.events:
             self.kept = recovery.reserved(self.head, self.kept)
             self.head += 1
-            self.journal[name] = self.head
+            self.journal[name] = self.recorded[name] = self.head
         self.events = []
+        if self.settled is None:
+            self.settled = self.head
 
-    def restart(self) -> None:
-        """Go on with the state of the last run: what any node lacks is found by its times, as ever."""
-        kept, saved, again = self.kept, self.saved, [*self.journal, *self.events]
+    def restart(self, age: int) -> None:
+        """Go on with a state of the last run, or an older one: what changed since is found by its times."""
+        kept, saved, recorded = self.kept, self.saved[: max(len(self.saved) - age, 1)], self.recorded
+        if not saved:
+            self.begin_epoch(f"{self.epoch}+")
+            return
+        floor, seen, copies = saved[-1]
+        again = [*(name for name, at in recorded.items() if at > floor), *self.events]
         self.begin_epoch(self.epoch)
-        self.kept, self.saved, self.events = kept, saved, again
-        self.head = recovery.first_position(kept, None, self.epoch)
-        self.floor, seen, mirrors = saved
-        self.seen = dict(seen)
-        for name, (cursor, copy) in mirrors.items():
-            self.mirrors[name] = Mirror(cursor, copy)
+        self.kept, self.saved, self.recorded, self.events = kept, saved, recorded, again
+        self.head = kept
+        self.floor, self.seen = floor, dict(seen)
+        for name, copy in copies.items():
+            self.mirrors[name] = Mirror(self.head, copy)

@@ -100,7 +100,7 @@ class World:
     def restart_origin(self, with_state: bool) -> None:
         epoch = self.origin.epoch
         if with_state:
-            self.origin.restart()
+            self.origin.restart(self.rng.randrange(3))
             kept = {node: record.cursor for node, record in self.origin.seen.items() if record.epoch == epoch}
             self.true_cursors = {node: cursor for node, cursor in kept.items() if cursor is not None}
         else:
@@ -155,7 +155,12 @@ class World:
         epoch, head, appended = origin.epoch, origin.head, origin.appended
         assert appended is not None
         new = origin.after(appended)
-        clean = {name: mirror for name, mirror in origin.mirrors.items() if mirror.copy}
+        settled = origin.settled if origin.settled is not None else recovery.MAX_POSITION
+        clean = {
+            name: mirror
+            for name, mirror in origin.mirrors.items()
+            if mirror.copy and mirror.cursor >= settled
+        }
         arrived = {name: Arrived(epoch, mirror.cursor, mirror.copy) for name, mirror in clean.items()}
 
         def act(data: Data, _: float) -> Data:
@@ -195,8 +200,8 @@ class World:
         self.call(origin, trim)
         origin.floor = max(origin.floor, min([low, *(one.cursor for one in clean.values())]))
         origin.journal = origin.after(origin.floor)
-        kept = {name: (mirror.cursor, mirror.copy) for name, mirror in origin.mirrors.items()}
-        origin.saved = (origin.floor, dict(data.records), kept)
+        copies = {name: mirror.copy for name, mirror in origin.mirrors.items()}
+        origin.saved = [*origin.saved[-2:], (origin.floor, dict(data.records), copies)]
 
     def mirror(self, name: str) -> None:
         """Do one step of the transfer from the origin to a sender."""

@@ -1052,3 +1052,12 @@ def test_cursor_below_the_floor_of_the_other_journal_has_fallen_off() -> None:
     journal.follow(9, 5, [(7, Change(1, b"a", Kind.NAME))], 0.0)
     assert journal.since(4) is None
     assert journal.since(5) == [Change(1, b"a", Kind.NAME)]
+
+
+def test_journal_that_goes_on_gives_no_position_twice() -> None:
+    journal = Journal()
+    journal.go_on(100, 40)
+    assert (journal.head, journal.floor, journal.start) == (100, 40, 100)
+    journal.record(Change(1, b"a", Kind.NAME), 1.0)
+    assert journal.since(100) == journal.since(40) == [Change(1, b"a", Kind.NAME)]
+    assert journal.since(39) is None

@@ -36,7 +36,9 @@ class World:
         self.node = SimpleNamespace(
             name="eu", trees=(1,), cursor=0, retries=retries, retry=lambda change, _now: self.owe(change)
         )
-        self.watcher = SimpleNamespace(incomplete_trees=set(), is_walking=False, caught_up_at=0)
+        self.watcher = SimpleNamespace(
+            incomplete_trees=set(), is_walking=False, caught_up_at=0, unclosed=frozenset
+        )
         self.guard = SimpleNamespace(halted={})
         link = SimpleNamespace(is_busy=False, ask=self.ask, wait=lambda _s: None, close=lambda: None)
         loop = SimpleNamespace(clock=lambda: self.time, call_at=lambda _when, _call: None)
@@ -82,6 +84,10 @@ class World:
         order = self.turn()
         assert order.recovery is not None
         assert order.recovery.reset
+
+    def met_again(self) -> None:
+        assert self.turn().is_new
+        assert self.turn().recovery is not None
 
     def beat(self, copy: str) -> None:
         self.seen = replace(self.seen, beats={"eu": codec.encode_beat(Beat(True, copy, "config"))})
@@ -211,3 +217,97 @@ def test_origin_whose_lease_was_lost_takes_it_again(world: World) -> None:
     world.turn(OriginReport(False))
     assert world.stopped == []
     assert world.turn().is_new
+
+
+def go_on(world: World, cursor: int = 4) -> None:
+    """Have the origin go on with an epoch of which it knows the node ``n`` and the copy of ``eu``."""
+    world.journal.go_on(1_000, 9)
+    world.origin.go_on("old", {"n": NodeRecord("old", cursor, 9)}, {"eu": "one"})
+    world.node.cursor = 1_000
+
+
+def test_restart_goes_on_beyond_all_positions_of_before(world: World) -> None:
+    go_on(world)
+    world.record(b"a")
+    world.seen = replace(world.seen, span=JournalSpan("old", 2, 9), nodes={"n": NodeRecord("old", 8, 9)})
+    assert world.turn().is_new
+    order = world.turn()
+    assert order.recovery is not None
+    assert (order.recovery.reset, order.recovery.span) == (False, JournalSpan("old", 2, 1_001))
+    assert [at for at, _ in order.changes] == [1_001]
+    assert order.recovery.restore == {}, "Redis knows more"
+    world.beat("one")
+    world.mirrored(1_001)
+    order = world.turn()
+    assert (world.origin.epoch, world.owed) == ("old", []), "nothing is compared in full"
+    assert order.span is not None
+    assert order.span.floor == 8, "what only Redis holds stays there, for the node that lacks it"
+
+
+def test_restart_restores_what_redis_has_lost(world: World) -> None:
+    go_on(world)
+    world.turn()
+    order = world.turn()
+    assert order.recovery is not None
+    assert (order.recovery.reset, order.recovery.span) == (True, JournalSpan("old", 9, 1_000))
+    assert order.recovery.restore == {"n": NodeRecord("old", 4, 9)}
+
+
+def test_records_that_redis_has_lost_a_part_of_are_restored(world: World) -> None:
+    go_on(world)
+    world.seen = replace(world.seen, span=JournalSpan("old", 0, 9), nodes={"n": NodeRecord("old", 2, 2)})
+    world.turn()
+    order = world.turn()
+    assert order.recovery is not None
+    assert order.recovery.restore == {"n": NodeRecord("old", 4, 9)}
+
+
+@pytest.mark.parametrize("span", [JournalSpan("other", 0, 5), JournalSpan("old", 0, 1_001)])
+def test_restart_begins_anew_if_another_origin_was_there(world: World, span: JournalSpan) -> None:
+    go_on(world)
+    world.seen = replace(world.seen, span=span)
+    world.turn()
+    order = world.turn()
+    assert order.recovery is not None
+    assert order.recovery.reset
+    assert order.recovery.span.epoch not in ("old", "other")
+    assert (world.stopped, world.origin.records) == ([], {})
+    world.beat("one")
+    world.turn()
+    assert world.owed == [Change(1, b"", Kind.TREE)], "its copy may have come from the other origin"
+
+
+def test_copy_has_not_arrived_before_it_has_all_of_before_the_restart(world: World) -> None:
+    go_on(world)
+    world.beat("one")
+    world.seen = replace(world.seen, span=JournalSpan("old", 2, 9))
+    world.watcher.incomplete_trees = {1}
+    world.met_again()
+    assert world.origin.arrived == {}
+    world.record(b"a")
+    world.watcher.incomplete_trees = set()
+    world.watcher.unclosed = lambda: None
+    world.turn()
+    world.record(b"b")
+    world.watcher.unclosed = frozenset
+    for cursor in (1_000, 1_001):
+        world.mirrored(cursor)
+        assert world.turn().arrived == {}, "what it lacks had an older position before the restart"
+    world.mirrored(1_002)
+    assert world.turn().arrived == {"eu": Arrived("old", 1_002, "one")}
+
+
+def test_question_waits_for_what_has_changed_before_the_restart(world: World) -> None:
+    go_on(world)
+    world.seen = replace(world.seen, span=JournalSpan("old", 2, 9))
+    world.watcher.incomplete_trees = {1}
+    world.watcher.caught_up_at = time.time_ns() + 10**12
+    world.met_again()
+    world.turn(asked=3)
+    order = world.turn(asked=3)
+    assert order.answer is not None
+    assert order.answer.question == 0
+    world.watcher.incomplete_trees = set()
+    order = world.turn(asked=3)
+    assert order.answer is not None
+    assert order.answer.question == 3

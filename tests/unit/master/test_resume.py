@@ -19,6 +19,7 @@ from inosync.messages import Change, Kind
 from inosync.nodes.retries import Retry, RetrySet
 from inosync.state import facts, trust
 from inosync.state.document import Owed, SavedNode, SavedTree, State
+from inosync.state.saved_fleet import SavedFleet
 from inosync.state.trust import MARGIN_SECONDS
 
 NOW, WALL = 1000.0, 50_000.0
@@ -162,3 +163,69 @@ def test_reasons_are_logged_once_with_their_nodes(caplog: pytest.LogCaptureFixtu
         f"/w: full mirror to n0, n1, n2 and {5 - resume.MAX_NAMED} more, because one",
         "/w: full mirror to n5, because two",
     ]
+
+
+FLEET = {
+    "rpaths": "['/www']",
+    "rnodes": "[{'node': '/n', 'extra': EXTRA}]",
+    "rsenders": "[{'node': '/s', 'name': 's'}]",
+    "fleet": "'redis://r/0'",
+}
+
+
+def fleet_world(world: World, extra: str = "[]", age: float = 300.0) -> World:
+    """Make it the origin of a fleet, whose state is so old."""
+    world.config = configs.config(**FLEET | {"rnodes": FLEET["rnodes"].replace("EXTRA", extra)})
+    (world.tree,), (world.spec,) = world.config.trees, world.config.nodes
+    assert world.config.fleet is not None
+    world.saved = replace(
+        world.saved, trees={world.tree.wpath: trust.decisive(world.spec, world.tree)}, owed=()
+    )
+    fleet = SavedFleet(world.config.fleet.fingerprint, "e", 1000, 3, WALL - age)
+    common = trust.decisive_for_all(world.config.ruser, world.config.emask, world.config.rdelete)
+    world.state = replace(world.state, nodes={world.spec.name: world.saved}, fleet=fleet, common=common)
+    return world
+
+
+def test_walk_finds_what_redis_or_a_far_node_may_lack(world: World) -> None:
+    made = fleet_world(world).resume(world.state)
+    since = made.judge(world.tree, ())
+    assert since is not None
+    assert since.after == int((WALL - 300 - MARGIN_SECONDS) * 1e9)
+    assert made.fleet() == world.state.fleet
+    assert made.take_doubts(world.tree.wpath) == {}
+
+
+def test_fleet_of_another_configuration_begins_anew(world: World) -> None:
+    fleet_world(world)
+    assert world.state.fleet is not None
+    state = replace(world.state, fleet=replace(world.state.fleet, config="other"))
+    made = world.resume(state)
+    assert made.fleet() is None
+    since = made.judge(world.tree, ())
+    assert since is not None
+    assert since.after == int((WALL - 100 - MARGIN_SECONDS) * 1e9), "what senders lack is found by its times"
+    assert made.take_doubts(world.tree.wpath) == {resume.FAR: "it is not known what they have"}
+
+
+def test_far_nodes_are_doubted_with_links_that_lead_elsewhere(world: World) -> None:
+    made = fleet_world(world, "['--copy-links']").resume(world.state)
+    made.judge(world.tree, ())
+    doubts = made.take_doubts(world.tree.wpath)
+    assert doubts[resume.FAR] == "what --copy-links in extra leads to is not watched"
+
+
+def test_far_nodes_are_doubted_with_their_tree(world: World) -> None:
+    state = replace(fleet_world(world).state, trees={})
+    made = world.resume(state)
+    assert made.judge(world.tree, ()) is None
+    assert made.take_doubts(world.tree.wpath)[resume.FAR] == "it was not mirrored before"
+
+
+def test_fleet_is_nothing_to_a_full_start_or_a_sender(world: World) -> None:
+    fleet_world(world)
+    assert world.resume(world.state, "of --full").fleet() is None
+    assert world.resume(None).fleet() is None
+    assert world.config.fleet is not None
+    world.config = replace(world.config, fleet=replace(world.config.fleet, me="s"))
+    assert world.resume(world.state).fleet() is None

@@ -15,9 +15,11 @@ import pytest
 from support import configs
 
 from inosync.filters.rule import from_pattern
+from inosync.fleet.records import NodeRecord
 from inosync.guard.loss import Memory
 from inosync.journal.journal import Journal
 from inosync.master import state_keeper
+from inosync.master.fleet_state import FleetState
 from inosync.master.resume import Resume
 from inosync.master.state_keeper import StateKeeper
 from inosync.master.trees import TreeTable
@@ -328,3 +330,50 @@ def test_hold_is_kept_as_a_time_of_the_day(world: World) -> None:
     world.keeper.held_until = lambda: None
     world.keep()
     assert world.written[-1].held_until is None
+
+
+def fleet_of(world: World) -> Any:
+    """Make it the origin of a fleet whose node is known up to position 1."""
+    origin = SimpleNamespace(
+        journal=world.journal,
+        epoch="e",
+        appended=2,
+        records={"far": NodeRecord("e", 1, 1)},
+        copies={},
+        fleet=SimpleNamespace(fingerprint="c"),
+    )
+    world.keeper.fleet = FleetState(cast(Any, origin), None)
+    return origin
+
+
+def test_fleet_is_kept_with_the_time_of_what_its_slowest_node_has(world: World) -> None:
+    origin = fleet_of(world)
+    world.change(b"a")
+    world.node.cursor = 1
+    world.keep()
+    known = world.wall
+    for name in (b"b", b"c"):
+        world.change(name)
+        world.node.cursor += 1
+        world.keep()
+    fleet = world.written[-1].fleet
+    assert fleet is not None
+    assert (fleet.floor, fleet.time) == (1, known), "the mark is kept although the sender needs it no more"
+    writes = len(world.written)
+    origin.records["far"] = NodeRecord("e", 2, 2)
+    world.keep()
+    fleet = world.written[-1].fleet
+    assert fleet is not None
+    assert (len(world.written), fleet.floor) == (writes + 1, 2)
+
+
+def test_position_is_kept_at_once_even_during_a_walk(world: World) -> None:
+    fleet_of(world)
+    world.change(b"a")
+    world.keep()
+    world.watcher.incomplete_trees = {1}
+    world.journal.head = 900_000
+    world.keeper.keep()
+    fleet = world.written[-1].fleet
+    assert fleet is not None
+    assert fleet.reserved > 1_500_000

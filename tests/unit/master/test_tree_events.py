@@ -10,6 +10,7 @@ import pytest
 from support.recorder import Recorder
 
 from inosync.journal.journal import Journal
+from inosync.master import resume
 from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import TreeTable
 from inosync.messages import Change, Kind, Step
@@ -200,3 +201,25 @@ def test_accepted_loss_is_mirrored_and_named(world: World, caplog: pytest.LogCap
     world.halted[2] = "/two is empty"
     assert world.events.accept_loss() == ["/two"]
     assert ("retry", whole(2), NOW) in world.calls
+
+
+def test_far_nodes_are_compared_only_if_they_are_doubted(world: World) -> None:
+    world.events.is_shared = True
+    world.doubts = {"b": "its extra has changed"}
+    world.events.caught_up(2, NOW)
+    assert world.events.journal.entries_after(0) == []
+    world.doubts = {resume.FAR: "it is not known what they have"}
+    world.events.caught_up(2, NOW)
+    assert world.events.journal.entries_after(0) == [(1, whole(2))]
+    world.events.walked(2, NOW)
+    assert world.events.journal.entries_after(0) == [(2, whole(2))]
+
+
+def test_far_nodes_are_compared_if_too_much_has_changed(world: World) -> None:
+    world.events.is_shared = True
+    world.events.journal.go_on(100, 50)
+    world.events.caught_up(2, NOW)
+    assert world.events.journal.entries_after(0) == [], "what is below the start was not dropped here"
+    world.events.journal.floor = 101
+    world.events.caught_up(2, NOW)
+    assert world.events.journal.entries_after(0) == [(101, whole(2))]

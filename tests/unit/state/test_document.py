@@ -25,6 +25,7 @@ from inosync.state.document import (
     decode,
     encode,
 )
+from inosync.state.saved_fleet import SavedFleet
 
 TREE = SavedTree(RootFacts("ext4", "ab", 2), {"mnt": "cd 5"}, Memory(2, mounted=True, bare=True), True)
 NODE = SavedNode(
@@ -178,3 +179,16 @@ def test_hold_is_kept_and_was_unknown_to_earlier_versions() -> None:
     found["held_until"] = "soon"
     with pytest.raises(StateError):
         decode(with_body(found))
+
+
+def test_fleet_is_kept_and_was_unknown_to_earlier_versions() -> None:
+    state = replace(STATE, fleet=SavedFleet("c", "e", 9, 3, 5.0))
+    assert decode(encode(state)) == state
+    found = body()
+    del found["fleet"]
+    assert decode(with_body(found)) == STATE
+    kept = json.loads(encode(state).partition(b"\n")[2])["fleet"]
+    wrongs: list[object] = [5, [], {}, {**kept, "floor": "3"}]
+    for wrong in wrongs:
+        with pytest.raises(StateError):
+            decode(with_body({**found, "fleet": wrong}))

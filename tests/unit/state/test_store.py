@@ -12,6 +12,7 @@ import pytest
 
 from inosync.state import store
 from inosync.state.document import MAX_BYTES, NodeEvent, SavedNode, State, StateError, encode
+from inosync.state.saved_fleet import SavedFleet
 
 STATE = State("/etc/c.py", 9.5, "boot", 1.25, True, nodes={"n": SavedNode(paused=True), "m": SavedNode(5.0)})
 
@@ -117,6 +118,8 @@ def test_files_of_one_name_in_two_directories_have_two_states(tmp_path: Path) ->
 def test_pauses_and_events_are_all_that_a_full_start_takes_over() -> None:
     events = (NodeEvent(1.0, "state", "is ok"),)
     other = SavedNode(time=1.0, events=events)
-    kept = store.only_pauses(replace(STATE, nodes={**STATE.nodes, "o": other, "p": SavedNode(time=1.0)}))
+    fleet = SavedFleet("c", "e", 9, 3, 5.0)
+    nodes = {**STATE.nodes, "o": other, "p": SavedNode(time=1.0)}
+    kept = store.only_pauses(replace(STATE, nodes=nodes, fleet=fleet))
     assert kept.nodes == {"n": SavedNode(paused=True), "o": SavedNode(events=events)}
-    assert kept.trees == {}
+    assert (kept.trees, kept.fleet) == ({}, None)
