@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from inosync.fleet import service
+from inosync.fleet import order_store, service
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.messages import Change
@@ -46,6 +46,10 @@ class OriginOrder:
     changes: Positioned = ()
     answer: OriginPosition | None = None
     arrived: Mapping[str, Arrived] = field(default_factory=dict)
+    give: Mapping[str, bytes] = field(default_factory=dict)
+    """Orders for nodes that Redis does not have yet."""
+    find: tuple[str, ...] = ()
+    """The nodes for whose comparison a client waits."""
     reads_all: bool = True
     """Whether to look at nodes and senders, which takes longer the more of them there are."""
 
@@ -63,6 +67,12 @@ class OriginReport:
     statuses: Mapping[str, bytes] = field(default_factory=dict)
     crowded: int = 0
     """The position up to which there are too many changes; 0 if there are not."""
+    orders: Mapping[str, bytes] = field(default_factory=dict)
+    """The orders for nodes, and"""
+    done: Mapping[str, bytes] = field(default_factory=dict)
+    """what was done of them, if ``seen`` is there."""
+    found: Mapping[str, bytes] = field(default_factory=dict)
+    """What comparisons of the nodes of ``find`` have found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,8 @@ class SenderOrder:
     status: bytes = b""
     confirm: Mapping[str, tuple[bytes, int]] = field(default_factory=dict)
     """By node: the value of the lease, and the cursor."""
+    finish: Mapping[str, tuple[bytes, bytes, bytes]] = field(default_factory=dict)
+    """By node: the value of the lease, which orders were done, and what a comparison has found."""
     release: Mapping[str, tuple[bytes, bool]] = field(default_factory=dict)
     """By node: the value of the lease, and whether all is tidy."""
     renew: Mapping[str, bytes] = field(default_factory=dict)
@@ -110,6 +122,12 @@ class SenderReport:
     """The nodes that may be sent all up to ``upto``, or up to the position before if there is none."""
     floor: int = 0
     """Changes up to here may be missing."""
+    finished: frozenset[str] = frozenset()
+    looked: tuple[str, ...] = ()
+    """The nodes whose orders were looked at: those that are begun, and now and then all that are served."""
+    orders: Mapping[str, bytes] = field(default_factory=dict)
+    done: Mapping[str, bytes] = field(default_factory=dict)
+    """Which of the orders were done."""
 
 
 def origin_round(store: Store, order: OriginOrder) -> OriginReport:
@@ -127,18 +145,23 @@ def origin_round(store: Store, order: OriginOrder) -> OriginReport:
         return OriginReport(False)
     if order.answer is not None and not store.say(order.value, order.answer, order.arrived):
         return OriginReport(False)
+    if order.give and not order_store.give(store, order.value, order.give):
+        return OriginReport(False)
     asked = store.asked()
     if not order.reads_all:
         return OriginReport(True, None, asked)
     seen = store.read(order.nodes, order.senders)
     too_many = store.members() - MAX_MEMBERS
     crowded = store.position_at(too_many + MAX_MEMBERS // 10) if too_many > 0 else 0
-    return OriginReport(True, seen, asked, store.statuses(order.senders), crowded)
+    orders, done = order_store.read(store, order.nodes)
+    found = order_store.found(store, order.find)
+    return OriginReport(True, seen, asked, store.statuses(order.senders), crowded, orders, done, found)
 
 
 def sender_round(store: Store, order: SenderOrder) -> SenderReport:
     """Do what a sender wants; StoreError or InstanceChanged."""
     confirmed = store.confirm_all(order.confirm, order.epoch) if order.confirm else set()
+    finished = {node for node, what in order.finish.items() if order_store.finish(store, node, *what)}
     for node, (value, is_tidy) in order.release.items():
         store.release(node, value, is_tidy)
     renewed = store.renew(order.renew) if order.renew else set()
@@ -152,6 +175,8 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport:
         store.tell(order.me, order.status)
     seen = store.read((), order.senders if order.nodes else (order.me,), order.nodes)
     upto, changes, begun = None, list[tuple[int, Change]](), set[str]()
+    looked = (*order.serve, *order.start) if order.nodes else tuple(order.start)
+    orders, done = order_store.read(store, looked)
     span, floor = seen.span, 0 if seen.span is None else seen.span.floor
     if span is not None and span.epoch == order.epoch:
         wanted = service.reach(seen.arrived.get(order.me), order.copy, span)
@@ -178,4 +203,8 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport:
         tuple(changes),
         frozenset(begun),
         floor,
+        frozenset(finished),
+        looked,
+        orders,
+        done,
     )

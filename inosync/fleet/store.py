@@ -189,7 +189,7 @@ class Store:
 
     def release_origin(self, value: bytes) -> None:
         """Be the origin no longer."""
-        self._run(scripts.RELEASE, ("origin", "nodes"), (value, "", "0"))
+        self.run(scripts.RELEASE, ("origin", "nodes"), (value, "", "0"))
 
     def recover(self, value: bytes, recovery: Recovery, changes: Iterable[tuple[int, Change]]) -> bool:
         """Write what is missing. ``changes``: with their positions, in order; as in ``append``."""
@@ -286,7 +286,7 @@ class Store:
         Return the number of the question, and the record of the node as it was.
         """
         keys = (("lease", node), "nodes", "asked")
-        found = self._run(scripts.TAKE, keys, (value, node, _TTL))
+        found = self.run(scripts.TAKE, keys, (value, node, _TTL))
         if not found:
             return None
         with self._plain_errors():
@@ -311,7 +311,7 @@ class Store:
         """
         base = upto if after is None else after
         keys = (("lease", node), "nodes", "fleet", "journal")
-        found = self._run(scripts.BEGIN, keys, (value, node, epoch, base, upto))
+        found = self.run(scripts.BEGIN, keys, (value, node, epoch, base, upto))
         if found == 0:
             return None
         with self._plain_errors():
@@ -346,13 +346,14 @@ class Store:
     def _key(self, *names: str) -> str:
         return self._prefix + ":".join(names)
 
-    def _run(self, script: str, keys: Iterable[str | tuple[str, str]], arguments: Iterable[object]) -> Any:
+    def run(self, script: str, keys: Iterable[str | tuple[str, str]], arguments: Iterable[object]) -> Any:
+        """Have Redis run a script; ``keys``: their names without the prefix."""
         full = [self._key(*((name,) if isinstance(name, str) else name)) for name in keys]
         with self._plain_errors():
             return self._redis.eval(script, len(full), *full, *arguments)
 
     def _did(self, script: str, keys: Iterable[str | tuple[str, str]], arguments: Iterable[object]) -> bool:
-        return bool(self._run(script, keys, arguments) == 1)
+        return bool(self.run(script, keys, arguments) == 1)
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,7 @@ from inosync.fleet.rounds import OriginOrder, OriginReport
 from inosync.fleet.told import ToldNode
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
+from inosync.master.fleet_orders import FleetOrders
 from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
@@ -64,6 +65,8 @@ class FleetOrigin:
     """Ends the daemon, and says why."""
     link: Link
     loop: Loop
+    orders: FleetOrders
+    """What the operator wants of the nodes of senders."""
     problem: str = "not reached yet"
     """Why Redis cannot be used; empty if it can."""
     records: dict[str, NodeRecord] = field(default_factory=dict)
@@ -132,6 +135,16 @@ class FleetOrigin:
         if self.problem and not self.link.is_busy:
             log.warning("Redis: %s; changes are kept in memory until it is there", self.problem)
 
+    @property
+    def paused(self) -> Collection[str]:
+        """The nodes that are sent nothing, as the operator wants it."""
+        return self.orders.paused
+
+    @property
+    def owed(self) -> Collection[str]:
+        """The nodes that are still to be compared in full, as the operator has ordered."""
+        return [name for name in self.orders.names if self.orders.is_owed(name)]
+
     def keeps_after(self) -> float:
         """Return the position after which changes are still needed."""
         cursors = [record.cursor for record in self.records.values() if record.cursor is not None]
@@ -151,6 +164,7 @@ class FleetOrigin:
                 self.journal.head > self.appended
                 or self.arrived != self._told_arrived
                 or self._answer.question != self._said
+                or self.orders.pending
                 or self.loop.clock() >= self._next_at
             ):
                 return
@@ -188,6 +202,8 @@ class FleetOrigin:
             changes=self.journal.entries_after(after) if has_span else (),
             answer=self._answer if self._is_met else None,
             arrived=dict(self.arrived) if self._is_met else {},
+            give=dict(self.orders.pending) if self._is_met else {},
+            find=self.orders.looked_for,
             reads_all=not self._is_met or self.loop.clock() >= self._look_at,
         )
         said = (self._answer.question, dict(self.arrived)) if self._is_met else None
@@ -207,6 +223,7 @@ class FleetOrigin:
         elif not report.is_origin:
             self._refuse(order)
         else:
+            self.orders.given(order.give)
             if report.asked > self._asked:
                 self._asked, self._asked_at = report.asked, time.clock_gettime_ns(FILE_CLOCK)
             if order.is_new:  # before what Redis says counts: it may have lost something
@@ -214,6 +231,7 @@ class FleetOrigin:
             if report.seen is not None:
                 self._look_at = now + IDLE_SECONDS
                 self._note_seen(report.seen, report.statuses)
+                self.orders.note(report.orders, report.done, report.found)
             if order.recovery is not None:
                 self._recovery, self._is_met = None, True
                 self.appended, self._floor = order.recovery.span.appended, order.recovery.span.floor
@@ -233,6 +251,7 @@ class FleetOrigin:
         elif failure.has_changed:
             log.warning("Redis: %s", failure.reason)
         self.problem = failure.reason
+        self.orders.lost()
         self._is_met, self._recovery = False, None
         if not failure.has_changed:
             self._next_at = self.loop.clock() + AWAY_SECONDS

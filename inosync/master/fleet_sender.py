@@ -24,6 +24,7 @@ from inosync.fleet.shares import FleetView
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.fleet_origin import NO_COPY, readable
+from inosync.master.fleet_tasks import SenderTasks
 from inosync.master.worker_pool import WorkerPool
 from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
@@ -75,6 +76,8 @@ class FleetSender:
     """Returns what is said of nodes at the origin."""
     link: Link
     loop: Loop
+    tasks: SenderTasks
+    """What the operator has ordered at the origin."""
     now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     """The clock of leases, which counts the time in which the machine sleeps."""
     problem: str = "not reached yet"
@@ -169,6 +172,7 @@ class FleetSender:
             self.journal.head,
             status=status,
             confirm=self._cursors(),
+            finish=self.tasks.finished({name: one.lease.value for name, one in self.held.items()}),
             release=release,
             renew={
                 name: one.lease.value
@@ -301,6 +305,8 @@ class FleetSender:
             is_new = self._note_epoch(report.seen.span)
             if not is_new and order.epoch == self._epoch:
                 self._follow(report, order)
+            self.tasks.written({name: order.finish[name] for name in report.finished})
+            self.tasks.take(report.looked, report.orders, report.done)
             has_more = is_first or is_new or report.upto is not None or bool(report.taken)
             self._next_at = clock if has_more else clock + POLL_SECONDS
         self.loop.call_at(self._next_at, self.turn)
@@ -371,7 +377,7 @@ class FleetSender:
             if new is None or new.lease.value != order.start.get(name):
                 continue
             if not (new.is_served or new.is_leaving or self.pool.is_stopping):
-                self._serve(name, new)
+                self._serve(name, new, report.orders.get(name))
 
     # Serving -----------------------------------------------------------------------------------------
 
@@ -394,7 +400,7 @@ class FleetSender:
                 found.append(name)
         return found
 
-    def _serve(self, name: str, holding: Holding) -> None:
+    def _serve(self, name: str, holding: Holding, orders: bytes | None) -> None:
         spec = next(node for node in self.fleet.nodes if node.name == name)
         record = holding.record
         is_known = record is not None and record.epoch == self._epoch and record.cursor is not None
@@ -403,6 +409,7 @@ class FleetSender:
         now = self.loop.clock()
 
         def restore(node: Node) -> None:
+            self.tasks.prepare(node, orders)
             if is_full or cursor is None:
                 node.skip_to(self.journal.head)
                 for tree in node.trees:

@@ -11,13 +11,17 @@ from inosync.config.fleet import Fleet
 from inosync.config.load import Config
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.fleet import copies, told
+from inosync.fleet.orders import Orders
 from inosync.journal.subscription import Subscription, subscriptions
+from inosync.master.fleet_orders import FleetOrders
 from inosync.master.fleet_origin import FleetOrigin
 from inosync.master.fleet_sender import FleetSender
 from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
+from inosync.state.document import State
 from inosync.status.snapshot import SnapshotBuilder
+from inosync.system.loop import Loop
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,13 @@ def is_origin(config: Config) -> bool:
 def sender_name(fleet: Fleet | None) -> str:
     """Return the name of the sender that this machine is; empty if it is none."""
     return fleet.me if fleet is not None else ""
+
+
+def fleet_orders(fleet: Fleet, loop: Loop, state: State | None) -> FleetOrders:
+    """Return what was ordered for the nodes of senders, as far as this machine has kept it."""
+    paused = None if state is None else state.far_paused
+    wanted = {name: Orders(paused=True) for name in paused or ()}
+    return FleetOrders(tuple(node.name for node in fleet.nodes), loop, wanted, paused is not None)
 
 
 def prepare_copy(tree: Tree) -> None:

@@ -162,7 +162,7 @@ class Flushes:
         if flush.position < 0:
             return [*there, *far]
         near = [node for node in there if node.cursor < flush.position or self._lacks(node, flush.since)]
-        return [*near, *(node for node in far if node.cursor < flush.position)]
+        return [*near, *(node for node in far if node.cursor < flush.position or node.is_owed)]
 
     def _can_come(self, flush: Flush, node: Node | FarNode) -> bool:
         """What paused and held nodes lack they lack until the operator wants otherwise."""

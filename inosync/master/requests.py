@@ -7,12 +7,13 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from inosync.config.nodes import display_name
 from inosync.console import protocol
 from inosync.console.control import Reply
 from inosync.master.commands import Commands
+from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.flush import Behind, Flushes
 from inosync.master.hold import DEFAULT_SECONDS
 from inosync.master.reload import Reloader
@@ -27,6 +28,7 @@ from inosync.text import format_value
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
+T = TypeVar("T")
 
 MAX_TIMEOUT_SECONDS = 1e9
 """The longest time that a flush can be told to wait, 31 years."""
@@ -112,8 +114,9 @@ class RequestHandler:
         flushes: Flushes,
         node_events: NodeEvents,
         far: FarNodes | None = None,
+        orders: FleetOrders | None = None,
     ) -> None:
-        self._commands, self._reloader, self._far = commands, reloader, far
+        self._commands, self._reloader, self._far, self._orders = commands, reloader, far, orders
         self._snapshots, self._flushes, self._node_events = snapshots, flushes, node_events
         self._nodes: Mapping[str, Node] = commands.pool.nodes
         self._clock = commands.pool.loop.clock
@@ -216,11 +219,30 @@ class RequestHandler:
         return {"events": sorted(found, key=lambda one: one["at"])}
 
     def _each(self, request: Request, do: Callable[[Node], None]) -> Message:
-        nodes = self._wanted_nodes(request.node)
+        nodes, far = self._wanted(request.node)
+        fleet = self._reloader.config.fleet
+        if fleet is not None and fleet.me and request.command in ("pause", "resume"):
+            raise RequestRefused(f"{request.command} of a node is ordered at the origin, without --sender")
+        if far and self._orders is not None:
+            self._guard_orders(lambda orders: orders.give(far, request.command))
         for node in nodes:
             do(node)
         paused = [node.name for node in nodes if node.paused]
-        return {"nodes": [node.name for node in nodes], "paused": paused}
+        paused += [] if self._orders is None else sorted({*far} & {*self._orders.paused})
+        return {"nodes": [*(node.name for node in nodes), *far], "paused": paused}
+
+    def _guard_orders(self, do: Callable[[FleetOrders], T]) -> T:
+        assert self._orders is not None
+        try:
+            return do(self._orders)
+        except NotReached:
+            raise RequestRefused("Redis cannot be used: senders cannot be told", protocol.BUSY) from None
+
+    def _wanted(self, wanted: str | None) -> tuple[list[Node], list[str]]:
+        """Return the wanted nodes of this machine, and the names of those that other machines serve."""
+        far = self._far_nodes(wanted)
+        is_one = bool(far) and wanted not in (None, protocol.ALL)
+        return [] if is_one else self._wanted_nodes(wanted), [node.name for node in far]
 
     def _far_nodes(self, wanted: str | None) -> list[FarNode]:
         """Return the wanted nodes that other machines serve."""
@@ -229,19 +251,18 @@ class RequestHandler:
         return self._far.all() if wanted in (None, protocol.ALL) else self._far.find(str(wanted))
 
     def _flush(self, request: Request, reply: Reply) -> None:
+        names: list[str] = []
         if request.stage is not None:
-            far, nodes = [], self._of_stage(request.stage)
+            nodes = self._of_stage(request.stage)
         else:
-            far = self._far_nodes(request.node)
-            is_one = bool(far) and request.node not in (None, protocol.ALL)
-            nodes = [] if is_one else self._wanted_nodes(request.node)
+            nodes, names = self._wanted(request.node)
         if not reply.can_wait:
             raise RequestRefused(
                 f"{protocol.MAX_WAITING} flushes wait already: try again later", protocol.BUSY
             )
         began = self._clock()
 
-        count, names = len(nodes) + len(far), [node.name for node in far]
+        count = len(nodes) + len(names)
 
         def done(behind: Behind) -> None:
             self._guarded(reply, lambda: reply(self._flushed(count, behind, self._clock() - began)))
@@ -251,18 +272,35 @@ class RequestHandler:
         reply.defer(lambda: self._flushes.cancel(flush))
 
     def _compare(self, request: Request, reply: Reply) -> None:
-        nodes = self._wanted_nodes(request.node)
+        nodes, far = self._wanted(request.node)
         if not reply.can_wait:
             raise RequestRefused(
                 f"{protocol.MAX_WAITING} clients wait already: try again later", protocol.BUSY
             )
         repairs, deadline = request.command == "verify", self._clock() + request.timeout
+        found: list[Comparison] = []
+        left = bool(nodes) + bool(far)
 
-        def done(found: Sequence[Comparison]) -> None:
-            self._guarded(reply, lambda: reply({"comparisons": [asdict(one) for one in found]}))
+        def done(more: Sequence[Comparison]) -> None:
+            nonlocal left
+            left -= 1
+            found.extend(more)
+            if not left:
+                self._guarded(reply, lambda: reply({"comparisons": [asdict(one) for one in found]}))
 
-        comparing = self._commands.compare(nodes, repairs, deadline, done)
-        reply.defer(comparing.cancel)
+        cancels: list[Callable[[], None]] = []
+        if far and (orders := self._orders) is not None:
+            waiting = self._guard_orders(lambda known: known.compare(far, request.command, deadline, done))
+            cancels.append(lambda: orders.cancel(waiting))
+        if nodes or not far:
+            left = max(left, 1)
+            cancels.append(self._commands.compare(nodes, repairs, deadline, done).cancel)
+
+        def cancel_all() -> None:
+            for cancel in cancels:
+                cancel()
+
+        reply.defer(cancel_all)
 
     def _flushed(self, count: int, behind: Behind, seconds: float) -> Message:
         found = [self._snapshots.lag_of(node) for node in behind]

@@ -120,14 +120,16 @@ class StateKeeper:
             name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
             for name, saved in last.nodes.items()
         }
-        fleet = None if self.fleet is None else self.fleet.before_walk(last.fleet)
-        return replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()), fleet=fleet)
+        found = replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()), fleet=None)
+        if self.fleet is None:
+            return found
+        return replace(found, fleet=self.fleet.before_walk(last.fleet), far_paused=self.fleet.paused)
 
     def _orders(self) -> object:
         """What is written at once: what the operator has ordered until it is taken back, and the position
         beyond which none is given before another one is kept."""
         paused = [node.name for node in self.nodes.values() if node.paused]
-        return paused, self.held_until(), self.fleet and self.fleet.reserved
+        return paused, self.held_until(), self.fleet and (self.fleet.reserved, self.fleet.paused)
 
     # Marks -------------------------------------------------------------------------------------------
 
@@ -230,6 +232,7 @@ class StateKeeper:
             nodes={name: self._node(node, wpaths) for name, node in self.nodes.items()},
             held_until=self._by_wall(self.held_until()),
             fleet=None if self.fleet is None else self._saved_fleet(self.fleet, wpaths),
+            far_paused=None if self.fleet is None else self.fleet.paused,
         )
 
     def _saved_fleet(self, fleet: FleetState, wpaths: Mapping[int, str]) -> SavedFleet | None:

@@ -33,7 +33,8 @@ SETTLE_SECONDS = 1.5
 """From the end of a comparison until differences are judged, which may have been changes on their way; more
 than open_files.CLOSE_WAIT_SECONDS."""
 _LOGGED_PATHS = 5
-_SHOWN_PATHS = 1_000  # to a client
+SHOWN_PATHS = 1_000
+"""Differences that a client is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,7 @@ class Verification:
                 self._schedules[node.name] = schedule.done(node.spec.rverify, now, self.rand())
                 node.set_verified(now, count)
                 self._log(current, found)
-            shown = tuple((self._path(tree, one), one.word) for tree, one in found[:_SHOWN_PATHS])
+            shown = tuple((self._path(tree, one), one.word) for tree, one in found[:SHOWN_PATHS])
             self._tell(current, Comparison(node.name, "", current.seconds, count, shown))
 
     def _send_again(self, current: _Round, now: float) -> None:

@@ -22,8 +22,10 @@ from inosync.master.config_reader import ConfigReader
 from inosync.master.fleet_origin import FleetOrigin
 from inosync.master.fleet_sender import FleetSender
 from inosync.master.fleet_state import FleetState, go_on, record_unclosed
+from inosync.master.fleet_tasks import SenderTasks
 from inosync.master.fleet_wiring import (
     FleetParts,
+    fleet_orders,
     is_origin,
     node_adder,
     node_teller,
@@ -137,12 +139,13 @@ def make_master(
     pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
 
     # A fleet, if there is one
-    fleet, far = FleetParts(), None
+    fleet, far, orders = FleetParts(), None, None
     link = None if config.fleet is None else Link(config.fleet.redis, loop, lambda: inherited())
     if config.fleet is not None and link is not None and not me:
         offer, stop = dispatch.offer_batch, lambda why: commands.stop(why)
+        orders = fleet_orders(config.fleet, loop, past.state)
         fleet.origin = FleetOrigin(
-            config.fleet, config.path, nodes, journal, watcher, guard, offer, stop, link, loop
+            config.fleet, config.path, nodes, journal, watcher, guard, offer, stop, link, loop, orders
         )
         if saved_fleet is not None:
             go_on(fleet.origin, journal, saved_fleet)
@@ -174,7 +177,10 @@ def make_master(
     if config.fleet is not None and link is not None and me:
         roots = tuple(tree.wpath for tree in config.trees)
         add, describe = node_adder(config, table, pool), node_teller(snapshots)
-        fleet.sender = FleetSender(config.fleet, roots, pool, journal, guard, add, describe, link, loop)
+        tasks = SenderTasks(nodes, lambda: commands)
+        fleet.sender = FleetSender(
+            config.fleet, roots, pool, journal, guard, add, describe, link, loop, tasks
+        )
 
     # The operator
     flushes = Flushes(
@@ -214,7 +220,7 @@ def make_master(
     reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
     hold = Hold(pool, flushes)
     commands = Commands(pool, verification, manager, hold, staging, ending)
-    handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events, far)
+    handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events, far, orders)
     socket = protocol.socket_path(config.rundir, config.path, me)
 
     def serve(message: Message, reply: Reply) -> None:

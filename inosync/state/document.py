@@ -129,6 +129,8 @@ class State:
     """Until when nothing is sent to any node; None: no operator holds it back."""
     fleet: SavedFleet | None = None
     """None: this is not the origin of one, or it has to begin anew."""
+    far_paused: tuple[str, ...] | None = None
+    """The nodes of senders that an operator has paused; None: there are no senders."""
 
 
 def encode(state: State) -> bytes:
@@ -210,6 +212,7 @@ def _plain(state: State) -> dict[str, Any]:
         "trees": trees,
         "nodes": nodes,
         "held_until": state.held_until,
+        "far_paused": None if state.far_paused is None else list(state.far_paused),
         "fleet": None if state.fleet is None else saved_fleet.plain(state.fleet),
     }
 
@@ -244,6 +247,14 @@ class _Reader:
     def maybe_list(self, key: str) -> list[Any]:
         """Return a list that a state of an older inosync may lack."""
         return self.get(key, list) if key in self._found else []
+
+    def maybe_names(self, key: str) -> tuple[str, ...] | None:
+        found = self._found.get(key)
+        if found is None:
+            return None
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise ValueError(key)
+        return tuple(found)
 
     def has(self, key: str) -> bool:
         return key in self._found
@@ -289,6 +300,7 @@ def _state(found: _Reader) -> State:
         nodes=found.each("nodes", _node),
         held_until=found.maybe_seconds("held_until") if found.has("held_until") else None,
         fleet=found.fleet(),
+        far_paused=found.maybe_names("far_paused"),
     )
 
 

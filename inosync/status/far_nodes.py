@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +34,10 @@ class FleetFacts(Protocol):
     def beats(self) -> Mapping[str, Beat]: ...
     @property
     def arrived(self) -> Mapping[str, Arrived]: ...
+    @property
+    def paused(self) -> Collection[str]: ...
+    @property
+    def owed(self) -> Collection[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class FarNode:
     description: Mapping[str, Any]
     """As in ``status --json``."""
     paused: bool = False
+    is_owed: bool = False
+    """Whether it is still to be compared in full, as an operator has ordered."""
 
 
 @dataclass(slots=True)
@@ -63,8 +69,7 @@ class FarNodes:
 
     def all(self) -> list[FarNode]:
         """Return all of them."""
-        counts: dict[int, int] = {}
-        return [self._node(spec, counts) for spec in self.specs]
+        return self._nodes(self.specs)
 
     def senders(self) -> list[dict[str, Any]]:
         """Return what ``senders`` tells of each of them."""
@@ -89,21 +94,27 @@ class FarNodes:
 
     def find(self, wanted: str) -> list[FarNode]:
         """Return the one with that name, or that is written like that; none if there is none."""
-        return [self._node(spec, {}) for spec in self.specs if wanted in (spec.name, spec.node)]
+        return self._nodes(spec for spec in self.specs if wanted in (spec.name, spec.node))
 
-    def _node(self, spec: NodeSpec, counts: dict[int, int]) -> FarNode:
+    def _nodes(self, specs: Iterable[NodeSpec]) -> list[FarNode]:
+        counts: dict[int, int] = {}
+        paused, owed = frozenset(self.facts.paused), frozenset(self.facts.owed)
+        return [self._node(spec, counts, spec.name in paused, spec.name in owed) for spec in specs]
+
+    def _node(self, spec: NodeSpec, counts: dict[int, int], paused: bool, is_owed: bool) -> FarNode:
         record = self.facts.records.get(spec.name)
         cursor = UNKNOWN if record is None or record.cursor is None else record.cursor
         if cursor not in counts:  # most have the same
             counts[cursor] = self.journal.backlog(cursor)[0] if cursor >= self.journal.floor else 1
-        return FarNode(spec.name, cursor, self._description(spec, cursor, counts[cursor]))
+        description = self._description(spec, cursor, counts[cursor], paused)
+        return FarNode(spec.name, cursor, description, paused, is_owed)
 
-    def _description(self, spec: NodeSpec, cursor: int, pending: int) -> dict[str, Any]:
+    def _description(self, spec: NodeSpec, cursor: int, pending: int, paused: bool) -> dict[str, Any]:
         via = self.facts.holders.get(spec.name)
         said = self.facts.told.get(spec.name) if via is not None else None
         oldest = self.journal.oldest_since(max(cursor, 0))
         lag = 0.0 if oldest is None else max(self.loop.clock() - oldest, 0.0)
-        state, reason = self._state(said, via, lag, pending)
+        state, reason = (NodeState.PAUSED, "") if paused else self._state(said, via, lag, pending)
         said = said or ToldNode(state)
         last_ok = None if said.last_ok is None else round(time.time() - said.last_ok, 3)
         return {
@@ -117,6 +128,7 @@ class FarNodes:
             "reason": reason,
             "attempts": said.attempts if state is NodeState.RETRYING else 0,
             "percent": said.percent if state is NodeState.FULL else None,
+            "paused": paused,
             "last_ok": last_ok,
             "batches": said.batches,
             "fulls": said.fulls,

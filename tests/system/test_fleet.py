@@ -43,7 +43,7 @@ def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
         told = {one["name"]: one for one in fleet.ask("senders")["senders"]}
         assert {name for name, one in told.items() if one["ready"]} == set(fleet.names)
         with pytest.raises(Refused, match=r"served by sender s[abc]: ask there"):
-            fleet.ask("pause", node="n0")
+            fleet.ask("events", node="n0")
         own = {node["name"] for node in fleet.ask_sender("sb", "status", node="all")["nodes"]}
         assert own == {name for name, via in fleet.vias().items() if via == "sb"}
 
@@ -143,3 +143,50 @@ def test_origin_starts_without_redis(tmp_path: Path) -> None:
     finally:
         fleet.close()
         fleet.redis.stop()
+
+
+def test_orders_at_the_origin_reach_a_node_wherever_it_is_served(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1"))
+    write(fleet, "one", "1")
+    with fleet.running():
+        vias = fleet.until_served()
+        fleet.until_level()
+
+        # What differs on a node is shown, and repaired.
+        (fleet.copy("n0") / "one").write_text("not ours")
+        [found] = fleet.ask("diff", node="n0", timeout=60)["comparisons"]
+        assert [Path(path).name for path, _ in found["differences"]] == ["one"]
+        assert (fleet.copy("n0") / "one").read_text() == "not ours"
+        fleet.ask("resync", node="n0")
+        assert fleet.ask("flush", node="n0", timeout=60)["behind"] == []
+        assert (fleet.copy("n0") / "one").read_text() == "1"
+        (fleet.copy("n1") / "stray").write_text("x")
+        found = {
+            one["node"]: one for one in fleet.ask("verify", node="all", wait=True, timeout=60)["comparisons"]
+        }
+        assert found["n1"]["count"] == 1
+        until(lambda: not (fleet.copy("n1") / "stray").exists(), 60, "the repair")
+
+        # A pause goes with the node, through another sender and a restart of the origin.
+        assert fleet.ask("pause", node="n0")["paused"] == ["n0"]
+        until(lambda: sender_says(fleet, vias["n0"], "n0") == "paused", 30, "the sender to know it")
+        fleet.senders[vias["n0"]].kill9()
+        write(fleet, "two", "2")
+        until(lambda: fleet.vias().get("n0") not in (None, vias["n0"]), 60, "the other sender to have it")
+        fleet.origin.stop()
+        fleet.origin.start()
+        until(lambda: (fleet.copy("n1") / "two").exists(), 60, "the other node to have it")
+        assert fleet.status()["n0"]["state"] == "paused"
+        assert not (fleet.copy("n0") / "two").exists()
+        fleet.until_served()
+        fleet.ask("resume", node="n0")
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+        fleet.until_level()
+
+
+def sender_says(fleet: Fleet, sender: str, node: str) -> str:
+    """Return the state of a node as the sender says it that serves it."""
+    nodes: dict[str, str] = {
+        one["name"]: one["state"] for one in fleet.ask_sender(sender, "status", node="all")["nodes"]
+    }
+    return nodes.get(node, "")

@@ -55,6 +55,7 @@ PURE = frozenset(
         "inosync.filters.wildmatch",
         "inosync.fleet.codec",
         "inosync.fleet.leases",
+        "inosync.fleet.orders",
         "inosync.fleet.records",
         "inosync.fleet.recovery",
         "inosync.fleet.scripts",

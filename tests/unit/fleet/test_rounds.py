@@ -11,7 +11,7 @@ import pytest
 import redis
 from support.redis_server import REDIS, RedisServer
 
-from inosync.fleet import rounds
+from inosync.fleet import order_store, rounds
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, origin_round, sender_round
@@ -166,13 +166,16 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
         assert origin_round(origin, order).is_origin
         arrived = {"eu": Arrived("e", 5, "copy")}
         say = replace(order, recovery=None, answer=OriginPosition(0, "e", 5), arrived=arrived)
-        assert origin_round(origin, replace(say, span=JournalSpan("e", 1, 5), changes=())).is_origin
+        give = {"n": b"0 1 0 0"}
+        further = replace(say, span=JournalSpan("e", 1, 5), changes=(), give=give, find=("n",))
+        assert origin_round(origin, further).is_origin
         value = {"n": b"eu 1"}
         assert sender_round(sender, replace(SENDER, take=value, status=b"{}", ask=True)).taken
         report = sender_round(sender, replace(SENDER, start=value, renew=value, after=1))
-        assert (report.begun, report.renewed, report.upto) == (N, N, 5)
+        assert (report.begun, report.renewed, report.upto, report.orders) == (N, N, 5, give)
         order_of_end = replace(SENDER, after=5, confirm={"n": (b"eu 1", 5)}, release={"n": (b"eu 1", True)})
-        assert sender_round(sender, order_of_end).confirmed == N
+        report = sender_round(sender, replace(order_of_end, finish={"n": (b"eu 1", b"1 0 0", b"1 []")}))
+        assert (report.confirmed, report.finished) == (N, N)
         with pytest.raises(StoreError):
             sender.append(b"m /etc/x 1", JournalSpan("e", 0, 9), changes(9))
         with pytest.raises(StoreError):
@@ -182,3 +185,36 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
             store.close()
             client.execute_command("ACL", "DELUSER", name)
         client.close()
+
+
+def test_orders_reach_the_sender_that_serves_a_node_and_come_back_done(met: Store) -> None:
+    orders, value = {"n": b"1 3 0 0"}, {"n": b"eu 1"}
+    assert origin_round(met, replace(ORIGIN, is_new=False, give=orders)).is_origin
+    sender_round(met, replace(SENDER, take=value))
+    report = sender_round(met, replace(SENDER, nodes=(), after=4, start=value))
+    assert (report.looked, report.orders, report.done) == (("n",), orders, {}), "before anything is sent"
+    report = sender_round(met, replace(SENDER, nodes=(), after=4, serve=value))
+    assert (report.looked, report.orders) == ((), {}), "not each time"
+    report = sender_round(met, replace(SENDER, after=4, serve=value))
+    assert (report.looked, report.orders) == (("n",), orders)
+    wrong = {"n": (b"eu 2", b"9 9 9", b"")}
+    assert sender_round(met, replace(SENDER, after=4, finish=wrong)).finished == frozenset()
+    finish = {"n": (b"eu 1", b"3 0 0", b"3 []")}
+    report = sender_round(met, replace(SENDER, after=4, serve=value, finish=finish))
+    assert (report.finished, report.done) == (N, {"n": b"3 0 0"})
+    seen = origin_round(met, replace(ORIGIN, is_new=False, find=("n", "m")))
+    assert (seen.orders, seen.done, seen.found) == (orders, {"n": b"3 0 0"}, {"n": b"3 []"})
+
+
+def test_orders_of_many_nodes_are_read_in_parts(met: Store) -> None:
+    names = tuple(f"n{number}" for number in range(1_100))
+    give = {name: b"0 %d 0 0" % number for number, name in enumerate(names) if number % 2}
+    report = origin_round(met, replace(ORIGIN, is_new=False, nodes=names, give=give))
+    assert (report.orders, report.done) == (give, {})
+
+
+def test_orders_of_another_origin_are_refused(met: Store) -> None:
+    order = replace(ORIGIN, is_new=False, give={"n": b"1 0 0 0"})
+    assert not origin_round(met, replace(order, value=b"m /etc/x 2")).is_origin
+    assert not order_store.give(met, b"m /etc/x 2", {"n": b"1 0 0 0"})
+    assert order_store.read(met, ["n"]) == ({}, {})

@@ -17,6 +17,7 @@ from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord
 from inosync.fleet.rounds import OriginOrder, OriginReport
 from inosync.fleet.store import Seen
 from inosync.journal.journal import Journal
+from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.fleet_origin import FleetOrigin, OtherOrigin
 from inosync.messages import Change, Kind
 
@@ -54,6 +55,7 @@ class World:
             self.stopped.append,
             cast(Any, link),
             cast(Any, loop),
+            FleetOrders(("n",), cast(Any, loop)),
         )
         self.seen = Seen(None, None, "", {}, {}, {}, {})
 
@@ -311,3 +313,19 @@ def test_question_waits_for_what_has_changed_before_the_restart(world: World) ->
     order = world.turn(asked=3)
     assert order.answer is not None
     assert order.answer.question == 3
+
+
+def test_order_is_written_at_once_and_read_back(world: World) -> None:
+    world.met()
+    world.turn()
+    world.origin.orders.give(["n"], "pause")
+    assert (world.origin.paused, world.origin.owed) == (["n"], [])
+    order = world.turn()
+    assert order.give == {"n": b"1 0 0 0"}
+    world.turn(orders={"n": b"1 0 0 0"})
+    assert world.turn(orders={"n": b"1 0 0 0"}).give == {}
+    assert world.turn().give == {}
+    assert world.turn().give == {"n": b"1 0 0 0"}, "Redis has lost it"
+    world.turn(RedisFailure("gone"))
+    with pytest.raises(NotReached):
+        world.origin.orders.check()

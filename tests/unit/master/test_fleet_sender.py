@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.recorder import Recorder
 
 from inosync.config.fleet import Fleet, RedisAddress
 from inosync.config.nodes import NodeSpec
@@ -18,6 +19,7 @@ from inosync.fleet.rounds import SenderOrder, SenderReport
 from inosync.fleet.store import Seen
 from inosync.journal.journal import Journal
 from inosync.master.fleet_sender import FleetSender
+from inosync.master.fleet_tasks import SenderTasks
 from inosync.messages import Change, Kind
 
 SPAN = JournalSpan("e", 0, 9)
@@ -35,6 +37,10 @@ class FakeNode:
     second: object = None
     untidy_since: float | None = None
     is_killed: bool = False
+    paused: bool = False
+
+    def set_paused(self, paused: bool) -> None:
+        self.paused = paused
 
     @property
     def retries(self) -> Any:
@@ -76,6 +82,7 @@ class World:
         self.orders: list[SenderOrder] = []
         self.done: Any = None
         self.halted: dict[int, str] = {}
+        self.calls: list[Any] = []
         pool = SimpleNamespace(
             nodes=self.nodes, alive=lambda: self.alive, remove=self.remove, is_stopping=False
         )
@@ -102,6 +109,7 @@ class World:
             lambda _nodes: b"status",
             cast(Any, link),
             cast(Any, loop),
+            SenderTasks(cast(Any, self.nodes), lambda: cast(Any, Recorder(self.calls))),
             lambda: self.time,
         )
         self.seen = Seen(
@@ -341,3 +349,26 @@ def test_end_hands_over_everything(world: World) -> None:
     assert order.confirm["a"] == (values["a"], 11)
     assert order.take == {}
     assert not codec.decode_beat(order.beat).is_ready
+
+
+def test_order_of_the_origin_is_done_and_written(world: World) -> None:
+    world.served("a")
+    orders = {"a": b"0 2 0 0"}
+    world.nodes["a"].owed.clear()
+    world.turn(looked=("a",), orders=orders)
+    assert world.calls == [("resync", world.nodes["a"])]
+    world.turn(looked=("a",), orders=orders)
+    order = world.turn()
+    assert {name: what[1] for name, what in order.finish.items()} == {"a": b"2 0 0"}
+    world.turn(finished=frozenset({"a"}), looked=("a",), orders=orders, done={"a": b"2 0 0"})
+    assert world.turn().finish == {}
+
+
+def test_node_is_paused_before_its_worker_starts(world: World) -> None:
+    world.turn()
+    world.turn()
+    world.turn()
+    world.turn_taken(("a",), None)
+    world.turn(begun=frozenset({"a"}), upto=9, looked=("a",), orders={"a": b"1 0 0 0"})
+    assert world.nodes["a"].paused
+    assert world.calls == []

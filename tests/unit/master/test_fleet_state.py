@@ -29,6 +29,7 @@ class World:
             records={},
             copies={"eu": "one"},
             fleet=SimpleNamespace(fingerprint="c"),
+            orders=SimpleNamespace(paused=["far"]),
         )
         self.state = FleetState(cast(Any, self.origin), past)
 

@@ -10,6 +10,7 @@ import pytest
 from support.recorder import Recorder
 
 from inosync.console import protocol
+from inosync.master.fleet_orders import NotReached
 from inosync.master.requests import MAX_TIMEOUT_SECONDS, RequestHandler, RequestRefused, checked
 from inosync.master.verification import Comparison
 from inosync.nodes.roll_out import RollOut
@@ -55,7 +56,7 @@ class World:
             lag_of=lambda node: node.name,
         )
         reloader: Any = Recorder(self.calls, reload=self.reload)
-        reloader.config = SimpleNamespace(path="/etc/inosync/default.py")
+        reloader.config = SimpleNamespace(path="/etc/inosync/default.py", fleet=None)
         events: Any = Recorder(self.calls, accept_loss=lambda: ["/www"])
         flushes: Any = Recorder(self.calls, begin=self.begin_flush)
         self.handler = RequestHandler(
@@ -327,3 +328,72 @@ def test_hold_and_release_are_for_all_nodes(world: World) -> None:
     assert world.ask(command="hold", timeout=5) == {}
     assert begun == [3600.0, 5.0]
     assert world.ask(command="release") == {"held": True}
+
+
+def far_world(world: World) -> list[Any]:
+    """Make it the origin of a fleet that serves the node "far"; return what is ordered."""
+    ordered: list[Any] = []
+    far = SimpleNamespace(name="far", paused=False, description={"via": "eu"})
+
+    def give(names: list[str], command: str) -> None:
+        ordered.append((names, command))
+
+    def compare(names: list[str], command: str, _deadline: float, done: Any) -> Any:
+        ordered.append((names, command, done))
+        return "waiting"
+
+    fleet = SimpleNamespace(all=lambda: [far], find=lambda name: [far] if name == "far" else [])
+    orders = SimpleNamespace(give=give, compare=compare, paused=["far"], cancel=ordered.append)
+    world.handler._far, world.handler._orders = cast(Any, fleet), cast(Any, orders)
+    return ordered
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "resync", "verify"])
+def test_command_for_a_far_node_is_ordered(world: World, command: str) -> None:
+    ordered = far_world(world)
+    reply = world.ask(command=command, node="far")
+    assert reply == {"nodes": ["far"], "paused": ["far"]}
+    assert (ordered, world.calls) == ([(["far"], command)], [])
+    reply = world.ask(command=command, node="all")
+    assert reply is not None
+    assert reply["nodes"] == [*NODES, "far"]
+    assert ordered[1:] == [(["far"], command)]
+    assert [call[0] for call in world.calls] == [command] * len(NODES)
+    world.ask(command=command, node="a")
+    assert len(ordered) == 2
+
+
+def test_nothing_is_done_if_senders_cannot_be_told(world: World) -> None:
+    far_world(world)
+
+    def fail(*_arguments: Any) -> None:
+        raise NotReached
+
+    cast(Any, world.handler)._orders = SimpleNamespace(give=fail, compare=fail, paused=[])
+    for command in ("pause", "diff"):
+        reply = world.ask(command=command, node="all")
+        assert reply == protocol.error("Redis cannot be used: senders cannot be told", protocol.BUSY)
+    assert world.calls == []
+
+
+def test_comparison_of_near_and_far_nodes_is_one_reply(world: World) -> None:
+    ordered = far_world(world)
+    reply = world.ask(command="diff", node="all")
+    assert reply is None
+    [(names, command, done)] = ordered
+    assert (names, command) == (["far"], "diff")
+    done([Comparison("far", "", 1.0, 1, (("/x", "missing"),))])
+    assert world.replies == []
+    world.found([Comparison("a")])
+    assert [one["node"] for one in world.replies[0]["comparisons"]] == ["far", "a"]
+    world.left[0]()
+    assert ordered[1:] == ["waiting"]
+    assert world.calls[-1] == ("cancel",)
+
+
+def test_pause_is_ordered_at_the_origin_and_not_at_a_sender(world: World) -> None:
+    cast(Any, world.handler)._reloader.config.fleet = SimpleNamespace(me="eu")
+    for command in ("pause", "resume"):
+        expected = f"{command} of a node is ordered at the origin, without --sender"
+        assert world.ask(command=command, node="a") == protocol.error(expected, protocol.USAGE)
+    assert world.ask(command="resync", node="a") == {"nodes": ["a"], "paused": []}

@@ -341,6 +341,7 @@ def fleet_of(world: World) -> Any:
         records={"far": NodeRecord("e", 1, 1)},
         copies={},
         fleet=SimpleNamespace(fingerprint="c"),
+        orders=SimpleNamespace(paused=["far"]),
     )
     world.keeper.fleet = FleetState(cast(Any, origin), None)
     return origin
@@ -377,3 +378,16 @@ def test_position_is_kept_at_once_even_during_a_walk(world: World) -> None:
     fleet = world.written[-1].fleet
     assert fleet is not None
     assert fleet.reserved > 1_500_000
+
+
+def test_pause_of_a_far_node_is_kept_at_once(world: World) -> None:
+    origin = fleet_of(world)
+    world.keep()
+    assert list(world.written[-1].far_paused or ()) == ["far"]
+    origin.orders.paused = []
+    world.keeper.keep_orders()
+    assert list(world.written[-1].far_paused or ()) == []
+    world.watcher.incomplete_trees = {1}
+    origin.orders.paused = ["other"]
+    world.keeper.keep_orders()
+    assert list(world.written[-1].far_paused or ()) == ["other"]

@@ -30,6 +30,8 @@ class Facts:
     told: dict[str, ToldNode] = field(default_factory=lambda: {"n": OK})
     beats: dict[str, Beat] = field(default_factory=lambda: {"eu": READY})
     arrived: dict[str, Arrived] = field(default_factory=lambda: {"eu": Arrived("e", 2, "copy")})
+    paused: tuple[str, ...] = ()
+    owed: tuple[str, ...] = ()
 
 
 def nodes(facts: Facts, head: int = 3) -> FarNodes:
@@ -99,3 +101,12 @@ def test_table_has_a_column_for_the_sender_only_in_a_fleet() -> None:
     assert head.split()[:3] == ["NODE", "VIA", "STATE"]
     assert (first.split()[:3], second.split()[:3]) == (["n", "eu", "ok"], ["own", "-", "ok"])
     assert "VIA" not in table.lines([own], 0.0)[0]
+
+
+def test_paused_node_is_paused_whatever_its_sender_says() -> None:
+    (node,) = nodes(Facts(paused=("n", "m"), owed=("n",)), 5).all()
+    assert (node.paused, node.is_owed) == (True, True)
+    assert (node.description["state"], node.description["paused"]) == ("paused", True)
+    assert node.description["lag"] > 0, "it falls behind meanwhile"
+    (node,) = nodes(Facts(), 5).find("n")
+    assert (node.paused, node.is_owed, node.description["paused"]) == (False, False, False)
