@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from inosync.config.checks import Share
+from inosync.config.fleet import Fleet
 from inosync.config.hook import Hook, OnStage
 from inosync.config.listen import Address
 from inosync.config.load import Config
 from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec, Tree
 from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
+from inosync.fleet import trial
 from inosync.rsync import argv, ssh
 from inosync.rsync.advice import advice
 from inosync.rsync.argv import TransferSettings
@@ -133,7 +135,15 @@ def try_nodes(config: Config) -> bool:
         _print(f"node {node.name}: {tree.wpath}: {'; '.join(_described(found, node, tree))}")
     counts = plural(len(config.nodes), "node")
     _print(f"{counts}: {'all can be mirrored to' if all_good else 'NOT all can be mirrored to'}")
-    return all_good
+    return all_good if config.fleet is None else _try_redis(config.fleet) and all_good
+
+
+def _try_redis(fleet: Fleet) -> bool:
+    """Try the Redis of a fleet; print the outcome, and return whether this machine can work with it."""
+    found = trial.try_redis(fleet)
+    outcome = f"FAILED: {found.reason}" if found.reason else "reachable"
+    _print(f"{fleet}: {'; '.join([outcome, *found.facts])}")
+    return not found.reason
 
 
 def show_calls(config: Config) -> bool:

@@ -328,7 +328,9 @@ def _try_out(config: Config, options: argparse.Namespace) -> int:
 
     try:
         if config.fleet is not None and config.fleet.me:
-            config = replace(config, nodes=config.fleet.nodes)
+            me = config.fleet.me
+            served = (node for node in config.fleet.nodes if node.senders is None or me in node.senders)
+            config = replace(config, nodes=tuple(served))
         if options.test:
             check.show_config(config)
         if options.offline:

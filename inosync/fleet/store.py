@@ -141,6 +141,21 @@ class Store:
         found = info.get(b"uptime_in_seconds", b"0")
         return max(float(found) - 1, 0.0) if found.isdigit() else 0.0
 
+    @property
+    def version(self) -> str:
+        """Which program this is, and its version, for people."""
+        info = self._instance.info
+        name, key = (
+            ("Valkey", b"valkey_version") if b"valkey_version" in info else ("Redis", b"redis_version")
+        )
+        return f"{name} {one_line(info.get(key, b'?').decode('ascii', 'replace'))}"
+
+    @property
+    def keeps_changes(self) -> bool:
+        """Whether it writes each change to its append-only file."""
+        with self._plain_errors():
+            return int(self._redis.info("persistence").get("aof_enabled", 0)) == 1
+
     # Both roles
 
     def read(self, nodes: Sequence[str], senders: Sequence[str], leases: Sequence[str] = ()) -> Seen:
@@ -244,6 +259,15 @@ class Store:
         with self._plain_errors():
             values = self._redis.mget([self._key("status", name) for name in ("", *senders)])
         return dict(_there(senders, values))
+
+    def beat_ages(self, senders: Sequence[str]) -> dict[str, float]:
+        """Return how many seconds ago each sender was heard of that is there."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name in senders:
+            pipe.pttl(self._key("beat", name))
+        with self._plain_errors():
+            left = dict(zip(senders, map(int, pipe.execute()), strict=True))
+        return {name: max(TTL_SECONDS - each / 1000, 0.0) for name, each in left.items() if each > 0}
 
     def set_config(self, fingerprint: str) -> None:
         """Write the fingerprint of the configuration, which senders compare with theirs."""

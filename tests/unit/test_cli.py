@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import configs
 
 from inosync import cli
+from inosync.config.load import Config, load
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -88,3 +91,26 @@ def test_asking_a_daemon_imports_no_daemon() -> None:
     of_daemons = {"master", "worker", "nodes", "journal", "watch", "rsync", "guard", "startup", "check"}
     assert {name for name in loaded if name.split(".")[1] in of_daemons} == set()
     assert not {"psutil", "pyinotify", "multiprocessing"} & set(done.stdout.split())
+
+
+@pytest.mark.usefixtures("here")
+def test_sender_tries_only_the_nodes_that_it_may_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"node": "/a", "name": "all"},
+        {"node": "/b", "name": "ours", "senders": ["s"]},
+        {"node": "/c", "name": "theirs", "senders": ["t"]},
+        {"node": "/d", "name": "origin", "senders": []},
+    ]
+    senders = [{"node": "/s", "name": "s"}, {"node": "/t", "name": "t"}]
+    path = configs.write(configs.text(rnodes=repr(nodes), rsenders=repr(senders), fleet="'redis://r/0'"))
+    tried: list[str] = []
+    monkeypatch.setattr("inosync.check.show_config", lambda _config: None)
+
+    def try_nodes(config: Config) -> bool:
+        tried.extend(node.name for node in config.nodes)
+        return True
+
+    monkeypatch.setattr("inosync.check.try_nodes", try_nodes)
+    options = argparse.Namespace(test=True, offline=False, calls=False)
+    assert cli._try_out(load(path, "s"), options) == 0
+    assert tried == ["all", "ours"]
