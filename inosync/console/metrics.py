@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -66,6 +66,22 @@ _NODE_COUNTERS = (
     ("hook_failures", "hook_failures", "Hooks that have failed or took too long."),
 )
 
+_SENDER_GAUGES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], float | None]], ...] = (
+    ("ready", "Whether the sender takes nodes.", lambda one: one["ready"]),
+    ("nodes", "Nodes whose lease the sender holds.", lambda one: len(one["nodes"])),
+    (
+        "arrived_position",
+        "Position of the journal up to which the copy of the sender is complete.",
+        lambda one: one["arrived"],
+    ),
+    (
+        "lag_seconds",
+        "Age of the oldest change that its copy lacks; 0 if it has all.",
+        lambda one: None if one["arrived"] is None else one["lag"],
+    ),
+    ("heartbeat_age_seconds", "For how long the sender was not heard of.", lambda one: one["heard"]),
+)
+
 
 def expose(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     """Return the body and its content type, for a client that accepts these types."""
@@ -106,10 +122,26 @@ def _of_master(master: Mapping[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily("inosync_halted_directories", "Trees that the guard has halted.", value=halted)
     text = "Whether the last reload of the configuration was refused."
     yield GaugeMetricFamily("inosync_reload_refused", text, value=float(bool(master.get("refused"))))
+    if (fleet := master.get("fleet")) is not None:
+        yield from _of_fleet(fleet)
     nodes = GaugeMetricFamily("inosync_nodes", "Nodes, by state.", labels=["state"])
     for state in STATES:
         nodes.add_metric([state], float(master.get("states", {}).get(state, 0)))
     yield nodes
+
+
+def _of_fleet(fleet: Mapping[str, Any]) -> Iterator[Metric]:
+    text = "Whether the Redis of the fleet can be used."
+    yield GaugeMetricFamily("inosync_redis_up", text, value=float(not fleet["redis"]))
+    if (unserved := fleet["unserved"]) is not None:
+        text = "Nodes whose lease no sender holds."
+        yield GaugeMetricFamily("inosync_unserved_nodes", text, value=float(unserved))
+    for name, text, value in _SENDER_GAUGES:
+        family = GaugeMetricFamily(f"inosync_sender_{name}", text, labels=["sender"])
+        for sender in fleet["senders"]:
+            if (found := value(sender)) is not None:
+                family.add_metric([one_line(str(sender["name"]))], float(found))
+        yield family
 
 
 def _of_nodes(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

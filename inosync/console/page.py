@@ -97,6 +97,7 @@ def _warnings(master: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"Halted: {why}" for why in master.get("halted", ()))
     yield from (f"The configuration was not reloaded: {why}" for why in master.get("refused", ()))
     yield from (line.capitalize() for line in table.held_lines(master))
+    yield from (f"{line[0].upper()}{line[1:]}" for line in table.fleet_lines(master))
     if unwatched := master.get("unwatched"):
         many = "directory is" if unwatched == 1 else "directories are"
         yield f"{unwatched} {many} not watched: {master.get('unwatched_reason', '')}"

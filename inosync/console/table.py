@@ -44,13 +44,14 @@ def lines(nodes: Sequence[Description], now: float, width: int = 0) -> list[str]
 
 def sender_lines(senders: Sequence[Description]) -> list[str]:
     """Return the table of the senders of a fleet."""
-    rows = [("SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "REASON")]
+    rows = [("SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "HEARD", "REASON")]
     for one in senders:
         arrived = "-" if one["arrived"] is None else str(one["arrived"])
         behind = "-" if one["arrived"] is None else f"{one['lag']:.1f} s"
         state = "ready" if one["ready"] else "waiting"
         count = str(len(one["nodes"]))
-        rows.append((one_line(one["name"]), state, count, arrived, behind, one_line(one["reason"])))
+        heard = "-" if one["heard"] is None else f"{one['heard']:.1f} s ago"
+        rows.append((one_line(one["name"]), state, count, arrived, behind, heard, one_line(one["reason"])))
     wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(map(str.ljust, row, wide)).rstrip() for row in rows]
 
@@ -67,7 +68,20 @@ def warnings(master: Description) -> list[str]:
     found = [f"halted: {why}" for why in master["halted"]]
     found += [f"not reloaded: {why}" for why in master["refused"]]
     found += held_lines(master)
+    found += fleet_lines(master)
     return [one_line(line) for line in found]
+
+
+def fleet_lines(master: Description) -> list[str]:
+    """Return lines about what is wrong with a fleet; none if there is no fleet."""
+    if (fleet := master.get("fleet")) is None:
+        return []
+    if fleet["redis"]:
+        return [f"Redis: {fleet['redis']}"]
+    found = [f"sender {one['name']}: {one['reason']}" for one in fleet["senders"] if not one["ready"]]
+    if fleet["unserved"]:
+        found.append(f"served by no sender: {plural(fleet['unserved'], 'node')}")
+    return found
 
 
 def held_lines(master: Description) -> list[str]:

@@ -73,6 +73,8 @@ class OriginReport:
     """what was done of them, if ``seen`` is there."""
     found: Mapping[str, bytes] = field(default_factory=dict)
     """What comparisons of the nodes of ``find`` have found."""
+    ages: Mapping[str, float] = field(default_factory=dict)
+    """By sender: how many seconds ago it was heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,8 @@ def origin_round(store: Store, order: OriginOrder) -> OriginReport:
     crowded = store.position_at(too_many + MAX_MEMBERS // 10) if too_many > 0 else 0
     orders, done = order_store.read(store, order.nodes)
     found = order_store.found(store, order.find)
-    return OriginReport(True, seen, asked, store.statuses(order.senders), crowded, orders, done, found)
+    ages, statuses = store.beat_ages(order.senders), store.statuses(order.senders)
+    return OriginReport(True, seen, asked, statuses, crowded, orders, done, found, ages)
 
 
 def sender_round(store: Store, order: SenderOrder) -> SenderReport:

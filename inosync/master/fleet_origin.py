@@ -75,6 +75,8 @@ class FleetOrigin:
     """By node: the sender that holds its lease."""
     beats: dict[str, Beat] = field(default_factory=dict)
     """What each sender said last that is there."""
+    ages: Mapping[str, float] = field(default_factory=dict)
+    """How many seconds before the last look each sender was heard of."""
     told: dict[str, ToldNode] = field(default_factory=dict)
     """How the nodes of the fleet are, as the senders say."""
     arrived: dict[str, Arrived] = field(default_factory=dict)
@@ -232,6 +234,7 @@ class FleetOrigin:
                 self._look_at = now + IDLE_SECONDS
                 self._note_seen(report.seen, report.statuses)
                 self.orders.note(report.orders, report.done, report.found)
+                self.ages = report.ages
             if order.recovery is not None:
                 self._recovery, self._is_met = None, True
                 self.appended, self._floor = order.recovery.span.appended, order.recovery.span.floor

@@ -158,7 +158,8 @@ def make_master(
     state_log = StateLog(config.on_state, clock)
     states = NodeStates(nodes, dispatch, watcher, guard, config.edelay, clock)
     name = protocol.instance(config.path, me) if me else os.path.basename(config.path)
-    publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher, loop)
+    elsewhere = tuple if far is None else far.all
+    publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher, loop, elsewhere)
     reloads = Reloads(config.path)
     snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock, far)
 
@@ -191,7 +192,7 @@ def make_master(
         pacing.release,
         loop,
         dispatch.roll_out.is_stuck,
-        tuple if far is None else far.all,
+        elsewhere,
     )
     flushes.watch_directory()
     ending = Once(nodes, watcher, dispatch, flushes, states, snapshots) if once else None

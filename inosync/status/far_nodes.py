@@ -35,6 +35,8 @@ class FleetFacts(Protocol):
     @property
     def arrived(self) -> Mapping[str, Arrived]: ...
     @property
+    def ages(self) -> Mapping[str, float]: ...
+    @property
     def paused(self) -> Collection[str]: ...
     @property
     def owed(self) -> Collection[str]: ...
@@ -89,7 +91,17 @@ class FarNodes:
             "nodes": sorted(node for node, holder in self.facts.holders.items() if holder == name),
             "arrived": None if arrived is None else position,
             "lag": 0.0 if oldest is None else round(max(self.loop.clock() - oldest, 0.0), 3),
+            "heard": None if self.facts.problem else self.facts.ages.get(name),
             "reason": reason,
+        }
+
+    def fleet(self) -> dict[str, Any]:
+        """Return what the snapshot of the daemon says of the fleet as a whole."""
+        held = self.facts.holders.keys()
+        return {
+            "redis": self.facts.problem,
+            "unserved": None if self.facts.problem else sum(spec.name not in held for spec in self.specs),
+            "senders": self.senders(),
         }
 
     def find(self, wanted: str) -> list[FarNode]:

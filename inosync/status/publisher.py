@@ -6,12 +6,14 @@ import logging
 import math
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from inosync.messages import NodeState
 from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
+from inosync.status.far_nodes import FarNode
 from inosync.status.state import NodeStates
 from inosync.status.traffic import Traffic
 from inosync.status.transitions import StateLog
@@ -38,7 +40,10 @@ class StatePublisher:
         backlog: Backlog,
         watcher: Watcher,
         loop: Loop,
+        elsewhere: Callable[[], Sequence[FarNode]] = tuple,
     ) -> None:
+        self._elsewhere = elsewhere
+        """Returns the nodes that other machines serve."""
         self._config, self._states, self._state_log = config, states, state_log
         self._backlog, self._watcher, self._loop = backlog, watcher, loop
         self._timer: Timer | None = None
@@ -78,6 +83,7 @@ class StatePublisher:
         if self._line_timer is None:
             self._line_timer = self._loop.call_at(max(now, self._traffic.next_line_at), self._log_traffic)
         counts: Counter[str] = Counter(map(self.publish_node, self._states.nodes.values()))
+        counts.update(str(node.description["state"]) for node in self._elsewhere())
         ordered = dict(sorted(counts.items(), key=lambda item: (item[0] != NodeState.OK, item[0])))
         self.summary = titles.summary(ordered)
         unwatched, _ = self._watcher.unwatched()

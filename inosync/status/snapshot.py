@@ -76,8 +76,7 @@ class SnapshotBuilder:
         """Return the master and every node, the worst first; it may be ``MAX_AGE_SECONDS`` old."""
         at, snapshot = self._last
         if not 0 <= self._clock() - at < MAX_AGE_SECONDS:
-            far = self._far.all() if self._far is not None else ()
-            snapshot = self.of_nodes(self._states.nodes.values(), far)
+            snapshot = self.of_nodes(self._states.nodes.values(), self._all_far())
             self._last = self._clock(), snapshot
         return snapshot
 
@@ -97,6 +96,7 @@ class SnapshotBuilder:
 
     def _master(self) -> dict[str, Any]:
         counts = Counter(map(self._states.state_of, self._states.nodes.values()))
+        counts.update(NodeState(node.description["state"]) for node in self._all_far())
         states = {state.value: counts[state] for state in WORST_FIRST if counts[state]}
         unwatched, why = self._watcher.unwatched()
         return {
@@ -118,7 +118,11 @@ class SnapshotBuilder:
             "held_until": self._wall(self._states.held_until),
             "reloaded_at": self._wall(self._reloads.succeeded_at),
             "refused": list(self._reloads.refused),
+            **({} if self._far is None else {"fleet": self._far.fleet()}),
         }
+
+    def _all_far(self) -> Sequence[FarNode]:
+        return () if self._far is None else self._far.all()
 
     def _node(self, node: Node) -> dict[str, Any]:
         state, worker, counters = self._states.state_of(node), node.worker.state, node.counters

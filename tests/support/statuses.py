@@ -79,6 +79,31 @@ def status(nodes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {"master": master, "nodes": nodes}
 
 
+FLEET: dict[str, Any] = {
+    "redis": "",
+    "unserved": 1,
+    "senders": [
+        {
+            "name": "eu",
+            "ready": True,
+            "nodes": ["a", "b"],
+            "arrived": 41,
+            "lag": 3.5,
+            "heard": 0.4,
+            "reason": "",
+        },
+        {
+            "name": "us",
+            "ready": False,
+            "nodes": [],
+            "arrived": None,
+            "lag": 0.0,
+            "heard": None,
+            "reason": "it has not been heard of for a while",
+        },
+    ],
+}
+"""What the status of an origin says of its fleet."""
 WORDS = ("retrying", "degraded", "lagging", "paused", "full")
 
 

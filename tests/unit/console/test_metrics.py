@@ -128,7 +128,8 @@ def test_promtool_finds_no_problem() -> None:
 
 def served() -> set[str]:
     """All names of samples that there can be."""
-    everything = told(statuses.node("a", "full"), statuses.node("b", "retrying"), reloaded_at=statuses.NOW)
+    nodes = statuses.node("a", "full"), statuses.node("b", "retrying")
+    everything = told(*nodes, reloaded_at=statuses.NOW, fleet=statuses.FLEET)
     return {sample.name for family in read(everything).values() for sample in family.samples}
 
 
@@ -187,3 +188,27 @@ def test_alerts_are_valid() -> None:
 
 def test_alerts_fire_when_they_should() -> None:
     promtool("test", "rules", str(Path(__file__).with_name("alerts.yml")))
+
+
+def test_metrics_describe_the_senders_of_a_fleet() -> None:
+    seen = read(told(statuses.node("a"), fleet=statuses.FLEET))
+    assert value(seen, "inosync_redis_up") == 1
+    assert value(seen, "inosync_unserved_nodes") == 1
+    expected = {
+        "ready": 1,
+        "nodes": 2,
+        "arrived_position": 41,
+        "lag_seconds": 3.5,
+        "heartbeat_age_seconds": 0.4,
+    }
+    for name, figure in expected.items():
+        assert value(seen, f"inosync_sender_{name}", sender="eu") == figure
+    gone = {
+        sample.name for family in seen.values() for sample in family.samples if "us" in sample.labels.values()
+    }
+    assert gone == {"inosync_sender_ready", "inosync_sender_nodes"}, "nothing is known of it"
+    seen = read(told(fleet={**statuses.FLEET, "redis": "refused", "unserved": None}))
+    assert value(seen, "inosync_redis_up") == 0
+    assert "inosync_unserved_nodes" not in seen
+    alone = read(told(statuses.node("a")))
+    assert not [name for name in alone if "sender" in name or "redis" in name or "unserved" in name]

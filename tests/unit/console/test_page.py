@@ -240,3 +240,15 @@ def test_warnings_stand_above_the_table() -> None:
     text = rendered(statuses.node("a"), refused=["line 3: no"], unwatched=2, unwatched_reason="sysctl x")
     assert "The configuration was not reloaded: line 3: no" in text
     assert "2 directories are not watched: sysctl x" in text
+
+
+def test_page_of_a_fleet_shows_senders_and_what_is_wrong() -> None:
+    nodes = [statuses.node("a", via="eu"), statuses.node("b", "lagging", 9.0, via=None), statuses.node("c")]
+    status = statuses.status(nodes, fleet=statuses.FLEET)
+    text = page.render(Snapshot(statuses.NOW, status["master"], status["nodes"]), History())
+    words = " ".join(Reader(text).words)
+    assert "via eu" in words
+    assert "via no sender" in words
+    assert text.count('class="via"') == 2
+    assert "Sender us: it has not been heard of for a while" in words
+    assert "Served by no sender: 1 node" in words

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import statuses
 from support.descriptions import NOW, master, node
 
 from inosync.console import table
@@ -97,3 +98,12 @@ def test_hold_is_said_with_its_longest_time() -> None:
     assert table.held_lines(master()) == []
     [line] = table.warnings(master(held_until=0.0))
     assert re.fullmatch(r"held: nothing is sent to any node until release, or \d\d:\d\d:\d\d", line)
+
+
+def test_warnings_tell_what_is_wrong_with_a_fleet() -> None:
+    assert table.warnings(master(fleet=statuses.FLEET)) == [
+        "sender us: it has not been heard of for a while",
+        "served by no sender: 1 node",
+    ]
+    away = {**statuses.FLEET, "redis": "refused\n", "unserved": None}
+    assert table.warnings(master(fleet=away)) == ["Redis: refused\\n"]

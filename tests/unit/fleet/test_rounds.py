@@ -12,6 +12,7 @@ import redis
 from support.redis_server import REDIS, RedisServer
 
 from inosync.fleet import order_store, rounds
+from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, origin_round, sender_round
@@ -218,3 +219,10 @@ def test_orders_of_another_origin_are_refused(met: Store) -> None:
     assert not origin_round(met, replace(order, value=b"m /etc/x 2")).is_origin
     assert not order_store.give(met, b"m /etc/x 2", {"n": b"1 0 0 0"})
     assert order_store.read(met, ["n"]) == ({}, {})
+
+
+def test_origin_knows_when_senders_were_heard_of(met: Store) -> None:
+    sender_round(met, SENDER)
+    ages = origin_round(met, replace(ORIGIN, is_new=False, senders=("eu", "us"))).ages
+    assert ages.keys() == {"eu"}
+    assert 0 <= ages["eu"] < TTL_SECONDS

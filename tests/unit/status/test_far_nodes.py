@@ -30,6 +30,7 @@ class Facts:
     told: dict[str, ToldNode] = field(default_factory=lambda: {"n": OK})
     beats: dict[str, Beat] = field(default_factory=lambda: {"eu": READY})
     arrived: dict[str, Arrived] = field(default_factory=lambda: {"eu": Arrived("e", 2, "copy")})
+    ages: dict[str, float] = field(default_factory=lambda: {"eu": 1.5})
     paused: tuple[str, ...] = ()
     owed: tuple[str, ...] = ()
 
@@ -90,8 +91,8 @@ def test_senders_are_told_with_what_they_serve() -> None:
     assert us["reason"] == "it has not been heard of for a while"
     assert [one["ready"] for one in nodes(Facts(problem="gone")).senders()] == [False, False]
     lines = table.sender_lines([eu, us])
-    assert lines[0].split() == ["SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "REASON"]
-    assert lines[1].split() == ["eu", "ready", "1", "2", "48.0", "s"]
+    assert lines[0].split() == ["SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "HEARD", "REASON"]
+    assert lines[1].split() == ["eu", "ready", "1", "2", "48.0", "s", "1.5", "s", "ago"]
 
 
 def test_table_has_a_column_for_the_sender_only_in_a_fleet() -> None:
@@ -110,3 +111,13 @@ def test_paused_node_is_paused_whatever_its_sender_says() -> None:
     assert node.description["lag"] > 0, "it falls behind meanwhile"
     (node,) = nodes(Facts(), 5).find("n")
     assert (node.paused, node.is_owed, node.description["paused"]) == (False, False, False)
+
+
+def test_fleet_says_what_is_wrong_with_it_as_a_whole() -> None:
+    fleet = nodes(Facts()).fleet()
+    assert (fleet["redis"], fleet["unserved"]) == ("", 0)
+    assert [(one["name"], one["heard"]) for one in fleet["senders"]] == [("eu", 1.5), ("us", None)]
+    assert nodes(Facts(holders={})).fleet()["unserved"] == 1
+    away = nodes(Facts(problem="refused")).fleet()
+    assert (away["redis"], away["unserved"]) == ("refused", None), "leases are not known then"
+    assert [one["heard"] for one in away["senders"]] == [None, None]

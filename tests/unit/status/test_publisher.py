@@ -16,6 +16,7 @@ from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.roll_out import RollOut
+from inosync.status.far_nodes import FarNode
 from inosync.status.publisher import MIN_PAUSE_SECONDS, StatePublisher
 from inosync.status.state import NodeStates
 from inosync.status.transitions import StateLog
@@ -181,3 +182,16 @@ def test_title_is_sent_again_only_when_it_differs() -> None:
         publisher.publish_node(cast(Node, node))
     counts = [int(title.split()[-2]) for title in node.sent[1:]]
     assert counts == [1, 2, 4, 7, 11, 17, 26, 40, 61, 92]
+
+
+def test_title_counts_the_nodes_of_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(process, "set_title", titles.append)
+    w = World(0)
+    publisher, loop = made(w)
+    publisher._elsewhere = lambda: [FarNode(name, 1, {"state": "paused"}) for name in "fg"]
+    publisher.publish_soon()
+    loop.turn(0)
+    assert "2 paused" in titles[-1]
+    assert titles[-1].startswith("inosync: master f [3 nodes: ")
+    assert publisher.summary in titles[-1]

@@ -13,6 +13,7 @@ from inosync.messages import NodeState
 from inosync.nodes.counters import Counters
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
+from inosync.status.far_nodes import FarNode
 from inosync.status.snapshot import MAX_AGE_SECONDS, Reloads, SnapshotBuilder
 
 
@@ -114,3 +115,19 @@ def test_lag_of_a_node_is_what_flush_tells() -> None:
         "pending": 7,
         "reason": "it is paused",
     }
+
+
+def test_summary_counts_the_nodes_of_senders() -> None:
+    world = World(a=NodeState.OK)
+    far = [
+        FarNode(name, 3, {"name": name, "state": state, "lag": 0.0})
+        for name, state in (("f", "ok"), ("g", "lagging"))
+    ]
+    fleet = {"redis": "", "unserved": 0, "senders": []}
+    parts = cast(Any, SimpleNamespace(all=lambda: far, fleet=lambda: fleet))
+    world.builder._far = parts
+    for snapshot in (world.builder.of_all(), world.builder.of_nodes(())):
+        assert snapshot["master"]["states"] == {"lagging": 1, "ok": 2}
+        assert snapshot["master"]["summary"] == "3 nodes: 2 ok, 1 lagging"
+        assert snapshot["master"]["fleet"] == fleet
+    assert "fleet" not in World(a=NodeState.OK).builder.of_all()["master"]
