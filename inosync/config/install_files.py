@@ -12,6 +12,7 @@ from importlib import metadata
 PLACES = {
     "inosync.service": "lib/systemd/system/inosync.service",
     "inosync@.service": "lib/systemd/system/inosync@.service",
+    "inosync-sender@.service": "lib/systemd/system/inosync-sender@.service",
     "completion.bash": "share/bash-completion/completions/inosync",
     "completion.zsh": "share/zsh/site-functions/_inosync",
     "inosync.8": "share/man/man8/inosync.8",

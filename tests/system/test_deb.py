@@ -78,8 +78,9 @@ def test_package_puts_files_in_place_and_leaves_configuration_alone(package: Pat
     installed = {
         name.removeprefix("usr/lib/python3/dist-packages/") for name in files if name.endswith(".py")
     }
-    assert installed - {"usr/share/doc/inosync/examples/default.py"} == sources
-    for conf in ("inosync.service", "inosync@.service"):
+    examples = {f"usr/share/doc/inosync/examples/{name}.py" for name in ("default", "fleet")}
+    assert installed - examples == sources
+    for conf in ("inosync.service", "inosync@.service", "inosync-sender@.service"):
         assert {f"lib/systemd/system/{conf}", f"usr/lib/systemd/system/{conf}"} & files
     told("--extract", package, tmp_path)
     assert list((tmp_path / "etc" / "inosync").iterdir()) == [], "a configuration is the operator's"
