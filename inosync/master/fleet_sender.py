@@ -80,6 +80,8 @@ class FleetSender:
     """What the operator has ordered at the origin."""
     now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     """The clock of leases, which counts the time in which the machine sleeps."""
+    changed: Callable[[], object] = lambda: None
+    """Is called when there are other nodes than before."""
     problem: str = "not reached yet"
     """Why Redis cannot be used; empty if it can."""
     reason: str = "the origin has not been heard of"
@@ -246,7 +248,7 @@ class FleetSender:
                     continue
                 self._note_cursor(name, holding)
                 holding.is_served, holding.is_untidy = False, _is_untidy(node)
-                self.pool.remove(name)
+                self._remove(name)
             if alive is None:
                 alive = {one.name for one in self.pool.alive()}
             if name not in alive:
@@ -258,8 +260,12 @@ class FleetSender:
         del self.held[name]
         node = self.pool.nodes.get(name)
         if node is not None:
-            self.pool.remove(name)
+            self._remove(name)
             node.kill_worker()
+
+    def _remove(self, name: str) -> None:
+        self.pool.remove(name)
+        self.changed()
 
     def _cursors(self) -> dict[str, tuple[bytes, int]]:
         """Return the cursors that Redis does not know yet."""
@@ -427,6 +433,7 @@ class FleetSender:
         elif record is not None and cursor is not None:
             holding.confirmed = cursor
         self.add(spec, self._epoch, restore)
+        self.changed()
 
     def finish(self) -> None:
         """Hand over all nodes, with their cursors, and end the process that talks to Redis."""

@@ -84,7 +84,8 @@ class SenderTasks:
             self.commands().compare([node], command == "verify", math.inf, compared)
 
     def _finish(self, key: tuple[str, str], number: int, node: Node, last: Numbers, found: bytes) -> None:
-        if self._running.get(key) != (number, node):  # it was handed over meanwhile, or ordered once more
+        # It was ordered once more, or the node was handed over meanwhile: then the next sender does it.
+        if self._running.get(key) != (number, node) or self.nodes.get(node.name) is not node:
             return
         del self._running[key]
         name, command = key

@@ -180,7 +180,17 @@ def make_master(
         add, describe = node_adder(config, table, pool), node_teller(snapshots)
         tasks = SenderTasks(nodes, lambda: commands)
         fleet.sender = FleetSender(
-            config.fleet, roots, pool, journal, guard, add, describe, link, loop, tasks
+            config.fleet,
+            roots,
+            pool,
+            journal,
+            guard,
+            add,
+            describe,
+            link,
+            loop,
+            tasks,
+            changed=lambda: verification.configure(reloader.config.rdelete),
         )
 
     # The operator
@@ -215,6 +225,8 @@ def make_master(
         return adapted(load(path, me), once)
 
     def restore(node: Node) -> None:
+        if saved_fleet is not None:  # what was open at the time is in the journal already
+            node.skip_to(journal.start)
         resume.restore(node, table.numbers)
 
     reader = ConfigReader(read, inherited, loop)

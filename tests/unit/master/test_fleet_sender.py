@@ -83,6 +83,7 @@ class World:
         self.done: Any = None
         self.halted: dict[int, str] = {}
         self.calls: list[Any] = []
+        self.changes: list[list[str]] = []
         pool = SimpleNamespace(
             nodes=self.nodes, alive=lambda: self.alive, remove=self.remove, is_stopping=False
         )
@@ -111,6 +112,7 @@ class World:
             cast(Any, loop),
             SenderTasks(cast(Any, self.nodes), lambda: cast(Any, Recorder(self.calls))),
             lambda: self.time,
+            lambda: self.changes.append(sorted(self.nodes)),
         )
         self.seen = Seen(
             SPAN,
@@ -372,3 +374,10 @@ def test_node_is_paused_before_its_worker_starts(world: World) -> None:
     world.turn(begun=frozenset({"a"}), upto=9, looked=("a",), orders={"a": b"1 0 0 0"})
     assert world.nodes["a"].paused
     assert world.calls == []
+
+
+def test_verification_knows_the_nodes_that_come_and_go(world: World) -> None:
+    world.served("a", "b")
+    assert [len(names) for names in world.changes] == [1, 2]
+    world.turn(renewed=frozenset(), seen=replace(world.seen, span=JournalSpan("new", 0, 9)))
+    assert world.changes[-1] == []

@@ -108,6 +108,13 @@ def test_comparison_is_begun_once_and_told(
     assert decode_found("n", found)[1].differences == (("/x", "missing"),)
 
 
+def test_comparison_that_ends_because_the_node_leaves_does_not_count(world: World) -> None:
+    world.take(b"0 0 2 0")
+    del world.nodes["n"]
+    world.compared[0][1]([Comparison("n", "is no node any more")])
+    assert world.tasks.finished({"n": b"v"}) == {}
+
+
 def test_several_orders_are_done_each_for_itself(world: World) -> None:
     world.take(b"0 1 2 3")
     for (_, tell), count in zip(world.compared, (7, 8), strict=True):
