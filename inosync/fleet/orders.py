@@ -1,7 +1,8 @@
 """What an operator has ordered for the nodes of senders, as the origin writes it to Redis. Pure.
 
-A pause is a state of a node, which holds until it is taken back. Other orders have numbers, and are done
-once: a sender does those whose number is greater than what was done, whichever has the node by then.
+A pause is a state of a node, which holds until it is taken back. Other orders have numbers, each its own, and
+are done once: a sender does those whose number is not the one that was done last, whichever has the node by
+then. They have no order, because a Redis that has lost something could be ahead of a new one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Orders:
     paused: bool = False
     """Whether it is sent nothing."""
     numbers: Numbers = NO_NUMBERS
-    """The number of the last order of each kind."""
+    """That of the last order of each kind."""
 
     def with_command(self, command: str, number: int) -> Orders:
         """Return these orders and another one."""
@@ -42,20 +43,20 @@ class Orders:
     def due(self, done: Numbers) -> list[tuple[str, int]]:
         """Return the commands that were not done yet, with their numbers."""
         found = zip(COMMANDS, self.numbers, done, strict=True)
-        return [(command, number) for command, number, last in found if number > last]
+        return [(command, number) for command, number, last in found if number not in (0, last)]
 
     def without(self, done: Numbers) -> Orders:
         """Return the orders that are left of these."""
         pairs = zip(self.numbers, done, strict=True)
-        return replace(self, numbers=tuple(number if number > last else 0 for number, last in pairs))
+        return replace(self, numbers=tuple(0 if number == last else number for number, last in pairs))
 
 
 NONE = Orders()
 
 
-def highest(a: Numbers, b: Numbers) -> Numbers:
-    """Return what was done if both say what was done."""
-    return tuple(map(max, zip(a, b, strict=True)))
+def overlaid(older: Numbers, newer: Numbers) -> Numbers:
+    """Return the newer numbers, and the older ones where there are none."""
+    return tuple(new or old for old, new in zip(older, newer, strict=True))
 
 
 def encode_orders(orders: Orders) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from inosync.master.verification import SHOWN_PATHS, Comparison
 from inosync.system.loop import Loop, Timer
 
 MAX_TEXT = 5_000
+_MAX_NUMBER = 999_999_999_999_999
 
 
 class NotReached(Exception):
@@ -27,6 +29,7 @@ class NotReached(Exception):
 class FarComparing:
     """A client that waits for the comparison of nodes of senders; it calls ``done`` once."""
 
+    command: str
     numbers: dict[str, int]
     """By node that is still to be compared: the number of the order."""
     done: Callable[[Sequence[Comparison]], None]
@@ -49,14 +52,19 @@ class FleetOrders:
     """By node: what Redis does not have yet."""
     _there: dict[str, Orders] | None = None
     """What Redis has; None: it cannot be used."""
-    _last: int = 0
-    """The number of the last order of all."""
+    number: Callable[[], int] = lambda: secrets.randbelow(_MAX_NUMBER) + 1
+    """Returns a number that no other order has."""
     _waiting: list[FarComparing] = field(default_factory=list)
 
     @property
     def paused(self) -> list[str]:
         """Return the nodes that are paused."""
         return [name for name in self.names if self._wanted(name).paused]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return the orders of all nodes that have any, as they are kept."""
+        return {name: orders.encode_orders(one).decode() for name, one in self.wanted.items() if one != NONE}
 
     def is_owed(self, name: str) -> bool:
         """Whether a node is still to be compared in full, and sent what differs, because of an order."""
@@ -75,11 +83,14 @@ class FleetOrders:
     def give(self, names: Sequence[str], command: str) -> int:
         """Order something for nodes; return the number of the order. NotReached if that is impossible."""
         self.check()
-        self._last += 1
+        number = self.number()
         for name in names:
-            self.wanted[name] = self._wanted(name).with_command(command, self._last)
+            self.wanted[name] = self._wanted(name).with_command(command, number)
+            for comparing in self._waiting:  # of the order that this one replaces
+                if comparing.command == command and name in comparing.numbers:
+                    comparing.numbers[name] = number
         self._note_pending()
-        return self._last
+        return number
 
     def compare(
         self,
@@ -92,7 +103,7 @@ class FleetOrders:
         paused = {name for name in names if self._wanted(name).paused}
         wanted = [name for name in names if name not in paused]
         number = self.give(wanted, command)
-        comparing = FarComparing(dict.fromkeys(wanted, number), done)
+        comparing = FarComparing(command, dict.fromkeys(wanted, number), done)
         comparing.found = [Comparison(name, "is paused") for name in names if name in paused]
         if deadline < math.inf:
             comparing.timer = self.loop.call_at(deadline, lambda: self._give_up(comparing))
@@ -142,17 +153,21 @@ class FleetOrders:
         is_first, self._there = self._there is None, known
         for name in self.names:
             own, theirs, finished = self._wanted(name), known.get(name, NONE), numbers.get(name, NO_NUMBERS)
-            self._last = max(self._last, *theirs.numbers, *finished)
             if is_first:  # of an earlier process
                 paused = own.paused if self.knows_pauses else theirs.paused
-                own = Orders(paused, orders.highest(own.numbers, theirs.numbers))
+                own = Orders(paused, orders.overlaid(theirs.numbers, own.numbers))
             own = own.without(finished)
             if own != NONE or name in self.wanted:
                 self.wanted[name] = own
         self.knows_pauses = True
         self._note_pending()
-        for name, value in found.items():
-            self._note_found(name, value)
+        for comparing in list(self._waiting):
+            at = orders.COMMANDS.index(comparing.command)
+            for name, number in list(comparing.numbers.items()):
+                if numbers.get(name, NO_NUMBERS)[at] == number:
+                    del comparing.numbers[name]
+                    comparing.found.append(decode_found(name, found.get(name, b"")))
+            self._end_if_complete(comparing)
 
     def _note_pending(self) -> None:
         there = self._there
@@ -162,33 +177,22 @@ class FleetOrders:
                 name: orders.encode_orders(own) for name, own in pairs if own != there.get(name, NONE)
             }
 
-    def _note_found(self, name: str, value: bytes) -> None:
-        number, comparison = decode_found(name, value)
-        for comparing in list(self._waiting):
-            if comparing.numbers.get(name, math.inf) <= number:
-                del comparing.numbers[name]
-                comparing.found.append(comparison)
-                self._end_if_complete(comparing)
 
-
-def encode_found(number: int, found: Comparison) -> bytes:
+def encode_found(found: Comparison) -> bytes:
     """Return what a comparison has found as Redis keeps it; the differences as far as there is room."""
     shown = list(found.differences)
     while True:
         text = json.dumps([found.reason[:MAX_TEXT], found.seconds, found.count, shown])
         if len(text) < MAX_FOUND_BYTES:
-            return f"{number} {text}".encode("ascii")
+            return text.encode("ascii")
         shown = shown[: len(shown) // 2]
 
 
-def decode_found(node: str, value: bytes) -> tuple[int, Comparison]:
-    """Return the number of the order, and what the comparison has found. It is only shown, as text."""
-    number, _, text = value.partition(b" ")
-    at = int(number) if number.isdigit() and len(number) <= 15 else 0
+def decode_found(node: str, value: bytes) -> Comparison:
+    """Return what the last comparison of a node has found. It is only shown, as text."""
     try:
-        reason, seconds, count, shown = json.loads(text)
+        reason, seconds, count, shown = json.loads(value)
         differences = tuple((str(path), str(word)) for path, word in shown[:SHOWN_PATHS])
-        comparison = Comparison(node, str(reason), float(seconds), int(count), differences)
+        return Comparison(node, str(reason), float(seconds), int(count), differences)
     except (ValueError, TypeError, RecursionError, OverflowError):
-        comparison = Comparison(node, "what its sender says cannot be read")
-    return at, comparison
+        return Comparison(node, "what was found is not known")

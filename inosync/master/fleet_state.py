@@ -30,9 +30,9 @@ class FleetState:
         return self._reserved
 
     @property
-    def paused(self) -> tuple[str, ...]:
-        """Return the nodes of senders that are paused."""
-        return tuple(self.origin.orders.paused)
+    def orders(self) -> Mapping[str, str]:
+        """Return what is ordered for nodes of senders, by name."""
+        return self.origin.orders.texts
 
     def needs_after(self) -> int:
         """Return the position after which a node of a sender, or Redis, may lack something."""
@@ -45,7 +45,7 @@ class FleetState:
         """Return something that differs when what is kept does, but for the time alone."""
         origin = self.origin
         known = mark and (mark.position, mark.unclosed)
-        return self.reserved, self.paused, origin.epoch, known, dict(origin.copies), dict(origin.records)
+        return self.reserved, self.orders, origin.epoch, known, dict(origin.copies), dict(origin.records)
 
     def saved(self, mark: Mark | None, wpaths: Mapping[int, str], may_use_past: bool) -> SavedFleet | None:
         """Return what is kept; None if the next process has to begin a new epoch.

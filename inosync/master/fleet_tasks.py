@@ -62,7 +62,8 @@ class SenderTasks:
             one = _orders(wanted[name]) if name in wanted else NONE
             if node.paused is not one.paused:
                 (self.commands().pause if one.paused else self.commands().resume)(node)
-            last = orders.highest(known.get(name, NO_NUMBERS), self._finished.get(name, (NO_NUMBERS, b""))[0])
+            unwritten = self._finished.get(name, (NO_NUMBERS, b""))[0]
+            last = orders.overlaid(known.get(name, NO_NUMBERS), unwritten)
             for command, number in one.due(last):
                 self._do(node, command, number, last)
 
@@ -79,7 +80,7 @@ class SenderTasks:
 
             def compared(found: Sequence[Comparison]) -> None:
                 if found:
-                    self._finish(key, number, node, last, encode_found(number, found[0]))
+                    self._finish(key, number, node, last, encode_found(found[0]))
 
             self.commands().compare([node], command == "verify", math.inf, compared)
 
@@ -91,8 +92,7 @@ class SenderTasks:
         name, command = key
         done, before = self._finished.get(name, (last, b""))
         at = orders.COMMANDS.index(command)
-        numbers = (*done[:at], number, *done[at + 1 :])
-        self._finished[name] = orders.highest(numbers, last), found or before
+        self._finished[name] = (*done[:at], number, *done[at + 1 :]), found or before
 
     def finished(self, values: Mapping[str, bytes]) -> dict[str, tuple[bytes, bytes, bytes]]:
         """Return what was done for nodes and is not written yet; ``values``: of their leases.

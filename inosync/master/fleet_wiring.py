@@ -11,7 +11,7 @@ from inosync.config.fleet import Fleet
 from inosync.config.load import Config
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.fleet import copies, told
-from inosync.fleet.orders import Orders
+from inosync.fleet.orders import orders_of
 from inosync.journal.subscription import Subscription, subscriptions
 from inosync.master.fleet_orders import FleetOrders
 from inosync.master.fleet_origin import FleetOrigin
@@ -70,9 +70,9 @@ def sender_name(fleet: Fleet | None) -> str:
 
 def fleet_orders(fleet: Fleet, loop: Loop, state: State | None) -> FleetOrders:
     """Return what was ordered for the nodes of senders, as far as this machine has kept it."""
-    paused = None if state is None else state.far_paused
-    wanted = {name: Orders(paused=True) for name in paused or ()}
-    return FleetOrders(tuple(node.name for node in fleet.nodes), loop, wanted, paused is not None)
+    kept = None if state is None else state.far_orders
+    wanted = orders_of({name: text.encode() for name, text in (kept or {}).items()})
+    return FleetOrders(tuple(node.name for node in fleet.nodes), loop, wanted, kept is not None)
 
 
 def prepare_copy(tree: Tree) -> None:

@@ -123,13 +123,13 @@ class StateKeeper:
         found = replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()), fleet=None)
         if self.fleet is None:
             return found
-        return replace(found, fleet=self.fleet.before_walk(last.fleet), far_paused=self.fleet.paused)
+        return replace(found, fleet=self.fleet.before_walk(last.fleet), far_orders=self.fleet.orders)
 
     def _orders(self) -> object:
         """What is written at once: what the operator has ordered until it is taken back, and the position
         beyond which none is given before another one is kept."""
         paused = [node.name for node in self.nodes.values() if node.paused]
-        return paused, self.held_until(), self.fleet and (self.fleet.reserved, self.fleet.paused)
+        return paused, self.held_until(), self.fleet and (self.fleet.reserved, self.fleet.orders)
 
     # Marks -------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class StateKeeper:
             nodes={name: self._node(node, wpaths) for name, node in self.nodes.items()},
             held_until=self._by_wall(self.held_until()),
             fleet=None if self.fleet is None else self._saved_fleet(self.fleet, wpaths),
-            far_paused=None if self.fleet is None else self.fleet.paused,
+            far_orders=None if self.fleet is None else self.fleet.orders,
         )
 
     def _saved_fleet(self, fleet: FleetState, wpaths: Mapping[int, str]) -> SavedFleet | None:

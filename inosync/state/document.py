@@ -129,8 +129,8 @@ class State:
     """Until when nothing is sent to any node; None: no operator holds it back."""
     fleet: SavedFleet | None = None
     """None: this is not the origin of one, or it has to begin anew."""
-    far_paused: tuple[str, ...] | None = None
-    """The nodes of senders that an operator has paused; None: there are no senders."""
+    far_orders: Mapping[str, str] | None = None
+    """What an operator has ordered for nodes of senders (``fleet.orders``); None: there are no senders."""
 
 
 def encode(state: State) -> bytes:
@@ -212,7 +212,7 @@ def _plain(state: State) -> dict[str, Any]:
         "trees": trees,
         "nodes": nodes,
         "held_until": state.held_until,
-        "far_paused": None if state.far_paused is None else list(state.far_paused),
+        "far_orders": None if state.far_orders is None else dict(state.far_orders),
         "fleet": None if state.fleet is None else saved_fleet.plain(state.fleet),
     }
 
@@ -248,13 +248,9 @@ class _Reader:
         """Return a list that a state of an older inosync may lack."""
         return self.get(key, list) if key in self._found else []
 
-    def maybe_names(self, key: str) -> tuple[str, ...] | None:
+    def maybe_texts(self, key: str) -> dict[str, str] | None:
         found = self._found.get(key)
-        if found is None:
-            return None
-        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-            raise ValueError(key)
-        return tuple(found)
+        return None if found is None else _texts(found)
 
     def has(self, key: str) -> bool:
         return key in self._found
@@ -300,7 +296,7 @@ def _state(found: _Reader) -> State:
         nodes=found.each("nodes", _node),
         held_until=found.maybe_seconds("held_until") if found.has("held_until") else None,
         fleet=found.fleet(),
-        far_paused=found.maybe_names("far_paused"),
+        far_orders=found.maybe_texts("far_orders"),
     )
 
 

@@ -32,6 +32,7 @@ def test_value_that_is_no_order_is_refused(numbers: bytes) -> None:
         ((0, 0, 0), (0, 0, 0), []),
         ((4, 0, 0), (0, 0, 0), [("resync", 4)]),
         ((4, 6, 0), (4, 5, 9), [("verify", 6)]),
+        ((4, 5, 0), (4, 6, 9), [("verify", 5)]),
         ((0, 0, 2), (0, 0, 1), [("diff", 2)]),
         ((4, 6, 7), (4, 6, 7), []),
     ],
@@ -48,5 +49,5 @@ def test_command_adds_to_the_orders() -> None:
     assert one.with_command("resume", 6) == Orders(numbers=(5, 3, 0))
 
 
-def test_highest_numbers_are_what_was_done() -> None:
-    assert orders.highest((1, 5, 0), (3, 2, 0)) == (3, 5, 0)
+def test_newer_numbers_stand_in_place_of_older_ones() -> None:
+    assert orders.overlaid((1, 5, 0), (3, 0, 0)) == (3, 5, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -23,7 +24,10 @@ class World:
         self.done: dict[str, bytes] = {}
         self.replies: list[Sequence[Comparison]] = []
         loop = SimpleNamespace(clock=lambda: 100.0, call_at=self.call_at)
-        self.orders = FleetOrders(("a", "b"), cast(Any, loop), wanted or {}, knows_pauses)
+        numbers = itertools.count(1)
+        self.orders = FleetOrders(
+            ("a", "b"), cast(Any, loop), wanted or {}, knows_pauses, number=lambda: next(numbers)
+        )
 
     def call_at(self, when: float, call: Callable[[], None]) -> Any:
         timer = (when, call)
@@ -110,7 +114,6 @@ def test_order_of_an_earlier_process_is_still_due() -> None:
     world.round()
     assert not world.orders.is_owed("a")
     assert world.round() == {"a": b"0 0 9 0"}
-    assert world.orders.give(["b"], "resync") == 10
 
 
 def test_client_gets_what_was_found() -> None:
@@ -124,9 +127,11 @@ def test_client_gets_what_was_found() -> None:
     assert list(world.orders.looked_for) == ["a"]
     assert world.round() == {"a": b"0 0 0 2", "b": b"1 0 0 0"}
     found = Comparison("a", "", 1.5, 2, (("/x", "missing"),))
-    world.round({"a": encode_found(1, found)})
+    world.done["a"] = b"0 0 1"
+    world.round({"a": encode_found(found)})
     assert world.replies == [], "of an older order"
-    world.round({"a": encode_found(2, found)})
+    world.done["a"] = b"0 0 2"
+    world.round({"a": encode_found(found)})
     assert world.replies == [[Comparison("b", "is paused"), found]]
     assert world.orders.looked_for == ()
 
@@ -140,8 +145,28 @@ def test_client_that_waits_too_long_is_told_so() -> None:
     world.run_timers(130.0)
     assert world.replies == [[Comparison("a", "was not compared in time")]]
     world.run_timers(200.0)
-    world.round({"a": encode_found(1, Comparison("a"))})
+    world.done["a"] = b"0 1 0"
+    world.round({"a": encode_found(Comparison("a"))})
     assert len(world.replies) == 1
+
+
+def test_two_clients_get_what_one_comparison_has_found() -> None:
+    world = World()
+    world.round()
+    for _ in range(2):
+        world.orders.compare(["a"], "diff", math.inf, world.replies.append)
+    world.done["a"] = b"0 0 2"
+    world.round({"a": encode_found(Comparison("a", "", 1.0, 5))})
+    assert world.replies == [[Comparison("a", "", 1.0, 5)]] * 2
+
+
+def test_client_is_told_if_what_was_found_is_gone() -> None:
+    world = World()
+    world.round()
+    world.orders.compare(["a"], "verify", math.inf, world.replies.append)
+    world.done["a"] = b"0 1 0"
+    world.round()
+    assert world.replies == [[Comparison("a", "what was found is not known")]]
 
 
 def test_client_that_is_gone_is_told_nothing() -> None:
@@ -149,24 +174,24 @@ def test_client_that_is_gone_is_told_nothing() -> None:
     world.round()
     comparing = world.orders.compare(["a"], "verify", 130.0, world.replies.append)
     world.orders.cancel(comparing)
-    world.round({"a": encode_found(1, Comparison("a"))})
+    world.done["a"] = b"0 1 0"
+    world.round({"a": encode_found(Comparison("a"))})
     world.run_timers(200.0)
     assert world.replies == []
 
 
 def test_comparison_survives_as_far_as_there_is_room() -> None:
     found = Comparison("n", "", 1.5, 3, (("/a \udcff\n", "content"),))
-    assert decode_found("n", encode_found(7, found)) == (7, found)
+    assert decode_found("n", encode_found(found)) == found
     many = Comparison("n", "", 1.5, 900, tuple((f"/{number:04000}", "missing") for number in range(900)))
-    value = encode_found(7, many)
-    number, shown = decode_found("n", value)
-    assert (number, shown.count, len(value) < MAX_FOUND_BYTES) == (7, 900, True)
+    value = encode_found(many)
+    shown = decode_found("n", value)
+    assert (shown.count, len(value) < MAX_FOUND_BYTES) == (900, True)
     assert 0 < len(shown.differences) < 900
 
 
 @pytest.mark.parametrize(
-    "value",
-    [b"", b"7", b"7 5", b"7 []", b'7 ["", "x", 1, []]', b'7 ["", 1, 1, [5]]', b'7 ["", 1, 1e999, []]'],
+    "value", [b"", b"7", b"[]", b'["", "x", 1, []]', b'["", 1, 1, [5]]', b'["", 1, 1e999, []]', b"\xff"]
 )
 def test_nonsense_of_a_sender_is_a_reason_and_no_fault(value: bytes) -> None:
-    assert decode_found("n", value)[1] == Comparison("n", "what its sender says cannot be read")
+    assert decode_found("n", value) == Comparison("n", "what was found is not known")

@@ -29,7 +29,7 @@ class World:
             records={},
             copies={"eu": "one"},
             fleet=SimpleNamespace(fingerprint="c"),
-            orders=SimpleNamespace(paused=["far"]),
+            orders=SimpleNamespace(texts={"far": "1 0 0 0"}),
         )
         self.state = FleetState(cast(Any, self.origin), past)
 

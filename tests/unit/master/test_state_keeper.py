@@ -341,7 +341,7 @@ def fleet_of(world: World) -> Any:
         records={"far": NodeRecord("e", 1, 1)},
         copies={},
         fleet=SimpleNamespace(fingerprint="c"),
-        orders=SimpleNamespace(paused=["far"]),
+        orders=SimpleNamespace(texts={"far": "1 0 0 0"}),
     )
     world.keeper.fleet = FleetState(cast(Any, origin), None)
     return origin
@@ -380,14 +380,14 @@ def test_position_is_kept_at_once_even_during_a_walk(world: World) -> None:
     assert fleet.reserved > 1_500_000
 
 
-def test_pause_of_a_far_node_is_kept_at_once(world: World) -> None:
+def test_order_for_a_far_node_is_kept_at_once(world: World) -> None:
     origin = fleet_of(world)
     world.keep()
-    assert list(world.written[-1].far_paused or ()) == ["far"]
-    origin.orders.paused = []
+    assert world.written[-1].far_orders == {"far": "1 0 0 0"}
+    origin.orders.texts = {}
     world.keeper.keep_orders()
-    assert list(world.written[-1].far_paused or ()) == []
+    assert world.written[-1].far_orders == {}
     world.watcher.incomplete_trees = {1}
-    origin.orders.paused = ["other"]
+    origin.orders.texts = {"other": "0 7 0 0"}
     world.keeper.keep_orders()
-    assert list(world.written[-1].far_paused or ()) == ["other"]
+    assert world.written[-1].far_orders == {"other": "0 7 0 0"}

@@ -194,13 +194,13 @@ def test_fleet_is_kept_and_was_unknown_to_earlier_versions() -> None:
             decode(with_body({**found, "fleet": wrong}))
 
 
-def test_paused_far_nodes_are_kept_and_were_unknown_to_earlier_versions() -> None:
-    for paused in ((), ("a", "b"), None):
-        state = replace(STATE, far_paused=paused)
+def test_orders_for_far_nodes_are_kept_and_were_unknown_before() -> None:
+    for orders in ({}, {"a": "1 0 0 0"}, None):
+        state = replace(STATE, far_orders=orders)
         assert decode(encode(state)) == state
     found = body()
-    del found["far_paused"]
-    assert decode(with_body(found)).far_paused is None
+    del found["far_orders"]
+    assert decode(with_body(found)).far_orders is None
     for wrong in ("a", [1], {"a": 1}):
         with pytest.raises(StateError):
-            decode(with_body({**found, "far_paused": wrong}))
+            decode(with_body({**found, "far_orders": wrong}))
