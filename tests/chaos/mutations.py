@@ -47,6 +47,12 @@ class Mutation:
 
 ARRIVAL = ("tests/unit/worker/test_arrival_model.py",)
 FLEET = ("tests/unit/fleet/test_fleet_model.py",)
+ORIGIN = ("tests/unit/master/test_fleet_origin.py",)
+ORDERS = (
+    "tests/unit/fleet/test_orders_model.py",
+    "tests/unit/master/test_fleet_orders.py",
+    "tests/unit/master/test_fleet_tasks.py",
+)
 NODE = ("tests/unit/nodes/test_node.py",)
 KEEPER = ("tests/unit/master/test_state_keeper.py",)
 JOURNAL = ("tests/unit/journal/test_journal.py",)
@@ -477,6 +483,41 @@ MUTATIONS = (
         "return met_at + QUARANTINE_SECONDS",
         "return met_at",
         FLEET,
+    ),
+    Mutation(
+        "fleet: after a restart a copy counts before it has what was changed before",
+        "inosync/master/fleet_origin.py",
+        " or node.cursor < (self._settled or 0):",
+        ":",
+        ORIGIN,
+    ),
+    Mutation(
+        "fleet: after a restart the cursors of another origin count",
+        "inosync/master/fleet_origin.py",
+        "(span.epoch != self.epoch or is_ahead)",
+        "is_ahead",
+        ORIGIN,
+    ),
+    Mutation(
+        "fleet: a resync that was cut off by a handover counts as done",
+        "inosync/master/fleet_tasks.py",
+        "if self._running.get(key) == (number, node):",
+        "if key in self._running:",
+        ORDERS,
+    ),
+    Mutation(
+        "fleet: a pause reaches the next sender late",
+        "inosync/master/fleet_tasks.py",
+        "            node.set_paused(True)\n",
+        "            pass\n",
+        ORDERS,
+    ),
+    Mutation(
+        "fleet: a Redis that has lost orders does not get them again",
+        "inosync/master/fleet_orders.py",
+        "for name, own in pairs if own != there.get(name, NONE)",
+        "for name, own in pairs if own != there.setdefault(name, own)",
+        ORDERS,
     ),
     Mutation(
         "a stage passes on what it has, and the stage before it has not passed",
