@@ -76,14 +76,20 @@ class SnapshotBuilder:
         """Return the master and every node, the worst first; it may be ``MAX_AGE_SECONDS`` old."""
         at, snapshot = self._last
         if not 0 <= self._clock() - at < MAX_AGE_SECONDS:
-            snapshot = self.of_nodes(self._states.nodes.values(), self._all_far())
+            far = self._all_far()
+            snapshot = self._of(self._states.nodes.values(), far, far)
             self._last = self._clock(), snapshot
         return snapshot
 
     def of_nodes(self, nodes: Iterable[Node], far: Iterable[FarNode] = ()) -> dict[str, Any]:
         """Return the master and these nodes, the worst first. ``far``: those that other machines serve."""
+        return self._of(nodes, far, self._all_far())
+
+    def _of(
+        self, nodes: Iterable[Node], far: Iterable[FarNode], all_far: Iterable[FarNode]
+    ) -> dict[str, Any]:
         described = [*map(self._node, nodes), *(dict(node.description) for node in far)]
-        return {"master": self._master(), "nodes": sorted(described, key=_badness)}
+        return {"master": self._master(all_far), "nodes": sorted(described, key=_badness)}
 
     def described(self, nodes: Iterable[Node]) -> list[dict[str, Any]]:
         """Return these nodes."""
@@ -94,9 +100,9 @@ class SnapshotBuilder:
         described = node.description if isinstance(node, FarNode) else self._node(node)
         return {key: described[key] for key in ("name", "state", "lag", "pending", "reason")}
 
-    def _master(self) -> dict[str, Any]:
+    def _master(self, all_far: Iterable[FarNode]) -> dict[str, Any]:
         counts = Counter(map(self._states.state_of, self._states.nodes.values()))
-        counts.update(NodeState(node.description["state"]) for node in self._all_far())
+        counts.update(NodeState(node.description["state"]) for node in all_far)
         states = {state.value: counts[state] for state in WORST_FIRST if counts[state]}
         unwatched, why = self._watcher.unwatched()
         return {

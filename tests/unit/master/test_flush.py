@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ import pytest
 from inosync.journal.journal import Journal
 from inosync.master.flush import MARK_AGAIN_SECONDS, Behind, Flush, Flushes
 from inosync.nodes.node import Node
+from inosync.status.far_nodes import FarNode
 from inosync.system.loop import Loop
 
 EVER = float("inf")
@@ -364,3 +366,28 @@ def test_flush_of_no_node_ends_when_all_changes_are_known(world: World) -> None:
     world.look()
     assert said == [[]]
     assert world.events[-2:] == ["settle", "hasten"]
+
+
+def test_flush_waits_for_a_far_node_and_for_what_was_ordered_for_it(world: World) -> None:
+    far = FarNode("far", 0, {}, is_owed=True)
+    world.flushes.elsewhere = lambda: [far, FarNode("other", 0, {})]
+    said: list[list[str]] = []
+    world.flushes.begin((), EVER, lambda behind: said.append([node.name for node in behind]), ["far"])
+    world.read()
+    world.look()
+    assert said == []
+    far = replace(far, cursor=world.head)
+    world.look()
+    assert said == [], "it is still to be compared in full"
+    far = replace(far, is_owed=False)
+    world.look()
+    assert said == [[]]
+
+
+def test_flush_does_not_wait_for_a_far_node_that_is_paused(world: World) -> None:
+    world.flushes.elsewhere = lambda: [FarNode("far", 0, {}, paused=True, is_owed=True)]
+    said: list[list[str]] = []
+    world.flushes.begin((), EVER, lambda behind: said.append([node.name for node in behind]), ["far"])
+    world.read()
+    world.look()
+    assert said == [["far"]]
