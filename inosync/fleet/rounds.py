@@ -105,6 +105,14 @@ class SenderOrder:
     """By node: the value of its lease. None of these may be sent what is not noted before."""
     start: Mapping[str, bytes] = field(default_factory=dict)
     """The same, of nodes that are served from now on."""
+    mark: tuple[bytes | None, ...] = ()
+    """What ``Store.mark`` was: if it still is, the round ends. Empty: it does not."""
+
+    @property
+    def does_something(self) -> bool:
+        """Whether there is anything to be done but to look for new changes."""
+        does = (self.nodes, self.status, self.confirm, self.finish, self.release, self.renew, self.take)
+        return self.ask or bool(self.start) or any(map(bool, does))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,8 @@ class SenderReport:
     orders: Mapping[str, bytes] = field(default_factory=dict)
     done: Mapping[str, bytes] = field(default_factory=dict)
     """Which of the orders were done."""
+    mark: tuple[bytes | None, ...] = ()
+    """``Store.mark`` before anything else was read."""
 
 
 def origin_round(store: Store, order: OriginOrder) -> OriginReport:
@@ -161,8 +171,11 @@ def origin_round(store: Store, order: OriginOrder) -> OriginReport:
     return OriginReport(True, seen, asked, statuses, crowded, orders, done, found, ages)
 
 
-def sender_round(store: Store, order: SenderOrder) -> SenderReport:
-    """Do what a sender wants; StoreError or InstanceChanged."""
+def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
+    """Do what a sender wants; None if there is nothing new. StoreError or InstanceChanged."""
+    mark = store.mark(order.me)
+    if order.mark == mark:
+        return None
     confirmed = store.confirm_all(order.confirm, order.epoch) if order.confirm else set()
     finished = {node for node, what in order.finish.items() if order_store.finish(store, node, *what)}
     for node, (value, is_tidy) in order.release.items():
@@ -210,4 +223,5 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport:
         looked,
         orders,
         done,
+        mark,
     )

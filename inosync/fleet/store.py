@@ -180,6 +180,15 @@ class Store:
                 dict(_there(senders, beats)),
             )
 
+    def mark(self, sender: str) -> tuple[bytes | None, ...]:
+        """Return what is another value once there is anything new for a sender to send, in one request."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(self._key("fleet"), "epoch", "appended", "config")
+        pipe.hget(self._key("arrived"), sender)
+        with self._plain_errors():
+            fleet, arrived = pipe.execute()
+            return (*fleet, arrived)
+
     def asked(self) -> int:
         """Return the number of the last question of a sender where the origin stands."""
         with self._plain_errors():

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inosync.config.fleet import Fleet
 from inosync.config.nodes import NodeSpec
@@ -111,6 +111,10 @@ class FleetSender:
     _status: bytes = b""
     """What Redis is to say of the nodes; empty: nothing new."""
     _floor: int = 0
+    _mark: tuple[bytes | None, ...] = ()
+    """As long as Redis has this, there is nothing new to be sent; empty: it is not known."""
+    _told_beat: bytes = b""
+    """What Redis has as the heartbeat."""
 
     def keeps_after(self) -> float:
         """Return the position after which changes are still needed, by any node of the fleet."""
@@ -186,6 +190,9 @@ class FleetSender:
             serve={name: one.lease.value for name, one in self.held.items() if one.is_served},
             start={name: self.held[name].lease.value for name in self._startable()},
         )
+        is_waiting = any(not one.is_served for one in self.held.values())
+        if not (order.does_something or is_waiting) and order.beat == self._told_beat:
+            order = replace(order, mark=self._mark)
         self.link.ask(order, lambda report: self._take(report, order, now))
 
     def _why_not(self) -> str:
@@ -293,11 +300,14 @@ class FleetSender:
 
     # What Redis says ---------------------------------------------------------------------------------
 
-    def _take(self, report: SenderReport | RedisFailure, order: SenderOrder, asked_at: float) -> None:
+    def _take(self, report: SenderReport | RedisFailure | None, order: SenderOrder, asked_at: float) -> None:
         clock = self.loop.clock()
         if isinstance(report, RedisFailure):
             self._lose(report)
+            self._mark = ()
             self._next_at = clock + (0.0 if report.has_changed else AWAY_SECONDS)
+        elif report is None:
+            self._next_at = clock + POLL_SECONDS
         else:
             if self.problem:
                 log.info("Redis: fleet %s is there", self.fleet)
@@ -314,6 +324,7 @@ class FleetSender:
             self.tasks.written({name: order.finish[name] for name in report.finished})
             self.tasks.take(report.looked, report.orders, report.done)
             has_more = is_first or is_new or report.upto is not None or bool(report.taken)
+            self._mark, self._told_beat = () if has_more else report.mark, order.beat
             self._next_at = clock if has_more else clock + POLL_SECONDS
         self.loop.call_at(self._next_at, self.turn)
 

@@ -15,7 +15,7 @@ from inosync.fleet import order_store, rounds
 from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
-from inosync.fleet.rounds import OriginOrder, SenderOrder, origin_round, sender_round
+from inosync.fleet.rounds import OriginOrder, SenderOrder, SenderReport, origin_round
 from inosync.fleet.store import Store, StoreError
 from inosync.messages import Change, Kind
 
@@ -24,6 +24,13 @@ ORIGIN = OriginOrder(("n",), ("eu",), b"m /etc/x 1", b"m /etc/x ", "config", is_
 DOC = Path(__file__).resolve().parents[3] / "docs" / "fleet.rst"
 N = frozenset({"n"})
 SENDER = SenderOrder("eu", ("n",), ("eu",), "copy", b"1 copy config ", "e", 0)
+
+
+def sender_round(store: Store, order: SenderOrder) -> SenderReport:
+    """Do a round that does not end at once."""
+    report = rounds.sender_round(store, order)
+    assert report is not None
+    return report
 
 
 @pytest.fixture
@@ -226,3 +233,35 @@ def test_origin_knows_when_senders_were_heard_of(met: Store) -> None:
     ages = origin_round(met, replace(ORIGIN, is_new=False, senders=("eu", "us"))).ages
     assert ages.keys() == {"eu"}
     assert 0 <= ages["eu"] < TTL_SECONDS
+
+
+def test_round_ends_at_once_if_there_is_nothing_new(met: Store) -> None:
+    mark = sender_round(met, SENDER).mark
+    quick = replace(SENDER, mark=mark)
+    assert rounds.sender_round(met, quick) is None
+    assert rounds.sender_round(met, replace(quick, me="us")) is not None, "its copy is another one"
+    span, arrived = JournalSpan("e", 0, 6), {"eu": Arrived("e", 6, "copy")}
+    order = replace(ORIGIN, is_new=False, span=span, changes=changes(6))
+    assert origin_round(met, order).is_origin
+    mark = sender_round(met, quick).mark
+    assert rounds.sender_round(met, replace(quick, mark=mark)) is None
+    assert origin_round(met, replace(order, answer=OriginPosition(0, "e", 6), arrived=arrived)).is_origin
+    assert sender_round(met, replace(quick, mark=mark, after=4)).upto == 6
+
+
+def test_order_that_does_anything_is_no_look_for_changes() -> None:
+    idle = replace(SENDER, nodes=(), serve={"n": b"v"})
+    assert not idle.does_something
+    busy: list[dict[str, Any]] = [
+        {"nodes": ("n",)},
+        {"status": b"x"},
+        {"confirm": {"n": (b"v", 1)}},
+        {"finish": {"n": (b"v", b"1 0 0", b"")}},
+        {"release": {"n": (b"v", True)}},
+        {"renew": {"n": b"v"}},
+        {"take": {"n": b"v"}},
+        {"start": {"n": b"v"}},
+        {"ask": True},
+    ]
+    for what in busy:
+        assert replace(idle, **what).does_something, what

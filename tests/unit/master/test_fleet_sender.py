@@ -381,3 +381,32 @@ def test_verification_knows_the_nodes_that_come_and_go(world: World) -> None:
     assert [len(names) for names in world.changes] == [1, 2]
     world.turn(renewed=frozenset(), seen=replace(world.seen, span=JournalSpan("new", 0, 9)))
     assert world.changes[-1] == []
+
+
+def quick_turn(world: World) -> SenderOrder:
+    """Have a round begun that ends at once if it may."""
+    world.time += 0.05
+    world.sender.turn()
+    order = world.orders[-1]
+    report = SenderReport(world.seen, 1000.0, renewed=frozenset(order.renew), mark=(b"m",))
+    world.done(None if order.mark else report)
+    return order
+
+
+def test_sender_only_looks_for_changes_between_its_looks_at_all(world: World) -> None:
+    world.served("a")
+    world.turn(mark=(b"m",))
+    found = [bool(quick_turn(world).mark) for _ in range(40)]
+    assert found.count(True) > found.count(False) > 1, "leases are looked at, too"
+    world.nodes["a"].owed.clear()
+    order = quick_turn(world)
+    assert not order.mark
+    assert order.confirm.keys() == {"a"}
+
+
+def test_sender_that_has_more_to_read_reads_on(world: World) -> None:
+    world.served("a")
+    world.turn(mark=(b"m",), upto=10)
+    assert quick_turn(world).mark == ()
+    world.fail(RedisFailure("gone"))
+    assert quick_turn(world).mark == ()
