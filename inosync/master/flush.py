@@ -142,7 +142,7 @@ class Flushes:
         if self.watcher.is_walking or self.watcher.incomplete_trees or self._is_searching(flush):
             return
         trees = {tree for node in flush.nodes for tree in node.trees}
-        if not self.watcher.has_polled(trees, flush.since):
+        if not self.watcher.coverage.has_polled(trees, flush.since):
             return
         self.watcher.record_unclosed()
         if self._is_searching(flush):
@@ -173,7 +173,7 @@ class Flushes:
         return not self.is_stuck(node.name, wanted)
 
     def _lacks(self, node: Node, since: float) -> bool:
-        return node.retries.lacks_since(since) or bool(self.watcher.unreadable(node.trees))
+        return node.retries.lacks_since(since) or bool(self.watcher.coverage.unreadable(node.trees))
 
 
 def _make(path: str) -> None:

@@ -62,9 +62,9 @@ class Master:
         """Mirror until SIGTERM or SIGINT."""
         self.loop.on_readable(self.signals, self._take_signals)
         self.loop.on_readable(self.watcher, self._read_events)
-        for table in self.watcher.mount_tables:
+        for table in self.watcher.mounts.descriptors():
             # At once, because what is mounted for a moment is in the place of something that has not changed.
-            self.loop.on_change(table, self.watcher.check_mounts)
+            self.loop.on_change(table, self.watcher.mounts.check)
         self.reloader.start()
         self.loop.call_every(TICK_SECONDS, self._tick)
         while not self.pool.has_ended:

@@ -147,7 +147,7 @@ class StateKeeper:
         unclosed = self.watcher.unclosed()
         if unclosed is None or len(unclosed) > MAX_UNCLOSED:
             return
-        polled = self.watcher.polled_since
+        polled = self.watcher.coverage.polled_since
         if polled is not None:
             if polled == -math.inf:
                 return
@@ -168,7 +168,7 @@ class StateKeeper:
 
     def _has_other_rules_or_mounts(self) -> bool:
         config, is_first = self.config(), self._facts_of is None
-        if config is self._decisive_for and self.watcher.mount_points == self._facts_of:
+        if config is self._decisive_for and self.watcher.mounts.known == self._facts_of:
             return False
         mounts, before = self._mounts, self._decisive
         self._mounts = mounts | {wpath: found.mounts for wpath, found in self._roots().items()}
@@ -185,9 +185,9 @@ class StateKeeper:
 
     def _can_read_more(self) -> bool:
         numbers, before = self.table.numbers.values(), self._unreadable
-        if not before and not self.watcher.unreadable(numbers):
+        if not before and not self.watcher.coverage.unreadable(numbers):
             return False
-        self._unreadable = {number: self.watcher.unreadable([number]) for number in numbers}
+        self._unreadable = {number: self.watcher.coverage.unreadable([number]) for number in numbers}
         return any(self._unreadable.get(number, 0) < count for number, count in before.items())
 
     def _fingerprint(self) -> object:
@@ -201,7 +201,7 @@ class StateKeeper:
         return (
             offset,
             self.config(),
-            self.watcher.mount_points,
+            self.watcher.mounts.known,
             halted,
             events,
             self.held_until(),
@@ -241,17 +241,17 @@ class StateKeeper:
     def _trees(self) -> Iterator[tuple[str, SavedTree]]:
         for wpath, found in self._roots().items():
             number = self.table.numbers[wpath]
-            unreadable = bool(self.watcher.unreadable([number]))
+            unreadable = bool(self.watcher.coverage.unreadable([number]))
             yield wpath, SavedTree(found.root, found.mounts, self.guard.memory_of(number), unreadable)
 
     def _roots(self) -> Mapping[str, TreeFacts]:
         """What the roots are that are watched, by wpath; looked at anew when they or the mounts change."""
-        points = self.watcher.mount_points
+        points = self.watcher.mounts.known
         if points != self._facts_of:
             self._facts, self._facts_of = {}, points
         before, self._facts = self._facts, {}
         for wpath, number in self.table.numbers.items():
-            identity, known = self.watcher.root_identity(number), before.get(wpath)
+            identity, known = self.watcher.roots.identity(number), before.get(wpath)
             if identity is None:
                 continue
             if known is None or known.identity != identity:

@@ -13,8 +13,8 @@ from inosync.filters.rules import Excluded, Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.rsync.options import one_file_system
+from inosync.watch.roots import Roots
 from inosync.watch.tree import Since
-from inosync.watch.watcher import Watcher
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Trees:
     """Has the watcher and the guard follow what a configuration says of the trees."""
 
     table: TreeTable
-    watcher: Watcher
+    roots: Roots
     guard: Guard
     journal: Journal
     roots_only: bool = False
@@ -57,7 +57,7 @@ class Trees:
         self.guard.add_tree(number, tree.wpath, excluded)
         one_system = is_one_file_system(tree, config)
         unwatched = _everything if self.roots_only else excluded
-        self.watcher.add_tree(number, tree.wpath, config.emask, unwatched, wait, one_system, since)
+        self.roots.add(number, tree.wpath, config.emask, unwatched, wait, one_system, since)
 
     def follow(self, old: Config, new: Config, changes: Diff) -> None:
         """Watch what another configuration wants. A root that cannot be watched is waited for."""
@@ -72,17 +72,17 @@ class Trees:
                 self.table.refiltering.setdefault(number, set()).update(change.nodes)
             excluded = self.table.excluded[number] = _excluded(trees[wpath], new)
             self.guard.refilter(number, excluded)
-            self.watcher.refilter(number, excluded, change.places)
+            self.roots.refilter(number, excluded, change.places)
         for wpath, tree in trees.items():
-            self.watcher.set_one_file_system(self.table.numbers[wpath], is_one_file_system(tree, new))
+            self.roots.set_one_file_system(self.table.numbers[wpath], is_one_file_system(tree, new))
             if new.emask != old.emask:
-                self.watcher.set_events(self.table.numbers[wpath], new.emask)
+                self.roots.set_events(self.table.numbers[wpath], new.emask)
 
     def _remove(self, wpath: str) -> None:
         number = self.table.numbers.pop(wpath)
         del self.table.excluded[number]
         self.table.refiltering.pop(number, None)
-        self.watcher.remove_tree(number)
+        self.roots.remove(number)
         self.guard.remove_tree(number)
         self.journal.drop_tree(number)
 

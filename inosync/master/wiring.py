@@ -100,8 +100,8 @@ def make_master(
     nodes: dict[str, Node] = {}
     table, journal = TreeTable(), Journal()
     guard = Guard(
-        lambda tree: watcher.check_root(tree),
-        lambda tree: watcher.root_identity(tree),
+        lambda tree: watcher.roots.check(tree),
+        lambda tree: watcher.roots.identity(tree),
         config.edelay,
         config.guards,
         lambda tree, why: events.halted(tree, why),
@@ -135,7 +135,7 @@ def make_master(
         is_copy=bool(me),
     )
     watcher = Watcher(HardLinks(events, clock), clock)
-    trees = Trees(table, watcher, guard, journal, roots_only=bool(me))
+    trees = Trees(table, watcher.roots, guard, journal, roots_only=bool(me))
     pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
 
     # A fleet, if there is one
@@ -159,7 +159,7 @@ def make_master(
     states = NodeStates(nodes, dispatch, watcher, guard, config.edelay, clock)
     name = protocol.instance(config.path, me) if me else os.path.basename(config.path)
     elsewhere = tuple if far is None else far.all
-    publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher, loop, elsewhere)
+    publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher.coverage, loop, elsewhere)
     reloads = Reloads(config.path)
     snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock, far)
 
@@ -268,7 +268,7 @@ def make_master(
     if keeps_state:  # now, because forking takes longer once there is much to copy
         writer.start()
     for tree in config.trees:
-        since = resume.judge(tree, watcher.mount_points)
+        since = resume.judge(tree, watcher.mounts.known)
         if me:
             prepare_copy(tree)
         wait = not os.path.isdir(tree.wpath) and (bool(me) or config.waits_for(tree))

@@ -19,7 +19,7 @@ from inosync.status.traffic import Traffic
 from inosync.status.transitions import StateLog
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
-from inosync.watch.watcher import Watcher
+from inosync.watch.coverage import Coverage
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ class StatePublisher:
         states: NodeStates,
         state_log: StateLog,
         backlog: Backlog,
-        watcher: Watcher,
+        coverage: Coverage,
         loop: Loop,
         elsewhere: Callable[[], Sequence[FarNode]] = tuple,
     ) -> None:
         self._elsewhere = elsewhere
         """Returns the nodes that other machines serve."""
         self._config, self._states, self._state_log = config, states, state_log
-        self._backlog, self._watcher, self._loop = backlog, watcher, loop
+        self._backlog, self._coverage, self._loop = backlog, coverage, loop
         self._timer: Timer | None = None
         """For the next round; None if nothing has changed."""
         self._next_round_at = 0.0
@@ -86,9 +86,9 @@ class StatePublisher:
         counts.update(str(node.description["state"]) for node in self._elsewhere())
         ordered = dict(sorted(counts.items(), key=lambda item: (item[0] != NodeState.OK, item[0])))
         self.summary = titles.summary(ordered)
-        unwatched, _ = self._watcher.unwatched()
+        unwatched, _ = self._coverage.unwatched()
         troubles = "; ".join(self._states.troubles())
-        title = titles.master(self._config, ordered, len(self._watcher), unwatched, troubles)
+        title = titles.master(self._config, ordered, self._coverage.directories, unwatched, troubles)
         if title != self._title:
             self._title = title
             process.set_title(title)

@@ -104,7 +104,7 @@ class SnapshotBuilder:
         counts = Counter(map(self._states.state_of, self._states.nodes.values()))
         counts.update(NodeState(node.description["state"]) for node in all_far)
         states = {state.value: counts[state] for state in WORST_FIRST if counts[state]}
-        unwatched, why = self._watcher.unwatched()
+        unwatched, why = self._watcher.coverage.unwatched()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -113,7 +113,7 @@ class SnapshotBuilder:
             "uptime": round(self._clock() - self._started_at, 3),
             "states": states,
             "summary": titles.summary(dict(reversed(states.items()))),  # the good ones first, as in titles
-            "directories": len(self._watcher),
+            "directories": self._watcher.coverage.directories,
             "unwatched": unwatched,
             "unwatched_reason": why if unwatched else "",
             "journal": len(self._backlog.journal),

@@ -50,7 +50,8 @@ class NodeStates:
             lag=0.0 if oldest is None else self._clock() - oldest,
             max_lag=self._max_lag,
             degraded=bool(
-                reasons.degraded(node.problem, node.retries) or self._watcher.unwatched(node.trees)[0]
+                reasons.degraded(node.problem, node.retries)
+                or self._watcher.coverage.unwatched(node.trees)[0]
             ),
             halted=any(tree in self._guard.halted for tree in node.trees),
             was_ok=node.last_ok is not None
@@ -66,7 +67,7 @@ class NodeStates:
 
         It may lack what happened in an unwatched directory after the last comparison of it.
         """
-        unseen_since = self._watcher.unseen_since(node.trees)
+        unseen_since = self._watcher.coverage.unseen_since(node.trees)
         unseen = 0.0 if unseen_since is None else self._clock() - unseen_since
         return max(unseen, self._dispatch.backlog.lag(node))
 
@@ -112,5 +113,5 @@ class NodeStates:
         return not self._watcher.incomplete_trees.isdisjoint(node.trees)
 
     def _unwatched(self, node: Node) -> str:
-        count, why = self._watcher.unwatched(node.trees)
+        count, why = self._watcher.coverage.unwatched(node.trees)
         return f"{plural(count, 'directory')} not watched: {why}" if count else ""

@@ -68,7 +68,7 @@ def main() -> int:
         sink = Counter()
         watcher = Watcher(HardLinks(sink, time.monotonic))
         with contextlib.closing(watcher):
-            watcher.add_tree(1, str(root), EVENTS, lambda _path, _is_directory: False)
+            watcher.roots.add(1, str(root), EVENTS, lambda _path, _is_directory: False)
             _settle(watcher)
             one = [min(_changes(watcher, directories, f"{n}") for _ in range(rounds)) for n in range(2)]
             several = _changes(watcher, directories, "linked")

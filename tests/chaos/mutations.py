@@ -380,7 +380,7 @@ MUTATIONS = (
     Mutation(
         "a flush does not look at what is not watched",
         "inosync/master/flush.py",
-        "if not self.watcher.has_polled(trees, flush.since):",
+        "if not self.watcher.coverage.has_polled(trees, flush.since):",
         "if False:",
         (f"{UNWATCHED}::test_flush_waits_for_a_poll_of_unwatched_directories",),
     ),

@@ -116,7 +116,7 @@ class Field:
         events: frozenset[str] = EVENTS,
     ) -> None:
         """Watch the tree, and finish the walk."""
-        self.watcher.add_tree(TREE, str(self.root), events, excluded)
+        self.watcher.roots.add(TREE, str(self.root), events, excluded)
         self.settle()
         assert self.take() == [WALKED]
 

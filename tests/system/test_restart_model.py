@@ -139,7 +139,7 @@ class World:
             events = frozenset(
                 ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
             )
-            watcher.add_tree(TREE, str(self.tree), events, lambda _path, _is_directory: False, since=since)
+            watcher.roots.add(TREE, str(self.tree), events, lambda _path, _is_directory: False, since=since)
             watcher.work(0.0)
             watcher.work(0.0)
             during()

@@ -31,7 +31,7 @@ class World:
             self.calls,
             is_idle=True,
             incomplete_trees={1},
-            mount_tables=[7],
+            mounts=SimpleNamespace(descriptors=lambda: [7], check=None),
             deadline=lambda: self.now + 5,
             read=self.read,
         )

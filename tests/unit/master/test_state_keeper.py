@@ -44,10 +44,9 @@ class World:
             read=self._read,
             incomplete_trees=set(),
             unclosed=lambda: self.unclosed,
-            polled_since=None,
-            mount_points=frozenset(),
-            root_identity=lambda _tree: entries.identity(self.tree.wpath),
-            unreadable=lambda _trees: self.unreadable,
+            coverage=SimpleNamespace(polled_since=None, unreadable=lambda _trees: self.unreadable),
+            mounts=SimpleNamespace(known=frozenset()),
+            roots=SimpleNamespace(identity=lambda _tree: entries.identity(self.tree.wpath)),
         )
         self.unclosed: frozenset[tuple[int, bytes]] | None = frozenset()
         self.writer = SimpleNamespace(is_busy=False, write=self._write, finish=self._finish)
@@ -237,7 +236,7 @@ def test_time_is_not_known_while_changes_may_be_unrecorded(how: str, world: Worl
         case "flood":
             world.reads = 1_000
         case _:
-            world.watcher.polled_since = -math.inf
+            world.watcher.coverage.polled_since = -math.inf
     world.keep()
     assert world.saved().time is None
 
@@ -253,7 +252,7 @@ def set_speed(world: World) -> None:
 
 def mount(world: World, path: str) -> None:
     os.makedirs(path, exist_ok=True)
-    world.watcher.mount_points = frozenset({os.fsencode(path)})
+    world.watcher.mounts.known = frozenset({os.fsencode(path)})
 
 
 OLD_FILES: dict[str, tuple[Callable[[World], object], bool]] = {
@@ -291,7 +290,7 @@ def test_node_that_may_lack_old_files_has_no_time(case: str, is_resumed: bool, w
 
 
 def test_unwatched_directories_count_since_they_were_polled(world: World) -> None:
-    world.watcher.polled_since = world.now - 30
+    world.watcher.coverage.polled_since = world.now - 30
     world.keep()
     assert world.saved().time == world.wall - 40
 

@@ -45,7 +45,7 @@ def test_tree_has_a_number_and_is_guarded_before_it_is_watched(world: World, her
     excluded = world.table.excluded[1]
     assert world.calls == [
         ("add_tree", 1, f"{here}/a", excluded),
-        ("add_tree", 1, f"{here}/a", config.emask, excluded, True, False, None),
+        ("add", 1, f"{here}/a", config.emask, excluded, True, False, None),
     ]
     assert excluded(b"x.tmp", False)
     assert not excluded(b"x", False)
@@ -55,8 +55,8 @@ def test_tree_has_a_number_and_is_guarded_before_it_is_watched(world: World, her
 def test_number_of_a_removed_tree_is_never_used_again(world: World, here: Path) -> None:
     world.begin(configs.config())
     called = world.follow(wpaths=f"['{here}/b/']")
-    assert called[:3] == [("remove_tree", 1), ("remove_tree", 1), ("drop_tree", 1)]
-    assert [(call[0], call[1]) for call in called[3:]] == [("add_tree", 2), ("add_tree", 2)]
+    assert called[:3] == [("remove", 1), ("remove_tree", 1), ("drop_tree", 1)]
+    assert [(call[0], call[1]) for call in called[3:]] == [("add_tree", 2), ("add", 2)]
     assert called[-1][-3:] == (True, False, None), "a root that is not there is waited for"
     assert world.table.numbers == {f"{here}/b": 2}
 

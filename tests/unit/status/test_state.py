@@ -49,8 +49,10 @@ def made(**facts: Any) -> tuple[NodeStates, Node]:
     watcher = SimpleNamespace(
         searching_since=fact("searching_since", None),
         incomplete_trees=fact("incomplete_trees", set()),
-        unwatched=lambda _trees=None: fact("unwatched", (0, "")),
-        unseen_since=lambda trees: fact("unseen_since", {}).get(trees),
+        coverage=SimpleNamespace(
+            unwatched=lambda _trees=None: fact("unwatched", (0, "")),
+            unseen_since=lambda trees: fact("unseen_since", {}).get(trees),
+        ),
     )
     halted = fact("halted", {})
     guard = SimpleNamespace(

@@ -163,12 +163,12 @@ def test_change_through_an_excluded_name_is_recorded_under_the_others(
 def test_names_in_another_tree_are_recorded_there(field: Field, tmp_path: Path) -> None:
     link(field, "one", "/two")
     field.add()
-    field.watcher.add_tree(TREE + 1, str(tmp_path / "outside"), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE + 1, str(tmp_path / "outside"), EVENTS, lambda _path, _is_directory: False)
     field.settle()
     field.take()
     write(field.root / "one")
     assert field.told() == {name(b"one"), ("record", TREE + 1, b"two", Kind.NAME)}
-    field.watcher.remove_tree(TREE + 1)
+    field.watcher.roots.remove(TREE + 1)
     write(field.root / "one", b"again")
     assert field.told() == {name(b"one")}
 

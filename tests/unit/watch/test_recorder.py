@@ -63,7 +63,7 @@ class Old(Field):
 
     def begin(self, since: Since | None = None) -> None:
         """Begin to walk the tree, as after a restart."""
-        self.watcher.add_tree(
+        self.watcher.roots.add(
             TREE,
             str(self.root),
             EVENTS,
@@ -75,7 +75,7 @@ class Old(Field):
         """Walk so far that the root is watched, and nothing in it."""
         for _ in range(2):
             self.watcher.work(0.0)
-        assert len(self.watcher) == 1
+        assert self.watcher.coverage.directories == 1
 
     def walk(self, since: Since | None = None) -> set[Call]:
         """Walk the tree, as after a restart; what was recorded, each once."""
@@ -179,7 +179,7 @@ def test_walk_records_what_has_changed_and_nothing_else(old: Old, case: str) -> 
 
 def test_walk_watches_all_directories(old: Old) -> None:
     old.walk()
-    assert len(old.watcher) == 8
+    assert old.watcher.coverage.directories == 8
     write(old.root / "a/b/c/3", b"new")
     old.settle()
     assert old.take() == [name(b"a/b/c/3")]

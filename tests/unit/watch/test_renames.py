@@ -82,7 +82,7 @@ def test_rename_over_the_edge_of_the_tree_is_no_rename(field: Field) -> None:
 def test_rename_between_two_trees_is_no_rename(field: Field) -> None:
     (field.root / "d").mkdir()
     field.add()
-    field.watcher.add_tree(
+    field.watcher.roots.add(
         TREE + 1, str(field.outside), frozenset(("IN_MOVED_FROM", "IN_MOVED_TO")), lambda _path, _is: False
     )
     field.settle()

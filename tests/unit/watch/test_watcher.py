@@ -91,7 +91,7 @@ def exchange(one: Path | bytes, two: Path | bytes) -> None:
 def lines_up(field: Field) -> None:
     """Every directory of the tree is watched, and nothing else."""
     assert field.watched() == inodes(field.root)
-    assert len(field.watcher) == len(field.watched())
+    assert field.watcher.coverage.directories == len(field.watched())
 
 
 def assert_seen_at(field: Field, path: str) -> None:
@@ -107,7 +107,7 @@ def test_tree_is_reported_once_all_of_it_is_watched(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     (field.root / "d").mkdir()
     write(field.root / "a/f")
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     assert field.watcher.is_walking
     field.settle()
     assert not field.watcher.is_walking
@@ -379,7 +379,7 @@ def test_directories_made_by_the_thousand_are_all_covered(field: Field) -> None:
 def test_directories_by_the_thousand_are_watched_in_small_steps(field: Field) -> None:
     for i in range(2000):
         (field.root / f"{i}").mkdir()
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.001
     slices = 0
     while field.watcher.is_walking:
@@ -427,7 +427,7 @@ def test_directory_replaced_while_watched_by_its_name_is_found_out(
         return wd
 
     monkeypatch.setattr(Inotify, "add_near", adding)
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.settle()
     if Inotify.add_near is not add_near:
         return  # it is not watched by its name on this file system
@@ -456,7 +456,7 @@ def test_tree_is_watched_from_a_directory_that_bars_the_way_back(
 def test_files_of_a_large_directory_are_no_single_step(field: Field) -> None:
     for i in range(2000):
         write(field.root / f"{i}", b"")
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.01
     slices = 0
     while field.watcher.is_walking:
@@ -491,7 +491,7 @@ def test_removed_tree_leaves_no_watch(field: Field) -> None:
     shutil.rmtree(field.root / "a")
     assert gone(b"a") in field.told()
     lines_up(field)
-    assert len(field.watcher) == 1
+    assert field.watcher.coverage.directories == 1
 
 
 # Renames -------------------------------------------------------------------------------------------------
@@ -506,7 +506,7 @@ def test_renamed_directory_keeps_its_watches(field: Field) -> None:
     told = field.told()
     assert {gone(b"a"), gone(b"z/y"), listing(b"z/y"), listing(b"z/y/b"), listing(b"z/y/b/c")} <= told
     assert field.watched() == before
-    assert len(field.watcher) == len(before)
+    assert field.watcher.coverage.directories == len(before)
     for path in ("z/y/f", "z/y/b/f", "z/y/b/c/f"):
         assert_seen_at(field, path)
     field.calm()
@@ -667,7 +667,7 @@ def test_directory_moved_below_its_former_kid_is_walked(field: Field) -> None:
 def test_directory_moved_to_another_tree_is_watched_there(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
-    field.watcher.add_tree(8, str(field.outside), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(8, str(field.outside), EVENTS, lambda _path, _is_directory: False)
     field.settle()
     field.take()
     (field.root / "a").rename(field.outside / "n")
@@ -698,11 +698,11 @@ def test_directory_replaced_by_a_symlink_is_not_followed_outside(field: Field) -
 def test_directory_replaced_by_a_symlink_during_a_walk_is_not_followed(field: Field, moment: str) -> None:
     (field.outside / "b/c").mkdir(parents=True)
     (field.root / "a/b").mkdir(parents=True)
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.01
     while field.watcher.is_walking:
         field.watcher.work(0.001)
-        if len(field.watcher) == (1 if moment == "before the watch" else 2):
+        if field.watcher.coverage.directories == (1 if moment == "before the watch" else 2):
             shutil.rmtree(field.root / "a", ignore_errors=True)
             if not (field.root / "a").is_symlink():
                 (field.root / "a").symlink_to("../outside")
@@ -781,7 +781,7 @@ def test_rules_for_anywhere_list_only_what_was_not_watched(
     for path in ("a/b/c", "cache/b", "d/cache"):
         (field.root / path).mkdir(parents=True)
     field.add(leaving_out(b"a/b"))
-    field.watcher.refilter(TREE, leaving_out(b"cache", b"d/cache"), None)
+    field.watcher.roots.refilter(TREE, leaving_out(b"cache", b"d/cache"), None)
     assert field.watcher.incomplete_trees == {TREE}
     field.settle()
     # What was not watched before is listed: it might change before all of it is compared.
@@ -796,14 +796,14 @@ def test_rules_for_some_places_are_applied_only_there(field: Field) -> None:
     write(field.root / "file")
     field.add(leaving_out(b"cache", b"a/b", b"file", b"missing"))
     places = [b"cache", b"a/b", b"file", b"missing", b"gone", b"no/where", b"a/b/c"]
-    field.watcher.refilter(TREE, leaving_out(b"gone"), places[:-1])
+    field.watcher.roots.refilter(TREE, leaving_out(b"gone"), places[:-1])
     field.settle()
     told = field.take()
     listed = [listing(path) for path in (b"cache", b"cache/deep", b"a/b", b"a/b/c")]
     names = [name(path) for path in (b"cache", b"a/b", b"file", b"missing", b"no/where")]
     assert sorted(told) == sorted(listed + names)
     assert field.watched() == inodes(field.root, lambda path: path == b"gone")
-    field.watcher.refilter(TREE, leaving_out(b"a/b"), [b"a/b", b"gone"])
+    field.watcher.roots.refilter(TREE, leaving_out(b"a/b"), [b"a/b", b"gone"])
     field.settle()
     assert sorted(field.take()) == sorted([name(b"gone"), listing(b"gone")])
     assert field.watched() == inodes(field.root, lambda path: path == b"a/b")
@@ -812,11 +812,11 @@ def test_rules_for_some_places_are_applied_only_there(field: Field) -> None:
 def test_rules_may_change_while_the_tree_is_walked(field: Field) -> None:
     for number in range(20):
         (field.root / f"{number}/cache/deep").mkdir(parents=True)
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, _no_caches)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, _no_caches)
     field.clock.tick = 0.001
     field.watcher.work(0.003)
     field.clock.tick = 0
-    field.watcher.refilter(TREE, lambda _path, _is_directory: False, None)
+    field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, None)
     field.settle()
     assert {WALKED, REFILTERED} <= set(field.take())
     lines_up(field)
@@ -826,7 +826,7 @@ def test_directories_moved_while_rules_change_are_listed(field: Field) -> None:
     for number in range(20):
         (field.root / f"{number}/a/b").mkdir(parents=True)
     field.add()
-    field.watcher.refilter(TREE, _no_caches, None)
+    field.watcher.roots.refilter(TREE, _no_caches, None)
     for number in range(20):
         field.clock.tick = 0.001
         field.watcher.work(0.001)
@@ -848,7 +848,7 @@ def test_rules_changed_while_the_root_is_away_apply_when_it_is_back(
     field.add(_no_caches)
     field.root.rename(field.outside / "tree")
     assert field.told() == {LOST}
-    field.watcher.refilter(TREE, lambda _path, _is_directory: False, places)
+    field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, places)
     assert field.told() == set()
     (field.outside / "tree").rename(field.root)
     field.calm()
@@ -860,7 +860,7 @@ def test_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: pyte
     for number in range(20):
         (field.root / f"{number}/cache/deep").mkdir(parents=True)
     field.add(_no_caches)
-    field.watcher.refilter(TREE, lambda _path, _is_directory: False, None)
+    field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, None)
     field.clock.tick = 0.001
     field.watcher.work(0.003)
     field.clock.tick = 0
@@ -922,9 +922,9 @@ def test_root_away_during_its_walk_is_not_reported_as_walked(tmp_path: Path) -> 
     field = Field(tmp_path / "parent")
     for i in range(20):
         (field.root / f"{i}/kid").mkdir(parents=True)
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     field.clock.tick = 0.01
-    while len(field.watcher) < 5:
+    while field.watcher.coverage.directories < 5:
         field.watcher.work(0.001)
     field.clock.tick = 0
     (tmp_path / "parent").rename(tmp_path / "moved")
@@ -995,7 +995,7 @@ def test_attributes_of_the_root_are_recorded_as_its_listing(field: Field) -> Non
 def test_removed_tree_is_not_watched(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
     field.add()
-    field.watcher.remove_tree(TREE)
+    field.watcher.roots.remove(TREE)
     field.settle()
     assert field.watched() == set()
     write(field.root / "a/f")
@@ -1006,8 +1006,8 @@ def test_removed_tree_is_not_watched(field: Field) -> None:
 def test_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
     (field.root / "a/cache/b").mkdir(parents=True)
     field.add()
-    field.watcher.remove_tree(TREE)
-    field.watcher.add_tree(8, str(field.root), EVENTS, _no_caches)
+    field.watcher.roots.remove(TREE)
+    field.watcher.roots.add(8, str(field.root), EVENTS, _no_caches)
     field.settle()
     field.calm()
     assert field.take() == [("walked", 8, b"", None)]
@@ -1016,10 +1016,10 @@ def test_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
 
 def test_tree_that_cannot_be_watched_is_refused(field: Field) -> None:
     with pytest.raises(FileNotFoundError):
-        field.watcher.add_tree(TREE, str(field.root / "none"), EVENTS, lambda _path, _is_directory: False)
+        field.watcher.roots.add(TREE, str(field.root / "none"), EVENTS, lambda _path, _is_directory: False)
     write(field.root / "file")
     with pytest.raises(NotADirectoryError):
-        field.watcher.add_tree(TREE, str(field.root / "file"), EVENTS, lambda _path, _is_directory: False)
+        field.watcher.roots.add(TREE, str(field.root / "file"), EVENTS, lambda _path, _is_directory: False)
     field.settle()
     field.calm()
     assert field.take() == []
@@ -1031,7 +1031,7 @@ def test_other_events_are_recorded_after_set_events(field: Field) -> None:
     field.add(events=frozenset({"IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE"}))
     (field.root / "a/f").chmod(0o600)
     assert field.told() == set()
-    field.watcher.set_events(TREE, EVENTS)
+    field.watcher.roots.set_events(TREE, EVENTS)
     assert {listing(b""), listing(b"a")} <= field.told()
     (field.root / "a/f").chmod(0o640)
     assert field.told() == {name(b"a/f")}
@@ -1126,20 +1126,20 @@ def test_directories_without_a_watch_are_counted_and_tried_again(
     monkeypatch.setattr(Inotify, "add", refused)
     (field.root / "a/b").mkdir(parents=True)
     field.settle()
-    count, why = field.watcher.unwatched()
+    count, why = field.watcher.coverage.unwatched()
     assert count == 2
     assert re.search(r"no watches left: sysctl \S+inotify\S+_watches=\d+$", why)
-    assert field.watcher.unwatched((TREE,)) == (count, why)
-    assert field.watcher.unwatched((TREE + 1,)) == (0, "")
+    assert field.watcher.coverage.unwatched((TREE,)) == (count, why)
+    assert field.watcher.coverage.unwatched((TREE + 1,)) == (0, "")
     field.later(CHECK_SECONDS)
     assert f"2 directories are not watched, such as a: {why}" in caplog.text
     field.later(EVERY + 1)
-    assert field.watcher.unwatched()[0] == 2
+    assert field.watcher.coverage.unwatched()[0] == 2
     assert caplog.text.count("not watched") == 1
     field.take()
     monkeypatch.setattr(Inotify, "add", add)
     field.later(EVERY + 1)
-    assert field.watcher.unwatched() == (0, "")
+    assert field.watcher.coverage.unwatched() == (0, "")
     assert {listing(b"a"), listing(b"a/b")} <= set(field.take())
     field.later(CHECK_SECONDS)
     assert "all directories are watched again: no watches left" in caplog.text
@@ -1156,10 +1156,10 @@ def test_removed_directory_does_not_count_as_unwatched(field: Field, monkeypatch
         patch.setattr(Inotify, "add", refused)
         (field.root / "a").mkdir()
         field.settle()
-    assert field.watcher.unwatched()[0] == 1
+    assert field.watcher.coverage.unwatched()[0] == 1
     (field.root / "a").rmdir()
     field.settle()
-    assert field.watcher.unwatched()[0] == 0
+    assert field.watcher.coverage.unwatched()[0] == 0
 
 
 def test_watched_directories_exchanged_in_an_unwatched_one_are_walked(
@@ -1172,7 +1172,7 @@ def test_watched_directories_exchanged_in_an_unwatched_one_are_walked(
         limit(field, 1, patch)
         (field.outside / "top").rename(field.root / "top")
         field.settle()
-    assert field.watcher.unwatched()[0] == 5
+    assert field.watcher.coverage.unwatched()[0] == 5
     unwatched = field.watcher._watches.unwatched
     top, *below = unwatched
     assert top.name == b"top"
@@ -1224,30 +1224,30 @@ def test_unwatched_directories_are_polled_on_request(field: Field, monkeypatch: 
         limit(field, 1, patch)
         field.add()
         field.take()
-        assert watcher.has_polled((TREE + 1,), clock.now)
+        assert watcher.coverage.has_polled((TREE + 1,), clock.now)
         for each in range(3):
             write(field.root / f"a/{each}")
             clock.now += 0.1
             since = clock.now
-            assert not watcher.has_polled(trees, since)
+            assert not watcher.coverage.has_polled(trees, since)
             assert watcher.deadline() <= since, "at once"
             watcher.run_due()
             # What is written now may lie behind the round that is under way, for who asks now.
             clock.now += 0.1
-            assert not watcher.has_polled(trees, clock.now)
-            while not watcher.has_polled(trees, since):
+            assert not watcher.coverage.has_polled(trees, clock.now)
+            while not watcher.coverage.has_polled(trees, since):
                 watcher.work(0.0)
             assert field.take() == [listing(b"a")]
-            assert not watcher.has_polled(trees, clock.now)
+            assert not watcher.coverage.has_polled(trees, clock.now)
             assert watcher.deadline() <= clock.now, "the next round follows at once"
             watcher.run_due()
-            while not watcher.has_polled(trees, clock.now):
+            while not watcher.coverage.has_polled(trees, clock.now):
                 watcher.work(0.0)
             field.take()
             assert watcher.deadline() > clock.now
     field.later(EVERY)
-    assert watcher.unwatched() == (0, "")
-    assert watcher.has_polled(trees, clock.now + 1)
+    assert watcher.coverage.unwatched() == (0, "")
+    assert watcher.coverage.has_polled(trees, clock.now + 1)
 
 
 def test_rename_while_a_directory_is_scanned_is_no_second_mount(
@@ -1269,7 +1269,7 @@ def test_rename_while_a_directory_is_scanned_is_no_second_mount(
         field.watcher._walker.rescan()
         field.watcher.work(1.0)
     assert (field.root / "a").exists()
-    assert field.watcher.unwatched() == (0, "")
+    assert field.watcher.coverage.unwatched() == (0, "")
     field.settle()
     field.calm()
     lines_up(field)
@@ -1308,7 +1308,7 @@ def test_tree_deeper_than_path_max_is_watched(field: Field, levels: int, length:
     dig(field.root, levels, length)
     field.add()
     lines_up(field)
-    assert len(field.watcher) == levels + 1
+    assert field.watcher.coverage.directories == levels + 1
 
 
 @pytest.mark.usefixtures("fill")
@@ -1358,7 +1358,7 @@ def test_deep_tree_needs_no_more_descriptors_than_a_flat_one(field: Field) -> No
         field.clock.tick = 0.001
         field.settle()
         field.clock.tick = 0
-        assert field.watcher.unwatched() == (0, "")
+        assert field.watcher.coverage.unwatched() == (0, "")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     lines_up(field)
@@ -1549,7 +1549,7 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
         limit(field, watches, monkeypatch)
     # Events come a few at a time, so that walks fall between any two of them.
     monkeypatch.setattr(inotify, "_READ_BYTES", dice.choice((300, 600, 4096)))
-    field.watcher.add_tree(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
+    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
     for _ in range(operations):
         if dice.random() < 0.04:
             exchange_any(mirror, churn, dice)
@@ -1582,8 +1582,8 @@ def play(home: Path, seed: int, operations: int, monkeypatch: pytest.MonkeyPatch
     mirror.sync()
     watched, existing = field.watched(), inodes(field.root)
     assert watched == existing, churn.tail(operations)
-    assert field.watcher.unwatched() == (0, ""), churn.tail(operations)
+    assert field.watcher.coverage.unwatched() == (0, ""), churn.tail(operations)
     differences = mirror.differences()
     assert differences == [], "\n".join([*differences, churn.tail(operations)])
-    assert len(field.watcher) == len(existing)
+    assert field.watcher.coverage.directories == len(existing)
     field.watcher.close()

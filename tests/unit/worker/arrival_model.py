@@ -255,7 +255,7 @@ class World:
         self.loop = Loop(lambda: self.now)
         self.journal = Journal()
         self.watcher = Watcher(HardLinks(Recorded(self.journal), self.clock), self.clock)
-        self.watcher.add_tree(TREE, str(self.root), EVENTS, lambda _path, _is_directory: False)
+        self.watcher.roots.add(TREE, str(self.root), EVENTS, lambda _path, _is_directory: False)
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
         self.node = Node(spec, 0, self, self.loop, lambda: 0.0, RETRY_BOUNDS)
         self.node.subscribe(Subscription({TREE: Rules(())}, frozenset(), everything=True))
