@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +15,11 @@ from inosync.messages import Change, Kind, Rename, Step
 from inosync.watch import inotify
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
 from inosync.watch.hardlinks import HardLinks
-from inosync.watch.inotify import Event
+from inosync.watch.inotify import Event, Inotify, InotifyError
 from inosync.watch.open_files import CLOSE_WAIT_SECONDS
 from inosync.watch.watcher import CHECK_SECONDS, Watcher
 
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 TREE = 7
 EVENTS = frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB"))
 
@@ -171,3 +175,70 @@ def overflow(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(inotify, "decode", lambda _data: [Event(-1, inotify.IN_Q_OVERFLOW, 0, b"")])
         field.watcher.read()
+
+
+def no_caches(path: bytes, is_directory: bool) -> bool:
+    return is_directory and path.rpartition(b"/")[2] == b"cache"
+
+
+def inodes(root: Path | bytes, left_out: Callable[[bytes], bool] = lambda _path: False) -> set[int]:
+    """The inodes of a directory and of all directories below it, however deep."""
+    found = set[int]()
+    todo = [(os.open(root, DIRECTORY), b"")]
+    while todo:
+        fd, path = todo.pop()
+        found.add(os.fstat(fd).st_ino)
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                below = path + b"/" + os.fsencode(entry.name)
+                if entry.is_dir(follow_symlinks=False) and not left_out(below[1:]):
+                    todo.append((os.open(entry.name, DIRECTORY, dir_fd=fd), below))
+        os.close(fd)
+    return found
+
+
+def lines_up(field: Field) -> None:
+    """Every directory of the tree is watched, and nothing else."""
+    assert field.watched() == inodes(field.root)
+    assert field.watcher.coverage.directories == len(field.watched())
+
+
+def assert_seen_at(field: Field, path: str) -> None:
+    """A file that is made there now is told under that very name, and under no other."""
+    write(field.root / path)
+    assert field.told() == {name(os.fsencode(path))}, path
+
+
+def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no more than so many watches."""
+    add, add_near = Inotify.add, Inotify.add_near
+
+    def is_too_many(self: Inotify, wd: int) -> bool:
+        known = field.watcher._watches.by_wd
+        if wd < 0 or wd in known or len(field.watched()) <= watches:
+            return False
+        self.remove(wd)
+        return True
+
+    def limited(self: Inotify, directory: int, mask: int) -> int:
+        wd = add(self, directory, mask)
+        if is_too_many(self, wd):
+            raise InotifyError(errno.ENOSPC, "no space")
+        return wd
+
+    def limited_near(self: Inotify, name: bytes, mask: int) -> int:
+        wd = add_near(self, name, mask)
+        return -1 if is_too_many(self, wd) else wd
+
+    monkeypatch.setattr(Inotify, "add", limited)
+    monkeypatch.setattr(Inotify, "add_near", limited_near)
+
+
+def exchange(one: Path | bytes, two: Path | bytes) -> None:
+    """Swap two entries in one step: renameat2(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), ctypes.c_uint(2)) != 0:
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS):
+            pytest.skip("the file system cannot exchange names")
+        raise OSError(code, os.strerror(code))

@@ -6,12 +6,10 @@ clock that the test turns forward stands for time.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import itertools
 import os
 import random
-import re
 import resource
 import shutil
 import stat
@@ -21,16 +19,21 @@ from pathlib import Path
 import pytest
 from support.churn import Churn
 from support.watched_tree import (
+    DIRECTORY,
     EVENTS,
-    LOST,
-    REFILTERED,
     TREE,
     WALKED,
     Clock,
     Field,
+    assert_seen_at,
+    exchange,
     gone,
+    inodes,
+    limit,
+    lines_up,
     listing,
     name,
+    no_caches,
     overflow,
     write,
 )
@@ -38,67 +41,14 @@ from support.watched_tree import (
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind, Rename, Step
 from inosync.rsync.names import current_names
-from inosync.watch import inotify, scan
+from inosync.watch import inotify
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
 from inosync.watch.hardlinks import HardLinks
-from inosync.watch.inotify import Inotify, InotifyError
+from inosync.watch.inotify import Inotify
 from inosync.watch.open_files import CLOSE_WAIT_SECONDS
 from inosync.watch.poller import DEFAULT_INTERVAL_SECONDS as EVERY
 from inosync.watch.tree import Directory, Opener
-from inosync.watch.watcher import CHECK_SECONDS, Watcher
-
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@pytest.fixture(params=[True, False], ids=["counted", "listed"])
-def field(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    """On the file system that there is, and as if it did not count subdirectories."""
-    if not request.param:
-        monkeypatch.setattr(scan, "counts_subdirectories", lambda _directory: False)
-    made = Field(tmp_path)
-    here = os.getcwd()
-    yield made
-    made.watcher.close()
-    assert os.getcwd() == here
-
-
-def inodes(root: Path | bytes, left_out: Callable[[bytes], bool] = lambda _path: False) -> set[int]:
-    """The inodes of a directory and of all directories below it, however deep."""
-    found = set[int]()
-    todo = [(os.open(root, DIRECTORY), b"")]
-    while todo:
-        fd, path = todo.pop()
-        found.add(os.fstat(fd).st_ino)
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                below = path + b"/" + os.fsencode(entry.name)
-                if entry.is_dir(follow_symlinks=False) and not left_out(below[1:]):
-                    todo.append((os.open(entry.name, DIRECTORY, dir_fd=fd), below))
-        os.close(fd)
-    return found
-
-
-def exchange(one: Path | bytes, two: Path | bytes) -> None:
-    """Swap two entries in one step: renameat2(2)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), ctypes.c_uint(2)) != 0:
-        code = ctypes.get_errno()
-        if code in (errno.EINVAL, errno.ENOSYS):
-            pytest.skip("the file system cannot exchange names")
-        raise OSError(code, os.strerror(code))
-
-
-def lines_up(field: Field) -> None:
-    """Every directory of the tree is watched, and nothing else."""
-    assert field.watched() == inodes(field.root)
-    assert field.watcher.coverage.directories == len(field.watched())
-
-
-def assert_seen_at(field: Field, path: str) -> None:
-    """A file that is made there now is told under that very name, and under no other."""
-    write(field.root / path)
-    assert field.told() == {name(os.fsencode(path))}, path
-
+from inosync.watch.watcher import Watcher
 
 # Files ---------------------------------------------------------------------------------------------------
 
@@ -714,23 +664,19 @@ def test_directory_replaced_by_a_symlink_during_a_walk_is_not_followed(field: Fi
 # Excludes ------------------------------------------------------------------------------------------------
 
 
-def _no_caches(path: bytes, is_directory: bool) -> bool:
-    return is_directory and path.rpartition(b"/")[2] == b"cache"
-
-
 def test_excluded_entries_are_neither_watched_nor_recorded(field: Field) -> None:
     (field.root / "a/cache/deep").mkdir(parents=True)
-    field.add(_no_caches)
+    field.add(no_caches)
     (field.root / "b/cache/deep").mkdir(parents=True)
     write(field.root / "b/cache/f")
     write(field.root / "a/cache/f")
     assert not any(b"cache" in path for _, _, path, _ in field.told())
-    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
+    assert field.watched() == inodes(field.root, lambda path: no_caches(path, True))
 
 
 def test_directory_renamed_to_an_excluded_name_is_not_watched(field: Field) -> None:
     (field.root / "a/b").mkdir(parents=True)
-    field.add(_no_caches)
+    field.add(no_caches)
     (field.root / "a").rename(field.root / "cache")
     assert field.told() == {gone(b"a")}
     field.later(MOVE_WAIT_SECONDS * 2)
@@ -739,7 +685,7 @@ def test_directory_renamed_to_an_excluded_name_is_not_watched(field: Field) -> N
 
 def test_directory_renamed_from_an_excluded_name_is_walked(field: Field) -> None:
     (field.root / "cache/b").mkdir(parents=True)
-    field.add(_no_caches)
+    field.add(no_caches)
     (field.root / "cache").rename(field.root / "a")
     assert {listing(b"a"), listing(b"a/b")} <= field.told()
     lines_up(field)
@@ -765,278 +711,6 @@ def test_rename_that_makes_a_rule_match_no_longer_is_walked(field: Field) -> Non
     field.add(lambda path, _is_directory: path == b"old/cache")
     (field.root / "old").rename(field.root / "new")
     assert {listing(b"new"), listing(b"new/cache"), listing(b"new/cache/deep")} <= field.told()
-    lines_up(field)
-
-
-# Other rules ---------------------------------------------------------------------------------------------
-
-
-def leaving_out(*paths: bytes) -> Callable[[bytes, bool], bool]:
-    return lambda path, _is_directory: path in paths
-
-
-def test_rules_for_anywhere_list_only_what_was_not_watched(
-    field: Field,
-) -> None:
-    for path in ("a/b/c", "cache/b", "d/cache"):
-        (field.root / path).mkdir(parents=True)
-    field.add(leaving_out(b"a/b"))
-    field.watcher.roots.refilter(TREE, leaving_out(b"cache", b"d/cache"), None)
-    assert field.watcher.incomplete_trees == {TREE}
-    field.settle()
-    # What was not watched before is listed: it might change before all of it is compared.
-    assert sorted(field.take()) == sorted([listing(b"a/b"), listing(b"a/b/c"), REFILTERED])
-    assert field.watcher.incomplete_trees == set()
-    assert field.watched() == inodes(field.root, lambda path: path in (b"cache", b"d/cache"))
-
-
-def test_rules_for_some_places_are_applied_only_there(field: Field) -> None:
-    for path in ("a/b/c", "cache/deep", "other", "gone"):
-        (field.root / path).mkdir(parents=True)
-    write(field.root / "file")
-    field.add(leaving_out(b"cache", b"a/b", b"file", b"missing"))
-    places = [b"cache", b"a/b", b"file", b"missing", b"gone", b"no/where", b"a/b/c"]
-    field.watcher.roots.refilter(TREE, leaving_out(b"gone"), places[:-1])
-    field.settle()
-    told = field.take()
-    listed = [listing(path) for path in (b"cache", b"cache/deep", b"a/b", b"a/b/c")]
-    names = [name(path) for path in (b"cache", b"a/b", b"file", b"missing", b"no/where")]
-    assert sorted(told) == sorted(listed + names)
-    assert field.watched() == inodes(field.root, lambda path: path == b"gone")
-    field.watcher.roots.refilter(TREE, leaving_out(b"a/b"), [b"a/b", b"gone"])
-    field.settle()
-    assert sorted(field.take()) == sorted([name(b"gone"), listing(b"gone")])
-    assert field.watched() == inodes(field.root, lambda path: path == b"a/b")
-
-
-def test_rules_may_change_while_the_tree_is_walked(field: Field) -> None:
-    for number in range(20):
-        (field.root / f"{number}/cache/deep").mkdir(parents=True)
-    field.watcher.roots.add(TREE, str(field.root), EVENTS, _no_caches)
-    field.clock.tick = 0.001
-    field.watcher.work(0.003)
-    field.clock.tick = 0
-    field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, None)
-    field.settle()
-    assert {WALKED, REFILTERED} <= set(field.take())
-    lines_up(field)
-
-
-def test_directories_moved_while_rules_change_are_listed(field: Field) -> None:
-    for number in range(20):
-        (field.root / f"{number}/a/b").mkdir(parents=True)
-    field.add()
-    field.watcher.roots.refilter(TREE, _no_caches, None)
-    for number in range(20):
-        field.clock.tick = 0.001
-        field.watcher.work(0.001)
-        field.clock.tick = 0
-        (field.root / f"{number}/a").rename(field.root / f"{19 - number}/moved-{number}")
-        (field.root / f"{number}/cache").mkdir()
-    told = field.told()
-    for number in range(20):
-        new = f"{19 - number}/moved-{number}".encode()
-        assert {listing(new), listing(new + b"/b"), gone(b"%d/a" % number)} <= told
-    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
-
-
-@pytest.mark.parametrize("places", [None, [b"cache"]])
-def test_rules_changed_while_the_root_is_away_apply_when_it_is_back(
-    field: Field, places: list[bytes] | None
-) -> None:
-    (field.root / "cache").mkdir()
-    field.add(_no_caches)
-    field.root.rename(field.outside / "tree")
-    assert field.told() == {LOST}
-    field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, places)
-    assert field.told() == set()
-    (field.outside / "tree").rename(field.root)
-    field.calm()
-    assert field.take() == [WALKED]
-    lines_up(field)
-
-
-def test_overflow_while_rules_change_is_repaired(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(20):
-        (field.root / f"{number}/cache/deep").mkdir(parents=True)
-    field.add(_no_caches)
-    field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, None)
-    field.clock.tick = 0.001
-    field.watcher.work(0.003)
-    field.clock.tick = 0
-    overflow(field, monkeypatch)
-    field.settle()
-    assert {WALKED, REFILTERED} <= set(field.take())
-    lines_up(field)
-
-
-# Roots ---------------------------------------------------------------------------------------------------
-
-
-def test_root_renamed_away_is_lost_and_found_when_it_is_back(field: Field) -> None:
-    (field.root / "a/b").mkdir(parents=True)
-    field.add()
-    field.root.rename(field.outside / "elsewhere")
-    assert field.told() == {LOST}
-    field.calm()
-    assert field.take() == []
-    assert field.watched() == set()
-    (field.outside / "elsewhere").rename(field.root)
-    field.later(CHECK_SECONDS * 1.1)
-    assert field.take()[-1:] == [WALKED]
-    lines_up(field)
-    assert_seen_at(field, "a/b/f")
-
-
-def test_replaced_root_is_lost_and_the_new_one_walked(field: Field) -> None:
-    (field.root / "a").mkdir()
-    field.add()
-    field.root.rename(field.outside / "elsewhere")
-    (field.root / "b").mkdir(parents=True)
-    field.settle()
-    field.calm()
-    assert field.take() == [LOST, WALKED]
-    lines_up(field)
-    assert_seen_at(field, "b/f")
-
-
-def test_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path) -> None:
-    (tmp_path / "parent").mkdir()
-    field = Field(tmp_path / "parent")
-    (field.root / "a").mkdir()
-    field.add()
-    (tmp_path / "parent").rename(tmp_path / "moved")
-    assert field.told() == set()
-    field.later(CHECK_SECONDS * 1.1)
-    assert field.take() == [LOST]
-    (tmp_path / "moved").rename(tmp_path / "parent")
-    field.later(CHECK_SECONDS * 1.1)
-    assert field.take()[-1:] == [WALKED]
-    lines_up(field)
-    field.watcher.close()
-
-
-def test_root_away_during_its_walk_is_not_reported_as_walked(tmp_path: Path) -> None:
-    # Renaming a parent sends no event, so only the walk itself can notice before the next check.
-    (tmp_path / "parent").mkdir()
-    field = Field(tmp_path / "parent")
-    for i in range(20):
-        (field.root / f"{i}/kid").mkdir(parents=True)
-    field.watcher.roots.add(TREE, str(field.root), EVENTS, lambda _path, _is_directory: False)
-    field.clock.tick = 0.01
-    while field.watcher.coverage.directories < 5:
-        field.watcher.work(0.001)
-    field.clock.tick = 0
-    (tmp_path / "parent").rename(tmp_path / "moved")
-    field.settle()
-    assert WALKED not in field.take()
-    (tmp_path / "moved").rename(tmp_path / "parent")
-    field.settle()
-    field.calm()
-    assert field.take()[-1:] == [WALKED]
-    lines_up(field)
-    field.watcher.close()
-
-
-def test_root_away_for_a_moment_loses_no_watch_for_good(tmp_path: Path) -> None:
-    (tmp_path / "parent").mkdir()
-    field = Field(tmp_path / "parent")
-    (field.root / "a/b").mkdir(parents=True)
-    field.add()
-    (field.root / "a").rename(field.root / "n")
-    (tmp_path / "parent").rename(tmp_path / "moved")
-    field.settle()
-    (tmp_path / "moved").rename(tmp_path / "parent")
-    field.settle()
-    field.calm()
-    field.take()
-    lines_up(field)
-    assert_seen_at(field, "n/b/f")
-    field.watcher.close()
-
-
-def test_root_without_a_watch_is_polled_and_tried_again(
-    field: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (field.root / "a").mkdir()
-    field.add()
-    field.root.rename(field.outside / "elsewhere")
-    field.settle()
-    (field.outside / "elsewhere").rename(field.root)
-
-    def refused(_self: Inotify, _directory: int, _mask: int) -> int:
-        raise InotifyError(errno.ENOSPC, "no space")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Inotify, "add", refused)
-        patch.setattr(Inotify, "add_near", lambda _self, _name, _mask: -1)
-        field.calm()
-        assert field.take() == [LOST, WALKED]
-        assert field.watched() == set()
-        field.later(EVERY)
-        field.take()
-        write(field.root / "a/f")
-        write(field.root / "f")
-        field.later(EVERY)
-        assert set(field.take()) == {listing(b"a"), listing(b"")}
-        field.later(EVERY + CHECK_SECONDS)
-    field.later(EVERY)
-    lines_up(field)
-    field.take()
-    assert_seen_at(field, "a/g")
-
-
-def test_attributes_of_the_root_are_recorded_as_its_listing(field: Field) -> None:
-    field.add()
-    field.root.chmod(0o750)
-    assert field.told() == {listing(b"")}
-
-
-def test_removed_tree_is_not_watched(field: Field) -> None:
-    (field.root / "a/b").mkdir(parents=True)
-    field.add()
-    field.watcher.roots.remove(TREE)
-    field.settle()
-    assert field.watched() == set()
-    write(field.root / "a/f")
-    field.calm()
-    assert field.take() == []
-
-
-def test_tree_may_be_removed_and_added_again_at_once(field: Field) -> None:
-    (field.root / "a/cache/b").mkdir(parents=True)
-    field.add()
-    field.watcher.roots.remove(TREE)
-    field.watcher.roots.add(8, str(field.root), EVENTS, _no_caches)
-    field.settle()
-    field.calm()
-    assert field.take() == [("walked", 8, b"", None)]
-    assert field.watched() == inodes(field.root, lambda path: _no_caches(path, True))
-
-
-def test_tree_that_cannot_be_watched_is_refused(field: Field) -> None:
-    with pytest.raises(FileNotFoundError):
-        field.watcher.roots.add(TREE, str(field.root / "none"), EVENTS, lambda _path, _is_directory: False)
-    write(field.root / "file")
-    with pytest.raises(NotADirectoryError):
-        field.watcher.roots.add(TREE, str(field.root / "file"), EVENTS, lambda _path, _is_directory: False)
-    field.settle()
-    field.calm()
-    assert field.take() == []
-
-
-def test_other_events_are_recorded_after_set_events(field: Field) -> None:
-    (field.root / "a").mkdir()
-    write(field.root / "a/f")
-    field.add(events=frozenset({"IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE"}))
-    (field.root / "a/f").chmod(0o600)
-    assert field.told() == set()
-    field.watcher.roots.set_events(TREE, EVENTS)
-    assert {listing(b""), listing(b"a")} <= field.told()
-    (field.root / "a/f").chmod(0o640)
-    assert field.told() == {name(b"a/f")}
-    wanted = inotify.EVENTS["IN_ATTRIB"] | inotify.EVENTS["IN_CLOSE_WRITE"] | inotify.IN_CREATE
-    assert all(mask & wanted == wanted for mask in field.masks().values())
     lines_up(field)
 
 
@@ -1110,144 +784,6 @@ def test_changes_during_the_walk_after_an_overflow_are_covered(
     field.clock.tick = 0
     field.calm()
     lines_up(field)
-
-
-def test_directories_without_a_watch_are_counted_and_tried_again(
-    field: Field, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    field.add()
-    add = Inotify.add
-
-    def refused(_self: Inotify, _directory: int, _mask: int) -> int:
-        raise InotifyError(errno.ENOSPC, "no space")
-
-    monkeypatch.setattr(Inotify, "add_near", lambda _self, _name, _mask: -1)
-    monkeypatch.setattr(Inotify, "add", refused)
-    (field.root / "a/b").mkdir(parents=True)
-    field.settle()
-    count, why = field.watcher.coverage.unwatched()
-    assert count == 2
-    assert re.search(r"no watches left: sysctl \S+inotify\S+_watches=\d+$", why)
-    assert field.watcher.coverage.unwatched((TREE,)) == (count, why)
-    assert field.watcher.coverage.unwatched((TREE + 1,)) == (0, "")
-    field.later(CHECK_SECONDS)
-    assert f"2 directories are not watched, such as a: {why}" in caplog.text
-    field.later(EVERY + 1)
-    assert field.watcher.coverage.unwatched()[0] == 2
-    assert caplog.text.count("not watched") == 1
-    field.take()
-    monkeypatch.setattr(Inotify, "add", add)
-    field.later(EVERY + 1)
-    assert field.watcher.coverage.unwatched() == (0, "")
-    assert {listing(b"a"), listing(b"a/b")} <= set(field.take())
-    field.later(CHECK_SECONDS)
-    assert "all directories are watched again: no watches left" in caplog.text
-    lines_up(field)
-
-
-def test_removed_directory_does_not_count_as_unwatched(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    field.add()
-
-    def refused(_self: Inotify, _directory: int, _mask: int) -> int:
-        raise InotifyError(errno.ENOSPC, "no space")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Inotify, "add", refused)
-        (field.root / "a").mkdir()
-        field.settle()
-    assert field.watcher.coverage.unwatched()[0] == 1
-    (field.root / "a").rmdir()
-    field.settle()
-    assert field.watcher.coverage.unwatched()[0] == 0
-
-
-def test_watched_directories_exchanged_in_an_unwatched_one_are_walked(
-    field: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for each in ("a", "b"):
-        (field.outside / f"top/{each}/deep").mkdir(parents=True)
-    field.add()
-    with monkeypatch.context() as patch:
-        limit(field, 1, patch)
-        (field.outside / "top").rename(field.root / "top")
-        field.settle()
-    assert field.watcher.coverage.unwatched()[0] == 5
-    unwatched = field.watcher._watches.unwatched
-    top, *below = unwatched
-    assert top.name == b"top"
-    for directory in below:
-        field.watcher._poller.poll_soon(directory)
-    with monkeypatch.context() as patch:
-        limit(field, 5, patch)
-        field.settle()
-        assert list(unwatched) == [top]
-        field.take()
-        exchange(field.root / "top/a", field.root / "top/b")
-        field.later(EVERY)
-        assert {listing(b"top/a/deep"), listing(b"top/b/deep")} <= set(field.take())
-    field.later(EVERY)
-    field.later(EVERY)
-    field.take()
-    assert_seen_at(field, "top/a/deep/f")
-
-
-@pytest.mark.parametrize("overflows", [False, True])
-def test_polling_rounds_follow_each_other_in_the_smallest_slices(
-    field: Field, monkeypatch: pytest.MonkeyPatch, overflows: bool
-) -> None:
-    # Each slice ends after one step: the last visit of a round is the last step of a slice, too.
-    def work() -> None:
-        while not field.watcher.is_idle:
-            field.watcher.work(0.0)
-
-    (field.root / "a").mkdir()
-    with monkeypatch.context() as patch:
-        limit(field, 1, patch)
-        field.add()
-        field.take()
-        for each in range(3):
-            write(field.root / f"a/{each}")
-            field.clock.now += EVERY
-            field.watcher.run_due()
-            if overflows and not each:
-                field.watcher.work(0.0)
-                field.watcher._walker.rescan()
-            work()
-            assert (WALKED if overflows and not each else listing(b"a")) in field.take(), each
-
-
-def test_unwatched_directories_are_polled_on_request(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees, watcher, clock = (TREE,), field.watcher, field.clock
-    (field.root / "a").mkdir()
-    with monkeypatch.context() as patch:
-        limit(field, 1, patch)
-        field.add()
-        field.take()
-        assert watcher.coverage.has_polled((TREE + 1,), clock.now)
-        for each in range(3):
-            write(field.root / f"a/{each}")
-            clock.now += 0.1
-            since = clock.now
-            assert not watcher.coverage.has_polled(trees, since)
-            assert watcher.deadline() <= since, "at once"
-            watcher.run_due()
-            # What is written now may lie behind the round that is under way, for who asks now.
-            clock.now += 0.1
-            assert not watcher.coverage.has_polled(trees, clock.now)
-            while not watcher.coverage.has_polled(trees, since):
-                watcher.work(0.0)
-            assert field.take() == [listing(b"a")]
-            assert not watcher.coverage.has_polled(trees, clock.now)
-            assert watcher.deadline() <= clock.now, "the next round follows at once"
-            watcher.run_due()
-            while not watcher.coverage.has_polled(trees, clock.now):
-                watcher.work(0.0)
-            field.take()
-            assert watcher.deadline() > clock.now
-    field.later(EVERY)
-    assert watcher.coverage.unwatched() == (0, "")
-    assert watcher.coverage.has_polled(trees, clock.now + 1)
 
 
 def test_rename_while_a_directory_is_scanned_is_no_second_mount(
@@ -1497,31 +1033,6 @@ def test_churn_with_few_watches_ends_with_a_level_mirror(
 ) -> None:
     caplog.set_level("CRITICAL", "inosync.watch.watches")  # names are in it that pytest-xdist cannot pass on
     play(tmp_path, seed + run, 150, monkeypatch, watches=8)
-
-
-def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be no more than so many watches."""
-    add, add_near = Inotify.add, Inotify.add_near
-
-    def is_too_many(self: Inotify, wd: int) -> bool:
-        known = field.watcher._watches.by_wd
-        if wd < 0 or wd in known or len(field.watched()) <= watches:
-            return False
-        self.remove(wd)
-        return True
-
-    def limited(self: Inotify, directory: int, mask: int) -> int:
-        wd = add(self, directory, mask)
-        if is_too_many(self, wd):
-            raise InotifyError(errno.ENOSPC, "no space")
-        return wd
-
-    def limited_near(self: Inotify, name: bytes, mask: int) -> int:
-        wd = add_near(self, name, mask)
-        return -1 if is_too_many(self, wd) else wd
-
-    monkeypatch.setattr(Inotify, "add", limited)
-    monkeypatch.setattr(Inotify, "add_near", limited_near)
 
 
 def exchange_any(mirror: Mirror, churn: Churn, dice: random.Random) -> None:
