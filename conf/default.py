@@ -172,14 +172,17 @@ rnodes = [
 # It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True.
 # fleet = None
 
-# The machines that send for this one, in rsync's syntax, or dictionaries with node and any of name, path and
-# what a node can have.
+# The machines that send for this one, in rsync's syntax, or dictionaries with node and any of name, path,
+# shared and what a node can have.
 #
-#   rsenders = [{"node": "eu-1.example.com:/srv/relay/", "name": "eu-1"}]
+#   rsenders = [{"node": "eu-1.example.com:/srv/relay/", "name": "eu-1"},
+#               {"name": "eu-2", "shared": True}]
 #
 # Each gets all wpaths, and sends them on to the nodes that it serves. path is where its copies are, as it
-# sees them; it can be left out if node says that. The senders of a node are those that may serve it: {"node":
-# ..., "senders": ["eu-1", "eu-2"]}; by default all; with [] this machine serves it.
+# sees them; it can be left out if node says that. With "shared": True it has the same storage as this machine
+# (NFS, Ceph), at the same place, or at path followed by the rpath, and nothing is sent to it. The senders of
+# a node are those that may serve it: {"node": ..., "senders": ["eu-1", "eu-2"]}; by default all; with [] this
+# machine serves it.
 # rsenders = []
 
 # The daemon itself ------------------------------------------------------------------------------------

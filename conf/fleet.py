@@ -18,6 +18,8 @@ fleet = {"url": "rediss://inosync@queue.example.com/0", "name": "www", "password
 # /srv/relay/www, and /srv/relay/.inosync has what rsync is receiving. With an rsync daemon, path says where
 # the copies are:
 #     {"node": "us-2.example.com::relay", "name": "us-2", "path": "/srv/relay"}
+# A sender that has the storage of the origin (NFS with actimeo=0, Ceph) needs no copy:
+#     {"name": "us-3", "shared": True}
 rsenders = [
     {"node": "relay@eu-1.example.com:/srv/relay", "name": "eu-1"},
     {"node": "relay@eu-2.example.com:/srv/relay", "name": "eu-2"},

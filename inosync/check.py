@@ -21,7 +21,7 @@ from inosync.config.load import Config
 from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec, Tree
 from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
-from inosync.fleet import trial
+from inosync.fleet import copies, trial
 from inosync.rsync import argv, ssh
 from inosync.rsync.advice import advice
 from inosync.rsync.argv import TransferSettings
@@ -61,7 +61,7 @@ def resulting_settings(config: Config) -> Iterator[tuple[str, str]]:
         elif name == "rsync":
             yield name, f"{format_value(config.rsync)} ({_own_version(config.rsync)})"
         elif name == "rsenders":
-            yield name, ", ".join(config.fleet.senders) if config.fleet is not None else "[]"
+            yield name, ", ".join(_senders(config.fleet)) if config.fleet is not None else "[]"
         elif name == "logfile" and not config.logfile:
             yield name, "None: syslog (-d), or stderr"
         elif name == "rstages":
@@ -75,8 +75,16 @@ def resulting_settings(config: Config) -> Iterator[tuple[str, str]]:
             yield f"wpaths of {node.name}", " ".join(node.wpaths)
 
 
+def _senders(fleet: Fleet) -> Iterator[str]:
+    sharing = {node.name for node in fleet.shared}
+    for name in fleet.senders:
+        yield f"{name} (shared storage: nothing is sent to it)" if name in sharing else name
+
+
 def _of_nodes(values: Sequence[tuple[str, str]]) -> str:
     """Return the value that most nodes have, and the nodes with others."""
+    if not values:  # an origin that sends nothing itself
+        return "of no node"
     (usual, _), *_ = Counter(value for _, value in values).most_common(1)
     others = [f"{value} for {name}" for name, value in values if value != usual]
     return "; ".join([usual, *others])
@@ -133,9 +141,22 @@ def try_nodes(config: Config) -> bool:
     for node, tree, found in _tried(config):
         all_good = all_good and not found.reason
         _print(f"node {node.name}: {tree.wpath}: {'; '.join(_described(found, node, tree))}")
+    if config.fleet is not None and config.fleet.shares_storage:
+        all_good = _try_storage(config) and all_good
     counts = plural(len(config.nodes), "node")
     _print(f"{counts}: {'all can be mirrored to' if all_good else 'NOT all can be mirrored to'}")
     return all_good if config.fleet is None else _try_redis(config.fleet) and all_good
+
+
+def _try_storage(config: Config) -> bool:
+    """Look whether the storage that this sender shares is any good; print what is wrong with it."""
+    try:
+        copies.storage(tree.wpath for tree in config.trees)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _print(f"shared storage: FAILED: {where}{error.strerror or error}")
+        return False
+    return True
 
 
 def _try_redis(fleet: Fleet) -> bool:

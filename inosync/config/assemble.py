@@ -58,8 +58,11 @@ class Assembly:
 
     def senders(self, trees: Sequence[Tree]) -> tuple[SenderSpec, ...]:
         """Return the senders of a fleet."""
-        paths = {item["name"]: item.get("path", "") for item in self._values.get("rsenders", ()) if item}
-        return tuple(SenderSpec(node, paths[node.name]) for node in self._nodes_of("rsenders", trees))
+        items = {item["name"]: item for item in self._values.get("rsenders", ()) if item}
+        return tuple(
+            SenderSpec(node, items[node.name].get("path", ""), items[node.name].get("shared", False))
+            for node in self._nodes_of("rsenders", trees)
+        )
 
     def fleet(
         self, me: str, senders: Sequence[SenderSpec], nodes: Sequence[NodeSpec], trees: Sequence[Tree]

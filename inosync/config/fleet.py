@@ -44,6 +44,8 @@ class SenderSpec:
     """How the origin reaches it."""
     path: str
     """Where its copies are, as it sees them: what ``node`` is to the origin. Empty: as the node says."""
+    shared: bool = False
+    """Whether it has the storage of the origin, and so no copies: nothing is sent to it."""
 
     @property
     def name(self) -> str:
@@ -64,6 +66,13 @@ class Fleet:
     """By sender and wpath: the directory, as rsync names it there, for what it is receiving."""
     fingerprint: str = ""
     """Of all that has to be the same on every machine."""
+    shared: tuple[NodeSpec, ...] = ()
+    """The senders that have the storage of the origin."""
+
+    @property
+    def shares_storage(self) -> bool:
+        """Whether this machine is such a sender."""
+        return any(node.name == self.me for node in self.shared)
 
     def __str__(self) -> str:
         return str(self.redis)
@@ -121,6 +130,8 @@ def sender_path(value: object) -> str:
 
 def copy_of(sender: SenderSpec, tree: Tree) -> str:
     """Return where the copy of a tree is, as the sender sees it; Invalid if that cannot be."""
+    if sender.shared:
+        return _shared_place(sender, tree)
     node, transport = sender.node.node, sender.node.transport
     place = check_target(node, tree.rpath)
     hint = 'write {"node": ..., "path": DIRECTORY}: where the copies are, as the sender sees them'
@@ -134,6 +145,18 @@ def copy_of(sender: SenderSpec, tree: Tree) -> str:
     if copy in ("/", base if sender.path else "/"):
         raise invalid(node, f"with rpath {tree.rpath!r}: there is nothing above the copy", "write an rpath")
     return copy
+
+
+def _shared_place(sender: SenderSpec, tree: Tree) -> str:
+    """Return where shared storage is: by default where the origin has it."""
+    if sender.path:
+        return posixpath.normpath(f"{sender.path}/{tree.rpath}")
+    try:
+        place = check_target(sender.node.node, tree.rpath)
+    except Invalid:
+        return tree.wpath
+    says_where = sender.node.transport is not Transport.DAEMON and place.path.startswith("/")
+    return place.path if says_where else tree.wpath
 
 
 def temporary_place(sender: SenderSpec, tree: Tree) -> str:
@@ -171,7 +194,8 @@ def assembled(
         for tree in trees:
             try:
                 copy_of(sender, tree)
-                temporary[sender.name, tree.wpath] = temporary_place(sender, tree)
+                if not sender.shared:
+                    temporary[sender.name, tree.wpath] = temporary_place(sender, tree)
             except Invalid as error:
                 problems += error.problems
     for node in nodes:
@@ -190,7 +214,8 @@ def assembled(
     if problems:
         raise Invalid(*problems)
     served = tuple(node for node in nodes if node.senders != ())
-    return Fleet(redis, me, names, served, temporary, fingerprint)
+    shared = tuple(sender.node for sender in senders if sender.shared)
+    return Fleet(redis, me, names, served, temporary, fingerprint, shared)
 
 
 def as_seen_by(fleet: Fleet, sender: SenderSpec, trees: Sequence[Tree]) -> tuple[Fleet, tuple[Tree, ...]]:

@@ -71,6 +71,11 @@ class Config:
     """None: this machine sends everything itself. A sender has its copies as ``trees``, and no ``nodes``."""
 
     @property
+    def watched_for(self) -> tuple[NodeSpec, ...]:
+        """The nodes, and the senders that see the same storage: what none of them gets is not watched."""
+        return self.nodes if self.fleet is None or self.fleet.me else (*self.nodes, *self.fleet.shared)
+
+    @property
     def guards(self) -> bool:
         """Whether the loss of a whole tree is not mirrored. Where nothing is deleted, nothing is lost."""
         return self.rguard and self.rdelete is not False
@@ -134,8 +139,9 @@ def load(path: str, sender: str = "") -> Config:
         nodes, values["statedir"] = (), ""
     else:
         own = tuple(node for node in nodes if node.senders == ())
-        assembly.check([*(one.node for one in senders), *nodes], trees)
-        nodes = (*(one.node for one in senders), *own)
+        fed = tuple(one.node for one in senders if not one.shared)
+        assembly.check([*fed, *nodes], trees)
+        nodes = (*fed, *own)
     values["rstages"] = assembly.stages(nodes)
     findings.raise_problems()
     hooks = {name: values[name] for name in ("on_sync", "on_state")}

@@ -71,7 +71,9 @@ def _sender(value: object) -> dict[str, Any]:
     for key in items:
         if key != "node" and key not in PER_SENDER:
             raise invalid(key, "is not known in rsenders", f"there are node, {', '.join(PER_SENDER)}")
-    node = nodes.check_node(items.get("node"))
+    # Nothing is sent to one with shared storage, so a name is enough.
+    by_name = items.get("shared") is True and "node" not in items
+    node = checks.name(items.get("name")) if by_name else nodes.check_node(items.get("node"))
     checked = {
         key: checks.inside(f"{key} of {format_value(node)}", PER_SENDER[key], item)
         for key, item in items.items()
@@ -343,14 +345,17 @@ It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True."""
             "rsenders",
             list_of(_sender, '["eu-1.example.com:/srv/relay/"]', empty=True),
             "the machines that send for this one, in rsync's syntax, or dictionaries with ``node`` and any "
-            "of ``name``, ``path`` and what a node can have",
+            "of ``name``, ``path``, ``shared`` and what a node can have",
             [],
             see="A fleet of senders",
-            text="""  rsenders = [{"node": "eu-1.example.com:/srv/relay/", "name": "eu-1"}]
+            text="""  rsenders = [{"node": "eu-1.example.com:/srv/relay/", "name": "eu-1"},
+              {"name": "eu-2", "shared": True}]
 
 Each gets all wpaths, and sends them on to the nodes that it serves. path is where its copies are, as it sees
-them; it can be left out if node says that. The senders of a node are those that may serve it:
-{"node": ..., "senders": ["eu-1", "eu-2"]}; by default all; with [] this machine serves it.""",
+them; it can be left out if node says that. With "shared": True it has the same storage as this machine (NFS,
+Ceph), at the same place, or at path followed by the rpath, and nothing is sent to it. The senders of a node
+are those that may serve it: {"node": ..., "senders": ["eu-1", "eu-2"]}; by default all; with [] this machine
+serves it.""",
         ),
     ),
     "The daemon itself": (
@@ -439,7 +444,9 @@ PER_NODE: dict[str, Check] = {
 } | {setting.name: setting.check for setting in SETTINGS.values() if setting.per_node}
 """What an item of ``rnodes`` may have beside its ``node``."""
 
-PER_SENDER: dict[str, Check] = {"name": checks.name, "path": fleet.sender_path} | {
-    name: PER_NODE[name] for name in PER_NODE if name not in ("rexcludes", "wpaths", "senders")
-}
+PER_SENDER: dict[str, Check] = {
+    "name": checks.name,
+    "path": fleet.sender_path,
+    "shared": checks.boolean,
+} | {name: PER_NODE[name] for name in PER_NODE if name not in ("rexcludes", "wpaths", "senders")}
 """What an item of ``rsenders`` may have beside its ``node``."""

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable
 
 from inosync.config.fleet import OWN_DIRECTORY
+from inosync.system import entries, mounts
 
 _MARKER = "copy"
 _CONTENT = re.compile(r"[0-9a-f]{32}\n?")
@@ -41,6 +42,36 @@ def identity(wpaths: Iterable[str]) -> str:
             os.close(directory)
         own = os.path.join(os.path.dirname(wpath), OWN_DIRECTORY)
         found.update(f"{inode} {_marker(own)}\n".encode())
+    return found.hexdigest()[:32]
+
+
+def storage(wpaths: Iterable[str]) -> str:
+    """Return which directories these are, of storage that all machines have; OSError if they are no good.
+
+    That is another value after each other mount there.
+    """
+    found = hashlib.sha256()
+    for wpath in wpaths:
+        found.update("{} {}\n".format(*entries.identity(wpath)).encode())
+        if mounts.shows_changes_late(wpath):
+            raise OSError(f"{wpath} shows changes late, which would be lost: mount it with actimeo=0")
+    return found.hexdigest()[:32]
+
+
+def proof(wpaths: Iterable[str]) -> str:
+    """Return what is the same on two machines if they see the same storage; empty if it cannot be read.
+
+    A root alone does not prove it: the numbers of many are the same (2 on ext4, 128 on xfs).
+    """
+    found = hashlib.sha256()
+    try:
+        for wpath in wpaths:
+            found.update(f"{entries.identity(wpath)[1]}\n".encode())
+            with os.scandir(os.fsencode(wpath)) as scan:
+                for name, inode in sorted((entry.name, entry.inode()) for entry in scan):
+                    found.update(b"%b/%d/" % (name, inode))
+    except OSError:
+        return ""
     return found.hexdigest()[:32]
 
 

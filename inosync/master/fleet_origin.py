@@ -67,6 +67,8 @@ class FleetOrigin:
     loop: Loop
     orders: FleetOrders
     """What the operator wants of the nodes of senders."""
+    proof: Callable[[], str] = lambda: ""
+    """Returns what proves that another machine sees the same storage."""
     problem: str = "not reached yet"
     """Why Redis cannot be used; empty if it can."""
     records: dict[str, NodeRecord] = field(default_factory=dict)
@@ -85,9 +87,11 @@ class FleetOrigin:
     appended: int = 0
     """Redis has all up to this position."""
     copies: dict[str, str] = field(default_factory=dict)
-    """Which copy each sender has, that a full mirror was ordered of."""
+    """Which copy each sender has, that a full mirror was ordered of; or that it has the storage of here."""
     _value: bytes = b""
     """The value of the lease of the origin."""
+    _sharing: tuple[str, ...] = ()
+    """The senders that see the same storage."""
     _own: bytes = b""
     """How the values of earlier processes begin."""
     _is_met: bool = False
@@ -116,6 +120,7 @@ class FleetOrigin:
     _statuses: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._sharing = tuple(node.name for node in self.fleet.shared)
         machine = _machine()
         self._own = f"{machine} {os.path.realpath(self.config)} ".encode("utf-8", "replace")
         self._value = self._own + secrets.token_hex(8).encode()
@@ -308,6 +313,9 @@ class FleetOrigin:
 
     def _note_copy(self, sender: str, copy: str) -> None:
         """Another copy than before has nothing, as far as is known."""
+        if sender in self._sharing:
+            self._note_storage(sender, copy)
+            return
         node = self.nodes.get(sender)
         if node is None or self.copies.get(sender) == copy or copy == NO_COPY:
             return
@@ -317,6 +325,16 @@ class FleetOrigin:
         for tree in node.trees:
             node.retry(Change(tree, b"", Kind.TREE), self.loop.clock())
         self.offer(node)
+
+    def _note_storage(self, sender: str, said: str) -> None:
+        """A sender that sees the storage of the origin has all that is seen here."""
+        storage, _, proof = said.partition(".")
+        if self.copies.get(sender) == storage:
+            return
+        self.copies.pop(sender, None)
+        if storage != NO_COPY and proof and proof == self.proof():
+            self.copies[sender] = storage
+            log.info("%s: sees the storage of this machine", sender)
 
     def _note_settled(self) -> None:
         """Note when all is recorded that changed before this process began.
@@ -329,7 +347,10 @@ class FleetOrigin:
             self._settled = self.journal.head
 
     def _note_arrived(self) -> None:
-        for name, copy in self.copies.items() if self._settled is not None else ():
+        if self._settled is None:
+            return
+        self._note_shared()
+        for name, copy in self.copies.items():
             node = self.nodes.get(name)
             if node is None or node.retries.count or node.cursor < (self._settled or 0):
                 continue
@@ -339,6 +360,16 @@ class FleetOrigin:
             known = self.arrived.get(name)
             if known is None or (known.position, known.copy) != (node.cursor, copy):
                 self.arrived[name] = Arrived(self.epoch, node.cursor, copy)
+
+    def _note_shared(self) -> None:
+        """Where the storage is shared, all that is recorded has arrived; what is halted is no good there."""
+        for name in self._sharing:
+            known = self.arrived.get(name)
+            position = self.journal.head
+            if self.watcher.incomplete_trees:
+                position = 0 if known is None else known.position
+            copy = NO_COPY if self.guard.halted else self.copies.get(name, NO_COPY)
+            self.arrived[name] = Arrived(self.epoch, position, copy)
 
     def _note_answer(self) -> None:
         """Answer the last question once all events before it are read."""

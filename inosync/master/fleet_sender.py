@@ -90,6 +90,8 @@ class FleetSender:
     _epoch: str = ""
     """That of the positions of the journal; empty: it has none."""
     _copy: str = NO_COPY
+    _proof: str = ""
+    """What proves to the origin that this machine sees its storage, until it knows."""
     _met_at: float | None = None
     """Since when this instance of Redis is known, by the clock of leases; None: it is not."""
     _has_changed: bool = False
@@ -148,12 +150,17 @@ class FleetSender:
             return
         self._look_at = self.loop.clock() + LOOK_SECONDS
         try:
-            for wpath in self.wpaths:
-                copies.prepare(wpath)
-            self._copy = copies.identity(self.wpaths)
+            if self.fleet.shares_storage:
+                self._copy, self._proof = copies.storage(self.wpaths), ""
+                if not self._is_known():
+                    self._proof = f".{copies.proof(self.wpaths)}"
+            else:
+                for wpath in self.wpaths:
+                    copies.prepare(wpath)
+                self._copy = copies.identity(self.wpaths)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            self._copy, self.reason = NO_COPY, f"{where}{error.strerror or error}"
+            self._copy, self._proof, self.reason = NO_COPY, "", f"{where}{error.strerror or error}"
         served = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
         self._status = self.described(served)
 
@@ -163,7 +170,8 @@ class FleetSender:
         if reason != self.reason:
             log.log(logging.WARNING if reason else logging.INFO, "%s", reason or "ready: nodes are taken")
             self.reason = reason
-        beat = Beat(not reason and not self.pool.is_stopping, self._copy, self.fleet.fingerprint, reason)
+        is_ready, copy = not reason and not self.pool.is_stopping, self._copy + self._proof
+        beat = Beat(is_ready, copy, self.fleet.fingerprint, reason)
         release, self._release = self._release, {}
         ask, self._ask = self._ask, False
         status, self._status = self._status, b""
@@ -208,9 +216,17 @@ class FleetSender:
             return "there is no origin yet"
         if seen.config != self.fleet.fingerprint:
             return "the configuration is not that of the origin"
-        if service.reach(seen.arrived.get(self.fleet.me), self._copy, seen.span) is None:
-            return "its copy is not complete yet"
+        if not self._is_known():
+            shared = "the origin has not found yet that it sees the same storage"
+            return shared if self.fleet.shares_storage else "its copy is not complete yet"
         return ""
+
+    def _is_known(self) -> bool:
+        """Whether the origin has said how far this copy is."""
+        seen = None if self._report is None else self._report.seen
+        if seen is None or seen.span is None:
+            return False
+        return service.may_send(seen.arrived.get(self.fleet.me), self._copy, seen.span)
 
     # Leases ------------------------------------------------------------------------------------------
 
@@ -454,7 +470,7 @@ class FleetSender:
                 node = self.pool.nodes.get(name)
                 is_untidy = holding.is_untidy if node is None else _is_untidy(node)
                 self._release[name] = (holding.lease.value, not is_untidy)
-            self._copy = NO_COPY
+            self._copy, self._proof = NO_COPY, ""
             self._begin_round()
             self.link.wait(FINISH_SECONDS)
         self.link.close()

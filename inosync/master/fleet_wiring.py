@@ -75,8 +75,10 @@ def fleet_orders(fleet: Fleet, loop: Loop, state: State | None) -> FleetOrders:
     return FleetOrders(tuple(node.name for node in fleet.nodes), loop, wanted, kept is not None)
 
 
-def prepare_copy(tree: Tree) -> None:
+def prepare_copy(fleet: Fleet | None, tree: Tree) -> None:
     """Make the root of a copy, if its place is there; the origin can send nothing before."""
+    if fleet is None or not fleet.me or fleet.shares_storage:
+        return
     try:
         copies.prepare(tree.wpath)
     except OSError as error:

@@ -59,7 +59,7 @@ class Reloader:
     def start(self) -> None:
         """Begin with all nodes."""
         config = self.config
-        known = subscriptions(config.nodes, config.trees, self.trees.table.numbers)
+        known = subscriptions(config.watched_for, config.trees, self.trees.table.numbers)
         for spec in config.nodes:
             self.pool.add(spec, known[spec.name], config.rretry, self.restore)
         self.configure(config)
@@ -178,7 +178,7 @@ class Reloader:
     def _follow_nodes(self, new: Config, changes: Diff) -> None:
         numbers = self.trees.table.numbers
         specs = {spec.name: spec for spec in new.nodes}
-        known = subscriptions(new.nodes, new.trees, numbers)
+        known = subscriptions(new.watched_for, new.trees, numbers)
         for name in known.keys() & self.pool.nodes:
             self.pool.nodes[name].follow_config(specs[name], known[name], new.rretry)
         for name in changes.nodes_removed:

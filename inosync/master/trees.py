@@ -94,9 +94,11 @@ def _everything(_path: bytes, _is_dir: bool) -> bool:
 def _excluded(tree: Tree, config: Config) -> Excluded:
     """Return a test whether a path of a tree need not be watched, because no node gets it."""
     root = os.fsencode(tree.wpath)
-    return filter_rules.hidden_by_all(Rules(rules, root=root) for rules in watched_by(tree, config.nodes))
+    return filter_rules.hidden_by_all(
+        Rules(rules, root=root) for rules in watched_by(tree, config.watched_for)
+    )
 
 
 def is_one_file_system(tree: Tree, config: Config) -> bool:
     """Whether no node is sent what is below the mount points of a tree."""
-    return all(one_file_system(node.extra) for node in config.nodes if node.gets(tree))
+    return all(one_file_system(node.extra) for node in config.watched_for if node.gets(tree))

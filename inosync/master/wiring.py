@@ -13,6 +13,7 @@ from dataclasses import replace
 from inosync.config.load import Config, load
 from inosync.console import protocol
 from inosync.console.control import Control, Reply
+from inosync.fleet import copies
 from inosync.fleet.link import Link
 from inosync.guard.guard import Guard
 from inosync.journal.debounce import Debounce
@@ -145,7 +146,18 @@ def make_master(
         offer, stop = dispatch.offer_batch, lambda why: commands.stop(why)
         orders = fleet_orders(config.fleet, loop, past.state)
         fleet.origin = FleetOrigin(
-            config.fleet, config.path, nodes, journal, watcher, guard, offer, stop, link, loop, orders
+            config.fleet,
+            config.path,
+            nodes,
+            journal,
+            watcher,
+            guard,
+            offer,
+            stop,
+            link,
+            loop,
+            orders,
+            lambda: copies.proof(tree.wpath for tree in reloader.config.trees),
         )
         if saved_fleet is not None:
             go_on(fleet.origin, journal, saved_fleet)
@@ -269,8 +281,7 @@ def make_master(
         writer.start()
     for tree in config.trees:
         since = resume.judge(tree, watcher.mounts.known)
-        if me:
-            prepare_copy(tree)
+        prepare_copy(config.fleet, tree)
         wait = not os.path.isdir(tree.wpath) and (bool(me) or config.waits_for(tree))
         trees.add(tree, config, wait, since)
     resume.restore_memory(guard, table.numbers)
@@ -279,7 +290,7 @@ def make_master(
 
     def drop_confirmed() -> None:
         cursors = [node.cursor for node in nodes.values()]
-        if cursors or me:
+        if cursors or config.fleet is not None:
             journal.drop_confirmed(int(min(*cursors, verification.cursor, fleet.keeps_after())))
 
     each_tick = (

@@ -11,6 +11,7 @@ _FSTAB = "/etc/fstab"
 _MOUNTED = "/proc/self/mountinfo"
 _REMOTE = re.compile(rb"nfs|cifs|smb|9p|ceph|fuse|afs|lustre|gfs2|gpfs|ocfs2|virtiofs|autofs")
 """Types of file systems that ask another machine, or another process."""
+_CACHING = re.compile(rb"nfs|cifs|smb3")
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 
 
@@ -40,15 +41,35 @@ def mounted(path: str, file: str = _MOUNTED) -> bool:
 
 def is_remote(path: str, file: str = _MOUNTED) -> bool:
     """Whether a path is on a file system that may stop answering, as far as the table of mounts tells."""
+    return _REMOTE.match(_mount_of(path, file)[0]) is not None
+
+
+def shows_changes_late(path: str, file: str = _MOUNTED) -> bool:
+    """Whether a path is on a file system that shows for a while what another machine has changed since.
+
+    With its default options NFS does so for up to a minute, and SMB for a second: nfs(5), mount.cifs(8).
+    """
+    kind, options = _mount_of(path, file)
+    if not _CACHING.match(kind):
+        return False
+    return not ({b"noac", b"actimeo=0"} & options or {b"acregmax=0", b"acdirmax=0"} <= options)
+
+
+def _mount_of(path: str, file: str) -> tuple[bytes, frozenset[bytes]]:
+    """Return the type of the file system that a path is on, and its options; empty if that is not known."""
     try:
         with open(file, "rb") as table:
             lines = [line.partition(b" - ") for line in table.read().split(b"\n")]
     except OSError:
-        return False
+        return b"", frozenset()
     above = os.fsencode(path).rstrip(b"/") + b"/"
-    types = {decoded(words.split(b" ")[4]): about.split(b" ")[0] for words, _, about in lines if about}
-    points = [point for point in types if above.startswith(point.rstrip(b"/") + b"/")]
-    return bool(points) and _REMOTE.match(types[max(points, key=len)]) is not None
+    # Where several are mounted, the last is what is seen.
+    found = {decoded(words.split(b" ")[4]): about.split(b" ") for words, _, about in lines if about}
+    points = [point for point in found if above.startswith(point.rstrip(b"/") + b"/")]
+    if not points:
+        return b"", frozenset()
+    kind, *_, options = found[max(points, key=len)]
+    return kind, frozenset(options.split(b","))
 
 
 def mount_id(fd: int) -> int:

@@ -32,7 +32,7 @@ sys.exit(main())
 
 
 class Fleet:
-    """Everything below ``home``. ``senders`` and ``nodes`` are names."""
+    """Everything below ``home``. ``senders`` and ``nodes`` are names; ``shared``: who sees the same tree."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Fleet:
         senders: Sequence[str] = ("sa", "sb", "sc"),
         nodes: Sequence[str] = TWELVE,
         settings: Mapping[str, object] | None = None,
+        shared: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.tree, self.launcher = home / "tree", home / "launcher.py"
@@ -51,7 +52,12 @@ class Fleet:
         self.config: dict[str, object] = {
             "wpaths": [str(self.tree)],
             "rpaths": ["www"],
-            "rsenders": [{"node": f"{self.place(name)}/", "name": name} for name in senders],
+            "rsenders": [
+                {"name": name, "shared": True}
+                if name in shared
+                else {"node": f"{self.place(name)}/", "name": name}
+                for name in senders
+            ],
             "rnodes": [{"node": f"{self.place(name)}/", "name": name} for name in nodes],
             "fleet": self.redis.url,
             "rretry": (0.2, 1),

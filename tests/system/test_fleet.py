@@ -76,11 +76,12 @@ def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
 
 
 def test_fleet_goes_on_after_redis_was_away(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1", "n2"))
+    fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1", "n2"), shared=("sb",))
     write(fleet, "one", "1")
     with fleet.running():
-        fleet.until_served()
+        assert set(fleet.until_served().values()) == {"sa", "sb"}
         fleet.until_level()
+        assert not fleet.copy("sb").exists(), "the storage of the origin is its own"
         fleet.redis.stop()
         write(fleet, "one", "2")
         write(fleet, "two", "2")
@@ -152,7 +153,8 @@ def test_orders_at_the_origin_reach_a_node_wherever_it_is_served(tmp_path: Path)
         vias = fleet.until_served()
         fleet.until_level()
 
-        # What differs on a node is shown, and repaired.
+        # What differs on a node is shown, and repaired. (No full mirror runs that would repair it before.)
+        assert fleet.ask("flush", timeout=60)["behind"] == []
         (fleet.copy("n0") / "one").write_text("not ours")
         [found] = fleet.ask("diff", node="n0", timeout=60)["comparisons"]
         assert [Path(path).name for path, _ in found["differences"]] == ["one"]

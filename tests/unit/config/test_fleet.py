@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import configs
 
+from inosync import check
 from inosync.config.errors import ConfigError, Invalid
 from inosync.config.fleet import RedisAddress, redis_address, sender_names
 from inosync.config.load import load
@@ -117,6 +118,50 @@ def test_node_with_wpaths_of_its_own_gets_their_copies_from_a_sender() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "copy"),
+    [
+        ("", "the wpath"),
+        (", 'path': '/mnt'", "/mnt/www"),
+        (", 'node': 'eu-1:/nfs'", "/nfs/www"),
+        (", 'node': 'eu-1:'", "/www"),
+        (", 'node': 'eu-1::module'", "the wpath"),
+        (", 'node': 'eu-1:/nfs', 'path': '/mnt'", "/mnt/www"),
+    ],
+)
+def test_shared_storage_is_where_it_is_said_and_nothing_is_sent_there(more: str, copy: str) -> None:
+    """The sender has it where the origin does, if nothing else is said."""
+    path = fleet(rsenders=f"[{EU}, {{'name': 'nas', 'shared': True{more}}}]")
+    origin, sender = load(path), load(path, "nas")
+    assert origin.fleet is not None
+    assert sender.fleet is not None
+    assert [node.name for node in origin.nodes] == ["eu-1", "/mnt/b"]
+    assert [node.name for node in origin.watched_for] == ["eu-1", "/mnt/b", "nas"]
+    assert origin.fleet.senders == ("eu-1", "nas")
+    assert (origin.fleet.shares_storage, sender.fleet.shares_storage) == (False, True)
+    assert origin.fleet.temporary.keys() == {("eu-1", origin.trees[0].wpath)}
+    expected = origin.trees[0].wpath if copy == "the wpath" else copy
+    assert [tree.wpath for tree in sender.trees] == [expected]
+    other = load(fleet(rsenders=f"[{EU}, {{'name': 'nas', 'node': 'nas:/', 'path': '/r'}}]")).fleet
+    assert other is not None
+    assert other.fingerprint != origin.fleet.fingerprint == sender.fleet.fingerprint
+
+
+def test_origin_of_senders_with_shared_storage_alone_watches_for_them() -> None:
+    path = fleet(
+        rsenders="[{'name': 'nas', 'shared': True}]",
+        rnodes="['h:/x']",
+        rexcludes="['*.tmp']",
+    )
+    config = load(path)
+    assert config.nodes == ()
+    [spec] = config.watched_for
+    assert [rule.pattern for rule in spec.rules(config.trees[0])] == [b"*.tmp"]
+    assert dict(check.resulting_settings(config))["rsenders"] == (
+        "nas (shared storage: nothing is sent to it)"
+    )
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"rnodes": "['h:/x', 'i:/x']"},
@@ -155,6 +200,11 @@ def test_without_fleet_nothing_of_it_is_there() -> None:
         ({"rsenders": "['e:/r', 'e:/r']"}, "", "is there twice"),
         ({"rsenders": "[{'node': 'e:/r', 'wpaths': []}]"}, "", "is not known in rsenders"),
         ({"rsenders": "[{'node': 'e:/r', 'path': 'r'}]"}, "", "is no absolute path"),
+        ({"rsenders": "[{'shared': True}]"}, "", "is not a name"),
+        ({"rsenders": "[{'name': 'a b', 'shared': True}]"}, "", "is no name of a sender"),
+        ({"rsenders": "[{'name': 'eu-1', 'shared': False}]"}, "", "is not a string"),
+        ({"rsenders": "[{'name': 'eu-1', 'shared': 'yes'}]"}, "", "is not a string"),
+        ({"rsenders": "[{'node': 'e:/r', 'shared': 1}]"}, "", "shared of 'e:/r'"),
         (
             {"rsenders": "[{'node': 'us-1::', 'path': '/r'}]", "rpaths": "['relay']"},
             "",

@@ -82,3 +82,42 @@ def test_place_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         copies.prepare(str(tmp_path / "unmounted" / "www"))
     assert os.listdir(tmp_path) == []
+
+
+# Shared storage
+
+
+def test_storage_is_another_one_when_its_root_is(tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    before = copies.storage([str(tmp_path / "www")])
+    (tmp_path / "www" / "new").write_text("x")
+    assert copies.storage([str(tmp_path / "www")]) == before
+    (tmp_path / "www").rename(tmp_path / "old")
+    with pytest.raises(FileNotFoundError):
+        copies.storage([str(tmp_path / "www")])
+    (tmp_path / "www").mkdir()
+    assert copies.storage([str(tmp_path / "www")]) != before
+    assert sorted(os.listdir(tmp_path)) == ["old", "www"], "nothing is made there"
+
+
+def test_storage_that_shows_changes_late_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inosync.fleet.copies.mounts.shows_changes_late", lambda _path: True)
+    with pytest.raises(OSError, match="actimeo=0"):
+        copies.storage([str(tmp_path)])
+
+
+def test_proof_is_that_of_what_is_in_the_root(tmp_path: Path) -> None:
+    """The path does not count, but the numbers of the files do: a copy proves nothing."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for root in (one, other):
+        root.mkdir()
+        (root / "file").write_text("same")
+        (root / os.fsdecode(b"\xff")).write_text("same")
+    proof = copies.proof([str(one)])
+    assert len(proof) == 32
+    assert copies.proof([str(other)]) != proof
+    (tmp_path / "link").symlink_to("one")
+    assert copies.proof([str(tmp_path / "link")]) == proof
+    (one / "new").write_text("x")
+    assert copies.proof([str(one)]) not in (proof, "")
+    assert copies.proof([str(one), str(tmp_path / "none")]) == ""

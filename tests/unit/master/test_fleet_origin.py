@@ -25,7 +25,7 @@ from inosync.messages import Change, Kind
 class World:
     """An origin with the sender ``eu`` and the far node ``n``."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: tuple[NodeSpec, ...] = ()) -> None:
         self.time = 100.0
         self.orders: list[OriginOrder] = []
         self.done: Any = None
@@ -43,7 +43,9 @@ class World:
         self.guard = SimpleNamespace(halted={})
         link = SimpleNamespace(is_busy=False, ask=self.ask, wait=lambda _s: None, close=lambda: None)
         loop = SimpleNamespace(clock=lambda: self.time, call_at=lambda _when, _call: None)
-        fleet = Fleet(RedisAddress("redis://r/0"), "", ("eu",), (NodeSpec("h:/n", "n"),), {}, "config")
+        fleet = Fleet(
+            RedisAddress("redis://r/0"), "", ("eu",), (NodeSpec("h:/n", "n"),), {}, "config", shared
+        )
         self.origin = FleetOrigin(
             fleet,
             "/etc/inosync/default.py",
@@ -165,6 +167,60 @@ def test_copy_has_not_arrived_while_anything_is_missing(world: World, what: str)
             world.node.retries.count = 1
     world.turn()
     assert world.origin.arrived == {}
+
+
+@pytest.fixture
+def shared() -> World:
+    """The sender ``eu`` sees the same storage, which "proof" proves."""
+    world = World((NodeSpec("eu", "eu"),))
+    world.origin.proof = lambda: "proof"
+    world.origin.nodes = {}
+    world.met()
+    return world
+
+
+def test_shared_storage_has_what_is_recorded_once_it_is_proved(shared: World) -> None:
+    shared.record(b"a", b"b")
+    shared.beat("disk.other")
+    shared.turn()
+    assert shared.turn().arrived["eu"].copy == "-"
+    shared.beat("-.proof")
+    shared.turn()
+    assert shared.turn().arrived["eu"].copy == "-"
+    shared.beat("disk.proof")
+    shared.turn()
+    epoch = shared.origin.epoch
+    assert shared.turn().arrived == {"eu": Arrived(epoch, 2, "disk")}
+    assert shared.owed == shared.offered == [], "nothing is sent there"
+    shared.beat("disk")  # it was proved before, and other files may be there by now
+    shared.record(b"c")
+    order = shared.turn()
+    assert order.span is not None
+    assert (order.span.appended, order.arrived) == (3, {"eu": Arrived(epoch, 3, "disk")})
+    assert shared.turn().arrived == {"eu": Arrived(epoch, 3, "disk")}
+    shared.beat("mountpoint.other")
+    shared.turn()
+    assert shared.turn().arrived["eu"].copy == "-"
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"), [("walked", (1, "disk")), ("halted", (2, "-")), ("known again", (2, "disk"))]
+)
+def test_shared_storage_is_as_good_as_what_is_known_of_it(
+    shared: World, what: str, expected: tuple[int, str]
+) -> None:
+    shared.record(b"a")
+    shared.beat("disk.proof")
+    shared.turn()
+    shared.turn()
+    match what:
+        case "walked":
+            shared.watcher.incomplete_trees = {1}
+        case "halted":
+            shared.guard.halted[1] = "empty"
+    shared.record(b"b")
+    shared.turn()
+    assert shared.origin.arrived == {"eu": Arrived(shared.origin.epoch, *expected)}
 
 
 def test_question_is_answered_after_all_events_before_it(world: World) -> None:

@@ -188,6 +188,34 @@ def test_node_is_served_after_lease_answer_and_note(world: World) -> None:
     assert world.journal.head == 9
 
 
+def test_sender_with_shared_storage_proves_it_until_the_origin_knows(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes nothing there, and serves nothing before."""
+    root = tmp_path / "shared"
+    world.sender.wpaths = (str(root),)
+    world.sender.fleet = replace(world.sender.fleet, shared=(NodeSpec("eu", "eu"),))
+
+    def said() -> Beat:
+        return codec.decode_beat(world.turn().beat)
+
+    world.turn()
+    assert (said().copy, said().is_ready) == ("-", False)
+    assert "No such file" in world.sender.reason
+    assert not root.exists()
+    root.mkdir()
+    storage, proof = copies.storage([str(root)]), copies.proof([str(root)])
+    assert said().copy == f"{storage}.{proof}"
+    assert "the same storage" in said().reason
+    world.seen = replace(world.seen, arrived={"eu": Arrived("e", 9, storage)})
+    world.turn()
+    assert (said().copy, said().is_ready) == (storage, True)
+    monkeypatch.setattr("inosync.system.mounts.shows_changes_late", lambda _path: True)
+    assert (said().copy, said().is_ready) == ("-", False)
+    assert "actimeo=0" in world.sender.reason
+    assert list(root.parent.glob(".inosync")) == []
+
+
 def test_node_with_a_known_cursor_goes_on_from_there(world: World) -> None:
     world.served("a", record=NodeRecord("e", 4, 6, tidy=True))
     node = world.nodes["a"]

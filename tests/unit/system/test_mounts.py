@@ -121,3 +121,25 @@ def test_file_system_that_asks_elsewhere_is_remote(tmp_path: Path, path: str, re
     table.write_bytes(MOUNTINFO)
     assert mounts.is_remote(path, str(table)) is remote
     assert not mounts.is_remote(path, str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "late"),
+    [
+        ("nfs4", "rw,vers=4.2,rsize=1048576,hard", True),
+        ("nfs", "rw,acregmin=0,acregmax=0,acdirmin=0,acdirmax=0,hard", False),
+        ("nfs", "rw,acregmin=0,acregmax=0,acdirmin=30,acdirmax=60,hard", True),
+        ("nfs4", "rw,noac,hard", False),
+        ("cifs", "rw,actimeo=1", True),
+        ("smb3", "rw,actimeo=0", False),
+        ("ceph", "rw,acl", False),
+        ("ext4", "rw", False),
+    ],
+)
+def test_file_system_that_shows_changes_late_is_known(
+    tmp_path: Path, kind: str, options: str, late: bool
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:50 / /srv rw - {kind} a:/b {options}\n")
+    assert mounts.shows_changes_late("/srv/www", str(table)) is late
+    assert not mounts.shows_changes_late("/var/www", str(table))
