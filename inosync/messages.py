@@ -34,9 +34,11 @@ class Step(enum.IntEnum):
     NEW = 0
     """There was nothing of that name, so nothing can depend on when it arrives."""
     CHANGED = 1
-    SWITCHED = 2
+    UNKNOWN = 2
+    """It has changed while nothing looked: it may be new, or have taken the place of something else."""
+    SWITCHED = 3
     """It takes the place of something else: a link, or what was moved there."""
-    REMOVED = 3
+    REMOVED = 4
 
 
 @dataclass(frozen=True, slots=True)

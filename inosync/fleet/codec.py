@@ -18,7 +18,7 @@ MAX_REASON = 300
 """Characters of what a sender says for people."""
 _NUMBER = rb"(\d{1,16})"
 _WORD = rb"([!-~]{1,200})"
-_MEMBER = re.compile(rb"(\d{1,6}) ([012]) ([0123]) (.*)", re.DOTALL)
+_MEMBER = re.compile(rb"(\d{1,6}) ([012]) ([0-4]) (.*)", re.DOTALL)
 _RECORD = re.compile(rb"%b (?:-|%b) %b ([01])" % (_WORD, _NUMBER, _NUMBER))
 _ARRIVED = re.compile(rb"%b %b %b" % (_WORD, _NUMBER, _WORD))
 _BEAT = re.compile(rb"([01]) %b %b ?(.{0,2000})" % (_WORD, _WORD), re.DOTALL)

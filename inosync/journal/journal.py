@@ -44,6 +44,8 @@ class _Entry:
     """The position at which something came to be there while nothing was; 0 if that is not known."""
     switched: int = 0
     """The position at which what was there was taken away or replaced last; 0 if that is not known."""
+    unknown: int = 0
+    """The position of the last record that does not say what had happened; 0 if there was none."""
     is_gone: bool = False
     """Whether the newest record says that nothing is there."""
 
@@ -53,17 +55,21 @@ class _Entry:
             return Step.NEW
         if self.switched > cursor:
             return Step.REMOVED if self.is_gone else Step.SWITCHED
+        if self.unknown > cursor:
+            return Step.UNKNOWN
         return Step.NEW if self.created > cursor else Step.CHANGED
 
     def follow(self, step: Step, known: _Entry | None) -> None:
         """Take over what the older record of the path says, and add what the step of this one says."""
         if known is not None:
             self.made, self.created, self.switched = known.made, known.created, known.switched
-            self.is_gone = known.is_gone
+            self.unknown, self.is_gone = known.unknown, known.is_gone
         if step is Step.NEW and known is None:
             self.made = self.created = self.position
         elif step is Step.NEW and self.is_gone:
             self.created = self.position
+        elif step is Step.UNKNOWN:
+            self.unknown = self.position
         elif step >= Step.SWITCHED:
             self.switched = self.position
         self.is_gone = step is Step.REMOVED
@@ -302,7 +308,7 @@ class Journal:
             step = above.get(key, step)
             if step is None and (entry := self._entries.get(key)) is not None and entry.position > cursor:
                 own = min(entry.step(cursor), Step.SWITCHED)
-                step = None if own is Step.CHANGED else own
+                step = own if own in (Step.NEW, Step.SWITCHED) else None
             above[key] = step
         return step
 

@@ -13,7 +13,7 @@ from inosync.config.nodes import Tree
 from inosync.guard.guard import Guard
 from inosync.master.fleet_wiring import is_origin
 from inosync.master.trees import is_one_file_system
-from inosync.messages import Change
+from inosync.messages import Change, Step
 from inosync.nodes.node import Node
 from inosync.nodes.retries import Retry
 from inosync.rsync.options import unwatched
@@ -150,7 +150,10 @@ class Resume:
             if one.wpath in numbers:
                 since = self._by_clock(one.since)
                 retry = Retry(one.attempt, now, math.inf if since is None else since)
-                yield Change(numbers[one.wpath], one.path, one.kind, one.ignore_times), retry
+                yield (
+                    Change(numbers[one.wpath], one.path, one.kind, one.ignore_times, Step.UNKNOWN),
+                    retry,
+                )
 
     def _by_clock(self, wall: float | None) -> float | None:
         return None if wall is None else self.clock() - max(self.wall() - wall, 0.0)

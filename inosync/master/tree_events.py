@@ -113,8 +113,12 @@ class TreeEvents:
 
     def events_read(self, at: int) -> None:
         """All events so far were read, and all changes up to that time are recorded."""
+        was_complete = self.journal.complete_at > 0
         self.journal.set_complete(at)
         self.check_emptied()
+        if at > 0 and not was_complete:
+            for node in self.nodes.values():
+                self.dispatch.offer_batch(node)
 
     def check_emptied(self) -> None:
         """Check the trees from which too much may be gone.

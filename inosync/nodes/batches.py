@@ -169,7 +169,7 @@ def _without_listed(changes: list[Change]) -> list[Change]:
             change.kind is not Kind.NAME
             or not change.path
             or change.ignore_times
-            or change.step > Step.CHANGED
+            or change.step > Step.UNKNOWN
         ):
             return False
         return (change.tree, change.path.rpartition(b"/")[0], change.step) in listed

@@ -98,9 +98,11 @@ class Dispatcher:
     def offer_batch(self, node: Node) -> None:
         """Send a node its next batches: for each lane, if it is free and there is something for it.
 
-        A heavy one needs a slot. None in the second lane does: it mostly waits for its node.
+        A heavy one needs a slot. None in the second lane does: it mostly waits for its node. What a restart
+        has found so far is in no order: it waits for the rest.
         """
-        if self.held_until is None:
+        has_all = self._journal.complete_at > 0 or not node.is_resumed
+        if has_all and self.held_until is None:
             self._offer_first(node)
             self._offer_second(node)
 

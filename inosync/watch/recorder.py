@@ -85,10 +85,11 @@ class Recorder:
             if self._is_distrusted(root, since, path, status):
                 return False, False
         if has_changed:
-            self._record(root, path, Kind.LIST, Step.NEW if is_new and since is None else Step.CHANGED)
+            seen = Step.NEW if is_new else Step.CHANGED
+            self._record(root, path, Kind.LIST, seen if since is None else Step.UNKNOWN)
         return has_moved, has_changed
 
-    def _record(self, root: Root, path: bytes, kind: Kind, step: Step = Step.CHANGED) -> None:
+    def _record(self, root: Root, path: bytes, kind: Kind, step: Step) -> None:
         self._listener.record(Change(root.tree, path, kind, step=step), self._clock())
 
     def _record_files(self, since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]) -> None:
@@ -108,7 +109,7 @@ class Recorder:
             if self._is_distrusted(root, since, path, status):
                 return
             if not root.excluded(path, False):
-                self._record(root, path, Kind.NAME)
+                self._record(root, path, Kind.NAME, Step.UNKNOWN)
 
     def _note_changed_directories(
         self, since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]

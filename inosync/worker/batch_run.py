@@ -38,7 +38,6 @@ class BatchRun:
         self.parts = list(self._cut)
         """What has not come through yet. The first part is at work."""
         self._in_order: set[int] = set()  # trees of which the parts are as ``order`` wants them
-        self._in_two: set[int] = set()  # trees that are mirrored in full by two runs
         self.current = CurrentNames()  # what the names of the first part are now; nothing for FULL
         self.delete_nothing = False  # the first part is FULL, and its source is empty, perhaps by a loss
         self._copies = copies
@@ -64,11 +63,6 @@ class BatchRun:
         """What rsync is fed for it."""
         return EVERYTHING if self.part.full else self.current.send
 
-    @property
-    def has_added(self) -> bool:
-        """Whether the first part is the second run of a full mirror, which finds little to do."""
-        return self.part.full and self.part.step is Step.REMOVED and self.part.tree in self._in_two
-
     def may_begin(self, settings: TransferSettings, excluded: Excluded) -> bool:
         """Check the root before a transfer starts; False if the part must not be sent."""
         found = check_source(settings.source, self.part.source, excluded)
@@ -90,7 +84,6 @@ class BatchRun:
                 return False
             os.stat(settings.source)  # without it rsync would end in the same way as for wrong usage
             if self.part.step is Step.CHANGED and not self.delete_nothing:
-                self._in_two.add(self.part.tree)
                 self.parts[:1] = order.in_two(self.part)
             return True
 
@@ -157,6 +150,7 @@ class BatchRun:
         self._put_aside(self.current, other)
         steps, waiting = order.in_steps(wanted, self.current, self._is_ahead)
         self._let_wait(waiting)
+        self._switch.unknown = frozenset(steps.get(Step.UNKNOWN, ()))
         steps = self._freeze(settings, steps)
         by_step = order.renames_by_step(self.part.renames, steps)
         self.parts = [part for part in self.parts[1:] if part not in own]
@@ -183,7 +177,7 @@ class BatchRun:
             steps = {step: names for step, names in steps.items() if names}
         if is_alone:
             return steps
-        before = [n for step in (Step.NEW, Step.CHANGED) for n in steps.get(step, ())]
+        before = [n for step in sorted(steps) if step < Step.SWITCHED for n in steps[step]]
         before = [name for name in before if name not in self.current.missing and name != b"./"]
         links = [name for name in steps.get(Step.SWITCHED, ()) if name in self.current.links]
         self._switch.note_basis(settings.source, links, before)
@@ -213,7 +207,9 @@ class BatchRun:
             self._leave_out_newer(source)
         elif part.step is Step.SWITCHED:
             if late := self._newer(source, part.names, self._switch.is_alone):
-                self._leave(late, self.results.waiting)
+                unknown = self._switch.unknown.intersection(late)
+                self._leave(late - unknown, self.results.waiting)
+                self._leave(unknown, self.results.waiting, Step.UNKNOWN)
                 self._switch.removals = self.results.waiting
         else:
             self._hold_removals(source)
@@ -285,8 +281,10 @@ class BatchRun:
 
     def _let_wait(self, names: Collection[bytes]) -> None:
         """Send these when the changes that follow are sent. What is gone by then was removed."""
-        if names:
-            self.results.waiting.append(replace(self._named(names), step=Step.REMOVED))
+        unknown = self._switch.unknown.intersection(names)
+        for step, found in ((Step.UNKNOWN, unknown), (Step.REMOVED, set(names) - unknown)):
+            if found:
+                self.results.waiting.append(replace(self._named(found), step=step))
 
     def _is_frozen(self) -> bool:
         """Return whether copies are sent for the first part.

@@ -184,8 +184,8 @@ class BatchSender:
                 lanes.end(lane)
                 run.skip_part()
                 return
-            is_usual = not (part.full or part.ignore_times or order.only_removes(part) or run.frozen_source)
-            is_usual = is_usual and lane is Lane.FIRST
+            is_other = part.full or part.step is Step.UNKNOWN or order.only_removes(part)
+            is_usual = lane is Lane.FIRST and not (is_other or part.ignore_times or run.frozen_source)
             transfer = self._beside.warm.take(part.tree) if is_usual else None
             transfer = transfer or calls.start(part, run.delete_nothing, lane, run.frozen_source)
             self._transfer = transfer
@@ -386,7 +386,7 @@ class BatchSender:
     def report_progress(self) -> None:
         """Report how far a full mirror, or a big file, has come, if that has changed."""
         run, transfer = self._run, self._transfer
-        if run is None or transfer is None or run.has_added:
+        if run is None or transfer is None:
             return
         is_first = run.batch.lane is Lane.FIRST
         percent = transfer.percent if is_first else transfer.byte_percent

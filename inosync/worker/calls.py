@@ -8,7 +8,7 @@ from dataclasses import replace
 from inosync.filters.rule import hiding
 from inosync.messages import Lane, Part, Rename, Step
 from inosync.rsync import argv, binary
-from inosync.rsync.argv import RenameWay, TransferSettings
+from inosync.rsync.argv import Only, RenameWay, TransferSettings
 from inosync.rsync.options import limits_size
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
@@ -75,18 +75,25 @@ class RsyncCalls:
         settings = self.settings(part.tree)
         settings = replace(settings, source=source or settings.source)
         if part.full:
-            only_adds = part.step is Step.NEW
+            only_adds = part.step is Step.NEW and self._refused.existing
             return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
         max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
-        root, only_removes = self._root(settings), order.only_removes(part) and self._refused.send_nothing
-        key = settings, root, max_size, part.ignore_times, lane, only_removes, part.make_way
+        root, only = self._root(settings), self._only(part, lane)
+        key = settings, root, max_size, part.ignore_times, lane, only, part.make_way
         known, words = self._last.get(part.tree, ((), ()))
         if known != key:
             hidden = itertools.chain.from_iterable(map(hiding, part.make_way))
             settings = replace(settings, root=root, max_size=max_size, rules=(*hidden, *settings.rules))
-            words = argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, only_removes)
+            words = argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, only)
             self._last[part.tree] = key, words
         return words
+
+    def _only(self, part: Part, lane: Lane) -> Only | None:
+        if not self._refused.existing:
+            return None
+        if order.only_removes(part):
+            return Only.REMOVE
+        return Only.ADD if part.step is Step.UNKNOWN and lane is Lane.FIRST else None
 
     def start(
         self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST, source: str = ""

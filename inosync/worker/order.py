@@ -1,7 +1,8 @@
 """The order in which a batch arrives: new names, changed files, links and replacements, removals.
 
 So nothing on the node leads to what is not there yet, and nothing goes that is still led to. The master says
-what has happened to each name (``Step``); what is there when the batch begins decides.
+what has happened to each name (``Step``); what is there when the batch begins decides. Of what is not known
+to be new or to have replaced something, a run sends what the node lacks, before the next sends all of it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def spread(
         # Also for a new one: the node may have what another directory of that name has left.
         removing.add(wire)
         if wire != b"./":
-            found.setdefault(wire[:-1], hint)
+            found.setdefault(wire[:-1], Step.CHANGED if hint is Step.UNKNOWN else hint)
         (twice if wire in again else once).update(path for path, _ in entries)
         for path, is_link in entries:
             found[path] = max(Step.SWITCHED if is_link else hint, found.get(path, Step.NEW))
@@ -96,13 +97,19 @@ def in_steps(
     found: dict[Step, list[bytes]] = {}
     waiting = []
     for wire in current.send:
-        # A directory that was to be relisted is a name when it is gone.
-        hint = wanted.hints.get(wire, wanted.hints.get(wire + b"/", Step.CHANGED))
+        # A directory that was to be relisted is a name when it is gone: what was gone before was in it.
+        relist = min(wanted.hints.get(wire + b"/", Step.CHANGED), Step.SWITCHED)
+        hint = wanted.hints.get(wire, relist)
         step = step_now(wire, hint, current, is_ahead)
         if step is None:
             waiting.append(wire)
-        else:
-            found.setdefault(Step.REMOVED if wire in wanted.removing else step, []).append(wire)
+            continue
+        if wire in wanted.removing:
+            step = Step.REMOVED
+        elif step is Step.UNKNOWN:
+            found.setdefault(step, []).append(wire)  # only if it is new to the node
+            step = Step.SWITCHED
+        found.setdefault(step, []).append(wire)
     if list(found) == [Step.REMOVED] and current.removing:
         found = {Step.SWITCHED: found[Step.REMOVED]}  # nothing has to wait: a warm rsync can do it
     return {step: found[step] for step in sorted(found)}, waiting

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from inosync.rsync import compat
 
-_SEND_NOTHING = ("existing", "ignore-non-existing", "ignore-existing")
+_EXISTING = ("existing", "ignore-non-existing", "ignore-existing")
 RETRY_SECONDS = 3600.0
 """After that, what was refused is asked for again: the node may have got another rsync."""
 
@@ -21,8 +21,8 @@ class RefusedOptions:
         """Whether the node may be asked what was sent (``TransferSettings.stats``)."""
         self.max_size = True
         """Whether the node may be told which files are too big (``TransferSettings.max_size``)."""
-        self.send_nothing = True
-        """Whether the node may be told to remove only (``argv.batch_argv``, ``only_removes``)."""
+        self.existing = True
+        """Whether the node may be told to add only, or to remove only (``argv.Only``)."""
         self.list_missing = True
         """Whether names that are gone may be listed; if not, their directories are."""
         self._retry_at = 0.0  # when they are listed again
@@ -34,7 +34,7 @@ class RefusedOptions:
     def explain(self, lines: Sequence[bytes]) -> bool:
         """Whether an rsync failed because of something that it need not be asked for."""
         allowed = {"stats": self.stats, "max-size": self.max_size}
-        allowed |= dict.fromkeys(_SEND_NOTHING, self.send_nothing)
+        allowed |= dict.fromkeys(_EXISTING, self.existing)
         return allowed.get(compat.refused_by_daemon(lines), False) or (
             self.list_missing and compat.refuses_missing(lines)
         )
@@ -49,7 +49,7 @@ class RefusedOptions:
                 self.max_size = False
                 return False
             case "existing" | "ignore-non-existing" | "ignore-existing":
-                self.send_nothing = False
+                self.existing = False
                 return False
         self.list_missing = False
         self._retry_at = self._clock() + RETRY_SECONDS

@@ -21,6 +21,8 @@ class Switch:
         """Where removals wait: with links that wait, and may lead on the node to what is to be removed."""
         self.is_alone = False
         """Whether all that is sent of the tree is of one step."""
+        self.unknown: frozenset[bytes] = frozenset()
+        """Names that may be new to the node, and lead to nothing."""
         self.again: frozenset[bytes] = frozenset()
         """What only a second look has found."""
 

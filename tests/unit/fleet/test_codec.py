@@ -45,7 +45,7 @@ def test_change_is_read_as_it_was_written(change: Change) -> None:
         b"1 0 0 a/",
         b"1 0 0 a\0b",
         b"1 3 0 a",
-        b"1 0 4 a",
+        b"1 0 5 a",
         b"-1 0 0 a",
         b"999999 0 0 a",
         b"1234567 0 0 a",

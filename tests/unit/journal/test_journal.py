@@ -55,7 +55,7 @@ def check_index(journal: Journal) -> None:
 # When a change is sent within its batch ------------------------------------------------------------------
 
 
-NEW, CHANGED, SWITCHED, REMOVED = Order
+NEW, CHANGED, UNKNOWN, SWITCHED, REMOVED = Order
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,10 @@ NEW, CHANGED, SWITCHED, REMOVED = Order
         pytest.param([NEW, REMOVED, NEW], [NEW, SWITCHED, NEW], id="a temporary name, again"),
         pytest.param([REMOVED, NEW, CHANGED], [SWITCHED, NEW, CHANGED], id="made again and changed"),
         pytest.param([REMOVED, SWITCHED], [SWITCHED, SWITCHED], id="removed, then replaced"),
+        pytest.param([UNKNOWN, CHANGED], [UNKNOWN, CHANGED], id="changed unseen, then changed"),
+        pytest.param([NEW, UNKNOWN], [NEW, UNKNOWN], id="new, then found by a walk"),
+        pytest.param([UNKNOWN, SWITCHED], [SWITCHED, SWITCHED], id="changed unseen, then switched"),
+        pytest.param([UNKNOWN, REMOVED, NEW], [SWITCHED, SWITCHED, NEW], id="changed unseen, and made again"),
     ],
 )
 def test_step_depends_on_what_a_node_has_confirmed(records: list[Order], expected: list[Order]) -> None:
@@ -95,6 +99,7 @@ def test_step_depends_on_what_a_node_has_confirmed(records: list[Order], expecte
         pytest.param(CHANGED, CHANGED, CHANGED, id="changed in such a directory"),
         pytest.param(SWITCHED, NEW, SWITCHED, id="new in a directory that has replaced something"),
         pytest.param(REMOVED, CHANGED, SWITCHED, id="changed in a directory that was made again"),
+        pytest.param(UNKNOWN, NEW, NEW, id="new in a directory that has changed unseen"),
     ],
 )
 @pytest.mark.parametrize("path", [b"d/f", b"d/sub/f"])

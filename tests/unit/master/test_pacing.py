@@ -111,7 +111,7 @@ class PlayedNode:
         self._rhythm, self.name = rhythm, name
         self.seconds, self.cpu, self.cpu_for_name = seconds, cpu, cpu_for_name
         self.subscription = EVERYTHING
-        self.cursor, self.paused, self.untidy_since = 0, False, None
+        self.cursor, self.paused, self.untidy_since, self.is_resumed = 0, False, None, False
         self.worker = SimpleNamespace(state=SimpleNamespace(phase=Phase.IDLE))
         self.retries = SimpleNamespace(
             ready=lambda _now, _lane=None: [],

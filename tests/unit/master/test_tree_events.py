@@ -174,7 +174,15 @@ def test_tree_that_loses_too_much_and_is_removed_is_not_checked(world: World) ->
 def test_what_is_moved_in_is_no_removal(world: World) -> None:
     world.events.gone(1, b"one/too/many", NOW, Step.SWITCHED)
     world.events.events_read(5)
-    assert world.calls == [("moved_in", 1)]
+    assert world.calls[0] == ("moved_in", 1)
+    assert ("check", 1) not in world.calls
+
+
+def test_nodes_are_offered_what_they_lack_once_all_changes_are_known(world: World) -> None:
+    offers = [("offer_batch", world.a), ("offer_batch", world.b)]
+    for at, found in ((0, []), (5, offers), (6, offers)):
+        world.events.events_read(at)
+        assert [call for call in world.calls if call[0] == "offer_batch"] == found
 
 
 def test_tree_that_has_lost_too_much_waits_for_the_operator(

@@ -66,7 +66,7 @@ class FakeNode:
         self.cost: Cost | None = None
         self.sent_at = 0.0
         self.untidy_since: float | None = None
-        self.paused = False
+        self.paused = self.is_resumed = False
         self.ready: list[Change] = []
         self.riding: list[Change] = []
         self.second: Batch | None = None

@@ -13,7 +13,7 @@ from support.watched_tree import Field
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Step
 
-NEW, CHANGED, SWITCHED, REMOVED = Step
+NEW, CHANGED, UNKNOWN, SWITCHED, REMOVED = Step
 
 
 @pytest.fixture

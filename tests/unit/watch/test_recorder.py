@@ -23,6 +23,7 @@ from support.watched_tree import (
     write,
 )
 
+from inosync.messages import Step
 from inosync.system import entries
 from inosync.watch import recorder, scan
 from inosync.watch.tree import Since
@@ -83,6 +84,8 @@ class Old(Field):
         self.settle()
         calls = self.take()
         assert len(calls) == len(set(calls))
+        # Nothing looked when it happened: it may be new, or have replaced something.
+        assert {step for _, step in self.sink.steps} <= {Step.UNKNOWN}
         return set(calls)
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,12 +29,15 @@ from inosync.messages import Batch, Change, Compared, Done, Kind, Lane, Part, Re
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
+from inosync.nodes.retries import Retry
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.outcome import Outcome
+from inosync.state.marks import Mark, Marks
 from inosync.system import channel
 from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop
 from inosync.watch.hardlinks import HardLinks
+from inosync.watch.tree import Since
 from inosync.watch.watcher import FILE_CLOCK, Watcher
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.lanes import Lanes
@@ -66,6 +69,8 @@ class Site:
         self.releases: dict[bytes, set[bytes]] = {}
         """What is in each release."""
         self.version = 0
+        self.steps = 0
+        """How many steps there have been."""
         self.under_way: dict[str, Iterator[None]] = {}
         self.has_changed = self.was_seen = False
         """Whether files have changed since the last tick, and whether their times have counted since."""
@@ -90,6 +95,7 @@ class Site:
             tick()
         self.has_changed, self.was_seen = True, False
         for _ in range(steps):
+            self.steps += 1
             if next(self.under_way.get(operation, iter(())), self) is self:
                 self.under_way.pop(operation, None)
                 return
@@ -217,17 +223,21 @@ class Dead:
 class Recorded:
     """The watcher's listener: the journal."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, walked: Callable[[], None]) -> None:
         self.record, self.gone, self.renamed = journal.record, journal.gone, self._renamed
+        self._walked = walked
 
     def _renamed(self, _tree: int, _rename: Rename) -> None:
         """Hints decide how much is sent, and not in which order."""
 
     def walked(self, _tree: int, _now: float) -> None:
-        """The tree is watched."""
+        """The tree is watched, and what has changed is not known."""
+        self._walked()
 
-    caught_up = walked
-    refiltered = walked
+    def caught_up(self, _tree: int, _now: float) -> None:
+        """The tree is watched, and what has changed was recorded."""
+
+    refiltered = caught_up
 
     def lost(self, _tree: int, why: str) -> None:
         raise AssertionError(why)
@@ -250,12 +260,24 @@ class World:
         """Whether rsync sends files when its generator is through (``Run.is_late``)."""
         self.is_coarse = False
         """Whether the last changes were read within the tick in which they were made."""
+        self.full_began = 0
+        """How many steps of the site there had been when the last full mirror began."""
+        self.margin = 0.01
+        """How much older than the moment of a change the time may be that a file gets, in seconds."""
         self.is_in_full = False
         """Whether a full mirror has shown what was published meanwhile, and that is not all there yet."""
         self.loop = Loop(lambda: self.now)
-        self.journal = Journal()
-        self.watcher = Watcher(HardLinks(Recorded(self.journal), self.clock), self.clock)
-        self.watcher.roots.add(TREE, str(self.root), EVENTS, lambda _path, _is_directory: False)
+        self.endpoints: list[Endpoint] = []
+        self._start(None)
+        self.read()
+        self.node.skip_to(self.journal.head)
+        self.node.retries.forget_tree(TREE)
+
+    def _start(self, since: Since | None) -> None:
+        """Start a daemon; ``since``: when the one before it knew all that the node has."""
+        self.journal, self.marks = Journal(), Marks()
+        self.watcher = Watcher(HardLinks(Recorded(self.journal, self.resync), self.clock), self.clock)
+        self.watcher.roots.add(TREE, str(self.root), EVENTS, lambda _path, _is_directory: False, since=since)
         spec = NodeSpec("n:", "n", Timetable(((0, 0),)), (), (), 300.0)
         self.node = Node(spec, 0, self, self.loop, lambda: 0.0, RETRY_BOUNDS)
         self.node.subscribe(Subscription({TREE: Rules(())}, frozenset(), everything=True))
@@ -266,15 +288,11 @@ class World:
         self.dispatch = Dispatcher(
             nodes, self.journal, str(self.home / "spool"), Pace(2, 10.0), self.loop, cast(Guard, guard)
         )
-        self.endpoints: list[Endpoint] = []
         self.running: dict[Lane, Iterator[None]] = {}
         """What the worker does, by lane."""
         self.lanes = Lanes()
         self.node.start_worker()
         self.put(Started(NOBODY))
-        self.read()
-        self.node.skip_to(self.journal.head)
-        self.node.retries.forget_tree(TREE)
 
     def close(self) -> None:
         self.watcher.close()
@@ -317,6 +335,7 @@ class World:
     def read(self) -> None:
         """Read all events, and have the changes sent."""
         self.site.see()
+        began = time.time()
         for _ in range(1000):
             if not self.watcher.read() and self.watcher.is_idle:
                 break
@@ -327,6 +346,7 @@ class World:
         if self.is_coarse:
             at = min(at, max(os.lstat(path).st_ctime_ns for path in (self.root, *self.root.rglob("*"))))
         self.journal.set_complete(at)
+        self.marks.add(Mark(self.journal.head, began))
         self.dispatch.release_changes()
         self._take_orders()
 
@@ -348,6 +368,29 @@ class World:
         self.node.retry(Change(TREE, b"", Kind.TREE), self.now)
         self.dispatch.offer_batch(self.node)
         self._take_orders()
+
+    def restart(self, down: Callable[[], None]) -> None:
+        """End the daemon at once, and start another one that knows what was kept; ``down`` happens meanwhile.
+
+        What is kept passes through the file, which does not hold everything that the daemon knew.
+        """
+        self.log.append("restarted")
+        node, mark = self.node, self.marks.at(self.node.cursor)
+        is_known = mark is not None and node.cursor >= self.journal.floor
+        after = int((mark.wall - self.margin) * 1e9) if mark is not None and is_known else None
+        owed = {
+            Change(change.tree, change.path, change.kind, change.ignore_times, Step.UNKNOWN): Retry(
+                retry.attempt, self.now, retry.since
+            )
+            for change, retry in node.retries.items()
+        }
+        self.watcher.close()
+        down()
+        status = os.stat(self.root)
+        devices = frozenset((status.st_dev,))
+        self._start(None if after is None else Since(after, (status.st_dev, status.st_ino), devices))
+        if after is not None:
+            self.node.take_over(owed, "", self.now, hooks_lost=True)
 
     # The worker --------------------------------------------------------------------------------------
 
@@ -390,7 +433,9 @@ class World:
                 raise AssertionError("\n".join([*self.log[-60:], *found]))
 
     def _is_full_mirroring(self) -> bool:
-        return self.node.outstanding is not None and self.node.outstanding.batch.full
+        """Whether a full mirror runs that may show what is published meanwhile."""
+        outstanding = self.node.outstanding
+        return outstanding is not None and outstanding.batch.full and self.site.steps > self.full_began
 
     def _send(self, batch: Batch) -> Iterator[None]:
         self.site.see()
@@ -403,6 +448,11 @@ class World:
                 run.skip_part()
                 continue
             self.lanes.begin(batch.lane, run.part, run.names)
+            if run.part.full:
+                is_first = run.part.step is Step.NEW
+                self.full_began = self.site.steps if is_first else self.full_began
+                if any(self.copy.failing.values()):
+                    self.full_began = -1  # it does not know what leads to what fails
             yield  # rsync connects
             self.site.see()
             run.leave_newer(str(self.root))
@@ -433,8 +483,9 @@ class World:
         max_size = BIG_BYTES if lane is Lane.FIRST and not part.full else 0
         names = [*run.names, *(b"%b/" % path for path in self._directories())] if part.full else run.names
         rsync = Run(os.fsencode(source), self.copy, tuple(names), max_size, only_removes(part))
-        rsync.only_adds = part.full and part.step is Step.NEW
-        rsync.is_late = self.is_late
+        is_first = lane is Lane.FIRST
+        rsync.only_adds = part.step is Step.NEW if part.full else part.step is Step.UNKNOWN and is_first
+        rsync.is_late, rsync.removes_last = self.is_late, part.full
         how = f"{part.step.name}{' of copies' if run.frozen_source else ''}"
         self.log.append(f"lane {lane} {how} {list(run.names)}")
         yield from rsync.steps()

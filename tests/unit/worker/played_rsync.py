@@ -87,6 +87,10 @@ class Run:
     """Whether links are left out, what the node has is left as it is, and nothing is removed."""
     is_late: bool = False
     """Whether files follow when the generator is through."""
+    removes_last: bool = False
+    """Whether what is not listed is removed when all files are there (--delete-delay)."""
+    _doomed: list[bytes] = field(default_factory=list)
+    """What is removed then."""
     failed: dict[bytes, None] = field(default_factory=dict)
     """Names that could not be changed, or have vanished."""
 
@@ -110,6 +114,8 @@ class Run:
                 yield from self._link(path, entry)
         for path in late:
             yield from self._file(path)
+        for path in self._doomed:
+            yield from self._remove(path)
 
     def _make_list(self) -> tuple[dict[bytes, Entry | None], dict[bytes, Collection[bytes]]]:
         listed: dict[bytes, Entry | None] = {}
@@ -160,7 +166,10 @@ class Run:
         if path in relisted and not self.only_adds:
             for each in self.copy.listed(path):
                 if each not in relisted[path]:
-                    yield from self._remove(each)
+                    if self.removes_last:
+                        self._doomed.append(each)
+                    else:
+                        yield from self._remove(each)
 
     def _link(self, path: bytes, entry: Entry) -> Iterator[None]:
         if self.only_removes or self.only_adds or self.copy.entries.get(path) == entry:

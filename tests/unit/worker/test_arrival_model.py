@@ -19,7 +19,7 @@ OPERATIONS = ("release", "release", "page", "swap", "other")
 KINDS = (0, 1, 2, 4, 8, 9, 9, 13)
 STEPS = """
     begin begin begin begin go_on go_on go_on go_on read read read finish_batch finish_batch
-    work work work work work work fail kill wait wait resync
+    work work work work work work fail kill wait wait resync restart
 """
 
 
@@ -29,6 +29,14 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
+
+
+def publish(world: World, rng: random.Random) -> None:
+    """Do a little at the source."""
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        operation = rng.choice(OPERATIONS)
+        world.site.begin(operation, rng.choice(KINDS))
+        world.site.go_on(operation, rng.randint(1, 12))
 
 
 def storm(world: World, rng: random.Random, steps: int) -> None:
@@ -58,6 +66,8 @@ def storm(world: World, rng: random.Random, steps: int) -> None:
                 world.resync()
             case "kill":
                 world.kill_worker()
+            case "restart":
+                world.restart(lambda: publish(world, rng))
             case "wait":
                 world.wait(rng.choice((0.06, *RETRY_BOUNDS)))
 

@@ -30,7 +30,7 @@ class World:
         self.job = SimpleNamespace(trees=trees, timeout=5.0)
         self.ssh = SimpleNamespace(rsh="", rsh_direct="direct", note_try=lambda: None)
         self.throttle = SimpleNamespace(limit=0)
-        self.refused = SimpleNamespace(list_missing=True, stats=True, max_size=True)
+        self.refused = SimpleNamespace(list_missing=True, stats=True, max_size=True, existing=True)
         self.lanes = SimpleNamespace(big_size=0)
         parts: list[Any] = [self.job, self.ssh, self.throttle, self.refused, self.lanes, Loop()]
         self.calls = RsyncCalls(*cast(Any, parts))

@@ -10,7 +10,7 @@ from inosync.messages import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames
 from inosync.worker import order
 
-NEW, CHANGED, SWITCHED, REMOVED = Step
+NEW, CHANGED, UNKNOWN, SWITCHED, REMOVED = Step
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,26 @@ def test_names_are_sent_in_steps() -> None:
     ]
 
 
-def test_directory_that_was_to_be_relisted_and_is_gone_is_removed() -> None:
-    current = CurrentNames([b"d", b"e"], missing={b"d", b"e"})
-    found = order.in_steps(order.Wanted({b"d/": REMOVED, b"e/f": REMOVED}, set()), current)
-    assert found == ({REMOVED: [b"d"]}, [b"e"])
+def test_directory_that_was_to_be_relisted_and_is_gone_waits() -> None:
+    current = CurrentNames([b"d", b"e", b"g"], missing={b"d", b"e", b"g"})
+    hints = {b"d/": REMOVED, b"e/f": REMOVED, b"g/": REMOVED, b"g": REMOVED}
+    assert order.in_steps(order.Wanted(hints, set()), current) == ({REMOVED: [b"g"]}, [b"d", b"e"])
+
+
+def test_what_may_be_new_is_added_before_it_replaces_anything() -> None:
+    hints = {b"page": UNKNOWN, b"link": UNKNOWN, b"gone": UNKNOWN, b"a": CHANGED, b"d/": UNKNOWN}
+    wanted = order.spread(hints, lambda _wire: [(b"d/f", False), (b"d/l", True)])
+    assert wanted.hints == hints | {b"d": CHANGED, b"d/f": UNKNOWN, b"d/l": SWITCHED}
+    current = CurrentNames([*wanted.hints], missing={b"gone"}, links={b"link", b"d/l"}, removing={b"d/"})
+    assert order.in_steps(wanted, current) == (
+        {
+            CHANGED: [b"a", b"d"],
+            UNKNOWN: [b"page", b"d/f"],
+            SWITCHED: [b"page", b"link", b"d/f", b"d/l"],
+            REMOVED: [b"d/"],
+        },
+        [b"gone"],
+    )
 
 
 def test_relists_for_removals_alone_are_sent_as_they_are() -> None:

@@ -60,5 +60,5 @@ def test_runs_that_only_remove_are_left_out_for_good(option: str) -> None:
     refused = RefusedOptions(lambda: 1_000.0)
     assert refused.explain(lines)
     assert not refused.learn(lines)
-    assert not refused.send_nothing
+    assert not refused.existing
     assert not refused.explain(lines)

@@ -216,7 +216,7 @@ def batch_of(*renames: Rename, **names: Step) -> BatchRun:
     return BatchRun(Batch(7, 1, False, payload), 0.0)
 
 
-NEW, CHANGED, SWITCHED, REMOVED = Step
+NEW, CHANGED, UNKNOWN, SWITCHED, REMOVED = Step
 DIRECTORY = Rename(b"old", b"new", True)
 INTO = Rename(b"old", b"d/f", False)
 BESIDE = Rename(b"d/old", b"d/f", False)
