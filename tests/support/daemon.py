@@ -473,7 +473,7 @@ for word; do
     case "$word" in
         --dirs) kind=batch ;;
         --dry-run) kind=verify ;;
-        --no-links | --max-delete=0) kind=full ;;
+        --no-links | --max-delete=0) [ $kind = batch ] || kind=full ;;
     esac
 done
 echo "$kind $word" >>@HOME@/started

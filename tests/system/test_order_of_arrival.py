@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 from support.publishing import Reader, Site
 from support.real_rsync import needs_newest
+from support.wait import until
 from support.warm import AllTransports, Warm
 
 DEPLOYMENTS = int(os.environ.get("INOSYNC_DEPLOYMENTS", "6"))
@@ -56,4 +57,30 @@ def test_deployments_are_whole_at_every_moment(all_transports: AllTransports, is
             if is_calm:
                 w.until_level()
         w.until_level()
+        check(found)
+
+
+@needs_newest
+def test_deployments_beside_restarts_are_whole_at_every_moment(all_transports: AllTransports) -> None:
+    w = all_transports.warm
+    site = Site(w.tree(), FILES)
+    site.deploy()
+    w.daemon.start()
+    w.until_level()
+    with readers(w, FILES) as found:
+        for number in range(max(DEPLOYMENTS // 3, 1)):
+            w.daemon.until_kept()
+            site.deploy()  # it is cut off, or not even seen
+            if number % 2:
+                w.daemon.kill9()
+                until(lambda: not w.daemon.descendants(), 60, "the workers to end")
+            else:
+                assert w.daemon.stop() == 0
+            for _ in range(3):
+                site.deploy()
+                w.change("other", str(site.version))
+            fulls = [w.fulls(node) for node in w.nodes()]
+            w.daemon.start()
+            w.until_level()
+            assert [w.fulls(node) for node in w.nodes()] == fulls
         check(found)

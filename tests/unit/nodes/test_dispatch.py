@@ -319,6 +319,17 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+def test_node_waits_after_a_restart_until_all_changes_are_known(world: World) -> None:
+    resumed, other = world.add(2, world.journal.head)
+    world.by_name |= {node.name: node.real for node in (resumed, other)}
+    resumed.is_resumed = True
+    world.change()
+    assert world.busy == [other.name]
+    world.journal.set_complete(1)
+    world.dispatch.offer_batch(resumed.real)
+    assert world.busy == [resumed.name, other.name]
+
+
 # The pace ------------------------------------------------------------------------------------------------
 
 

@@ -147,7 +147,7 @@ class Run:
         return found
 
     def _remove(self, path: bytes) -> Iterator[None]:
-        if path not in self.copy.entries:
+        if path not in self.copy.entries or self.only_adds:
             return
         if self.copy.fails(path):
             self.failed[path] = None

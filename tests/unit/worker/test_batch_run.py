@@ -404,6 +404,25 @@ def test_second_look_leaves_out_what_is_newer_than_the_batch(tmp_path: Path) -> 
     assert b"page" not in run.names
 
 
+def test_what_may_be_new_stays_so_while_it_waits(tmp_path: Path) -> None:
+    published(tmp_path)
+    unseen = Part(1, False, (b"page", b"current", b"gone"), step=Step.UNKNOWN)
+    run, look = published_at(tmp_path, changed_at(tmp_path / "page"), unseen)
+    assert not look()
+    found = {part.step: set(part.names) for part in run.results.waiting if part.names != (b"gone",)}
+    assert found == {Step.UNKNOWN: {b"page"}, Step.REMOVED: {b"current"}}
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, unseen)
+    assert look()
+    steps = [(part.step, set(part.names)) for part in run.parts]
+    assert steps == [(Step.UNKNOWN, {b"page"}), (Step.SWITCHED, {b"page", b"current"})]
+    run.came_through(Outcome(), 0)
+    assert (run.results.arrived, look()) == ([], True), "all of it follows once more"
+    until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
+    run.leave_newer(str(tmp_path))
+    assert run.names == [b"current"]
+    assert [part.step for part in run.results.waiting if part.names == (b"page",)] == [Step.UNKNOWN]
+
+
 def write_again(path: Path) -> int:
     path.write_text("again")
     return changed_at(path)
