@@ -193,9 +193,9 @@ class BatchRun:
         return frozen.newer(source, names, at + is_alone, time.time_ns()) if at else set()
 
     def leave_newer(self, source: str) -> None:
-        """Leave to a later batch what has become newer since ``has_something``, while rsync was connecting.
+        """Leave to a later batch what has become newer, or is gone, since ``has_something``.
 
-        OSError if the tree is not there.
+        rsync has connected meanwhile. OSError if the tree is not there.
         """
         part = self.part
         if part.full or self.frozen_source or not (self._is_first or part.ignore_times):
@@ -203,8 +203,11 @@ class BatchRun:
         if part.ignore_times:
             late = self._newer(source, part.names, is_alone=True)
             self._leave(late, self.results.outdated, part.step)
-        elif part.step <= Step.CHANGED:
+        elif part.step < Step.SWITCHED:
             self._leave_out_newer(source)
+            if self._is_ahead or part.step is not Step.NEW:  # else the node has nothing of that name
+                there = (name for name in self.current.send if name not in self.current.missing)
+                self._leave(frozen.gone(source, there), self.results.waiting)
         elif part.step is Step.SWITCHED:
             if late := self._newer(source, part.names, self._switch.is_alone):
                 unknown = self._switch.unknown.intersection(late)

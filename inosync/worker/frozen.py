@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ def newer(source: str, names: Iterable[bytes], complete_at: int, now: int) -> se
             except OSError:  # rsync cannot see it, either
                 pass
     return found
+
+
+def gone(source: str, names: Iterable[bytes]) -> set[bytes]:
+    """Return the names that are gone. OSError if the tree is not there."""
+    return newer(source, names, complete_at=sys.maxsize, now=0)
 
 
 @dataclass(frozen=True, slots=True)

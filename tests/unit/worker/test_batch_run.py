@@ -404,6 +404,22 @@ def test_second_look_leaves_out_what_is_newer_than_the_batch(tmp_path: Path) -> 
     assert b"page" not in run.names
 
 
+@pytest.mark.parametrize(("step", "waits"), [(Step.CHANGED, True), (Step.UNKNOWN, True), (Step.NEW, False)])
+def test_name_that_goes_while_rsync_connects_waits(tmp_path: Path, step: Step, waits: bool) -> None:
+    published(tmp_path)
+    (tmp_path / "other").write_text("x")
+    run, look = published_at(
+        tmp_path, last_change(tmp_path) + 1, Part(1, False, (b"page", b"other"), step=step)
+    )
+    assert look()
+    (tmp_path / "page").unlink()
+    run.leave_newer(str(tmp_path))
+    waiting = [b"page"] if waits else []
+    assert (names_in(run.results.waiting), b"page" in run.names) == (waiting, not waits), (
+        "a new one is no loss"
+    )
+
+
 def test_what_may_be_new_stays_so_while_it_waits(tmp_path: Path) -> None:
     published(tmp_path)
     unseen = Part(1, False, (b"page", b"current", b"gone"), step=Step.UNKNOWN)
