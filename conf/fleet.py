@@ -11,7 +11,8 @@ wpaths = ["/var/www/"]
 rpaths = ["/www/"]
 
 # The journal of the fleet. Redis 6.2 or later, or Valkey, with appendonly yes. The password is in a file that
-# only the user of inosync can read. rediss:// is Redis through TLS.
+# only the user of inosync can read. rediss:// is Redis through TLS,
+# and redis+sentinel://HOST,HOST,HOST/SERVICE one that Sentinels know.
 fleet = {"url": "rediss://inosync@queue.example.com/0", "name": "www", "password_file": "/etc/inosync/redis"}
 
 # The senders: where the origin puts the directories. /srv/relay exists on each of them, the copy is

@@ -10,13 +10,17 @@ from dataclasses import dataclass, replace
 from inosync.config.checks import string
 from inosync.config.errors import Invalid, ValueProblem, invalid
 from inosync.config.nodes import NodeSpec, Tree
+from inosync.config.redis_url import BY_SENTINEL, DIRECT, sentinels
 from inosync.config.targets import check_target
 from inosync.rsync.target import Transport
 from inosync.text import format_value
 
 OWN_DIRECTORY = ".inosync"
 """Beside each copy: what rsync is receiving, and what says which copy this is. It is never sent on."""
-_EXAMPLE = 'write "redis://HOST/0", "rediss://HOST/0" or "unix:///PATH", or {"url": ..., "name": ...}'
+_EXAMPLE = (
+    'write "redis://HOST/0", "rediss://HOST/0", "unix:///PATH" or "redis+sentinel://HOST,HOST/SERVICE", '
+    'or {"url": ..., "name": ...}'
+)
 _PASSWORD = 'leave it out, and name a file with it: {"url": ..., "password_file": FILE}'
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -92,10 +96,14 @@ def redis_address(value: object) -> RedisAddress | None:
         raise invalid(unknown[0], "is not known in fleet", 'there are "url", "name" and "password_file"')
     url, name = items.get("url"), items.get("name", "default")
     if not isinstance(url, str) or not url.isprintable() or not url.isascii() or " " in url:
-        raise invalid(url, "is no address of Redis", _EXAMPLE)
+        raise invalid(_shown(url) if isinstance(url, str) else url, "is no address of Redis", _EXAMPLE)
     scheme, _, rest = url.partition("://")
-    if scheme not in ("redis", "rediss", "unix") or not rest:
+    if scheme not in (*DIRECT, *BY_SENTINEL) or not rest:
         raise invalid(_shown(url), "is no address of Redis", _EXAMPLE)
+    try:
+        sentinels(url)
+    except ValueError as error:
+        raise invalid(_shown(url), "is no address of Sentinels", str(error)) from None
     user = rest.rpartition("@")[0]
     if ":" in user or re.search(r"[?&]password=", rest):
         raise invalid(_shown(url), "has a password in it", _PASSWORD)

@@ -8,40 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
-
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from inosync.fleet import codec, scripts
+from inosync.fleet.instance import Instance, InstanceChanged, StoreError
 from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.messages import Change
 from inosync.text import one_line
 
+__all__ = ["InstanceChanged", "Seen", "Store", "StoreError"]
+
 OLDEST_VERSION = (6, 2)
 """The first with ``ZADD GT``: a request that is executed late moves no change back."""
 FORMAT = b"1"
-REQUEST_SECONDS = 2.0
-"""A lease has to survive a request and its retry."""
-RETRIES = 1
 CHUNK = 1_000
 """Changes in one request."""
 _TTL = str(int(TTL_SECONDS * 1000))
 _TYPES = {"fleet": b"hash", "journal": b"zset", "nodes": b"hash", "arrived": b"hash"}
-
-
-class StoreError(Exception):
-    """Redis cannot be used, and why, without a password."""
-
-
-class InstanceChanged(redis.RedisError):
-    """This is another Redis than before, or it was restarted: it may have lost what was written last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,54 +47,21 @@ class Seen:
     """What each sender said last that is there, by name."""
 
 
-class _Instance:
-    """Which Redis the machine knows, and looks whether a new connection leads to it."""
-
-    def __init__(self) -> None:
-        self.run_id = b""
-        self.info: dict[bytes, bytes] = {}
-
-    def check(self, connection: Any) -> None:
-        """Log in, and look at the run id; called by the client for each new connection."""
-        connection.on_connect()
-        connection.send_command("INFO", "server")
-        lines = bytes(connection.read_response()).splitlines()
-        connection.send_command("INFO", "replication")
-        lines += bytes(connection.read_response()).splitlines()
-        self.info = dict(line.split(b":", 1) for line in lines if b":" in line)
-        known, self.run_id = self.run_id, self.info.get(b"run_id", b"")
-        if known not in (b"", self.run_id):
-            raise InstanceChanged
-
-
 class Store:
     """Redis as one fleet uses it. Every method raises StoreError, or InstanceChanged."""
 
     def __init__(self, url: str, fleet: str, password: str | None = None) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", fleet):
             raise StoreError(f"{one_line(fleet)!r} is no name of a fleet: letters, digits, and _.-")
-        self.place = _place(url)
+        self._instance = Instance(url, password)
+        self.place = self._instance.place
         """Where Redis is, for people."""
-        self._secrets = _secrets(url, password)
-        self._instance = _Instance()
+        self._redis = self._instance.client
         self._prefix = f"inosync:{fleet}:"
-        options: dict[str, Any] = {} if password is None else {"password": password}
-        try:
-            self._redis: Any = redis.Redis.from_url(
-                url,
-                socket_timeout=REQUEST_SECONDS,
-                socket_connect_timeout=REQUEST_SECONDS,
-                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
-                redis_connect_func=self._instance.check,
-                client_name="inosync",
-                **options,
-            )
-        except (ValueError, TypeError):  # their texts show parts of the password
-            raise StoreError(f"{self.place} is no address of Redis") from None
 
     def close(self) -> None:
         """Close all connections."""
-        self._redis.close()
+        self._instance.close()
 
     def open(self) -> None:
         """Check that this Redis can be used, and that what it holds under this name is a fleet's."""
@@ -388,41 +342,8 @@ class Store:
     def _did(self, script: str, keys: Iterable[str | tuple[str, str]], arguments: Iterable[object]) -> bool:
         return bool(self.run(script, keys, arguments) == 1)
 
-    @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except InstanceChanged:
-            raise
-        except codec.BadValue as error:
-            raise StoreError(f"{self.place}: {error}") from None
-        except (redis.RedisError, OSError, ValueError) as error:
-            text = one_line(str(error)) or type(error).__name__
-            for secret in self._secrets:
-                text = text.replace(secret, "***")
-            # Without the cause: it may show the URL.
-            raise StoreError(f"{self.place}: {text}") from None
-
-
-def _place(url: str) -> str:
-    """Return an address without user, password and options; StoreError if it cannot be told what they are."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("redis", "rediss", "unix"):
-        raise StoreError("the address of Redis begins with redis://, rediss:// or unix://")
-    if scheme != "unix" and "@" in rest.partition("/")[2].partition("?")[0]:
-        raise StoreError("in the address of Redis, / and @ of a password are written as %2F and %40")
-    return one_line(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}")
-
-
-def _secrets(url: str, password: str | None) -> tuple[str, ...]:
-    """Return what must not be shown, the longest first."""
-    found = {password or ""}
-    try:
-        written = urlsplit(url).password or ""
-    except ValueError:
-        written = ""
-    found |= {written, unquote(written), *re.findall(r"[?&]password=([^&]*)", url)}
-    return tuple(sorted(filter(None, found), key=len, reverse=True))
+    def _plain_errors(self) -> AbstractContextManager[None]:
+        return self._instance.plain_errors()
 
 
 def _pairs(records: Mapping[str, NodeRecord]) -> list[str | bytes]:

@@ -10,12 +10,28 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 _numbers = itertools.count()
 
 
 class NoNetwork(Exception):
     """No network can be made here; the text says why."""
+
+
+class Place(Protocol):
+    """Where a server runs in a network of its own."""
+
+    @property
+    def there(self) -> str:
+        """Its address."""
+
+    @property
+    def inside(self) -> Sequence[str]:
+        """The words before the command of the server."""
+
+    def listens(self, pid: int, port: int) -> bool:
+        """Whether a process there listens on the port, even if it cannot be reached."""
 
 
 class Network:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.network import Network
+from support.network import Place
 from support.wait import until
 
 
@@ -146,7 +146,7 @@ class Server:
 
     name = "server"
 
-    def __init__(self, log: Path, place: Network | None = None) -> None:
+    def __init__(self, log: Path, place: Place | None = None) -> None:
         self.logfile = log
         self.place = place
         self.address = place.there if place else "127.0.0.1"

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from support.network import Place
 from support.procs import Server, free_port
+from support.wait import until
 
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 class RedisServer(Server):
-    """Redis, or Valkey, on 127.0.0.1 and on a socket in ``home``. What it holds ends with it."""
+    """Redis, or Valkey, on a port and on a socket in ``home``. What it holds ends with it.
+
+    ``options`` are added to its configuration. With ``place`` it is in that network.
+    """
 
     name = "redis-server"
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home / "redis.log")
+    def __init__(
+        self, home: Path, options: Mapping[str, str] | None = None, place: Place | None = None
+    ) -> None:
+        super().__init__(home / "redis.log", place)
+        home.mkdir(parents=True, exist_ok=True)
         self.home = home
+        self.options = dict(options or {})
         self.port = free_port()
         self.socket = home / "redis.sock"
 
     def command(self) -> Sequence[str]:
         assert REDIS, "redis-server is not installed"
-        options = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.home), "save": ""}
-        options |= {"unixsocket": str(self.socket), "daemonize": "no"}
+        options = {"port": str(self.port), "bind": self.address, "dir": str(self.home), "save": ""}
+        options |= {"unixsocket": str(self.socket), "daemonize": "no", "protected-mode": "no", **self.options}
         return (REDIS, *(word for name, value in options.items() for word in (f"--{name}", value)))
 
     def accepts(self) -> bool:
+        if self.place is not None:
+            return self.place.listens(self.pid, self.port)
         try:
             with socket.create_connection((self.address, self.port), timeout=5) as probe:
                 probe.sendall(b"PING\r\n")
@@ -40,4 +51,53 @@ class RedisServer(Server):
     @property
     def url(self) -> str:
         """Return where it is."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.address}:{self.port}/0"
+
+
+class SentinelServer(RedisServer):
+    """A Sentinel that finds after a moment that the primary is gone, and decides by itself."""
+
+    name = "sentinel"
+
+    def __init__(self, home: Path, primary: RedisServer) -> None:
+        super().__init__(home)
+        self.config = home / "sentinel.conf"
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"sentinel monitor main {primary.address} {primary.port} 1",
+            "sentinel down-after-milliseconds main 300",
+            "sentinel failover-timeout main 2000",
+        ]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def command(self) -> Sequence[str]:
+        assert REDIS, "redis-server is not installed"
+        return REDIS, str(self.config), "--sentinel"
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.port}/main"
+
+
+class ReplicatedRedis:
+    """A primary, a replica of it, and a Sentinel."""
+
+    def __init__(self, home: Path) -> None:
+        self.primary = RedisServer(home / "primary", {"repl-diskless-sync-delay": "0"})
+        self.replica = RedisServer(home / "replica", {"replicaof": f"127.0.0.1 {self.primary.port}"})
+        self.sentinel = SentinelServer(home / "sentinel", self.primary)
+        self.url = self.sentinel.url
+
+    def start(self) -> None:
+        """Start them, and wait until the replica has what the primary has."""
+        self.primary.start()
+        self.replica.start()
+        until(lambda: "Finished with success" in self.replica.log(), 30, "the replica to be there")
+        self.sentinel.start()
+        until(lambda: "+slave" in self.sentinel.log(), 30, "the Sentinel to know it")
+
+    def stop(self) -> None:
+        """End them."""
+        for server in (self.sentinel, self.replica, self.primary):
+            server.stop()

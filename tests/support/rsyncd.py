@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from support.network import Network
+from support.network import Place
 from support.procs import Server, free_port
 
 
@@ -29,7 +29,7 @@ class Rsyncd(Server):
         user: str = "",
         password: str = "",
         options: Mapping[str, str] | None = None,
-        place: Network | None = None,
+        place: Place | None = None,
     ) -> None:
         super().__init__(home / "rsyncd.log", place)
         self.port = free_port()

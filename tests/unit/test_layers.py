@@ -47,6 +47,7 @@ PURE = frozenset(
         "inosync.config.hook",
         "inosync.config.listen",
         "inosync.config.nodes",
+        "inosync.config.redis_url",
         "inosync.config.targets",
         "inosync.config.timetable",
         "inosync.filters.affected",
@@ -144,7 +145,7 @@ ONLY_IN = {
     "setproctitle": "inosync.system.process",
     "psutil": "inosync.system.process",
     "prometheus_client": "inosync.console.metrics",
-    "redis": "inosync.fleet.store",
+    "redis": "inosync.fleet.instance",
     "jinja2": "inosync.console.page",
 }
 NO_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}

@@ -32,6 +32,7 @@ def wpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("unix:///run/redis/redis.sock?db=1", RedisAddress("unix:///run/redis/redis.sock?db=1")),
         ({"url": URL}, RedisAddress(URL)),
         ({"url": URL, "name": "www", "password_file": "/p"}, RedisAddress(URL, "www", "/p")),
+        ("redis+sentinel://a,b:1/web/0", RedisAddress("redis+sentinel://a,b:1/web/0")),
         ("rediss://user@[2001:db8::1]:6380/0", RedisAddress("rediss://user@[2001:db8::1]:6380/0")),
     ],
 )
@@ -58,6 +59,10 @@ def test_address_of_redis(value: object, address: RedisAddress | None) -> None:
         "unix:///run/redis.sock?password=s3cret",
         "redis://queue.example.com/0?db=1&password=s3cret",
         "rediss:s3cret",
+        "redis+sentinel://u:s3cret@a,b/web",
+        "redis+sentinel://a,b/web?password=s3cret",
+        "redis+sentinel://a,b",
+        "redis+sentinel://u:s3cret@a b/web",
     ],
 )
 def test_address_that_is_none_is_refused_without_its_password(value: object) -> None:
