@@ -107,6 +107,8 @@ class SenderOrder:
     """The same, of nodes that are served from now on."""
     mark: tuple[bytes | None, ...] = ()
     """What ``Store.mark`` was: if it still is, the round ends. Empty: it does not."""
+    wait_seconds: float = 0.0
+    """How long the round waits first, if nothing arrives before."""
 
     @property
     def does_something(self) -> bool:
@@ -173,6 +175,8 @@ def origin_round(store: Store, order: OriginOrder) -> OriginReport:
 
 def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
     """Do what a sender wants; None if there is nothing new. StoreError or InstanceChanged."""
+    if order.wait_seconds > 0:
+        store.wait(order.me, order.wait_seconds)
     mark = store.mark(order.me)
     if order.mark == mark:
         return None

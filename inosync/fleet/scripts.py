@@ -140,8 +140,11 @@ SAY = (
     + """
 if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[3], ARGV[3])
-for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
+for i = 4, #ARGV, 2 do
+  redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
+  redis.call('PUBLISH', KEYS[5] .. ':' .. ARGV[i], '')
+end
 return 1
 """
 )
-"""origin, fleet, position, arrived; value, epoch, position, and name and what has arrived of each sender."""
+"""origin, fleet, position, arrived, news; value, epoch, position, and name and arrived of each sender."""

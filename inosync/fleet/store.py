@@ -7,6 +7,7 @@ Redis than the one it was meant for, each connection looks at the run id first: 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -58,13 +59,22 @@ class Store:
         """Where Redis is, for people."""
         self._redis = self._instance.client
         self._prefix = f"inosync:{fleet}:"
+        self._news: Any = None
+        """A connection over which Redis says that something has arrived; None: there is none."""
 
     def close(self) -> None:
         """Close all connections."""
+        self._close_news()
         self._instance.close()
+
+    def _close_news(self) -> None:
+        news, self._news = self._news, None
+        if news is not None:
+            news.close()
 
     def open(self) -> None:
         """Check that this Redis can be used, and that what it holds under this name is a fleet's."""
+        self._close_news()  # it may lead to another Redis
         with self._plain_errors():
             found = {name: self._redis.type(self._key(name)) for name in _TYPES}
             written = self._redis.hget(self._key("fleet"), "format") if found["fleet"] == b"hash" else None
@@ -143,6 +153,21 @@ class Store:
             fleet, arrived = pipe.execute()
             return (*fleet, arrived)
 
+    def wait(self, sender: str, seconds: float) -> None:
+        """Wait until the origin says that more has arrived at a sender, at most so long."""
+        until = time.monotonic() + seconds
+        try:
+            with self._plain_errors():
+                if self._news is None:
+                    self._news = self._redis.pubsub(ignore_subscribe_messages=True)
+                    self._news.subscribe(self._key("news", sender))
+                while (left := until - time.monotonic()) > 0:
+                    if self._news.get_message(timeout=left) is not None:
+                        break
+        except (StoreError, InstanceChanged):
+            self._close_news()
+            raise
+
     def asked(self) -> int:
         """Return the number of the last question of a sender where the origin stands."""
         with self._plain_errors():
@@ -203,7 +228,7 @@ class Store:
     def say(self, value: bytes, answer: OriginPosition, arrived: Mapping[str, Arrived]) -> bool:
         """Write where the origin stands, and how far the copies of senders are."""
         pairs = [text for name, each in arrived.items() for text in (name, codec.encode_arrived(each))]
-        keys = ("origin", "fleet", "position", "arrived")
+        keys = ("origin", "fleet", "position", "arrived", "news")
         return self._did(scripts.SAY, keys, (value, answer.epoch, codec.encode_position(answer), *pairs))
 
     def members(self) -> int:

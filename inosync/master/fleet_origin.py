@@ -208,7 +208,7 @@ class FleetOrigin:
             span=span,
             changes=self.journal.entries_after(after) if has_span else (),
             answer=self._answer if self._is_met else None,
-            arrived=dict(self.arrived) if self._is_met else {},
+            arrived=dict(self.arrived.items() - self._told_arrived.items()) if self._is_met else {},
             give=dict(self.orders.pending) if self._is_met else {},
             find=self.orders.looked_for,
             reads_all=not self._is_met or self.loop.clock() >= self._look_at,

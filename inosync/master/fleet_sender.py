@@ -33,7 +33,7 @@ from inosync.system.loop import Loop
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""The time between two looks at Redis."""
+"""The time between two looks at Redis, and between two rounds for anything but what has arrived."""
 AWAY_SECONDS = 0.5
 LEASES_SECONDS = 0.4
 """The time between two looks at all leases, which are many."""
@@ -106,6 +106,8 @@ class FleetSender:
     """When the next round is due, by the clock of the loop."""
     _look_at: float = 0.0
     """When the copies are looked at next."""
+    _full_at: float = 0.0
+    """Until then a round is only for what has arrived, by the clock of the loop."""
     _leases_at: float = 0.0
     """When all leases are looked at next, by the clock of the loop."""
     _view: FleetView | None = None
@@ -172,18 +174,35 @@ class FleetSender:
             self.reason = reason
         is_ready, copy = not reason and not self.pool.is_stopping, self._copy + self._proof
         beat = Beat(is_ready, copy, self.fleet.fingerprint, reason)
-        release, self._release = self._release, {}
-        ask, self._ask = self._ask, False
-        status, self._status = self._status, b""
-        looks = self.loop.clock() >= self._leases_at
         order = SenderOrder(
             self.fleet.me,
-            tuple(node.name for node in self.fleet.nodes) if looks else (),
+            (),
             self.fleet.senders,
             self._copy,
             codec.encode_beat(beat),
             self._epoch,
             self.journal.head,
+            serve={name: one.lease.value for name, one in self.held.items() if one.is_served},
+        )
+        is_told = order.beat == self._told_beat
+        if is_told and self._mark and (left := self._full_at - self.loop.clock()) > 0:
+            order = replace(order, mark=self._mark, wait_seconds=left)
+        else:
+            order = self._with_all(order, now)
+            is_waiting = any(not one.is_served for one in self.held.values())
+            if is_told and not (order.does_something or is_waiting):
+                order = replace(order, mark=self._mark, wait_seconds=POLL_SECONDS if self._mark else 0.0)
+        self.link.ask(order, lambda report: self._take(report, order, now))
+
+    def _with_all(self, order: SenderOrder, now: float) -> SenderOrder:
+        """Return an order with all that is to be done."""
+        release, self._release = self._release, {}
+        ask, self._ask = self._ask, False
+        status, self._status = self._status, b""
+        looks = self.loop.clock() >= self._leases_at
+        return replace(
+            order,
+            nodes=tuple(node.name for node in self.fleet.nodes) if looks else (),
             status=status,
             confirm=self._cursors(),
             finish=self.tasks.finished({name: one.lease.value for name, one in self.held.items()}),
@@ -195,13 +214,8 @@ class FleetSender:
             },
             take=self._wanted(now),
             ask=ask,
-            serve={name: one.lease.value for name, one in self.held.items() if one.is_served},
             start={name: self.held[name].lease.value for name in self._startable()},
         )
-        is_waiting = any(not one.is_served for one in self.held.values())
-        if not (order.does_something or is_waiting) and order.beat == self._told_beat:
-            order = replace(order, mark=self._mark)
-        self.link.ask(order, lambda report: self._take(report, order, now))
 
     def _why_not(self) -> str:
         """Return why this sender takes no nodes; empty if it does."""
@@ -323,7 +337,7 @@ class FleetSender:
             self._mark = ()
             self._next_at = clock + (0.0 if report.has_changed else AWAY_SECONDS)
         elif report is None:
-            self._next_at = clock + POLL_SECONDS
+            self._next_at = clock  # the round has waited
         else:
             if self.problem:
                 log.info("Redis: fleet %s is there", self.fleet)
@@ -341,7 +355,7 @@ class FleetSender:
             self.tasks.take(report.looked, report.orders, report.done)
             has_more = is_first or is_new or report.upto is not None or bool(report.taken)
             self._mark, self._told_beat = () if has_more else report.mark, order.beat
-            self._next_at = clock if has_more else clock + POLL_SECONDS
+            self._next_at, self._full_at = clock, clock + POLL_SECONDS
         self.loop.call_at(self._next_at, self.turn)
 
     def _lose(self, failure: RedisFailure) -> None:
@@ -470,7 +484,7 @@ class FleetSender:
                 node = self.pool.nodes.get(name)
                 is_untidy = holding.is_untidy if node is None else _is_untidy(node)
                 self._release[name] = (holding.lease.value, not is_untidy)
-            self._copy, self._proof = NO_COPY, ""
+            self._copy, self._proof, self._mark = NO_COPY, "", ()
             self._begin_round()
             self.link.wait(FINISH_SECONDS)
         self.link.close()

@@ -336,7 +336,9 @@ def make_master(
 
 
 def adapted(config: Config, once: bool) -> Config:
-    """A configuration as it is followed, with ``--once`` or without."""
+    """A configuration as it is followed, with ``--once`` or without, and by a sender."""
+    if sender_name(config.fleet):
+        config = replace(config, equiet=0.0)  # the origin has gathered them already
     if not once:
         return config
     nodes = tuple(replace(node, rwarm=0, rverify=0.0) for node in config.nodes)

@@ -79,7 +79,7 @@ def test_fleet_goes_on_after_redis_was_away(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1", "n2"), shared=("sb",))
     write(fleet, "one", "1")
     with fleet.running():
-        assert set(fleet.until_served().values()) == {"sa", "sb"}
+        until(lambda: set(fleet.vias().values()) == {"sa", "sb"}, 60, "both senders to serve")
         fleet.until_level()
         assert not fleet.copy("sb").exists(), "the storage of the origin is its own"
         fleet.redis.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,14 @@ from typing import Any
 import pytest
 import redis
 from support.redis_server import REDIS, RedisServer
+from support.wait import until
 
 from inosync.fleet import order_store, rounds
 from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, SenderReport, origin_round
-from inosync.fleet.store import Store, StoreError
+from inosync.fleet.store import InstanceChanged, Store, StoreError
 from inosync.messages import Change, Kind
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
@@ -179,7 +182,8 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
         assert origin_round(origin, further).is_origin
         value = {"n": b"eu 1"}
         assert sender_round(sender, replace(SENDER, take=value, status=b"{}", ask=True)).taken
-        report = sender_round(sender, replace(SENDER, start=value, renew=value, after=1))
+        waits = replace(SENDER, start=value, renew=value, after=1, wait_seconds=0.01)
+        report = sender_round(sender, waits)
         assert (report.begun, report.renewed, report.upto, report.orders) == (N, N, 5, give)
         order_of_end = replace(SENDER, after=5, confirm={"n": (b"eu 1", 5)}, release={"n": (b"eu 1", True)})
         report = sender_round(sender, replace(order_of_end, finish={"n": (b"eu 1", b"1 0 0", b"1 []")}))
@@ -247,6 +251,56 @@ def test_round_ends_at_once_if_there_is_nothing_new(met: Store) -> None:
     assert rounds.sender_round(met, replace(quick, mark=mark)) is None
     assert origin_round(met, replace(order, answer=OriginPosition(0, "e", 6), arrived=arrived)).is_origin
     assert sender_round(met, replace(quick, mark=mark, after=4)).upto == 6
+
+
+def test_round_that_waits_ends_when_something_arrives(server: RedisServer, met: Store) -> None:
+    mark = sender_round(met, SENDER).mark
+    idle = replace(SENDER, mark=mark, wait_seconds=0.01)
+    began = time.monotonic()
+    assert rounds.sender_round(met, idle) is None
+    assert time.monotonic() - began >= 0.01
+    patient = replace(idle, after=4, wait_seconds=60.0)
+    sender = Store(server.url, "web")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(rounds.sender_round, sender, patient)
+        until(lambda: listeners(server) == 2, 30, "the other sender to listen")
+        order = replace(ORIGIN, is_new=False, span=JournalSpan("e", 0, 6), changes=changes(6))
+        answer = OriginPosition(0, "e", 6)
+        assert origin_round(met, replace(order, answer=answer)).is_origin
+        assert not waiting.done(), "nothing has arrived"
+        assert origin_round(
+            met, replace(order, answer=answer, arrived={"us": Arrived("e", 6, "c")})
+        ).is_origin
+        assert not waiting.done(), "it has arrived at another sender"
+        assert origin_round(
+            met, replace(order, answer=answer, arrived={"eu": Arrived("e", 6, "copy")})
+        ).is_origin
+        report = waiting.result(30)
+    assert report is not None
+    assert (report.upto, report.changes) == (6, changes(5, 6))
+    sender.close()
+    until(lambda: listeners(server) == 1, 30, "its connection to end")
+
+
+def listeners(server: RedisServer) -> int:
+    """Return how many connections wait for what arrives at the sender."""
+    with redis.Redis.from_url(server.url) as client:
+        [(_, count)] = client.pubsub_numsub("inosync:web:news:eu")
+        return int(count)
+
+
+def test_wait_ends_with_another_redis_and_goes_on_there(server: RedisServer, met: Store) -> None:
+    mark = sender_round(met, SENDER).mark
+    idle = replace(SENDER, mark=mark, wait_seconds=0.01)
+    assert rounds.sender_round(met, idle) is None
+    server.stop()
+    with pytest.raises(StoreError):
+        rounds.sender_round(met, idle)
+    server.start()
+    with pytest.raises(InstanceChanged):
+        rounds.sender_round(met, idle)
+    assert sender_round(met, idle).seen.span is None, "it is empty"
+    assert listeners(server) == 1
 
 
 def test_order_that_does_anything_is_no_look_for_changes() -> None:

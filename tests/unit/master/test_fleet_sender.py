@@ -18,7 +18,7 @@ from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, Origin
 from inosync.fleet.rounds import SenderOrder, SenderReport
 from inosync.fleet.store import Seen
 from inosync.journal.journal import Journal
-from inosync.master.fleet_sender import FleetSender
+from inosync.master.fleet_sender import POLL_SECONDS, FleetSender
 from inosync.master.fleet_tasks import SenderTasks
 from inosync.messages import Change, Kind
 
@@ -430,6 +430,37 @@ def test_sender_only_looks_for_changes_between_its_looks_at_all(world: World) ->
     order = quick_turn(world)
     assert not order.mark
     assert order.confirm.keys() == {"a"}
+
+
+def test_round_waits_for_what_arrives_if_nothing_is_to_be_done(world: World) -> None:
+    world.served("a")
+    world.nodes["a"].owed.clear()
+    world.turn(mark=(b"m",))
+    confirmed = frozenset({"a"})
+    world.turn(mark=(b"m",), confirmed=confirmed)
+    world.nodes["a"].cursor = 10
+    world.time += 0.01
+    world.sender.turn()
+    order = world.orders[-1]
+    assert order.mark, "it only looks for changes"
+    assert (set(order.confirm), set(order.serve)) == (set(), {"a"})
+    assert order.wait_seconds == pytest.approx(POLL_SECONDS - 0.01)
+    world.time += POLL_SECONDS
+    world.done(None)
+    world.sender.turn()
+    order = world.orders[-1]
+    assert (order.wait_seconds, set(order.confirm)) == (0.0, {"a"})
+    assert not order.mark
+    world.done(SenderReport(world.seen, 1000.0, confirmed=confirmed, mark=(b"m",)))
+    world.time += POLL_SECONDS + 0.01
+    world.sender.turn()
+    order = world.orders[-1]
+    assert (order.mark, order.wait_seconds) == ((b"m",), POLL_SECONDS)
+    change = ((11, Change(1, b"x", Kind.NAME)),)
+    world.done(SenderReport(world.seen, 1000.0, upto=12, changes=change, begun=confirmed, mark=(b"n",)))
+    assert world.journal.head == 12
+    world.sender.turn()
+    assert (world.orders[-1].mark, world.orders[-1].wait_seconds) == ((), 0.0), "there may be more"
 
 
 def test_sender_that_has_more_to_read_reads_on(world: World) -> None:
