@@ -13,6 +13,8 @@ SPEED = 4_000
 """KB/s that a node takes in these tests, so that a big file is under way for seconds."""
 SIZE = 24_000_000
 BIG = os.urandom(1 << 20) * (SIZE >> 20)
+HALF = BIG[: SIZE // 2]
+"""A big file that is under way for half as long."""
 
 
 def write_big(w: Warm, name: str = "d/big", content: bytes = BIG) -> None:

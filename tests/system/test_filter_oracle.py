@@ -33,7 +33,7 @@ from inosync.rsync.options import forbidden, parted
 RSYNC = shutil.which("rsync") or ""
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
 
-CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "2000"))
+CASES = int(os.environ.get("INOSYNC_FILTER_CASES", "1000"))
 PARTS = 4
 """Tests that share the cases and may run in parallel."""
 BATCH = 8

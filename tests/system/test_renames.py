@@ -44,20 +44,20 @@ class Farm:
     tree: Path
     copies: dict[str, Path]
 
-    def until_level(self, timeout: float = 90) -> None:
-        pairs = [(self.tree, copy) for copy in self.copies.values()]
+    def until_level(self, timeout: float = 90, below: str = "") -> None:
+        pairs = [(self.tree / below, copy / below) for copy in self.copies.values()]
         self.daemon.until_level(pairs, timeout, ignore=lambda path: path.endswith(b".skip"))
 
     def counts(self, what: str) -> dict[str, Any]:
         nodes = self.daemon.ask("status")["nodes"]
         return {node["name"]: node[what] for node in nodes}
 
-    def linked(self) -> list[Path]:
+    def linked(self, below: str = "") -> list[Path]:
         """Files on nodes that have more than one name."""
         return [
             path
             for copy in self.copies.values()
-            for path in copy.rglob("*")
+            for path in (copy / below).rglob("*")
             if stat.S_ISREG((status := path.lstat()).st_mode) and status.st_nlink > 1
         ]
 
@@ -415,6 +415,8 @@ def farm(
         made.daemon.start()
         made.until_level()
         yield made, pending
+        made.until_level()
+        assert made.linked() == []
         made.daemon.close()
     finally:
         with contextlib.suppress(AssertionError):
@@ -429,8 +431,8 @@ def test_nodes_are_level_after(name: str, farm: tuple[Farm, dict[str, Iterator[N
     made, pending = farm
     before, saved = made.counts("bytes"), made.counts("renamed_bytes")
     assert next(pending[name], "renamed") == "renamed"
-    made.until_level()
-    assert made.linked() == []
+    made.until_level(below=name)
+    assert made.linked(name) == []
     if name in FREE and IS_NEWEST:
         sent = {node: count - before[node] for node, count in made.counts("bytes").items()}
         spared = {node: count - saved[node] for node, count in made.counts("renamed_bytes").items()}

@@ -135,7 +135,7 @@ def test_target_under_churn_is_never_taken_for_another_one(
     churn = Churn(os.fsencode(w.tree()), seed)
     w.daemon.start()
     w.until_level()
-    for number in range(60):
+    for number in range(30):
         churn.run(20)
         if number % 5 == 0:
             w.daemon.ask("flush", timeout=60)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import procs, trees
 from support.daemon import MakeDaemon
-from support.lanes import BIG, SIZE, SPEED, big_rsync, partial, until_big, write_big
+from support.lanes import BIG, HALF, SPEED, big_rsync, partial, until_big, write_big
 from support.rsyncd import MakeRsyncd, Rsyncd
 from support.wait import until
 from support.warm import MakeWarm, Warm
@@ -141,7 +141,7 @@ def test_option_in_extra_works_with_two_lanes(
     warm: MakeWarm, rsyncd: MakeRsyncd, tmp_path: Path, option: str
 ) -> None:
     w = started(warm, rsyncd({"a": tmp_path / "nodes/a"}), extra=[*SLOW, option])
-    write_big(w)
+    write_big(w, content=HALF)
     os.link(w.tree() / "d/big", w.tree() / "d/other")
     until(lambda: big_rsync(w), 60, "the second lane")
     w.change("d/small")
@@ -154,7 +154,7 @@ def test_size_limit_of_the_user_stays_and_means_one_lane(
 ) -> None:
     w = started(warm, rsyncd({"a": tmp_path / "nodes/a"}), extra=[*SLOW, "--max-size=20M"])
     write_big(w, "large")
-    write_big(w, "medium", BIG[: SIZE // 2])
+    write_big(w, "medium", HALF)
     until(lambda: (w.copy("a") / "medium").exists(), 60, "what may be sent")
     assert not (w.copy("a") / "large").exists()
     assert not big_rsync(w)
@@ -226,7 +226,7 @@ def test_big_files_go_one_after_another(
 ) -> None:
     w = started(warm, rsyncd({"a": tmp_path / "nodes/a"}), extra=SLOW)
     for number in range(times):
-        write_big(w, f"big{number}", BIG[: SIZE // 2])
+        write_big(w, f"big{number}", HALF)
         until(lambda: partial(w), 60, "a part of a big file")
     w.change("small")
     w.until_arrived("a", "small")

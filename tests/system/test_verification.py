@@ -115,7 +115,7 @@ def test_change_does_not_wait_for_a_verification(warm: MakeWarm) -> None:
     node = "a" if "/a/" in line else "b"
     until(lambda: comparing(w, node), 60, "the program that hangs")
     [pid] = comparing(w, node)
-    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 19)
     for number in range(10):
         w.change("changed", f"{number}")
         for other in "ab":
