@@ -17,8 +17,8 @@ from support.wait import until
 
 TTL_SECONDS = 4.0
 """Leases of tests are short, so that nobody has to wait a quarter of a minute for a takeover."""
-TWELVE = tuple(f"n{number}" for number in range(12))
-"""The names of twelve nodes."""
+SIX = tuple(f"n{number}" for number in range(6))
+"""The names of six nodes."""
 LAUNCHER = f"""\
 import sys
 sys.path.insert(0, {str(CHECKOUT)!r})
@@ -29,6 +29,7 @@ for name in ("TTL", "RENEW", "STOP", "HOLD", "QUARANTINE"):
 from inosync.cli import main
 sys.exit(main())
 """
+TRUSTING = LAUNCHER.replace("from inosync.cli", "leases.QUARANTINE_SECONDS = 0.0\nfrom inosync.cli")
 
 
 class Fleet:
@@ -38,7 +39,7 @@ class Fleet:
         self,
         home: Path,
         senders: Sequence[str] = ("sa", "sb", "sc"),
-        nodes: Sequence[str] = TWELVE,
+        nodes: Sequence[str] = SIX,
         settings: Mapping[str, object] | None = None,
         shared: Sequence[str] = (),
     ) -> None:
@@ -65,6 +66,11 @@ class Fleet:
         }
         self.origin = self._daemon("origin")
         self.senders = {name: self._daemon(name, "--sender", name) for name in senders}
+
+    def trust_redis(self) -> Fleet:
+        """Have leases taken at once from a Redis that is new, because it has had none that it could lose."""
+        self.launcher.write_text(TRUSTING)
+        return self
 
     def _daemon(self, name: str, *args: str) -> Daemon:
         made = Daemon(self.home / "machines" / name, self.config, args, launcher=self.launcher)

@@ -1,4 +1,4 @@
-"""A fleet: an origin, three senders and twelve nodes, with a real Redis."""
+"""A fleet: an origin, up to three senders and six nodes, with a real Redis."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write(fleet: Fleet, name: str, text: str) -> None:
 
 
 def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
+    fleet = Fleet(tmp_path).trust_redis()
     write(fleet, "index.html", "first")
     write(fleet, "a/b", "deep")
     with fleet.running():
         vias = fleet.until_served()
         fleet.until_level()
-        until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(fleet.names, 4), 60, "even shares")
+        until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(fleet.names, 2), 60, "even shares")
         assert fleet.ask("flush", timeout=60)["behind"] == []
 
         # A change is at all nodes when flush returns, with what was removed and renamed.
@@ -69,7 +69,7 @@ def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
         # Back again, they get their shares.
         for name in (dead, others[0]):
             fleet.senders[name].start()
-        until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(fleet.names, 4), 60, "even shares")
+        until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(fleet.names, 2), 60, "even shares")
         write(fleet, "after", "all")
         assert fleet.ask("flush", timeout=60)["behind"] == []
         fleet.until_level()
@@ -115,24 +115,9 @@ def test_fleet_goes_on_after_redis_was_away(tmp_path: Path) -> None:
             assert "full mirror" not in daemon.log()[mark:]
 
 
-def test_fleet_has_one_origin_and_one_configuration(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path / "one", ("sa",), ("n0",))
+def test_fleet_has_one_origin_which_starts_without_redis(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "one", ("sa",), ("n0",)).trust_redis()
     other = Fleet(tmp_path / "other", ("sa",), ("n0", "n1"), {"fleet": fleet.redis.url})
-    write(fleet, "one", "1")
-    with fleet.running():
-        fleet.until_served()
-        # The machine of the other one has another path, which makes it another origin.
-        other.origin.start(ready=False)
-        assert other.origin.wait() == 1
-        assert "another machine is its origin" in other.origin.log()
-        other.senders["sa"].start()
-        other.senders["sa"].until_logged("the configuration is not that of the origin")
-        other.close()
-        fleet.until_level()
-
-
-def test_origin_starts_without_redis(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, ("sa",), ("n0",))
     write(fleet, "one", "1")
     try:
         fleet.origin.start()
@@ -141,13 +126,23 @@ def test_origin_starts_without_redis(tmp_path: Path) -> None:
         assert fleet.status()["n0"]["reason"].startswith("Redis cannot be used")
         fleet.redis.start()
         fleet.until_level()
+
+        # The machine of the other one has another path, which makes it another origin.
+        other.senders["sa"].start()
+        other.origin.start(ready=False)
+        assert other.origin.wait() == 1
+        assert "another machine is its origin" in other.origin.log()
+        other.senders["sa"].until_logged("the configuration is not that of the origin")
+        write(fleet, "two", "2")
+        fleet.until_level()
     finally:
+        other.close()
         fleet.close()
         fleet.redis.stop()
 
 
 def test_orders_at_the_origin_reach_a_node_wherever_it_is_served(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1"))
+    fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1")).trust_redis()
     write(fleet, "one", "1")
     with fleet.running():
         vias = fleet.until_served()
@@ -172,7 +167,7 @@ def test_orders_at_the_origin_reach_a_node_wherever_it_is_served(tmp_path: Path)
         # A pause goes with the node, through another sender and a restart of the origin.
         assert fleet.ask("pause", node="n0")["paused"] == ["n0"]
         until(lambda: sender_says(fleet, vias["n0"], "n0") == "paused", 30, "the sender to know it")
-        fleet.senders[vias["n0"]].kill9()
+        fleet.senders[vias["n0"]].stop()
         write(fleet, "two", "2")
         until(lambda: fleet.vias().get("n0") not in (None, vias["n0"]), 60, "the other sender to have it")
         fleet.origin.stop()
