@@ -21,7 +21,6 @@ from inosync.config.load import Config
 from inosync.config.nodes import WARM_BY_DEFAULT, NodeSpec, Tree
 from inosync.config.settings import SETTINGS
 from inosync.config.timetable import Timetable
-from inosync.fleet import copies, trial
 from inosync.rsync import argv, ssh
 from inosync.rsync.advice import advice
 from inosync.rsync.argv import TransferSettings
@@ -150,6 +149,8 @@ def try_nodes(config: Config) -> bool:
 
 def _try_storage(config: Config) -> bool:
     """Look whether the storage that this sender shares is any good; print what is wrong with it."""
+    from inosync.fleet import copies  # here, as below: without a fleet nothing of it is loaded
+
     try:
         copies.storage(tree.wpath for tree in config.trees)
     except OSError as error:
@@ -161,6 +162,8 @@ def _try_storage(config: Config) -> bool:
 
 def _try_redis(fleet: Fleet) -> bool:
     """Try the Redis of a fleet; print the outcome, and return whether this machine can work with it."""
+    from inosync.fleet import trial
+
     found = trial.try_redis(fleet)
     outcome = f"FAILED: {found.reason}" if found.reason else "reachable"
     _print(f"{fleet}: {'; '.join([outcome, *found.facts])}")

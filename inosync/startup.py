@@ -16,7 +16,6 @@ from inosync import __version__
 from inosync.config.load import Config
 from inosync.config.paths import relative_to, started_by_root
 from inosync.console import commands, protocol
-from inosync.master.fleet_origin import OtherOrigin
 from inosync.master.wiring import make_master
 from inosync.state import facts, store, trust
 from inosync.state.document import StateError
@@ -110,7 +109,7 @@ def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[]
         return _failed("--once is not for a fleet")
     if mode.once:
         config = replace(config, statedir="")
-    name = protocol.instance(config.path, config.fleet.me if config.fleet is not None else "")
+    name = protocol.instance(config.path, config.sender)
     spool = os.path.join(config.rundir, f"{name}.spool")
     try:
         lacking, stateless = _hand_over(config)
@@ -161,8 +160,6 @@ def _mirror(
         log_to(config)
         master = make_master(config, spool, past, log_to, manager, mode.once)
         signals.let_early_pass()
-    except OtherOrigin as error:
-        return _failed(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}")

@@ -71,6 +71,16 @@ class Config:
     """None: this machine sends everything itself. A sender has its copies as ``trees``, and no ``nodes``."""
 
     @property
+    def sender(self) -> str:
+        """The name of the sender that this machine is; empty if it is none."""
+        return "" if self.fleet is None else self.fleet.me
+
+    @property
+    def is_origin(self) -> bool:
+        """Whether this machine is the origin of a fleet."""
+        return self.fleet is not None and not self.fleet.me
+
+    @property
     def watched_for(self) -> tuple[NodeSpec, ...]:
         """The nodes, and the senders that see the same storage: what none of them gets is not watched."""
         return self.nodes if self.fleet is None or self.fleet.me else (*self.nodes, *self.fleet.shared)

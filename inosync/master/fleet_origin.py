@@ -44,8 +44,8 @@ FINISH_SECONDS = 3.0
 _T = TypeVar("_T")
 
 
-class OtherOrigin(Exception):
-    """Another machine is the origin of this fleet."""
+class OtherOrigin(OSError):
+    """Another machine is the origin of this fleet: this one does not start."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from inosync.fleet import recovery
-from inosync.journal.journal import Journal
 from inosync.master.fleet_origin import FleetOrigin
 from inosync.messages import Change, Kind
 from inosync.state.marks import Mark
@@ -78,15 +77,14 @@ class FleetState:
             return None
         return replace(last, reserved=max(self.reserved, last.reserved))
 
+    def go_on(self) -> None:
+        """Have the origin and its journal go on where an earlier process has ended."""
+        if self.past is not None:
+            self.origin.journal.go_on(self.past.reserved, self.past.floor)
+            self.origin.go_on(self.past.epoch, self.past.nodes, self.past.copies)
 
-def go_on(origin: FleetOrigin, journal: Journal, saved: SavedFleet) -> None:
-    """Have the origin and its journal go on where an earlier process has ended."""
-    journal.go_on(saved.reserved, saved.floor)
-    origin.go_on(saved.epoch, saved.nodes, saved.copies)
-
-
-def record_unclosed(journal: Journal, saved: SavedFleet, numbers: Mapping[str, int], now: float) -> None:
-    """Record the files that were open at the time: their times may be older. ``numbers``: of trees."""
-    for wpath, path in saved.unclosed:
-        if wpath in numbers:
-            journal.record(Change(numbers[wpath], path, Kind.NAME), now)
+    def record_unclosed(self, numbers: Mapping[str, int], now: float) -> None:
+        """Record the files that were open at the time: their times may be older. ``numbers``: of trees."""
+        for wpath, path in () if self.past is None else self.past.unclosed:
+            if wpath in numbers:
+                self.origin.journal.record(Change(numbers[wpath], path, Kind.NAME), now)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from inosync.config.fleet import Fleet
 from inosync.config.load import Config
@@ -14,8 +13,6 @@ from inosync.fleet import copies, told
 from inosync.fleet.orders import orders_of
 from inosync.journal.subscription import Subscription, subscriptions
 from inosync.master.fleet_orders import FleetOrders
-from inosync.master.fleet_origin import FleetOrigin
-from inosync.master.fleet_sender import FleetSender
 from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
@@ -26,48 +23,6 @@ from inosync.system.loop import Loop
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class FleetParts:
-    """The part of a daemon that talks to a fleet, or none."""
-
-    origin: FleetOrigin | None = None
-    sender: FleetSender | None = None
-
-    @property
-    def part(self) -> FleetOrigin | FleetSender | None:
-        return self.origin or self.sender
-
-    def descriptors(self) -> list[int]:
-        """What a forked child has to close."""
-        return [] if self.part is None else self.part.descriptors()
-
-    def keeps_after(self) -> float:
-        """Return the position after which changes are still needed by others; infinite if none are."""
-        return float("inf") if self.part is None else self.part.keeps_after()
-
-    @property
-    def each_turn(self) -> list[Callable[[], object]]:
-        return [] if self.part is None else [self.part.turn]
-
-    @property
-    def each_tick(self) -> list[Callable[[], object]]:
-        return [] if self.part is None else [self.part.tick]
-
-    @property
-    def closing(self) -> list[Callable[[], object]]:
-        return [] if self.part is None else [self.part.finish]
-
-
-def is_origin(config: Config) -> bool:
-    """Whether this machine is the origin of a fleet."""
-    return config.fleet is not None and not config.fleet.me
-
-
-def sender_name(fleet: Fleet | None) -> str:
-    """Return the name of the sender that this machine is; empty if it is none."""
-    return fleet.me if fleet is not None else ""
-
-
 def fleet_orders(fleet: Fleet, loop: Loop, state: State | None) -> FleetOrders:
     """Return what was ordered for the nodes of senders, as far as this machine has kept it."""
     kept = None if state is None else state.far_orders
@@ -75,9 +30,9 @@ def fleet_orders(fleet: Fleet, loop: Loop, state: State | None) -> FleetOrders:
     return FleetOrders(tuple(node.name for node in fleet.nodes), loop, wanted, kept is not None)
 
 
-def prepare_copy(fleet: Fleet | None, tree: Tree) -> None:
+def prepare_copy(fleet: Fleet, tree: Tree) -> None:
     """Make the root of a copy, if its place is there; the origin can send nothing before."""
-    if fleet is None or not fleet.me or fleet.shares_storage:
+    if fleet.shares_storage:
         return
     try:
         copies.prepare(tree.wpath)

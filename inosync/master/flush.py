@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from inosync.journal.journal import Journal
 from inosync.nodes.node import Node
-from inosync.status.far_nodes import FarNode
+from inosync.status.far_node import FarNode
 from inosync.system.loop import Loop, Timer
 from inosync.watch.watcher import Watcher
 

@@ -7,13 +7,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inosync.config.nodes import display_name
 from inosync.console import protocol
 from inosync.console.control import Reply
 from inosync.master.commands import Commands
-from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.flush import Behind, Flushes
 from inosync.master.hold import DEFAULT_SECONDS
 from inosync.master.reload import Reloader
@@ -21,9 +20,13 @@ from inosync.master.tree_events import TreeEvents
 from inosync.master.verification import Comparison
 from inosync.nodes.node import Node
 from inosync.status.events import NodeEvents
-from inosync.status.far_nodes import FarNode, FarNodes
+from inosync.status.far_node import FarNode
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.text import format_value
+
+if TYPE_CHECKING:  # loaded where there is a fleet
+    from inosync.master.fleet_orders import FleetOrders
+    from inosync.status.far_nodes import FarNodes
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +235,8 @@ class RequestHandler:
         return {"nodes": [*(node.name for node in nodes), *far], "paused": paused}
 
     def _guard_orders(self, do: Callable[[FleetOrders], T]) -> T:
+        from inosync.master.fleet_orders import NotReached
+
         assert self._orders is not None
         try:
             return do(self._orders)

@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from inosync.config.load import Config
 from inosync.config.nodes import Tree
 from inosync.guard.guard import Guard
-from inosync.master.fleet_wiring import is_origin
 from inosync.master.trees import is_one_file_system
 from inosync.messages import Change, Step
 from inosync.nodes.node import Node
@@ -19,9 +19,11 @@ from inosync.nodes.retries import Retry
 from inosync.rsync.options import unwatched
 from inosync.state import facts, trust
 from inosync.state.document import SavedNode, State
-from inosync.state.saved_fleet import SavedFleet
 from inosync.state.trust import TreeFacts
 from inosync.watch.tree import Since
+
+if TYPE_CHECKING:  # loaded where there is a fleet
+    from inosync.state.saved_fleet import SavedFleet
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class Resume:
                 doubts[spec.name] = doubt
             elif saved is not None and saved.time is not None:
                 times.append(saved.time)
-        if is_origin(self.config):
+        if self.config.is_origin:
             fleet = self.fleet()
             if doubt := why or self._doubt_far():
                 doubts[FAR] = doubt
@@ -100,7 +102,7 @@ class Resume:
     def fleet(self) -> SavedFleet | None:
         """Return how far the fleet is of which this is the origin; None if that cannot be relied on."""
         fleet, saved = self.config.fleet, None if self.state is None else self.state.fleet
-        if self.why or fleet is None or saved is None or not is_origin(self.config):
+        if self.why or fleet is None or saved is None or fleet.me:
             return None
         return saved if saved.config == fleet.fingerprint else None
 

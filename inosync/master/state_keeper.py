@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from inosync.config.load import Config
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.master.fleet_state import FleetState
 from inosync.master.resume import Resume
 from inosync.master.trees import TreeTable
 from inosync.messages import Change, Kind
@@ -18,12 +18,15 @@ from inosync.nodes.node import Node
 from inosync.state import facts, trust
 from inosync.state.document import NodeEvent, Owed, SavedNode, SavedTree, State, encode
 from inosync.state.marks import Mark, Marks
-from inosync.state.saved_fleet import SavedFleet
 from inosync.state.trust import TreeFacts
 from inosync.state.writer import StateWriter
 from inosync.status.events import NodeEvents
 from inosync.system.loop import Loop
 from inosync.watch.watcher import Watcher
+
+if TYPE_CHECKING:  # loaded where there is a fleet
+    from inosync.master.fleet_state import FleetState
+    from inosync.state.saved_fleet import SavedFleet
 
 MIN_PAUSE_SECONDS = 2.0
 """The shortest time between two writes."""

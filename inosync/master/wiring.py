@@ -9,30 +9,16 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from inosync.config.load import Config, load
 from inosync.console import protocol
 from inosync.console.control import Control, Reply
-from inosync.fleet import copies
-from inosync.fleet.link import Link
 from inosync.guard.guard import Guard
 from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
 from inosync.master.commands import Commands
 from inosync.master.config_reader import ConfigReader
-from inosync.master.fleet_origin import FleetOrigin
-from inosync.master.fleet_sender import FleetSender
-from inosync.master.fleet_state import FleetState, go_on, record_unclosed
-from inosync.master.fleet_tasks import SenderTasks
-from inosync.master.fleet_wiring import (
-    FleetParts,
-    fleet_orders,
-    is_origin,
-    node_adder,
-    node_teller,
-    prepare_copy,
-    sender_name,
-)
 from inosync.master.flush import Flushes
 from inosync.master.hold import Hold
 from inosync.master.master import Master
@@ -56,7 +42,6 @@ from inosync.nodes.watchdog import Watchdog
 from inosync.state.store import Past
 from inosync.state.writer import StateWriter
 from inosync.status.events import NodeEvents
-from inosync.status.far_nodes import FarNodes
 from inosync.status.publisher import StatePublisher
 from inosync.status.snapshot import Reloads, SnapshotBuilder
 from inosync.status.state import NodeStates
@@ -67,6 +52,25 @@ from inosync.system.systemd import NotifyTarget, ServiceManager
 from inosync.watch.hardlinks import HardLinks
 from inosync.watch.watcher import Watcher
 from inosync.worker.job import Job
+
+
+class FleetPart(Protocol):
+    """What a daemon of a fleet does for it, as the origin or as a sender."""
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+
+    def keeps_after(self) -> float:
+        """Return the position after which changes are still needed by other machines."""
+
+    def turn(self) -> None:
+        """To be called in each turn of the loop."""
+
+    def tick(self) -> None:
+        """To be called every second or so."""
+
+    def finish(self) -> None:
+        """The daemon ends."""
 
 
 def make_master(
@@ -90,7 +94,7 @@ def make_master(
     commands: Commands
 
     config = adapted(config, once)
-    me = sender_name(config.fleet)
+    me = config.sender
     keeps_state = bool(past.path)
     clock, rand, loop = time.monotonic, random.random, Loop()
     manager = ServiceManager(notify, loop)
@@ -132,7 +136,7 @@ def make_master(
         resume,
         clock,
         lambda: publisher.publish_soon(),
-        is_shared=is_origin(config),
+        is_shared=config.is_origin,
         is_copy=bool(me),
     )
     watcher = Watcher(HardLinks(events, clock), clock)
@@ -140,12 +144,23 @@ def make_master(
     pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
 
     # A fleet, if there is one
-    fleet, far, orders = FleetParts(), None, None
-    link = None if config.fleet is None else Link(config.fleet.redis, loop, lambda: inherited())
-    if config.fleet is not None and link is not None and not me:
+    fleet: list[FleetPart] = []
+    far, orders, fleet_state = None, None, None
+    if config.fleet is not None:  # without one, nothing of it is in the memory of each process
+        from inosync.fleet import copies
+        from inosync.fleet.link import Link
+        from inosync.master import fleet_wiring
+        from inosync.master.fleet_origin import FleetOrigin
+        from inosync.master.fleet_sender import FleetSender
+        from inosync.master.fleet_state import FleetState
+        from inosync.master.fleet_tasks import SenderTasks
+        from inosync.status.far_nodes import FarNodes
+
+        link = Link(config.fleet.redis, loop, lambda: inherited())
+    if config.fleet is not None and not me:
         offer, stop = dispatch.offer_batch, lambda why: commands.stop(why)
-        orders = fleet_orders(config.fleet, loop, past.state)
-        fleet.origin = FleetOrigin(
+        orders = fleet_wiring.fleet_orders(config.fleet, loop, past.state)
+        origin = FleetOrigin(
             config.fleet,
             config.path,
             nodes,
@@ -159,9 +174,10 @@ def make_master(
             orders,
             lambda: copies.proof(tree.wpath for tree in reloader.config.trees),
         )
-        if saved_fleet is not None:
-            go_on(fleet.origin, journal, saved_fleet)
-        far = FarNodes(config.fleet.senders, config.fleet.nodes, fleet.origin, journal, config.edelay, loop)
+        fleet.append(origin)
+        fleet_state = FleetState(origin, saved_fleet)
+        fleet_state.go_on()
+        far = FarNodes(config.fleet.senders, config.fleet.nodes, origin, journal, config.edelay, loop)
 
     # What is known about the nodes
     saved_nodes = past.state.nodes if past.state is not None else {}
@@ -180,18 +196,20 @@ def make_master(
         return make_job(node, reloader.config, table, directory)
 
     def inherited() -> list[int]:
-        parts = (watcher, signals, loop, control, metrics, manager, pool, writer, staging, fleet)
-        return [fd for part in parts for fd in part.descriptors()]
+        parts = (watcher, signals, loop, control, metrics, manager, pool, writer, staging)
+        found = [fd for part in parts for fd in part.descriptors()]
+        return found + [fd for part in fleet for fd in part.descriptors()]
 
     pool = WorkerPool(nodes, dispatch, guard, verification, publisher, job, inherited, directory, loop)
     watchdog = Watchdog(clock, rand)
     staging = Staging(pool, journal, watcher, table, directory)
 
-    if config.fleet is not None and link is not None and me:
+    if config.fleet is not None and me:
         roots = tuple(tree.wpath for tree in config.trees)
-        add, describe = node_adder(config, table, pool), node_teller(snapshots)
+        add = fleet_wiring.node_adder(config, table, pool)
+        describe = fleet_wiring.node_teller(snapshots)
         tasks = SenderTasks(nodes, lambda: commands)
-        fleet.sender = FleetSender(
+        sender = FleetSender(
             config.fleet,
             roots,
             pool,
@@ -204,6 +222,7 @@ def make_master(
             tasks,
             changed=lambda: verification.configure(reloader.config.rdelete),
         )
+        fleet.append(sender)
 
     # The operator
     flushes = Flushes(
@@ -271,27 +290,29 @@ def make_master(
         writer,
         loop,
         lambda: dispatch.held_until,
-        None if fleet.origin is None else FleetState(fleet.origin, saved_fleet),
+        fleet_state,
     )
     hold.restore(past.state, time.time())
 
-    if fleet.origin is not None:
-        fleet.origin.meet()
+    if fleet_state is not None:
+        fleet_state.origin.meet()
     if keeps_state:  # now, because forking takes longer once there is much to copy
         writer.start()
     for tree in config.trees:
         since = resume.judge(tree, watcher.mounts.known)
-        prepare_copy(config.fleet, tree)
+        if config.fleet is not None and me:
+            fleet_wiring.prepare_copy(config.fleet, tree)
         wait = not os.path.isdir(tree.wpath) and (bool(me) or config.waits_for(tree))
         trees.add(tree, config, wait, since)
     resume.restore_memory(guard, table.numbers)
-    if saved_fleet is not None:
-        record_unclosed(journal, saved_fleet, table.numbers, clock())
+    if fleet_state is not None:
+        fleet_state.record_unclosed(table.numbers, clock())
 
     def drop_confirmed() -> None:
         cursors = [node.cursor for node in nodes.values()]
         if cursors or config.fleet is not None:
-            journal.drop_confirmed(int(min(*cursors, verification.cursor, fleet.keeps_after())))
+            needed = (*cursors, verification.cursor, *(part.keeps_after() for part in fleet))
+            journal.drop_confirmed(int(min(needed)))
 
     each_tick = (
         drop_confirmed,
@@ -304,10 +325,10 @@ def make_master(
         publisher.publish_soon,
         reloader.check_files,
         *([keeper.keep] if keeps_state else []),
-        *fleet.each_tick,
+        *(part.tick for part in fleet),
     )
     closing = (
-        *fleet.closing,
+        *(part.finish for part in fleet),
         *([keeper.finish] if keeps_state else []),
         staging.close,
         watcher.close,
@@ -331,13 +352,13 @@ def make_master(
         ending,
         each_tick,
         closing,
-        fleet.each_turn,
+        [part.turn for part in fleet],
     )
 
 
 def adapted(config: Config, once: bool) -> Config:
     """A configuration as it is followed, with ``--once`` or without, and by a sender."""
-    if sender_name(config.fleet):
+    if config.sender:
         config = replace(config, equiet=0.0)  # the origin has gathered them already
     if not once:
         return config

@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inosync.guard.loss import Memory
 from inosync.messages import Kind
-from inosync.state import saved_fleet
-from inosync.state.saved_fleet import SavedFleet
+
+if TYPE_CHECKING:  # loaded where there is a fleet
+    from inosync.state.saved_fleet import SavedFleet
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -213,8 +214,14 @@ def _plain(state: State) -> dict[str, Any]:
         "nodes": nodes,
         "held_until": state.held_until,
         "far_orders": None if state.far_orders is None else dict(state.far_orders),
-        "fleet": None if state.fleet is None else saved_fleet.plain(state.fleet),
+        "fleet": None if state.fleet is None else _plain_fleet(state.fleet),
     }
+
+
+def _plain_fleet(fleet: SavedFleet) -> dict[str, Any]:
+    from inosync.state import saved_fleet
+
+    return saved_fleet.plain(fleet)
 
 
 def _bounded(plain: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +264,11 @@ class _Reader:
 
     def fleet(self) -> SavedFleet | None:
         found = self._found.get("fleet")
-        return None if found is None else saved_fleet.read(found)
+        if found is None:
+            return None
+        from inosync.state import saved_fleet
+
+        return saved_fleet.read(found)
 
     def seconds(self, key: str) -> float:
         return float(self.get(key, int, float))

@@ -12,11 +12,9 @@ from inosync.fleet.records import Arrived, Beat, NodeRecord
 from inosync.fleet.told import ToldNode
 from inosync.journal.journal import Journal
 from inosync.messages import NodeState
+from inosync.status.far_node import UNKNOWN, FarNode
 from inosync.system.loop import Loop
 from inosync.text import without_password
-
-UNKNOWN = -1
-"""The cursor of a node that nothing is known of."""
 
 
 class FleetFacts(Protocol):
@@ -40,20 +38,6 @@ class FleetFacts(Protocol):
     def paused(self) -> Collection[str]: ...
     @property
     def owed(self) -> Collection[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FarNode:
-    """A node that a sender serves, at one moment."""
-
-    name: str
-    cursor: int
-    """The position up to which it has everything; UNKNOWN if that is not known."""
-    description: Mapping[str, Any]
-    """As in ``status --json``."""
-    paused: bool = False
-    is_owed: bool = False
-    """Whether it is still to be compared in full, as an operator has ordered."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
-from inosync.status.far_nodes import FarNode
+from inosync.status.far_node import FarNode
 from inosync.status.state import NodeStates
 from inosync.status.traffic import Traffic
 from inosync.status.transitions import StateLog

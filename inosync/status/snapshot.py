@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inosync import __version__
 from inosync.guard.guard import Guard
@@ -17,11 +17,14 @@ from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
-from inosync.status.far_nodes import FarNode, FarNodes
+from inosync.status.far_node import FarNode
 from inosync.status.state import NodeStates
 from inosync.system import process
 from inosync.text import without_password
 from inosync.watch.watcher import Watcher
+
+if TYPE_CHECKING:  # loaded where there is a fleet
+    from inosync.status.far_nodes import FarNodes
 
 WORST_FIRST = (
     NodeState.HALTED,

@@ -164,7 +164,7 @@ MUTATIONS = (
     Mutation(
         "the journal forgets what the slowest node has not confirmed",
         "inosync/master/wiring.py",
-        "journal.drop_confirmed(int(min(*cursors, verification.cursor, fleet.keeps_after())))\n",
+        "journal.drop_confirmed(int(min(needed)))\n",
         "journal.drop_confirmed(max(cursors))\n",
         (f"{FAULTS}::test_changes_made_while_a_node_fails_arrive_afterwards",),
     ),

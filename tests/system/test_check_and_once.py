@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from support.rsyncd import MakeRsyncd
 from support.sshd import Sshd
 
 ROOT = os.geteuid() == 0
+FLEET_MODULES = r"inosync\.(fleet|master\.fleet_|state\.saved_fleet|status\.far_nodes)|redis"
 OK, FAILED, BEHIND, TROUBLE, USAGE, UNAVAILABLE, CONFIG = 0, 1, 1, 2, 64, 69, 78
 
 
@@ -377,8 +379,12 @@ def test_once_mirrors_everything_and_leaves_nothing_running(
         "rnodes": [{"node": str(nodes[0]), "name": "a"}, {"node": sshd.node("b", nodes[1]), "name": "b"}],
         "on_sync": [str(hook)],
     }
-    done = run(daemon, config, "--once", env=sshd.env())
-    assert (done.returncode, done.stderr) == (OK, "")
+    done = run(daemon, config, "--once", env={**sshd.env(), "PYTHONPROFILEIMPORTTIME": "1"})
+    said = done.stderr.splitlines()
+    loaded = [line.split()[-1] for line in said if line.startswith("import time:")]
+    assert (done.returncode, len(said) - len(loaded)) == (OK, 0)
+    assert "inosync.worker.worker" in loaded
+    assert [name for name in loaded if re.match(FLEET_MODULES, name)] == [], "there is none"
     for node in nodes:
         assert trees.diff(trees.snapshot(tree, True), trees.snapshot(node / "tree", True)) == []
     assert done.stdout.splitlines()[-1].startswith("2 nodes: 2 ok; 2 directories watched; up ")

@@ -6,12 +6,15 @@ import os
 import pwd
 import re
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import configs
+from support.daemon import CHECKOUT
 
 from inosync import startup
 from inosync.startup import Mode, StartError, make_directory
@@ -21,6 +24,7 @@ from inosync.system.privileges import Account, account
 
 NOBODY = account("nobody")
 START = Mode()
+FLEET_MODULES = r"inosync\.(fleet|master\.fleet_|state\.saved_fleet|status\.far_nodes)|redis"
 WITHOUT_STATE = "no state is kept, and each start makes full mirrors"
 USERS = [
     pytest.param(None, id="alone"),
@@ -172,3 +176,13 @@ def test_statedir_is_made_for_us_alone_or_a_reason_is_returned(here: Path) -> No
     assert why == f"statedir {here}/file is not a directory: {WITHOUT_STATE}"
     (here / "state").chmod(0o777)
     assert "writable by others" in startup._make_statedir(str(here / "state"), None)
+
+
+def test_start_without_a_fleet_loads_nothing_of_it() -> None:
+    code = "import sys, inosync.check, inosync.cli, inosync.startup; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=CHECKOUT
+    )
+    loaded = done.stdout.split()
+    assert "inosync.master.wiring" in loaded
+    assert [name for name in loaded if re.match(FLEET_MODULES, name)] == []

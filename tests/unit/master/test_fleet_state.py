@@ -10,7 +10,6 @@ import pytest
 from inosync.fleet.records import NodeRecord
 from inosync.fleet.recovery import RESERVED_POSITIONS
 from inosync.journal.journal import Journal
-from inosync.master import fleet_state
 from inosync.master.fleet_state import FleetState
 from inosync.messages import Change, Kind
 from inosync.state.marks import Mark
@@ -102,11 +101,11 @@ def test_cursor_of_a_node_is_reason_enough_to_write() -> None:
 
 
 def test_start_goes_on_and_records_what_was_open() -> None:
-    world, went_on = World(), []
+    world, went_on = World(PAST), []
     world.origin.go_on = lambda *known: went_on.append(known)
-    fleet_state.go_on(cast(Any, world.origin), world.journal, PAST)
+    world.state.go_on()
     assert went_on == [("e", {}, {"eu": "old"})]
     assert (world.journal.head, world.journal.floor) == (2_000_000, 3)
-    fleet_state.record_unclosed(world.journal, PAST, {"/w": 1}, 1.0)
-    fleet_state.record_unclosed(world.journal, PAST, {"/other": 1}, 1.0)
+    world.state.record_unclosed({"/w": 1}, 1.0)
+    world.state.record_unclosed({"/other": 1}, 1.0)
     assert world.journal.entries_after(0) == [(2_000_001, Change(1, b"open", Kind.NAME))]

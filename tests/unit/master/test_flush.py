@@ -15,7 +15,7 @@ import pytest
 from inosync.journal.journal import Journal
 from inosync.master.flush import MARK_AGAIN_SECONDS, Behind, Flush, Flushes
 from inosync.nodes.node import Node
-from inosync.status.far_nodes import FarNode
+from inosync.status.far_node import FarNode
 from inosync.system.loop import Loop
 
 EVER = float("inf")

@@ -14,7 +14,8 @@ from inosync.fleet.records import Arrived, Beat, NodeRecord
 from inosync.fleet.told import ToldNode
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind, NodeState
-from inosync.status.far_nodes import UNKNOWN, FarNodes
+from inosync.status.far_node import UNKNOWN
+from inosync.status.far_nodes import FarNodes
 
 NOW = 100.0
 OK = ToldNode(NodeState.OK, batches=3, last_ok=1.0)

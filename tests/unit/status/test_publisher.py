@@ -16,7 +16,7 @@ from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.roll_out import RollOut
-from inosync.status.far_nodes import FarNode
+from inosync.status.far_node import FarNode
 from inosync.status.publisher import MIN_PAUSE_SECONDS, StatePublisher
 from inosync.status.state import NodeStates
 from inosync.status.transitions import StateLog
