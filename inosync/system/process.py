@@ -61,6 +61,7 @@ def fork(run: Callable[[], None], name: str) -> ForkProcess:
     fork is asked for by name because the default differs between Python versions, and forkserver and spawn
     cost ten times as much. OSError if there are no processes or descriptors left.
     """
+    setproctitle.getproctitle()  # finds the place of titles, once, before each child has to
     # The child's garbage collector does not touch frozen objects, so their pages stay shared.
     gc.freeze()
     # Daemonic: a master that ends by a fault of its own does not wait for its workers.

@@ -23,6 +23,10 @@ def _ignore_in_handler(_number: int, _frame: object) -> None:
     """Do nothing: the interpreter has written the signal's number to the wakeup descriptor already."""
 
 
+_CHANGEABLE = tuple(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+"""As numbers, known before any fork: a forked child copies the pages of all that it touches."""
+
+
 class Signals:
     """Catches the given signals. ``fileno`` is readable when ``caught`` returns any.
 
@@ -57,9 +61,7 @@ class Signals:
 def reset(ignored: Iterable[signal.Signals] = ()) -> None:
     """Reset all signals to their default actions, in a forked child; ignore ``ignored``."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if number in (signal.SIGKILL, signal.SIGSTOP):
-            continue
+    for number in _CHANGEABLE:
         handler = signal.getsignal(number)
         if handler is not None and handler is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)

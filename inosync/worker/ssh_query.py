@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from inosync.rsync import ssh
 from inosync.rsync.ssh import Ways, Words
+from inosync.rsync.target import Transport, transport
 from inosync.system import process
 
 _ASK_SECONDS = 5.0
@@ -25,6 +26,8 @@ def ways(node: str, extra: Words, directory: str, environ: Mapping[str, str]) ->
 
     The user's own remote shell is left alone unless it proves to be OpenSSH. The others have other options.
     """
+    if transport(node) is not Transport.SSH:
+        return Ways()
     shell = ssh.chosen(extra, environ)
     words = ("ssh",) if shell is None else ssh.split(shell)
     destination = ssh.destination(node, extra, *words[:1])
