@@ -6,7 +6,6 @@ Whoever can write to Redis can write anything: nothing is used before it is chec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import MAX_POSITION
@@ -48,19 +47,6 @@ def _is_relative(path: bytes) -> bool:
     if len(path) > MAX_PATH_BYTES or b"\0" in path:
         return False
     return not path or not {b"", b".", b".."} & set(path.split(b"/"))
-
-
-def folded(members: Iterable[bytes]) -> list[Change]:
-    """Return the changes of these members, which are in order: each path once, where it was recorded last.
-
-    Of the kinds the highest covers all, and the newest step is what counts.
-    """
-    found: dict[tuple[int, bytes], Change] = {}
-    for change in map(decode_change, members):
-        older = found.pop((change.tree, change.path), None)
-        kind = change.kind if older is None else max(change.kind, older.kind)
-        found[change.tree, change.path] = Change(change.tree, change.path, kind, step=change.step)
-    return list(found.values())
 
 
 def encode_record(record: NodeRecord) -> bytes:

@@ -180,7 +180,7 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
     mark = store.mark(order.me)
     if order.mark == mark:
         return None
-    confirmed = store.confirm_all(order.confirm, order.epoch) if order.confirm else set()
+    confirmed = store.confirm(order.confirm, order.epoch) if order.confirm else set()
     finished = {node for node, what in order.finish.items() if order_store.finish(store, node, *what)}
     for node, (value, is_tidy) in order.release.items():
         store.release(node, value, is_tidy)
@@ -206,7 +206,7 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
         at = order.after if upto is None else upto
         values = order.start if upto is None else {**order.serve, **order.start}
         if values:
-            begun = store.begin_all(values, order.epoch, at)
+            begun = store.begin(values, order.epoch, at)
         again = store.span()  # what was dropped meanwhile may be missing in what was read
         if again is None or again.epoch != order.epoch:
             upto, changes, begun = None, [], set()

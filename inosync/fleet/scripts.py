@@ -61,27 +61,38 @@ return {n(redis.call('INCR', KEYS[3])), value or ''}
 BEGIN = (
     _RECORD
     + """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local span = redis.call('HMGET', KEYS[3], 'epoch', 'floor', 'appended')
-local base, upto = tonumber(ARGV[4]), tonumber(ARGV[5])
-if span[1] ~= ARGV[3] or base < tonumber(span[2]) or upto > tonumber(span[3]) then return 0 end
-merge(KEYS[2], ARGV[2], ARGV[3], nil, upto, '0')
-if base >= upto then return {} end
-return redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[4], ARGV[5])
+local span = redis.call('HMGET', KEYS[2], 'epoch', 'floor', 'appended')
+local upto = tonumber(ARGV[2])
+if span[1] ~= ARGV[1] or upto < tonumber(span[2]) or upto > tonumber(span[3]) then return {} end
+local begun = {}
+for i = 3, #KEYS do
+  local value, node = ARGV[2 * i - 3], ARGV[2 * i - 2]
+  if redis.call('GET', KEYS[i]) == value then
+    merge(KEYS[1], node, ARGV[1], nil, upto, '0')
+    begun[#begun + 1] = node
+  end
+end
+return begun
 """
 )
-"""lease, nodes, fleet, journal; value, node, epoch, base, upto. The members between, in order."""
+"""nodes, fleet, leases; epoch, upto, and value and node of each lease. The nodes that may be sent so much."""
 
 CONFIRM = (
     _RECORD
     + """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[3] then return 0 end
-merge(KEYS[2], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[4]), '0')
-return 1
+if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return {} end
+local confirmed = {}
+for i = 3, #KEYS do
+  local value, node, cursor = ARGV[3 * i - 7], ARGV[3 * i - 6], tonumber(ARGV[3 * i - 5])
+  if redis.call('GET', KEYS[i]) == value then
+    merge(KEYS[1], node, ARGV[1], cursor, cursor, '0')
+    confirmed[#confirmed + 1] = node
+  end
+end
+return confirmed
 """
 )
-"""lease, nodes, fleet; value, node, epoch, upto."""
+"""nodes, fleet, leases; epoch, and value, node and cursor of each lease. The nodes for which it was done."""
 
 RESTORE = (
     _RECORD

@@ -27,7 +27,7 @@ OLDEST_VERSION = (6, 2)
 """The first with ``ZADD GT``: a request that is executed late moves no change back."""
 FORMAT = b"1"
 CHUNK = 1_000
-"""Changes in one request."""
+"""Changes, or nodes, in one request."""
 _TTL = str(int(TTL_SECONDS * 1000))
 _TYPES = {"fleet": b"hash", "journal": b"zset", "nodes": b"hash", "arrived": b"hash"}
 
@@ -316,42 +316,31 @@ class Store:
         """Give up the lease of a node; ``tidy``: nothing was under way. False if it was not held."""
         return self._did(scripts.RELEASE, (("lease", node), "nodes"), (value, node, int(tidy)))
 
-    def begin(self, node: str, value: bytes, epoch: str, after: int | None, upto: int) -> list[Change] | None:
-        """Note that a batch begins, and return its changes; None if that must not be.
+    def begin(self, values: Mapping[str, bytes], epoch: str, upto: int) -> set[str]:
+        """Note that nodes may be sent all up to a position; return those for which that was done.
 
-        ``after`` is None for a full mirror, which has no changes.
+        ``values``: of their leases.
         """
-        base = upto if after is None else after
-        keys = (("lease", node), "nodes", "fleet", "journal")
-        found = self.run(scripts.BEGIN, keys, (value, node, epoch, base, upto))
-        if found == 0:
-            return None
-        with self._plain_errors():
-            return codec.folded(found)
+        leases = {node: (value, node) for node, value in values.items()}
+        return self._of_leases(scripts.BEGIN, (epoch, upto), leases)
 
-    def confirm(self, node: str, value: bytes, epoch: str, upto: int) -> bool:
-        """Write a node's cursor; False if the lease is over, or the epoch."""
-        keys = (("lease", node), "nodes", "fleet")
-        return self._did(scripts.CONFIRM, keys, (value, node, epoch, upto))
+    def confirm(self, cursors: Mapping[str, tuple[bytes, int]], epoch: str) -> set[str]:
+        """Write the cursors of nodes, with the values of leases; return those for which that was done."""
+        leases = {node: (value, node, cursor) for node, (value, cursor) in cursors.items()}
+        return self._of_leases(scripts.CONFIRM, (epoch,), leases)
 
-    def begin_all(self, values: Mapping[str, bytes], epoch: str, upto: int) -> set[str]:
-        """Note that nodes may be sent all up to a position; return those for which that was done."""
-        pipe = self._redis.pipeline(transaction=False)
-        keys = [self._key("nodes"), self._key("fleet"), self._key("journal")]
-        for node, value in values.items():
-            lease = self._key("lease", node)
-            pipe.eval(scripts.BEGIN, 4, lease, *keys, value, node, epoch, upto, upto)
-        with self._plain_errors():
-            return {node for node, done in zip(values, pipe.execute(), strict=True) if done != 0}
-
-    def confirm_all(self, cursors: Mapping[str, tuple[bytes, int]], epoch: str) -> set[str]:
-        """Write the cursors of nodes, with the leases; return those for which that was done."""
-        pipe = self._redis.pipeline(transaction=False)
-        keys = [self._key("nodes"), self._key("fleet")]
-        for node, (value, cursor) in cursors.items():
-            pipe.eval(scripts.CONFIRM, 3, self._key("lease", node), *keys, value, node, epoch, cursor)
-        with self._plain_errors():
-            return {node for node, done in zip(cursors, pipe.execute(), strict=True) if done == 1}
+    def _of_leases(
+        self, script: str, arguments: tuple[object, ...], leases: Mapping[str, tuple[object, ...]]
+    ) -> set[str]:
+        """Have a script do something for each lease, and return the nodes for which it did."""
+        done: set[str] = set()
+        waiting = list(leases.items())
+        for start in range(0, len(waiting), CHUNK):
+            chunk = waiting[start : start + CHUNK]
+            keys: list[str | tuple[str, str]] = ["nodes", "fleet", *(("lease", node) for node, _ in chunk)]
+            each = [one for _, values in chunk for one in values]
+            done |= {node.decode("utf-8", "replace") for node in self.run(script, keys, (*arguments, *each))}
+        return done
 
     # What all have in common
 

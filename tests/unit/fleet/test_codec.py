@@ -57,21 +57,6 @@ def test_change_that_no_event_can_be_is_refused(member: bytes) -> None:
         codec.decode_change(member)
 
 
-def test_changes_of_a_path_become_one() -> None:
-    members = [
-        codec.encode_change(change)
-        for change in (
-            Change(0, b"a", Kind.LIST, step=Step.NEW),
-            Change(0, b"b", Kind.NAME),
-            Change(1, b"a", Kind.NAME),
-            Change(0, b"a", Kind.NAME, step=Step.REMOVED),
-        )
-    ]
-    found = codec.folded(members)
-    assert found == [Change(0, b"b", Kind.NAME), Change(1, b"a", Kind.NAME), Change(0, b"a", Kind.LIST)]
-    assert found[-1].step is Step.REMOVED
-
-
 @pytest.mark.parametrize("record", [NodeRecord("e"), NodeRecord("e", 0, 7), NodeRecord("e", 5, 7, tidy=True)])
 def test_record_is_read_as_it_was_written(record: NodeRecord) -> None:
     assert codec.decode_record(codec.encode_record(record)) == record

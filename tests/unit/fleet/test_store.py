@@ -51,32 +51,37 @@ def append(store: Store, *paths: bytes, after: int = 0) -> None:
     assert store.append(ORIGIN, JournalSpan("e", 0, after + len(paths)), changes)
 
 
+def batch(store: Store, after: int, upto: int, epoch: str = "e") -> list[Change]:
+    """Have a batch to the node begun that a sender has taken, and return what it holds."""
+    assert store.begin({"n": b"s 1"}, epoch, upto) == {"n"}
+    return [one for _, one in store.changes(after, upto, 10_000)]
+
+
 @needs_redis
 def test_batch_holds_what_a_node_lacks(store: Store) -> None:
     append(store, b"a", b"b\n\xff", b"c", b"a")
     taken = store.take("n", b"s 1")
     assert taken == (1, None)
-    assert store.begin("n", b"s 1", "e", 0, 3) == [change(b"b\n\xff"), change(b"c")]
+    assert batch(store, 0, 3, "e") == [change(b"b\n\xff"), change(b"c")]
     assert store.read(["n"], []).nodes == {"n": NodeRecord("e", None, 3)}
-    assert store.confirm("n", b"s 1", "e", 3)
-    assert store.begin("n", b"s 1", "e", 3, 4) == [change(b"a")]
-    assert store.confirm("n", b"s 1", "e", 4)
-    assert store.begin("n", b"s 1", "e", 4, 4) == []
+    assert store.confirm({"n": (b"s 1", 3)}, "e") == {"n"}
+    assert batch(store, 3, 4, "e") == [change(b"a")]
+    assert store.confirm({"n": (b"s 1", 4)}, "e") == {"n"}
+    assert batch(store, 4, 4, "e") == []
     assert store.read(["n"], []).nodes == {"n": NodeRecord("e", 4, 4)}
 
 
 @needs_redis
-def test_full_mirror_begins_only_where_the_journal_goes_on(store: Store) -> None:
+def test_nothing_begins_beyond_what_the_journal_holds(store: Store) -> None:
     append(store, b"a", b"b", b"c")
     assert store.append(ORIGIN, JournalSpan("e", 2, 3), [])
     store.take("n", b"s 1")
-    assert store.begin("n", b"s 1", "e", None, 1) is None
-    assert store.begin("n", b"s 1", "e", 1, 3) is None
-    assert store.begin("n", b"s 1", "e", None, 4) is None
-    assert store.begin("n", b"s 1", "old", None, 3) is None
+    assert store.begin({"n": b"s 1"}, "e", 1) == set()
+    assert store.begin({"n": b"s 1"}, "e", 4) == set()
+    assert store.begin({"n": b"s 1"}, "old", 3) == set()
     assert store.read(["n"], []).nodes == {}
-    assert store.begin("n", b"s 1", "e", None, 2) == []
-    assert store.begin("n", b"s 1", "e", 2, 3) == [change(b"c")]
+    assert store.begin({"n": b"s 1"}, "e", 2) == {"n"}
+    assert batch(store, 2, 3) == [change(b"c")]
 
 
 @needs_redis
@@ -84,7 +89,7 @@ def test_change_that_is_appended_late_moves_nothing_back(store: Store) -> None:
     append(store, b"a", b"b", b"a")
     assert store.append(ORIGIN, JournalSpan("e", 0, 1), [(1, change(b"a"))])
     store.take("n", b"s 1")
-    assert store.begin("n", b"s 1", "e", 2, 3) == [change(b"a")]
+    assert batch(store, 2, 3, "e") == [change(b"a")]
     assert store.read([], []).span == JournalSpan("e", 0, 3)
 
 
@@ -93,9 +98,7 @@ def test_many_changes_are_appended_in_their_order(store: Store) -> None:
     names = [b"%d" % number for number in range(2 * CHUNK + 1)]
     append(store, *names)
     store.take("n", b"s 1")
-    found = store.begin("n", b"s 1", "e", 0, len(names))
-    assert found is not None
-    assert [each.path for each in found] == names
+    assert [each.path for each in batch(store, 0, len(names))] == names
 
 
 @needs_redis
@@ -119,21 +122,36 @@ def test_late_requests_of_a_lease_that_is_over_do_nothing(store: Store) -> None:
     store.take("n", b"s 1")
     store.release("n", b"s 1", tidy=False)
     store.take("n", b"s 2")
-    assert store.begin("n", b"s 1", "e", 0, 1) is None
-    assert not store.confirm("n", b"s 1", "e", 1)
+    assert store.begin({"n": b"s 1", "m": b"s 1"}, "e", 1) == set()
+    assert store.confirm({"n": (b"s 1", 1), "m": (b"s 1", 1)}, "e") == set()
     assert not store.release("n", b"s 1", tidy=True)
     assert store.read(["n"], []).nodes == {}
     assert store.read(["n"], []).leases == {"n": b"s 2"}
 
 
 @needs_redis
+def test_many_nodes_are_noted_and_confirmed_each_by_its_lease(store: Store) -> None:
+    append(store, b"a", b"b")
+    names = [f"n {number}" for number in range(CHUNK + 2)]
+    for name in names[1:]:
+        store.take(name, f"s {name}".encode())
+    values = {name: f"s {name}".encode() for name in names} | {names[5]: b"other"}
+    mine = {*names} - {names[0], names[5]}
+    assert store.begin(values, "e", 2) == mine
+    cursors = {name: (value, 1 + number % 2) for number, (name, value) in enumerate(values.items())}
+    assert store.confirm(cursors, "e") == mine
+    assert store.confirm(cursors, "old") == set()
+    found = store.read(names, []).nodes
+    assert found == {name: NodeRecord("e", cursors[name][1], 2) for name in mine}
+
+
+@needs_redis
 def test_record_of_a_node_never_goes_back(store: Store) -> None:
     append(store, b"a", b"b", b"c")
     store.take("n", b"s 1")
-    store.begin("n", b"s 1", "e", 0, 3)
-    store.confirm("n", b"s 1", "e", 3)
-    store.begin("n", b"s 1", "e", 0, 1)
-    store.confirm("n", b"s 1", "e", 1)
+    for upto in (3, 1):
+        assert store.begin({"n": b"s 1"}, "e", upto) == {"n"}
+        assert store.confirm({"n": (b"s 1", upto)}, "e") == {"n"}
     assert store.restore("e", {"n": NodeRecord("e", 2, 2), "m": NodeRecord("e", 2, 5)})
     assert store.restore("e", {"m": NodeRecord("old", 9, 9)})
     assert not store.restore("old", {"m": NodeRecord("old", 9, 9)})
@@ -187,7 +205,7 @@ def test_new_epoch_leaves_nothing_of_the_journal(store: Store) -> None:
     found = store.read(["n"], [])
     assert (found.span, found.nodes, found.position) == (JournalSpan("f", 7, 9), {"n": record}, None)
     store.take("n", b"s 1")
-    assert store.begin("n", b"s 1", "f", 7, 9) == [change(b"c"), change(b"d")]
+    assert batch(store, 7, 9, "f") == [change(b"c"), change(b"d")]
 
 
 @needs_redis
@@ -200,7 +218,7 @@ def test_what_redis_has_lost_is_written_again(store: Store) -> None:
     assert found.span == JournalSpan("e", 3, 5)
     assert found.nodes == {"n": NodeRecord("e", 4, 4), "m": NodeRecord("e", 2, 2)}
     store.take("n", b"s 1")
-    assert store.begin("n", b"s 1", "e", 3, 5) == [change(b"c"), change(b"d")]
+    assert batch(store, 3, 5, "e") == [change(b"c"), change(b"d")]
     assert not store.recover(ORIGIN, Recovery(False, 5, JournalSpan("old", 5, 5), {}), [])
 
 
@@ -242,7 +260,7 @@ def test_values_that_others_wrote_are_refused(store: Store, raw: redis.Redis) ->
     raw.hset("inosync:web:fleet", "appended", "1")
     store.take("n", b"s 1")
     with pytest.raises(StoreError, match="no change"):
-        store.begin("n", b"s 1", "e", 0, 1)
+        batch(store, 0, 1)
     raw.hset("inosync:web:nodes", "n", "e 1 2 3 4")
     with pytest.raises(StoreError, match="has not written"):
         store.read(["n"], [])
