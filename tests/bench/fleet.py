@@ -1,12 +1,12 @@
 """What a fleet of senders costs, and how fast it is; all of it on this one machine, with local nodes.
 
-    python tests/bench/fleet.py [--quick] [--senders N ...] [--large]
+    python tests/bench/fleet.py [--quick] [--senders N ...] [--nodes N] [--large]
 
 For 1, 2, 4 and 8 senders with 40 nodes: processor time of the origin for a change, with all its processes,
-less what it uses at rest; the time from a change to the last node, beside one daemon that sends to the same
-nodes itself; and the time from kill -9 of a sender until all of its nodes have the next change, with leases
-of 15 seconds as they are. --large: 1,000 nodes and 8 senders with rwarm off, until all have everything, and
-what that needs. With all on the same processors, more senders do not make anything faster here.
+less what it uses at rest; the time from a change to the last node; both in turns with one daemon that sends
+to as many nodes itself; and the time from kill -9 of a sender until all of its nodes have the next change,
+with leases of 15 seconds as they are. --large: 1,000 nodes and 8 senders with rwarm off, until all have
+everything, and what that needs. With all on the same processors, more senders make nothing faster here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -44,13 +45,21 @@ TARGET_NODES = 10_000
 
 
 @dataclass(frozen=True)
+class Place:
+    """A daemon, its tree, and where that has to arrive."""
+
+    daemon: Daemon
+    tree: Path
+    copies: list[Path]
+
+
+@dataclass(frozen=True)
 class Figures:
-    """Of one fleet, or of one daemon; in seconds."""
+    """Of one place; in seconds."""
 
     latencies: tuple[float, ...]
     cpu: float
-    """Processor time of the origin for a change."""
-    takeover: float | None = None
+    """Processor time of the daemon for a change."""
 
 
 def main() -> int:
@@ -58,6 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measures a fleet of senders.")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all?")
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
+    parser.add_argument("--nodes", type=int, default=40, metavar="N")
     parser.add_argument("--large", action="store_true", help="1,000 nodes and 8 senders")
     options = parser.parse_args()
     tidy_on_sigterm()
@@ -65,57 +75,59 @@ def main() -> int:
     if options.large:
         measure_large(*((2, 20) if options.quick else (8, 1_000)))
         return 0
-    nodes, changes, counts = (4, 3, [2]) if options.quick else (40, 30, options.senders)
-    alone = measure_alone(nodes, changes)
-    p50 = median(alone.latencies)
-    print(f"{'one daemon':12} {nodes} nodes: p50 {shown(p50):>8}   CPU {shown(alone.cpu):>8} for a change")
+    nodes, changes, counts = (4, 3, [2]) if options.quick else (options.nodes, 30, options.senders)
     for count in counts:
-        found = measure_fleet(count, nodes, changes)
-        line = f"p50 {shown(median(found.latencies)):>8} ({median(found.latencies) / p50:.2f} of one daemon)"
-        share = found.cpu / count / max(alone.cpu, 1e-6)
-        line += f"   CPU {shown(found.cpu):>8} ({share:.3f} of one daemon for each sender)"
-        if found.takeover is not None:
-            line += f"   takeover {shown(found.takeover):>8}"
-        print(f"{f'{count} senders':12} {nodes} nodes: {line}", flush=True)
+        compare(count, nodes, changes)
     return 0
 
 
-def measure_alone(nodes: int, changes: int) -> Figures:
-    """Let one daemon send to all nodes itself."""
-    with workspace() as home:
-        tree, places = home / "tree", [home / "places" / f"n{number}" for number in range(nodes)]
-        for directory in (tree, *places):
-            directory.mkdir(parents=True)
-        settings = {
-            "wpaths": [str(tree)],
-            "rpaths": ["www"],
-            "rnodes": [{"node": f"{place}/", "name": place.name} for place in places],
-        }
-        daemon = Daemon(home / "inosync", settings)
-        daemon.start()
-        try:
-            return measure(daemon, tree, [place / "www" for place in places], changes)
-        finally:
-            daemon.close()
-
-
-def measure_fleet(senders: int, nodes: int, changes: int) -> Figures:
-    """Let senders do it."""
-    with workspace() as home:
-        fleet = made(home, senders, nodes)
+def compare(senders: int, nodes: int, changes: int) -> None:
+    """Measure a fleet and one daemon in turns, so that both have the same machine, and print a line."""
+    with workspace() as home, one_daemon(home / "alone", nodes) as alone:
+        fleet = made(home / "fleet", senders, nodes)
         with fleet.running():
             fleet.until_served(PATIENCE_SECONDS)
             fleet.until_level(PATIENCE_SECONDS)
             copies = [fleet.copy(name) for name in fleet.nodes]
-            found = measure(fleet.origin, fleet.tree, copies, changes)
-            if senders == 1:
-                return found
-            until_idle()
-            vias = fleet.vias()
-            dead = vias[fleet.nodes[0]]
-            fleet.senders[dead].kill9()
-            orphans = [fleet.copy(name) for name, via in vias.items() if via == dead]
-            return Figures(found.latencies, found.cpu, change(fleet.tree, orphans, "takeover"))
+            beside, found = measure([alone, Place(fleet.origin, fleet.tree, copies)], changes)
+            p50, once = median(found.latencies), median(beside.latencies)
+            share = found.cpu / senders / max(beside.cpu, 1e-6)
+            line = f"{senders} senders, {nodes} nodes: p50 {shown(p50)}, one daemon {shown(once)}"
+            line += f": {p50 / once:.2f}"
+            line += f"   CPU of the origin {shown(found.cpu)}, one daemon {shown(beside.cpu)}:"
+            line += f" {share:.3f} for each sender"
+            if senders > 1:
+                line += f"   takeover {shown(take_over(fleet))}"
+            print(line, flush=True)
+
+
+def take_over(fleet: Fleet) -> float:
+    """Kill a sender, and return how long it takes until all of its nodes have the next change."""
+    until_idle()
+    vias = fleet.vias()
+    dead = vias[fleet.nodes[0]]
+    fleet.senders[dead].kill9()
+    orphans = [fleet.copy(name) for name, via in vias.items() if via == dead]
+    return change(fleet.tree, orphans, "takeover")
+
+
+@contextmanager
+def one_daemon(home: Path, nodes: int) -> Iterator[Place]:
+    """One daemon that sends to all nodes itself."""
+    tree, places = home / "tree", [home / "places" / f"n{number}" for number in range(nodes)]
+    for directory in (tree, *places):
+        directory.mkdir(parents=True)
+    settings = {
+        "wpaths": [str(tree)],
+        "rpaths": ["www"],
+        "rnodes": [{"node": f"{place}/", "name": place.name} for place in places],
+    }
+    daemon = Daemon(home / "inosync", settings)
+    daemon.start()
+    try:
+        yield Place(daemon, tree, [place / "www" for place in places])
+    finally:
+        daemon.close()
 
 
 def made(home: Path, senders: int, nodes: int, settings: dict[str, object] | None = None) -> Fleet:
@@ -126,20 +138,26 @@ def made(home: Path, senders: int, nodes: int, settings: dict[str, object] | Non
     return fleet
 
 
-def measure(daemon: Daemon, tree: Path, copies: list[Path], changes: int) -> Figures:
-    """Change one file after the other; the first is not counted."""
-    change(tree, copies, "first")
+def measure(places: Sequence[Place], changes: int) -> list[Figures]:
+    """Change one file after the other, at each place in turn; the first is not counted."""
+    for place in places:
+        change(place.tree, place.copies, "first")
     until_idle()
-    rest, began = cpu_of_all(daemon.pid), time.monotonic()
+    rest, began = [cpu_of_all(place.daemon.pid) for place in places], time.monotonic()
     time.sleep(PAUSE_SECONDS * min(changes, 10))
-    at_rest = (cpu_of_all(daemon.pid) - rest) / (time.monotonic() - began)
-    before, began = cpu_of_all(daemon.pid), time.monotonic()
-    latencies = []
+    before, started = [cpu_of_all(place.daemon.pid) for place in places], time.monotonic()
+    at_rest = [(new - old) / (started - began) for old, new in zip(rest, before, strict=True)]
+    latencies: list[list[float]] = [[] for _ in places]
     for number in range(changes):
-        latencies.append(change(tree, copies, str(number)))
-        time.sleep(PAUSE_SECONDS)
-    used = cpu_of_all(daemon.pid) - before - at_rest * (time.monotonic() - began)
-    return Figures(tuple(latencies), max(used, 0.0) / changes)
+        for place, found in zip(places, latencies, strict=True):
+            found.append(change(place.tree, place.copies, str(number)))
+            time.sleep(PAUSE_SECONDS)
+    took = time.monotonic() - started
+    used = [
+        cpu_of_all(place.daemon.pid) - old - idle * took
+        for place, old, idle in zip(places, before, at_rest, strict=True)
+    ]
+    return [Figures(tuple(one), max(cpu, 0.0) / changes) for one, cpu in zip(latencies, used, strict=True)]
 
 
 def change(tree: Path, copies: Iterable[Path], text: str) -> float:
