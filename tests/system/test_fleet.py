@@ -145,6 +145,7 @@ def test_orders_at_the_origin_reach_a_node_wherever_it_is_served(tmp_path: Path)
     fleet = Fleet(tmp_path, ("sa", "sb"), ("n0", "n1")).trust_redis()
     write(fleet, "one", "1")
     with fleet.running():
+        until(lambda: set(fleet.vias().values()) == {"sa", "sb"}, 60, "one node for each")
         vias = fleet.until_served()
         fleet.until_level()
 
