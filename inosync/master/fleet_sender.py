@@ -33,7 +33,7 @@ from inosync.system.loop import Loop
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""The time between two looks at Redis, and between two rounds for anything but what has arrived."""
+"""The time between two rounds for anything but what has arrived, while there is anything to do."""
 AWAY_SECONDS = 0.5
 LEASES_SECONDS = 0.4
 """The time between two looks at all leases, which are many."""
@@ -191,8 +191,17 @@ class FleetSender:
             order = self._with_all(order, now)
             is_waiting = any(not one.is_served for one in self.held.values())
             if is_told and not (order.does_something or is_waiting):
-                order = replace(order, mark=self._mark, wait_seconds=POLL_SECONDS if self._mark else 0.0)
+                order = replace(
+                    order, mark=self._mark, wait_seconds=self._idle_seconds() if self._mark else 0.0
+                )
         self.link.ask(order, lambda report: self._take(report, order, now))
+
+    def _idle_seconds(self) -> float:
+        """Return how long a round waits that has nothing to do: not long if a node may confirm something."""
+        nodes = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
+        is_level = all(node.cursor >= self.journal.head and not node.retries.count for node in nodes)
+        until_leases = self._leases_at - self.loop.clock()
+        return max(until_leases, POLL_SECONDS) if is_level else POLL_SECONDS
 
     def _with_all(self, order: SenderOrder, now: float) -> SenderOrder:
         """Return an order with all that is to be done."""

@@ -18,7 +18,7 @@ from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, Origin
 from inosync.fleet.rounds import SenderOrder, SenderReport
 from inosync.fleet.store import Seen
 from inosync.journal.journal import Journal
-from inosync.master.fleet_sender import POLL_SECONDS, FleetSender
+from inosync.master.fleet_sender import LEASES_SECONDS, POLL_SECONDS, FleetSender
 from inosync.master.fleet_tasks import SenderTasks
 from inosync.messages import Change, Kind
 
@@ -452,15 +452,31 @@ def test_round_waits_for_what_arrives_if_nothing_is_to_be_done(world: World) -> 
     assert (order.wait_seconds, set(order.confirm)) == (0.0, {"a"})
     assert not order.mark
     world.done(SenderReport(world.seen, 1000.0, confirmed=confirmed, mark=(b"m",)))
+    world.nodes["a"].owed.append(Change(1, b"x", Kind.NAME))
     world.time += POLL_SECONDS + 0.01
     world.sender.turn()
     order = world.orders[-1]
-    assert (order.mark, order.wait_seconds) == ((b"m",), POLL_SECONDS)
+    assert (order.mark, order.wait_seconds) == ((b"m",), POLL_SECONDS), "a node may confirm something soon"
     change = ((11, Change(1, b"x", Kind.NAME)),)
     world.done(SenderReport(world.seen, 1000.0, upto=12, changes=change, begun=confirmed, mark=(b"n",)))
     assert world.journal.head == 12
     world.sender.turn()
     assert (world.orders[-1].mark, world.orders[-1].wait_seconds) == ((), 0.0), "there may be more"
+
+
+def test_sender_whose_nodes_are_level_waits_until_it_looks_at_leases(world: World) -> None:
+    world.served("a", "b", record=NodeRecord("e", 9, 9, tidy=True))
+    world.turn(mark=(b"m",))
+    world.time += POLL_SECONDS + 0.01
+    world.sender.turn()
+    order = world.orders[-1]
+    assert order.mark
+    assert order.wait_seconds == pytest.approx(LEASES_SECONDS - POLL_SECONDS - 0.01)
+    world.done(None)
+    world.nodes["a"].owed.append(Change(1, b"x", Kind.NAME))
+    world.time += POLL_SECONDS
+    world.sender.turn()
+    assert world.orders[-1].wait_seconds == POLL_SECONDS
 
 
 def test_sender_that_has_more_to_read_reads_on(world: World) -> None:
