@@ -91,6 +91,8 @@ class Rename:
     """Paths as in ``Change``."""
     new: bytes
     is_directory: bool
+    at: float = field(default=0.0, compare=False)
+    """When it was noticed, by ``time.monotonic``; of renames that follow each other, the first."""
 
 
 @dataclass(frozen=True, slots=True)

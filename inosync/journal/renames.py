@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inosync.messages import Rename
 
@@ -62,21 +62,20 @@ class _Moves:
 
     def follow(self, hint: Hint, cursor: int) -> None:
         old, new, is_directory = hint.rename.old, hint.rename.new, hint.rename.is_directory
+        at = min((hint.rename.at, *(move.at for move in self._moves if _is_within(old, move.new))))
         origin = _origin(old, self._moves)
         if origin is None and hint.since <= cursor:
             origin = old
         # What was at the new path is replaced; what had come below the old one goes along.
         kept = [move for move in self._moves if not _is_within(move.new, new) and move.new != old]
         self._moves = [
-            Rename(move.old, new + move.new[len(old) :], move.is_directory)
-            if _is_within(move.new, old)
-            else move
+            replace(move, new=new + move.new[len(old) :]) if _is_within(move.new, old) else move
             for move in kept
         ]
         if origin is not None and origin != new:
             # What has come into a directory is made before it, or it would be sent with the directory.
             above = (at for at, move in enumerate(self._moves) if _is_within(new, move.new))
-            self._moves.insert(next(above, len(self._moves)), Rename(origin, new, is_directory))
+            self._moves.insert(next(above, len(self._moves)), Rename(origin, new, is_directory, at))
 
     def renames(self) -> tuple[Rename, ...]:
         """Return them without those that follow from others."""

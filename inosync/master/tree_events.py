@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
@@ -72,7 +72,7 @@ class TreeEvents:
     def renamed(self, tree: int, rename: Rename) -> None:
         if self.is_copy:
             return
-        self.journal.renamed(tree, rename)
+        self.journal.renamed(tree, replace(rename, at=self.clock()))
         log.debug("renamed: tree %d %r to %r", tree, rename.old, rename.new)
 
     def walked(self, tree: int, now: float) -> None:

@@ -112,6 +112,8 @@ class RenameWay:
     """Whether the node takes paths from its root only, as rrsync does."""
     deletes: bool = False
     """Whether what is not here is deleted below the new directory, if batches delete; needs ``whole``."""
+    compares: bool = False
+    """Whether contents are compared, because the node may have others than sizes and times say."""
 
 
 def batch_argv(
@@ -193,6 +195,7 @@ def rename_argv(s: TransferSettings, rename: Rename, how: RenameWay) -> tuple[st
         *_common(replace(s, rules=rules)),
         *s.extra,
         *flat,
+        *(("--checksum",) if how.compares else ()),
         *fuzzy,
         *basis,
     )

@@ -76,7 +76,7 @@ class BatchSender:
         self._transfer: Transfer | None = None  # of its first part
         self._retry: Timer | None = None  # when the first part is tried again
         self._percent: int | None = None  # as reported last
-        self._renames = RenameRuns(job, beside.calls, beside.refused)
+        self._renames = RenameRuns(job, beside.calls, beside.refused, beside.sent)
         self._is_ending = False
 
     def node_was_away(self) -> None:
@@ -247,8 +247,10 @@ class BatchSender:
         code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
         renames = self._renames
         if renames.is_running:
+            renames.note_sent(self._loop.clock())
             outcome = renames.outcome(code, transfer)
         else:
+            self._beside.sent.ended(run.part, run.current.send, self._loop.clock())
             outcome = _outcome(run, transfer, code, self._job)
         then = transfer_end.decide(self._view(run, transfer, code, outcome))
         fed_at = transfer.names_sent_at

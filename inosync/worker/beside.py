@@ -12,6 +12,7 @@ from inosync.worker.local_targets import LocalTargets
 from inosync.worker.outdated import OutdatedFiles
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
+from inosync.worker.sent_directories import SentDirectories
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
 from inosync.worker.warm_pool import WarmPool
@@ -32,3 +33,4 @@ class Beside:
     title: Title
     lanes: Lanes
     outdated: OutdatedFiles
+    sent: SentDirectories

@@ -24,6 +24,7 @@ from inosync.worker.lanes import directory_of
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.rename_plan import RenameStep
 from inosync.worker.renamed import directories_for
+from inosync.worker.sent_directories import SentDirectories
 
 MAX_TRIES = 2
 """Tries of a run that is ended by an error of the connection, although it was there a moment before."""
@@ -32,8 +33,8 @@ MAX_TRIES = 2
 class RenameRuns:
     """The runs for one part after the other."""
 
-    def __init__(self, job: Job, calls: RsyncCalls, refused: RefusedOptions) -> None:
-        self._job, self._calls, self._refused = job, calls, refused
+    def __init__(self, job: Job, calls: RsyncCalls, refused: RefusedOptions, sent: SentDirectories) -> None:
+        self._job, self._calls, self._refused, self._sent = job, calls, refused, sent
         self._tree = 0
         """The tree of the part at work."""
         self._steps: list[RenameStep] = []
@@ -108,7 +109,8 @@ class RenameRuns:
         links = may_link(settings) and not is_again
         if links or self._is_cut_off:
             self._linked.append((tree, step.rename))
-        way = RenameWay(links, step.whole, self._refused.needs_anchor, step.deletes)
+        compares = step.rename.is_directory and self._sent.may_hide_others(tree, step.rename)
+        way = RenameWay(links, step.whole, self._refused.needs_anchor, step.deletes, compares)
         transfer = self._calls.start_rename(tree, step.rename, way)
 
         def is_in_place() -> bool:
@@ -119,6 +121,10 @@ class RenameRuns:
         return transfer
 
     # The end of a run --------------------------------------------------------------------------------
+
+    def note_sent(self, now: float) -> None:
+        """The run that has ended may have sent something of the new directory."""
+        self._sent.rename_ended(self._tree, self._steps[0].rename, now)
 
     def outcome(self, code: int, transfer: Transfer) -> Outcome:
         """What the end of a run would mean for the part, if it were not given up."""

@@ -57,6 +57,7 @@ from inosync.worker.local_targets import LocalTargets, TargetReports
 from inosync.worker.outdated import OutdatedFiles
 from inosync.worker.refused_options import RefusedOptions
 from inosync.worker.remote_targets import RemoteTargets
+from inosync.worker.sent_directories import SentDirectories
 from inosync.worker.ssh_master import SshMaster
 from inosync.worker.title import Title
 from inosync.worker.turns import Turns
@@ -135,6 +136,7 @@ class Worker:
             self._title,
             lanes,
             OutdatedFiles(job, clock),
+            SentDirectories(clock()),
         )
         self._lanes, self._turns = lanes, Turns()
         reports = {Lane.FIRST: self._report, Lane.SECOND: self._put}

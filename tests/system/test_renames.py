@@ -512,7 +512,9 @@ def test_rename_of_sixty_megabytes_sends_nearly_nothing(small: MakeSmall) -> Non
     farm.daemon.until_logged(r"module: .* bytes; 12\d+ more were there under another name")
 
 
-@pytest.mark.parametrize("refused", ["link-dest", "fuzzy", "copy-dest", "link-dest copy-dest fuzzy", "stats"])
+@pytest.mark.parametrize(
+    "refused", ["link-dest", "fuzzy", "copy-dest", "link-dest copy-dest fuzzy", "stats checksum"]
+)
 def test_rename_is_sent_to_a_node_that_refuses_options(small: MakeSmall, refused: str) -> None:
     farm, _ = small({"refuse options": refused})
     (farm.tree / "file").write_bytes(rand.randbytes(MEGABYTE))
@@ -568,6 +570,22 @@ def test_rename_makes_up_for_what_differs_on_a_node(small: MakeSmall) -> None:
     assert farm.linked() == []
     assert sorted(farm.copies["local"].parent.parent.iterdir()) == outside
     assert farm.counts("failures") == {"local": {}, "module": {}}
+
+
+def test_rename_keeps_no_content_that_came_from_another_file(small: MakeSmall, tmp_path: Path) -> None:
+    fake = FakeRsync(tmp_path / "fake")
+    farm, _ = small(fake=fake, rwarm=False)
+    fake.hold("local")
+    (farm.tree / "a/other").write_text("content")
+    fake.until_held("local")
+    # This is what an rsync leaves that opens a file after one of the same size has taken its place.
+    mixed = farm.copies["local"] / "a/file0"
+    status = mixed.stat()
+    mixed.write_bytes(rand.randbytes(status.st_size))
+    os.utime(mixed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (farm.tree / "a").rename(farm.tree / "b")
+    fake.mend("local")
+    farm.until_level()
 
 
 def rename_and_follow(farm: Farm, old: str, new: str) -> None:

@@ -101,6 +101,7 @@ PURE = frozenset(
         "inosync.worker.lanes",
         "inosync.worker.refused_options",
         "inosync.worker.renamed",
+        "inosync.worker.sent_directories",
         "inosync.worker.transfer_end",
         "inosync.worker.turns",
         "inosync.worker.warm_moves",

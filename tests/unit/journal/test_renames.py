@@ -13,11 +13,13 @@ from inosync.messages import Change, Kind, Rename
 Pair = tuple[str, str]
 
 
-def move(journal: Journal, old: str, new: str, is_directory: bool = True, tree: int = 1) -> None:
+def move(
+    journal: Journal, old: str, new: str, is_directory: bool = True, tree: int = 1, at: float = 0.0
+) -> None:
     """Report a rename as the watcher does."""
     journal.gone(tree, old.encode(), 0.0)
     journal.gone(tree, new.encode(), 0.0)
-    journal.renamed(tree, Rename(old.encode(), new.encode(), is_directory))
+    journal.renamed(tree, Rename(old.encode(), new.encode(), is_directory, at))
 
 
 def found(journal: Journal, cursor: int = 0, tree: int = 1) -> list[Pair]:
@@ -140,3 +142,11 @@ def test_joined_renames_say_where_a_tree_had_its_directories(steps: list[tuple[s
         known = [(to, at) for at, to in moves if new == to or new.startswith(to + "/")]
         to, at = max(known, key=lambda each: len(each[0]), default=(new, new))
         assert at + new[len(to) :] == old
+
+
+def test_joined_rename_was_noticed_when_the_first_of_them_was() -> None:
+    journal = Journal()
+    for at, (old, new) in enumerate([("a", "b"), ("b/x", "c"), ("b", "d"), ("f", "d/g"), ("d", "e")], 1):
+        move(journal, old, new, at=float(at))
+    found = {(each.old, each.new): each.at for each in journal.renames_after(0)[1]}
+    assert found == {(b"a", b"e"): 1.0, (b"a/x", b"c"): 1.0, (b"f", b"e/g"): 4.0}

@@ -67,6 +67,12 @@ def test_batch_reads_names_and_does_not_recurse() -> None:
             ("--copy-dest=../../a", "/srv/www/x/b/", "h:/w/x/b/."),
         ),
         (
+            Rename(b"a", b"x/b", True),
+            "h:/w",
+            RenameWay(links=True, whole=True, anchored=False, compares=True),
+            ("--checksum", "--link-dest=../../a", "/srv/www/x/b/", "h:/w/x/b/."),
+        ),
+        (
             Rename(b"x/f", b"y/f", False),
             "h:/w",
             RenameWay(links=True, whole=False, anchored=False),
@@ -89,7 +95,7 @@ def test_batch_reads_names_and_does_not_recurse() -> None:
 def test_rename_is_followed_from(rename: Rename, target: str, way: RenameWay, ends: tuple[str, ...]) -> None:
     root = "" if target == "/w" else "/real"  # a local receiver is not confined
     found = rename_argv(replace(PLAIN, target=target, root=root), rename, way)
-    telling = ("--delete", "--link", "--copy", "--confine", "--fuzzy", "/", "h:")
+    telling = ("--checksum", "--delete", "--link", "--copy", "--confine", "--fuzzy", "/", "h:")
     assert tuple(word for word in found[1:] if word.startswith(telling)) == ends
     kept = rename_argv(replace(PLAIN, target=target, rdelete="startup"), rename, way)
     assert not any(word.startswith("--delete") for word in kept)

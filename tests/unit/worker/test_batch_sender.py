@@ -104,6 +104,7 @@ class Bench:
             title=SimpleNamespace(transferring=nothing, transfer_ended=nothing),
             lanes=Lanes(),
             outdated=SimpleNamespace(after=lambda *_: [], note_reads=nothing),
+            sent=SimpleNamespace(ended=nothing, rename_ended=nothing),
         )
         self.sender = BatchSender(
             cast(Job, job),

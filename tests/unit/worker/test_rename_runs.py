@@ -25,6 +25,7 @@ from inosync.worker.job import Job
 from inosync.worker.refused_options import RETRY_SECONDS, RefusedOptions
 from inosync.worker.rename_plan import MAX_RUNS
 from inosync.worker.rename_runs import RenameRuns
+from inosync.worker.sent_directories import SentDirectories
 
 TARGET = "rsync://host/module/www"
 
@@ -69,6 +70,7 @@ class World:
         self.refused = RefusedOptions(lambda: self.now)
         self.given = TransferSettings("rsync", str(self.tree), TARGET)
         self.rules: tuple[str, ...] = ()
+        self.sent = SentDirectories(float("-inf"))
         self.made: RenameRuns | None = None
 
     @property
@@ -79,7 +81,7 @@ class World:
     def runs(self) -> RenameRuns:
         if self.made is None:
             job = SimpleNamespace(trees={1: self.given}, rules={1: self.rules_now})
-            self.made = RenameRuns(cast(Job, job), cast(RsyncCalls, self), self.refused)
+            self.made = RenameRuns(cast(Job, job), cast(RsyncCalls, self), self.refused, self.sent)
         return self.made
 
     # In place of RsyncCalls
@@ -167,6 +169,17 @@ def test_directories_are_made_with_other_names_before_a_rename_is_followed(world
     assert world.runs.start(run) is None
     assert not world.runs.is_running
     assert (world.runs.bytes, run.part.renames, run.part.names) == (999, (), (b"old/again",))
+
+
+def test_directory_read_while_it_was_renamed_is_compared_by_content(world: World) -> None:
+    world.fill("new")
+    world.sent.ended(Part(1, False, ()), [b"old/sub/file"], 1.0)
+    found = step_of(world, world.batch(("old", "new")))
+    assert found.way == RenameWay(links=True, whole=True, anchored=False, compares=True)
+    world.runs.note_sent(2.0)
+    world.end(found)
+    world.fill("next")
+    assert step_of(world, world.batch(("new", "next"))).way.compares, "the run itself has read it"
 
 
 @pytest.mark.parametrize(("old", "name"), [(b"old", b"new"), (b"d/old", b"d/new")])
