@@ -48,7 +48,7 @@ def sender_lines(senders: Sequence[Description]) -> list[str]:
     for one in senders:
         arrived = "-" if one["arrived"] is None else str(one["arrived"])
         behind = "-" if one["arrived"] is None else f"{one['lag']:.1f} s"
-        state = "ready" if one["ready"] else "waiting"
+        state = ("late" if one["late"] else "ready") if one["ready"] else "waiting"
         count = str(len(one["nodes"]))
         heard = "-" if one["heard"] is None else f"{one['heard']:.1f} s ago"
         rows.append((one_line(one["name"]), state, count, arrived, behind, heard, one_line(one["reason"])))
@@ -78,7 +78,11 @@ def fleet_lines(master: Description) -> list[str]:
         return []
     if fleet["redis"]:
         return [f"Redis: {fleet['redis']}"]
-    found = [f"sender {one['name']}: {one['reason']}" for one in fleet["senders"] if not one["ready"]]
+    found = [
+        f"sender {one['name']}: {one['reason']}"
+        for one in fleet["senders"]
+        if one["late"] or not one["ready"]
+    ]
     if fleet["unserved"]:
         found.append(f"served by no sender: {plural(fleet['unserved'], 'node')}")
     return found

@@ -20,7 +20,7 @@ _WORD = rb"([!-~]{1,200})"
 _MEMBER = re.compile(rb"(\d{1,6}) ([012]) ([0-4]) (.*)", re.DOTALL)
 _RECORD = re.compile(rb"%b (?:-|%b) %b ([01])" % (_WORD, _NUMBER, _NUMBER))
 _ARRIVED = re.compile(rb"%b %b %b" % (_WORD, _NUMBER, _WORD))
-_BEAT = re.compile(rb"([01]) %b %b ?(.{0,2000})" % (_WORD, _WORD), re.DOTALL)
+_BEAT = re.compile(rb"([012]) %b %b ?(.{0,2000})" % (_WORD, _WORD), re.DOTALL)
 _LEASE = re.compile(rb"([A-Za-z0-9_.-]{1,64}) ([0-9a-f]{1,64})")
 _POSITION = re.compile(rb"%b %b %b" % (_NUMBER, _WORD, _NUMBER))
 
@@ -76,14 +76,16 @@ def decode_arrived(value: bytes) -> Arrived:
 
 def encode_beat(beat: Beat) -> bytes:
     """Return what a sender says of itself as Redis keeps it."""
-    text = f"{beat.is_ready:d} {beat.copy} {beat.config} {beat.reason[:MAX_REASON]}"
+    how = 2 if beat.is_ready and beat.is_late else int(beat.is_ready)
+    text = f"{how} {beat.copy} {beat.config} {beat.reason[:MAX_REASON]}"
     return text.encode("utf-8", "replace")
 
 
 def decode_beat(value: bytes) -> Beat:
     """Return what a sender says of itself from what Redis keeps."""
     is_ready, copy, config, reason = _fields(_BEAT, value)
-    return Beat(is_ready == b"1", copy.decode(), config.decode(), reason.decode("utf-8", "replace"))
+    text = reason.decode("utf-8", "replace")
+    return Beat(is_ready != b"0", copy.decode(), config.decode(), text, is_ready == b"2")
 
 
 def encode_lease(sender: str, number: str) -> bytes:

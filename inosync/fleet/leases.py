@@ -14,6 +14,8 @@ TTL_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 STOP_SECONDS = 2.0
 """How long it may take to end a transfer, with everything that it has started."""
+LATE_SECONDS = 2 * TTL_SECONDS
+"""A sender whose copy lacks what others have had for so long leaves its nodes to them."""
 DRIFT = 0.05
 """How much faster or slower than true time a clock may run."""
 HOLD_SECONDS = TTL_SECONDS * (1 - DRIFT) / (1 + DRIFT)

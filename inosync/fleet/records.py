@@ -44,6 +44,8 @@ class Beat:
     """The fingerprint of its configuration."""
     reason: str = ""
     """Why it takes none, for people."""
+    is_late: bool = False
+    """Whether it leaves its nodes to others, because its copy stays behind theirs."""
 
 
 @dataclass(frozen=True, slots=True)

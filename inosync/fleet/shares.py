@@ -22,11 +22,17 @@ class FleetView:
     """Senders whose heartbeat says that they take nodes: clean, and with the configuration of the origin."""
     held: Mapping[str, str]
     """For nodes whose lease is held: by which sender, ready or not."""
+    late: Collection[str] = ()
+    """Ready senders whose copies stay behind: they serve only what no other can."""
 
     def may_serve(self, sender: str, node: str) -> bool:
         """Whether the configuration lets a sender serve a node."""
         senders = self.nodes.get(node, ())
         return senders is None or sender in senders
+
+    def prompt(self, node: str) -> list[str]:
+        """Return the ready senders that may serve a node and are not late, by their names."""
+        return [one for one in sorted(self.ready) if one not in self.late and self.may_serve(one, node)]
 
     def loads(self) -> Counter[str]:
         """Return how many nodes each ready sender holds."""
@@ -51,7 +57,9 @@ def shift(view: FleetView, me: str) -> Shift:
     foreign = tuple(node for node in mine if not view.may_serve(me, node))
     loads = view.loads()
     take = tuple(node for node, sender in _assigned(view, loads) if sender == me)
-    if foreign or take:
+    if me in view.late:
+        foreign = tuple(node for node in mine if node in foreign or view.prompt(node))
+    if foreign or take or me in view.late:
         return Shift(take, foreign)
     return Shift(give_up=_excess(view, me, mine, loads))
 
@@ -68,7 +76,7 @@ def _assigned(view: FleetView, loads: Counter[str]) -> Iterator[tuple[str, str]]
     Nodes with few senders come first, while there is still a choice for the others.
     """
     options = {
-        node: [sender for sender in sorted(view.ready) if view.may_serve(sender, node)]
+        node: view.prompt(node) or [sender for sender in sorted(view.ready) if view.may_serve(sender, node)]
         for node in view.nodes.keys() - view.held.keys()
     }
     for node in sorted(options, key=lambda node: (len(options[node]), node)):
@@ -82,7 +90,7 @@ def _excess(view: FleetView, me: str, mine: Iterable[str], loads: Counter[str]) 
     """Return the one node that makes the fleet most even if another sender has it."""
     targets = {}
     for node in mine:
-        others = [sender for sender in sorted(view.ready) if sender != me and view.may_serve(sender, node)]
+        others = [sender for sender in view.prompt(node) if sender != me]
         if others:
             targets[node] = loads[_least(others, loads)]
     if not targets:

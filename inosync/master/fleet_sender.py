@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from inosync.config.fleet import Fleet
 from inosync.config.nodes import NodeSpec
 from inosync.fleet import codec, copies, leases, service, shares
+from inosync.fleet.lateness import Lateness
 from inosync.fleet.leases import Lease, LeasePhase
 from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.records import Beat, JournalSpan, NodeRecord
@@ -117,6 +118,8 @@ class FleetSender:
     _floor: int = 0
     _mark: tuple[bytes | None, ...] = ()
     """As long as Redis has this, there is nothing new to be sent; empty: it is not known."""
+    _lateness: Lateness = field(default_factory=Lateness)
+    """Whether the copies of others have what this one lacks."""
     _told_beat: bytes = b""
     """What Redis has as the heartbeat."""
 
@@ -173,7 +176,8 @@ class FleetSender:
             log.log(logging.WARNING if reason else logging.INFO, "%s", reason or "ready: nodes are taken")
             self.reason = reason
         is_ready, copy = not reason and not self.pool.is_stopping, self._copy + self._proof
-        beat = Beat(is_ready, copy, self.fleet.fingerprint, reason)
+        is_late = is_ready and self._lateness.is_late
+        beat = Beat(is_ready, copy, self.fleet.fingerprint, _LATE if is_late else reason, is_late)
         order = SenderOrder(
             self.fleet.me,
             (),
@@ -277,10 +281,23 @@ class FleetSender:
         ready = {
             name for name, beat in beats.items() if beat.is_ready and beat.config == self.fleet.fingerprint
         }
+        late = {name for name in ready if beats[name].is_late and name != self.fleet.me}
         if self.reason:
             ready.discard(self.fleet.me)
+        elif self._is_late(report, ready - late):
+            late.add(self.fleet.me)
         held = readable(report.seen.leases, codec.holder)
-        return FleetView({node.name: node.senders for node in self.fleet.nodes}, ready, held)
+        return FleetView({node.name: node.senders for node in self.fleet.nodes}, ready, held, late)
+
+    def _is_late(self, report: SenderReport, prompt: Collection[str]) -> bool:
+        """Note how far the copies of the others are, ``prompt`` of which take nodes."""
+        at = {name: one.position for name, one in report.seen.arrived.items() if one.epoch == self._epoch}
+        was_late, me = self._lateness.is_late, self.fleet.me
+        others = [position for name, position in at.items() if name != me and name in prompt]
+        is_late = self._lateness.note(self.now(), at.get(me, 0), others, leases.LATE_SECONDS)
+        if is_late is not was_late:
+            log.warning("%s", _LATE if is_late else "its copy has what those of other senders have")
+        return is_late
 
     def _leave(self) -> None:
         """Give up leases of nodes at which nothing runs any more, between two batches."""
@@ -497,6 +514,9 @@ class FleetSender:
             self._begin_round()
             self.link.wait(FINISH_SECONDS)
         self.link.close()
+
+
+_LATE = "its copy stays behind those of other senders, which serve what they may"
 
 
 def _is_untidy(node: Node) -> bool:

@@ -207,9 +207,7 @@ class RequestHandler:
     def _status(self, request: Request) -> Message:
         if request.node is None:
             return self._snapshots.of_all()
-        if far := self._far_nodes(request.node):
-            return self._snapshots.of_nodes((), far)
-        return self._snapshots.of_nodes(self._wanted_nodes(request.node))
+        return self._snapshots.of_nodes(self._wanted(request.node)[0], self._far_nodes(request.node))
 
     def _senders(self, _request: Request) -> Message:
         if self._far is None:

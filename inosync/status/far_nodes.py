@@ -72,6 +72,7 @@ class FarNodes:
         return {
             "name": name,
             "ready": beat is not None and beat.is_ready and not self.facts.problem,
+            "late": beat is not None and beat.is_late,
             "nodes": sorted(node for node, holder in self.facts.holders.items() if holder == name),
             "arrived": None if arrived is None else position,
             "lag": 0.0 if oldest is None else round(max(self.loop.clock() - oldest, 0.0), 3),

@@ -26,14 +26,23 @@ from inosync.fleet import leases
 scale = {TTL_SECONDS} / leases.TTL_SECONDS
 for name in ("TTL", "RENEW", "STOP", "HOLD", "QUARANTINE"):
     setattr(leases, name + "_SECONDS", getattr(leases, name + "_SECONDS") * scale)
+leases.LATE_SECONDS = 3.0
 from inosync.cli import main
 sys.exit(main())
 """
 TRUSTING = LAUNCHER.replace("from inosync.cli", "leases.QUARANTINE_SECONDS = 0.0\nfrom inosync.cli")
+_INSIDE = """\
+import os, sys
+command = [*{inside!r}, sys.executable, {launcher!r}, *sys.argv[1:]]
+os.execvp(command[0], command)
+"""
 
 
 class Fleet:
-    """Everything below ``home``. ``senders`` and ``nodes`` are names; ``shared``: who sees the same tree."""
+    """Everything below ``home``. ``senders`` and ``nodes`` are names; ``shared``: who sees the same tree.
+
+    ``inside``: by machine, the words before its command that lead to where it runs, such as a namespace.
+    """
 
     def __init__(
         self,
@@ -42,10 +51,12 @@ class Fleet:
         nodes: Sequence[str] = SIX,
         settings: Mapping[str, object] | None = None,
         shared: Sequence[str] = (),
+        inside: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.home = home
         self.tree, self.launcher = home / "tree", home / "launcher.py"
         self.names, self.nodes = tuple(senders), tuple(nodes)
+        self._inside = inside or {}
         for directory in (self.tree, home / "redis", *map(self.place, (*senders, *nodes))):
             directory.mkdir(parents=True)
         self.launcher.write_text(LAUNCHER)
@@ -73,7 +84,11 @@ class Fleet:
         return self
 
     def _daemon(self, name: str, *args: str) -> Daemon:
-        made = Daemon(self.home / "machines" / name, self.config, args, launcher=self.launcher)
+        launcher, inside = self.launcher, self._inside.get(name)
+        if inside:
+            launcher = self.home / f"{name}.py"
+            launcher.write_text(_INSIDE.format(inside=list(inside), launcher=str(self.launcher)))
+        made = Daemon(self.home / "machines" / name, self.config, args, launcher=launcher)
         assert made.command[0] == sys.executable
         return made
 

@@ -86,6 +86,7 @@ FLEET: dict[str, Any] = {
         {
             "name": "eu",
             "ready": True,
+            "late": False,
             "nodes": ["a", "b"],
             "arrived": 41,
             "lag": 3.5,
@@ -95,6 +96,7 @@ FLEET: dict[str, Any] = {
         {
             "name": "us",
             "ready": False,
+            "late": False,
             "nodes": [],
             "arrived": None,
             "lag": 0.0,

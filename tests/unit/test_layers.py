@@ -55,6 +55,7 @@ PURE = frozenset(
         "inosync.filters.rules",
         "inosync.filters.wildmatch",
         "inosync.fleet.codec",
+        "inosync.fleet.lateness",
         "inosync.fleet.leases",
         "inosync.fleet.orders",
         "inosync.fleet.records",

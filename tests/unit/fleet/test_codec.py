@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inosync.fleet import codec
-from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
+from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.messages import Change, Kind, Step
 
 names = st.binary(min_size=1, max_size=20).filter(
@@ -91,3 +92,11 @@ def test_record_that_the_fleet_did_not_write_is_refused(
 ) -> None:
     with pytest.raises(codec.BadValue):
         decode(value)
+
+
+@pytest.mark.parametrize(
+    "beat", [Beat(True, "c", "f"), Beat(False, "c", "f", "why"), Beat(True, "c", "f", "w", True)]
+)
+def test_beat_comes_back_as_it_was(beat: Beat) -> None:
+    assert codec.decode_beat(codec.encode_beat(beat)) == beat
+    assert not codec.decode_beat(codec.encode_beat(replace(beat, is_ready=False, is_late=True))).is_late

@@ -16,18 +16,26 @@ ALL = {f"n{number}": None for number in range(6)}
 
 
 def view(
-    nodes: Mapping[str, Collection[str] | None], held: Mapping[str, str], ready: Collection[str] = ABC
+    nodes: Mapping[str, Collection[str] | None],
+    held: Mapping[str, str],
+    ready: Collection[str] = ABC,
+    late: Collection[str] = (),
 ) -> FleetView:
-    return FleetView(nodes, ready, held)
+    return FleetView(nodes, ready, held, late)
 
 
-def settle(nodes: Mapping[str, Collection[str] | None], held: dict[str, str], ready: Collection[str]) -> int:
+def settle(
+    nodes: Mapping[str, Collection[str] | None],
+    held: dict[str, str],
+    ready: Collection[str],
+    late: Collection[str] = (),
+) -> int:
     """Let all senders decide on the same view again and again until nothing changes; return the rounds.
 
     A sender that is not ready gives up what it holds at once, as if its leases had run out.
     """
     for count in range(100):
-        before = FleetView(nodes, ready, dict(held))
+        before = FleetView(nodes, ready, dict(held), late)
         shifts = {sender: shift(before, sender) for sender in ABC}
         taken = [node for one in shifts.values() for node in one.take]
         assert len(taken) == len(set(taken)), "two senders take one node"
@@ -62,6 +70,15 @@ def settle(nodes: Mapping[str, Collection[str] | None], held: dict[str, str], re
         (view({**ALL, "only b": ("b",)}, dict.fromkeys(ALL, "a")), Shift(give_up=("n0",))),
         # What only this sender may serve does not go.
         (view({"x": ("a",), "y": ("a",), "z": ("a",)}, dict.fromkeys("xyz", "a")), Shift()),
+        # One that is late leaves all to the others, but what only it may serve.
+        (view(ALL, dict.fromkeys(ALL, "a"), late=("a",)), Shift(give_up=tuple(ALL))),
+        (view(ALL, dict.fromkeys(ALL, "a"), late=ABC), Shift()),
+        (view(ALL, dict.fromkeys(ALL, "a"), ready=("a",), late=("a",)), Shift()),
+        (view({"x": ("a",), "y": ("a", "b")}, dict.fromkeys("xy", "a"), late=("a",)), Shift(give_up=("y",))),
+        (view({"x": ("a", "b"), "y": ("a", "b")}, dict.fromkeys("xy", "a"), late=("a", "b")), Shift()),
+        (view(ALL, {}, late=("a",)), Shift()),
+        (view({**ALL, "only a": ("a",)}, {}, late=("a",)), Shift(take=("only a",))),
+        (view(ALL, dict.fromkeys(ALL, "a"), ready=("a", "b"), late=("b",)), Shift()),
     ],
 )
 def test_sender_takes_and_gives_up(fleet: FleetView, expected: Shift) -> None:

@@ -335,6 +335,35 @@ def test_cursor_is_written_when_nothing_is_owed(world: World) -> None:
     assert world.turn().confirm == {"a": (value, 12)}
 
 
+def test_sender_whose_copy_stays_behind_leaves_its_nodes_to_another(world: World) -> None:
+    """It says so, and serves them again once it has what the other has."""
+    world.served("a", "b", record=NodeRecord("e", 9, 9, tidy=True))
+    us = codec.encode_beat(Beat(True, "copy", "config"))
+    world.seen = replace(
+        world.seen,
+        beats={**world.seen.beats, "us": us},
+        arrived={**world.seen.arrived, "us": Arrived("e", 10, "copy")},
+        leases={**world.seen.leases, "c": b"us 1"},
+    )
+    world.sender.fleet = replace(
+        world.sender.fleet,
+        nodes=(NodeSpec("h:/a", "a", senders=("eu",)), NodeSpec("h:/b", "b"), NodeSpec("h:/c", "c")),
+    )
+    world.turn()
+    since = world.time
+    while world.time < since + leases.LATE_SECONDS:
+        assert not codec.decode_beat(world.turn().beat).is_late
+        assert world.nodes.keys() == {"a", "b"}
+    world.turn()
+    beat = codec.decode_beat(world.turn().beat)
+    assert (beat.is_ready, beat.is_late) == (True, True)
+    assert "stays behind" in beat.reason
+    assert world.nodes.keys() == {"a"}, "only this sender may serve it"
+    world.seen = replace(world.seen, arrived={**world.seen.arrived, "eu": Arrived("e", 10, world.copy)})
+    world.turn(upto=10, begun=frozenset("a"))
+    assert not codec.decode_beat(world.turn().beat).is_late
+
+
 def test_node_is_handed_over_between_batches(world: World) -> None:
     world.served("a", "b", record=NodeRecord("e", 9, 9, tidy=True))
     us = codec.encode_beat(Beat(True, "copy", "config"))

@@ -52,7 +52,7 @@ class World:
         self.snapshots: Any = Recorder(
             self.calls,
             of_all=lambda: {"nodes": "all"},
-            of_nodes=lambda nodes: {"nodes": [node.name for node in nodes]},
+            of_nodes=lambda nodes, far=(): {"nodes": [one.name for one in (*nodes, *far)]},
             lag_of=lambda node: node.name,
         )
         reloader: Any = Recorder(self.calls, reload=self.reload)
@@ -361,6 +361,13 @@ def test_command_for_a_far_node_is_ordered(world: World, command: str) -> None:
     assert [call[0] for call in world.calls] == [command] * len(NODES)
     world.ask(command=command, node="a")
     assert len(ordered) == 2
+
+
+def test_status_of_all_has_the_senders_and_their_nodes(world: World) -> None:
+    far_world(world)
+    assert world.ask(command="status", node="all") == {"nodes": [*NODES, "far"]}
+    assert world.ask(command="status", node="far") == {"nodes": ["far"]}
+    assert world.ask(command="status", node="a") == {"nodes": ["a"]}
 
 
 def test_nothing_is_done_if_senders_cannot_be_told(world: World) -> None:

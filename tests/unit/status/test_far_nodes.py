@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,6 +91,10 @@ def test_senders_are_told_with_what_they_serve() -> None:
     assert (us["name"], us["ready"], us["nodes"], us["arrived"]) == ("us", False, [], None)
     assert us["reason"] == "it has not been heard of for a while"
     assert [one["ready"] for one in nodes(Facts(problem="gone")).senders()] == [False, False]
+    late = replace(READY, reason="it stays behind", is_late=True)
+    lines = table.sender_lines(nodes(Facts(beats={"eu": late})).senders())
+    assert lines[1].split()[:2] == ["eu", "late"]
+    assert lines[1].endswith("it stays behind")
     lines = table.sender_lines([eu, us])
     assert lines[0].split() == ["SENDER", "STATE", "NODES", "ARRIVED", "BEHIND", "HEARD", "REASON"]
     assert lines[1].split() == ["eu", "ready", "1", "2", "48.0", "s", "1.5", "s", "ago"]

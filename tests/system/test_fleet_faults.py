@@ -1,0 +1,120 @@
+"""A fleet in which disks, mounts, networks and Redis fail, each in a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.fleet import Fleet
+from support.procs import Server
+from support.redis_server import REDIS, ReplicatedRedis
+from support.wait import until
+
+pytestmark = [
+    pytest.mark.skipif(REDIS is None, reason="redis-server is not installed"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces"),
+]
+SMALL = "size=1m"
+
+
+class Mounts(Server):
+    """A mount namespace that lasts as long as a process in it."""
+
+    name = "sleep"
+
+    def command(self) -> tuple[str, ...]:
+        return ("unshare", "-m", "--propagation", "private", "sleep", "1000")
+
+    def accepts(self) -> bool:
+        return os.readlink(f"/proc/{self.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        return ("nsenter", "-t", str(self.pid), "-m")
+
+    def run(self, *command: str) -> None:
+        done = subprocess.run(
+            [*self.inside, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    if not shutil.which("nsenter") or not shutil.which("unshare"):
+        pytest.skip("nsenter and unshare are not installed")
+    made = Mounts(tmp_path / "mounts.log")
+    made.start()
+    yield made
+    made.stop()
+
+
+def sender(fleet: Fleet, name: str) -> dict[str, object]:
+    """Return what the origin says of a sender."""
+    found: dict[str, object] = next(one for one in fleet.ask("senders")["senders"] if one["name"] == name)
+    return found
+
+
+def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: Mounts) -> None:
+    servers = ReplicatedRedis(tmp_path / "servers")
+    home = tmp_path / "fleet"
+    place, names = home / "places", ("full", "good", "nas")
+    settings = {
+        "fleet": servers.url,
+        "edelay": 0.3,  # and lost roots are looked for more often
+        "rsenders": [
+            {"node": f"{place}/full/", "name": "full"},
+            {"node": f"{place}/good/", "name": "good"},
+            {"name": "nas", "shared": True, "path": f"{place}/nas"},
+        ],
+    }
+    inside = dict.fromkeys(("origin", *names), mounts.inside)
+    fleet = Fleet(home, names, [f"n{number}" for number in range(6)], settings, inside=inside)
+    storage = fleet.copy("nas")
+    storage.mkdir()
+    mounts.run("mount", "-t", "tmpfs", "-o", SMALL, "tmpfs", str(fleet.place("full")))
+    mounts.run("mount", "--bind", str(fleet.tree), str(storage))
+    (fleet.tree / "page").write_text("1")
+    servers.start()
+    try:
+        with fleet.running():
+            until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(names, 2), 60, "even shares")
+            fleet.until_level()
+
+            # A disk is full: that sender leaves its nodes to the others, and the operator sees why.
+            (fleet.tree / "big").write_bytes(os.urandom(3 << 20))
+            until(
+                lambda: set(fleet.until_served().values()) == {"good", "nas"}, 60, "the others to serve all"
+            )
+            fleet.until_level()
+            until(lambda: sender(fleet, "full")["late"], 60, "it to be late")
+            assert "stays behind" in str(sender(fleet, "full")["reason"])
+            until(lambda: "No space left" in fleet.status()["full"]["reason"], 60, "the reason")
+
+            # The shared storage is not there any more: an empty directory is, which is not sent.
+            mounts.run("umount", "-l", str(storage))
+            until(lambda: set(fleet.until_served().values()) == {"good"}, 60, "the last one to serve all")
+            fleet.until_level()
+            assert not sender(fleet, "nas")["ready"]
+
+            # There is room again, and the storage is back.
+            mounts.run("mount", "--bind", str(fleet.tree), str(storage))
+            (fleet.tree / "big").unlink()
+            until(lambda: set(fleet.until_served().values()) == set(names), 60, "all to serve nodes")
+
+            # Another Redis takes over. Leases that it knows are renewed, and nothing is compared.
+            assert fleet.ask("flush", timeout=60)["behind"] == []
+            marks = {daemon: len(daemon.log()) for daemon in fleet.daemons()}
+            servers.primary.kill()
+            (fleet.tree / "page").write_text("2")
+            fleet.until_level()
+            for daemon, mark in marks.items():
+                daemon.until_logged("is another one than before", since=mark)
+                assert "in full" not in daemon.log()[mark:]
+    finally:
+        servers.stop()
