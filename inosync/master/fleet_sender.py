@@ -449,7 +449,8 @@ class FleetSender:
             new = self.held.get(name)
             if new is None or new.lease.value != order.start.get(name):
                 continue
-            if not (new.is_served or new.is_leaving or self.pool.is_stopping):
+            # What is halted counts as sent to nodes that come later: they would miss it.
+            if not (new.is_served or new.is_leaving or self.pool.is_stopping or self.guard.halted):
                 self._serve(name, new, report.orders.get(name))
 
     # Serving -----------------------------------------------------------------------------------------

@@ -20,13 +20,14 @@ TTL_SECONDS = 4.0
 SIX = tuple(f"n{number}" for number in range(6))
 """The names of six nodes."""
 LAUNCHER = f"""\
-import sys
+import os, sys
 sys.path.insert(0, {str(CHECKOUT)!r})
-from inosync.fleet import leases
-scale = {TTL_SECONDS} / leases.TTL_SECONDS
+from inosync.fleet import instance, leases
+scale = float(os.environ["INOSYNC_TEST_TTL"]) / leases.TTL_SECONDS
 for name in ("TTL", "RENEW", "STOP", "HOLD", "QUARANTINE"):
     setattr(leases, name + "_SECONDS", getattr(leases, name + "_SECONDS") * scale)
-leases.LATE_SECONDS = 3.0
+leases.LATE_SECONDS *= scale * 0.375
+instance.REQUEST_SECONDS *= max(scale, 0.3)
 from inosync.cli import main
 sys.exit(main())
 """
@@ -52,11 +53,12 @@ class Fleet:
         settings: Mapping[str, object] | None = None,
         shared: Sequence[str] = (),
         inside: Mapping[str, Sequence[str]] | None = None,
+        ttl: float = TTL_SECONDS,
     ) -> None:
         self.home = home
         self.tree, self.launcher = home / "tree", home / "launcher.py"
         self.names, self.nodes = tuple(senders), tuple(nodes)
-        self._inside = inside or {}
+        self._inside, self._ttl = inside or {}, ttl
         for directory in (self.tree, home / "redis", *map(self.place, (*senders, *nodes))):
             directory.mkdir(parents=True)
         self.launcher.write_text(LAUNCHER)
@@ -88,7 +90,8 @@ class Fleet:
         if inside:
             launcher = self.home / f"{name}.py"
             launcher.write_text(_INSIDE.format(inside=list(inside), launcher=str(self.launcher)))
-        made = Daemon(self.home / "machines" / name, self.config, args, launcher=launcher)
+        env = {"INOSYNC_TEST_TTL": str(self._ttl)}
+        made = Daemon(self.home / "machines" / name, self.config, args, env, launcher)
         assert made.command[0] == sys.executable
         return made
 

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from support.network import Network
+from support.network import Place
 from support.procs import Server, free_port
 
 
@@ -26,7 +26,7 @@ class Sshd(Server):
     name = "sshd"
 
     def __init__(
-        self, home: Path, place: Network | None = None, client: Mapping[str, str] | None = None
+        self, home: Path, place: Place | None = None, client: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(home / "sshd.log", place)
         self.port = free_port()

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from support.fleet import Fleet
+from support.network import NoNetwork
 from support.procs import Server
 from support.redis_server import REDIS, ReplicatedRedis
+from support.scattered import Scattered
 from support.wait import until
 
 pytestmark = [
@@ -20,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces"),
 ]
 SMALL = "size=1m"
+TTL_SECONDS = 2.0
 
 
 class Mounts(Server):
@@ -74,7 +77,7 @@ def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: M
         ],
     }
     inside = dict.fromkeys(("origin", *names), mounts.inside)
-    fleet = Fleet(home, names, [f"n{number}" for number in range(6)], settings, inside=inside)
+    fleet = Fleet(home, names, settings=settings, inside=inside, ttl=TTL_SECONDS).trust_redis()
     storage = fleet.copy("nas")
     storage.mkdir()
     mounts.run("mount", "-t", "tmpfs", "-o", SMALL, "tmpfs", str(fleet.place("full")))
@@ -86,20 +89,15 @@ def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: M
             until(lambda: Counter(fleet.vias().values()) == dict.fromkeys(names, 2), 60, "even shares")
             fleet.until_level()
 
-            # A disk is full: that sender leaves its nodes to the others, and the operator sees why.
+            # A disk is full, and the shared storage is not there any more: an empty directory is, which
+            # is not sent. Both senders leave their nodes to the last one, and the operator sees why.
+            mounts.run("umount", "-l", str(storage))
             (fleet.tree / "big").write_bytes(os.urandom(3 << 20))
-            until(
-                lambda: set(fleet.until_served().values()) == {"good", "nas"}, 60, "the others to serve all"
-            )
+            until(lambda: set(fleet.until_served().values()) == {"good"}, 60, "the last one to serve all")
             fleet.until_level()
             until(lambda: sender(fleet, "full")["late"], 60, "it to be late")
             assert "stays behind" in str(sender(fleet, "full")["reason"])
             until(lambda: "No space left" in fleet.status()["full"]["reason"], 60, "the reason")
-
-            # The shared storage is not there any more: an empty directory is, which is not sent.
-            mounts.run("umount", "-l", str(storage))
-            until(lambda: set(fleet.until_served().values()) == {"good"}, 60, "the last one to serve all")
-            fleet.until_level()
             assert not sender(fleet, "nas")["ready"]
 
             # There is room again, and the storage is back.
@@ -118,3 +116,58 @@ def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: M
                 assert "in full" not in daemon.log()[mark:]
     finally:
         servers.stop()
+
+
+@pytest.fixture
+def scattered(tmp_path: Path) -> Iterator[Scattered]:
+    made = Scattered(tmp_path, TTL_SECONDS)
+    try:
+        made.islands.make()
+    except NoNetwork as error:
+        made.islands.remove()
+        pytest.skip(f"no network: {error}")
+    with made.running():
+        yield made
+
+
+def test_fleet_goes_on_around_each_partition(scattered: Scattered) -> None:
+    """No content goes back, no node is served twice, and nothing that was known is compared in full."""
+    fleet, islands = scattered.fleet, scattered.islands
+    fleet.until_served()
+    assert fleet.ask("flush", timeout=60)["behind"] == []
+    marks = {daemon: len(daemon.log()) for daemon in fleet.daemons()}
+
+    # The origin without Redis: the senders get what is new, and wait with it. A sender without the nodes.
+    islands.cut("origin", "redis")
+    islands.cut("sa", "nodes")
+    scattered.count()
+    until(lambda: scattered.has("sa") and scattered.has("sb"), 60, "the senders to have it")
+    fleet.origin.until_logged("changes are kept in memory", since=marks[fleet.origin])
+    assert not any(map(scattered.has, fleet.nodes))
+    islands.mend("origin", "redis")
+    islands.mend("sa", "nodes")
+    scattered.until_level()
+
+    # A sender without Redis: it stops in time, and the other one goes on.
+    islands.cut("sa", "redis")
+    scattered.count()
+    until(lambda: set(fleet.until_served().values()) == {"sb"}, 60, "the other sender to serve all")
+    scattered.until_level()
+    islands.mend("sa", "redis")
+
+    # A sender without the origin: its copy stays behind, and the other one goes on.
+    until(lambda: fleet.senders["sa"].log().count("Redis: fleet ") > 1, 60, "the sender to be back")
+    islands.cut("origin", "sb")
+    scattered.count()
+    until(lambda: set(fleet.until_served().values()) == {"sa"}, 60, "the first sender to serve all")
+    scattered.until_level()
+    islands.mend("origin", "sb")
+
+    # Redis is restarted with all that it had: its append-only file.
+    scattered.redis.stop()
+    scattered.count()
+    scattered.redis.start()
+    scattered.until_level()
+    for daemon, mark in marks.items():
+        assert "in full" not in daemon.log()[mark:]
+        assert "full mirror" not in daemon.log()[mark:]

@@ -216,6 +216,21 @@ def test_sender_with_shared_storage_proves_it_until_the_origin_knows(
     assert list(root.parent.glob(".inosync")) == []
 
 
+def test_node_is_not_served_once_a_tree_is_halted(world: World) -> None:
+    """Not even if that happens while Redis is asked: what is halted would count as sent to it."""
+    world.turn()
+    world.turn()
+    assert world.turn().take.keys() == {"a", "b"}
+    world.turn_taken(("a",), NodeRecord("e", 4, 6, tidy=True))
+    world.time += 1.0
+    world.sender.turn()
+    assert world.orders[-1].start.keys() == {"a"}
+    world.halted[1] = "is another directory now"
+    world.done(SenderReport(world.seen, 1000.0, begun=frozenset("a"), upto=9))
+    assert world.nodes == {}
+    assert not world.sender.held["a"].is_served
+
+
 def test_node_with_a_known_cursor_goes_on_from_there(world: World) -> None:
     world.served("a", record=NodeRecord("e", 4, 6, tidy=True))
     node = world.nodes["a"]
