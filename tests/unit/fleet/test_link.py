@@ -76,9 +76,8 @@ def test_process_that_was_killed_is_replaced(made: Made, tmp_path: Path) -> None
     try:
         one, loop = made(RedisAddress(server.url))
         ask(one, loop)
-        assert one._child is not None
-        assert one._child.pid is not None
-        os.kill(one._child.pid, signal.SIGKILL)
+        assert one._service.pid is not None
+        os.kill(one._service.pid, signal.SIGKILL)
         found = ask(one, loop)
         assert isinstance(found, RedisFailure | OriginReport)
         assert ask(one, loop).is_origin
@@ -100,9 +99,8 @@ def test_redis_that_is_not_there_is_told_without_a_password(made: Made, tmp_path
 def test_process_that_hangs_is_given_up(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     one, loop = made(RedisAddress("redis://127.0.0.1:1/0"))
     ask(one, loop)
-    assert one._child is not None
-    assert one._child.pid is not None
-    os.kill(one._child.pid, signal.SIGSTOP)
+    assert one._service.pid is not None
+    os.kill(one._service.pid, signal.SIGSTOP)
     answers: list[Any] = []
     one.ask(ORDER, answers.append)
     one.check()

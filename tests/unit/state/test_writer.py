@@ -30,17 +30,9 @@ class World:
 
     @property
     def pid(self) -> int:
-        child = self.writer._child
-        assert child is not None
-        assert child.pid is not None
-        return child.pid
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")
-    except OSError:
-        return True
+        pid = self.writer._service.pid
+        assert pid is not None
+        return pid
 
 
 @pytest.fixture
@@ -114,21 +106,6 @@ def test_disk_that_fails_is_warned_of_once(
         world.writer.write(data)
         world.turn_until_idle()
     assert caplog.text.count("No space left on device: the state is not kept") == 1
-
-
-def test_process_ends_with_the_master(world: World, tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    if not (child := os.fork()):
-        world.writer.start()
-        pid_file.write_text(str(world.pid))
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
-    pid = int(pid_file.read_text())
-    until(
-        lambda: not Path(f"/proc/{pid}").exists() or b"Z" in Path(f"/proc/{pid}/stat").read_bytes(),
-        10,
-        "its end",
-    )
 
 
 def test_error_without_words_is_told_too(tmp_path: Path) -> None:
