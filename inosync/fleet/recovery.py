@@ -87,12 +87,3 @@ def disposable(
 def reserved(head: int, kept: int) -> int:
     """Return the position that the origin keeps, and may count up to. ``kept``: the last one."""
     return kept if kept - head > RESERVED_POSITIONS // 2 else head + RESERVED_POSITIONS
-
-
-def first_position(kept: int, span: JournalSpan | None, epoch: str) -> int:
-    """Return where an origin goes on that continues an epoch after a restart.
-
-    No position is ever given twice, be Redis there or not: a node's cursor would skip the second change.
-    """
-    appended = span.appended if span is not None and span.epoch == epoch else 0
-    return max(kept, appended)

@@ -190,10 +190,6 @@ class Store:
         """Stay the origin; False if that is over."""
         return self._did(scripts.RENEW, ("origin",), (value, _TTL))
 
-    def release_origin(self, value: bytes) -> None:
-        """Be the origin no longer."""
-        self.run(scripts.RELEASE, ("origin", "nodes"), (value, "", "0"))
-
     def recover(self, value: bytes, recovery: Recovery, changes: Iterable[tuple[int, Change]]) -> bool:
         """Write what is missing. ``changes``: with their positions, in order; as in ``append``."""
         span = recovery.span

@@ -13,7 +13,6 @@ from inosync.fleet.recovery import (
     OwnBooks,
     Recovery,
     disposable,
-    first_position,
     recover,
     reserved,
 )
@@ -98,11 +97,3 @@ def test_origin_keeps_a_position_far_ahead_and_rarely() -> None:
     assert reserved(RESERVED_POSITIONS // 2 - 1, kept) == kept
     assert reserved(RESERVED_POSITIONS // 2, kept) > kept
     assert reserved(MAX_POSITION // 2, 0) < MAX_POSITION
-
-
-@pytest.mark.parametrize(
-    ("kept", "there", "expected"),
-    [(100, None, 100), (100, span(0, 70), 100), (100, span(0, 170), 170), (100, span(0, 170, "old"), 100)],
-)
-def test_origin_gives_no_position_twice(kept: int, there: JournalSpan | None, expected: int) -> None:
-    assert first_position(kept, there, E) == expected

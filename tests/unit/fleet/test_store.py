@@ -174,7 +174,6 @@ def test_node_is_tidy_from_its_handover_until_it_is_taken(store: Store) -> None:
 def test_second_origin_is_refused_and_writes_nothing(store: Store) -> None:
     assert not store.take_origin(b"other")
     assert not store.renew_origin(b"other")
-    store.release_origin(b"other")
     assert store.renew_origin(ORIGIN)
     assert not store.append(b"other", JournalSpan("e", 0, 9), [(9, change(b"x"))])
     assert not store.say(b"other", OriginPosition(1, "e", 9), {})
@@ -273,7 +272,6 @@ def test_socket_and_user_with_password_are_supported(server: RedisServer, raw: r
         store = Store(url, "web", password=SECRET)
         store.open()
         assert store.take_origin(ORIGIN)
-        store.release_origin(ORIGIN)
         store.close()
 
 
