@@ -50,6 +50,8 @@ class OriginOrder:
     """Orders for nodes that Redis does not have yet."""
     find: tuple[str, ...] = ()
     """The nodes for whose comparison a client waits."""
+    events_known: Mapping[str, bytes] = field(default_factory=dict)
+    """By sender: the number of the events that the origin has."""
     reads_all: bool = True
     """Whether to look at nodes and senders, which takes longer the more of them there are."""
 
@@ -75,6 +77,8 @@ class OriginReport:
     """What comparisons of the nodes of ``find`` have found."""
     ages: Mapping[str, float] = field(default_factory=dict)
     """By sender: how many seconds ago it was heard of."""
+    events: Mapping[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    """By sender: number and text of events that the origin does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class SenderOrder:
     after: int
     """The position up to which it knows all changes."""
     status: bytes = b""
+    events: tuple[int, bytes] | None = None
+    """What happened to its nodes, and a number of that; None: nothing new."""
     confirm: Mapping[str, tuple[bytes, int]] = field(default_factory=dict)
     """By node: the value of the lease, and the cursor."""
     finish: Mapping[str, tuple[bytes, bytes, bytes]] = field(default_factory=dict)
@@ -113,7 +119,16 @@ class SenderOrder:
     @property
     def does_something(self) -> bool:
         """Whether there is anything to be done but to look for new changes."""
-        does = (self.nodes, self.status, self.confirm, self.finish, self.release, self.renew, self.take)
+        does = (
+            self.nodes,
+            self.status,
+            self.events,
+            self.confirm,
+            self.finish,
+            self.release,
+            self.renew,
+            self.take,
+        )
         return self.ask or bool(self.start) or any(map(bool, does))
 
 
@@ -170,7 +185,8 @@ def origin_round(store: Store, order: OriginOrder) -> OriginReport:
     orders, done = order_store.read(store, order.nodes)
     found = order_store.found(store, order.find)
     ages, statuses = store.beat_ages(order.senders), store.statuses(order.senders)
-    return OriginReport(True, seen, asked, statuses, crowded, orders, done, found, ages)
+    events = store.events(order.senders, order.events_known)
+    return OriginReport(True, seen, asked, statuses, crowded, orders, done, found, ages, events)
 
 
 def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
@@ -193,6 +209,8 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
     store.beat(order.me, order.beat)
     if order.status:
         store.tell(order.me, order.status)
+    if order.events is not None:
+        store.tell_events(order.me, *order.events)
     seen = store.read((), order.senders if order.nodes else (order.me,), order.nodes)
     upto, changes, begun = None, list[tuple[int, Change]](), set[str]()
     looked = (*order.serve, *order.start) if order.nodes else tuple(order.start)

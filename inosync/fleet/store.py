@@ -253,6 +253,17 @@ class Store:
             left = dict(zip(senders, map(int, pipe.execute()), strict=True))
         return {name: max(TTL_SECONDS - each / 1000, 0.0) for name, each in left.items() if each > 0}
 
+    def events(self, senders: Sequence[str], known: Mapping[str, bytes]) -> dict[str, tuple[bytes, bytes]]:
+        """Return the number and text of what happened at senders, where the number is not the one known."""
+        with self._plain_errors():
+            names = [f"{name}:number" for name in senders]
+            found = dict(_there(senders, self._redis.hmget(self._key("events"), ["", *names])))
+            new = [name for name, number in found.items() if known.get(name) != number]
+            if not new:
+                return {}
+            texts = dict(_there(new, self._redis.hmget(self._key("events"), ["", *new])))
+        return {name: (found[name], texts.get(name, b"")) for name in new}
+
     def set_config(self, fingerprint: str) -> None:
         """Write the fingerprint of the configuration, which senders compare with theirs."""
         with self._plain_errors():
@@ -269,6 +280,11 @@ class Store:
         """Say how the nodes are that a sender serves."""
         with self._plain_errors():
             self._redis.set(self._key("status", sender), text, px=int(_TTL))
+
+    def tell_events(self, sender: str, number: int, text: bytes) -> None:
+        """Say what happened to the nodes of a sender; ``number``: another one each time."""
+        with self._plain_errors():
+            self._redis.hset(self._key("events"), mapping={sender: text, f"{sender}:number": number})
 
     def changes(self, after: int, upto: int, most: int) -> list[tuple[int, Change]]:
         """Return at most so many changes between two positions, with theirs, in order."""

@@ -1,4 +1,4 @@
-"""What a sender says of the nodes that it serves, for the status at the origin. Pure.
+"""What a sender says of the nodes that it serves, for status and events at the origin. Pure.
 
 Whoever can write to Redis can write anything: what is read is checked, and only shown.
 """
@@ -18,6 +18,12 @@ MAX_BYTES = 1 << 23
 MAX_TEXT = 500
 MAX_COUNT = 1 << 62
 MAX_SECONDS = 1e9
+MAX_TIME = 1e11
+"""Seconds since the epoch that a date can be made of."""
+MAX_EVENTS = 10
+"""Of one node, from one sender."""
+Event = tuple[float, str, str, int]
+"""When it happened, by the clock of the sender; kind, text, and how often."""
 _STATES = {state.value for state in NodeState}
 _COUNTS = ("batches", "fulls", "bytes", "attempts")
 
@@ -66,7 +72,7 @@ def _node(one: Mapping[str, Any]) -> ToldNode:
     batches, fulls, size, attempts = (_count(one.get(key)) for key in _COUNTS)
     return ToldNode(
         NodeState(state) if isinstance(state, str) and state in _STATES else NodeState.STARTING,
-        one_line(reason[:MAX_TEXT]) if isinstance(reason, str) else "",
+        _text(reason),
         None if one.get("percent") is None else min(percent, 100),
         batches,
         fulls,
@@ -76,10 +82,43 @@ def _node(one: Mapping[str, Any]) -> ToldNode:
     )
 
 
-def _seconds(value: object) -> float | None:
+def encode_events(events: Mapping[str, Iterable[Event]]) -> bytes:
+    """Return the text for the events of nodes, by name."""
+    return json.dumps({name: list(some) for name, some in events.items()}, separators=(",", ":")).encode(
+        "ascii"
+    )
+
+
+def decode_events(text: bytes) -> dict[str, list[Event]]:
+    """Return the events of nodes by name, as far as they can be understood."""
+    if len(text) > MAX_BYTES:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: [_event(one) for one in some[-MAX_EVENTS:] if isinstance(one, list) and len(one) == 4]
+        for name, some in found.items()
+        if isinstance(some, list)
+    }
+
+
+def _event(one: list[object]) -> Event:
+    at, kind, text, count = one
+    return _seconds(at, MAX_TIME) or 0.0, _text(kind), _text(text), _count(count)
+
+
+def _text(value: object) -> str:
+    return one_line(value[:MAX_TEXT]) if isinstance(value, str) else ""
+
+
+def _seconds(value: object, most: float = MAX_SECONDS) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if 0 <= value < MAX_SECONDS else None
+    return float(value) if 0 <= value < most else None
 
 
 def _count(value: object) -> int:

@@ -20,7 +20,7 @@ from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import OwnBooks, Recovery, disposable, recover
 from inosync.fleet.rounds import OriginOrder, OriginReport
-from inosync.fleet.told import ToldNode
+from inosync.fleet.told import Event, ToldNode
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders
@@ -81,6 +81,10 @@ class FleetOrigin:
     """How many seconds before the last look each sender was heard of."""
     told: dict[str, ToldNode] = field(default_factory=dict)
     """How the nodes of the fleet are, as the senders say."""
+    events: dict[str, dict[str, list[Event]]] = field(default_factory=dict)
+    """By sender and node: what happened last."""
+    recorded: int = 0
+    """How often there was anything new in that."""
     arrived: dict[str, Arrived] = field(default_factory=dict)
     """How far the copy of each sender is complete."""
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -118,6 +122,8 @@ class FleetOrigin:
     _next_at: float = 0.0
     """When the next round is due by the clock, if nothing changes before."""
     _statuses: Mapping[str, bytes] = field(default_factory=dict)
+    _events_known: dict[str, bytes] = field(default_factory=dict)
+    """By sender: the number of ``events``."""
 
     def __post_init__(self) -> None:
         self._sharing = tuple(node.name for node in self.fleet.shared)
@@ -211,6 +217,7 @@ class FleetOrigin:
             arrived=dict(self.arrived.items() - self._told_arrived.items()) if self._is_met else {},
             give=dict(self.orders.pending) if self._is_met else {},
             find=self.orders.looked_for,
+            events_known=dict(self._events_known),
             reads_all=not self._is_met or self.loop.clock() >= self._look_at,
         )
         said = (self._answer.question, dict(self.arrived)) if self._is_met else None
@@ -240,6 +247,9 @@ class FleetOrigin:
                 self._note_seen(report.seen, report.statuses)
                 self.orders.note(report.orders, report.done, report.found)
                 self.ages = report.ages
+                for name, (number, text) in report.events.items():
+                    self._events_known[name], self.events[name] = number, told.decode_events(text)
+                    self.recorded += 1
             if order.recovery is not None:
                 self._recovery, self._is_met = None, True
                 self.appended, self._floor = order.recovery.span.appended, order.recovery.span.floor

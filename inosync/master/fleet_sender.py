@@ -75,6 +75,8 @@ class FleetSender:
     """Has the pool mirror to a node, in an epoch; the function gives it what is known of it."""
     described: Callable[[Iterable[Node]], bytes]
     """Returns what is said of nodes at the origin."""
+    events: Callable[[], bytes]
+    """Returns what is said there of what happened to them."""
     link: Link
     loop: Loop
     tasks: SenderTasks
@@ -115,6 +117,10 @@ class FleetSender:
     """The fleet as it was seen last; None: not yet, or what was seen led to something already."""
     _status: bytes = b""
     """What Redis is to say of the nodes; empty: nothing new."""
+    _events: bytes = b""
+    """What happened to the nodes, as Redis is to have it."""
+    _told_events: bytes = b""
+    """What Redis has of that; empty: it is not known."""
     _floor: int = 0
     _mark: tuple[bytes | None, ...] = ()
     """As long as Redis has this, there is nothing new to be sent; empty: it is not known."""
@@ -167,7 +173,7 @@ class FleetSender:
             where = f"{error.filename}: " if error.filename else ""
             self._copy, self._proof, self.reason = NO_COPY, "", f"{where}{error.strerror or error}"
         served = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
-        self._status = self.described(served)
+        self._status, self._events = self.described(served), self.events()
 
     def _begin_round(self) -> None:
         now = self.now()
@@ -217,6 +223,7 @@ class FleetSender:
             order,
             nodes=tuple(node.name for node in self.fleet.nodes) if looks else (),
             status=status,
+            events=None if self._events == self._told_events else (time.time_ns(), self._events),
             confirm=self._cursors(),
             finish=self.tasks.finished({name: one.lease.value for name, one in self.held.items()}),
             release=release,
@@ -371,6 +378,8 @@ class FleetSender:
             if self._met_at is None:
                 self._met_at = self.now() - report.settled_seconds
             is_first, self._report = self._report is None, report
+            if order.events is not None:
+                self._told_events = order.events[1]
             self._note_leases(report, order, asked_at)
             if order.nodes:
                 self._leases_at, self._view = clock + LEASES_SECONDS, self._seen(report)
@@ -387,7 +396,7 @@ class FleetSender:
     def _lose(self, failure: RedisFailure) -> None:
         if failure.has_changed:
             log.warning("Redis: %s: nothing is taken from it for a while", failure.reason)
-            self._met_at, self._has_changed = None, True
+            self._met_at, self._has_changed, self._told_events = None, True, b""
             for holding in self.held.values():  # it may have lost what it knew
                 holding.confirmed = -1
         elif failure.reason != self.problem:

@@ -17,6 +17,7 @@ from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
 from inosync.state.document import State
+from inosync.status.events import NodeEvents
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.system.loop import Loop
 
@@ -57,6 +58,17 @@ def node_adder(
         return pool.add(spec, known[epoch][spec.name], config.rretry, restore)
 
     return add
+
+
+def event_teller(fleet: Fleet, events: NodeEvents) -> Callable[[], bytes]:
+    """Return what makes the text about events of nodes that the origin shows."""
+    names = [node.name for node in fleet.nodes]
+
+    def tell() -> bytes:
+        found = ((name, events.brief(name)) for name in names)
+        return told.encode_events({name: some for name, some in found if some})
+
+    return tell
 
 
 def node_teller(snapshots: SnapshotBuilder) -> Callable[[Iterable[Node]], bytes]:

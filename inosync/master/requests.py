@@ -19,7 +19,8 @@ from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
 from inosync.master.verification import Comparison
 from inosync.nodes.node import Node
-from inosync.status.events import NodeEvents
+from inosync.state.document import NodeEvent
+from inosync.status.events import MAX_BRIEF_EVENTS, NodeEvents
 from inosync.status.far_node import FarNode
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.text import format_value
@@ -153,10 +154,14 @@ class RequestHandler:
         self._guarded(reply, lambda: reply({**self._snapshots.of_all(), **self._events_beyond(message)}))
 
     def _events_beyond(self, message: Message) -> Message:
-        recorded = self._node_events.recorded
+        far, recorded = self._far, self._node_events.recorded
+        recorded += 0 if far is None else far.facts.recorded
         if message.get("seen") == recorded:
             return {}
-        return {"recorded": recorded, "events": {name: self._node_events.brief(name) for name in self._nodes}}
+        events = {name: self._node_events.brief(name) for name in self._nodes}
+        if far is not None:
+            events |= {spec.name: far.events(spec.name)[-MAX_BRIEF_EVENTS:] for spec in far.specs}
+        return {"recorded": recorded, "events": events}
 
     def _guarded(self, reply: Reply, do: Callable[[], None]) -> None:
         """Serve one client. A fault in that costs this client only."""
@@ -215,8 +220,13 @@ class RequestHandler:
         return {"senders": self._far.senders()}
 
     def _events(self, request: Request) -> Message:
-        names = [node.name for node in self._wanted_nodes(request.node)]
-        found = [{"node": name, **asdict(one)} for name in names for one in self._node_events.of(name)]
+        nodes, far = self._wanted(request.node)
+        found = [
+            {"node": node.name, **asdict(one)} for node in nodes for one in self._node_events.of(node.name)
+        ]
+        if self._far is not None:
+            told = ((name, NodeEvent(*one)) for name in far for one in self._far.events(name))
+            found += [{"node": name, **asdict(one)} for name, one in told]
         return {"events": sorted(found, key=lambda one: one["at"])}
 
     def _each(self, request: Request, do: Callable[[Node], None]) -> Message:
@@ -322,10 +332,6 @@ class RequestHandler:
         for node in self._nodes.values():
             if wanted in (node.name, node.spec.node):
                 return [node]
-        if far := self._far_nodes(wanted):
-            via = far[0].description["via"]
-            where = f"sender {via}: ask there, with --sender {via}" if via else "no sender at the moment"
-            raise RequestRefused(f"{far[0].name} is served by {where}")
         as_named = display_name(wanted)
         same = [node for node in self._nodes.values() if display_name(node.spec.node) == as_named]
         if len(same) == 1:

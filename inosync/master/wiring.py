@@ -217,6 +217,7 @@ def make_master(
             guard,
             add,
             describe,
+            fleet_wiring.event_teller(config.fleet, node_events),
             link,
             loop,
             tasks,

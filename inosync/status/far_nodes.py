@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inosync.config.nodes import NodeSpec
 from inosync.fleet.records import Arrived, Beat, NodeRecord
-from inosync.fleet.told import ToldNode
+from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
 from inosync.messages import NodeState
 from inosync.status.far_node import UNKNOWN, FarNode
@@ -38,6 +38,10 @@ class FleetFacts(Protocol):
     def paused(self) -> Collection[str]: ...
     @property
     def owed(self) -> Collection[str]: ...
+    @property
+    def events(self) -> Mapping[str, Mapping[str, Sequence[Event]]]: ...
+    @property
+    def recorded(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -56,6 +60,10 @@ class FarNodes:
     def all(self) -> list[FarNode]:
         """Return all of them."""
         return self._nodes(self.specs)
+
+    def events(self, name: str) -> list[Event]:
+        """Return what senders say that happened to a node, oldest first, by their clocks."""
+        return sorted(one for events in self.facts.events.values() for one in events.get(name, ()))
 
     def senders(self) -> list[dict[str, Any]]:
         """Return what ``senders`` tells of each of them."""

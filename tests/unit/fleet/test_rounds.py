@@ -181,7 +181,9 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
         further = replace(say, span=JournalSpan("e", 1, 5), changes=(), give=give, find=("n",))
         assert origin_round(origin, further).is_origin
         value = {"n": b"eu 1"}
-        assert sender_round(sender, replace(SENDER, take=value, status=b"{}", ask=True)).taken
+        assert sender_round(
+            sender, replace(SENDER, take=value, status=b"{}", events=(1, b"{}"), ask=True)
+        ).taken
         waits = replace(SENDER, start=value, renew=value, after=1, wait_seconds=0.01)
         report = sender_round(sender, waits)
         assert (report.begun, report.renewed, report.upto, report.orders) == (N, N, 5, give)
@@ -216,6 +218,19 @@ def test_orders_reach_the_sender_that_serves_a_node_and_come_back_done(met: Stor
     assert (report.finished, report.done) == (N, {"n": b"3 0 0"})
     seen = origin_round(met, replace(ORIGIN, is_new=False, find=("n", "m")))
     assert (seen.orders, seen.done, seen.found) == (orders, {"n": b"3 0 0"}, {"n": b"3 []"})
+
+
+def test_events_reach_the_origin_once(met: Store) -> None:
+    sender_round(met, replace(SENDER, events=(7, b"{}")))
+    order = replace(ORIGIN, is_new=False, senders=("eu", "us"))
+    assert origin_round(met, order).events == {"eu": (b"7", b"{}")}
+    known = replace(order, events_known={"eu": b"7"})
+    assert origin_round(met, known).events == {}
+    sender_round(met, SENDER)
+    assert origin_round(met, known).events == {}
+    sender_round(met, replace(SENDER, events=(8, b"[]")))
+    sender_round(met, replace(SENDER, me="us", events=(1, b"")))
+    assert origin_round(met, known).events == {"eu": (b"8", b"[]"), "us": (b"1", b"")}
 
 
 def test_orders_of_many_nodes_are_read_in_parts(met: Store) -> None:
@@ -309,6 +324,7 @@ def test_order_that_does_anything_is_no_look_for_changes() -> None:
     busy: list[dict[str, Any]] = [
         {"nodes": ("n",)},
         {"status": b"x"},
+        {"events": (1, b"x")},
         {"confirm": {"n": (b"v", 1)}},
         {"finish": {"n": (b"v", b"1 0 0", b"")}},
         {"release": {"n": (b"v", True)}},

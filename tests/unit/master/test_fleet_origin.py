@@ -16,6 +16,7 @@ from inosync.fleet.link import RedisFailure
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord
 from inosync.fleet.rounds import OriginOrder, OriginReport
 from inosync.fleet.store import Seen
+from inosync.fleet.told import encode_events
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.fleet_origin import FleetOrigin, OtherOrigin
@@ -112,6 +113,15 @@ def test_what_was_recorded_before_redis_was_met_is_appended(world: World) -> Non
     assert [(at, change.path) for at, change in order.changes] == [(1, b"a"), (2, b"b")]
     assert world.origin.problem == ""
     assert world.origin.keeps_after() == 2
+
+
+def test_origin_knows_what_senders_say_that_happened(world: World) -> None:
+    world.met()
+    text = encode_events({"n": [(1.0, "state", "is ok", 1)]})
+    assert world.turn(events={"eu": (b"5", text)}).events_known == {}
+    assert (world.origin.events, world.origin.recorded) == ({"eu": {"n": [(1.0, "state", "is ok", 1)]}}, 1)
+    assert world.turn().events_known == {"eu": b"5"}
+    assert (len(world.origin.events), world.origin.recorded) == (1, 1)
 
 
 def test_change_is_appended_once_and_again_after_a_failure(world: World) -> None:

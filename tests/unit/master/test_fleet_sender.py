@@ -81,6 +81,7 @@ class World:
         self.alive: list[FakeNode] = []
         self.orders: list[SenderOrder] = []
         self.done: Any = None
+        self.events = b"{}"
         self.halted: dict[int, str] = {}
         self.calls: list[Any] = []
         self.changes: list[list[str]] = []
@@ -108,6 +109,7 @@ class World:
             cast(Any, guard),
             cast(Any, self.add),
             lambda _nodes: b"status",
+            lambda: self.events,
             cast(Any, link),
             cast(Any, loop),
             SenderTasks(cast(Any, self.nodes), lambda: cast(Any, Recorder(self.calls))),
@@ -521,6 +523,23 @@ def test_sender_whose_nodes_are_level_waits_until_it_looks_at_leases(world: Worl
     world.time += POLL_SECONDS
     world.sender.turn()
     assert world.orders[-1].wait_seconds == POLL_SECONDS
+
+
+def test_events_are_told_when_there_are_new_ones_and_to_a_new_redis(world: World) -> None:
+    world.fail(RedisFailure("connection refused"))
+    first = world.turn().events
+    assert first is not None
+    assert first[1] == b"{}"
+    assert world.turn().events is None
+    world.events = b"new"
+    world.fail(RedisFailure("connection refused"))
+    second = world.turn().events
+    assert second is not None
+    assert second[1] == b"new"
+    assert second[0] != first[0]
+    assert world.turn().events is None
+    world.fail(RedisFailure("restarted", has_changed=True))
+    assert world.turn().events is not None
 
 
 def test_sender_that_has_more_to_read_reads_on(world: World) -> None:

@@ -342,7 +342,13 @@ def far_world(world: World) -> list[Any]:
         ordered.append((names, command, done))
         return "waiting"
 
-    fleet = SimpleNamespace(all=lambda: [far], find=lambda name: [far] if name == "far" else [])
+    fleet = SimpleNamespace(
+        all=lambda: [far],
+        find=lambda name: [far] if name == "far" else [],
+        events=lambda _name: [(2.5, "failed", "refused", 2)],
+        facts=SimpleNamespace(recorded=3),
+        specs=[far],
+    )
     orders = SimpleNamespace(give=give, compare=compare, paused=["far"], cancel=ordered.append)
     world.handler._far, world.handler._orders = cast(Any, fleet), cast(Any, orders)
     return ordered
@@ -404,3 +410,24 @@ def test_pause_is_ordered_at_the_origin_and_not_at_a_sender(world: World) -> Non
         expected = f"{command} of a node is ordered at the origin, without --sender"
         assert world.ask(command=command, node="a") == protocol.error(expected, protocol.USAGE)
     assert world.ask(command="resync", node="a") == {"nodes": ["a"], "paused": []}
+
+
+def test_events_of_near_and_far_nodes_are_in_the_order_of_time(world: World) -> None:
+    far_world(world)
+    reply = world.ask(command="events")
+    assert reply is not None
+    assert [(one["node"], one["at"]) for one in reply["events"]] == [
+        ("a", 1.0),
+        ("b:x", 2.0),
+        ("far", 2.5),
+        ("a", 3.0),
+    ]
+    assert world.ask(command="events", node="far") == {
+        "events": [{"node": "far", "at": 2.5, "kind": "failed", "text": "refused", "count": 2}]
+    }
+    replies: list[dict[str, Any]] = []
+    world.handler.tell_status({"seen": EVENTS.recorded}, replies.append)  # type: ignore[arg-type]
+    assert replies[0]["recorded"] == EVENTS.recorded + 3
+    assert replies[0]["events"]["far"] == [(2.5, "failed", "refused", 2)]
+    world.handler.tell_status({"seen": EVENTS.recorded + 3}, replies.append)  # type: ignore[arg-type]
+    assert "events" not in replies[1]

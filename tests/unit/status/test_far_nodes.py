@@ -11,7 +11,7 @@ import pytest
 from inosync.config.nodes import NodeSpec
 from inosync.console import table
 from inosync.fleet.records import Arrived, Beat, NodeRecord
-from inosync.fleet.told import ToldNode
+from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
 from inosync.messages import Change, Kind, NodeState
 from inosync.status.far_node import UNKNOWN
@@ -34,6 +34,8 @@ class Facts:
     ages: dict[str, float] = field(default_factory=lambda: {"eu": 1.5})
     paused: tuple[str, ...] = ()
     owed: tuple[str, ...] = ()
+    events: dict[str, dict[str, list[Event]]] = field(default_factory=dict)
+    recorded: int = 0
 
 
 def nodes(facts: Facts, head: int = 3) -> FarNodes:
@@ -126,3 +128,9 @@ def test_fleet_says_what_is_wrong_with_it_as_a_whole() -> None:
     away = nodes(Facts(problem="refused")).fleet()
     assert (away["redis"], away["unserved"]) == ("refused", None), "leases are not known then"
     assert [one["heard"] for one in away["senders"]] == [None, None]
+
+
+def test_events_of_a_node_are_those_of_all_senders_in_order() -> None:
+    served, other = [(2.0, "state", "is ok", 1)], [(1.0, "state", "is ok", 1), (3.0, "failed", "refused", 2)]
+    found = nodes(Facts(events={"us": {"n": served}, "eu": {"n": other, "m": served}})).events("n")
+    assert found == [other[0], served[0], other[1]]
