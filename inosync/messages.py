@@ -35,7 +35,7 @@ class Step(enum.IntEnum):
     """There was nothing of that name, so nothing can depend on when it arrives."""
     CHANGED = 1
     UNKNOWN = 2
-    """It has changed while nothing looked: it may be new, or have taken the place of something else."""
+    """It may be new, or have taken the place of something else: nothing says so."""
     SWITCHED = 3
     """It takes the place of something else: a link, or what was moved there."""
     REMOVED = 4

@@ -66,7 +66,7 @@ class _Entry:
             self.unknown, self.is_gone = known.unknown, known.is_gone
         if step is Step.NEW and known is None:
             self.made = self.created = self.position
-        elif step is Step.NEW and self.is_gone:
+        elif step in (Step.NEW, Step.UNKNOWN) and self.is_gone:
             self.created = self.position
         elif step is Step.UNKNOWN:
             self.unknown = self.position
@@ -222,7 +222,7 @@ class Journal:
             self._times.drop_confirmed(_NO_POSITION)
         for position, change in changes:
             self.head = max(self.head, position - 1)
-            if change.kind is Kind.NAME and change.step >= Step.SWITCHED and change.path:
+            if change.kind is Kind.NAME and change.step >= Step.UNKNOWN and change.path:
                 self.gone(change.tree, change.path, now, change.step)
             else:
                 self.record(change, now)

@@ -150,7 +150,8 @@ class BatchRun:
         self._put_aside(self.current, other)
         steps, waiting = order.in_steps(wanted, self.current, self._is_ahead)
         self._let_wait(waiting)
-        self._switch.unknown = frozenset(steps.get(Step.UNKNOWN, ()))
+        files = set(steps.get(Step.SWITCHED, ())).difference(self.current.links)
+        self._switch.unknown = frozenset(name for name in files if wanted.hints.get(name) is Step.UNKNOWN)
         steps = self._freeze(settings, steps)
         by_step = order.renames_by_step(self.part.renames, steps)
         self.parts = [part for part in self.parts[1:] if part not in own]
@@ -167,7 +168,7 @@ class BatchRun:
         if self._copies and not is_alone:  # that goes at once
             self._switch.copy(settings, names, f"{self._copies}-{self.part.tree}")
         # After they were copied, because a copy must not be newer, either.
-        late = self._newer(settings.source, names, is_alone)
+        late = self._newer(settings.source, self._there(names), is_alone)
         if late:
             # What they lead to now may be among those; and what is gone by now they may have led to before.
             late |= set(steps.get(Step.REMOVED, ()))
@@ -182,6 +183,9 @@ class BatchRun:
         links = [name for name in steps.get(Step.SWITCHED, ()) if name in self.current.links]
         self._switch.note_basis(settings.source, links, before)
         return steps
+
+    def _there(self, names: Iterable[bytes]) -> Iterable[bytes]:
+        return (name for name in names if name not in self.current.missing)
 
     def _newer(self, source: str, names: Iterable[bytes], is_alone: bool) -> set[bytes]:
         """Return the names that have changed after the changes of the batch.
@@ -206,10 +210,9 @@ class BatchRun:
         elif part.step < Step.SWITCHED:
             self._leave_out_newer(source)
             if self._is_ahead or part.step is not Step.NEW:  # else the node has nothing of that name
-                there = (name for name in self.current.send if name not in self.current.missing)
-                self._leave(frozen.gone(source, there), self.results.waiting)
+                self._leave(frozen.gone(source, self._there(self.current.send)), self.results.waiting)
         elif part.step is Step.SWITCHED:
-            if late := self._newer(source, part.names, self._switch.is_alone):
+            if late := self._newer(source, self._there(part.names), self._switch.is_alone):
                 unknown = self._switch.unknown.intersection(late)
                 self._leave(late - unknown, self.results.waiting)
                 self._leave(unknown, self.results.waiting, Step.UNKNOWN)

@@ -66,7 +66,10 @@ def spread(
     """
     found, removing = dict(hints), set[bytes]()
     once, twice = set(hints).difference(again), {wire for wire in again if not wire.endswith(b"/")}
-    entered = {directory_of(rename.new) for rename in renames if not rename.is_directory}
+    renamed = {rename.new for rename in renames if not rename.is_directory}
+    entered = set(map(directory_of, renamed))
+    for wire in renamed.intersection(hints):  # the node has it already, at the old name
+        found[wire] = max(hints[wire], Step.SWITCHED)
     for wire, hint in hints.items():
         if not wire.endswith(b"/"):
             continue
@@ -95,7 +98,7 @@ def in_steps(
 ) -> tuple[dict[Step, list[bytes]], list[bytes]]:
     """Return the current names by their steps, the steps in their order; and those that have to wait."""
     found: dict[Step, list[bytes]] = {}
-    waiting = []
+    waiting, harmless = [], []
     for wire in current.send:
         # A directory that was to be relisted is a name when it is gone: what was gone before was in it.
         relist = min(wanted.hints.get(wire + b"/", Step.CHANGED), Step.SWITCHED)
@@ -104,15 +107,30 @@ def in_steps(
         if step is None:
             waiting.append(wire)
             continue
+        if step is Step.NEW and wire in current.missing:
+            harmless.append(wire)
+            continue
         if wire in wanted.removing:
             step = Step.REMOVED
         elif step is Step.UNKNOWN:
             found.setdefault(step, []).append(wire)  # only if it is new to the node
             step = Step.SWITCHED
         found.setdefault(step, []).append(wire)
+    if len(found.get(Step.SWITCHED, ())) == 1:
+        found.pop(Step.UNKNOWN, None)  # there is nothing else that could lead to it
     if list(found) == [Step.REMOVED] and current.removing:
         found = {Step.SWITCHED: found[Step.REMOVED]}  # nothing has to wait: a warm rsync can do it
+    if harmless:
+        found.setdefault(_place_of_harmless(found), []).extend(harmless)
     return {step: found[step] for step in sorted(found)}, waiting
+
+
+def _place_of_harmless(found: Mapping[Step, object]) -> Step:
+    """Return the step with which names go that are gone, and are no loss: if possible, one that is there."""
+    if len(found) == 1 and Step.SWITCHED in found:  # such as a file and the temporary name that it had
+        return Step.SWITCHED
+    last = Step.REMOVED if found else Step.NEW
+    return next((step for step in (Step.NEW, Step.CHANGED) if step in found), last)
 
 
 def big_among(wanted: Wanted, big: Iterable[bytes]) -> list[bytes]:

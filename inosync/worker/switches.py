@@ -10,6 +10,9 @@ from inosync.rsync.argv import TransferSettings
 from inosync.worker import frozen
 from inosync.worker.frozen import Basis, Frozen
 
+MAX_UNKNOWN = 100
+"""Files that are copied although they may be new, and lead to nothing."""
+
 
 class Switch:
     """Its copies, and what has to be on the node before."""
@@ -32,9 +35,11 @@ class Switch:
 
     def copy(self, settings: TransferSettings, names: Sequence[bytes], place: str) -> None:
         """Copy what is switched to into a directory that does not exist yet, if copies are as good."""
+        known = [name for name in names if name not in self.unknown]
+        rest = [name for name in names if name in self.unknown]
         if names and frozen.can_freeze(settings.extra):
             with contextlib.suppress(OSError):  # no room: they are sent as they are
-                self._copies = Frozen(settings.source, place, names)
+                self._copies = Frozen(settings.source, place, [*known, *rest[:MAX_UNKNOWN]])
 
     def has_its_basis(self, source: str) -> bool:
         """Return whether what was sent before it was there to the end; asked once."""

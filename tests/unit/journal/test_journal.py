@@ -73,6 +73,7 @@ NEW, CHANGED, UNKNOWN, SWITCHED, REMOVED = Order
         pytest.param([NEW, REMOVED, NEW], [NEW, SWITCHED, NEW], id="a temporary name, again"),
         pytest.param([REMOVED, NEW, CHANGED], [SWITCHED, NEW, CHANGED], id="made again and changed"),
         pytest.param([REMOVED, SWITCHED], [SWITCHED, SWITCHED], id="removed, then replaced"),
+        pytest.param([REMOVED, UNKNOWN], [SWITCHED, NEW], id="removed, and something else moved there"),
         pytest.param([UNKNOWN, CHANGED], [UNKNOWN, CHANGED], id="changed unseen, then changed"),
         pytest.param([NEW, UNKNOWN], [NEW, UNKNOWN], id="new, then found by a walk"),
         pytest.param([UNKNOWN, SWITCHED], [SWITCHED, SWITCHED], id="changed unseen, then switched"),

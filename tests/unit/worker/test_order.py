@@ -143,6 +143,33 @@ def test_directory_that_was_to_be_relisted_and_is_gone_waits() -> None:
     assert order.in_steps(order.Wanted(hints, set()), current) == ({REMOVED: [b"g"]}, [b"d", b"e"])
 
 
+@pytest.mark.parametrize(
+    ("hints", "expected"),
+    [
+        pytest.param({b"tmp": NEW}, {NEW: [b"tmp"]}, id="nothing else"),
+        pytest.param({b"tmp": NEW, b"f": NEW}, {NEW: [b"f", b"tmp"]}, id="a new name"),
+        pytest.param({b"tmp": NEW, b"f": CHANGED}, {CHANGED: [b"f", b"tmp"]}, id="a changed file"),
+        pytest.param({b"tmp": NEW, b"f": UNKNOWN}, {SWITCHED: [b"f", b"tmp"]}, id="the file that it became"),
+        pytest.param(
+            {b"tmp": NEW, b"f": UNKNOWN, b"g": UNKNOWN},
+            {UNKNOWN: [b"f", b"g"], SWITCHED: [b"f", b"g"], REMOVED: [b"tmp"]},
+            id="several",
+        ),
+    ],
+)
+def test_temporary_name_goes_with_what_is_sent_anyway(
+    hints: dict[bytes, Step], expected: dict[Step, list[bytes]]
+) -> None:
+    current = CurrentNames([*hints], missing={b"tmp"})
+    assert order.in_steps(order.Wanted(hints, set()), current) == (expected, [])
+    assert order.in_steps(order.Wanted(hints, set()), current, is_ahead=True)[1] == [b"tmp"]
+
+
+def test_file_with_another_name_is_not_sent_before_the_rename_is_followed() -> None:
+    wanted = order.spread({b"d/f": UNKNOWN, b"g": UNKNOWN}, lambda _wire: [], [Rename(b"f", b"d/f", False)])
+    assert wanted.hints == {b"d/f": SWITCHED, b"g": UNKNOWN}
+
+
 def test_what_may_be_new_is_added_before_it_replaces_anything() -> None:
     hints = {b"page": UNKNOWN, b"link": UNKNOWN, b"gone": UNKNOWN, b"a": CHANGED, b"d/": UNKNOWN}
     wanted = order.spread(hints, lambda _wire: [(b"d/f", False), (b"d/l", True)])
