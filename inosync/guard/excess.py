@@ -70,6 +70,13 @@ class TreeRemovals:
         removed = self.removals.total(now, math.inf)
         return self._reported(wpath, removed, limit) if removed > self.reported > 0 else ""
 
+    def are_allowed(self, limit: RemovalLimit) -> bool:
+        """Return whether the removals that were reported are not too many by this limit.
+
+        After a restart it is not known how many there were.
+        """
+        return self.reported > 0 and not self._may_exceed(max(self.removals.total(0.0, math.inf), 1), limit)
+
     def _reported(self, wpath: str, removed: int, limit: RemovalLimit) -> str:
         self.reported = removed
         place = os.path.join(wpath, os.fsdecode(self.removals.place()))

