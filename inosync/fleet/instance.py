@@ -43,6 +43,7 @@ class Instance:
         """What it says of itself."""
         self._identity = (b"", b"")
         """Which one it is."""
+        self._url, self._password = url, password
         self._secrets = _secrets(url, password)
         options: dict[str, Any] = {} if password is None else {"password": password}
         options |= {
@@ -91,6 +92,16 @@ class Instance:
         self._identity = found
         if known not in ((b"", b""), found):
             raise InstanceChanged
+
+    def set_password(self, password: str | None) -> None:
+        """Log in with this password from now on, if it is another one."""
+        if password == self._password:
+            return
+        self._password, self._secrets = password, _secrets(self._url, password)
+        pool = self.client.connection_pool
+        pool.connection_kwargs["password"] = password
+        pool.disconnect()
+        pool.reset()  # connections that are kept would log in as before
 
     def close(self) -> None:
         """Close all connections."""

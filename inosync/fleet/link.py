@@ -112,11 +112,14 @@ class Session:
         except ImportError as error:
             return RedisFailure(f"the client of Redis is missing ({error}): pip install 'inosync[fleet]'")
         try:
-            if self._store is None:
-                self._store = Store(self._redis.url, self._redis.name, password(self._redis.password_file))
             if not self._is_open:
+                secret = password(self._redis.password_file)  # it may have been corrected
+                if self._store is None:
+                    self._store = Store(self._redis.url, self._redis.name, secret)
+                self._store.set_password(secret)
                 self._store.open()
                 self._is_open = True
+            assert self._store is not None
             if isinstance(order, OriginOrder):
                 return origin_round(self._store, order)
             return sender_round(self._store, order)

@@ -62,6 +62,10 @@ class Store:
         self._news: Any = None
         """A connection over which Redis says that something has arrived; None: there is none."""
 
+    def set_password(self, password: str | None) -> None:
+        """Log in with this password from now on."""
+        self._instance.set_password(password)
+
     def close(self) -> None:
         """Close all connections."""
         self._close_news()

@@ -1,15 +1,20 @@
 """Chaos for a fleet: changes, and senders, the origin and Redis that are killed, stopped and restarted.
 
-Usage: fleet.py [--seconds N] [--seed N]
+Usage: fleet.py [--seconds N] [--seed N] [--partitions]
 
 What must hold: a counter never goes back on any node; and when all machines are there again, a flush ends
 and all nodes have what the origin has. Leases are short (``support.fleet``), so that more happens. Redis is
 empty after each restart. Prints a line for each round, and the seed; the exit code is 0 if all held.
+
+With --partitions (root) each machine is in a network of its own, and pairs of them are cut apart. There are
+two senders and two nodes, over ssh and rsyncd. Redis often has its append-only file after a restart. No node
+is ever served by two senders.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -25,6 +30,9 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 from support import trees  # noqa: E402
 from support.daemon import Daemon  # noqa: E402
 from support.fleet import TTL_SECONDS, Fleet  # noqa: E402
+from support.network import Islands  # noqa: E402
+from support.redis_server import RedisServer  # noqa: E402
+from support.scattered import PAIRS, Scattered  # noqa: E402
 from support.wait import until  # noqa: E402
 
 NODES = ("n0", "n1", "n2", "n3", "n4", "n5")
@@ -32,22 +40,26 @@ SETTLE_SECONDS = 120.0
 
 
 class Chaos:
-    """One fleet, and what happens to it."""
+    """One fleet, and what happens to it. ``islands``: the networks of its machines, if they have any."""
 
-    def __init__(self, home: Path, rand: random.Random) -> None:
-        self.fleet = Fleet(home, nodes=NODES)
+    def __init__(
+        self, fleet: Fleet, redis: RedisServer, rand: random.Random, islands: Islands | None = None
+    ) -> None:
+        self.fleet, self.redis, self.islands = fleet, redis, islands
         self.rand = rand
         self.counter = 0
-        self.seen = dict.fromkeys(NODES, 0)
+        self.seen = dict.fromkeys(fleet.nodes, 0)
         """By node: the greatest number that it has shown."""
         self.stopped: dict[int, float] = {}
         """By pid: until when a process is stopped."""
+        self.cut: dict[tuple[str, str], float] = {}
+        """By pair of machines: until when they do not reach each other."""
         self.faults: dict[str, int] = {}
         self.problems: list[str] = []
 
     def look(self) -> None:
         """A counter that goes back is what must not happen."""
-        for name in NODES:
+        for name in self.fleet.nodes:
             try:
                 number = int((self.fleet.copy(name) / "counter").read_text() or 0)
             except FileNotFoundError:
@@ -87,7 +99,8 @@ class Chaos:
     def fault(self) -> None:
         """Do something to one of the machines."""
         kinds = (self.kill_sender, self.end_sender, self.stop_sender, self.stop_redis, self.restart_redis)
-        kind = self.rand.choice((*kinds, *kinds, self.kill_origin))
+        cuts = () if self.islands is None else (self.cut_pair,) * len(kinds)
+        kind = self.rand.choice((*kinds, *kinds, *cuts, self.kill_origin))
         self.faults[kind.__name__] = self.faults.get(kind.__name__, 0) + 1
         kind()
 
@@ -113,8 +126,19 @@ class Chaos:
         """Stop a master, but nothing that it has started."""
         self._stop(self._sender().pid)
 
+    def cut_pair(self) -> None:
+        """Have two machines not reach each other for a while."""
+        pair = self.rand.choice(PAIRS)
+        if self.islands is not None and pair not in self.cut:
+            self.islands.cut(*pair)
+            self.cut[pair] = time.monotonic() + self.rand.uniform(0, 3 * TTL_SECONDS)
+
+    def _mend(self, pair: tuple[str, str]) -> None:
+        if self.islands is not None and self.cut.pop(pair, None) is not None:
+            self.islands.mend(*pair)
+
     def stop_redis(self) -> None:
-        self._stop(self.fleet.redis.pid)
+        self._stop(self.redis.pid)
 
     def _stop(self, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)
@@ -125,10 +149,12 @@ class Chaos:
             os.kill(pid, signal.SIGCONT)
 
     def restart_redis(self) -> None:
-        self._continue(self.fleet.redis.pid)
-        self.fleet.redis.stop()
+        self._continue(self.redis.pid)
+        self.redis.stop()
         self.run_for(self.rand.uniform(0, 2))
-        self.fleet.redis.start()
+        if self.rand.random() < 0.5:
+            shutil.rmtree(self.redis.home / "appendonlydir", ignore_errors=True)
+        self.redis.start()
 
     def kill_origin(self) -> None:
         self.fleet.origin.kill9()
@@ -147,12 +173,17 @@ class Chaos:
             for pid, until_when in list(self.stopped.items()):
                 if time.monotonic() >= until_when:
                     self._continue(pid)
+            for pair, until_when in list(self.cut.items()):
+                if time.monotonic() >= until_when:
+                    self._mend(pair)
             time.sleep(0.02)
 
     def settle(self) -> None:
         """All machines are there: nothing may be missing."""
         for pid in list(self.stopped):
             self._continue(pid)
+        for pair in list(self.cut):
+            self._mend(pair)
         self.change()
         begin = time.monotonic()
 
@@ -161,7 +192,7 @@ class Chaos:
             source = trees.snapshot(self.fleet.tree)
             return all(
                 os.path.isdir(self.fleet.copy(name)) and trees.is_copy(source, self.fleet.copy(name))
-                for name in NODES
+                for name in self.fleet.nodes
             )
 
         try:
@@ -181,13 +212,23 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--partitions", action="store_true", help="cut machines apart, too (root)")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     home = Path(tempfile.mkdtemp(prefix="inosync-chaos-"))
-    chaos = Chaos(home, random.Random(options.seed))
+    rand = random.Random(options.seed)
+    running: contextlib.AbstractContextManager[object]
+    if options.partitions:
+        scattered = Scattered(home, TTL_SECONDS, trusts_redis=False)
+        scattered.islands.make()
+        chaos = Chaos(scattered.fleet, scattered.redis, rand, scattered.islands)
+        running = scattered.running()
+    else:
+        fleet = Fleet(home, nodes=NODES)
+        chaos, running = Chaos(fleet, fleet.redis, rand), fleet.running()
     chaos.change()
     end = time.monotonic() + options.seconds
-    with chaos.fleet.running():
+    with running:
         chaos.fleet.until_served()
         while time.monotonic() < end and not chaos.problems:
             for _ in range(chaos.rand.randrange(1, 5)):

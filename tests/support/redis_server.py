@@ -44,7 +44,7 @@ class RedisServer(Server):
         try:
             with socket.create_connection((self.address, self.port), timeout=5) as probe:
                 probe.sendall(b"PING\r\n")
-                return probe.recv(5) == b"+PONG"
+                return probe.recv(5) in (b"+PONG", b"-NOAU")  # maybe it wants a password first
         except OSError:
             return False
 

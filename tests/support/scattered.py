@@ -29,11 +29,12 @@ PAIRS = (
 class Scattered:
     """Two senders and two nodes. The origin reaches a sender by ssh, and all else is reached by rsyncd.
 
-    ``ttl``: of leases. ``problems`` has what must not happen, and did: a counter that went back on a node or
-    was removed, and two senders that serve a node.
+    ``ttl``: of leases; ``trusts_redis``: no Redis that loses leases is meant to be tried. ``problems`` has
+    what must not happen, and did: a counter that went back on a node or was removed, and two senders that
+    serve a node.
     """
 
-    def __init__(self, home: Path, ttl: float) -> None:
+    def __init__(self, home: Path, ttl: float, trusts_redis: bool = True) -> None:
         self.islands = Islands(MACHINES)
         machines = self.islands.machines
         places = home / "fleet" / "places"
@@ -56,7 +57,8 @@ class Scattered:
         for name in (*modules, "sb"):  # made by the fleet
             (places / name).rmdir()
         self.fleet = Fleet(home / "fleet", ("sa", "sb"), tuple(modules), settings, inside=inside, ttl=ttl)
-        self.fleet.trust_redis()
+        if trusts_redis:
+            self.fleet.trust_redis()
         self.counter = 0
         self.problems: list[str] = []
         self._seen = dict.fromkeys(self.fleet.nodes, 0)
@@ -73,7 +75,7 @@ class Scattered:
                 server.start()
             self.count()
             for daemon in self.fleet.daemons():
-                daemon.start()
+                daemon.start(ready=False)
             watch.start()
             yield
         finally:

@@ -96,6 +96,26 @@ def test_redis_that_is_not_there_is_told_without_a_password(made: Made, tmp_path
     assert "127.0.0.1" in found.reason
 
 
+@needs_redis
+def test_wrong_password_is_told_until_the_file_is_corrected(made: Made, tmp_path: Path) -> None:
+    """Without a restart: the operator corrects the file, and the next order is carried out."""
+    server = RedisServer(tmp_path, {"requirepass": "r1ght"})
+    file = tmp_path / "password"
+    file.write_text("wr0ng\n")
+    file.chmod(0o600)
+    server.start()
+    try:
+        one, loop = made(RedisAddress(server.url, password_file=str(file)))
+        failure = ask(one, loop)
+        assert isinstance(failure, RedisFailure)
+        assert "WRONGPASS" in failure.reason or "invalid" in failure.reason
+        assert "wr0ng" not in failure.reason
+        file.write_text("r1ght\n")
+        assert ask(one, loop).is_origin
+    finally:
+        server.stop()
+
+
 def test_process_that_hangs_is_given_up(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     one, loop = made(RedisAddress("redis://127.0.0.1:1/0"))
     ask(one, loop)
