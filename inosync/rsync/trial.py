@@ -93,7 +93,9 @@ def _local_finding(settings: TransferSettings, found: ProbeResult) -> ProbeResul
     if is_new:
         place = os.path.dirname(place)
     if not os.path.isdir(place):
-        return ProbeResult(f"{place}: is no directory", found.version)
+        is_there = os.path.lexists(place)
+        problem = "is no directory" if is_there else "does not exist, and rsync makes the last directory only"
+        return ProbeResult(f"{place}: {problem}", found.version)
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
         return ProbeResult(f"{place}: cannot be written", found.version)
     return ProbeResult("", found.version, "", is_new)

@@ -125,7 +125,7 @@ def test_check_says_why_each_node_fails(
         "read only": "read.only",
         "unknown": "Unknown module 'other'",
         "nobody": "Connection refused",
-        "lost": "is no directory",
+        "lost": "/not/there: does not exist, and rsync makes the last directory only",
         "file": "Not a directory",
         "ssh": "does not exist, and cannot be made",
     }.items():
@@ -160,30 +160,20 @@ def test_check_asks_a_forced_command_only_for_rsync(
         assert expected in found(done, "a")
 
 
-@pytest.mark.parametrize(
-    ("rpath", "code", "expected"),
-    [
-        ("tree", OK, "reachable; writing not tested"),
-        ("new", OK, "the first mirror makes the directory"),
-        ("tree/new", OK, "the first mirror makes the directory"),
-        ("no/new", UNAVAILABLE, "/no: does not exist there"),
-        ("no/such/new", UNAVAILABLE, "/no/such: does not exist there"),
-    ],
-)
 @pytest.mark.parametrize("way", ["rrsync", "daemon"])
 def test_check_knows_of_a_parent_that_does_not_exist(
-    tmp_path: Path,
-    tree: Path,
-    own_sshd: Sshd,
-    rsyncd: MakeRsyncd,
-    daemon: MakeDaemon,
-    way: str,
-    rpath: str,
-    code: int,
-    expected: str,
+    tmp_path: Path, tree: Path, own_sshd: Sshd, rsyncd: MakeRsyncd, daemon: MakeDaemon, way: str
 ) -> None:
+    expected = {
+        "tree": "reachable; writing not tested",
+        "new": "the first mirror makes the directory",
+        "other/new": "the first mirror makes the directory",
+        "no/new": "FAILED: .*/no: does not exist there",
+        "none/such/new": "FAILED: .*/none/such: does not exist there",
+    }
     mirror = tmp_path / "mirror"
-    (mirror / "tree").mkdir(parents=True)
+    for name in ("tree", "other"):
+        (mirror / name).mkdir(parents=True)
     if way == "rrsync":
         if (rrsync := shutil.which("rrsync")) is None:
             pytest.skip("rrsync is not installed")
@@ -193,11 +183,14 @@ def test_check_knows_of_a_parent_that_does_not_exist(
         node = own_sshd.node("a", "./")
     else:
         node = rsyncd({"m": mirror}).url("m")
-    config = {"wpaths": [str(tree)], "rpaths": [rpath], "rnodes": [{"node": node, "name": "a"}]}
+    rnodes = [{"node": f"{node}{place}", "name": place} for place in expected]
+    config = {"wpaths": [str(tree)], "rpaths": [""], "rnodes": rnodes}
     done = run(daemon, config, "-t", env=own_sshd.env())
-    assert (done.returncode, done.stderr) == (code, ""), done.stdout
-    assert expected in found(done, "a")
-    assert [path.name for path in mirror.rglob("*")] == ["tree"]
+    assert (done.returncode, done.stderr) == (UNAVAILABLE, ""), done.stdout
+    for place, what in expected.items():
+        assert re.search(what, found(done, place)), found(done, place)
+        assert ("FAILED" in found(done, place)) == ("FAILED" in what)
+    assert sorted(path.name for path in mirror.rglob("*")) == ["other", "tree"]
 
 
 def test_check_says_how_to_accept_a_host_key(
