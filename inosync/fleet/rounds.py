@@ -24,6 +24,18 @@ MAX_CHANGES = 5_000
 """Changes that a sender reads in one round."""
 MAX_MEMBERS = 300_000
 """Changes that are kept in Redis; with more, the nodes that are farthest behind are compared in full."""
+OFTEN_NODES = 1_000
+"""So many nodes are all looked at as often as few."""
+SELDOM = 5
+"""With more of them that is done less often, down to a part of this."""
+
+
+def look_seconds(seconds: float, nodes: int) -> float:
+    """Return the time between two looks at all nodes, which is ``seconds`` for few.
+
+    Each sender looks at the nodes of all, so what that costs grows with the square of the fleet.
+    """
+    return seconds * min(max(nodes / OFTEN_NODES, 1), SELDOM)
 
 
 @dataclass(frozen=True, slots=True)

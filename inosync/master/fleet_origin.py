@@ -19,7 +19,7 @@ from inosync.fleet import codec, told
 from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import OwnBooks, Recovery, disposable, recover
-from inosync.fleet.rounds import OriginOrder, OriginReport
+from inosync.fleet.rounds import OriginOrder, OriginReport, look_seconds
 from inosync.fleet.told import Event, ToldNode
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
@@ -243,7 +243,7 @@ class FleetOrigin:
             if order.is_new:  # before what Redis says counts: it may have lost something
                 self._plan_recovery(report)
             if report.seen is not None:
-                self._look_at = now + IDLE_SECONDS
+                self._look_at = now + look_seconds(IDLE_SECONDS, len(order.nodes))
                 self._note_seen(report.seen, report.statuses)
                 self.orders.note(report.orders, report.done, report.found)
                 self.ages = report.ages

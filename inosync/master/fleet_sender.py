@@ -20,7 +20,7 @@ from inosync.fleet.lateness import Lateness
 from inosync.fleet.leases import Lease, LeasePhase
 from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.records import Beat, JournalSpan, NodeRecord
-from inosync.fleet.rounds import SenderOrder, SenderReport
+from inosync.fleet.rounds import SenderOrder, SenderReport, look_seconds
 from inosync.fleet.shares import FleetView
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
@@ -210,7 +210,7 @@ class FleetSender:
         """Return how long a round waits that has nothing to do: not long if a node may confirm something."""
         nodes = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
         is_level = all(node.cursor >= self.journal.head and not node.retries.count for node in nodes)
-        until_leases = self._leases_at - self.loop.clock()
+        until_leases = min(self._leases_at - self.loop.clock(), LEASES_SECONDS)
         return max(until_leases, POLL_SECONDS) if is_level else POLL_SECONDS
 
     def _with_all(self, order: SenderOrder, now: float) -> SenderOrder:
@@ -382,7 +382,8 @@ class FleetSender:
                 self._told_events = order.events[1]
             self._note_leases(report, order, asked_at)
             if order.nodes:
-                self._leases_at, self._view = clock + LEASES_SECONDS, self._seen(report)
+                self._leases_at = clock + look_seconds(LEASES_SECONDS, len(order.nodes))
+                self._view = self._seen(report)
             is_new = self._note_epoch(report.seen.span)
             if not is_new and order.epoch == self._epoch:
                 self._follow(report, order)

@@ -318,6 +318,13 @@ def test_wait_ends_with_another_redis_and_goes_on_there(server: RedisServer, met
     assert listeners(server) == 1
 
 
+@pytest.mark.parametrize(
+    ("nodes", "expected"), [(0, 0.4), (40, 0.4), (1_000, 0.4), (2_000, 0.8), (5_000, 2.0), (100_000, 2.0)]
+)
+def test_many_nodes_are_all_looked_at_less_often(nodes: int, expected: float) -> None:
+    assert rounds.look_seconds(0.4, nodes) == pytest.approx(expected)
+
+
 def test_order_that_does_anything_is_no_look_for_changes() -> None:
     idle = replace(SENDER, nodes=(), serve={"n": b"v"})
     assert not idle.does_something
