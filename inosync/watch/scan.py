@@ -75,6 +75,7 @@ class Scanner:
             return
         root, path = place
         is_new = directory.wd < 0 and not poll
+        before = self._watches.unwatched.compared_at(directory)
         try:
             # The opener's descriptor is good until its next call only.
             own = os.dup(self._opener.open(directory))
@@ -97,7 +98,7 @@ class Scanner:
                 look = self._recorder.record_directory(*place, directory, os.fstat(own), is_new)
             kids = _known_kids(directory)
             if poll:
-                kids = self._strayed_kids(directory, own, root) if has_changed else iter(())
+                kids = self._strayed_kids(directory, own, root, before) if has_changed else iter(())
             yield from self._queue_kids(directory, own, kids, refilter, look)
         except OSError as error:
             self._note_unreadable(root, path, directory, error)
@@ -171,12 +172,11 @@ class Scanner:
         """Read a directory that cannot be watched; whether it may have changed since the last time."""
         unwatched = self._watches.unwatched
         unwatched.add(directory, root.tree, root.path, path, why, self._clock())
+        at = time.time_ns() - _CLOCK_TICK_NS
         digest = yield from entries.digest(
-            fd,
-            lambda name, is_directory: root.excluded(join(path, name), is_directory),
-            time.time_ns() - _CLOCK_TICK_NS,
+            fd, lambda name, is_directory: root.excluded(join(path, name), is_directory), at
         )
-        return unwatched.has_changed(directory, digest)
+        return unwatched.has_changed(directory, digest, at)
 
     def _note_unreadable(self, root: Root, path: bytes, directory: Directory, error: OSError) -> None:
         if error.errno not in _GONE:
@@ -212,23 +212,27 @@ class Scanner:
                     yield
                 yield  # there may be a million files in it, and nothing else
 
-    def _strayed_kids(self, directory: Directory, fd: int, root: Root) -> Iterator[list[Directory]]:
-        """The kids that are watched, but have been replaced in this place by another directory.
+    def _strayed_kids(
+        self, directory: Directory, fd: int, root: Root, since: int
+    ) -> Iterator[list[Directory]]:
+        """The kids that are watched, but were in another place since a time, or are there now.
 
         Where nothing is watched, directories change places unseen. Those among them that are watched, with
-        all that is below them, would be taken for one another for ever.
+        all that is below them, would be taken for one another for ever. And what was sent of one while it was
+        away has removed it from the nodes.
         """
         for kids in _known_kids(directory):
-            yield [kid for kid in kids if kid.wd >= 0 and self._wd_at(kid.name, fd, root) != kid.wd]
+            yield [kid for kid in kids if kid.wd >= 0 and not self._has_stayed(kid, fd, root, since)]
 
-    def _wd_at(self, name: bytes, above: int, root: Root) -> int:
-        """The watch descriptor of the directory of that name in an open one; -1 if it has none."""
+    def _has_stayed(self, kid: Directory, above: int, root: Root, since: int) -> bool:
+        """Whether a watched kid of an open directory is in its place, and was since then."""
         try:
-            fd = open_kid(name, above)
+            fd = open_kid(kid.name, above)
         except OSError:
-            return -1
+            return False
         try:
-            return self._watches.wd_of(fd, root)
+            # A rename gives it a new ctime. So does a new entry in it, and then it is walked in vain.
+            return os.fstat(fd).st_ctime_ns < since and self._watches.wd_of(fd, root) == kid.wd
         finally:
             os.close(fd)
 

@@ -39,6 +39,8 @@ class _Record:
     group: _GroupKey
     digest: int = 0
     """What the directory was like (``entries.digest``)."""
+    compared_at: int = 0
+    """When that was looked at, in nanoseconds since the epoch; 0: not yet."""
 
 
 class Unwatched:
@@ -91,12 +93,17 @@ class Unwatched:
             if not group.count and not group.logged:
                 del self._groups[record.group]
 
-    def has_changed(self, directory: Directory, digest: int) -> bool:
-        """Whether a directory may be different from the last time; with 0 it always may."""
+    def compared_at(self, directory: Directory) -> int:
+        """Return when a directory was last compared, in nanoseconds since the epoch; 0 if it never was."""
+        record = self._records.get(directory)
+        return 0 if record is None else record.compared_at
+
+    def has_changed(self, directory: Directory, digest: int, at: int) -> bool:
+        """Whether a directory may be different from the last time; with 0 it always may. ``at``: the time."""
         record = self._records.get(directory)
         if record is None:
             return True
-        before, record.digest = record.digest, digest
+        before, record.digest, record.compared_at = record.digest, digest, at
         return not digest or digest != before
 
     def because(self, why: str) -> int:

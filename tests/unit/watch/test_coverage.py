@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 
 import pytest
 from support.watched_tree import (
@@ -18,6 +19,7 @@ from support.watched_tree import (
     write,
 )
 
+from inosync.watch import scan
 from inosync.watch.inotify import Inotify, InotifyError
 from inosync.watch.poller import DEFAULT_INTERVAL_SECONDS as EVERY
 from inosync.watch.watcher import CHECK_SECONDS
@@ -101,6 +103,40 @@ def test_watched_directories_exchanged_in_an_unwatched_one_are_walked(
     field.later(EVERY)
     field.take()
     assert_seen_at(field, "top/a/deep/f")
+
+
+def test_watched_directory_that_was_away_between_two_rounds_is_walked(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What was sent of it while it was away has removed it from the nodes.
+    (field.outside / "top/a/deep").mkdir(parents=True)
+    (field.outside / "top/b/deep").mkdir(parents=True)
+    field.add()
+    monkeypatch.setattr(scan, "_CLOCK_TICK_NS", 0)
+    with monkeypatch.context() as patch:
+        limit(field, 1, patch)
+        (field.outside / "top").rename(field.root / "top")
+        field.settle()
+        top, *below = field.watcher._watches.unwatched
+        for directory in below:
+            field.watcher._poller.poll_soon(directory)
+    with monkeypatch.context() as patch:
+        limit(field, 5, patch)
+        field.settle()
+        for _ in range(2):
+            time.sleep(0.02)  # longer than a tick of the file system's clock
+            field.later(EVERY)
+        time.sleep(0.02)
+        assert list(field.watcher._watches.unwatched) == [top]
+        field.take()
+        for place in ("elsewhere", "a"):
+            [now] = [each for each in ("a", "elsewhere") if (field.root / "top" / each).exists()]
+            (field.root / "top" / now).rename(field.root / "top" / place)
+        assert field.told() == set(), "nothing sees it"
+        field.later(EVERY)
+        assert set(field.take()) == {listing(b"top"), listing(b"top/a"), listing(b"top/a/deep")}
+        field.later(EVERY)
+        assert field.take() == [], "once is enough"
 
 
 @pytest.mark.parametrize("overflows", [False, True])

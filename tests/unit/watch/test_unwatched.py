@@ -46,7 +46,7 @@ def test_directory_whose_reason_changes_is_counted_once() -> None:
 def test_has_changed_compares_with_the_last_digest_and_trusts_no_zero() -> None:
     unwatched, [one, other] = Unwatched(), directories(2)
     unwatched.add(one, 1, "/tree1", b"one", NO_WATCHES, 0.0)
-    assert [unwatched.has_changed(one, digest) for digest in (5, 5, 6, 6, 0, 0, 6)] == [
+    assert [unwatched.has_changed(one, digest, 1) for digest in (5, 5, 6, 6, 0, 0, 6)] == [
         True,
         False,
         True,
@@ -55,7 +55,9 @@ def test_has_changed_compares_with_the_last_digest_and_trusts_no_zero() -> None:
         True,
         True,
     ]
-    assert unwatched.has_changed(other, 5), "nothing is known of it"
+    assert unwatched.compared_at(one) == 1
+    assert unwatched.compared_at(other) == 0
+    assert unwatched.has_changed(other, 5, 1), "nothing is known of it"
 
 
 def test_news_tells_only_of_numbers_that_have_doubled_halved_or_vanished() -> None:
