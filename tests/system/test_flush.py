@@ -20,7 +20,7 @@ from support.wait import until
 from inosync.console.client import NotRunning
 
 NODES = "abc"
-ROUNDS = 40
+ROUNDS = 25
 """Changes and flushes in one test."""
 
 

@@ -33,8 +33,11 @@ class Run:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         def turned() -> bool:
-            self.loop.turn(0.05)
-            return condition()
+            for _ in range(20):  # because ``until`` pauses, and a pipe holds little
+                self.loop.turn(0.05)
+                if condition():
+                    return True
+            return False
 
         until(turned, LIMIT, what)
 
@@ -435,15 +438,16 @@ def test_orphan_reaper_spares_the_children_it_knows(run: Start) -> None:
 # Stopped for another transfer
 
 
-def state(run: Run) -> str:
-    return Path(f"/proc/{run.transfer.pid}/stat").read_text().rpartition(")")[2].split()[0]
+def stands_still(run: Run) -> bool:
+    """Whether it is stopped, or waits (D) for a child that was stopped between vfork and exec."""
+    return Path(f"/proc/{run.transfer.pid}/stat").read_text().rpartition(")")[2].split()[0] in "TD"
 
 
 def test_stopped_transfer_waits_and_goes_on(run: Start, tmp_path: Path) -> None:
     done = tmp_path / "done"
     one = run(f"{READ_NO_NAME}; cat >/dev/null; touch {done}", timeout=0.2)
     one.transfer.set_stopped(True)
-    one.until(lambda: state(one) == "T", "the transfer to stand still")
+    one.until(lambda: stands_still(one), "the transfer to stand still")
     one.transfer.send_when_connected(b"a\0")
     one.transfer.set_stopped(True)
     until_after = one.loop.clock() + 0.6
@@ -461,7 +465,7 @@ def test_stopped_transfer_is_ended_politely(run: Start, tmp_path: Path) -> None:
     one = run(f"trap 'touch {said}; exit 20' TERM; touch {ready}; while :; do sleep 0.01; done")
     one.until(ready.exists, "the script")
     one.transfer.set_stopped(True)
-    one.until(lambda: state(one) == "T", "the transfer to stand still")
+    one.until(lambda: stands_still(one), "the transfer to stand still")
     one.transfer.terminate()
     one.transfer.set_stopped(True)  # it is to end
     assert one.end() == 20
