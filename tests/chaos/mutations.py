@@ -48,6 +48,9 @@ class Mutation:
 ARRIVAL = ("tests/unit/worker/test_arrival_model.py",)
 FLEET = ("tests/unit/fleet/test_fleet_model.py",)
 ORIGIN = ("tests/unit/master/test_fleet_origin.py",)
+ROUNDS = ("tests/unit/fleet/test_rounds.py::test_round_that_waits_ends_when_something_arrives",)
+STORE = ("tests/unit/fleet/test_store.py",)
+SENDER = ("tests/unit/master/test_fleet_sender.py",)
 ORDERS = (
     "tests/unit/fleet/test_orders_model.py",
     "tests/unit/master/test_fleet_orders.py",
@@ -511,6 +514,27 @@ MUTATIONS = (
         "            node.set_paused(True)\n",
         "            pass\n",
         ORDERS,
+    ),
+    Mutation(
+        "fleet: a node may be sent more without its lease",
+        "inosync/fleet/scripts.py",
+        "  if redis.call('GET', KEYS[i]) == value then\n    merge(KEYS[1], node, ARGV[1], nil, upto, '0')",
+        "  if redis.call('GET', KEYS[i]) then\n    merge(KEYS[1], node, ARGV[1], nil, upto, '0')",
+        STORE,
+    ),
+    Mutation(
+        "fleet: nobody is told that something has arrived",
+        "inosync/fleet/scripts.py",
+        "redis.call('PUBLISH', KEYS[5] .. ':' .. ARGV[i], '')",
+        "redis.call('PUBLISH', KEYS[5], '')",
+        ROUNDS,
+    ),
+    Mutation(
+        "fleet: a sender that has changes to pass on waits first",
+        "inosync/master/fleet_sender.py",
+        "self._mark, self._told_beat = () if has_more else report.mark, order.beat",
+        "self._mark, self._told_beat = report.mark, order.beat",
+        SENDER,
     ),
     Mutation(
         "fleet: a Redis that has lost orders does not get them again",
