@@ -460,6 +460,34 @@ MUTATIONS = (
     ),
     # The fleet
     Mutation(
+        "fleet: a node is served although a tree of its sender is halted",
+        "inosync/master/fleet_sender.py",
+        "or self.pool.is_stopping or self.guard.halted)",
+        "or self.pool.is_stopping)",
+        ("tests/unit/master/test_fleet_sender.py",),
+    ),
+    Mutation(
+        "fleet: a mount point without its shared storage counts as it",
+        "inosync/master/fleet_origin.py",
+        "if storage != NO_COPY and proof and proof == self.proof():",
+        "if storage != NO_COPY:",
+        ORIGIN,
+    ),
+    Mutation(
+        "fleet: a sender whose disk is full keeps its nodes",
+        "inosync/fleet/shares.py",
+        "if node in foreign or view.prompt(node))",
+        "if node in foreign)",
+        ("tests/unit/fleet/test_shares.py",),
+    ),
+    Mutation(
+        "fleet: a replica that has become the primary counts as known",
+        "inosync/fleet/instance.py",
+        "        self._identity = found\n",
+        "        self._identity = known if known[0] else found\n        found = self._identity\n",
+        ("tests/unit/fleet/test_instance.py",),
+    ),
+    Mutation(
         "fleet: a copy may be older than what the node has",
         "inosync/fleet/service.py",
         "max(since.head, known.upto)",

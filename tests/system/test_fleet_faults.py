@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -61,6 +62,12 @@ def sender(fleet: Fleet, name: str) -> dict[str, object]:
     """Return what the origin says of a sender."""
     found: dict[str, object] = next(one for one in fleet.ask("senders")["senders"] if one["name"] == name)
     return found
+
+
+def is_ready(fleet: Fleet, name: str) -> bool:
+    """Whether a sender takes nodes, and its copy does not stay behind."""
+    found = sender(fleet, name)
+    return bool(found["ready"]) and not found["late"]
 
 
 def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: Mounts) -> None:
@@ -162,6 +169,16 @@ def test_fleet_goes_on_around_each_partition(scattered: Scattered) -> None:
     until(lambda: set(fleet.until_served().values()) == {"sa"}, 60, "the first sender to serve all")
     scattered.until_level()
     islands.mend("origin", "sb")
+
+    # A sender that is stopped for longer than its leases last: the other one goes on.
+    until(lambda: fleet.until_served() and is_ready(fleet, "sb"), 60, "the other sender to be back")
+    mark = len(fleet.senders["sa"].log())
+    fleet.senders["sa"].signal(signal.SIGSTOP)
+    scattered.count()
+    until(lambda: set(fleet.until_served().values()) == {"sb"}, 60, "the other sender to serve all")
+    scattered.until_level()
+    fleet.senders["sa"].signal(signal.SIGCONT)
+    fleet.senders["sa"].until_logged("its lease could not be renewed in time", since=mark)
 
     # Redis is restarted with all that it had: its append-only file.
     scattered.redis.stop()
