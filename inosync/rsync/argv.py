@@ -6,7 +6,6 @@ comparison have one each. ``tests/system/test_rsync_facts.py`` proves with rsync
 
 from __future__ import annotations
 
-import enum
 import os
 import shlex
 from collections.abc import Iterable
@@ -38,8 +37,9 @@ _DELETE_LISTED = ("--delete-missing-args", "--delete", "--force")
 # For nodes that cannot take names that are gone. If one goes while rsync makes its list, a change follows.
 _DELETE_BY_RELIST = ("--ignore-missing-args", "--delete", "--force")
 _PROGRESS = ("--info=progress2", "--outbuf=L")
-# Links are left out because they may lead to what follows.
-_ONLY_ADDS = ("--ignore-existing", "--no-links")
+# Together they leave nothing to send but directories, and deletions as they are. Not --ignore-existing: with
+# it rsync leaves a symlink where a directory belongs, and works on what that leads to.
+_SEND_NOTHING = ("--min-size=4611686018427387904", "--no-links", "--no-devices", "--no-specials")
 _DELETE_NEVER: tuple[str, ...] = ("--ignore-missing-args",)
 # The receiver compares times in nanoseconds: two versions of one size and second are two versions. By itself
 # rsync tells the other side "-@-1", which rrsync takes for no option at all.
@@ -92,14 +92,6 @@ class TransferSettings:
     """Batches leave out files of more bytes than this; 0: none."""
 
 
-class Only(enum.Enum):
-    """What a batch is confined to; both with the attributes of directories."""
-
-    ADD = _ONLY_ADDS
-    # Together they leave nothing to send (rsync(1), --ignore-existing), and deletions as they are.
-    REMOVE = ("--existing", "--ignore-existing")
-
-
 @dataclass(frozen=True, slots=True)
 class RenameWay:
     """How a rename is followed on a node."""
@@ -117,16 +109,17 @@ class RenameWay:
 
 
 def batch_argv(
-    s: TransferSettings, ignore_times: bool = False, progress: bool = False, only: Only | None = None
+    s: TransferSettings, ignore_times: bool = False, progress: bool = False, only_removes: bool = False
 ) -> tuple[str, ...]:
     """Return the call that makes the names that it reads (``names_input``) level.
 
     ``p`` sends a file, or a directory itself; ``p/`` also mirrors the directory's entries, one level deep.
     With ``ignore_times`` a file with the same size and time is compared by content. With ``progress`` it
-    prints how much has arrived (``stdout.byte_percent``).
+    prints how much has arrived (``stdout.byte_percent``). With ``only_removes`` nothing is sent but
+    directories themselves.
     """
     deletes = _DELETE_NEVER
-    if s.rdelete in (True, "running") and only is not Only.ADD:
+    if s.rdelete in (True, "running"):
         deletes = _DELETE_LISTED if s.list_missing else _DELETE_BY_RELIST
     # A directory above a name may be replaced by a symlink after the name was checked.
     is_local = transport(s.target) is Transport.LOCAL
@@ -136,7 +129,7 @@ def batch_argv(
     flat = ("--no-recursive",) if recurses(s.extra) else ()
     shown = _PROGRESS if progress else ()
     small = (f"--max-size={s.max_size}",) if s.max_size else ()
-    last = (*small, *anew, *flat, *(only.value if only else ()))
+    last = (*small, *anew, *flat, *(_SEND_NOTHING if only_removes else ()))
     options = (*_BATCH, *deletes, *confine, *shown, *_stats(s), *_common(s), *s.extra, *last)
     return _call(s, options, _existing(s.target))
 
@@ -147,15 +140,15 @@ def full_argv(
     """Return the call that makes the whole tree level once it reads ``EVERYTHING`` (``names_input``).
 
     It prints its progress (``stdout.percent``). With ``delete_nothing`` it deletes nothing, and exits with
-    ``exit_codes.DELETIONS_STOPPED`` if there was something to delete. With ``only_adds`` it sends only what
-    the node lacks, and no links. ``ignore_times``: as ``batch_argv``.
+    ``exit_codes.DELETIONS_STOPPED`` if there was something to delete. With ``only_adds`` it sends no links,
+    and deletes only what is in the way of something else. ``ignore_times``: as ``batch_argv``.
     """
     # Deleted at the end, when all links are there. extra may have another time for it, but not two.
     when = "--delete" if chooses_deletion_time(s.extra) else "--delete-delay"
     deletes: tuple[str, ...] = (when,) if s.rdelete in (True, "startup") else ()
     last = ("--max-delete=0",) if delete_nothing else ()
     if only_adds:
-        deletes, last = (), (*last, *_ONLY_ADDS)
+        deletes, last = ("--force",) if deletes else (), (*last, "--no-links")
     anew = ("--ignore-times",) if ignore_times else ()
     options = (*_FULL, *deletes, *_PROGRESS, *_stats(s), *_common(s), *s.extra, *anew, *last)
     return _call(s, options, s.target)

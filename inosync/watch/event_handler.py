@@ -137,9 +137,8 @@ class EventHandler:
             return Step.REMOVED
         if mask & inotify.IN_MOVED_TO:
             # A directory replaces nothing but an empty one. Whether a file does, the kernel does not say.
-            if not mask & inotify.IN_ISDIR:
-                return Step.UNKNOWN
-            return Step.NEW if name[0].kid(name[1]) is None else Step.SWITCHED
+            is_new = bool(mask & inotify.IN_ISDIR) and name[0].kid(name[1]) is None
+            return Step.NEW if is_new else Step.SWITCHED
         return Step.NEW if mask & inotify.IN_CREATE or self._open_files.is_new(name) else Step.CHANGED
 
     def _handle_self(self, directory: Directory, mask: int, now: float) -> None:

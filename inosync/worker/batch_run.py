@@ -209,8 +209,7 @@ class BatchRun:
             self._leave(late, self.results.outdated, part.step)
         elif part.step < Step.SWITCHED:
             self._leave_out_newer(source)
-            if self._is_ahead or part.step is not Step.NEW:  # else the node has nothing of that name
-                self._leave(frozen.gone(source, self._there(self.current.send)), self.results.waiting)
+            self._leave(frozen.gone(source, self._there(self.current.send)), self.results.waiting)
         elif part.step is Step.SWITCHED:
             if late := self._newer(source, self._there(part.names), self._switch.is_alone):
                 unknown = self._switch.unknown.intersection(late)
@@ -405,6 +404,22 @@ class BatchRun:
         tree = self.part.tree
         if not set(self._made.pop(tree, ())).isdisjoint(lacking):
             self.parts = [replace(part, renames=()) if part.tree == tree else part for part in self.parts]
+
+    def answered(self, lacking: Set[bytes]) -> None:
+        """The first part was a question: send what the node lacks before it is switched to anything."""
+        asked = self.parts.pop(0)
+        new = tuple(name for name in asked.names if name in lacking)
+        if new:
+            self.parts = [
+                self._without(part, lacking)
+                if part.tree == asked.tree and part.step is Step.SWITCHED
+                else part
+                for part in self.parts
+            ]
+            self.parts.insert(0, replace(asked, names=new, step=Step.NEW))
+
+    def _without(self, part: Part, names: Set[bytes]) -> Part:
+        return replace(part, names=tuple(name for name in part.names if name not in names))
 
     def skip_part(self) -> None:
         """Take out the first part: there is nothing of it to send."""

@@ -18,7 +18,8 @@ from inosync.messages import (
     Step,
 )
 from inosync.nodes import backoff
-from inosync.rsync import argv, exit_codes, stdout
+from inosync.rsync import argv, compat, exit_codes, stdout
+from inosync.rsync.dry_run import DryRun
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome, Run, judge
 from inosync.rsync.source import SourceState, check_source
@@ -74,6 +75,7 @@ class BatchSender:
         self._run: BatchRun | None = None  # the batch
         self._tries = _Tries()
         self._transfer: Transfer | None = None  # of its first part
+        self._question: DryRun | None = None  # if the transfer only asks what the node lacks
         self._retry: Timer | None = None  # when the first part is tried again
         self._percent: int | None = None  # as reported last
         self._renames = RenameRuns(job, beside.calls, beside.refused, beside.sent)
@@ -184,8 +186,15 @@ class BatchSender:
                 lanes.end(lane)
                 run.skip_part()
                 return
-            is_other = part.full or part.step is Step.UNKNOWN or order.only_removes(part)
-            is_usual = lane is Lane.FIRST and not (is_other or part.ignore_times or run.frozen_source)
+            is_usual = not (part.full or part.ignore_times or order.only_removes(part) or run.frozen_source)
+            is_usual = is_usual and lane is Lane.FIRST
+            if is_usual and part.step is Step.UNKNOWN:
+                self._question = calls.ask(part)
+                self._transfer = question = self._question.transfer
+                question.send_when_connected(
+                    lambda: argv.names_input(run.names), lambda: self._may_send(run, question)
+                )
+                return
             transfer = self._beside.warm.take(part.tree) if is_usual else None
             transfer = transfer or calls.start(part, run.delete_nothing, lane, run.frozen_source)
             self._transfer = transfer
@@ -241,7 +250,7 @@ class BatchSender:
         run, transfer = self._run, self._transfer
         assert run is not None
         assert transfer is not None
-        self._transfer = None
+        question, self._transfer, self._question = self._question, None, None
         self._beside.lanes.end(run.batch.lane)
         run.results.bytes += stdout.transferred_bytes(transfer.stdout)
         code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
@@ -249,6 +258,8 @@ class BatchSender:
         if renames.is_running:
             renames.note_sent(self._loop.clock())
             outcome = renames.outcome(code, transfer)
+        elif question is not None and _is_answered(code, transfer):
+            outcome = Outcome()
         else:
             self._beside.sent.ended(run.part, run.current.send, self._loop.clock())
             outcome = _outcome(run, transfer, code, self._job)
@@ -276,6 +287,9 @@ class BatchSender:
             ):
                 if fed_at is not None:
                     run.superseded(was_fed=True)
+            case Then.DONE if question is not None:
+                run.answered({found.path for found in question.differences if found.missing})
+                self._tries.failures = 0
             case Then.DONE:
                 assert fed_at is not None
                 self._beside.ssh_master.node_reached()
@@ -398,6 +412,12 @@ class BatchSender:
         if is_first:
             self._beside.title.transferring(run.part, run.batch.count, percent)
         self._report(Progress(run.batch.id, percent))
+
+
+def _is_answered(code: int, transfer: Transfer) -> bool:
+    """Whether a node has said what it lacks, or does not say so."""
+    is_whole = exit_codes.exit_kind(code) in (ExitKind.OK, ExitKind.PARTIAL) and not transfer.abort_reason
+    return is_whole or bool(compat.refused_by_daemon(transfer.stderr))
 
 
 def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:

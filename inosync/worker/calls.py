@@ -8,7 +8,8 @@ from dataclasses import replace
 from inosync.filters.rule import hiding
 from inosync.messages import Lane, Part, Rename, Step
 from inosync.rsync import argv, binary
-from inosync.rsync.argv import Only, RenameWay, TransferSettings
+from inosync.rsync.argv import RenameWay, TransferSettings
+from inosync.rsync.dry_run import DryRun
 from inosync.rsync.options import limits_size
 from inosync.rsync.target import Transport, transport
 from inosync.rsync.transfer import Transfer
@@ -75,25 +76,18 @@ class RsyncCalls:
         settings = self.settings(part.tree)
         settings = replace(settings, source=source or settings.source)
         if part.full:
-            only_adds = part.step is Step.NEW and self._refused.existing
+            only_adds = part.step is Step.NEW
             return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
         max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
-        root, only = self._root(settings), self._only(part, lane)
-        key = settings, root, max_size, part.ignore_times, lane, only, part.make_way
+        root, only_removes = self._root(settings), order.only_removes(part) and self._refused.send_nothing
+        key = settings, root, max_size, part.ignore_times, lane, only_removes, part.make_way
         known, words = self._last.get(part.tree, ((), ()))
         if known != key:
             hidden = itertools.chain.from_iterable(map(hiding, part.make_way))
             settings = replace(settings, root=root, max_size=max_size, rules=(*hidden, *settings.rules))
-            words = argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, only)
+            words = argv.batch_argv(settings, part.ignore_times, lane is Lane.SECOND, only_removes)
             self._last[part.tree] = key, words
         return words
-
-    def _only(self, part: Part, lane: Lane) -> Only | None:
-        if not self._refused.existing:
-            return None
-        if order.only_removes(part):
-            return Only.REMOVE
-        return Only.ADD if part.step is Step.UNKNOWN and lane is Lane.FIRST else None
 
     def start(
         self, part: Part, delete_nothing: bool = False, lane: Lane = Lane.FIRST, source: str = ""
@@ -102,6 +96,11 @@ class RsyncCalls:
         words = self.argv(part, delete_nothing, lane, source)
         self._ssh_master.note_try()
         return Transfer(words, self._job.timeout, self._loop, is_big=lane is Lane.SECOND)
+
+    def ask(self, part: Part) -> DryRun:
+        """An rsync that says in which names of a part the node differs. OSError if it cannot be started."""
+        words = argv.compare_names_argv(self.settings(part.tree))
+        return DryRun(words, self._job.timeout, self._loop)
 
     def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:
         """An rsync that follows a rename. OSError if it cannot be started."""

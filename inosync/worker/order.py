@@ -2,7 +2,7 @@
 
 So nothing on the node leads to what is not there yet, and nothing goes that is still led to. The master says
 what has happened to each name (``Step``); what is there when the batch begins decides. Of what is not known
-to be new or to have replaced something, a run sends what the node lacks, before the next sends all of it.
+to be new or to have replaced something, the node is asked what it lacks (UNKNOWN): that goes first.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def in_steps(
         if wire in wanted.removing:
             step = Step.REMOVED
         elif step is Step.UNKNOWN:
-            found.setdefault(step, []).append(wire)  # only if it is new to the node
+            found.setdefault(step, []).append(wire)  # a question
             step = Step.SWITCHED
         found.setdefault(step, []).append(wire)
     if len(found.get(Step.SWITCHED, ())) == 1:
@@ -142,6 +142,7 @@ def renames_by_step(
     renames: Iterable[Rename], steps: Mapping[Step, Sequence[bytes]]
 ) -> dict[Step, tuple[Rename, ...]]:
     """Return the renames that are followed before each step: that of their new names."""
+    steps = {step: names for step, names in steps.items() if step is not Step.UNKNOWN}
     of = {name.rstrip(b"/"): step for step in sorted(steps, reverse=True) for name in steps[step]}
     found: dict[Step, tuple[Rename, ...]] = {}
     for rename in renames:

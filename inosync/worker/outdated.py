@@ -32,8 +32,7 @@ class OutdatedFiles:
         if not part.full:
             earlier = None if part.ignore_times else reads
             # The node had nothing at a new name that rsync could have taken for the file.
-            is_new = part.step in (Step.NEW, Step.UNKNOWN)
-            replaced_since = math.inf if part.ignore_times or is_new else -math.inf
+            replaced_since = math.inf if part.ignore_times or part.step is Step.NEW else -math.inf
             again = outdated_names(settings.source, names, began, now, window, earlier, replaced_since)
         elif part.step is not Step.NEW and not part.ignore_times:  # else more of it follows
             again = outdated_below(settings.source, window, reads)

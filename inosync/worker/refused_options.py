@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from inosync.rsync import compat
 
-_EXISTING = ("existing", "ignore-non-existing", "ignore-existing")
 RETRY_SECONDS = 3600.0
 """After that, what was refused is asked for again: the node may have got another rsync."""
 
@@ -21,8 +20,8 @@ class RefusedOptions:
         """Whether the node may be asked what was sent (``TransferSettings.stats``)."""
         self.max_size = True
         """Whether the node may be told which files are too big (``TransferSettings.max_size``)."""
-        self.existing = True
-        """Whether the node may be told to add only, or to remove only (``argv.Only``)."""
+        self.send_nothing = True
+        """Whether the node may be told to remove only (``argv.batch_argv``, ``only_removes``)."""
         self.list_missing = True
         """Whether names that are gone may be listed; if not, their directories are."""
         self._retry_at = 0.0  # when they are listed again
@@ -33,8 +32,7 @@ class RefusedOptions:
 
     def explain(self, lines: Sequence[bytes]) -> bool:
         """Whether an rsync failed because of something that it need not be asked for."""
-        allowed = {"stats": self.stats, "max-size": self.max_size}
-        allowed |= dict.fromkeys(_EXISTING, self.existing)
+        allowed = {"stats": self.stats, "max-size": self.max_size, "min-size": self.send_nothing}
         return allowed.get(compat.refused_by_daemon(lines), False) or (
             self.list_missing and compat.refuses_missing(lines)
         )
@@ -48,8 +46,8 @@ class RefusedOptions:
             case "max-size":
                 self.max_size = False
                 return False
-            case "existing" | "ignore-non-existing" | "ignore-existing":
-                self.existing = False
+            case "min-size":
+                self.send_nothing = False
                 return False
         self.list_missing = False
         self._retry_at = self._clock() + RETRY_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from inosync.messages import Leftovers, OwedNames, Part, Step
+from inosync.messages import Leftovers, OwedNames, Part
 from inosync.rsync.outcome import Outcome
 from inosync.worker import order
 
@@ -32,8 +32,6 @@ class Results:
         if outcome.due or outcome.reason:
             self.failed(outcome.due, code, outcome.reason)
         left = (*outcome.due, *outcome.instead)
-        if part.step is Step.UNKNOWN:
-            return  # all of it follows once more
         if not left:  # nearly always: nothing is copied
             if part.full or part.names:  # all of it may be left to a later batch while rsync connects
                 self.arrived.append(part)

@@ -44,13 +44,7 @@ class Site:
         fresh.symlink_to(f"releases/{self.version}")
         fresh.replace(self.root / LINK)
         (self.root / "assets").mkdir(exist_ok=True)
-        asset = self.root / f"assets/{self.version}.css"
-        if self.version % 2:
-            asset.write_bytes(self.content)
-        else:  # as rsync does it
-            fresh = self.root / f"assets/.{asset.name}.tmp"
-            fresh.write_bytes(self.content)
-            fresh.replace(asset)
+        (self.root / f"assets/{self.version}.css").write_bytes(self.content)
         page = self.root / "fresh-page"
         page.write_text(f"assets/{self.version}.css")
         page.replace(self.root / PAGE)

@@ -14,8 +14,9 @@ import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from inosync.rsync.argv import (
     NO_NAME,
     TransferSettings,
     batch_argv,
+    compare_names_argv,
     full_argv,
     names_input,
     shell_line,
@@ -413,6 +415,41 @@ def test_name_below_a_symlink_makes_a_directory_on_the_node(pair: Pair) -> None:
     (pair.src / "lnk").symlink_to("real")
     assert pair.batch(b"lnk/x").returncode == 0
     assert not (pair.dst / "lnk").is_symlink()
+
+
+CALLS: dict[str, Callable[[TransferSettings], tuple[str, ...]]] = {
+    "batch": batch_argv,
+    "batch that only removes": partial(batch_argv, only_removes=True),
+    "full mirror": full_argv,
+    "full mirror that only adds": partial(full_argv, only_adds=True),
+    "question": compare_names_argv,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("to", ["elsewhere", "../outside", "."])
+def test_symlink_of_the_node_in_place_of_a_directory_is_not_followed(call: str, to: str, pair: Pair) -> None:
+    pair.file("lnk/sub/x")
+    pair.file("lnk/x")
+    for place in (pair.dst / "elsewhere", pair.dst.parent / "outside", pair.dst):
+        (place / "sub").mkdir(parents=True)
+        (place / "sub/kept").write_text("what the symlink leads to")
+    (pair.dst / "lnk").symlink_to(to)
+    is_full = call.startswith("full")
+    names = names_input(EVERYTHING) if is_full else names_input((b"lnk/sub/", b"lnk/sub/x", b"lnk/x"))
+    extra = ("--filter=P /sub", "--filter=P /elsewhere") if is_full else ()
+    assert pair.run(CALLS[call](replace(pair.settings, extra=extra)), names).returncode == 0
+    for place in (pair.dst / "elsewhere", pair.dst.parent / "outside", pair.dst):
+        assert [path.name for path in (place / "sub").iterdir()] == ["kept"]
+        assert not (place / "x").exists()
+
+
+def test_existing_would_follow_a_symlink_of_the_node(pair: Pair) -> None:
+    pair.file("lnk/x")
+    (pair.dst / "lnk").symlink_to(".")
+    call = batch_argv(replace(pair.settings, extra=("--ignore-existing",)))
+    assert pair.run(call, b"lnk/x\0").returncode == 0
+    assert (pair.dst / "x").exists(), "the comment at argv._SEND_NOTHING is out of date"
 
 
 def test_name_below_a_symlink_to_the_outside_is_refused_when_confined(pair: Pair) -> None:

@@ -992,11 +992,18 @@ EVENTS = st.lists(
 )
 
 
-def play(journal: Journal, path: bytes, what: Kind | str) -> None:
+def play(journal: Journal, path: bytes, what: Kind | str, gone: set[bytes]) -> None:
+    """Record something. A directory in ``gone`` is listed, when it is made again, before what is in it."""
+    for at in (at for at, byte in enumerate(path) if byte == ord("/")):
+        if path[:at] in gone:
+            journal.record(Change(1, path[:at], Kind.LIST), 0.0)
+            gone.remove(path[:at])
     if isinstance(what, Kind):
         journal.record(Change(1, path, what), 0.0)
+        gone -= {path} if what is not Kind.NAME else set()
     elif path:
         journal.gone(1, path, 0.0, Order.REMOVED if what == "gone" else Order.SWITCHED)
+        gone.add(path)
 
 
 @given(EVENTS, st.integers(0, 30))
@@ -1004,9 +1011,9 @@ def test_journal_that_follows_another_lacks_nothing_that_it_has(
     events: list[tuple[bytes, Kind | str, bool]], cursor: int
 ) -> None:
     """It may have more: what the other one has dropped because something newer covers it."""
-    origin, follower, appended = Journal(), Journal(), 0
+    origin, follower, appended, gone = Journal(), Journal(), 0, set[bytes]()
     for path, what, is_read in events:
-        play(origin, path, what)
+        play(origin, path, what, gone)
         if is_read:
             follower.follow(origin.head, origin.floor, origin.entries_after(appended), 0.0)
             appended = origin.head

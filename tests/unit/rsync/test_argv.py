@@ -15,7 +15,6 @@ from inosync.filters import rule as filter_rules
 from inosync.messages import Rename
 from inosync.rsync.argv import (
     NO_NAME,
-    Only,
     RenameWay,
     TransferSettings,
     batch_argv,
@@ -119,20 +118,19 @@ def test_full_mirror_compares_everything_and_prints_progress() -> None:
 
 def test_full_mirror_that_only_adds_sends_no_links_whatever_extra_says() -> None:
     argv = full_argv(replace(PLAIN, extra=("-l",)), only_adds=True)
-    assert argv[-5:-2] == ("--ignore-existing", "--no-links", "--from0")
-    assert not {"--ignore-existing", "--no-links"}.intersection(full_argv(PLAIN))
-
-
-def test_batch_that_only_adds_sends_no_links_and_removes_nothing() -> None:
-    plain, adds = batch_argv(PLAIN), batch_argv(replace(PLAIN, extra=("-l",)), only=Only.ADD)
-    assert set(adds) - set(plain) == {"-l", "--ignore-existing", "--no-links", "--ignore-missing-args"}
-    assert not any(word.startswith("--delete") for word in adds)
-    assert adds.index("-l") < adds.index("--no-links")
+    assert argv[-4:] == ("--no-links", "--from0", "/srv/www/", "a.mirror.com:/srv/www")
+    assert "--no-links" not in full_argv(PLAIN)
 
 
 def test_batch_that_only_removes_has_nothing_to_send() -> None:
-    plain, removes = batch_argv(PLAIN), batch_argv(PLAIN, only=Only.REMOVE)
-    assert set(removes) - set(plain) == {"--existing", "--ignore-existing"}
+    plain, removes = batch_argv(PLAIN), batch_argv(PLAIN, only_removes=True)
+    added = set(removes) - set(plain)
+    assert {word.partition("=")[0] for word in added} == {
+        "--min-size",
+        "--no-links",
+        "--no-devices",
+        "--no-specials",
+    }
     assert set(plain) <= set(removes)
 
 
@@ -226,6 +224,7 @@ def test_daemons_get_small_messages_without_delay(target: str) -> None:
 def test_rdelete_decides_which_calls_delete(rdelete: bool | str, full: bool, batch: bool) -> None:
     s = replace(PLAIN, rdelete=rdelete)
     assert ("--delete-delay" in full_argv(s)) is full
+    assert ("--force" in full_argv(s, only_adds=True)) is full
     assert not any(word.startswith("--delete") for word in full_argv(s, only_adds=True))
     assert all((option in batch_argv(s)) is batch for option in DELETING)
     assert ("--ignore-missing-args" in batch_argv(s)) is not batch

@@ -69,8 +69,6 @@ class Site:
         self.releases: dict[bytes, set[bytes]] = {}
         """What is in each release."""
         self.version = 0
-        self.steps = 0
-        """How many steps there have been."""
         self.under_way: dict[str, Iterator[None]] = {}
         self.has_changed = self.was_seen = False
         """Whether files have changed since the last tick, and whether their times have counted since."""
@@ -95,7 +93,6 @@ class Site:
             tick()
         self.has_changed, self.was_seen = True, False
         for _ in range(steps):
-            self.steps += 1
             if next(self.under_way.get(operation, iter(())), self) is self:
                 self.under_way.pop(operation, None)
                 return
@@ -260,8 +257,6 @@ class World:
         """Whether rsync sends files when its generator is through (``Run.is_late``)."""
         self.is_coarse = False
         """Whether the last changes were read within the tick in which they were made."""
-        self.full_began = 0
-        """How many steps of the site there had been when the last full mirror began."""
         self.margin = 0.01
         """How much older than the moment of a change the time may be that a file gets, in seconds."""
         self.is_in_full = False
@@ -433,9 +428,7 @@ class World:
                 raise AssertionError("\n".join([*self.log[-60:], *found]))
 
     def _is_full_mirroring(self) -> bool:
-        """Whether a full mirror runs that may show what is published meanwhile."""
-        outstanding = self.node.outstanding
-        return outstanding is not None and outstanding.batch.full and self.site.steps > self.full_began
+        return self.node.outstanding is not None and self.node.outstanding.batch.full
 
     def _send(self, batch: Batch) -> Iterator[None]:
         self.site.see()
@@ -448,15 +441,15 @@ class World:
                 run.skip_part()
                 continue
             self.lanes.begin(batch.lane, run.part, run.names)
-            if run.part.full:
-                is_first = run.part.step is Step.NEW
-                self.full_began = self.site.steps if is_first else self.full_began
-                if any(self.copy.failing.values()):
-                    self.full_began = -1  # it does not know what leads to what fails
             yield  # rsync connects
             self.site.see()
             run.leave_newer(str(self.root))
             transfers = self.lanes.transfers
+            if run.part.step is Step.UNKNOWN and batch.lane is Lane.FIRST:
+                run.answered({path for path in run.names if path not in self.copy.entries})
+                self.lanes.end(batch.lane)
+                yield
+                continue
             outcome = yield from self._transfer(run)
             self.lanes.end(batch.lane)
             if batch.lane is Lane.SECOND and self.lanes.transfers != transfers:
@@ -483,8 +476,7 @@ class World:
         max_size = BIG_BYTES if lane is Lane.FIRST and not part.full else 0
         names = [*run.names, *(b"%b/" % path for path in self._directories())] if part.full else run.names
         rsync = Run(os.fsencode(source), self.copy, tuple(names), max_size, only_removes(part))
-        is_first = lane is Lane.FIRST
-        rsync.only_adds = part.step is Step.NEW if part.full else part.step is Step.UNKNOWN and is_first
+        rsync.only_adds = part.full and part.step is Step.NEW
         rsync.is_late, rsync.removes_last = self.is_late, part.full
         how = f"{part.step.name}{' of copies' if run.frozen_source else ''}"
         self.log.append(f"lane {lane} {how} {list(run.names)}")

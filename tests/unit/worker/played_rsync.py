@@ -84,7 +84,7 @@ class Run:
     """In bytes; larger files are left out; 0: none is."""
     only_removes: bool = False
     only_adds: bool = False
-    """Whether links are left out, what the node has is left as it is, and nothing is removed."""
+    """Whether links are left out, and nothing is removed."""
     is_late: bool = False
     """Whether files follow when the generator is through."""
     removes_last: bool = False
@@ -158,7 +158,7 @@ class Run:
 
     def _directory(self, path: bytes, relisted: dict[bytes, Collection[bytes]]) -> Iterator[None]:
         if path and self.copy.entries.get(path) != DIRECTORY:
-            if self.only_removes or (self.only_adds and path in self.copy.entries):
+            if self.only_removes:
                 return
             yield from self._make_room(path)
             self.copy.put(path, DIRECTORY)
@@ -192,7 +192,7 @@ class Run:
                 yield
 
     def _file(self, path: bytes) -> Iterator[None]:
-        if self.only_removes or (self.only_adds and path in self.copy.entries):
+        if self.only_removes:
             return
         entry = look(self.source + b"/" + path)
         if entry is None or entry[0] != "file":  # it has vanished

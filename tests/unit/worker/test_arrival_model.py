@@ -16,7 +16,7 @@ from inosync.messages import Lane
 
 EXAMPLES = int(os.environ.get("INOSYNC_EXAMPLES", "60"))
 OPERATIONS = ("release", "release", "page", "swap", "other")
-KINDS = (0, 1, 2, 4, 8, 9, 9, 13, 16, 18)
+KINDS = (0, 1, 2, 4, 8, 9, 9, 13)
 STEPS = """
     begin begin begin begin go_on go_on go_on go_on read read read finish_batch finish_batch
     work work work work work work fail kill wait wait resync restart

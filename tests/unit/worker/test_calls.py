@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from inosync.messages import Lane, Part, Step
+from inosync.messages import Lane, Part
 from inosync.rsync.argv import CONFINE_ROOT, TransferSettings
 from inosync.system.loop import Loop
 from inosync.worker.calls import RsyncCalls
@@ -30,7 +30,7 @@ class World:
         self.job = SimpleNamespace(trees=trees, timeout=5.0)
         self.ssh = SimpleNamespace(rsh="", rsh_direct="direct", note_try=lambda: None)
         self.throttle = SimpleNamespace(limit=0)
-        self.refused = SimpleNamespace(list_missing=True, stats=True, max_size=True, existing=True)
+        self.refused = SimpleNamespace(list_missing=True, stats=True, max_size=True)
         self.lanes = SimpleNamespace(big_size=0)
         parts: list[Any] = [self.job, self.ssh, self.throttle, self.refused, self.lanes, Loop()]
         self.calls = RsyncCalls(*cast(Any, parts))
@@ -42,10 +42,8 @@ class World:
         fresh.chmod(0o755)
         fresh.rename(self.rsync)
 
-    def argv(
-        self, lane: Lane = Lane.FIRST, ignore_times: bool = False, step: Step = Step.CHANGED
-    ) -> tuple[str, ...]:
-        return self.calls.argv(Part(1, False, (b"a/",), ignore_times=ignore_times, step=step), lane=lane)
+    def argv(self, lane: Lane = Lane.FIRST, ignore_times: bool = False) -> tuple[str, ...]:
+        return self.calls.argv(Part(1, False, (b"a",), ignore_times=ignore_times), lane=lane)
 
 
 @pytest.fixture
@@ -95,15 +93,6 @@ def test_argv_follows_what_changes(world: World) -> None:
     assert "--ignore-times" not in world.argv()
     world.ssh.rsh = "ssh -x"
     assert "--rsh=ssh -x" in world.argv()
-
-
-def test_what_may_be_new_is_only_added_at_first(world: World) -> None:
-    plain = world.argv()
-    assert set(world.argv(step=Step.UNKNOWN)) - set(plain) >= {"--ignore-existing", "--no-links"}
-    assert set(world.argv(step=Step.REMOVED)) - set(plain) == {"--ignore-existing", "--existing"}
-    assert "--ignore-existing" not in world.argv(Lane.SECOND, step=Step.UNKNOWN), "it is sent once"
-    world.refused.existing = False
-    assert {world.argv(step=step) for step in Step} == {plain}
 
 
 def test_settings_know_a_direct_connection(world: World) -> None:
