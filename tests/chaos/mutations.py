@@ -316,6 +316,20 @@ MUTATIONS = (
         NAMES,
     ),
     Mutation(
+        "a directory that was read while it was renamed is linked by size and time",
+        "inosync/worker/rename_runs.py",
+        "        compares = step.rename.is_directory and self._sent.may_hide_others(tree, step.rename)\n",
+        "        compares = False\n",
+        ("tests/unit/worker/test_rename_runs.py",),
+    ),
+    Mutation(
+        "a higher rmaxdelete does not release what it allows",
+        "inosync/guard/excess.py",
+        "        return self.reported > 0 and not self._may_exceed(",
+        "        return False and not self._may_exceed(",
+        ("tests/unit/guard/test_guard.py",),
+    ),
+    Mutation(
         "an rsync that waits in the old root is used for the new one",
         "inosync/worker/warm.py",
         "            return os.path.samestat(self._transfer.directory_status, os.stat(source))\n",
