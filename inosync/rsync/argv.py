@@ -242,6 +242,15 @@ def compare_names_argv(s: TransferSettings) -> tuple[str, ...]:
     return _call(s, options, s.target)
 
 
+def missing_argv(s: TransferSettings, whole: bool) -> tuple[str, ...]:
+    """Return the call that prints what the node lacks of the names that it reads, or of the whole tree."""
+    # Where nothing is written it does no harm that --ignore-existing follows symlinks.
+    depth = _FULL if whole else (*_BATCH, *_DELETE_NEVER)
+    flat = ("--no-recursive",) if recurses(s.extra) and not whole else ()
+    options = (*depth, *_common(s), *for_comparison(s.extra), *flat, "--ignore-existing", *_REPORT)
+    return _call(s, options, s.target)
+
+
 def _call(s: TransferSettings, options: tuple[str, ...], target: str) -> tuple[str, ...]:
     # --rsh and --from0 come last because extra may hold --rsh and --no-from0. The slash at the end of the
     # source means what is in the directory, not the directory as an entry of the target.

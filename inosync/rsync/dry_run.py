@@ -15,9 +15,20 @@ _COMPLETE = (0, 24)
 
 
 class DryRun:
-    """One such run, and what it has found so far. OSError if its rsync cannot be started."""
+    """One such run, and what it has found so far. OSError if its rsync cannot be started.
 
-    def __init__(self, command: tuple[str, ...], timeout: float, loop: Loop, idle: bool = False) -> None:
+    With ``is_bounded`` it ends when it has found more than MAX_DIFFERENCES.
+    """
+
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        timeout: float,
+        loop: Loop,
+        idle: bool = False,
+        is_bounded: bool = False,
+    ) -> None:
+        self._is_bounded = is_bounded
         self.count = 0
         """All differences."""
         self.lines: list[bytes] = []
@@ -28,6 +39,13 @@ class DryRun:
         found = [line for line in lines if itemize.parse(line) is not None]
         self.count += len(found)
         self.lines += found[: itemize.MAX_DIFFERENCES - len(self.lines)]
+        if self._is_bounded and self.has_too_many:
+            self.transfer.terminate()
+
+    @property
+    def has_too_many(self) -> bool:
+        """Whether there are more differences than are kept."""
+        return self.count > itemize.MAX_DIFFERENCES
 
     @property
     def reason(self) -> str:

@@ -43,6 +43,10 @@ class Difference:
         return b"+" in self.what
 
     @property
+    def is_link(self) -> bool:
+        return self.what[1:2] == b"L"
+
+    @property
     def negligible(self) -> bool:
         """Whether only the time of a directory differs.
 

@@ -405,21 +405,32 @@ class BatchRun:
         if not set(self._made.pop(tree, ())).isdisjoint(lacking):
             self.parts = [replace(part, renames=()) if part.tree == tree else part for part in self.parts]
 
-    def answered(self, lacking: Set[bytes]) -> None:
-        """The first part was a question: send what the node lacks before it is switched to anything."""
+    def answered(self, lacking: Mapping[bytes, bool], is_all: bool, source: str, big_size: int) -> None:
+        """The first part was a question: send what the node lacks before it is switched to anything.
+
+        ``lacking``: the names, and whether each is a link, which is switched to; ``is_all``: whether the node
+        lacks nothing else. OSError if the tree is not there.
+        """
         asked = self.parts.pop(0)
-        new = tuple(name for name in asked.names if name in lacking)
-        if new:
+        new = tuple(name for name in sorted(lacking) if not lacking[name])
+        if not asked.full:
+            new = tuple(name for name in asked.names if name in lacking)
             self.parts = [
-                self._without(part, lacking)
-                if part.tree == asked.tree and part.step is Step.SWITCHED
-                else part
+                self._without(part, new) if part.tree == asked.tree and part.step is Step.SWITCHED else part
                 for part in self.parts
             ]
-            self.parts.insert(0, replace(asked, names=new, step=Step.NEW))
+        elif not is_all or b"" in lacking or frozen.any_larger(source, new, big_size):
+            self.parts.insert(0, replace(asked, step=Step.NEW))
+            return
+        elif lacking.keys() >= set(os.listdir(os.fsencode(source))):
+            return  # the node is empty: nothing can be led to too early
+        if new:
+            self._in_order.add(asked.tree)
+            self.parts.insert(0, replace(asked, full=False, names=new, step=Step.NEW))
 
-    def _without(self, part: Part, names: Set[bytes]) -> Part:
-        return replace(part, names=tuple(name for name in part.names if name not in names))
+    def _without(self, part: Part, names: Collection[bytes]) -> Part:
+        left = frozenset(names)
+        return replace(part, names=tuple(name for name in part.names if name not in left))
 
     def skip_part(self) -> None:
         """Take out the first part: there is nothing of it to send."""

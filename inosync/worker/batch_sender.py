@@ -188,7 +188,7 @@ class BatchSender:
                 return
             is_usual = not (part.full or part.ignore_times or order.only_removes(part) or run.frozen_source)
             is_usual = is_usual and lane is Lane.FIRST
-            if is_usual and part.step is Step.UNKNOWN:
+            if lane is Lane.FIRST and part.step is Step.UNKNOWN:
                 self._question = calls.ask(part)
                 self._transfer = question = self._question.transfer
                 question.send_when_connected(
@@ -258,7 +258,7 @@ class BatchSender:
         if renames.is_running:
             renames.note_sent(self._loop.clock())
             outcome = renames.outcome(code, transfer)
-        elif question is not None and _is_answered(code, transfer):
+        elif question is not None and _is_answered(code, question):
             outcome = Outcome()
         else:
             self._beside.sent.ended(run.part, run.current.send, self._loop.clock())
@@ -288,8 +288,7 @@ class BatchSender:
                 if fed_at is not None:
                     run.superseded(was_fed=True)
             case Then.DONE if question is not None:
-                run.answered({found.path for found in question.differences if found.missing})
-                self._tries.failures = 0
+                self._answered(run, question)
             case Then.DONE:
                 assert fed_at is not None
                 self._beside.ssh_master.node_reached()
@@ -312,6 +311,16 @@ class BatchSender:
         renames.end_run()
         if not self._is_ending or not run.parts:
             self._send_next(run)
+
+    def _answered(self, run: BatchRun, question: DryRun) -> None:
+        tree = run.part.tree
+        lacking = {found.path: found.is_link for found in question.differences if found.missing}
+        is_all = not (question.has_too_many or question.reason)
+        try:
+            run.answered(lacking, is_all, self._job.trees[tree].source, self._beside.calls.big_size(tree))
+        except OSError:
+            run.hold_part()  # the tree is not there any more: the guard will say so
+        self._tries.failures = 0
 
     def _measure(self, transfer: Transfer, fed_at: float) -> None:
         """Learn how fast the node is, and with it how big a big file is."""
@@ -414,10 +423,13 @@ class BatchSender:
         self._report(Progress(run.batch.id, percent))
 
 
-def _is_answered(code: int, transfer: Transfer) -> bool:
-    """Whether a node has said what it lacks, or does not say so."""
-    is_whole = exit_codes.exit_kind(code) in (ExitKind.OK, ExitKind.PARTIAL) and not transfer.abort_reason
-    return is_whole or bool(compat.refused_by_daemon(transfer.stderr))
+def _is_answered(code: int, question: DryRun) -> bool:
+    """Whether a node has said what it lacks, or would not say so in another try, either."""
+    if question.has_too_many or compat.refused_by_daemon(question.transfer.stderr):
+        return True
+    is_through = exit_codes.exit_kind(code) in (ExitKind.OK, ExitKind.PARTIAL)
+    was_asked = question.transfer.names_sent_at is not None
+    return is_through and was_asked and not question.transfer.abort_reason
 
 
 def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:

@@ -98,9 +98,9 @@ class RsyncCalls:
         return Transfer(words, self._job.timeout, self._loop, is_big=lane is Lane.SECOND)
 
     def ask(self, part: Part) -> DryRun:
-        """An rsync that says in which names of a part the node differs. OSError if it cannot be started."""
-        words = argv.compare_names_argv(self.settings(part.tree))
-        return DryRun(words, self._job.timeout, self._loop)
+        """An rsync that says what the node lacks of a part. OSError if it cannot be started."""
+        words = argv.missing_argv(self.settings(part.tree), part.full)
+        return DryRun(words, self._job.timeout, self._loop, is_bounded=True)
 
     def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:
         """An rsync that follows a rename. OSError if it cannot be started."""

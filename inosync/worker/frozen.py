@@ -60,6 +60,16 @@ def gone(source: str, names: Iterable[bytes]) -> set[bytes]:
     return newer(source, names, complete_at=sys.maxsize, now=0)
 
 
+def any_larger(source: str, names: Iterable[bytes], size: int) -> bool:
+    """Return whether one of these has more bytes than that; 0: none has. OSError if the tree is not there."""
+    with entries.opened(source) as root:
+        for name in names if size else ():
+            with contextlib.suppress(OSError):
+                if os.lstat(name, dir_fd=root).st_size > size:
+                    return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What has to be there still when a batch switches to it: else it was not sent, or not all of it."""

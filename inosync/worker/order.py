@@ -235,5 +235,5 @@ def only_removes(part: Part) -> bool:
 
 
 def in_two(full: Part) -> list[Part]:
-    """Return the two parts of a full mirror: what is to be added, then everything."""
-    return [replace(full, step=Step.NEW), replace(full, step=Step.REMOVED)]
+    """Return the two parts of a full mirror: the question what the node lacks, then everything."""
+    return [replace(full, step=Step.UNKNOWN), replace(full, step=Step.REMOVED)]

@@ -412,8 +412,9 @@ Patched = Callable[[str], MakeDaemon]
 class FakeRsync:
     """A program for the setting ``rsync``: it records its starts, has faults on request, and else runs rsync.
 
-    The kind of a start is ``full``, ``second`` (the second run of a full mirror, with links and deletions),
-    ``batch``, or ``verify``, which only compares.
+    The kind of a start is ``full`` (a full mirror begins, and asks what the node lacks), ``adds`` (it sends
+    that), ``second`` (it sends everything, with links and deletions), ``batch``, or ``verify``, which only
+    compares.
 
     A node is recognized by a component ``/NODE/`` of the target.
     """
@@ -468,14 +469,17 @@ class FakeRsync:
 
 FAKE_RSYNC = """#!/bin/sh
 case "$1" in -V | --version) exec @REAL@ "$@" ;; esac
-kind=second
+kind=second asked=full
 for word; do
     case "$word" in
-        --dirs) kind=batch ;;
+        --dirs) kind=batch asked=batch ;;
         --dry-run) kind=verify ;;
-        --no-links | --max-delete=0) [ $kind = batch ] || kind=full ;;
+        --no-links) [ $kind = batch ] || kind=adds ;;
+        --max-delete=0) kind=full ;;
+        --ignore-existing) asks=yes ;;
     esac
 done
+[ -z "$asks" ] || kind=$asked
 echo "$kind $word" >>@HOME@/started
 for fault in @HOME@/fault-*; do
     case "$word" in

@@ -69,6 +69,8 @@ class Site:
         self.releases: dict[bytes, set[bytes]] = {}
         """What is in each release."""
         self.version = 0
+        self.steps = 0
+        """How many steps there have been."""
         self.under_way: dict[str, Iterator[None]] = {}
         self.has_changed = self.was_seen = False
         """Whether files have changed since the last tick, and whether their times have counted since."""
@@ -93,6 +95,7 @@ class Site:
             tick()
         self.has_changed, self.was_seen = True, False
         for _ in range(steps):
+            self.steps += 1
             if next(self.under_way.get(operation, iter(())), self) is self:
                 self.under_way.pop(operation, None)
                 return
@@ -257,6 +260,8 @@ class World:
         """Whether rsync sends files when its generator is through (``Run.is_late``)."""
         self.is_coarse = False
         """Whether the last changes were read within the tick in which they were made."""
+        self.full_began = 0
+        """How many steps of the site there had been when the last full mirror began."""
         self.margin = 0.01
         """How much older than the moment of a change the time may be that a file gets, in seconds."""
         self.is_in_full = False
@@ -428,7 +433,9 @@ class World:
                 raise AssertionError("\n".join([*self.log[-60:], *found]))
 
     def _is_full_mirroring(self) -> bool:
-        return self.node.outstanding is not None and self.node.outstanding.batch.full
+        """Whether a full mirror runs that may show what is published meanwhile."""
+        outstanding = self.node.outstanding
+        return outstanding is not None and outstanding.batch.full and self.site.steps > self.full_began
 
     def _send(self, batch: Batch) -> Iterator[None]:
         self.site.see()
@@ -446,7 +453,7 @@ class World:
             run.leave_newer(str(self.root))
             transfers = self.lanes.transfers
             if run.part.step is Step.UNKNOWN and batch.lane is Lane.FIRST:
-                run.answered({path for path in run.names if path not in self.copy.entries})
+                self._answer(run)
                 self.lanes.end(batch.lane)
                 yield
                 continue
@@ -469,6 +476,18 @@ class World:
         }
         self.log.append(f"batch {batch.id} is done, and leaves {left}")
         self.put(Done(batch.id, 0.1, run.results.code, run.results.worry, payload, file))
+
+    def _answer(self, run: BatchRun) -> None:
+        """The node says what it lacks."""
+        tree = self.tree()
+        names = tree if run.part.full else run.names
+        lacking = [path for path in names if path in tree and path not in self.copy.entries]
+        self.log.append(f"lacks {lacking}")
+        if run.part.full:
+            self.full_began = self.site.steps
+        run.answered({path: tree[path][0] == "link" for path in lacking}, True, str(self.root), BIG_BYTES)
+        if (run.part.full and run.part.step is Step.NEW) or any(self.copy.failing.values()):
+            self.full_began = -1  # what is big, or fails, is not waited for
 
     def _transfer(self, run: BatchRun) -> Generator[None, None, Outcome]:
         part, lane = run.part, run.batch.lane

@@ -428,7 +428,7 @@ def test_what_may_be_new_stays_so_while_it_waits(tmp_path: Path) -> None:
     assert look()
     steps = [(part.step, set(part.names)) for part in run.parts]
     assert steps == [(Step.UNKNOWN, {b"page"}), (Step.SWITCHED, {b"page", b"current"})]
-    run.answered({b"current"})
+    run.answered({b"current": True}, True, str(tmp_path), 0)
     assert (run.results.arrived, look()) == ([], True)
     until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
     run.leave_newer(str(tmp_path))
@@ -442,9 +442,45 @@ def test_what_the_node_lacks_is_sent_before_it_is_switched_to_anything(tmp_path:
     unseen = Part(1, False, (b"page", b"current", b"asset"), step=Step.UNKNOWN)
     run, look = published_at(tmp_path, last_change(tmp_path) + 1, unseen)
     assert look()
-    run.answered({b"asset", b"elsewhere"})
+    run.answered({b"asset": False, b"elsewhere": False}, True, str(tmp_path), 0)
     steps = [(part.step, set(part.names)) for part in run.parts]
     assert steps == [(Step.NEW, {b"asset"}), (Step.SWITCHED, {b"page", b"current"})]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "is_all", "expected"),
+    [
+        pytest.param({}, True, [], id="nothing"),
+        pytest.param({b"asset": False, b"l": True}, True, [(False, (b"asset",))], id="little"),
+        pytest.param({b"asset": False}, False, [(True, ())], id="not known"),
+        pytest.param({b"asset": False, b"": False}, True, [(True, ())], id="its root"),
+        pytest.param({b"asset": False, b"big": False}, True, [(True, ())], id="a big file"),
+        pytest.param(
+            {b"asset": False, b"big": False, b"l": True}, True, [(True, ())], id="everything, one big"
+        ),
+        pytest.param({b"l": True}, True, [], id="a link"),
+    ],
+)
+def test_full_mirror_sends_first_what_the_node_lacks(
+    tmp_path: Path, lacking: dict[bytes, bool], is_all: bool, expected: list[tuple[bool, tuple[bytes, ...]]]
+) -> None:
+    (tmp_path / "asset").write_text("x")
+    (tmp_path / "big").write_text("x" * 200)
+    (tmp_path / "l").symlink_to("asset")
+    run, look = published_at(tmp_path, 0, Part(1, True))
+    assert look()
+    run.answered(lacking, is_all, str(tmp_path), 100)
+    parts = [(part.full, part.names) for part in run.parts if part.step is Step.NEW]
+    assert (parts, run.parts[-1]) == (expected, Part(1, True, step=Step.REMOVED))
+    assert look()
+
+
+def test_full_mirror_of_an_empty_node_is_one_run_after_the_question(tmp_path: Path) -> None:
+    run, look = published_at(tmp_path, 0, Part(1, True))
+    assert look()
+    everything = {path.name.encode(): path.is_symlink() for path in tmp_path.iterdir()}
+    run.answered(everything, True, str(tmp_path), 10_000)
+    assert run.parts == [Part(1, True, step=Step.REMOVED)]
 
 
 def write_again(path: Path) -> int:

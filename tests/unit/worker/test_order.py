@@ -315,7 +315,7 @@ def test_part_is_inserted_behind_all_that_go_earlier(
 
 
 def test_full_mirror_is_two_parts() -> None:
-    assert order.in_two(Part(1, True)) == [Part(1, True, step=NEW), Part(1, True, step=REMOVED)]
+    assert order.in_two(Part(1, True)) == [Part(1, True, step=UNKNOWN), Part(1, True, step=REMOVED)]
 
 
 def test_only_removals_with_relists_must_send_nothing() -> None:

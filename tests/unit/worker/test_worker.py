@@ -171,12 +171,17 @@ def test_part_that_fails_holds_back_what_arrives_later(bench: Bench) -> None:
     assert (bench.home / "names").read_text().split() == ["file", "file", "link", "gone", "./"]
 
 
-def test_full_mirror_sends_links_and_removes_in_its_second_run(bench: Bench) -> None:
+@pytest.mark.parametrize("answer", ["", "exit 23"], ids=["answered", "not answered"])
+def test_full_mirror_asks_before_it_switches_and_removes(bench: Bench, answer: str) -> None:
     words = bench.home / "words"
-    bench.start(bench.job(f"echo \"$@\" >>'{words}'"), batch(Part(1, True)))
+    code = first_time(bench.home, answer) if answer else ":"
+    bench.start(bench.job(f"echo \"$@\" >>'{words}'; {code}"), batch(Part(1, True)))
     bench.next(Done)
-    adds, all_of_it = words.read_text().splitlines()
-    assert ("--no-links" in adds, "--delete" in adds) == (True, False)
+    question, *adds, all_of_it = words.read_text().splitlines()
+    assert "--dry-run" in question
+    assert [("--no-links" in each, "--delete" in each) for each in adds] == (
+        [(True, False)] if answer else []
+    )
     assert ("--no-links" in all_of_it, "--delete-delay" in all_of_it) == (False, True)
 
 
