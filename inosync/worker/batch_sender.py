@@ -313,6 +313,7 @@ class BatchSender:
             self._send_next(run)
 
     def _answered(self, run: BatchRun, question: DryRun) -> None:
+        self._beside.ssh_master.node_reached()
         tree = run.part.tree
         lacking = {found.path: found.is_link for found in question.differences if found.missing}
         is_all = not (question.has_too_many or question.reason)

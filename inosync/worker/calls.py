@@ -100,6 +100,7 @@ class RsyncCalls:
     def ask(self, part: Part) -> DryRun:
         """An rsync that says what the node lacks of a part. OSError if it cannot be started."""
         words = argv.missing_argv(self.settings(part.tree), part.full)
+        self._ssh_master.note_try()
         return DryRun(words, self._job.timeout, self._loop, is_bounded=True)
 
     def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:
