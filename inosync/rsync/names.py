@@ -103,6 +103,9 @@ class _Tree:
     def _current(self, change: Change) -> Change | None:
         if not change.path:
             return change
+        # Some names come from what rsync prints, and a node can have anything printed.
+        if change.path.startswith(b"/") or (b".." in change.path and b".." in change.path.split(b"/")):
+            return None
         parent = self._directory(change.path.rpartition(b"/")[0])
         if parent is not True:
             return parent

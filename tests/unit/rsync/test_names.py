@@ -108,6 +108,14 @@ def test_name_and_listing_of_a_directory_both_stay(tree: Path) -> None:
     assert sent(tree, b"d", b"d/") == [b"d", b"d/"]
 
 
+@pytest.mark.parametrize(
+    "wire",
+    [b"..", b"../", b"../outside/e/file", b"d/../../outside/e/", b"d/e/..", b"/etc/passwd", b"../tree/file"],
+)
+def test_name_that_leads_out_of_the_tree_is_left_out(tree: Path, wire: bytes) -> None:
+    assert sent(tree, wire, b"file", b"..file", b"d/..") == [b"file", b"..file"]
+
+
 def test_names_input_without_names_is_empty(tree: Path) -> None:
     assert sent(tree) == []
 
