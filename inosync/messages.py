@@ -73,6 +73,15 @@ def from_wire(tree: int, wire: bytes, ignore_times: bool = False, step: Step = S
     return Change(tree, wire, Kind.NAME, ignore_times, step)
 
 
+_RESOLVED = frozenset((b"", b".", b".."))
+"""Parts of a path that the kernel or rsync would resolve."""
+
+
+def is_below_root(path: bytes) -> bool:
+    """Return whether ``Change.path`` may be this: below the wpath, or itself, with nothing to be resolved."""
+    return not path or _RESOLVED.isdisjoint(path.split(b"/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What the root of a tree has to be, or nothing of the tree is sent."""

@@ -9,7 +9,7 @@ import re
 
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import MAX_POSITION
-from inosync.messages import Change, Kind, Step
+from inosync.messages import Change, Kind, Step, is_below_root
 
 MAX_PATH_BYTES = 4096
 MAX_TREES = 100_000
@@ -43,10 +43,8 @@ def decode_change(member: bytes) -> Change:
 
 
 def _is_relative(path: bytes) -> bool:
-    """Whether a path is one that events have: below the root, with nothing to be resolved."""
-    if len(path) > MAX_PATH_BYTES or b"\0" in path:
-        return False
-    return not path or not {b"", b".", b".."} & set(path.split(b"/"))
+    """Whether a path is one that events have."""
+    return len(path) <= MAX_PATH_BYTES and b"\0" not in path and is_below_root(path)
 
 
 def encode_record(record: NodeRecord) -> bytes:

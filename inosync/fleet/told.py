@@ -55,15 +55,18 @@ def encode(nodes: Iterable[Mapping[str, Any]], now: float) -> bytes:
 
 def decode(text: bytes) -> dict[str, ToldNode]:
     """Return what a sender says of its nodes, by name, as far as it can be understood."""
+    return {name: _node(one) for name, one in _by_name(text).items() if isinstance(one, dict)}
+
+
+def _by_name(text: bytes) -> dict[str, Any]:
+    """Return what a text says by the names of nodes; nothing if it is too long, or something else."""
     if len(text) > MAX_BYTES:
         return {}
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {name: _node(one) for name, one in found.items() if isinstance(one, dict)}
+    return found if isinstance(found, dict) else {}
 
 
 def _node(one: Mapping[str, Any]) -> ToldNode:
@@ -91,17 +94,9 @@ def encode_events(events: Mapping[str, Iterable[Event]]) -> bytes:
 
 def decode_events(text: bytes) -> dict[str, list[Event]]:
     """Return the events of nodes by name, as far as they can be understood."""
-    if len(text) > MAX_BYTES:
-        return {}
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
     return {
         name: [_event(one) for one in some[-MAX_EVENTS:] if isinstance(one, list) and len(one) == 4]
-        for name, some in found.items()
+        for name, some in _by_name(text).items()
         if isinstance(some, list)
     }
 

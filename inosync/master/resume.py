@@ -152,10 +152,8 @@ class Resume:
             if one.wpath in numbers:
                 since = self._by_clock(one.since)
                 retry = Retry(one.attempt, now, math.inf if since is None else since)
-                yield (
-                    Change(numbers[one.wpath], one.path, one.kind, one.ignore_times, Step.UNKNOWN),
-                    retry,
-                )
+                tree = numbers[one.wpath]
+                yield Change(tree, one.path, one.kind, one.ignore_times, Step.UNKNOWN), retry
 
     def _by_clock(self, wall: float | None) -> float | None:
         return None if wall is None else self.clock() - max(self.wall() - wall, 0.0)

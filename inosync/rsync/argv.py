@@ -237,17 +237,20 @@ def dry_run_argv(s: TransferSettings) -> tuple[str, ...]:
 
 def compare_names_argv(s: TransferSettings) -> tuple[str, ...]:
     """Return the call that prints in which of the names that it reads the node differs."""
-    flat = ("--no-recursive",) if recurses(s.extra) else ()
-    options = (*_BATCH, *_DELETE_NEVER, *_common(s), *for_comparison(s.extra), *flat, *_REPORT)
-    return _call(s, options, s.target)
+    return _names_report(s)
 
 
 def missing_argv(s: TransferSettings, whole: bool) -> tuple[str, ...]:
     """Return the call that prints what the node lacks of the names that it reads, or of the whole tree."""
-    # Where nothing is written it does no harm that --ignore-existing follows symlinks.
-    depth = _FULL if whole else (*_BATCH, *_DELETE_NEVER)
-    flat = ("--no-recursive",) if recurses(s.extra) and not whole else ()
-    options = (*depth, *_common(s), *for_comparison(s.extra), *flat, "--ignore-existing", *_REPORT)
+    only_missing = "--ignore-existing"  # that it follows symlinks does no harm where nothing is written
+    if not whole:
+        return _names_report(s, only_missing)
+    return _call(s, (*_FULL, *_common(s), *for_comparison(s.extra), only_missing, *_REPORT), s.target)
+
+
+def _names_report(s: TransferSettings, *more: str) -> tuple[str, ...]:
+    flat = ("--no-recursive",) if recurses(s.extra) else ()
+    options = (*_BATCH, *_DELETE_NEVER, *_common(s), *for_comparison(s.extra), *flat, *more, *_REPORT)
     return _call(s, options, s.target)
 
 

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Literal
 
 from inosync.filters.rules import Excluded
-from inosync.messages import Change, Kind, from_wire
+from inosync.messages import Change, Kind, from_wire, is_below_root
 from inosync.rsync.argv import too_long
 from inosync.system import entries
 
@@ -104,7 +104,7 @@ class _Tree:
         if not change.path:
             return change
         # Some names come from what rsync prints, and a node can have anything printed.
-        if change.path.startswith(b"/") or (b".." in change.path and b".." in change.path.split(b"/")):
+        if not is_below_root(change.path):
             return None
         parent = self._directory(change.path.rpartition(b"/")[0])
         if parent is not True:

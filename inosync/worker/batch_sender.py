@@ -190,13 +190,10 @@ class BatchSender:
             is_usual = is_usual and lane is Lane.FIRST
             if lane is Lane.FIRST and part.step is Step.UNKNOWN:
                 self._question = calls.ask(part)
-                self._transfer = question = self._question.transfer
-                question.send_when_connected(
-                    lambda: argv.names_input(run.names), lambda: self._may_send(run, question)
-                )
-                return
-            transfer = self._beside.warm.take(part.tree) if is_usual else None
-            transfer = transfer or calls.start(part, run.delete_nothing, lane, run.frozen_source)
+                transfer = self._question.transfer
+            else:
+                warm = self._beside.warm.take(part.tree) if is_usual else None
+                transfer = warm or calls.start(part, run.delete_nothing, lane, run.frozen_source)
             self._transfer = transfer
             transfer.send_when_connected(
                 lambda: argv.names_input(run.names), lambda: self._may_send(run, transfer)

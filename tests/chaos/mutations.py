@@ -241,8 +241,8 @@ MUTATIONS = (
     Mutation(
         "a full mirror of an empty root deletes what nodes have",
         "inosync/worker/batch_sender.py",
-        "transfer or calls.start(part, run.delete_nothing, lane, run.frozen_source)",
-        "transfer or calls.start(part, False, lane, run.frozen_source)",
+        "warm or calls.start(part, run.delete_nothing, lane, run.frozen_source)",
+        "warm or calls.start(part, False, lane, run.frozen_source)",
         (f"{LOST}::test_root_emptied_before_the_start_is_lost_if_nodes_have_files",),
     ),
     Mutation(

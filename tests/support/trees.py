@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+
+import pytest
 
 MUNGED = b"/rsyncd-munged/"
 """The prefix of symlink targets from an rsync daemon without chroot: rsyncd.conf(5), munge symlinks."""
@@ -191,3 +195,13 @@ def _digest(directory: int, name: bytes) -> str:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise FileNotFoundError(name)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def exchange(one: Path, two: Path) -> None:
+    """Swap two entries in one step: renameat2(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), ctypes.c_uint(2)) != 0:
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS):
+            pytest.skip("the file system cannot exchange names")
+        raise OSError(code, os.strerror(code))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -232,13 +231,3 @@ def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Inotify, "add", limited)
     monkeypatch.setattr(Inotify, "add_near", limited_near)
-
-
-def exchange(one: Path | bytes, two: Path | bytes) -> None:
-    """Swap two entries in one step: renameat2(2)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), ctypes.c_uint(2)) != 0:
-        code = ctypes.get_errno()
-        if code in (errno.EINVAL, errno.ENOSYS):
-            pytest.skip("the file system cannot exchange names")
-        raise OSError(code, os.strerror(code))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import functools
 import os
 import random
@@ -74,16 +72,6 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Setup]:
     s = Setup(tmp_path, daemon)
     yield s
     s.rsync.mend("a")
-
-
-def exchange(one: Path, two: Path) -> None:
-    """Swap two entries in one step: renameat2(2)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), ctypes.c_uint(2)) != 0:
-        code = ctypes.get_errno()
-        if code in (errno.EINVAL, errno.ENOSYS):
-            pytest.skip("the file system cannot exchange names")
-        raise OSError(code, os.strerror(code))
 
 
 # Symlinks to the outside ---------------------------------------------------------------------------------
@@ -216,7 +204,7 @@ def test_swapped_files_and_directories_converge(setup: Setup) -> None:
         (s.tree / "tmp").rename(s.tree / two)
 
     def at_once(one: str, two: str) -> None:
-        exchange(s.tree / one, s.tree / two)
+        trees.exchange(s.tree / one, s.tree / two)
 
     for swap in (in_three_steps, at_once):
         for one, two in (("one.txt", "two.txt"), ("one", "two"), ("one", "two.txt")):

@@ -22,14 +22,6 @@ needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not inst
 AWAY = Fleet(RedisAddress("redis://127.0.0.1:1/0"), "", ("eu", "us"), (), {}, "config")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def client(server: RedisServer) -> Iterator[Any]:
     client = redis.Redis.from_url(server.url)

@@ -7,12 +7,12 @@ import re
 import time
 
 import pytest
+from support.trees import exchange
 from support.watched_tree import (
     TREE,
     WALKED,
     Field,
     assert_seen_at,
-    exchange,
     limit,
     lines_up,
     listing,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.trees import exchange
 from support.watched_tree import Field
 
 from inosync.journal.journal import Journal
@@ -28,13 +28,6 @@ def field(tmp_path: Path) -> Iterator[Field]:
     made.add()
     yield made
     made.watcher.close()
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Let two names change their places (renameat2(2))."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2):
-        pytest.skip(f"renameat2: {os.strerror(ctypes.get_errno())}")
 
 
 def append(path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from support.churn import Churn
+from support.trees import exchange
 from support.watched_tree import (
     DIRECTORY,
     EVENTS,
@@ -26,7 +27,6 @@ from support.watched_tree import (
     Clock,
     Field,
     assert_seen_at,
-    exchange,
     gone,
     inodes,
     limit,
