@@ -331,7 +331,7 @@ class FleetSender:
         node = self.pool.nodes.get(name)
         if node is not None:
             self._remove(name)
-            node.kill_worker()
+            node.worker.kill()
 
     def _remove(self, name: str) -> None:
         self.pool.remove(name)

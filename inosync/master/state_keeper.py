@@ -292,7 +292,7 @@ class StateKeeper:
             problem=node.problem,
             paused=node.paused,
             untidy=node.untidy_since is not None or _is_sending(node),
-            hooks_lost=node.hooks_lost,
+            hooks_lost=node.worker.hooks_lost,
             last_ok=self._by_wall(node.last_ok),
             verified_at=self._by_wall(node.verified_at),
             differences=node.differences,

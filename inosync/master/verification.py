@@ -194,7 +194,7 @@ class Verification:
             if may_be_sent:
                 current.tree, current.order = tree, next_id()
                 source = self.guard.source(tree, full=True)
-                current.node.send_compare(Compare(current.order, tree, source, current.node.spec.rchecksum))
+                current.node.worker.put(Compare(current.order, tree, source, current.node.spec.rchecksum))
                 return
         now = self.loop.clock()
         current.seconds = now - current.began
@@ -245,7 +245,7 @@ class Verification:
         current, self._round = self._round, None
         assert current is not None
         if current.order:
-            current.node.send_compare(CancelCompare())
+            current.node.worker.put(CancelCompare())
         name = current.node.name
         log.debug("%s: verification put off", name)
         self._waiters += current.waiters

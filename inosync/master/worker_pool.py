@@ -80,7 +80,7 @@ class WorkerPool:
         """Have a node's worker end; another one follows, unless the node was removed."""
         self.dispatch.forget_node(node)
         self._leaving.add(node)
-        node.stop_worker(worker.GRACE_SECONDS)
+        node.worker.stop(worker.GRACE_SECONDS)
         if node.worker.process is None:
             self.worker_stopped(node)
 
@@ -91,12 +91,12 @@ class WorkerPool:
         """Have all workers end; what they run may take ``grace`` seconds."""
         self.is_stopping = True
         for node in {*self.nodes.values(), *self._leaving}:
-            node.stop_worker(grace)
+            node.worker.stop(grace)
         self.loop.call_at(self.loop.clock() + grace + KILL_SECONDS, self._kill_left)
 
     def _kill_left(self) -> None:
         for node in self.alive():
-            node.kill_worker()
+            node.worker.kill()
         self.loop.call_at(self.loop.clock() + KILLED_SECONDS / 4, self._kill_left)
 
     @property
@@ -115,8 +115,8 @@ class WorkerPool:
 
     def _start(self, node: Node) -> None:
         """Start a worker, but not while another one may still be writing to the same place."""
-        if not any(left.place == node.spec.node for left in self._leaving - {node}):
-            node.start_worker()
+        if not any(left.worker.address == node.spec.node for left in self._leaving - {node}):
+            node.worker.start()
 
     def descriptors(self) -> list[int]:
         nodes = (*self.nodes.values(), *self._leaving)
@@ -220,5 +220,5 @@ def make_job(node: Node, config: Config, table: TreeTable, directory: str) -> Jo
         places={number: Place(tree.wpath, tree.rpath) for number, tree in trees.items()},
         on_sync=config.on_sync,
         on_state=config.on_state,
-        hooks_lost=node.hooks_lost,
+        hooks_lost=node.worker.hooks_lost,
     )

@@ -31,8 +31,12 @@ class Backlog:
         return 0.0 if oldest is None else max(self._clock() - oldest, 0.0)
 
     def oldest(self, node: Node) -> float | None:
-        """Return since when something waits that has not failed on this node, by the clock; or None."""
-        return node.oldest_missing(self.oldest_in_journal(node))
+        """Return since when something waits that has not failed on this node, by the clock; or None.
+
+        What has failed already makes the node degraded instead.
+        """
+        times = (self.oldest_in_journal(node), node.retries.oldest_untried)
+        return min((since for since in times if since is not None), default=None)
 
     def oldest_in_journal(self, node: Node) -> float | None:
         """Return when the oldest change in the journal was recorded that the node has not confirmed."""

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from inosync.messages import Batch, Done, Failed, Lane, Unreachable
+from inosync.messages import Batch, Done, Failed, HookFinished, Lane, Unreachable
 
 BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """The upper ends of the buckets of a ``Histogram``; one more bucket has no end."""
@@ -59,6 +59,13 @@ class Counters:
     negative for a signal, 0 if rsync did not even start."""
     latency: Histogram = field(default_factory=Histogram)
     """Seconds from reading the oldest change of a batch until the batch was done."""
+
+    def count_death(self) -> None:
+        self.deaths += 1
+
+    def count_hook(self, report: HookFinished) -> None:
+        self.hooks += 1
+        self.hook_failures += bool(report.reason)
 
     def count_failure(self, report: Failed | Unreachable) -> None:
         self.rsyncs += report.rsyncs

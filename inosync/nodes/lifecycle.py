@@ -116,11 +116,11 @@ class Died:
     rand: float
 
 
+WorkOrder = Batch | SlotGranted | Stop
+"""Orders that change what the worker does."""
+
 Event = (
-    # Orders that were put into the worker's queue.
-    Batch
-    | SlotGranted
-    | Stop
+    WorkOrder
     # Reports of the worker.
     | Started
     | Progress

@@ -1,6 +1,7 @@
-"""One node as the master sees it: what it has confirmed, what it is owed, and its worker.
+"""One node as the master keeps its books: what it has confirmed, what is on its way, and what it is owed.
 
-Nothing here waits for the worker, and what a node is owed does not depend on its worker being alive.
+Nothing here waits for the worker, and what a node is owed does not depend on its worker being alive. The
+process of the worker is the matter of ``worker_handle``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from inosync.config.nodes import NodeSpec
 from inosync.journal.subscription import NOTHING, Subscription
 from inosync.messages import (
     Batch,
-    CancelCompare,
     Change,
-    Compare,
     Compared,
     Done,
     Failed,
@@ -24,39 +23,30 @@ from inosync.messages import (
     HookFinished,
     Kind,
     Lane,
-    Order,
-    Ping,
     Progress,
     Reachable,
     Relisting,
     SlotGranted,
     SlotRequest,
     Started,
-    StateChanged,
-    Stop,
     TargetReplaced,
     Throttled,
-    TitleUpdate,
     Unreachable,
     WarmSuspended,
 )
-from inosync.nodes import lifecycle, node_log
+from inosync.nodes import node_log
 from inosync.nodes.counters import Counters
-from inosync.nodes.lifecycle import Action, Phase
 from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.pace import Cost
 from inosync.nodes.retries import Retry, RetrySet
 from inosync.nodes.settlement import settle
-from inosync.nodes.state_hook import StateHookQueue
 from inosync.nodes.worker_handle import WorkerHandle
 from inosync.rsync import exit_codes
-from inosync.system.channel import Endpoint, QueueError, QueueFull
+from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop, Timer
 
 UNREACHABLE_CODES = {*exit_codes.NO_CONNECTION, exit_codes.TIMEOUT}
 """Exit codes of rsync after which the node may have been replaced meanwhile."""
-MAX_TITLE = 900
-"""Characters of a title that a worker is sent."""
 
 
 class Work(Protocol):
@@ -110,8 +100,6 @@ class Node:
     ) -> None:
         self._work, self._loop, self._rand = work, loop, rand
         self.spec = spec
-        self.place = spec.node
-        """Where the last worker writes to; a reload may give the next one another place."""
         self.subscription = NOTHING
         self.cursor = cursor
         """The journal's position up to which the node has confirmed everything but ``retries``."""
@@ -121,8 +109,8 @@ class Node:
         """The batch in the second lane. The state of the worker knows nothing of it."""
         self.cost: Cost | None = None
         """What the last batch has cost; None if it was a full mirror, of which slots bound the number."""
-        self.worker = WorkerHandle()
         self.counters = Counters()
+        self.worker = WorkerHandle(self, loop, rand)
         self.problem = ""
         """What rsync complained of last; empty after a clean batch."""
         self.paused = False
@@ -136,15 +124,10 @@ class Node:
         """When the node was last compared in full, by the clock."""
         self.differences = 0
         """What the last full comparison found."""
-        self.title = ""
-        """The title that the worker was sent last; empty while it shows its own."""
         self._was_away = False
         """Whether the node could not be reached, and no batch has been done since."""
-        self.hooks_lost = False
-        """Whether a worker may have died before it had run all hooks for what it had done."""
         self.is_resumed = False
         """Whether the node has what an earlier process has sent, and was not mirrored in full by this one."""
-        self._state_hook = StateHookQueue()
         self._retry_timer: Timer | None = None
 
     @property
@@ -167,11 +150,8 @@ class Node:
     def subscribe(self, subscription: Subscription) -> None:
         """Send it this from now on, and nothing of other trees."""
         for tree in set(self.trees) - set(subscription.trees):
-            self.forget_tree(tree)
+            self.retries.forget_tree(tree)
         self.subscription = subscription
-
-    def forget_tree(self, tree: int) -> None:
-        self.retries.forget_tree(tree)
 
     def retry(self, change: Change, now: float) -> None:
         """Send this node alone a change that was seen ``now``."""
@@ -185,7 +165,8 @@ class Node:
     ) -> None:
         """Go on where an earlier process has ended, before the first worker starts."""
         self.retries.take_over(retries)
-        self.problem, self.untidy_since, self.hooks_lost = problem, untidy_since, hooks_lost
+        self.problem, self.untidy_since = problem, untidy_since
+        self.worker.take_over(hooks_lost)
         self.is_resumed = True
 
     def take_over_times(self, last_ok: float | None, verified_at: float | None, differences: int) -> None:
@@ -206,15 +187,15 @@ class Node:
         that it carries.
         """
         self.retries.carry(retries, batch.lane)
+        sent = Outstanding(batch, upto, since, self._loop.clock())
         if batch.lane is Lane.SECOND:
             assert self.second is None
-            self.second = Outstanding(batch, upto, since, self._loop.clock())
-            self._put(batch)
-            return
-        assert self.outstanding is None
-        self.outstanding = Outstanding(batch, upto, since, self._loop.clock())
-        self._put(batch)
-        self._step(batch)
+            self.second = sent
+            self.worker.put(batch)
+        else:
+            assert self.outstanding is None
+            self.outstanding = sent
+            self.worker.send(batch)
 
     def is_full_mirroring(self, tree: int) -> bool:
         """Return whether a full mirror is under way that may be of this tree."""
@@ -223,81 +204,14 @@ class Node:
     def halt_tree(self, tree: int) -> None:
         """Send nothing of a tree; what is on its way comes back."""
         if self.outstanding is not None or self.second is not None:
-            self._put(Halt(tree))
+            self.worker.put(Halt(tree))
 
     def grant_slot(self) -> None:
         """Let the worker try its batch again."""
         assert self.outstanding is not None
-        granted = SlotGranted(self.outstanding.batch.id)
-        self._put(granted)
-        self._step(granted)
+        self.worker.send(SlotGranted(self.outstanding.batch.id))
 
-    def send_compare(self, order: Compare | CancelCompare) -> None:
-        """Have the worker compare a tree beside its batches, or stop that."""
-        self._put(order)
-
-    @property
-    def shows_sent_title(self) -> bool:
-        """Return whether the worker runs no transfer, and shows the title that it is sent."""
-        return self.worker.state.phase in (Phase.IDLE, Phase.WAITING, Phase.AWAY)
-
-    def send_title(self, text: str) -> None:
-        """Have the worker show a title until its next transfer."""
-        self.title = text
-        self._put(TitleUpdate(text[:MAX_TITLE]))
-
-    def announce_state(self, change: StateChanged) -> None:
-        """Have the worker run the on_state hook for a change of the node's state."""
-        self._state_hook.add(change)
-        self._run_state_hook()
-
-    def _run_state_hook(self) -> None:
-        deaf = (Phase.DOWN, Phase.STARTING, Phase.KILLED, Phase.STOPPING, Phase.STOPPED)
-        if self.worker.state.phase not in deaf and (change := self._state_hook.next()):
-            self._put(change)
-
-    # What it lacks -----------------------------------------------------------------------------------
-
-    def oldest_missing(self, in_journal: float | None) -> float | None:
-        """Return since when it lacks something that may arrive at the next try; None if it does not.
-
-        ``in_journal``: when the oldest change after its cursor was seen. What has failed already makes the
-        node degraded instead.
-        """
-        times = (in_journal, self.retries.oldest_untried)
-        return min((since for since in times if since is not None), default=None)
-
-    # The worker --------------------------------------------------------------------------------------
-
-    def start_worker(self) -> None:
-        """Start a worker, if it is time for that."""
-        self._step(lifecycle.TimePassed())
-
-    def stop_worker(self, grace: float) -> None:
-        """End the worker for good; a running transfer may take ``grace`` seconds to finish."""
-        order = Stop(grace)
-        self._step(order)
-        self._put(order)
-
-    def ping_worker(self) -> None:
-        """Send the worker an order that means nothing: a worker that hangs leaves it unread."""
-        self._put(Ping())
-
-    def replace_worker(self, reason: str) -> None:
-        """Kill a worker that hangs; another one is started as soon as it is gone."""
-        node_log.note_hang(self.name, reason, self.worker.pid)
-        self._step(lifecycle.Hung(reason))
-
-    def kill_worker(self) -> None:
-        self.worker.kill(self._loop.clock())
-
-    def _put(self, order: Order) -> None:
-        try:
-            self.worker.put(order)
-        except QueueFull:
-            self.replace_worker("worker takes no orders")
-        except QueueError:  # it has ended, or will soon
-            self.kill_worker()
+    # What the worker reports --------------------------------------------------------------------------
 
     def read_report(self) -> bool:
         """Act on the next report of the worker; return whether there was any."""
@@ -308,28 +222,23 @@ class Node:
             case Progress() | Failed() | SlotRequest() | Done() if not self._is_outstanding(report):
                 pass  # of a batch that was given up
             case Started():
-                self._step(report)
-                self.hooks_lost = False
-                self._run_state_hook()
+                self.worker.note_start(report)
             case Progress():
-                self._step(report)
+                self.worker.step(report)
             case Done():
                 self._note_return()
-                self._step(report)
+                self.worker.step(report)
             case Failed():
                 self._note_failure(report)
-                self._loop.call_at(self.worker.state.wake_at, self.start_worker)
-                self._work.try_failed(self)
             case SlotRequest():
-                self._step(report)
+                self.worker.step(report)
                 self._work.slot_requested(self)
             case Unreachable() if self.outstanding is None:
                 self._note_failure(report)
-                self._work.try_failed(self)
             case Reachable():
                 node_log.note_news(self.name, report)
                 self._note_return()
-                self._step(report)
+                self.worker.step(report)
             case TargetReplaced() if report.tree in self.trees:
                 node_log.note_news(self.name, report)
                 self.retry(Change(report.tree, b"", Kind.TREE), self._loop.clock())
@@ -356,14 +265,14 @@ class Node:
         elif not report.code:
             self._note_return()
         self._confirm(report, second)
-        self._work.offer_batch(self)
-        self._offer_retries_later()
+        self.offer_batch()
 
     def _note_failure(self, report: Failed | Unreachable) -> None:
         self.counters.count_failure(report)
         node_log.note_failure(self.name, report)
         self._was_away |= isinstance(report, Unreachable) or report.code in UNREACHABLE_CODES
-        self._step(report)
+        self.worker.note_failure(report)
+        self._work.try_failed(self)
 
     def _note_return(self) -> None:
         if self._was_away:
@@ -371,79 +280,49 @@ class Node:
             self._work.node_returned(self)
 
     def _note_hook(self, report: HookFinished) -> None:
-        self.counters.hooks += 1
+        self.counters.count_hook(report)
         if report.reason:
-            self.counters.hook_failures += 1
-            # A hook that ends together with its worker may have been cut off.
-            self.hooks_lost |= report.kind == "on_sync" and self.worker.state.phase is Phase.STOPPING
             node_log.note_hook_failure(self.name, report)
-        if report.kind == "on_state":
-            self._state_hook.finish()
-            self._run_state_hook()
+        self.worker.note_hook(report)
 
     def collect_worker(self) -> None:
         """Act on the end of the worker's process."""
         while self.read_report():  # what it could still report counts
             pass
-        pid = self.worker.pid
-        self._note_death(self.worker.reap(), f" (pid {pid})")
+        self.worker.collect()
 
-    def _note_death(self, reason: str, which: str) -> None:
-        before = self.worker.state.phase
-        if before is not Phase.STOPPING:
-            self.counters.deaths += 1
-            self.hooks_lost = True
-        self._step(lifecycle.Died(reason, self._rand()))
-        node_log.note_death(self.name, before, self.worker.state, which, self._loop.clock())
+    # What the life of the worker asks for -------------------------------------------------------------
 
-    def _step(self, event: lifecycle.Event) -> None:
-        """Let the state machine decide, and do what it says."""
-        actions = self.worker.step(event, self._loop.clock())
-        if not self.shows_sent_title:
-            self.title = ""
-        for action in actions:
-            match action:
-                case Action.FORK:
-                    self._fork()
-                case Action.KILL:
-                    self.kill_worker()
-                case Action.CLEAN:
-                    self._clean()
-                case Action.CONFIRM:
-                    assert isinstance(event, Done)
-                    sent, self.outstanding = self.outstanding, None
-                    assert sent is not None
-                    self._confirm(event, sent)
-                case Action.OFFER:
-                    self._work.offer_batch(self)
-                    self._offer_retries_later()
+    def fork_worker(self) -> tuple[ForkProcess, Endpoint]:
+        return self._work.fork_worker(self)
 
-    def _fork(self) -> None:
-        self.place = self.spec.node
-        try:
-            self.worker.attach(*self._work.fork_worker(self))
-        except OSError as error:  # no processes or descriptors left: that is a death, too
-            self._note_death(f"no worker could be started: {error.strerror}", "")
+    def worker_stopped(self) -> None:
+        self._work.worker_stopped(self)
 
-    def _clean(self) -> None:
+    def worker_died(self) -> None:
+        """Take back what the worker had."""
         self._work.worker_died(self)
-        self.worker.release()
-        self._state_hook.restart()
         lost = [sent for sent in (self.outstanding, self.second) if sent is not None]
-        if lost:
-            now = self._loop.clock()
-            for sent in lost:
-                self._work.batch_finished(self, sent.batch)
-            since = [sent.sent_at for sent in lost]
-            self.untidy_since = min(since if self.untidy_since is None else [*since, self.untidy_since])
-            self.retries.put_back()
-            if self.second is not None:  # the next batch of the first lane tidies for itself only
-                self.retries.add_second_look(self.second.listings(self.trees), now)
-            self.outstanding = self.second = None
-        if self.worker.state.phase is Phase.DOWN:
-            self._loop.call_at(self.worker.state.wake_at, self.start_worker)
-        else:
-            self._work.worker_stopped(self)
+        if not lost:
+            return
+        for sent in lost:
+            self._work.batch_finished(self, sent.batch)
+        since = [sent.sent_at for sent in lost]
+        self.untidy_since = min(since if self.untidy_since is None else [*since, self.untidy_since])
+        self.retries.put_back()
+        if self.second is not None:  # the next batch of the first lane tidies for itself only
+            self.retries.add_second_look(self.second.listings(self.trees), self._loop.clock())
+        self.outstanding = self.second = None
+
+    def confirm_batch(self, done: Done) -> None:
+        sent, self.outstanding = self.outstanding, None
+        assert sent is not None
+        self._confirm(done, sent)
+
+    def offer_batch(self) -> None:
+        """Have the next batch sent, now and whenever a retry is due."""
+        self._work.offer_batch(self)
+        self._offer_retries_later()
 
     def _confirm(self, done: Done, sent: Outstanding) -> None:
         """Move the cursor, and keep what has to be retried."""
@@ -473,8 +352,4 @@ class Node:
             if timer.is_pending and timer.when == when:
                 return
             timer.cancel()
-        self._retry_timer = self._loop.call_at(when, self._offer_retries)
-
-    def _offer_retries(self) -> None:
-        self._work.offer_batch(self)
-        self._offer_retries_later()
+        self._retry_timer = self._loop.call_at(when, self.offer_batch)

@@ -109,8 +109,8 @@ class Watchdog:
         detector, finding = detector.check(now, taken, unread, seconds, self._rand())
         match finding:
             case Finding.QUIET:
-                node.ping_worker()
+                node.worker.ping()
             case Finding.HUNG:
-                node.replace_worker(f"worker did not answer for {detector.unread_for:.0f} s")
+                node.worker.replace(f"worker did not answer for {detector.unread_for:.0f} s")
                 return None
         return detector

@@ -67,10 +67,10 @@ class StatePublisher:
         """Publish the state of a node at once, because it may last for a moment only, and return it."""
         state = self._states.state_of(node)
         self._state_log.record(node, state, self._states.reason_for(node, state), self._states.lag_of(node))
-        if node.shows_sent_title:
+        if node.worker.shows_sent_title:
             title = self._node_title(node, state)
-            if titles.is_stale(node.title, title):
-                node.send_title(title)
+            if titles.is_stale(node.worker.title, title):
+                node.worker.send_title(title)
         return state
 
     def _log_traffic(self) -> None:

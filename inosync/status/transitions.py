@@ -101,7 +101,7 @@ class StateLog:
         if is_due:
             began = before.since if before.since is not None else known.alarm.since
             seconds = now - (known.since if began is None else began)
-            node.announce_state(
+            node.worker.announce_state(
                 StateChanged(state, before.state or "", seconds, shortened(reason, MAX_REASON_BYTES), lag)
             )
 

@@ -138,16 +138,15 @@ MUTATIONS = (
     Mutation(
         "the cursor moves when a batch is sent",
         "inosync/nodes/node.py",
-        "        self.outstanding = Outstanding(batch, upto, since, self._loop.clock())\n",
-        "        self.outstanding = Outstanding(batch, upto, since, self._loop.clock())\n"
-        "        self.cursor = upto\n",
+        "            self.outstanding = sent\n",
+        "            self.outstanding = sent\n            self.cursor = upto\n",
         NODE,
     ),
     Mutation(
         "what was due is not due again when its worker dies with it",
         "inosync/nodes/node.py",
-        "            self.retries.put_back()\n",
-        "            self.retries.settle((), (), 0.0, 0.0, 0.0)\n",
+        "        self.retries.put_back()\n",
+        "        self.retries.settle((), (), 0.0, 0.0, 0.0)\n",
         NODE,
     ),
     Mutation(
@@ -431,8 +430,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a hook that ends with its worker is forgotten",
-        "inosync/nodes/node.py",
-        'self.hooks_lost |= report.kind == "on_sync" and self.worker.state.phase is Phase.STOPPING',
+        "inosync/nodes/worker_handle.py",
+        'self.hooks_lost |= report.kind == "on_sync" and is_cut_off',
         "pass",
         (f"{HOOKS}::test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker",),
     ),
@@ -454,7 +453,7 @@ MUTATIONS = (
     Mutation(
         "a worker that takes no orders is left as it is",
         "inosync/nodes/watchdog.py",
-        '                node.replace_worker(f"worker did not answer for {detector.unread_for:.0f} s")\n',
+        '                node.worker.replace(f"worker did not answer for {detector.unread_for:.0f} s")\n',
         "                pass\n",
         ("tests/unit/nodes/test_watchdog.py",),
     ),
@@ -467,8 +466,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a worker that dies has no successor",
-        "inosync/nodes/node.py",
-        "            self._loop.call_at(self.worker.state.wake_at, self.start_worker)\n        else:",
+        "inosync/nodes/worker_handle.py",
+        "            self._loop.call_at(self.state.wake_at, self.start)\n        else:",
         "            pass\n        else:",
         NODE,
     ),

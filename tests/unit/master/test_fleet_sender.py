@@ -58,7 +58,11 @@ class FakeNode:
     def take_over_times(self, *_times: object) -> None:
         pass
 
-    def kill_worker(self) -> None:
+    @property
+    def worker(self) -> FakeNode:
+        return self
+
+    def kill(self) -> None:
         self.is_killed = True
 
 

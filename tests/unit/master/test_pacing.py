@@ -116,6 +116,7 @@ class PlayedNode:
         self.retries = SimpleNamespace(
             ready=lambda _now, _lane=None: [],
             count=0,
+            oldest_untried=None,
             owed=lambda _sent: {},
             riding=lambda _now: [],
             items=lambda: (),
@@ -133,9 +134,6 @@ class PlayedNode:
 
     def skip_to(self, position: int) -> None:
         self.cursor = position
-
-    def oldest_missing(self, in_journal: float | None) -> float | None:
-        return in_journal
 
     def send_batch(self, batch: Batch, upto: int, _since: float, _retries: Iterable[Change]) -> None:
         assert self.outstanding is None

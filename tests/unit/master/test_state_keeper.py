@@ -61,7 +61,7 @@ class World:
             is_resumed=False,
             paused=False,
             untidy_since=None,
-            hooks_lost=False,
+            worker=SimpleNamespace(hooks_lost=False),
             problem="",
             last_ok=None,
             verified_at=None,

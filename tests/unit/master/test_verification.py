@@ -41,7 +41,11 @@ class FakeNode:
     def retries(self) -> SimpleNamespace:
         return SimpleNamespace(waiting=self.due)
 
-    def send_compare(self, order: Compare | CancelCompare) -> None:
+    @property
+    def worker(self) -> FakeNode:
+        return self
+
+    def put(self, order: Compare | CancelCompare) -> None:
         self.orders.append(order)
 
     def set_verified(self, now: float, differences: int) -> None:

@@ -17,13 +17,15 @@ from inosync.system.loop import Loop
 
 
 class FakeNode:
-    """Has a process from ``start_worker`` until the test ends it."""
+    """A node and its worker, which has a process from ``start`` until the test ends it."""
 
     def __init__(self, name: str, world: World, address: str = "") -> None:
         self.name, self.world = name, world
         self.spec = SimpleNamespace(node=address or f"{name}:")
-        self.place = self.spec.node
-        self.worker = SimpleNamespace(process=None, queue=None, killed_at=None, allow_restart=lambda: None)
+        self.address = self.spec.node
+        self.process: str | None = None
+        self.queue = None
+        self.killed_at: float | None = None
         self.orders: list[str] = []
         world.nodes[name] = self
 
@@ -31,20 +33,27 @@ class FakeNode:
     def real(self) -> Node:
         return cast(Node, self)
 
-    def start_worker(self) -> None:
-        self.orders.append("start")
-        self.worker.process, self.place = f"process of {self.name}", self.spec.node
+    @property
+    def worker(self) -> FakeNode:
+        return self
 
-    def stop_worker(self, grace: float) -> None:
+    def allow_restart(self) -> None:
+        pass
+
+    def start(self) -> None:
+        self.orders.append("start")
+        self.process, self.address = f"process of {self.name}", self.spec.node
+
+    def stop(self, grace: float) -> None:
         self.orders.append(f"stop {grace:g}")
 
-    def kill_worker(self) -> None:
+    def kill(self) -> None:
         self.orders.append("kill")
-        self.worker.killed_at = self.worker.killed_at or self.world.now
+        self.killed_at = self.killed_at or self.world.now
 
     def end(self) -> None:
         """The worker has ended, as it was told to."""
-        self.worker.process = None
+        self.process = None
         self.world.pool.worker_stopped(self.real)
         self.world.loop.turn(0)
 
@@ -62,7 +71,7 @@ class World:
 
     def started(self, name: str, address: str = "") -> FakeNode:
         node = FakeNode(name, self, address)
-        node.start_worker()
+        node.start()
         return node
 
     def wait(self, seconds: float) -> None:
@@ -156,7 +165,10 @@ def test_job_has_the_trees_of_the_node_by_number(here: Path, paused: bool, warm:
     excluded = {1: lambda _path, _is_directory: False, 2: lambda _path, _is_directory: True}
     table = TreeTable({f"{here}/a": 1, f"{here}/b": 2}, dict(excluded))
     node = SimpleNamespace(
-        spec=config.nodes[0], subscription=SimpleNamespace(rules={2: "rules"}), paused=paused, hooks_lost=True
+        spec=config.nodes[0],
+        subscription=SimpleNamespace(rules={2: "rules"}),
+        paused=paused,
+        worker=SimpleNamespace(hooks_lost=True),
     )
     job = make_job(cast(Node, node), config, table, "/spool")
     assert list(job.trees) == list(job.places) == [2]

@@ -23,8 +23,12 @@ def leaving_out(*patterns: str) -> Subscription:
 
 
 def node(cursor: int = 0, subscription: Subscription = EVERYTHING, **facts: Any) -> Any:
-    facts = {"outstanding": None, "oldest_missing": lambda oldest: oldest, **facts}
-    retries = SimpleNamespace(count=facts.pop("retry_count", 0), oldest=facts.pop("oldest_retry", None))
+    facts = {"outstanding": None, **facts}
+    retries = SimpleNamespace(
+        count=facts.pop("retry_count", 0),
+        oldest=facts.pop("oldest_retry", None),
+        oldest_untried=facts.pop("oldest_untried", None),
+    )
     return SimpleNamespace(cursor=cursor, subscription=subscription, retries=retries, **facts)
 
 
@@ -56,7 +60,7 @@ def test_backlog_adds_retries_and_a_batch_without_names(backlog: Backlog) -> Non
 
 
 def test_lag_is_never_negative(backlog: Backlog) -> None:
-    assert backlog.lag(node(0, oldest_missing=lambda _oldest: NOW + 1)) == 0.0
+    assert backlog.lag(node(3, oldest_untried=NOW + 1)) == 0.0
 
 
 def test_lag_is_that_of_the_oldest_missing_change_failed_or_not(backlog: Backlog) -> None:
@@ -64,6 +68,8 @@ def test_lag_is_that_of_the_oldest_missing_change_failed_or_not(backlog: Backlog
     assert backlog.lag(node(0, oldest_retry=40.0)) == NOW - 40
     assert backlog.lag(node(0, oldest_retry=60.0)) == NOW - 50
     assert backlog.oldest(node(3, oldest_retry=40.0)) is None, "that degrades the node"
+    assert backlog.oldest(node(3, oldest_untried=40.0)) == 40.0
+    assert [backlog.oldest(node(0, oldest_untried=at)) for at in (40.0, 60.0)] == [40.0, 50.0]
 
 
 def test_nodes_that_are_alike_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

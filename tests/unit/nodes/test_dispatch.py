@@ -103,6 +103,7 @@ class FakeNode:
         return SimpleNamespace(
             count=0,
             oldest=None,
+            oldest_untried=None,
             ready=self._ready,
             waiting=self.owed,
             owed=lambda _sent: {},
@@ -112,9 +113,6 @@ class FakeNode:
 
     def _ready(self, _now: float, lane: Lane = Lane.FIRST) -> list[Change]:
         return list(self.ready) if lane is Lane.FIRST else list(self.owed)
-
-    def oldest_missing(self, in_journal: float | None) -> float | None:
-        return in_journal
 
     def send_batch(self, batch: Batch, upto: int, _since: float, trying: Iterable[Change]) -> None:
         if batch.lane is Lane.SECOND:

@@ -64,7 +64,7 @@ class Dead:
         """It has ended."""
 
 
-class RequestHandler:
+class Bench:
     """A node, what it asks for, and its worker's end of the queue."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class RequestHandler:
         self.node = Node(spec, 10, self, cast(Loop, self), lambda: 0.0, (FIRST, LONGEST))
         rules = Rules(())
         self.node.subscribe(Subscription(dict.fromkeys(TREES, rules), frozenset(), everything=True))
-        self.node.start_worker()
+        self.node.worker.start()
         self.report(Started(NOBODY))
 
     # What the node asks for
@@ -147,8 +147,8 @@ class RequestHandler:
 
 
 @pytest.fixture
-def desk() -> Iterator[RequestHandler]:
-    one = RequestHandler()
+def bench() -> Iterator[Bench]:
+    one = Bench()
     yield one
     for end in one.queues:
         end.close()
@@ -172,232 +172,230 @@ def big_files(node: Node) -> str:
     return reasons.big_files(node.second, node.retries)
 
 
-def test_cursor_moves_when_a_batch_is_confirmed_and_not_before(desk: RequestHandler) -> None:
-    number = desk.send(15)
-    assert desk.node.cursor == 10
-    desk.report(Failed(number, 1, 12, "no", 1.0))
-    assert desk.node.cursor == 10
-    assert desk.node.outstanding is not None
-    desk.report(desk.done(number))
-    assert (desk.node.cursor, desk.node.outstanding is None, desk.owes()) == (15, True, set())
-    assert (desk.finishes, desk.node.worker.state.phase) == ([f"file-{number}"], Phase.IDLE)
+def test_cursor_moves_when_a_batch_is_confirmed_and_not_before(bench: Bench) -> None:
+    number = bench.send(15)
+    assert bench.node.cursor == 10
+    bench.report(Failed(number, 1, 12, "no", 1.0))
+    assert bench.node.cursor == 10
+    assert bench.node.outstanding is not None
+    bench.report(bench.done(number))
+    assert (bench.node.cursor, bench.node.outstanding is None, bench.owes()) == (15, True, set())
+    assert (bench.finishes, bench.node.worker.state.phase) == ([f"file-{number}"], Phase.IDLE)
 
 
-def test_batch_whose_worker_dies_is_unsent(desk: RequestHandler) -> None:
-    desk.node.retry(name(b"due"), desk.now)
-    desk.node.retry(whole(2), desk.now)
-    before = dict(desk.node.retries.waiting)
-    number, sent_at = desk.send(15, [name(b"due"), whole(2)]), desk.now
-    assert desk.owes() == set()
-    assert desk.node.retries.count == 2
-    desk.node.collect_worker()
-    assert desk.node.cursor == 10
-    assert desk.node.retries.waiting == before
-    assert (desk.node.outstanding, desk.node.untidy_since) == (None, sent_at)
-    assert desk.finishes == [f"file-{number}"]
-    [(when, wake)] = desk.timers
-    desk.now = when
+def test_batch_whose_worker_dies_is_unsent(bench: Bench) -> None:
+    bench.node.retry(name(b"due"), bench.now)
+    bench.node.retry(whole(2), bench.now)
+    before = dict(bench.node.retries.waiting)
+    number, sent_at = bench.send(15, [name(b"due"), whole(2)]), bench.now
+    assert bench.owes() == set()
+    assert bench.node.retries.count == 2
+    bench.node.collect_worker()
+    assert bench.node.cursor == 10
+    assert bench.node.retries.waiting == before
+    assert (bench.node.outstanding, bench.node.untidy_since) == (None, sent_at)
+    assert bench.finishes == [f"file-{number}"]
+    [(when, wake)] = bench.timers
+    bench.now = when
     wake()
-    desk.report(Started(NOBODY))
+    bench.report(Started(NOBODY))
     # What the dead one was given is nothing that its successor could confirm.
-    desk.report(desk.done(number))
-    assert (desk.node.cursor, desk.node.retries.waiting) == (10, before)
+    bench.report(bench.done(number))
+    assert (bench.node.cursor, bench.node.retries.waiting) == (10, before)
 
 
-def test_retry_noted_during_a_batch_does_not_go_with_it(desk: RequestHandler) -> None:
-    desk.node.retry(name(b"due"), desk.now)
-    number = desk.send(15, [name(b"due")])
-    desk.now += 1
-    desk.node.retry(name(b"due"), desk.now)
-    desk.report(desk.done(number))
-    assert desk.owes() == {name(b"due")}
+def test_retry_noted_during_a_batch_does_not_go_with_it(bench: Bench) -> None:
+    bench.node.retry(name(b"due"), bench.now)
+    number = bench.send(15, [name(b"due")])
+    bench.now += 1
+    bench.node.retry(name(b"due"), bench.now)
+    bench.report(bench.done(number))
+    assert bench.owes() == {name(b"due")}
 
 
-def test_batch_that_is_done_has_its_cost_and_a_full_mirror_none(desk: RequestHandler) -> None:
-    number = desk.send(15)
-    began = desk.now
-    desk.now += 2.0
-    desk.report(dataclasses.replace(desk.done(number), cpu=0.5))
-    assert desk.node.cost == Cost(0.5, began, desk.now)
-    assert desk.costs == [desk.node.cost]
-    number = desk.send(16)
-    desk.node.collect_worker()
-    assert desk.costs[1:] == [None]
-    [(desk.now, wake)] = desk.timers
+def test_batch_that_is_done_has_its_cost_and_a_full_mirror_none(bench: Bench) -> None:
+    number = bench.send(15)
+    began = bench.now
+    bench.now += 2.0
+    bench.report(dataclasses.replace(bench.done(number), cpu=0.5))
+    assert bench.node.cost == Cost(0.5, began, bench.now)
+    assert bench.costs == [bench.node.cost]
+    number = bench.send(16)
+    bench.node.collect_worker()
+    assert bench.costs[1:] == [None]
+    [(bench.now, wake)] = bench.timers
     wake()
-    desk.report(Started(NOBODY))
-    desk.node.send_batch(Batch(99, 1, True, spool.pack((), "")[0]), 17, desk.now, ())
-    desk.report(dataclasses.replace(desk.done(99), cpu=30.0))
-    assert desk.node.cost is None
-    assert desk.costs[1:] == [None, None]
+    bench.report(Started(NOBODY))
+    bench.node.send_batch(Batch(99, 1, True, spool.pack((), "")[0]), 17, bench.now, ())
+    bench.report(dataclasses.replace(bench.done(99), cpu=30.0))
+    assert bench.node.cost is None
+    assert bench.costs[1:] == [None, None]
 
 
-def test_report_of_a_worker_that_died_counts(desk: RequestHandler) -> None:
-    number = desk.send(15)
-    desk.worker.put(desk.done(number))
-    desk.node.collect_worker()
-    assert (desk.node.cursor, desk.node.untidy_since) == (15, None)
+def test_report_of_a_worker_that_died_counts(bench: Bench) -> None:
+    number = bench.send(15)
+    bench.worker.put(bench.done(number))
+    bench.node.collect_worker()
+    assert (bench.node.cursor, bench.node.untidy_since) == (15, None)
 
 
-def test_report_of_another_batch_confirms_nothing(desk: RequestHandler) -> None:
-    old = desk.send(15)
-    desk.report(desk.done(old))
-    number = desk.send(20)
-    desk.report(desk.done(old), desk.done(number + 1))
-    assert desk.node.cursor == 15
-    assert desk.node.outstanding is not None
-    desk.report(desk.done(number))
-    assert desk.node.cursor == 20
+def test_report_of_another_batch_confirms_nothing(bench: Bench) -> None:
+    old = bench.send(15)
+    bench.report(bench.done(old))
+    number = bench.send(20)
+    bench.report(bench.done(old), bench.done(number + 1))
+    assert bench.node.cursor == 15
+    assert bench.node.outstanding is not None
+    bench.report(bench.done(number))
+    assert bench.node.cursor == 20
 
 
-def test_failed_names_are_retried_with_a_growing_pause(desk: RequestHandler) -> None:
+def test_failed_names_are_retried_with_a_growing_pause(bench: Bench) -> None:
     part = Part(1, False, (b"a", b"b/"))
     changes = {name(b"a"), Change(1, b"b", Kind.LIST)}
-    number = desk.send(15)
+    number = bench.send(15)
     for attempt in range(1, 5):
-        desk.report(desk.done(number, part, reason="no"))
-        assert desk.node.cursor == 15
-        assert desk.owes() == changes
-        found = {(due.attempt, due.at - desk.now) for due in desk.node.retries.waiting.values()}
+        bench.report(bench.done(number, part, reason="no"))
+        assert bench.node.cursor == 15
+        assert bench.owes() == changes
+        found = {(due.attempt, due.at - bench.now) for due in bench.node.retries.waiting.values()}
         assert found == {(attempt, FIRST * 2 ** (attempt - 1))}
-        assert degraded(desk.node) == "no"
-        assert desk.node.retries.ready(desk.now) == []
-        assert any(when == desk.now + FIRST * 2 ** (attempt - 1) for when, _ in desk.timers)
-        desk.now += 1000
-        assert set(desk.node.retries.ready(desk.now)) == changes
-        number = desk.send(15, changes)
-    desk.report(desk.done(number))
-    assert (desk.node.retries.waiting, degraded(desk.node)) == ({}, "")
+        assert degraded(bench.node) == "no"
+        assert bench.node.retries.ready(bench.now) == []
+        assert any(when == bench.now + FIRST * 2 ** (attempt - 1) for when, _ in bench.timers)
+        bench.now += 1000
+        assert set(bench.node.retries.ready(bench.now)) == changes
+        number = bench.send(15, changes)
+    bench.report(bench.done(number))
+    assert (bench.node.retries.waiting, degraded(bench.node)) == ({}, "")
 
 
-def test_held_tree_is_retried_as_a_whole(desk: RequestHandler) -> None:
-    number = desk.send(15)
-    desk.report(desk.done(number, held=(1,)))
-    assert (desk.node.cursor, desk.owes(), desk.holds) == (15, {whole(1)}, [1])
-    assert desk.node.last_ok is None
+def test_held_tree_is_retried_as_a_whole(bench: Bench) -> None:
+    number = bench.send(15)
+    bench.report(bench.done(number, held=(1,)))
+    assert (bench.node.cursor, bench.owes(), bench.holds) == (15, {whole(1)}, [1])
+    assert bench.node.last_ok is None
 
 
-def test_counters_of_batches(desk: RequestHandler) -> None:
-    number = desk.send(15)
-    desk.now += 2.0
-    desk.report(Failed(number, 1, 12, "no", 1.0, rsyncs=1))
-    desk.report(Failed(number, 2, 12, "no", 1.0, rsyncs=1))
-    desk.report(dataclasses.replace(desk.done(number), bytes=70, rsyncs=2))
-    number = desk.send(16)
-    desk.report(dataclasses.replace(desk.done(number, Part(1, False, (b"x",))), bytes=7))
-    desk.report(desk.done(desk.send(17), held=(1,)))
-    counted = desk.node.counters
+def test_counters_of_batches(bench: Bench) -> None:
+    number = bench.send(15)
+    bench.now += 2.0
+    bench.report(Failed(number, 1, 12, "no", 1.0, rsyncs=1))
+    bench.report(Failed(number, 2, 12, "no", 1.0, rsyncs=1))
+    bench.report(dataclasses.replace(bench.done(number), bytes=70, rsyncs=2))
+    number = bench.send(16)
+    bench.report(dataclasses.replace(bench.done(number, Part(1, False, (b"x",))), bytes=7))
+    bench.report(bench.done(bench.send(17), held=(1,)))
+    counted = bench.node.counters
     assert (counted.batches, counted.paths, counted.fulls) == (2, 2, 0), "what was held back is none"
     assert (counted.bytes, counted.rsyncs) == (77, 4)
     assert counted.failures == {"12": 2, "23": 1}
     assert (counted.latency.count, counted.latency.sum) == (2, 2.0)
 
 
-def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(desk: RequestHandler) -> None:
-    number = desk.send(15)
-    began = desk.now
-    desk.now += 0.5
+def test_files_with_coarse_times_are_sent_once_more_and_lacking_until_then(bench: Bench) -> None:
+    number = bench.send(15)
+    began = bench.now
+    bench.now += 0.5
     left, _ = spool.pack(Leftovers(outdated=(Part(1, False, (b"f",), ignore_times=True),)), "")
-    desk.report(dataclasses.replace(desk.done(number), payload=left))
+    bench.report(dataclasses.replace(bench.done(number), payload=left))
     again = Change(1, b"f", Kind.NAME, ignore_times=True)
-    assert desk.owes() == {again}
-    assert desk.node.retries.waiting[again] == Retry(0, desk.now + SETTLE_SECONDS, began)
-    assert degraded(desk.node) == ""
+    assert bench.owes() == {again}
+    assert bench.node.retries.waiting[again] == Retry(0, bench.now + SETTLE_SECONDS, began)
+    assert degraded(bench.node) == ""
 
 
-def test_retries_are_whole_trees_if_their_list_is_lost(desk: RequestHandler, tmp_path: Path) -> None:
-    number = desk.send(15)
-    desk.report(Done(number, 0.1, 23, "no", b"", str(tmp_path / "gone")))
+def test_retries_are_whole_trees_if_their_list_is_lost(bench: Bench, tmp_path: Path) -> None:
+    number = bench.send(15)
+    bench.report(Done(number, 0.1, 23, "no", b"", str(tmp_path / "gone")))
     # What was outdated may differ in content alone.
-    assert desk.owes() == {Change(tree, b"", Kind.TREE, ignore_times=True) for tree in (1, 2)}
+    assert bench.owes() == {Change(tree, b"", Kind.TREE, ignore_times=True) for tree in (1, 2)}
 
 
-def test_too_much_that_is_due_becomes_the_trees_themselves(desk: RequestHandler, tmp_path: Path) -> None:
-    number = desk.send(15)
+def test_too_much_that_is_due_becomes_the_trees_themselves(bench: Bench, tmp_path: Path) -> None:
+    number = bench.send(15)
     parts = (Part(2, False, tuple(b"%d" % n for n in range(MAX_RETRIES + 1))),)
     _, file = spool.pack(Leftovers(due=parts), str(tmp_path / "spool/due"))
-    desk.report(Done(number, 0.1, 23, "no", b"", file))
-    assert desk.owes() == {whole(2)}
+    bench.report(Done(number, 0.1, 23, "no", b"", file))
+    assert bench.owes() == {whole(2)}
     assert not Path(file).exists()
 
 
-def test_tree_that_is_not_mirrored_any_more_is_not_retried(desk: RequestHandler) -> None:
+def test_tree_that_is_not_mirrored_any_more_is_not_retried(bench: Bench) -> None:
     for tree in TREES:
-        desk.node.retry(name(b"due", tree), desk.now)
-    number = desk.send(15, [name(b"due", 1), name(b"due", 2)])
-    desk.node.subscribe(Subscription({2: Rules(())}, frozenset(), everything=True))
-    desk.report(desk.done(number, Part(1, False, (b"due",)), Part(2, False, (b"due",))))
-    assert desk.owes() == {name(b"due", 2)}
+        bench.node.retry(name(b"due", tree), bench.now)
+    number = bench.send(15, [name(b"due", 1), name(b"due", 2)])
+    bench.node.subscribe(Subscription({2: Rules(())}, frozenset(), everything=True))
+    bench.report(bench.done(number, Part(1, False, (b"due",)), Part(2, False, (b"due",))))
+    assert bench.owes() == {name(b"due", 2)}
 
 
-def test_lag_begins_with_the_change_and_not_with_its_last_try(desk: RequestHandler) -> None:
-    desk.node.retry(whole(1), desk.now)
-    since = desk.now
-    desk.now += 50
-    desk.node.retry(whole(1), desk.now)
-    assert desk.node.retries.waiting[whole(1)] == Retry(0, desk.now, since)
-    assert desk.node.oldest_missing(None) == since
-    desk.send(15, [whole(1)])
-    assert desk.node.oldest_missing(2_000.0) == since
+def test_lag_begins_with_the_change_and_not_with_its_last_try(bench: Bench) -> None:
+    bench.node.retry(whole(1), bench.now)
+    since = bench.now
+    bench.now += 50
+    bench.node.retry(whole(1), bench.now)
+    assert bench.node.retries.waiting[whole(1)] == Retry(0, bench.now, since)
+    assert bench.node.retries.oldest_untried == since
+    bench.send(15, [whole(1)])
+    assert bench.node.retries.oldest_untried == since
 
 
-def test_batch_with_a_try_cut_off_is_repeated_later_without_lag(desk: RequestHandler, tmp_path: Path) -> None:
+def test_batch_with_a_try_cut_off_is_repeated_later_without_lag(bench: Bench, tmp_path: Path) -> None:
     part = Part(1, False, (b"a/f", b"b/"))
     # With the directories that the names are in: a try that had to tidy up has listed those, too.
     changes = {name(b"a/f"), *(Change(1, path, Kind.LIST) for path in (b"a", b"b", b""))}
     payload, _ = spool.pack((part,), "")
-    desk.node.send_batch(Batch(70, 2, False, payload), 15, desk.now, ())
-    desk.report(dataclasses.replace(desk.done(70), cut_off=True))
-    assert (desk.node.cursor, desk.owes()) == (15, changes)
-    assert {(due.attempt, due.at) for due in desk.node.retries.waiting.values()} == {
-        (0, desk.now + SECOND_LOOK_SECONDS)
+    bench.node.send_batch(Batch(70, 2, False, payload), 15, bench.now, ())
+    bench.report(dataclasses.replace(bench.done(70), cut_off=True))
+    assert (bench.node.cursor, bench.owes()) == (15, changes)
+    assert {(due.attempt, due.at) for due in bench.node.retries.waiting.values()} == {
+        (0, bench.now + SECOND_LOOK_SECONDS)
     }
-    assert (desk.node.oldest_missing(None), desk.node.retries.count, degraded(desk.node)) == (
+    assert (bench.node.retries.oldest_untried, bench.node.retries.count, degraded(bench.node)) == (
         None,
         0,
         "",
     )
     # If it is complained of then, it has been lacking since then.
-    desk.now += SECOND_LOOK_SECONDS
-    assert set(desk.node.retries.ready(desk.now)) == changes
-    desk.node.send_batch(Batch(71, 2, False, payload), 15, desk.now, changes)
-    assert (desk.node.oldest_missing(None), desk.node.retries.count) == (None, 0)
-    desk.report(desk.done(71, Part(1, False, (b"a/f",)), reason="no"))
-    assert desk.owes() == {name(b"a/f")}
-    assert desk.node.retries.waiting[name(b"a/f")].since == desk.now
+    bench.now += SECOND_LOOK_SECONDS
+    assert set(bench.node.retries.ready(bench.now)) == changes
+    bench.node.send_batch(Batch(71, 2, False, payload), 15, bench.now, changes)
+    assert (bench.node.retries.oldest_untried, bench.node.retries.count) == (None, 0)
+    bench.report(bench.done(71, Part(1, False, (b"a/f",)), reason="no"))
+    assert bench.owes() == {name(b"a/f")}
+    assert bench.node.retries.waiting[name(b"a/f")].since == bench.now
     # Too many names are the tree itself, and still no lag.
-    desk.node.forget_tree(1)
+    bench.node.retries.forget_tree(1)
     many = (Part(2, False, tuple(b"%d" % n for n in range(MAX_RETRIES + 1))),)
     _, file = spool.pack(many, str(tmp_path / "spool/batch"))
-    desk.node.send_batch(Batch(72, MAX_RETRIES + 1, False, file=file), 20, desk.now, ())
-    desk.report(dataclasses.replace(desk.done(72), cut_off=True))
-    assert desk.node.retries.waiting == {whole(2): Retry(0, desk.now + SECOND_LOOK_SECONDS, math.inf)}
+    bench.node.send_batch(Batch(72, MAX_RETRIES + 1, False, file=file), 20, bench.now, ())
+    bench.report(dataclasses.replace(bench.done(72), cut_off=True))
+    assert bench.node.retries.waiting == {whole(2): Retry(0, bench.now + SECOND_LOOK_SECONDS, math.inf)}
 
 
 @pytest.mark.parametrize(("code", "returns"), [(12, 1), (30, 1), (255, 1), (11, 0), (1, 0)])
-def test_node_that_could_not_be_reached_returns_with_its_batch(
-    desk: RequestHandler, code: int, returns: int
-) -> None:
-    number = desk.send(15)
-    desk.report(Failed(number, 1, code, "no", 1.0), Failed(number, 2, 11, "no", 1.0))
-    assert desk.returns == 0
-    desk.report(desk.done(number))
-    assert desk.returns == returns
-    desk.report(desk.done(desk.send(16)))
-    assert desk.returns == returns, "once"
+def test_node_that_could_not_be_reached_returns_with_its_batch(bench: Bench, code: int, returns: int) -> None:
+    number = bench.send(15)
+    bench.report(Failed(number, 1, code, "no", 1.0), Failed(number, 2, 11, "no", 1.0))
+    assert bench.returns == 0
+    bench.report(bench.done(number))
+    assert bench.returns == returns
+    bench.report(bench.done(bench.send(16)))
+    assert bench.returns == returns, "once"
 
 
-def test_node_without_a_batch_returns_when_it_answers(desk: RequestHandler) -> None:
-    desk.report(Reachable())
-    assert desk.returns == 0
-    desk.report(Unreachable(1, 255, "no", 1.0), Unreachable(2, 255, "no", 1.0), Reachable())
-    assert desk.returns == 1
+def test_node_without_a_batch_returns_when_it_answers(bench: Bench) -> None:
+    bench.report(Reachable())
+    assert bench.returns == 0
+    bench.report(Unreachable(1, 255, "no", 1.0), Unreachable(2, 255, "no", 1.0), Reachable())
+    assert bench.returns == 1
 
 
-def test_replaced_target_gets_the_whole_tree(desk: RequestHandler) -> None:
-    desk.report(TargetReplaced(2, "another directory"), TargetReplaced(3, "not mirrored"))
-    assert (desk.owes(), desk.offers) == ({whole(2)}, 2)
-    assert desk.node.retries.ready(desk.now) == [whole(2)]
+def test_replaced_target_gets_the_whole_tree(bench: Bench) -> None:
+    bench.report(TargetReplaced(2, "another directory"), TargetReplaced(3, "not mirrored"))
+    assert (bench.owes(), bench.offers) == ({whole(2)}, 2)
+    assert bench.node.retries.ready(bench.now) == [whole(2)]
 
 
 # The second lane -----------------------------------------------------------------------------------------
@@ -409,37 +407,37 @@ def left(**parts: tuple[bytes, ...]) -> bytes:
     return packed
 
 
-def send_second(desk: RequestHandler, *names: bytes, number: int = 90) -> int:
+def send_second(bench: Bench, *names: bytes, number: int = 90) -> int:
     payload, _ = spool.pack((Part(1, False, names),), "")
     batch = Batch(number, len(names), False, payload, lane=Lane.SECOND)
-    desk.node.send_batch(batch, desk.node.cursor, desk.now, [name(one) for one in names])
-    assert desk.worker.get() == batch
+    bench.node.send_batch(batch, bench.node.cursor, bench.now, [name(one) for one in names])
+    assert bench.worker.get() == batch
     return number
 
 
 @pytest.fixture
-def second(desk: RequestHandler) -> RequestHandler:
+def second(bench: Bench) -> Bench:
     """A node that has a big file in its second lane."""
-    desk.report(dataclasses.replace(desk.done(desk.send(15)), payload=left(big=(b"d/big",))))
-    assert desk.node.retries.ready(desk.now, Lane.SECOND) == [name(b"d/big")]
-    send_second(desk, b"d/big")
-    return desk
+    bench.report(dataclasses.replace(bench.done(bench.send(15)), payload=left(big=(b"d/big",))))
+    assert bench.node.retries.ready(bench.now, Lane.SECOND) == [name(b"d/big")]
+    send_second(bench, b"d/big")
+    return bench
 
 
-def test_second_lane_is_beside_the_first(second: RequestHandler) -> None:
+def test_second_lane_is_beside_the_first(second: Bench) -> None:
     number = second.send(20)
     assert second.node.retries.count == 1
     second.report(second.done(number))
     assert (second.node.cursor, second.node.outstanding) == (20, None)
     assert second.node.second is not None
-    assert second.node.oldest_missing(None) == second.now
+    assert second.node.retries.oldest_untried == second.now
     second.report(second.done(90))
     assert big_files(second.node) == ""
     assert (second.node.retries.count, second.node.cursor) == (0, 20)
     assert second.finishes[-1] == ""
 
 
-def test_second_lane_shows_its_progress(second: RequestHandler) -> None:
+def test_second_lane_shows_its_progress(second: Bench) -> None:
     assert big_files(second.node) == "1 big file"
     second.report(Progress(90, 45), Progress(91, 50))
     assert (big_files(second.node), second.advances) == ("1 big file, 45%", 1)
@@ -448,7 +446,7 @@ def test_second_lane_shows_its_progress(second: RequestHandler) -> None:
     assert big_files(second.node) == ""
 
 
-def test_second_lane_that_failed_is_retried_after_a_pause(second: RequestHandler) -> None:
+def test_second_lane_that_failed_is_retried_after_a_pause(second: Bench) -> None:
     before = second.node.last_ok
     second.now += 5
     second.report(
@@ -463,7 +461,7 @@ def test_second_lane_that_failed_is_retried_after_a_pause(second: RequestHandler
 
 
 @pytest.mark.parametrize(("code", "returns"), [(12, 1), (30, 1), (255, 1), (11, 0), (23, 0)])
-def test_second_lane_notices_a_node_out_of_reach(second: RequestHandler, code: int, returns: int) -> None:
+def test_second_lane_notices_a_node_out_of_reach(second: Bench, code: int, returns: int) -> None:
     failed = second.done(90, Part(1, False, (b"d/big",)), reason="no")
     second.report(dataclasses.replace(failed, code=code))
     assert second.returns == 0
@@ -471,7 +469,7 @@ def test_second_lane_notices_a_node_out_of_reach(second: RequestHandler, code: i
     assert second.returns == returns
 
 
-def test_worker_that_dies_gives_back_both_lanes(second: RequestHandler) -> None:
+def test_worker_that_dies_gives_back_both_lanes(second: Bench) -> None:
     second.send(20)
     second.node.collect_worker()
     assert (second.node.outstanding, second.node.second, second.node.cursor) == (None, None, 15)
@@ -481,7 +479,7 @@ def test_worker_that_dies_gives_back_both_lanes(second: RequestHandler) -> None:
     assert second.finishes[-2:] == ["file-2", ""]
 
 
-def test_what_the_second_lane_blocks_waits_for_its_end(second: RequestHandler) -> None:
+def test_what_the_second_lane_blocks_waits_for_its_end(second: Bench) -> None:
     later = left(later=(b"d/big", b"d/"))
     second.report(dataclasses.replace(second.done(second.send(20)), payload=later))
     assert second.node.retries.ready(second.now + 1e6) == []
@@ -492,34 +490,36 @@ def test_what_the_second_lane_blocks_waits_for_its_end(second: RequestHandler) -
     assert second.offers > offers
 
 
-def test_what_waits_for_a_big_file_is_in_the_reason(second: RequestHandler) -> None:
+def test_what_waits_for_a_big_file_is_in_the_reason(second: Bench) -> None:
     behind = left(behind=(b"current", b"releases/1"))
     second.report(dataclasses.replace(second.done(second.send(20)), payload=behind))
     assert big_files(second.node) == "1 big file; 2 names wait for that, such as current"
     assert second.node.retries.ready(second.now + 1e6) == []
-    assert second.node.oldest_missing(None) is not None
+    assert second.node.retries.oldest_untried is not None
     second.report(second.done(90))
     assert set(second.node.retries.ready(second.now)) == {name(b"current"), name(b"releases/1")}
     assert degraded(second.node) == ""
 
 
-def test_what_waits_for_failed_names_is_in_the_reason(desk: RequestHandler) -> None:
+def test_what_waits_for_failed_names_is_in_the_reason(bench: Bench) -> None:
     due, behind = Part(1, False, (b"releases/2/f",)), Part(1, False, (b"current",))
     payload, _ = spool.pack(Leftovers(due=(due,), behind=(behind,)), "")
-    desk.report(dataclasses.replace(desk.done(desk.send(15), reason="no room"), payload=payload))
-    assert degraded(desk.node) == "no room; 1 name waits for that, such as current"
-    assert (desk.node.retries.count, desk.node.oldest_missing(None)) == (2, None), "it is degraded, not late"
-    retries = desk.node.retries.ready(desk.now + FIRST)
+    bench.report(dataclasses.replace(bench.done(bench.send(15), reason="no room"), payload=payload))
+    assert degraded(bench.node) == "no room; 1 name waits for that, such as current"
+    assert (bench.node.retries.count, bench.node.retries.oldest_untried) == (2, None), (
+        "it is degraded, not late"
+    )
+    retries = bench.node.retries.ready(bench.now + FIRST)
     assert retries == [name(b"releases/2/f"), name(b"current")], "they go together"
 
 
-def test_second_lane_of_a_stopping_worker_still_counts(second: RequestHandler) -> None:
-    second.node.stop_worker(5.0)
+def test_second_lane_of_a_stopping_worker_still_counts(second: Bench) -> None:
+    second.node.worker.stop(5.0)
     second.report(second.done(90))
     assert (second.node.second, second.node.retries.count) == (None, 0)
 
 
-def test_halted_tree_ends_the_second_lane(second: RequestHandler) -> None:
+def test_halted_tree_ends_the_second_lane(second: Bench) -> None:
     second.node.halt_tree(1)
     assert second.worker.get() == Halt(1)
     second.report(second.done(90, held=(1,)))

@@ -26,7 +26,7 @@ from inosync.system.loop import Loop, Timer
 REASON = "worker did not answer for "
 
 
-class Commands:
+class Bench:
     """What a node asks of its master. The workers take what they are sent and do nothing about it."""
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class Commands:
         self.timers: list[tuple[float, Callable[[], object]]] = []
         self.finishes: list[str] = []
         self.dead: list[Endpoint] = []
-        self.seen: list[procs.Process] = []
+        self.forked: list[procs.Process] = []
         self.nodes = [self._node(name) for name in ("a", "b")]
         self.watchdog = Watchdog(lambda: self.now, lambda: 0.0)
 
     def _node(self, name: str) -> Node:
         spec = NodeSpec(f"{name}:", name, Timetable(((0, 0),)), (), (), 300.0)
         node = Node(spec, 0, self, cast(Loop, self), lambda: 0.0, (1, 10))
-        node.start_worker()
+        node.worker.start()
         return node
 
     # What a node asks for
@@ -64,7 +64,7 @@ class Commands:
         until(lambda: (p := procs.look(child.pid or 0)) and p.pgrp == p.pid, 30, "the worker")
         found = procs.look(child.pid)
         assert found is not None
-        self.seen.append(found)
+        self.forked.append(found)
         return child, ours
 
     def clock(self) -> float:
@@ -124,7 +124,7 @@ class Commands:
         return found is None or found.state in "TZ" or not process.unread(node.worker.queue.send_fd)
 
     def close(self) -> None:
-        for each in self.seen:
+        for each in self.forked:
             procs.send(each, signal.SIGKILL)
         for node in self.nodes:
             if node.worker.process is not None:
@@ -132,102 +132,98 @@ class Commands:
 
 
 @pytest.fixture
-def office() -> Iterator[Commands]:
-    one = Commands()
+def bench() -> Iterator[Bench]:
+    one = Bench()
     yield one
     one.close()
 
 
-def test_stopped_worker_alone_is_killed_and_has_a_successor(office: Commands) -> None:
-    a, b = office.nodes
-    office.stop(a)
-    office.live(MAX_PATIENCE_SECONDS / 2 + MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
-    assert {node.worker.state.phase for node in office.nodes} == {Phase.STARTING}
-    office.live(4 * MAX_GAP_SECONDS)
+def test_stopped_worker_alone_is_killed_and_has_a_successor(bench: Bench) -> None:
+    a, b = bench.nodes
+    bench.stop(a)
+    bench.live(MAX_PATIENCE_SECONDS / 2 + MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
+    assert {node.worker.state.phase for node in bench.nodes} == {Phase.STARTING}
+    bench.live(4 * MAX_GAP_SECONDS)
     assert (a.worker.state.phase, b.worker.state.phase) == (Phase.KILLED, Phase.STARTING)
     assert a.worker.process is not None
     a.worker.process.join(30)
     assert a.worker.process.exitcode == -signal.SIGKILL
-    first = office.seen[0].pid
+    first = bench.forked[0].pid
     a.collect_worker()
     assert a.worker.state.reason == f"{REASON}60 s"
-    [(when, wake)] = office.timers
-    office.now = when
+    [(when, wake)] = bench.timers
+    bench.now = when
     wake()
-    assert office.pid(a) != first
+    assert bench.pid(a) != first
     # The next one is given more time, so that one that is only slow comes to its end.
-    office.stop(a)
-    office.live(2 * MAX_PATIENCE_SECONDS)
+    bench.stop(a)
+    bench.live(2 * MAX_PATIENCE_SECONDS)
     assert a.worker.state.phase is Phase.STARTING
-    office.live(2 * MAX_PATIENCE_SECONDS)
+    bench.live(2 * MAX_PATIENCE_SECONDS)
     assert (a.worker.state.phase, b.worker.state.phase) == (Phase.KILLED, Phase.STARTING)
 
 
-def test_worker_that_goes_on_in_time_stays(office: Commands) -> None:
-    a, _ = office.nodes
-    pid = office.pid(a)
+def test_worker_that_goes_on_in_time_stays(bench: Bench) -> None:
+    a, _ = bench.nodes
+    pid = bench.pid(a)
     for _ in range(3):
-        office.stop(a)
-        office.live(MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
-        office.go_on(a)
-        office.live(5)
-    assert office.pid(a) == pid
+        bench.stop(a)
+        bench.live(MAX_PATIENCE_SECONDS - 2 * MAX_GAP_SECONDS)
+        bench.go_on(a)
+        bench.live(5)
+    assert bench.pid(a) == pid
     assert a.worker.state.phase is Phase.STARTING
 
 
-def test_workers_stay_when_there_was_no_check_for_long(office: Commands) -> None:
-    a, b = office.nodes
-    for node in office.nodes:
-        office.stop(node)
-    office.live(MAX_PATIENCE_SECONDS / 2 + 10)  # all of them have been asked
-    office.now += 10_000
-    office.watchdog.check_workers(office.nodes)
-    for node in office.nodes:
-        office.go_on(node)
-    office.live(2 * MAX_PATIENCE_SECONDS)
+def test_workers_stay_when_there_was_no_check_for_long(bench: Bench) -> None:
+    a, b = bench.nodes
+    for node in bench.nodes:
+        bench.stop(node)
+    bench.live(MAX_PATIENCE_SECONDS / 2 + 10)  # all of them have been asked
+    bench.now += 10_000
+    bench.watchdog.check_workers(bench.nodes)
+    for node in bench.nodes:
+        bench.go_on(node)
+    bench.live(2 * MAX_PATIENCE_SECONDS)
     assert (a.worker.state.phase, b.worker.state.phase) == (Phase.STARTING, Phase.STARTING)
 
 
-def test_killed_worker_is_left_alone_until_it_is_gone(
-    office: Commands, caplog: pytest.LogCaptureFixture
-) -> None:
-    a, b = office.nodes
-    office.stop(a)
+def test_killed_worker_is_left_alone_until_it_is_gone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    a, b = bench.nodes
+    bench.stop(a)
     a.send_batch(Batch(7, 1, False, file="a-file"), 5, 0.0, ())
-    office.live(MAX_PATIENCE_SECONDS + 2)
+    bench.live(MAX_PATIENCE_SECONDS + 2)
     assert a.worker.state.phase is Phase.KILLED
     assert a.worker.queue is not None
     written = a.worker.queue.written
     # Its end was not noticed yet, as that of one that hangs in the kernel would not be.
-    office.live(10 * MAX_PATIENCE_SECONDS)
-    a.send_title("some title")
+    bench.live(10 * MAX_PATIENCE_SECONDS)
+    a.worker.send_title("some title")
     assert a.worker.queue.written == written
     assert a.outstanding is not None
     assert [record.message for record in caplog.records] == [
-        f"a: {REASON}60 s (pid {office.pid(a)}): it is killed, and replaced when it is gone"
+        f"a: {REASON}60 s (pid {bench.pid(a)}): it is killed, and replaced when it is gone"
     ]
     a.collect_worker()
-    assert (a.outstanding is None, office.finishes, a.untidy_since is None) == (True, ["a-file"], False)
+    assert (a.outstanding is None, bench.finishes, a.untidy_since is None) == (True, ["a-file"], False)
     assert b.worker.state.phase is Phase.STARTING
 
 
-def test_worker_with_a_full_queue_is_killed_at_once(
-    office: Commands, caplog: pytest.LogCaptureFixture
-) -> None:
-    a, _ = office.nodes
-    office.stop(a)
+def test_worker_with_a_full_queue_is_killed_at_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    a, _ = bench.nodes
+    bench.stop(a)
     for _ in range(10_000):
-        a.ping_worker()
+        a.worker.ping()
     assert a.worker.state.phase is Phase.KILLED
     assert a.worker.state.reason == "worker takes no orders"
     assert len(caplog.records) == 1
 
 
-def test_worker_that_does_not_hear_stop_is_killed(office: Commands) -> None:
-    a, _ = office.nodes
-    office.stop(a)
-    a.stop_worker(5.0)
-    office.live(MAX_PATIENCE_SECONDS + 2)
+def test_worker_that_does_not_hear_stop_is_killed(bench: Bench) -> None:
+    a, _ = bench.nodes
+    bench.stop(a)
+    a.worker.stop(5.0)
+    bench.live(MAX_PATIENCE_SECONDS + 2)
     assert a.worker.killed_at is not None
     assert a.worker.process is not None
     a.worker.process.join(30)
@@ -236,9 +232,9 @@ def test_worker_that_does_not_hear_stop_is_killed(office: Commands) -> None:
 
 
 def test_descendants_in_other_groups_are_killed_with_the_worker(
-    office: Commands, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, _ = office.nodes
+    a, _ = bench.nodes
     made: list[int] = []
 
     def fork_worker(_node: Node) -> tuple[ForkProcess, Endpoint]:
@@ -259,14 +255,14 @@ def test_descendants_in_other_groups_are_killed_with_the_worker(
         ours, theirs = channel.pair()
         theirs.close()
         found = [procs.look(pid) for pid in (child.pid or 0, *made)]
-        office.seen += [each for each in found if each is not None]
+        bench.forked += [each for each in found if each is not None]
         return child, ours
 
-    monkeypatch.setattr(office, "fork_worker", fork_worker)
-    node = Node(a.spec, 0, office, cast(Loop, office), lambda: 0.0, (1, 10))
-    office.nodes.append(node)
-    node.start_worker()
-    [orphan] = [each for each in office.seen if each.pid == made[0]]
+    monkeypatch.setattr(bench, "fork_worker", fork_worker)
+    node = Node(a.spec, 0, bench, cast(Loop, bench), lambda: 0.0, (1, 10))
+    bench.nodes.append(node)
+    node.worker.start()
+    [orphan] = [each for each in bench.forked if each.pid == made[0]]
     assert procs.alive(orphan)
-    node.replace_worker("worker did not answer")
+    node.worker.replace("worker did not answer")
     until(lambda: not procs.alive(orphan), 30, "the descendant to end")

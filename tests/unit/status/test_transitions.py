@@ -93,6 +93,10 @@ class FakeNode:
     def __init__(self) -> None:
         self.orders: list[StateChanged] = []
 
+    @property
+    def worker(self) -> FakeNode:
+        return self
+
     def announce_state(self, order: StateChanged) -> None:
         self.orders.append(order)
 

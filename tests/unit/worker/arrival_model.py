@@ -291,7 +291,7 @@ class World:
         self.running: dict[Lane, Iterator[None]] = {}
         """What the worker does, by lane."""
         self.lanes = Lanes()
-        self.node.start_worker()
+        self.node.worker.start()
         self.put(Started(NOBODY))
 
     def close(self) -> None:
