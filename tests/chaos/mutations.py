@@ -173,7 +173,7 @@ MUTATIONS = (
     Mutation(
         "a cursor that has fallen off the journal is taken for a good one",
         "inosync/journal/journal.py",
-        "        self.floor = entry.position\n",
+        "            self.floor = dropped[1].position\n",
         "",
         JOURNAL,
     ),
@@ -187,9 +187,9 @@ MUTATIONS = (
     Mutation(
         "what is gone swallows what has the same beginning, and is newer",
         "inosync/journal/journal.py",
-        "        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest)\n",
-        '        self._swallow((tree, path.rpartition(b"/")[0]), now, everything=True)\n'
-        "        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest)\n",
+        "        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest).before = before\n",
+        '        self._swallow((tree, path.rpartition(b"/")[0]), (now, 0), everything=True)\n'
+        "        self._add(Change(tree, path, Kind.NAME, step=step), now, oldest).before = before\n",
         JOURNAL,
     ),
     # What has changed

@@ -65,6 +65,7 @@ PURE = frozenset(
         "inosync.fleet.shares",
         "inosync.guard.loss",
         "inosync.journal.debounce",
+        "inosync.journal.entries",
         "inosync.journal.journal",
         "inosync.journal.renames",
         "inosync.journal.subscription",

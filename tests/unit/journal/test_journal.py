@@ -45,11 +45,11 @@ def content(journal: Journal, cursor: int = 0) -> list[tuple[bytes, Kind]]:
 def check_index(journal: Journal) -> None:
     """The index of what lies below holds all entries, and nothing else."""
     expected: dict[tuple[int, bytes], set[bytes]] = {}
-    for tree, path in journal._entries:
+    for (tree, path), _ in journal._entries.after(0):
         while path:
             path, _, last = path.rpartition(b"/")
             expected.setdefault((tree, path), set()).add(last)
-    assert journal._below == expected
+    assert journal._entries._below == expected
 
 
 # When a change is sent within its batch ------------------------------------------------------------------
@@ -460,13 +460,13 @@ def test_index_fits_the_entries_after_any_history(
                 journal.drop_tree(number)
         check_index(journal)
         assert len(journal) <= limit
-        assert [entry.position for entry in journal._entries.values()] == sorted(
-            {entry.position for entry in journal._entries.values()}
+        assert [entry.position for entry in journal._entries._entries.values()] == sorted(
+            {entry.position for entry in journal._entries._entries.values()}
         )
         assert journal.floor <= journal.head
     journal.drop_confirmed(journal.head)
     assert len(journal) == 0
-    assert journal._below == {}
+    assert journal._entries._below == {}
 
 
 # Nobody misses anything ----------------------------------------------------------------------------------
@@ -767,7 +767,7 @@ class World:
                 self.acknowledge(node, 0)
         self.forget()
         assert len(self.journal) == 0
-        assert self.journal._below == {}
+        assert self.journal._entries._below == {}
         for number, node in enumerate(self.nodes):
             assert node.has == self.source, (number, self.story)
 
