@@ -93,6 +93,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many entries may be removed from a node at once (``rmaxdelete``)."""
+
+    count: int
+    """So many in any case."""
+    left_for_each: float
+    """More if the tree has this many entries for each of them; 0: never more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """A hint: what a node has at ``old`` is to be at ``new``. Only how much is sent depends on it."""
 
@@ -137,6 +147,8 @@ class Part:
     """Those of the names that are ``Change.is_again``."""
     make_way: tuple[bytes, ...] = ()
     """Names of which the node loses what it has, in a relist that leaves them out; see ``outcome``."""
+    allowance: Allowance | None = None
+    """The node counts what it would lose, and loses no more than this; None: it does not count."""
 
 
 class NodeState(enum.StrEnum):
@@ -330,6 +342,16 @@ class TargetReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class TooManyRemovals:
+    """A batch would remove more from the node than ``Part.allowance``. Nothing of the tree was sent."""
+
+    tree: int
+    count: int
+    place: bytes
+    """The directory, relative to the wpath, that all of it is, or is below."""
+
+
+@dataclass(frozen=True, slots=True)
 class WarmSuspended:
     """No warm rsync is kept for a while: each transfer connects anew."""
 
@@ -438,6 +460,7 @@ Report = (
     | Unreachable
     | Reachable
     | TargetReplaced
+    | TooManyRemovals
     | WarmSuspended
     | Relisting
     | Throttled

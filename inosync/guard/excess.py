@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 
 from inosync.config.checks import Share
 from inosync.guard.removals import Removals, must_be_left
+from inosync.messages import Allowance
 from inosync.system import entries
 from inosync.text import plural
 
 MIN_REMOVAL_SECONDS = 1.0
 """Removals within this time are one event, however short edelay is."""
+MAX_DEPARTURES = 100
+"""So many directories that were moved away are known one by one."""
 MIN_COUNTED_ENTRIES = 10_000
 """A count of what is left goes so far at least, so that there are few."""
 
@@ -25,6 +28,13 @@ class RemovalLimit:
     most: int | Share
     seconds: float
 
+    @property
+    def allowance(self) -> Allowance:
+        """Return how much a batch may remove from a node."""
+        if isinstance(self.most, Share):
+            return Allowance(0, must_be_left(1, self.most))
+        return Allowance(self.most, 0.0)
+
 
 @dataclass(slots=True)
 class TreeRemovals:
@@ -35,6 +45,21 @@ class TreeRemovals:
     """So many entries are left in the tree, or more."""
     reported: int = 0
     """How many removals the reason for a halt names."""
+    _departures: dict[bytes, int] = field(default_factory=dict)
+    """Directories that were moved away, one event whatever is in them: by path, at which position."""
+
+    def directory_left(self, path: bytes, position: int) -> None:
+        if len(self._departures) >= MAX_DEPARTURES:
+            self._departures = {b"": max(self._departures.values())}
+        self._departures[path] = position
+
+    def directory_stayed(self, path: bytes) -> None:
+        """Note that a directory that was moved away was only renamed within the tree."""
+        self._departures.pop(path, None)
+
+    def are_uncounted(self, cursor: int) -> bool:
+        """Return whether directories were moved out of the tree after this position of the journal."""
+        return any(position > cursor for position in self._departures.values())
 
     def add(self, path: bytes, now: float, limit: RemovalLimit, is_halted: bool) -> bool:
         """Count an entry that is gone; return whether that may be one too many (``excess``).

@@ -10,7 +10,7 @@ from inosync.config.checks import Share
 from inosync.guard import loss
 from inosync.guard.excess import MIN_REMOVAL_SECONDS, RemovalLimit, TreeRemovals
 from inosync.guard.loss import Memory, RootLook
-from inosync.messages import Source
+from inosync.messages import Allowance, Source
 from inosync.system import entries, mounts
 
 MAX_SETTLE_FACTOR = 360
@@ -290,6 +290,29 @@ class Guard:
     def moved_in(self, tree: int) -> None:
         """Count an entry that has come by a rename: what has gone there is not lost."""
         self._trees[tree].removals.removals.cancel()
+
+    def directory_left(self, tree: int, path: bytes, position: int) -> None:
+        """Note that a directory was moved away, at a position of the journal. Nodes know what was in it."""
+        if self._limit is not None:
+            self._trees[tree].removals.directory_left(path, position)
+
+    def directory_stayed(self, tree: int, path: bytes) -> None:
+        self._trees[tree].removals.directory_stayed(path)
+
+    def allowance(self, tree: int, cursor: int) -> Allowance | None:
+        """Return what a node may lose by the next batch of a tree; None if that need not be counted there."""
+        if self._limit is None or not self._trees[tree].removals.are_uncounted(cursor):
+            return None
+        return self._limit.allowance
+
+    def removals_counted(self, tree: int, count: int, place: bytes) -> None:
+        """Halt a tree of which a node would lose too much."""
+        guarded = self._trees.get(tree)
+        if guarded is None or self._limit is None or tree in self.halted:
+            return
+        if guarded.removals.are_uncounted(0):  # if not, the directory has turned up in the tree
+            guarded.removals.removals.replace(count, place, self._clock())
+            self.check(tree)
 
     def needs_acceptance(self, tree: int) -> bool:
         """Whether a halted tree waits for the operator, whatever becomes of its files."""

@@ -49,6 +49,10 @@ class Removals:
         if self._buckets and self._buckets[-1].count:
             self._buckets[-1].count -= 1
 
+    def replace(self, count: int, place: bytes, now: float) -> None:
+        """Forget what was counted: a node says that it is so much, in this directory."""
+        self._buckets = [_Bucket(now, count, place)]
+
     def total(self, now: float, window: float) -> int:
         """Return how many entries are gone within the time; what is older is forgotten."""
         while self._buckets and now - self._buckets[0].since >= window:

@@ -69,9 +69,14 @@ class TreeEvents:
             self.guard.touched(tree)
         log.debug("gone: tree %d %r", tree, path)
 
+    def directory_left(self, tree: int, path: bytes) -> None:
+        if not self.is_copy:
+            self.guard.directory_left(tree, path, self.journal.head)
+
     def renamed(self, tree: int, rename: Rename) -> None:
         if self.is_copy:
             return
+        self.guard.directory_stayed(tree, rename.old)
         self.journal.renamed(tree, replace(rename, at=self.clock()))
         log.debug("renamed: tree %d %r to %r", tree, rename.old, rename.new)
 

@@ -16,7 +16,7 @@ from inosync.guard.guard import Guard
 from inosync.journal.subscription import Subscription
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
-from inosync.messages import Batch, Compared
+from inosync.messages import Batch, Compared, TooManyRemovals
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
@@ -197,6 +197,9 @@ class WorkerPool:
     def tree_held(self, node: Node, tree: int) -> None:
         log.debug("%s: held back: tree %d", node.name, tree)
         self.guard.send_refused(tree)
+
+    def removals_counted(self, report: TooManyRemovals) -> None:
+        self.guard.removals_counted(report.tree, report.count, report.place)
 
     def tree_compared(self, node: Node, report: Compared) -> None:
         self.verification.compared(node, report)

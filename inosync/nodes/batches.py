@@ -88,7 +88,7 @@ class BatchCutter:
                 return None
             if not all(self._guard.check(part.tree) for part in parts):
                 raise TreeHalted
-            batch = self._pack(parts, changes)
+            batch = self._pack(parts, changes, node.cursor)
             self._batches[limit, self._key(node, retries, lane, owed)] = batch
         return batch
 
@@ -126,8 +126,8 @@ class BatchCutter:
         left = changes if renames or node.second is not None else _without_listed(changes)
         return list(_parts_of(left, wanted, renames)), len(changes)
 
-    def _pack(self, parts: list[Part], changes: int) -> SharedBatch:
-        parts = [replace(part, source=self._guard.source(part.tree, part.full)) for part in parts]
+    def _pack(self, parts: list[Part], changes: int, cursor: int) -> SharedBatch:
+        parts = [self._guarded(part, cursor) for part in parts]
         path = os.path.join(self._directory, f"batch-{next_id()}")
         payload, file = spool.pack(tuple(parts), path)
         count = sum(len(part.names) for part in parts)
@@ -135,6 +135,11 @@ class BatchCutter:
         if file:
             self._files[file] = batch
         return batch
+
+    def _guarded(self, part: Part, cursor: int) -> Part:
+        """Return a part with what has to be true for it to be sent."""
+        allowance = None if part.full else self._guard.allowance(part.tree, cursor)
+        return replace(part, source=self._guard.source(part.tree, part.full), allowance=allowance)
 
     def release(self, file: str) -> None:
         batch = self._files.get(file)

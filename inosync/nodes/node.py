@@ -31,6 +31,7 @@ from inosync.messages import (
     Started,
     TargetReplaced,
     Throttled,
+    TooManyRemovals,
     Unreachable,
     WarmSuspended,
 )
@@ -81,6 +82,9 @@ class Work(Protocol):
 
     def tree_held(self, node: Node, tree: int) -> None:
         """The worker did not send something of a tree, because its root is not what it has to be."""
+
+    def removals_counted(self, report: TooManyRemovals) -> None:
+        """A worker did not send something of a tree, because the node would lose too much."""
 
     def tree_compared(self, node: Node, report: Compared) -> None:
         """The worker has compared a tree."""
@@ -243,6 +247,8 @@ class Node:
                 node_log.note_news(self.name, report)
                 self.retry(Change(report.tree, b"", Kind.TREE), self._loop.clock())
                 self._work.offer_batch(self)
+            case TooManyRemovals():
+                self._work.removals_counted(report)
             case HookFinished():
                 self._note_hook(report)
             case Compared():

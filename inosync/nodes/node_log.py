@@ -66,7 +66,7 @@ def note_done(name: str, batch: Batch, report: Done) -> None:
         held=bool(report.held),
     )
     if report.held:
-        log.info("%s: %s held back: a directory was not what it had to be", name, what, extra=facts)
+        log.info("%s: %s held back by the guard", name, what, extra=facts)
     elif report.reason:
         log.warning("%s: %s in %s, but: %s", name, what, took, report.reason, extra=facts)
     else:

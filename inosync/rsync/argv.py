@@ -235,6 +235,11 @@ def dry_run_argv(s: TransferSettings) -> tuple[str, ...]:
     return full_argv(replace(s, extra=(*for_comparison(s.extra), *_REPORT), stats=False))
 
 
+def removals_argv(s: TransferSettings) -> tuple[str, ...]:
+    """Return ``batch_argv`` as a call that prints what it would remove (``itemize``), and changes nothing."""
+    return batch_argv(replace(s, extra=(*for_comparison(s.extra), *_REPORT), stats=False))
+
+
 def compare_names_argv(s: TransferSettings) -> tuple[str, ...]:
     """Return the call that prints in which of the names that it reads the node differs."""
     return _names_report(s)

@@ -125,6 +125,8 @@ class EventHandler:
             self._listener.record(Change(root.tree, path, Kind.NAME, step=step), now)
         elif decision.report is _GONE:
             self._listener.gone(root.tree, path, now, step)
+            if is_directory and mask & inotify.IN_MOVED_FROM:
+                self._listener.directory_left(root.tree, path)
             if cookie:
                 self._pair_rename(root, path, mask, cookie)
         if has_changed:

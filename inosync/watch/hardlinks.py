@@ -52,7 +52,7 @@ class HardLinks:
         # These are passed on as they are.
         self.record, self.gone, self.renamed = listener.record, listener.gone, listener.renamed
         self.walked, self.caught_up = listener.walked, listener.caught_up
-        self.refiltered = listener.refiltered
+        self.refiltered, self.directory_left = listener.refiltered, listener.directory_left
         self._roots: dict[int, Root] = {}
         """The trees, by their numbers."""
         self._files: dict[Inode, LinkedFile] = {}

@@ -21,6 +21,12 @@ class ChangeListener(Protocol):
         Unless ``step`` is REMOVED, something else was moved there; NEW: and nothing was there before.
         """
 
+    def directory_left(self, tree: int, path: bytes) -> None:
+        """What ``gone`` has just reported was a directory that was moved, with all that is in it.
+
+        ``renamed`` follows at once if it is still in the tree.
+        """
+
     def renamed(self, tree: int, rename: Rename) -> None:
         """Something large was renamed within a tree. ``gone`` was reported for both names before."""
 

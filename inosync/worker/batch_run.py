@@ -18,7 +18,7 @@ from inosync.rsync.outcome import Outcome
 from inosync.rsync.source import SourceState, check_source
 from inosync.system import spool
 from inosync.text import plural
-from inosync.worker import frozen, order, renamed
+from inosync.worker import frozen, order, removals, renamed
 from inosync.worker.lanes import UnderWay, directory_of
 from inosync.worker.results import Results
 from inosync.worker.switches import Switch
@@ -45,6 +45,7 @@ class BatchRun:
         self._is_untidy = batch.tidy_since is not None  # rsync may have left temporary files on the node
         self._is_ahead = batch.is_ahead or self._is_untidy  # the node may have more than was confirmed
         self._made: dict[int, tuple[bytes, ...]] = {}  # by tree, directories made for renames to come
+        self._uncounted: dict[int, tuple[bytes, ...]] = {}  # by tree, what is gone: the node is to count it
         self._entered: set[bytes] = set()  # directories of renamed files, for their times
         self.interrupted = self._is_untidy  # the node may still be at work on a transfer that was ended
 
@@ -62,6 +63,15 @@ class BatchRun:
     def names(self) -> Sequence[bytes]:
         """What rsync is fed for it."""
         return EVERYTHING if self.part.full else self.current.send
+
+    @property
+    def uncounted(self) -> tuple[bytes, ...]:
+        """What of the tree of the first part the node has to count before anything is sent."""
+        return self._uncounted.get(self.part.tree, ())
+
+    def counted(self) -> None:
+        """The node may lose it."""
+        del self._uncounted[self.part.tree]
 
     def may_begin(self, settings: TransferSettings, excluded: Excluded) -> bool:
         """Check the root before a transfer starts; False if the part must not be sent."""
@@ -144,6 +154,8 @@ class BatchRun:
         # What is put aside may be anything by then.
         self.parts[0] = replace(first, names=tuple(wanted.hints), step=Step.CHANGED, renames=renames)
         self.current = look(wanted.hints)
+        if first.allowance is not None and (gone := removals.to_be_counted(self.current, renames)):
+            self._uncounted[first.tree] = gone
         self._switch.again = wanted.again
         self._leave_out_newer(settings.source)
         self.current.big = order.big_among(wanted, self.current.big)

@@ -16,6 +16,7 @@ from inosync.messages import (
     Report,
     SlotRequest,
     Step,
+    TooManyRemovals,
 )
 from inosync.nodes import backoff
 from inosync.rsync import argv, compat, exit_codes, stdout
@@ -27,7 +28,7 @@ from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
-from inosync.worker import order, renamed, transfer_end
+from inosync.worker import order, removals, renamed, transfer_end
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.beside import Beside
 from inosync.worker.job import Job
@@ -160,8 +161,8 @@ class BatchSender:
                 return  # the other trees go on
             big_size, other = calls.big_size(part.tree), lanes.other(lane, part.tree)
             is_something = run.has_something(settings, self._job.rules[part.tree], big_size, other)
-            # Even if there is nothing to send: what is big may only be renamed.
-            if not (is_something or run.part.renames or self._renames.has_steps(part.tree)):
+            # What is big may only be renamed, and what is gone is counted first.
+            if not (is_something or run.uncounted or run.part.renames or self._renames.has_steps(part.tree)):
                 run.skip_part()
                 return
             part = run.part
@@ -178,6 +179,13 @@ class BatchSender:
                 self._beside.local_targets.check(part.tree)
             self._tries.first_lane_transfers = lanes.transfers
             lanes.begin(lane, part, run.names)
+            if names := run.uncounted:
+                self._question = calls.count_removals(part.tree)
+                self._transfer = counting = self._question.transfer
+                counting.send_when_connected(
+                    argv.names_input(names), lambda: self._has_its_source(run, counting)
+                )
+                return
             if not part.full and (transfer := self._renames.start(run)):
                 self._transfer = transfer
                 return
@@ -311,14 +319,24 @@ class BatchSender:
 
     def _answered(self, run: BatchRun, question: DryRun) -> None:
         self._beside.ssh_master.node_reached()
+        self._tries.failures = 0
         tree = run.part.tree
+        if names := run.uncounted:
+            further, allowance = question.count - len(question.lines), run.part.allowance
+            count = removals.removed(question.differences, further)
+            source, excluded = self._job.trees[tree].source, self._job.excluded[tree]
+            if allowance is None or removals.are_allowed(count, allowance, source, excluded):
+                run.counted()
+            else:
+                self._report(TooManyRemovals(tree, count, removals.place(names)))
+                run.hold_part()
+            return
         lacking = {found.path: found.is_link for found in question.differences if found.missing}
         is_all = not (question.has_too_many or question.reason)
         try:
             run.answered(lacking, is_all, self._job.trees[tree].source, self._beside.calls.big_size(tree))
         except OSError:
             run.hold_part()  # the tree is not there any more: the guard will say so
-        self._tries.failures = 0
 
     def _measure(self, transfer: Transfer, fed_at: float) -> None:
         """Learn how fast the node is, and with it how big a big file is."""

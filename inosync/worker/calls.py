@@ -103,6 +103,13 @@ class RsyncCalls:
         self._ssh_master.note_try()
         return DryRun(words, self._job.timeout, self._loop, is_bounded=True)
 
+    def count_removals(self, tree: int) -> DryRun:
+        """An rsync that says what the node would lose. OSError if it cannot be started."""
+        settings = self.settings(tree)
+        self._ssh_master.note_try()
+        words = argv.removals_argv(replace(settings, root=self._root(settings)))
+        return DryRun(words, self._job.timeout, self._loop)
+
     def start_rename(self, tree: int, rename: Rename, way: RenameWay) -> Transfer:
         """An rsync that follows a rename. OSError if it cannot be started."""
         settings = self.settings(tree)

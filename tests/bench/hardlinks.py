@@ -39,6 +39,9 @@ class Counter:
     def gone(self, _tree: int, _path: bytes, _now: float, _step: Step = Step.REMOVED) -> None:
         pass
 
+    def directory_left(self, _tree: int, _path: bytes) -> None:
+        pass
+
     def renamed(self, _tree: int, _rename: Rename) -> None:
         pass
 

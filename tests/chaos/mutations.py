@@ -329,6 +329,13 @@ MUTATIONS = (
         ("tests/unit/guard/test_guard.py",),
     ),
     Mutation(
+        "what was in a directory that is moved away is not counted",
+        "inosync/worker/batch_sender.py",
+        "            if names := run.uncounted:\n                self._question",
+        "            if names := ():\n                self._question",
+        ("tests/system/test_lost_roots.py::test_removals_above_rmaxdelete_wait_for_accept_over_a_restart",),
+    ),
+    Mutation(
         "an rsync that waits in the old root is used for the new one",
         "inosync/worker/warm.py",
         "            return os.path.samestat(self._transfer.directory_status, os.stat(source))\n",

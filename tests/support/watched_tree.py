@@ -43,6 +43,7 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.renames: list[tuple[bytes, bytes, bool]] = []
+        self.departures: list[bytes] = []
         self.steps: list[tuple[bytes, Step]] = []
         """The step of each call that is about a path."""
 
@@ -55,6 +56,10 @@ class Recorder:
         assert now >= 1000
         self.steps.append((path, step))
         self.calls.append(("gone", tree, path, None))
+
+    def directory_left(self, tree: int, path: bytes) -> None:
+        assert self.calls[-1] == ("gone", tree, path, None)
+        self.departures.append(path)
 
     def renamed(self, tree: int, rename: Rename) -> None:
         assert tree == TREE

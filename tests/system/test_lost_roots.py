@@ -268,10 +268,26 @@ def test_root_loss_is_mirrored_when_accepted_after_a_root(loss: Loss, setup: Set
 def test_removals_above_rmaxdelete_wait_for_accept_over_a_restart(setup: Setup) -> None:
     s = setup
     (s.root / "many").mkdir()
+    (s.root / "big/small").mkdir(parents=True)
     for number in range(40):
         (s.root / f"many/{number}").touch()
+        (s.root / f"big/{number}").touch()
+    for number in range(5):
+        (s.root / f"big/small/{number}").touch()
     s.configure(rmaxdelete=10, edelay=60)
     s.start()
+    (s.root / "big").rename(s.root / "large")
+    s.until_level()
+    (s.root / "large/small").rename(s.home / "small")  # six entries
+    s.until_level()
+    (s.root / "large").rename(s.home / "large")  # one event, and 41 entries on a node
+    for node in "ab":
+        s.daemon.until_state(node, ("halted",))
+    s.daemon.until_logged(r"has lost 41 entries, in \S+/large, more than rmaxdelete \(10\) allows; nothing ")
+    s.others_go_on()
+    assert all(len(list(s.copy(node).glob("large/*"))) == 40 for node in "ab")
+    s.accept()
+    s.until_level()
 
     def not_many_are_lost() -> None:
         assert all(len(list(s.copy(node).glob("many/*"))) >= 30 for node in "ab")

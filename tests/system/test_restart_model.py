@@ -92,6 +92,9 @@ class Recorded:
     def caught_up(self, _tree: int, _now: float) -> None:
         self.has_caught_up = True
 
+    def directory_left(self, _tree: int, _path: bytes) -> None:
+        pass
+
     def renamed(self, _tree: int, _rename: Rename) -> None:
         pass
 

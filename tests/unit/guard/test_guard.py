@@ -10,7 +10,7 @@ import pytest
 
 from inosync.config.checks import Share
 from inosync.guard.guard import MAX_SETTLE_FACTOR, Guard
-from inosync.messages import Source
+from inosync.messages import Allowance, Source
 
 TREE = 3
 PATIENCE = 10.0
@@ -319,6 +319,47 @@ def test_removals_are_not_counted_without_a_limit(post: Post) -> None:
     assert remove(post, *map(str, range(100))) == [False] * 100
     post.guard.configure(True, PATIENCE, 1)
     assert post.guard.check(TREE)
+
+
+def test_nodes_count_what_they_lose_when_a_directory_has_left(post: Post) -> None:
+    guard = post.guard
+    guard.directory_left(TREE, b"before", 5)
+    assert guard.allowance(TREE, 0) is None, "there is no limit"
+    guard.configure(True, PATIENCE, 3)
+    assert guard.allowance(TREE, 0) is None
+    guard.directory_left(TREE, b"d/big", 7)
+    assert guard.allowance(TREE, 6) == Allowance(3, 0.0)
+    assert guard.allowance(TREE, 7) is None, "the node has lost it already"
+    guard.configure(True, PATIENCE, Share(20))
+    assert guard.allowance(TREE, 6) == Allowance(0, 4.0)
+    guard.directory_stayed(TREE, b"d/big")
+    assert guard.allowance(TREE, 6) is None
+    for number in range(1000):
+        guard.directory_left(TREE, b"d/%d" % number, 10 + number)
+    assert guard.allowance(TREE, 1008) is not None
+    assert guard.allowance(TREE, 1009) is None
+
+
+def test_more_removals_on_a_node_than_the_limit_halt_the_tree(post: Post) -> None:
+    guard = post.guard
+    guard.configure(True, PATIENCE, 3)
+    guard.directory_left(TREE, b"d/big", 7)
+    guard.directory_stayed(TREE, b"d/big")
+    guard.removals_counted(TREE, 400, b"d/big")
+    assert guard.check(TREE), "it was renamed within the tree"
+    guard.directory_left(TREE, b"d/big", 8)
+    assert remove(post, "d/big") == [False]
+    guard.removals_counted(TREE, 400, b"d/big")
+    why = f"{post.root} has lost 400 entries, in {post.root}/d/big, more than rmaxdelete (3) allows"
+    assert post.halts == [why]
+    guard.removals_counted(TREE, 401, b"d/big")  # of another node
+    assert guard.halted == {TREE: why}
+    guard.configure(True, PATIENCE, 399)
+    assert guard.recovered() == []
+    guard.configure(True, PATIENCE, 400)
+    assert guard.recovered() == [TREE]
+    assert guard.allowance(TREE, 0) is None, "all is compared in full"
+    guard.removals_counted(TREE + 7, 400, b"d/big")  # of a tree that was taken out
 
 
 def test_renames_within_a_tree_are_no_removals(post: Post) -> None:

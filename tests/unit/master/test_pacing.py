@@ -163,7 +163,13 @@ class Rhythm:
     def __post_init__(self) -> None:
         self.journal, self.loop = Journal(), Loop(lambda: self.now)
         self.pace = Pace(PROCESSORS, self.delay)
-        guard = SimpleNamespace(halted={}, generation=0, check=lambda _: True, source=lambda *_: None)
+        guard = SimpleNamespace(
+            halted={},
+            generation=0,
+            check=lambda _: True,
+            source=lambda *_: None,
+            allowance=lambda *_: None,
+        )
         nodes = cast(dict[str, Node], self.nodes)
         self.dispatch = Dispatcher(
             nodes, self.journal, "/nonexistent", self.pace, self.loop, cast(Any, guard)

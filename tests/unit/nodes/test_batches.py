@@ -16,7 +16,7 @@ from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Change, Kind, Lane, OwedNames, Part, Rename, Source, Step
+from inosync.messages import Allowance, Change, Kind, Lane, OwedNames, Part, Rename, Source, Step
 from inosync.nodes.batches import HEAVY_CHANGES, BatchCutter, SharedBatch, TreeHalted
 from inosync.nodes.retries import RetrySet
 from inosync.system import spool
@@ -35,6 +35,8 @@ class World:
         """Trees that the guard halts at the next check."""
         self.checks: list[int] = []
         self.generation = 0
+        self.departed_at = 0
+        """Where in the journal a directory was moved out of a tree."""
         self.directory = directory
         self.cutter = BatchCutter(self.journal, str(directory), cast(Guard, self))
 
@@ -49,6 +51,9 @@ class World:
 
     def source(self, tree: int, full: bool) -> Source | None:
         return Source((tree, self.generation), full)
+
+    def allowance(self, _tree: int, cursor: int) -> Allowance | None:
+        return Allowance(3, 0.0) if cursor < self.departed_at else None
 
     # What the test does
 
@@ -336,3 +341,16 @@ def test_file_of_a_batch_that_no_node_takes_is_removed(world: World) -> None:
     batch.users = 0
     world.cutter.discard_unused(batch)
     assert world.files == []
+
+
+def test_node_is_told_to_count_until_it_has_confirmed_the_departure(world: World) -> None:
+    world.change(b"a", b"b")
+    world.departed_at = 2
+    (part,) = parts(world.cut(world.node(1)))
+    assert part.allowance == Allowance(3, 0.0)
+    world.change(b"c")
+    (part,) = parts(world.cut(world.node(2)))
+    assert part.allowance is None
+    (part,) = parts(world.cut(world.node(1), WHOLE))
+    assert part.full
+    assert part.allowance is None

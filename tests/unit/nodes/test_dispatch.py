@@ -218,6 +218,9 @@ class FakeGuard:
             self.halt(tree)
         return tree not in self.halted
 
+    def allowance(self, _tree: int, _cursor: int) -> None:
+        return None
+
     def source(self, tree: int, full: bool) -> Source | None:
         return Source((tree, self.generation), full)
 

@@ -35,6 +35,7 @@ from inosync.messages import (
     Report,
     Started,
     TargetReplaced,
+    TooManyRemovals,
     Unreachable,
 )
 from inosync.nodes import reasons
@@ -73,6 +74,7 @@ class Bench:
         self.finishes: list[str] = []
         self.costs: list[Cost | None] = []
         self.holds: list[int] = []
+        self.counts: list[TooManyRemovals] = []
         self.offers = self.returns = self.advances = 0
         self.queues: list[Endpoint] = []
         self._ids = itertools.count(1)
@@ -120,6 +122,9 @@ class Bench:
 
     def tree_compared(self, _node: Node, _report: Compared) -> None:
         pass
+
+    def removals_counted(self, report: TooManyRemovals) -> None:
+        self.counts.append(report)
 
     # What the test does
 
@@ -275,6 +280,12 @@ def test_held_tree_is_retried_as_a_whole(bench: Bench) -> None:
     bench.report(bench.done(number, held=(1,)))
     assert (bench.node.cursor, bench.owes(), bench.holds) == (15, {whole(1)}, [1])
     assert bench.node.last_ok is None
+
+
+def test_node_that_would_lose_too_much_is_reported(bench: Bench) -> None:
+    report = TooManyRemovals(1, 400, b"big")
+    bench.report(report)
+    assert bench.counts == [report]
 
 
 def test_counters_of_batches(bench: Bench) -> None:

@@ -30,7 +30,7 @@ NODE = "inosync.nodes.node_log"
         (
             Batch(1, 1, False),
             Done(1, 0.25, held=(1,)),
-            "n: 1 path held back: a directory was not what it had to be",
+            "n: 1 path held back by the guard",
             False,
         ),
         (

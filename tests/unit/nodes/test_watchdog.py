@@ -14,7 +14,7 @@ from support.wait import until
 
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
-from inosync.messages import Batch, Compared
+from inosync.messages import Batch, Compared, TooManyRemovals
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
@@ -89,6 +89,9 @@ class Bench:
     node_returned = worker_stopped = try_failed = slot_requested = offer_batch
 
     def tree_held(self, _node: Node, _tree: int) -> None:
+        pass
+
+    def removals_counted(self, _report: TooManyRemovals) -> None:
         pass
 
     def tree_compared(self, _node: Node, _report: Compared) -> None:

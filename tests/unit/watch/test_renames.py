@@ -67,6 +67,7 @@ def test_rename_is_reported_if_it_may_pay(
     (field.root / old).rename(field.root / new)
     field.settle()
     assert field.sink.renames == ([expected] if expected else [])
+    assert field.sink.departures == ([old.encode()] if old in ("d", "d/sub") else [])
 
 
 def test_rename_over_the_edge_of_the_tree_is_no_rename(field: Field) -> None:
@@ -75,8 +76,10 @@ def test_rename_over_the_edge_of_the_tree_is_no_rename(field: Field) -> None:
     field.add()
     (field.root / "d").rename(field.outside / "d")
     (field.outside / "o").rename(field.root / "o")
+    (field.root / "o").rmdir()
     field.settle()
     assert field.sink.renames == []
+    assert field.sink.departures == [b"d"]
 
 
 def test_rename_between_two_trees_is_no_rename(field: Field) -> None:

@@ -924,6 +924,9 @@ class Mirror:
     def gone(self, tree: int, path: bytes, now: float, step: Step = Step.REMOVED) -> None:
         self.journal.gone(tree, path, now, step)
 
+    def directory_left(self, _tree: int, _path: bytes) -> None:
+        pass
+
     def renamed(self, tree: int, rename: Rename) -> None:
         self.journal.renamed(tree, rename)
 

@@ -25,7 +25,19 @@ from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Batch, Change, Compared, Done, Kind, Lane, Part, Rename, Started, Step
+from inosync.messages import (
+    Batch,
+    Change,
+    Compared,
+    Done,
+    Kind,
+    Lane,
+    Part,
+    Rename,
+    Started,
+    Step,
+    TooManyRemovals,
+)
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
@@ -230,6 +242,9 @@ class Recorded:
     def _renamed(self, _tree: int, _rename: Rename) -> None:
         """Hints decide how much is sent, and not in which order."""
 
+    def directory_left(self, _tree: int, _path: bytes) -> None:
+        """Any number may be removed."""
+
     def walked(self, _tree: int, _now: float) -> None:
         """The tree is watched, and what has changed is not known."""
         self._walked()
@@ -282,7 +297,11 @@ class World:
         self.node = Node(spec, 0, self, self.loop, lambda: 0.0, RETRY_BOUNDS)
         self.node.subscribe(Subscription({TREE: Rules(())}, frozenset(), everything=True))
         guard = SimpleNamespace(
-            halted={}, generation=0, check=lambda _tree: True, source=lambda _tree, _full: None
+            halted={},
+            generation=0,
+            check=lambda _tree: True,
+            source=lambda _tree, _full: None,
+            allowance=lambda _tree, _cursor: None,
         )
         nodes = {"n": self.node}
         self.dispatch = Dispatcher(
@@ -326,6 +345,9 @@ class World:
 
     def tree_held(self, _node: Node, tree: int) -> None:
         raise AssertionError(tree)
+
+    def removals_counted(self, report: TooManyRemovals) -> None:
+        raise AssertionError(report)
 
     def tree_compared(self, _node: Node, _report: Compared) -> None:
         pass
