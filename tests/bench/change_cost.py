@@ -157,8 +157,8 @@ def _print_profile(transport: str, count: int, changes: int, options: argparse.N
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures the processor time for one change and node.")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all?")
-    told = "default: 20 with rsync daemons, 10 over ssh"
-    parser.add_argument("--nodes", type=numbers, metavar="N,...", help=told)
+    text = "default: 20 with rsync daemons, 10 over ssh"
+    parser.add_argument("--nodes", type=numbers, metavar="N,...", help=text)
     parser.add_argument("--transports", type=transports, default=list(NODES))
     parser.add_argument("--changes", type=int, default=30, metavar="N")
     parser.add_argument("--rounds", type=int, default=2, metavar="N")

@@ -175,8 +175,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--transports", type=transports, default=list(TRANSPORTS))
     parser.add_argument("--work", type=words(*WORKS), default=list(WORKS))
     known = list(dict.fromkeys([*tools("edit", "ssh"), *tools("files")]))
-    told = f"some of {'; '.join(known)}"
-    parser.add_argument("--tools", type=words(*known, between=";"), metavar="NAME;...", help=told)
+    text = f"some of {'; '.join(known)}"
+    parser.add_argument("--tools", type=words(*known, between=";"), metavar="NAME;...", help=text)
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each tool; default 2 or 3")
     add_apart(parser)
     parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables for docs/performance.rst")

@@ -68,14 +68,14 @@ def main() -> int:
     with workspace() as home:
         root = home / "tree"
         directories = _fill(root, entries)
-        sink = Counter()
-        watcher = Watcher(HardLinks(sink, time.monotonic))
+        listener = Counter()
+        watcher = Watcher(HardLinks(listener, time.monotonic))
         with contextlib.closing(watcher):
             watcher.roots.add(1, str(root), EVENTS, lambda _path, _is_directory: False)
             _settle(watcher)
             one = [min(_changes(watcher, directories, f"{n}") for _ in range(rounds)) for n in range(2)]
             several = _changes(watcher, directories, "linked")
-            search = min(_search(watcher, sink, directories[0], number) for number in range(rounds))
+            search = min(_search(watcher, listener, directories[0], number) for number in range(rounds))
     print(f"a change of a file with one name: {min(one) * 1e6:.1f} us in the master, the look at it included")
     print(f"a change of a file with two names that are known: {several * 1e6:.1f} us")
     per = search * 100_000 / entries
@@ -130,17 +130,17 @@ def _wait(watcher: Watcher) -> None:
         _settle(watcher)
 
 
-def _search(watcher: Watcher, sink: Counter, directory: Path, number: int) -> float:
+def _search(watcher: Watcher, listener: Counter, directory: Path, number: int) -> float:
     """Seconds of processor time for a search of all directories."""
     name = directory / f"new-{number}"
     os.utime(name)
     while watcher.read():
         pass
-    known = sink.count
+    known = listener.count
     began = time.process_time()
     _wait(watcher)
     took = time.process_time() - began
-    assert sink.count == known + 1, "it was no test"
+    assert listener.count == known + 1, "it was no test"
     return took
 
 

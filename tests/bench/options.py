@@ -35,5 +35,5 @@ transports = words(*TRANSPORTS)
 
 def add_apart(parser: argparse.ArgumentParser) -> None:
     """Add ``--apart``."""
-    told = "between isolated changes, at least; default %(default)g"
-    parser.add_argument("--apart", type=float, default=APART, metavar="SECONDS", help=told)
+    text = "between isolated changes, at least; default %(default)g"
+    parser.add_argument("--apart", type=float, default=APART, metavar="SECONDS", help=text)

@@ -96,10 +96,10 @@ def strangers(testbed: Testbed, draw: Draw) -> Happened:
     def leave() -> None:
         for client in held:
             client.close()
-        told = testbed.daemon.ask("status")
-        assert told["master"]["pid"] == testbed.daemon.pid
+        status = testbed.daemon.ask("status")
+        assert status["master"]["pid"] == testbed.daemon.pid
 
-    return Lasting(resource, leave, told=f"{CLIENTS} of them")
+    return Lasting(resource, leave, description=f"{CLIENTS} of them")
 
 
 KINDS = [

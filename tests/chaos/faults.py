@@ -70,7 +70,7 @@ class Lasting:
     heal: Callable[[], None]
     nodes: frozenset[str] = field(default_factory=frozenset)
     """The nodes that cannot become level meanwhile."""
-    told: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Once:
 
     nodes: frozenset[str]
     """The nodes that it may have delayed."""
-    told: str = ""
+    description: str = ""
 
 
 Happened = Lasting | Once

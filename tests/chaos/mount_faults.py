@@ -24,7 +24,7 @@ def bind(testbed: Testbed, draw: Draw) -> Happened:
     other.mkdir(exist_ok=True)
     if not testbed.mount_bind(source, place):
         raise Impossible("nothing can be mounted here")
-    return Lasting(resource, partial(testbed.unmount, place), told=f"{source.name} in {tree}")
+    return Lasting(resource, partial(testbed.unmount, place), description=f"{source.name} in {tree}")
 
 
 KINDS = [

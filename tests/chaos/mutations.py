@@ -702,8 +702,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = run(mutation, mutation.tests)
         red = found.code == FAILED
         survivors += not red
-        told = f"red: {found.test}" if red else f"SURVIVES: {found.test} (exit {found.code})"
-        print(f"{mutation.name:66} {found.seconds:6.1f} s  {told}", flush=True)
+        outcome = f"red: {found.test}" if red else f"SURVIVES: {found.test} (exit {found.code})"
+        print(f"{mutation.name:66} {found.seconds:6.1f} s  {outcome}", flush=True)
     print(f"{len(wanted)} mutations, {survivors} survive")
     return 1 if survivors else 0
 

@@ -116,9 +116,9 @@ def full(testbed: Testbed, _draw: Draw) -> Happened:
     return Lasting(resource, filler.unlink, frozenset({"small"}))
 
 
-def _of(node: Node, resource: str, heal: Callable[[], None], told: str = "") -> Lasting:
+def _of(node: Node, resource: str, heal: Callable[[], None], description: str = "") -> Lasting:
     name = node.name
-    return Lasting(resource, heal, frozenset({name}), f"{name}: {told}" if told else name)
+    return Lasting(resource, heal, frozenset({name}), f"{name}: {description}" if description else name)
 
 
 KINDS = [

@@ -69,9 +69,9 @@ WAYS: list[Callable[[Testbed, Draw], tuple[str, Settings]]] = [
 def changed(testbed: Testbed, draw: Draw) -> Happened:
     """Change settings for a while; all nodes go on."""
     resource = free(testbed, "configuration")
-    told, settings = draw.one_of(WAYS)(testbed, draw)
+    description, settings = draw.one_of(WAYS)(testbed, draw)
     testbed.reload(settings)
-    return Lasting(resource, testbed.reload, told=told)
+    return Lasting(resource, testbed.reload, description=description)
 
 
 def removed(testbed: Testbed, draw: Draw) -> Happened:

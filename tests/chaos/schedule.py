@@ -126,7 +126,7 @@ class Schedule:
         else:
             self.count[kind.name] += 1
             lasts = f", for {chances.seconds:.1f} s" if isinstance(happened, Lasting) else ""
-            self.tell(f"{kind.name}: {happened.told or 'done'}{lasts}")
+            self.tell(f"{kind.name}: {happened.description or 'done'}{lasts}")
             self.markers.disturb(happened.nodes)
             if isinstance(happened, Lasting):
                 self._add(kind, happened, chances.seconds)
@@ -153,7 +153,9 @@ class Schedule:
                 self.isolation.add(self.testbed.now() - active.since, node)
             elif self.testbed.now() - active.since > ISOLATED:
                 active.expected.discard(node)
-                self.failures.append(f"{node} was not served while: {active.kind.name}: {active.fault.told}")
+                self.failures.append(
+                    f"{node} was not served while: {active.kind.name}: {active.fault.description}"
+                )
         return not active.expected
 
     def _heal(self, resource: str) -> None:
@@ -162,4 +164,4 @@ class Schedule:
         active.fault.heal()
         self.testbed.busy.discard(resource)
         lasted = self.testbed.now() - active.since
-        self.tell(f"healed after {lasted:.1f} s: {active.kind.name}: {active.fault.told}")
+        self.tell(f"healed after {lasted:.1f} s: {active.kind.name}: {active.fault.description}")

@@ -65,8 +65,8 @@ class Storm(Churn):
             except (StopIteration, OSError):
                 self._lasting.remove(lasting)
         super().step()
-        number, what, *told = self.log[-1].split(" ", 2)
-        if not told or not told[0].partition(": ")[0].endswith("Error"):
+        number, what, *result = self.log[-1].split(" ", 2)
+        if not result or not result[0].partition(": ")[0].endswith("Error"):
             self.done[what] += 1
         if int(number) % COUNTED == 0:
             self._prune()

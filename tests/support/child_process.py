@@ -14,16 +14,16 @@ def in_child(run: Callable[[], object], describe: Callable[[Exception], str] = r
 
     def report() -> None:
         try:
-            told = str(run())
+            result = str(run())
         except Exception as error:  # noqa: BLE001 - whatever it is, the test is told
-            told = describe(error)
-        os.write(writer, told.encode())
+            result = describe(error)
+        os.write(writer, result.encode())
         process.leave(0)
 
     child = process.fork(report, "child")
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
-        told = stream.read().decode()
+        result = stream.read().decode()
     child.join(60)
     assert child.exitcode == 0
-    return told
+    return result

@@ -142,10 +142,10 @@ class Churn:
         [operation] = self._random.choices(self._operations, self._weights)
         what = operation.__name__.strip("_")
         try:
-            told = operation()
+            result = operation()
         except OSError as error:
-            told = f"{type(error).__name__}: {error.strerror}"
-        self.log.append(f"{len(self.log)} {what} {told}")
+            result = f"{type(error).__name__}: {error.strerror}"
+        self.log.append(f"{len(self.log)} {what} {result}")
 
     def tail(self, count: int = 40) -> str:
         """Return the last operations with the seed that repeats them."""

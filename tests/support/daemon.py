@@ -349,7 +349,7 @@ class Daemon:
                     return False
             return True
 
-        def told() -> bool:
+        def confirmed() -> bool:
             now = self.states()
             return (len(now) == expected if expected is not None else bool(now)) and all(
                 state in states for state in now.values()
@@ -361,7 +361,7 @@ class Daemon:
             if "Traceback" in self.log():
                 raise AssertionError("a traceback in the log")
             # Contents are compared only when all else is equal, because that is expensive.
-            return equal(content=False) and told() and equal(content=True)
+            return equal(content=False) and confirmed() and equal(content=True)
 
         try:
             until(level, timeout, "the nodes to be level")

@@ -241,16 +241,16 @@ class AllTransports:
     rsyncd: Rsyncd
     sshd: Sshd
 
-    def cut(self, what: str, spares: Mapping[str, Process]) -> set[str]:
+    def cut(self, what: str, warm: Mapping[str, Process]) -> set[str]:
         """Cut connections of these warm rsyncs in one way; return the nodes that it concerns."""
         if what == "the far end":
             end([*self.rsyncd.connections(), *self.sshd.connections()])
             return {"daemon", "ssh"}
         if what == "the child":
-            end([below(spares["local"]), below(spares["ssh"])])
+            end([below(warm["local"]), below(warm["ssh"])])
             return {"local", "ssh"}
-        end(spares.values(), signal.SIGTERM if "politely" in what else signal.SIGKILL)
-        return set(spares)
+        end(warm.values(), signal.SIGTERM if "politely" in what else signal.SIGKILL)
+        return set(warm)
 
 
 def set_up_all_transports(home: Path, make: MakeDaemon, rsyncd: MakeRsyncd, sshd: Sshd) -> AllTransports:
@@ -266,9 +266,9 @@ def locations(w: Warm) -> dict[str, Location]:
     return {item["name"]: item for item in items}
 
 
-def below(spare: Process) -> Process:
+def below(process: Process) -> Process:
     """Return the child of a warm rsync: ssh or the receiver."""
-    [child] = procs.family([spare.pid])[1:]
+    [child] = procs.family([process.pid])[1:]
     return child
 
 

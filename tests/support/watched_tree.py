@@ -114,8 +114,8 @@ class Field:
         self.root.mkdir()
         self.outside.mkdir()
         self.clock = Clock()
-        self.sink = Recorder()
-        self.links = HardLinks(self.sink, self.clock)
+        self.listener = Recorder()
+        self.links = HardLinks(self.listener, self.clock)
         self.watcher = Watcher(self.links, self.clock)
 
     def add(
@@ -150,9 +150,9 @@ class Field:
             self.later(max(CLOSE_WAIT_SECONDS, MOVE_WAIT_SECONDS, CHECK_SECONDS) + 0.1)
 
     def take(self) -> list[Call]:
-        return self.sink.take()
+        return self.listener.take()
 
-    def told(self) -> set[Call]:
+    def recorded(self) -> set[Call]:
         """Return the calls that the last changes have caused."""
         self.settle()
         return set(self.take())
@@ -210,7 +210,7 @@ def lines_up(field: Field) -> None:
 def assert_seen_at(field: Field, path: str) -> None:
     """A file that is made there now is told under that very name, and under no other."""
     write(field.root / path)
-    assert field.told() == {name(os.fsencode(path))}, path
+    assert field.recorded() == {name(os.fsencode(path))}, path
 
 
 def limit(field: Field, watches: int, monkeypatch: pytest.MonkeyPatch) -> None:

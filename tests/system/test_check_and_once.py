@@ -362,9 +362,9 @@ def test_once_mirrors_everything_and_leaves_nothing_running(
     nodes = [tmp_path / "nodes" / name for name in "ab"]
     for node in nodes:
         node.mkdir(parents=True)
-    told = tmp_path / "told"
+    hooked = tmp_path / "hooked"
     hook = tmp_path / "hook"
-    hook.write_text(f"#!/bin/sh\necho $INOSYNC_NAME $INOSYNC_FULL >> '{told}'\n")
+    hook.write_text(f"#!/bin/sh\necho $INOSYNC_NAME $INOSYNC_FULL >> '{hooked}'\n")
     hook.chmod(0o755)
     config = {
         "wpaths": [str(tree)],
@@ -381,7 +381,7 @@ def test_once_mirrors_everything_and_leaves_nothing_running(
     for node in nodes:
         assert trees.diff(trees.snapshot(tree, True), trees.snapshot(node / "tree", True)) == []
     assert done.stdout.splitlines()[-1].startswith("2 nodes: 2 ok; 2 directories watched; up ")
-    assert sorted(told.read_text().splitlines()) == ["a 1", "b 1"]
+    assert sorted(hooked.read_text().splitlines()) == ["a 1", "b 1"]
 
 
 def test_calls_that_are_shown_do_what_they_say_when_pasted(

@@ -112,8 +112,8 @@ def test_zsh_completion_is_well_formed() -> None:
 def test_zsh_completion_knows_every_option_and_command() -> None:
     text = (CONF / "completion.zsh").read_text()
     options = {option for action in cli.parser()._actions for option in action.option_strings}
-    told = set(re.findall(r"^        '(--?[a-z-]+)\[", text, re.MULTILINE)) | {"-h", "--help"}
-    assert told == options
+    completed = set(re.findall(r"^        '(--?[a-z-]+)\[", text, re.MULTILINE)) | {"-h", "--help"}
+    assert completed == options
     commands = re.search(r":command:\(([a-z ]+)\)", text)
     assert commands is not None
     assert commands[1].split() == list(protocol.COMMANDS)

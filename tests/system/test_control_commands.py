@@ -98,8 +98,8 @@ class Commands:
         )
 
     def status(self, *words: str) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.say("status", *words, "--json").stdout)
-        return told
+        found: dict[str, Any] = json.loads(self.say("status", *words, "--json").stdout)
+        return found
 
     def node(self, name: str) -> dict[str, Any]:
         [found] = ask(self.socket, {"command": "status", "node": name})["nodes"]
@@ -144,14 +144,14 @@ def test_status_shows_all_nodes_ok(running: Commands) -> None:
 def test_status_as_json_has_all_facts(running: Commands) -> None:
     (running.tree / "new").write_text("new")
     assert running.say("flush").returncode == 0
-    told = running.status()
-    assert told["master"]["pid"] == running.daemon.pid
-    assert told["master"]["config"] == str(running.daemon.file)
-    assert told["master"]["states"] == {"ok": 3}
-    assert told["master"]["directories"] == 1
-    assert told["master"]["events"] > 0
-    assert {node["name"]: node["pid"] for node in told["nodes"]} == running.daemon.workers()
-    for node in told["nodes"]:
+    status = running.status()
+    assert status["master"]["pid"] == running.daemon.pid
+    assert status["master"]["config"] == str(running.daemon.file)
+    assert status["master"]["states"] == {"ok": 3}
+    assert status["master"]["directories"] == 1
+    assert status["master"]["events"] > 0
+    assert {node["name"]: node["pid"] for node in status["nodes"]} == running.daemon.workers()
+    for node in status["nodes"]:
         assert node["node"] == f"{running.home}/nodes/{node['name']}/"
         assert node["lag"] == node["pending"] == node["attempts"] == 0
         assert node["last_ok"] <= time.time() + 1
@@ -353,8 +353,8 @@ def test_flush_of_one_node_does_not_wait_for_the_others(running: Commands) -> No
     assert re.fullmatch(
         r"inosync: b is behind by \d+\.\d s, \d+ changes, (syncing|lagging)(: .*)?\n", done.stderr
     )
-    told = json.loads(running.say("flush", "--timeout", "0", "--json").stdout)
-    assert [node["name"] for node in told["behind"]][-1] == "b" or told["behind"][0]["name"] in "abc"
+    late = json.loads(running.say("flush", "--timeout", "0", "--json").stdout)
+    assert [node["name"] for node in late["behind"]][-1] == "b" or late["behind"][0]["name"] in "abc"
     waiting = subprocess.Popen(running.command("flush", "b"))
     assert running.say("status", "a").returncode == 0
     assert waiting.poll() is None
@@ -718,9 +718,9 @@ def test_other_user_is_refused_in_one_line(shared: Commands) -> None:
         os.setuid(65534)
         return ask(shared.socket, {"command": "status"})
 
-    told = in_child(asked, lambda problem: f"{getattr(problem, 'code', repr(problem))} {problem}")
+    refusal = in_child(asked, lambda problem: f"{getattr(problem, 'code', repr(problem))} {problem}")
     # Whose it is cannot be seen from outside of a directory that is closed as well.
-    assert re.fullmatch(rf"77 {shared.socket}: only (root|its owner) may ask this daemon", told)
+    assert re.fullmatch(rf"77 {shared.socket}: only (root|its owner) may ask this daemon", refusal)
 
 
 def test_clients_that_are_silent_or_send_garbage_delay_nothing(shared: Commands) -> None:

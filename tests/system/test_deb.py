@@ -50,17 +50,17 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / f"inosync_{__version__}_all.deb"
 
 
-def told(*words: str | Path) -> str:
+def said(*words: str | Path) -> str:
     return subprocess.run(["dpkg-deb", *words], capture_output=True, text=True, check=True).stdout
 
 
 def test_package_metadata_equals_setup_cfg(package: Path) -> None:
     read = configparser.ConfigParser()
     read.read(CHECKOUT / "setup.cfg")
-    assert told("--field", package, "Package").strip() == read["metadata"]["name"]
-    assert told("--field", package, "Version").strip() == __version__
-    assert told("--field", package, "Architecture").strip() == "all"
-    needs = told("--field", package, "Depends")
+    assert said("--field", package, "Package").strip() == read["metadata"]["name"]
+    assert said("--field", package, "Version").strip() == __version__
+    assert said("--field", package, "Architecture").strip() == "all"
+    needs = said("--field", package, "Depends")
     assert f"python3:any (>= {read['options']['python_requires'].lstrip('>= ')}" in needs
     for name in ("pyinotify", "setproctitle", "psutil"):
         assert name in read["options"]["install_requires"]
@@ -69,7 +69,7 @@ def test_package_metadata_equals_setup_cfg(package: Path) -> None:
 
 
 def test_package_puts_files_in_place_and_leaves_configuration_alone(package: Path, tmp_path: Path) -> None:
-    listed = told("--contents", package).splitlines()
+    listed = said("--contents", package).splitlines()
     files = {line.split(None, 5)[5].removeprefix("./") for line in listed if not line.startswith("d")}
     assert [name for name in files if not name.startswith(PLACES)] == []
     assert all(line.split()[1] == "root/root" for line in listed)
@@ -82,10 +82,10 @@ def test_package_puts_files_in_place_and_leaves_configuration_alone(package: Pat
     assert installed - examples == sources
     for conf in ("inosync.service", "inosync@.service", "inosync-sender@.service"):
         assert {f"lib/systemd/system/{conf}", f"usr/lib/systemd/system/{conf}"} & files
-    told("--extract", package, tmp_path)
+    said("--extract", package, tmp_path)
     assert list((tmp_path / "etc" / "inosync").iterdir()) == [], "a configuration is the operator's"
     assert (tmp_path / "var" / "lib" / "inosync").stat().st_mode & 0o777 == 0o700
-    told("--control", package, tmp_path / "DEBIAN")
+    said("--control", package, tmp_path / "DEBIAN")
     for script in ("postinst", "prerm", "postrm"):
         done = subprocess.run(
             ["sh", "-n", tmp_path / "DEBIAN" / script], capture_output=True, text=True, check=False
@@ -116,7 +116,7 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
 
 
 def test_package_installs_a_program_that_runs(package: Path, tmp_path: Path) -> None:
-    told("--extract", package, tmp_path / "root")
+    said("--extract", package, tmp_path / "root")
     for name in ("src", "node", "run"):
         (tmp_path / name).mkdir(mode=0o700)
     (tmp_path / "src" / "file").write_text("content")

@@ -38,8 +38,8 @@ def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
             assert (fleet.copy(name) / "index.html").read_text() == "second"
             assert not (fleet.copy(name) / "a").exists()
 
-        told = {one["name"]: one for one in fleet.ask("senders")["senders"]}
-        assert {name for name, one in told.items() if one["ready"]} == set(fleet.names)
+        by_name = {one["name"]: one for one in fleet.ask("senders")["senders"]}
+        assert {name for name, one in by_name.items() if one["ready"]} == set(fleet.names)
         until(lambda: fleet.ask("events", node="n0")["events"], 30, "what its senders say of it")
         assert {one["node"] for one in fleet.ask("events")["events"]} >= {"n0", "sa"}
         own = {node["name"] for node in fleet.ask_sender("sb", "status", node="all")["nodes"]}

@@ -181,11 +181,11 @@ class Setup:
 
     def flush(self) -> None:
         wanted = self.random.choice((None, *sorted(self.configured)))
-        told = self.ask("flush", node=wanted, timeout=60)
+        reply = self.ask("flush", node=wanted, timeout=60)
         self.changed_through.clear()
-        named = {node["name"] for node in told["behind"]}
+        named = {node["name"] for node in reply["behind"]}
         asked = self.configured if wanted is None else {wanted}
-        assert named <= self.paused, (told, self.done[-8:])
+        assert named <= self.paused, (reply, self.done[-8:])
         for node in asked - named:
             self.compare(node)
 

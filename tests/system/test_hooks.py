@@ -25,13 +25,13 @@ FAST = {"edelay": 0.2, "equiet": 0.02, "rretry": (0.1, 0.5)}
 
 RECORDER = """#!{python}
 import json, os, sys, time
-told = {{key[8:].lower(): value for key, value in os.environ.items() if key.startswith("INOSYNC_")}}
-if told.get("names"):
-    told["listed"] = [name.decode("latin-1") for name in open(told["names"], "rb").read().split(b"\\0")[:-1]]
-told["words"], told["has_password"] = sys.argv[1:], "RSYNC_PASSWORD" in os.environ
-told["cwd"], told["pid"] = os.getcwd(), os.getpid()
-with open({told!r}, "a") as file:
-    file.write(json.dumps(told) + "\\n")
+facts = {{key[8:].lower(): value for key, value in os.environ.items() if key.startswith("INOSYNC_")}}
+if facts.get("names"):
+    facts["listed"] = [n.decode("latin-1") for n in open(facts["names"], "rb").read().split(b"\\0")[:-1]]
+facts["words"], facts["has_password"] = sys.argv[1:], "RSYNC_PASSWORD" in os.environ
+facts["cwd"], facts["pid"] = os.getcwd(), os.getpid()
+with open({calls!r}, "a") as file:
+    file.write(json.dumps(facts) + "\\n")
 while os.path.exists({wait!r}):
     time.sleep(0.01)
 print("last words \\x1b[31m")
@@ -75,15 +75,15 @@ class Setup:
         lines = [f"{name} = {value!r}" for name, value in config.items()]
         self.daemon.configure("\n".join([*lines, text, ""]))
 
-    def told(self, **wanted: object) -> list[dict[str, Any]]:
+    def calls(self, **wanted: object) -> list[dict[str, Any]]:
         """Return the recorded runs of the hook that have these values."""
-        path = self.home / "told"
+        path = self.home / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         found = [json.loads(line) for line in lines]
         return [one for one in found if all(one.get(key) == value for key, value in wanted.items())]
 
-    def until_told(self, **wanted: object) -> dict[str, Any]:
-        return until(lambda: next(iter(self.told(**wanted)), None), 60, f"the hook to be told {wanted}")
+    def until_called(self, **wanted: object) -> dict[str, Any]:
+        return until(lambda: next(iter(self.calls(**wanted)), None), 60, f"the hook to be told {wanted}")
 
     def wait(self, wanted: bool) -> None:
         """Let the hook wait, or end."""
@@ -101,11 +101,11 @@ class Setup:
         """Start the daemon, make a change, and let a's hook for it wait."""
         self.configure(on_sync={"command": [self.hook], "timeout": 1000})
         self.daemon.start()
-        self.until_told(name="a")
+        self.until_called(name="a")
         self.flush()
         self.wait(True)
         (self.tree / "one").write_text("x")
-        until(lambda: self.told(name="a", full="0"), 60, "the hook to run")
+        until(lambda: self.calls(name="a", full="0"), 60, "the hook to run")
 
     def fails(self) -> subprocess.CompletedProcess[str]:
         """Start the daemon, which fails, and return its output."""
@@ -121,8 +121,8 @@ def setup(tmp_path: Path, daemon: MakeDaemon) -> Iterator[Setup]:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "first").write_text("first")
     s = Setup(tmp_path, daemon("", env={"RSYNC_PASSWORD": "secret"}), FakeRsync(tmp_path))
-    told, wait, code = (str(tmp_path / name) for name in ("told", "wait", "code"))
-    Path(s.hook).write_text(RECORDER.format(python=sys.executable, told=told, wait=wait, code=code))
+    calls, wait, code = (str(tmp_path / name) for name in ("calls", "wait", "code"))
+    Path(s.hook).write_text(RECORDER.format(python=sys.executable, calls=calls, wait=wait, code=code))
     Path(s.hook).chmod(0o755)
     yield s
     s.wait(False)
@@ -136,7 +136,7 @@ def test_on_sync_gets_the_names_of_a_batch_or_that_it_was_full(setup: Setup) -> 
     s.configure(on_sync=[s.hook, "some word", "$(false) *"])
     s.daemon.start()
     for name in "ab":
-        full = s.until_told(event="sync", name=name)
+        full = s.until_called(event="sync", name=name)
         assert (full["full"], full["names"], full["count"]) == ("1", "", "0")
         assert full["node"] == f"{s.home}/nodes/{name}/"
         assert (full["wpath"], full["rpath"], full["cwd"]) == (str(s.tree), "tree", "/")
@@ -149,23 +149,23 @@ def test_on_sync_gets_the_names_of_a_batch_or_that_it_was_full(setup: Setup) -> 
         until(
             lambda name=name, found=found: (
                 found.update(  # type: ignore[misc]
-                    *(one["listed"] for one in s.told(name=name, full="0"))
+                    *(one["listed"] for one in s.calls(name=name, full="0"))
                 )
                 or {"new\nline \xff$(touch x)", "dir/"} <= found
             ),
             60,
             "the names to be told",
         )
-    some = s.told(full="0")[0]
+    some = s.calls(full="0")[0]
     assert int(some["count"]) == len(some["listed"])
-    until(lambda: not any(Path(one["names"]).exists() for one in s.told(full="0")), 60, "the lists to go")
+    until(lambda: not any(Path(one["names"]).exists() for one in s.calls(full="0")), 60, "the lists to go")
 
 
 def test_password_of_the_daemon_does_not_reach_a_hook(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook])
     s.daemon.start()
-    assert s.until_told(event="sync")["has_password"] is False
+    assert s.until_called(event="sync")["has_password"] is False
 
 
 def test_batches_during_a_hook_are_one_run_after_it(setup: Setup) -> None:
@@ -173,13 +173,13 @@ def test_batches_during_a_hook_are_one_run_after_it(setup: Setup) -> None:
     s.configure(on_sync={"command": [s.hook], "timeout": 1000})
     s.wait(True)
     s.daemon.start()
-    s.until_told(name="a")
+    s.until_called(name="a")
     for number in range(5):
         (s.tree / f"file {number}").write_text("x")
         s.flush()
-    assert len(s.told(name="a")) == 1
+    assert len(s.calls(name="a")) == 1
     s.wait(False)
-    second = until(lambda: s.told(name="a", full="0"), 60, "the second run")[0]
+    second = until(lambda: s.calls(name="a", full="0"), 60, "the second run")[0]
     assert {f"file {number}" for number in range(5)} <= set(second["listed"])
 
 
@@ -187,14 +187,14 @@ def test_failed_batch_runs_on_sync_when_it_has_succeeded(setup: Setup) -> None:
     s = setup
     s.configure(on_sync=[s.hook])
     s.daemon.start()
-    s.until_told(name="a")
+    s.until_called(name="a")
     s.flush()
     s.rsync.fault("a", "exit 12")
     (s.tree / "later").write_text("x")
     until(lambda: s.node("a")["attempts"] >= 2, 60, "two tries")
-    assert not [one for one in s.told(name="a") if "later" in one.get("listed", [])]
+    assert not [one for one in s.calls(name="a") if "later" in one.get("listed", [])]
     s.rsync.mend("a")
-    until(lambda: [one for one in s.told(name="a") if "later" in one.get("listed", [])], 60, "it to be told")
+    until(lambda: [one for one in s.calls(name="a") if "later" in one.get("listed", [])], 60, "it to be told")
 
 
 def test_hook_that_hangs_is_killed_with_its_children_and_reported(setup: Setup) -> None:
@@ -265,21 +265,21 @@ def test_hook_failure_is_reported_once_with_its_last_output(setup: Setup) -> Non
 def test_function_as_hook_runs_in_a_child_of_the_worker(setup: Setup) -> None:
     s = setup
     text = f"""
-def on_sync(told):
+def on_sync(facts):
     import json, os, time
-    told = dict(told, pid=os.getpid(), parent=os.getppid())
-    if told["names"]:
-        told["listed"] = [n.decode() for n in open(told["names"], "rb").read().split(b"\\0")[:-1]]
-    with open({str(s.home / "told")!r}, "a") as file:
-        file.write(json.dumps(told) + "\\n")
-    if "fails" in told.get("listed", ()):
+    facts = dict(facts, pid=os.getpid(), parent=os.getppid())
+    if facts["names"]:
+        facts["listed"] = [n.decode() for n in open(facts["names"], "rb").read().split(b"\\0")[:-1]]
+    with open({str(s.home / "calls")!r}, "a") as file:
+        file.write(json.dumps(facts) + "\\n")
+    if "fails" in facts.get("listed", ()):
         raise ValueError("this cannot be")
     while os.path.exists({str(s.home / "wait")!r}):
         time.sleep(0.01)
 """
     s.configure(text)
     s.daemon.start()
-    full = s.until_told(name="a", full=1)
+    full = s.until_called(name="a", full=1)
     assert full["parent"] == s.daemon.workers()["a"]
     assert full["count"] == 0
     (s.tree / "fails").write_text("x")
@@ -287,7 +287,7 @@ def on_sync(told):
     s.flush()
     s.wait(True)
     (s.tree / "waits").write_text("x")
-    until(lambda: [one for one in s.told(name="a") if "waits" in one.get("listed", [])], 60, "the call")
+    until(lambda: [one for one in s.calls(name="a") if "waits" in one.get("listed", [])], 60, "the call")
     (s.tree / "beside").write_text("x")
     s.flush()
     s.wait(False)
@@ -298,20 +298,20 @@ def test_worker_killed_during_a_hook_runs_on_sync_as_full_afterwards(setup: Setu
     s.begin_and_hang()
     (s.tree / "two").write_text("x")
     s.flush()
-    before = len(s.told(name="a", full="1"))
+    before = len(s.calls(name="a", full="1"))
     os.kill(s.daemon.workers()["a"], signal.SIGKILL)
     s.wait(False)
     until(
-        lambda: len(s.told(name="a", full="1")) > before,
+        lambda: len(s.calls(name="a", full="1")) > before,
         60,
         "the next worker to tell that anything has changed",
     )
     # The same when the master is killed: it does not know any more which hooks were not run.
     s.daemon.until_kept()
     s.daemon.kill9()
-    before = len(s.told(name="a", full="1"))
+    before = len(s.calls(name="a", full="1"))
     s.daemon.start()
-    until(lambda: len(s.told(name="a", full="1")) > before, 60, "the next master to have that told")
+    until(lambda: len(s.calls(name="a", full="1")) > before, 60, "the next master to have that told")
     assert [node["fulls"] for node in s.daemon.ask("status")["nodes"]] == [0, 0]
 
 
@@ -320,13 +320,13 @@ def test_hook_cut_off_by_a_reload_is_repeated_by_the_next_worker(
 ) -> None:
     s = setup
     s.begin_and_hang()
-    before = len(s.told(name="a", full="1"))
+    before = len(s.calls(name="a", full="1"))
     s.daemon.configure(s.daemon.file.read_text().replace("'name': 'a'", "'name': 'a', 'rspeed': 9999"))
     s.daemon.hup()
     s.daemon.until_logged("WARNING: a: on_sync was ")  # the worker has a few seconds to end
     s.wait(False)
     until(
-        lambda: len(s.told(name="a", full="1")) > before, 60, "the next worker to tell that anything changed"
+        lambda: len(s.calls(name="a", full="1")) > before, 60, "the next worker to tell that anything changed"
     )
 
 
@@ -334,7 +334,7 @@ def test_reload_runs_the_new_hook_and_keeps_workers_with_the_same(setup: Setup) 
     s = setup
     s.configure(on_sync=[s.hook, "old"])
     s.daemon.start()
-    s.until_told(name="a")
+    s.until_called(name="a")
     s.flush()
     before = s.daemon.workers()
     s.configure(edelay=0.3)
@@ -346,7 +346,9 @@ def test_reload_runs_the_new_hook_and_keeps_workers_with_the_same(setup: Setup) 
     s.daemon.until_logged("reloaded: nodes: 0 added, 0 removed, 2 changed")
     (s.tree / "after").write_text("x")
     until(
-        lambda: [one for one in s.told(name="a", words=["new"]) if "after" in one.get("listed", [])], 60, "it"
+        lambda: [one for one in s.calls(name="a", words=["new"]) if "after" in one.get("listed", [])],
+        60,
+        "it",
     )
 
 
@@ -357,18 +359,18 @@ def test_on_state_runs_at_every_change_of_state(setup: Setup) -> None:
     s = setup
     s.configure(on_state=[s.hook])
     s.daemon.start()
-    s.until_told(event="state", name="a", state="ok")
+    s.until_called(event="state", name="a", state="ok")
     s.rsync.fault("a", "exit 12")
     (s.tree / "change").write_text("x")
-    bad = s.until_told(event="state", name="a", state="retrying")
+    bad = s.until_called(event="state", name="a", state="retrying")
     # On a busy machine the first try may have taken long enough for the node to lag.
     assert bad["before"] in ("ok", "lagging")
     assert "exit 12" in bad["reason"]
     assert float(bad["lag"]) >= 0
     assert float(bad["seconds"]) > 0
     s.rsync.mend("a")
-    s.until_told(event="state", name="a", state="ok", before="retrying")
-    assert not s.told(name="b", state="retrying")
+    s.until_called(event="state", name="a", state="ok", before="retrying")
+    assert not s.calls(name="b", state="retrying")
 
 
 def test_on_state_with_after_runs_once_per_outage_and_at_its_end(setup: Setup) -> None:
@@ -378,21 +380,21 @@ def test_on_state_with_after_runs_once_per_outage_and_at_its_end(setup: Setup) -
     s.flush()
     s.rsync.fault("a", "exit 12")
     (s.tree / "change").write_text("x")
-    bad = s.until_told(name="a", state="retrying")
+    bad = s.until_called(name="a", state="retrying")
     assert float(bad["seconds"]) >= 1.5
     tries = s.node("a")["attempts"]
     until(lambda: s.node("a")["attempts"] >= tries + 5, 60, "more tries")
     s.rsync.mend("a")
-    s.until_told(name="a", state="ok", before="retrying")
-    assert [one["state"] for one in s.told(name="a")] == ["retrying", "ok"]
-    assert s.told(name="b") == []
+    s.until_called(name="a", state="ok", before="retrying")
+    assert [one["state"] for one in s.calls(name="a")] == ["retrying", "ok"]
+    assert s.calls(name="b") == []
     # A shorter outage runs no hook.
     s.rsync.fault("b", "exit 12")
     (s.tree / "another").write_text("x")
     until(lambda: s.node("b")["state"] == "retrying", 60, "b to retry")
     s.rsync.mend("b")
     s.flush()
-    assert s.told(name="b") == []
+    assert s.calls(name="b") == []
 
 
 def test_on_state_runs_when_the_worker_has_died(setup: Setup) -> None:
@@ -401,9 +403,9 @@ def test_on_state_runs_when_the_worker_has_died(setup: Setup) -> None:
     s.daemon.start()
     s.flush()
     os.kill(s.daemon.workers()["a"], signal.SIGKILL)
-    bad = s.until_told(name="a", state="retrying")
+    bad = s.until_called(name="a", state="retrying")
     assert "killed by signal 9" in bad["reason"]
-    s.until_told(name="a", state="ok", before="retrying")
+    s.until_called(name="a", state="ok", before="retrying")
 
 
 # Mistakes ------------------------------------------------------------------------------------------------

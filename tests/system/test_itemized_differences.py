@@ -39,7 +39,7 @@ def make(place: bytes, kind: bytes | None) -> None:
         os.utime(place, (1, 1))
 
 
-def told(home: str, **changes: object) -> set[bytes]:
+def differing(home: str, **changes: object) -> set[bytes]:
     s = TransferSettings("rsync", f"{home}/a", f"{home}/b", **changes)  # type: ignore[arg-type]
     return run(s)
 
@@ -84,9 +84,9 @@ def test_comparison_lists_every_difference_and_no_other(
             make(b + b"/" + path, there)
             if here != there:
                 expected.add(path)
-        assert told(home) == expected
+        assert differing(home) == expected
         extra = {path for path in expected if places[path][0] is None}
-        assert told(home, rdelete=False) == told(home, rdelete="startup") == expected - extra
+        assert differing(home, rdelete=False) == differing(home, rdelete="startup") == expected - extra
 
 
 @pytest.fixture(params=["local path", "daemon", "ssh"])

@@ -237,9 +237,9 @@ PROGRAM = shutil.which("logrotate", path=os.environ.get("PATH", "") + ":/usr/sbi
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="logrotate is not installed")
-@pytest.mark.parametrize("told", [True, False])
-def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool) -> None:
-    """With ``told``, logrotate signals inosync; without, inosync notices by itself."""
+@pytest.mark.parametrize("signalled", [True, False])
+def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, signalled: bool) -> None:
+    """With ``signalled``, logrotate signals inosync; without, inosync notices by itself."""
     assert PROGRAM is not None
     tree, node, logs = (tmp_path / name for name in ("tree", "node", "logs"))
     for path in (tree, node, logs):
@@ -259,7 +259,7 @@ def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool)
     wrapper = tmp_path / "bin" / "inosync"
     wrapper.parent.mkdir()
     words = " ".join(map(shlex.quote, (sys.executable, str(LAUNCHER))))
-    wrapper.write_text(f'#!/bin/sh\nexec {words} "$@"\n' if told else "#!/bin/sh\nexit 3\n")
+    wrapper.write_text(f'#!/bin/sh\nexec {words} "$@"\n' if signalled else "#!/bin/sh\nexit 3\n")
     wrapper.chmod(0o755)
     text = (CONF / "inosync.logrotate").read_text()
     assert "/var/log/inosync/*.log" in text
@@ -276,7 +276,7 @@ def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool)
         assert ask(socket, {"command": "flush", "timeout": 60}, 90)["behind"] == []
 
     change(0)
-    if told:
+    if signalled:
         (made.rundir / "stale.pid").write_text(f"{os.getpid()}\n/nowhere/at/all.py\n")
     for number in range(1, 4):
         done = subprocess.run(
@@ -289,7 +289,7 @@ def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool)
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        if told:
+        if signalled:
             until(log.exists, 60, "the new file")
         change(number)
     until(log.exists, 60, "the new file")
@@ -302,7 +302,7 @@ def test_logrotate_loses_no_line(tmp_path: Path, daemon: MakeDaemon, told: bool)
         lines += subprocess.run(unpacked, capture_output=True, text=True, check=True).stdout.splitlines()
     batches = [line for line in lines if re.search(r"node: \d+ paths? in|node: full mirror in", line)]
     assert len(batches) == count >= 4
-    assert sum("log file reopened" in line for line in lines) == (3 if told else 0)
+    assert sum("log file reopened" in line for line in lines) == (3 if signalled else 0)
     assert "stopped" in lines[-1]
     # The lines are in order: no line went into an older file.
     times = [line[:23] for line in lines if re.match(r"\d{4}-", line)]

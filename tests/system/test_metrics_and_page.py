@@ -154,8 +154,8 @@ def test_server_serves_page_status_and_health(running: Site) -> None:
     assert len(re.findall(ROW, text)) == len(NODES)
     assert "b&lt;i&gt;&amp;&#34;&#39;" in text
     assert "<i>" not in text
-    told = json.loads(running.request("/status.json")[2])
-    assert {node["name"] for node in told["nodes"]} == set(NODES)
+    answer = json.loads(running.request("/status.json")[2])
+    assert {node["name"] for node in answer["nodes"]} == set(NODES)
     assert running.request("/healthz")[::2] == (200, "ok\n")
     child = running.child()
     assert child
@@ -438,5 +438,5 @@ def test_clicks_on_the_page_unfold_filter_and_sort(chromium: list[str], tmp_path
 def test_master_is_asked_at_most_once_a_second(running: Site) -> None:
     until(lambda: running.request("/status.json")[0] == 200, 60, "an answer")
     began = time.monotonic()
-    told = {json.loads(running.request("/status.json")[2])["master"]["uptime"] for _ in range(40)}
-    assert len(told) <= (time.monotonic() - began) + 2
+    uptimes = {json.loads(running.request("/status.json")[2])["master"]["uptime"] for _ in range(40)}
+    assert len(uptimes) <= (time.monotonic() - began) + 2

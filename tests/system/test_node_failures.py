@@ -78,10 +78,10 @@ def check_start_count(w: Warm, node: str, slack: int) -> None:
     connection dead, so that another one was started at once.
     """
     started = starts(w, node)
-    told = rf" {node}: (.*; try \d+ in |(\d+ paths?|full mirror) in )"
+    logged = rf" {node}: (.*; try \d+ in |(\d+ paths?|full mirror) in )"
 
     def missing() -> int:
-        return started - slack - len(re.findall(told, w.daemon.log()))
+        return started - slack - len(re.findall(logged, w.daemon.log()))
 
     # The log may be late.
     until(lambda: missing() <= 0, 5, f"no more than {started} starts to be told of")
@@ -473,17 +473,17 @@ def check_retries(w: Warm, node: str, line: str, times: int = 4, new: int = 1) -
     """
     since, began = len(w.daemon.log()), time.monotonic()
 
-    def told() -> int:
+    def logged() -> int:
         return len(re.findall(f"WARNING: {node}: (?!is ){line}", w.daemon.log()[since:]))
 
     before = starts(w, node)
-    until(lambda: told() >= times, 60, f"{line} in the log, {times} times")
-    count, tries = told(), starts(w, node) - before
+    until(lambda: logged() >= times, 60, f"{line} in the log, {times} times")
+    count, tries = logged(), starts(w, node) - before
     took = time.monotonic() - began
     # The first may have been tried just before. Between two tries there is one start of a warm rsync, and one
     # more may have begun.
     assert took >= sum(shortest(number) for number in range(1, count - new + 1)), count
-    assert tries <= told() + 1 + new
+    assert tries <= logged() + 1 + new
 
 
 @pytest.fixture

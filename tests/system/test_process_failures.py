@@ -97,8 +97,8 @@ def test_workers_that_are_stopped_or_hang_delay_no_other_node(warm: MakeWarm) ->
         _others_go_on(w, "sooner")
         assert all(procs.alive(before[victim]) for victim in victims), "it was no test"
         for victim in victims:
-            told = rf"WARNING: {victim}: {SILENT} \(pid {before[victim].pid}\): it is killed"
-            w.daemon.until_logged(told, 60)
+            expected = rf"WARNING: {victim}: {SILENT} \(pid {before[victim].pid}\): it is killed"
+            w.daemon.until_logged(expected, 60)
             if victim != "hung":
                 until_other_worker(w, victim, before[victim])
         # Its transfer was killed with it; that of its successor is still held.
@@ -135,8 +135,12 @@ def _others_go_on(w: Warm, what: str) -> None:
 
 def _it_hangs(w: Warm, victim: Process) -> None:
     """Check that a killed worker that cannot end is reported and has no successor yet."""
-    told = rf"\[7 nodes: 6 ok, 1 retrying\] \d+ dirs, hung: {SILENT}, and is not gone yet$"
-    until(lambda: re.search(told, w.daemon.title()), 60, f"the master's title to tell\n{w.daemon.log_tail()}")
+    expected = rf"\[7 nodes: 6 ok, 1 retrying\] \d+ dirs, hung: {SILENT}, and is not gone yet$"
+    until(
+        lambda: re.search(expected, w.daemon.title()),
+        60,
+        f"the master's title to tell\n{w.daemon.log_tail()}",
+    )
     _others_go_on(w, "later")
     assert look(victim.pid).state == "D"
     assert len(w.daemon.children()) == len(w.nodes())
@@ -289,14 +293,14 @@ def test_transfer_ends_when_master_and_worker_are_killed_at_once(warm: MakeWarm)
     w = warm({"cold": {"rwarm": False}, "warm": ""})
     w.daemon.start()
     w.until_level()
-    spare = w.until_warm("warm")["warm"]["tree"]
+    kept = w.until_warm("warm")["warm"]["tree"]
     w.rsync.fault("cold", "sleep 1000 & wait")
     w.change("file")
     worker = w.workers()["cold"]
     transfer = until(lambda: f[1:] if len(f := procs.family([worker.pid])) > 2 else [], 60, "the transfer")
     for process in transfer:
         stop(process)  # a stopped process hears of no signal but SIGKILL
-    left = [*transfer, spare, *procs.family([spare.pid])]
+    left = [*transfer, kept, *procs.family([kept.pid])]
     end([look(w.daemon.pid), *w.workers().values()])
     w.daemon.wait()
     until(lambda: not any(map(procs.alive, left)), GONE, "everything to be gone")

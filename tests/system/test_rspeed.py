@@ -181,7 +181,7 @@ class Rig:
         self.until(lambda: len(done()) == times, f"{times} batches to be through")
         return done()[-1]
 
-    def told(self) -> list[Report]:
+    def reported(self) -> list[Report]:
         """Return its reports without Started and Progress."""
         return [report for report in self.reports if not isinstance(report, Started | Progress)]
 
@@ -194,7 +194,7 @@ class Rig:
             found.append((kind, int(limit[1]) if limit else 0))
         return found
 
-    def until_spare(self) -> Process:
+    def until_warm(self) -> Process:
         """Wait until a warm rsync, not one found before, is in the tree."""
         found: list[Process] = []
 
@@ -269,18 +269,18 @@ def test_batch_on_its_way_goes_on_with_the_new_limit(rig: Rig, warm: bool) -> No
         (rig.src / name).write_bytes(content)
     process_before = rig.start(warm=warm)
     if warm:
-        rig.until_spare()
+        rig.until_warm()
     rig.send(*map(os.fsencode, contents))
     rig.until_in_transit("f*")
     assert rig.calls() == [("batch", SLOW)]
     rig.set(EVENING)
     done = rig.until_done()
     assert (done.code, done.reason) == (0, "")
-    assert rig.told() == [Throttled(0), done]
+    assert rig.reported() == [Throttled(0), done]
     assert {path.name: path.read_bytes() for path in rig.dst.iterdir()} == contents
     assert rig.calls()[:2] == [("batch", SLOW), ("batch", 0)]
     if warm:
-        rig.until_spare()
+        rig.until_warm()
         assert begin_with(rig.calls()[2:], [("batch", 0)])
     assert procs.alive(process_before)
     rig.order(NAP)
@@ -292,7 +292,7 @@ def test_big_file_on_its_way_begins_anew_with_the_new_limit(rig: Rig, warm: bool
     content = fill(rig.src / "big")
     rig.start(warm=warm)
     if warm:
-        rig.until_spare()
+        rig.until_warm()
     rig.send(b"big", lane=Lane.SECOND)
     rig.until_in_transit("big")
     before = rig.calls()
@@ -300,11 +300,11 @@ def test_big_file_on_its_way_begins_anew_with_the_new_limit(rig: Rig, warm: bool
     rig.set(EVENING)
     done = rig.until_done()
     assert (done.code, done.reason) == (0, "")
-    assert rig.told() == [Throttled(0), done]
+    assert rig.reported() == [Throttled(0), done]
     assert (rig.dst / "big").read_bytes() == content
     assert [path.name for path in rig.dst.iterdir()] == ["big"]
     if warm:
-        rig.until_spare()
+        rig.until_warm()
     assert begin_with(rig.calls()[len(before) :], [("batch", 0)])
 
 
@@ -318,7 +318,7 @@ def test_full_mirror_goes_on_and_keeps_its_slot_and_its_files(rig: Rig) -> None:
     rig.set(EVENING)
     done = rig.until_done()
     assert begin_with(rig.calls(), [("full", SLOW), ("full", 0)])
-    assert rig.told() == [Throttled(0), done], "no failure, and no slot asked for"
+    assert rig.reported() == [Throttled(0), done], "no failure, and no slot asked for"
     assert (done.code, done.reason) == (0, "")
     assert (rig.dst / "big").read_bytes() == content
     assert (rig.dst / "a").stat().st_ino == arrived.st_ino
@@ -337,7 +337,7 @@ def test_limit_begins_as_well_as_it_ends(rig: Rig) -> None:
     rig.set("23:00")
     assert rig.until_done().code == 0
     assert begin_with(rig.calls(), [("full", 200), ("full", 100), ("full", 0)])
-    assert rig.told()[:-1] == [Throttled(100), Throttled(0)]
+    assert rig.reported()[:-1] == [Throttled(100), Throttled(0)]
 
 
 def test_transfer_that_ends_by_itself_at_the_switch_has_succeeded(
@@ -359,7 +359,7 @@ def test_transfer_that_ends_by_itself_at_the_switch_has_succeeded(
     done = rig.until_done()
     # What is new goes by names. The run of the mirror after that has the new limit.
     assert rig.calls() == [("batch", SLOW), ("full", 0)]
-    assert rig.told() == [Throttled(0), done]
+    assert rig.reported() == [Throttled(0), done]
     assert (done.code, (rig.dst / "f").read_text()) == (0, "content")
 
 
@@ -372,7 +372,7 @@ def test_transfer_that_does_not_end_is_killed_and_its_file_removed(rig: Rig) -> 
     rig.until(rig.calls, "the transfer")
     rig.set(EVENING)
     done = rig.until_done()
-    assert rig.told() == [Throttled(0), done]
+    assert rig.reported() == [Throttled(0), done]
     assert begin_with(rig.calls(), [("batch", SLOW), ("batch", 0)])
     assert {path.name: path.read_text() for path in rig.dst.iterdir()} == {"f": "content"}
 
@@ -385,7 +385,7 @@ def test_switch_counts_neither_as_a_failure_nor_as_a_success(rig: Rig) -> None:
     rig.until(lambda: len(rig.calls()) == 2, "the second try")
     rig.set(EVENING)
     done = rig.until_done()
-    first, switch, second, last = rig.told()
+    first, switch, second, last = rig.reported()
     assert isinstance(first, Failed)
     assert isinstance(second, Failed)
     assert (first.attempt, second.attempt) == (1, 2)
@@ -420,7 +420,7 @@ def test_partial_dir_lets_the_file_go_on_where_it_was(rig: Rig) -> None:
     rig.until(lambda: any(path.stat().st_size > 500_000 for path in rig.in_transit("big")), "half a megabyte")
     rig.set(EVENING)
     done = rig.until_done()
-    assert rig.told() == [Throttled(0), done]
+    assert rig.reported() == [Throttled(0), done]
     assert (done.code, (rig.dst / "big").read_bytes()) == (0, content)
     assert [path.name for path in rig.dst.iterdir()] == ["big"]
     sent = re.findall(r"sent ([\d,]+) bytes", log.read_text())
@@ -433,19 +433,19 @@ def test_partial_dir_lets_the_file_go_on_where_it_was(rig: Rig) -> None:
 
 def test_warm_rsync_is_replaced_at_the_switch(rig: Rig) -> None:
     before = rig.start()
-    first = rig.until_spare()
+    first = rig.until_warm()
     rig.set(EVENING)
-    rig.until_spare()
+    rig.until_warm()
     rig.until(lambda: not procs.alive(first), "the first to end")
-    assert rig.told() == [Throttled(0)]
+    assert rig.reported() == [Throttled(0)]
     assert rig.calls() == [("batch", SLOW), ("batch", 0)]
     rig.set(DAY)
-    assert "--bwlimit=100" in procs.title(rig.until_spare().pid)
+    assert "--bwlimit=100" in procs.title(rig.until_warm().pid)
     (rig.src / "f").write_text("content")
     rig.send(b"f")
     done = rig.until_done()
     assert rig.calls()[:3] == [("batch", SLOW), ("batch", 0), ("batch", SLOW)]
-    assert rig.told() == [Throttled(0), Throttled(SLOW), done]
+    assert rig.reported() == [Throttled(0), Throttled(SLOW), done]
     assert (done.code, (rig.dst / "f").read_text()) == (0, "content")
     assert procs.alive(before)
 
@@ -547,8 +547,8 @@ def test_daemon_follows_the_clock_and_restarts_only_rsyncs(tmp_path: Path, daemo
     until(lambda: limits(one, "c") == {"80000"}, LIMIT, "the rsync that waits to be replaced")
     one.until_logged(r"a: full mirror in")
     one.until_logged(r"c: rspeed")
-    told = re.findall(r"INFO: (\w: rspeed .*)", one.log())
-    assert sorted(told) == ["a: rspeed is now 0: no limit", "c: rspeed is now 80000 KB/s"]
+    lines = re.findall(r"INFO: (\w: rspeed .*)", one.log())
+    assert sorted(lines) == ["a: rspeed is now 0: no limit", "c: rspeed is now 80000 KB/s"]
     assert not re.search("WARNING|ERROR", one.log())
     workers, for_b, for_c = before
     assert one.workers() == workers

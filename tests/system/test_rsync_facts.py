@@ -637,8 +637,8 @@ def test_usual_extra_options_change_neither_vector(pair: Pair, extra: list[str])
 def test_full_prints_its_progress(pair: Pair) -> None:
     for number in range(20):
         pair.file(f"d{number % 3}/{number}")
-    told = [percent(line) for line in pair.full().stdout.replace(b"\n", b"\r").split(b"\r")]
-    shares = [share for share in told if share is not None]
+    percents = [percent(line) for line in pair.full().stdout.replace(b"\n", b"\r").split(b"\r")]
+    shares = [share for share in percents if share is not None]
     assert shares[-1] == 100
     assert len(set(shares)) > 3
 
@@ -977,8 +977,8 @@ def test_transferred_bytes_are_printed_with_any_verbosity(pair: Pair, extra: str
     pair.file("a", "x" * 50_000)
     done = pair.batch(b"a", extra=[extra])
     assert done.returncode == 0
-    told = transferred_bytes(done.stdout.replace(b"\r", b"\n").splitlines())
-    assert 45_000 < told < 60_000 or (told == 0 and extra == "--info=none")
+    percents = transferred_bytes(done.stdout.replace(b"\r", b"\n").splitlines())
+    assert 45_000 < percents < 60_000 or (percents == 0 and extra == "--info=none")
     pair.file("b", "x" * 50_000)
     done = pair.batch(b"b", extra=[extra, "-q"])
     assert (done.returncode, transferred_bytes(done.stdout.splitlines())) == (0, 0)

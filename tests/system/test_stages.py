@@ -184,9 +184,9 @@ def test_on_stage_says_what_is_checked_and_how_soon(farm: Farm) -> None:
     assert farm.asked() == asked, "nothing that matters has changed"
     (other / "page.html").write_text("x")
     farm.until_has("c", "other/page.html")
-    told = farm.asked()[len(asked) :]
-    assert [line for line in told if line.startswith("/")] == [f"{other}/page.html"] * 2
-    assert [line.split()[1] for line in told if line.startswith("stage")] == ["1", "2"]
+    facts = farm.asked()[len(asked) :]
+    assert [line for line in facts if line.startswith("/")] == [f"{other}/page.html"] * 2
+    assert [line.split()[1] for line in facts if line.startswith("stage")] == ["1", "2"]
 
     farm.reload(on_stage={**check, "settle": 10_000.0}, **trees)
     farm.write("second.html")

@@ -41,10 +41,10 @@ class NotifySocket:
         """Return all messages so far, each as a dictionary."""
         while True:
             try:
-                data, told, _flags, _from = self.socket.recvmsg(65536, 256)
+                data, ancillary, _flags, _from = self.socket.recvmsg(65536, 256)
             except BlockingIOError:
                 return self.messages
-            [credentials] = [item for _level, kind, item in told if kind == socket.SCM_CREDENTIALS]
+            [credentials] = [item for _level, kind, item in ancillary if kind == socket.SCM_CREDENTIALS]
             self.senders.append(int.from_bytes(credentials[:4], sys.byteorder))
             self.messages.append(dict(line.split("=", 1) for line in data.decode().split("\n")))
 
@@ -118,9 +118,9 @@ def test_status_is_not_sent_twice(notified: NotifySocket) -> None:
     before = len(notified.has("STATUS"))
     beats = len(notified.has("WATCHDOG"))
     until(lambda: len(notified.has("WATCHDOG")) >= beats + 4, 60, "two seconds of watchdog messages")
-    told = [message["STATUS"] for message in notified.has("STATUS")]
-    assert len(told) == before
-    assert all(one != other for one, other in itertools.pairwise(told))
+    statuses = [message["STATUS"] for message in notified.has("STATUS")]
+    assert len(statuses) == before
+    assert all(one != other for one, other in itertools.pairwise(statuses))
 
 
 def test_watchdog_is_sent_while_it_runs_and_not_while_stopped(
@@ -183,7 +183,7 @@ def test_reload_refused_sends_reloading_and_ready(service: Daemon, notified: Not
     service.hup()
     notified.until("READY", since)
     since = len(notified.listen())
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, str(LAUNCHER), "-c", str(service.file), "-s", "reload"],
         capture_output=True,
         text=True,
@@ -192,7 +192,7 @@ def test_reload_refused_sends_reloading_and_ready(service: Daemon, notified: Not
         env={**os.environ, "NOTIFY_SOCKET": notified.socket.getsockname()},
     )
     # The file with rundir cannot be read, so the daemon is asked through its socket.
-    assert told.returncode != 0
+    assert done.returncode != 0
     path = str(service.rundir / "default.sock")
     with pytest.raises(Exception, match=r"default\.py"):
         ask(path, {"command": "reload"})

@@ -99,15 +99,15 @@ def test_connection_that_is_cut_is_made_again_and_is_no_failure(all_transports: 
     w = all_transports.warm
     w.daemon.start()
     for what in CUTS:
-        spares = {node: found["tree"] for node, found in w.until_warm().items()}
-        counts = {node: w.batches(node) for node in spares}
-        victims = all_transports.cut(what, spares)
-        w.until_warm(but=[spares[node] for node in victims])
-        for node, spare in spares.items():
+        warm = {node: found["tree"] for node, found in w.until_warm().items()}
+        counts = {node: w.batches(node) for node in warm}
+        victims = all_transports.cut(what, warm)
+        w.until_warm(but=[warm[node] for node in victims])
+        for node, process in warm.items():
             assert w.batches(node) - counts[node] == (node in victims), (what, node)
-            assert (w.warm_rsync(node) == spare) == (node not in victims)
+            assert (w.warm_rsync(node) == process) == (node not in victims)
         for node in victims:
-            w.until_gone(spares[node])
+            w.until_gone(warm[node])
         # A batch between the cuts, so that they do not count as a node that closes idle connections.
         w.change("file", what)
         w.until_level()
@@ -171,13 +171,13 @@ def test_batch_that_finds_its_connection_dead_starts_cold_without_failure(
     w.configure({**locations(w), "last": ""})
     w.daemon.start()
     for what in CUTS:
-        spares = {node: found["tree"] for node, found in w.until_warm().items()}
+        warm = {node: found["tree"] for node, found in w.until_warm().items()}
         w.until_level()
         workers = [process for node, process in w.workers().items() if node != "last"]
         for worker in workers:
             stop(worker)
-        del spares["last"]
-        all_transports.cut(what, spares)
+        del warm["last"]
+        all_transports.cut(what, warm)
         w.change("file", what)
         w.until_arrived("last", "file", what)
         # They find the batch and the dead connection at the same time.
@@ -198,21 +198,21 @@ def test_batch_lost_in_a_dying_connection_starts_cold_without_failure(
     all_transports = set_up_all_transports(tmp_path, patched(PATIENT), rsyncd, own_sshd)
     w = all_transports.warm
     w.daemon.start()
-    spares = w.until_warm()
+    warm = w.until_warm()
     w.until_level()
     far = [
         *all_transports.rsyncd.connections(),
         *all_transports.sshd.connections(),
-        below(spares["local"]["tree"]),
+        below(warm["local"]["tree"]),
     ]
     for process in far:
         stop(process)
     w.change("file")
-    for node in spares:
+    for node in warm:
         w.until_title(node, r"\[syncing\] 1 path")
     end(far)
     w.until_level()
-    w.until_warm(but=[spare["tree"] for spare in spares.values()])
+    w.until_warm(but=[trees["tree"] for trees in warm.values()])
     assert w.warnings() == []
 
 
@@ -353,7 +353,7 @@ def test_death_is_noticed_where_sockets_of_others_cannot_be_duplicated(
     w.watched = False
     w.daemon.start()
     w.until_level()
-    before = {node: spares["tree"] for node, spares in w.until_warm().items()}
+    before = {node: warm["tree"] for node, warm in w.until_warm().items()}
     end([below(before["local"])])
     for server in servers:
         server.kill()

@@ -209,23 +209,23 @@ def test_batch_goes_through_an_rsync_that_is_still_connecting(warm: MakeWarm) ->
 def test_warm_rsync_is_not_started_while_a_transfer_runs(warm: MakeWarm) -> None:
     w = warm({"slow": {"rspeed": 200}}, ("one", "two"))
     w.daemon.start()
-    spare = w.until_warm()["slow"]
+    kept = w.until_warm()["slow"]
     began = w.batches("slow")
     (w.home / "big").write_bytes(os.urandom(200_000))
-    far = below(spare["one"])
+    far = below(kept["one"])
     stop(far)  # until the title shows the transfer
     (w.home / "big").rename(w.tree("one") / "big")
     w.until_title("slow", r"\[syncing\] 1 path")
     cont(far)
     looks = 0
-    while procs.alive(spare["one"]):
+    while procs.alive(kept["one"]):
         looks += 1
         if w.batches("slow") != began:
             # It may have ended between the two checks. The title follows later, when the master knows.
-            assert not procs.alive(spare["one"])
+            assert not procs.alive(kept["one"])
     assert looks
-    after = w.until_warm(but=[spare["one"]])["slow"]
-    assert after["two"] == spare["two"]
+    after = w.until_warm(but=[kept["one"]])["slow"]
+    assert after["two"] == kept["two"]
     assert w.batches("slow") == began + 1
 
 
@@ -356,7 +356,7 @@ def test_settings_changed_replace_only_the_warm_rsyncs_concerned(warm: MakeWarm)
     for node in w.nodes():
         w.until_arrived(node, "file")
         assert (w.copy(node) / "file").stat().st_mode & 0o777 == 0o600
-    w.until_warm(but=[spare["tree"] for spare in last.values()])
+    w.until_warm(but=[warm["tree"] for warm in last.values()])
     assert not {p.pid for p in (*before["a"].values(), *after["b"].values())} & set(w.daemon.rsyncs())
     assert w.warnings() == []
 

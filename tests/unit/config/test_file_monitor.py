@@ -12,7 +12,7 @@ from inosync.system import fingerprint
 from inosync.system.fingerprint import Fingerprint
 
 
-def told(looks: str) -> str:
+def reported(looks: str) -> str:
     """Return at which calls a file that was "a" is reported as changed: "!" there, "." elsewhere.
 
     Each letter is what is found at its path at one look; "-" is nothing.
@@ -23,8 +23,8 @@ def told(looks: str) -> str:
         letter = next(found)
         return None if letter == "-" else (ord(letter),) * 5
 
-    lookout = FileMonitor({"f": (ord("a"),) * 5}, at)
-    return "".join("!" if lookout.changed() else "." for _ in looks)
+    monitor = FileMonitor({"f": (ord("a"),) * 5}, at)
+    return "".join("!" if monitor.changed() else "." for _ in looks)
 
 
 @pytest.mark.parametrize(
@@ -47,16 +47,16 @@ def told(looks: str) -> str:
     ],
 )
 def test_change_is_reported_once_after_it_has_come_to_rest(looks: str, expected: str) -> None:
-    assert told(looks) == expected
+    assert reported(looks) == expected
 
 
 def test_each_file_is_reported_separately() -> None:
     now: dict[str, Fingerprint | None] = {"one": (1,) * 5, "two": (1,) * 5}
-    lookout = FileMonitor({"one": (1,) * 5, "two": (1,) * 5}, lambda path: now[path])
+    monitor = FileMonitor({"one": (1,) * 5, "two": (1,) * 5}, lambda path: now[path])
     now["two"] = (2,) * 5
-    assert [lookout.changed(), lookout.changed(), lookout.changed()] == [[], ["two"], []]
+    assert [monitor.changed(), monitor.changed(), monitor.changed()] == [[], ["two"], []]
     now["one"] = now["two"] = None
-    assert [lookout.changed(), lookout.changed()] == [[], ["one", "two"]]
+    assert [monitor.changed(), monitor.changed()] == [[], ["one", "two"]]
 
 
 def test_monitor_of_no_files_reports_nothing() -> None:
@@ -96,10 +96,10 @@ def test_fingerprint_shows_which_change_it_is(tmp_path: Path, change: object) ->
     os.utime(path, (1000, 1000))
     before = fingerprint.at(str(path))
     assert before is not None
-    lookout = FileMonitor({str(path): before})
-    assert lookout.changed() == lookout.changed() == []
+    monitor = FileMonitor({str(path): before})
+    assert monitor.changed() == monitor.changed() == []
     assert callable(change)
     change(path)
-    assert lookout.changed() == []
-    assert lookout.changed() == [str(path)]
+    assert monitor.changed() == []
+    assert monitor.changed() == [str(path)]
     assert fingerprint.at(str(path)) == (None if change is Path.unlink else fingerprint.of(path.stat()))

@@ -9,7 +9,7 @@ from inosync.config.hook import BEHIND, Hook, on_state, on_sync
 from inosync.messages import NodeState
 
 
-def purge(told: object) -> None:
+def purge(facts: object) -> None:
     """A function of a configuration."""
 
 

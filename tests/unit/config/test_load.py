@@ -74,9 +74,9 @@ def test_warnings_name_what_looks_unintended(here: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_relative_wpath_is_warned_of() -> None:
-    told = "'a/': is taken from the directory where inosync was started"
-    assert config(wpaths="['a/']").warnings == (f"wpaths: {told}",)
-    assert load(write("wpath = 'a/'\nrnodes = ['h:/srv']\n")).warnings == (f"wpath: {told}",)
+    text = "'a/': is taken from the directory where inosync was started"
+    assert config(wpaths="['a/']").warnings == (f"wpaths: {text}",)
+    assert load(write("wpath = 'a/'\nrnodes = ['h:/srv']\n")).warnings == (f"wpath: {text}",)
 
 
 def test_link_to_a_directory_can_be_a_wpath(here: Path) -> None:

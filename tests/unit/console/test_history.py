@@ -72,10 +72,10 @@ def test_events_are_kept_until_others_are_recorded() -> None:
 
     def ask(known: int) -> dict[str, object]:
         seen.append(known)
-        told = statuses.status([statuses.node("a")])
+        reply = statuses.status([statuses.node("a")])
         if known != recorded[0]:
-            told |= {"recorded": recorded[0], "events": {"a": [[1.0, "state", f"is {recorded[0]}", 1]]}}
-        return told
+            reply |= {"recorded": recorded[0], "events": {"a": [[1.0, "state", f"is {recorded[0]}", 1]]}}
+        return reply
 
     source = StatusSource(ask, lambda: now[0], lambda: 0.0)
     texts = []

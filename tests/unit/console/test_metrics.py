@@ -22,7 +22,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0
 HOSTILE = 'a"b\\c\nd\x1b[31m<script>é\udcff{}'
 
 
-def told(*nodes: dict[str, object], **more: object) -> Snapshot:
+def snapshot(*nodes: dict[str, object], **more: object) -> Snapshot:
     status = statuses.status(list(nodes), **more)
     return Snapshot(statuses.NOW, status["master"], status["nodes"])
 
@@ -45,7 +45,7 @@ def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
 
 
 def test_metrics_describe_nodes_and_daemon() -> None:
-    seen = read(told(statuses.node("a", "retrying", 42.5), statuses.node("b")))
+    seen = read(snapshot(statuses.node("a", "retrying", 42.5), statuses.node("b")))
     assert value(seen, "inosync_up") == 1
     assert value(seen, "inosync_node_lag_seconds", node="a") == 42.5
     assert value(seen, "inosync_node_lag_seconds", node="b") == 0
@@ -59,7 +59,7 @@ def test_metrics_describe_nodes_and_daemon() -> None:
 
 
 def test_exactly_one_state_of_a_node_is_1() -> None:
-    seen = read(told(*(statuses.node(state, state) for state in STATES)))
+    seen = read(snapshot(*(statuses.node(state, state) for state in STATES)))
     for state in STATES:
         ones = {
             one.labels["state"]: one.value
@@ -70,7 +70,7 @@ def test_exactly_one_state_of_a_node_is_1() -> None:
 
 
 def test_histogram_is_cumulative_and_complete() -> None:
-    family = read(told(statuses.node("a")))["inosync_node_latency_seconds"]
+    family = read(snapshot(statuses.node("a")))["inosync_node_latency_seconds"]
     buckets = [(one.labels["le"], one.value) for one in family.samples if one.name.endswith("_bucket")]
     assert [bound for bound, _ in buckets] == [
         "0.005",
@@ -90,7 +90,7 @@ def test_histogram_is_cumulative_and_complete() -> None:
 
 def test_hostile_names_are_escaped_and_unknown_values_left_out() -> None:
     bare = {"name": HOSTILE, "state": "starting", "lag": 0.0, "pending": 0, "rss": None, "last_ok": None}
-    seen = read(told(bare, {**bare, "state": "halted"}))
+    seen = read(snapshot(bare, {**bare, "state": "halted"}))
     [sample] = seen["inosync_node_lag_seconds"].samples
     assert sample.labels["node"] == 'a"b\\c\\nd\\x1b[31m<script>é\\udcff{}'
     assert not seen["inosync_node_last_success_timestamp_seconds"].samples
@@ -104,7 +104,7 @@ def test_daemon_that_does_not_answer_is_not_up() -> None:
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/plain;version=0.0.4", "text/html", ",;=,", "x" * 5000])
 def test_other_accepted_types_get_plain_text(accept: str) -> None:
-    body, kind = expose(told(statuses.node("a")), accept)
+    body, kind = expose(snapshot(statuses.node("a")), accept)
     assert kind.startswith("text/plain")
     assert {family.name for family in prometheus(body.decode())} >= {"inosync_up", "inosync_node_lag_seconds"}
 
@@ -119,7 +119,7 @@ def promtool(*words: str, text: bytes | None = None) -> str:
 
 
 def test_promtool_finds_no_problem() -> None:
-    body, _ = expose(told(*statuses.fleet(20)), "")
+    body, _ = expose(snapshot(*statuses.fleet(20)), "")
     assert promtool("check", "metrics", text=body).strip() == ""
 
 
@@ -129,7 +129,7 @@ def test_promtool_finds_no_problem() -> None:
 def served() -> set[str]:
     """All names of samples that there can be."""
     nodes = statuses.node("a", "full"), statuses.node("b", "retrying")
-    everything = told(*nodes, reloaded_at=statuses.NOW, fleet=statuses.FLEET)
+    everything = snapshot(*nodes, reloaded_at=statuses.NOW, fleet=statuses.FLEET)
     return {sample.name for family in read(everything).values() for sample in family.samples}
 
 
@@ -191,7 +191,7 @@ def test_alerts_fire_when_they_should() -> None:
 
 
 def test_metrics_describe_the_senders_of_a_fleet() -> None:
-    seen = read(told(statuses.node("a"), fleet=statuses.FLEET))
+    seen = read(snapshot(statuses.node("a"), fleet=statuses.FLEET))
     assert value(seen, "inosync_redis_up") == 1
     assert value(seen, "inosync_unserved_nodes") == 1
     expected = {
@@ -207,8 +207,8 @@ def test_metrics_describe_the_senders_of_a_fleet() -> None:
         sample.name for family in seen.values() for sample in family.samples if "us" in sample.labels.values()
     }
     assert gone == {"inosync_sender_ready", "inosync_sender_nodes"}, "nothing is known of it"
-    seen = read(told(fleet={**statuses.FLEET, "redis": "refused", "unserved": None}))
+    seen = read(snapshot(fleet={**statuses.FLEET, "redis": "refused", "unserved": None}))
     assert value(seen, "inosync_redis_up") == 0
     assert "inosync_unserved_nodes" not in seen
-    alone = read(told(statuses.node("a")))
+    alone = read(snapshot(statuses.node("a")))
     assert not [name for name in alone if "sender" in name or "redis" in name or "unserved" in name]

@@ -138,8 +138,8 @@ def test_node_tells_since_when_its_events_lanes_throughput_and_commands() -> Non
         (now - 60, "state", "is retrying after ok: refused", 1),
         (now - 5, "failed", "Connection <refused>", 4),
     ]
-    told = snapshot_of([node])
-    text = row_of("a", page.render(dataclasses.replace(told, events={"a": events}), history))
+    snapshot = snapshot_of([node])
+    text = row_of("a", page.render(dataclasses.replace(snapshot, events={"a": events}), history))
     assert "Retrying since 1 min ago" in text
     assert "Throughput 100 kB/s in the last minute, 9.0 MB in the last hour" in text
     assert "Small files 14 changes waiting" in text

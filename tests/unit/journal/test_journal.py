@@ -421,10 +421,10 @@ def test_lag_of_a_part_is_never_understated_nor_more_than_that_of_all(
         recorded.append((path, now))
     cursor = data.draw(st.integers(0, len(steps)))
     true = min((at for path, at in recorded[cursor:] if path.startswith(b"f")), default=None)
-    count, told = journal.backlog(cursor, concerns_f)
-    assert (true is None) == (told is None) == (count == 0)
-    if true is not None and told is not None:
-        assert recorded[cursor][1] <= told <= true
+    count, found = journal.backlog(cursor, concerns_f)
+    assert (true is None) == (found is None) == (count == 0)
+    if true is not None and found is not None:
+        assert recorded[cursor][1] <= found <= true
 
 
 # The index -----------------------------------------------------------------------------------------------

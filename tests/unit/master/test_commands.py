@@ -23,7 +23,7 @@ from inosync.system.systemd import ServiceManager
 NOW = 7.0
 
 
-class Desk:
+class Bench:
     """The commands, and a record of what they have had done."""
 
     def __init__(self, once: bool = False) -> None:
@@ -82,10 +82,10 @@ WHOLE = [(Change(tree, b"", Kind.TREE), NOW) for tree in (1, 2)]
 def test_resync_does_not_wait_for_the_time_of_the_next_try(
     phase: Phase, is_stopping: bool, then: str
 ) -> None:
-    desk = Desk()
-    desk.pool.is_stopping = is_stopping
-    desk.commands.resync(desk.node(phase))
-    assert desk.done == [*WHOLE, (then, "n")]
+    bench = Bench()
+    bench.pool.is_stopping = is_stopping
+    bench.commands.resync(bench.node(phase))
+    assert bench.done == [*WHOLE, (then, "n")]
 
 
 @pytest.mark.parametrize(
@@ -101,30 +101,30 @@ def test_resync_does_not_wait_for_the_time_of_the_next_try(
 def test_worker_is_replaced_when_a_node_is_paused_or_resumed(
     before: bool, wanted: bool, is_stopping: bool, is_replaced: bool
 ) -> None:
-    desk = Desk()
-    desk.pool.is_stopping = is_stopping
-    node = desk.node(paused=before)
-    (desk.commands.pause if wanted else desk.commands.resume)(node)
-    assert desk.done == ([("replace", "n")] if is_replaced else [])
+    bench = Bench()
+    bench.pool.is_stopping = is_stopping
+    node = bench.node(paused=before)
+    (bench.commands.pause if wanted else bench.commands.resume)(node)
+    assert bench.done == ([("replace", "n")] if is_replaced else [])
     assert node.paused is (wanted if is_replaced else before)
 
 
 @pytest.mark.parametrize("once", [False, True])
 def test_daemon_is_stopped_once(once: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    desk = Desk(once)
-    desk.commands.stop("SIGTERM", 5.0)
+    bench = Bench(once)
+    bench.commands.stop("SIGTERM", 5.0)
     within = 5.0 + KILL_SECONDS + 2 * KILLED_SECONDS
-    assert desk.done == [*([("conclude",)] if once else []), ("stopping", within), ("stop", 5.0)]
+    assert bench.done == [*([("conclude",)] if once else []), ("stopping", within), ("stop", 5.0)]
     assert "SIGTERM: stopping" in caplog.text
-    desk.pool.is_stopping = True
-    desk.done.clear()
-    desk.commands.stop("SIGINT")
-    assert desk.done == []
+    bench.pool.is_stopping = True
+    bench.done.clear()
+    bench.commands.stop("SIGINT")
+    assert bench.done == []
 
 
 @pytest.mark.parametrize("may_repair", [True, False])
 def test_comparison_is_asked_for_only_if_it_may_repair(may_repair: bool) -> None:
-    desk = Desk()
-    desk.commands.compare([desk.node()], may_repair, 60.0, lambda _found: None)
-    assert desk.done == [("wait", "n", may_repair), *([("verify", "n")] if may_repair else [])]
+    bench = Bench()
+    bench.commands.compare([bench.node()], may_repair, 60.0, lambda _found: None)
+    assert bench.done == [("wait", "n", may_repair), *([("verify", "n")] if may_repair else [])]

@@ -20,9 +20,9 @@ class World:
         self.now = 0.0
         self.loop = Loop(lambda: self.now)
         self.waiters: list[Waiter] = []
-        self.told: list[Sequence[Comparison]] = []
+        self.answers: list[Sequence[Comparison]] = []
         verification = SimpleNamespace(wait=self.waiters.append, cancel=self.waiters.remove)
-        self.comparing = Comparing(cast(Verification, verification), self.loop, self.told.append)
+        self.comparing = Comparing(cast(Verification, verification), self.loop, self.answers.append)
 
     def begin(self, *names: str, paused: str = "", deadline: float = math.inf) -> None:
         nodes = [SimpleNamespace(name=name, paused=name == paused) for name in names]
@@ -30,7 +30,7 @@ class World:
         self.loop.turn(0)
 
     def names(self) -> list[list[tuple[str, str]]]:
-        return [[(one.node, one.reason) for one in found] for found in self.told]
+        return [[(one.node, one.reason) for one in found] for found in self.answers]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_client_is_told_when_all_nodes_are_compared(world: World) -> None:
     world.begin("a", "b")
     first, second = world.waiters
     first.done(Comparison("a"))
-    assert world.told == []
+    assert world.answers == []
     second.done(Comparison("b", "refused"))
     assert world.names() == [[("a", ""), ("b", "refused")]]
 
@@ -54,7 +54,7 @@ def test_paused_node_is_named_and_not_waited_for(world: World) -> None:
 
 def test_client_without_nodes_is_told_at_once(world: World) -> None:
     world.begin()
-    assert world.told == [[]]
+    assert world.answers == [[]]
 
 
 def test_deadline_names_the_nodes_that_were_not_compared(world: World) -> None:
@@ -72,4 +72,4 @@ def test_client_that_has_left_is_told_nothing(world: World) -> None:
     world.comparing.cancel()
     world.now = 5
     world.loop.turn(0)
-    assert (world.waiters, world.told) == ([], [])
+    assert (world.waiters, world.answers) == ([], [])

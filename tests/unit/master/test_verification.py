@@ -121,7 +121,7 @@ def world() -> World:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records]
 
@@ -168,7 +168,7 @@ def test_verification_compares_one_ok_node_at_a_time_beside_free_slots(world: Wo
 
 
 def test_findings_are_sent_again_and_changes_on_their_way_not_counted(
-    world: World, told: Callable[[], list[str]]
+    world: World, warnings: Callable[[], list[str]]
 ) -> None:
     a = FakeNode("a", (1, 2, 3))
     world.add(a)
@@ -189,14 +189,14 @@ def test_findings_are_sent_again_and_changes_on_their_way_not_counted(
     ]
     assert a.differences == 2
     assert world.repaired == ["a"]
-    assert told() == [
+    assert warnings() == [
         "a: verified in 0.0 s, 2 differences, sent again: /tree1/lost (missing), /tree3/busy (missing)"
     ]
     assert world.verification.cursor == float("inf")
 
 
 def test_truncated_differences_are_sent_as_the_tree_and_by_content(
-    world: World, told: Callable[[], list[str]]
+    world: World, warnings: Callable[[], list[str]]
 ) -> None:
     a = FakeNode("a")
     world.add(a)
@@ -206,7 +206,7 @@ def test_truncated_differences_are_sent_as_the_tree_and_by_content(
     world.wait(SETTLE_SECONDS)
     assert list(a.due) == [Change(1, b"", Kind.TREE), Change(1, b"content", Kind.NAME, ignore_times=True)]
     assert a.differences == MAX_DIFFERENCES + 11
-    assert told()[0].endswith(f"/tree1/4 (missing), {MAX_DIFFERENCES + 6} more")
+    assert warnings()[0].endswith(f"/tree1/4 (missing), {MAX_DIFFERENCES + 6} more")
 
 
 def test_differences_below_a_symlink_are_repaired_by_a_full_mirror(
@@ -227,7 +227,7 @@ def test_differences_below_a_symlink_are_repaired_by_a_full_mirror(
 
 
 def test_differences_are_sent_though_the_journal_has_overflowed(
-    told: Callable[[], list[str]],
+    warnings: Callable[[], list[str]],
 ) -> None:
     world = World(journal=Journal(limit=2))
     a = FakeNode("a")
@@ -239,12 +239,12 @@ def test_differences_are_sent_though_the_journal_has_overflowed(
     world.wait(SETTLE_SECONDS)
     assert list(a.due) == [Change(1, b"lost", Kind.NAME)]
     assert a.verified_at is None
-    assert "too much has changed" in told()[0]
+    assert "too much has changed" in warnings()[0]
 
 
 @pytest.mark.parametrize("why", ["fails", "dies", "is halted", "is not wanted", "is away", "has gone"])
 def test_round_that_comes_to_nothing_is_tried_again(
-    world: World, why: str, told: Callable[[], list[str]]
+    world: World, why: str, warnings: Callable[[], list[str]]
 ) -> None:
     a, b = FakeNode("a"), FakeNode("b")
     world.add(a)
@@ -253,7 +253,7 @@ def test_round_that_comes_to_nothing_is_tried_again(
     match why:
         case "fails":
             world.compared(a, reason="no luck")
-            assert told() == ["a: could not be verified: no luck; next try in 52 s"]
+            assert warnings() == ["a: could not be verified: no luck; next try in 52 s"]
         case "dies":
             world.verification.worker_died(cast(Node, a))
             assert a.orders == [first]

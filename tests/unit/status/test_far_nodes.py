@@ -72,8 +72,8 @@ def test_state_of_a_node_of_a_sender(
     far = nodes(facts, head)
     far.max_lag = 10.0 if facts.records else 60.0
     [node] = far.all()
-    told = node.description
-    found = (told["state"], told["reason"], told["lag"], told["pending"])
+    shown = node.description
+    found = (shown["state"], shown["reason"], shown["lag"], shown["pending"])
     if not facts.records:  # the far floor is 0, and nothing is known of the node
         pending = 3 if node.cursor >= 0 else 1
     assert found == (state, reason, lag, pending)

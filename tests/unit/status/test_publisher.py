@@ -128,9 +128,9 @@ def test_master_title_names_nodes_without_a_worker(monkeypatch: pytest.MonkeyPat
     publisher, loop = made(w, *worlds[:-1])
     publisher.publish_soon()
     loop.turn(0)
-    told = [f"n{number}: worker ended with exit code 1, 3 times in a row" for number in range(3)]
+    troubles = [f"n{number}: worker ended with exit code 1, 3 times in a row" for number in range(3)]
     assert titles == [
-        f"inosync: master f [6 nodes: 5 retrying, 1 starting] 1 dirs, {'; '.join(told)}; 2 more"
+        f"inosync: master f [6 nodes: 5 retrying, 1 starting] 1 dirs, {'; '.join(troubles)}; 2 more"
     ]
     for each in worlds:
         each.state = WorkerState(phase=Phase.IDLE)

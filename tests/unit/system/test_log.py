@@ -270,20 +270,20 @@ def test_repeats_are_counted_and_told_once_in_a_while() -> None:
     now = 0.0
     repeats = logs.Repeats(lambda: now)
 
-    def told(same: object) -> int | None:
+    def reported(same: object) -> int | None:
         record = logging.makeLogRecord({"msg": "x", "same": same})
         return record.__dict__.get("repeated", 0) if repeats.filter(record) else None
 
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    assert [told("a"), told("a"), told("b"), told("a")] == [0, None, 0, None]
+    assert [reported("a"), reported("a"), reported("b"), reported("a")] == [0, None, 0, None]
     now = logs.REPEAT_SECONDS - 1
-    assert told("a") is None
+    assert reported("a") is None
     now = logs.REPEAT_SECONDS
-    assert [told("a"), told("a"), told("b")] == [3, None, 0]
-    assert [told(None), told(None)] == [0, 0]
+    assert [reported("a"), reported("a"), reported("b")] == [3, None, 0]
+    assert [reported(None), reported(None)] == [0, 0]
     root.setLevel(logging.DEBUG)
-    assert [told("a"), told("a")] == [0, 0]
+    assert [reported("a"), reported("a")] == [0, 0]
 
 
 def test_repeats_remembered_are_bounded() -> None:
@@ -332,13 +332,13 @@ def test_journal_lines_have_their_priorities(monkeypatch: pytest.MonkeyPatch, as
         os.close(writer)
         handler.close()
     with open(reader) as pipe:
-        told = pipe.read().splitlines()
-    assert [line[:3] for line in told[:5]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
-    assert all(line.startswith("<3>") for line in told[5:])
+        lines = pipe.read().splitlines()
+    assert [line[:3] for line in lines[:5]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert all(line.startswith("<3>") for line in lines[5:])
     if as_json:
-        assert json.loads(told[1][3:])["message"] == r"a\x0ab"
+        assert json.loads(lines[1][3:])["message"] == r"a\x0ab"
     else:
-        assert told[1] == r"<6>a\x0ab"
+        assert lines[1] == r"<6>a\x0ab"
 
 
 def test_log_lines_have_no_priorities_without_the_journal(

@@ -176,9 +176,9 @@ def test_status_cannot_add_a_line_of_its_own(make: Make, clock: Clock, ear: Ear,
     manager.set_status("a\nMAINPID=1\x1b[2J" + "x" * 5000)
     clock.now += STATUS_SECONDS
     loop.turn(0)
-    [told] = ear.heard()
-    assert told.startswith("STATUS=a?MAINPID=1?[2Jxxx")
-    assert len(told) < 1000
+    [sent] = ear.heard()
+    assert sent.startswith("STATUS=a?MAINPID=1?[2Jxxx")
+    assert len(sent) < 1000
 
 
 def test_signs_of_life_come_at_half_of_the_watchdog_time(
@@ -258,8 +258,8 @@ def test_messages_without_room_are_sent_later_in_order(
     assert len(ear.heard()) == stuffed
     clock.now += RESEND_SECONDS
     loop.turn(0)
-    told = [message.split("\n")[0] for message in ear.heard()]
-    assert told[:3] == ["READY=1", "RELOADING=1", "READY=1"]
+    kinds = [message.split("\n")[0] for message in ear.heard()]
+    assert kinds[:3] == ["READY=1", "RELOADING=1", "READY=1"]
 
 
 def test_manager_that_never_has_room_costs_little(make: Make, clock: Clock, ear: Ear, loop: Loop) -> None:
@@ -273,9 +273,9 @@ def test_manager_that_never_has_room_costs_little(make: Make, clock: Clock, ear:
     ear.heard()
     clock.now = loop.next_timer
     loop.turn(0)
-    told = ear.heard()
-    assert told[0].startswith("READY=1")
-    assert len(told) < 50
+    sent = ear.heard()
+    assert sent[0].startswith("READY=1")
+    assert len(sent) < 50
 
 
 def test_target_is_taken_out_of_the_environment() -> None:
@@ -323,8 +323,8 @@ def test_daemon_in_the_background_sends_its_pid(ear: Ear, loop: Loop) -> None:
             return os.getpid()
 
         pid = in_child(background)
-        [told] = ear.heard()
-        assert f"MAINPID={pid}" in told.split("\n")
+        [sent] = ear.heard()
+        assert f"MAINPID={pid}" in sent.split("\n")
         manager.ready()
-    [told] = ear.heard()
-    assert "MAINPID" not in told
+    [sent] = ear.heard()
+    assert "MAINPID" not in sent

@@ -132,7 +132,7 @@ def test_watched_directory_that_was_away_between_two_rounds_is_walked(
         for place in ("elsewhere", "a"):
             [now] = [each for each in ("a", "elsewhere") if (field.root / "top" / each).exists()]
             (field.root / "top" / now).rename(field.root / "top" / place)
-        assert field.told() == set(), "nothing sees it"
+        assert field.recorded() == set(), "nothing sees it"
         field.later(EVERY)
         assert set(field.take()) == {listing(b"top"), listing(b"top/a"), listing(b"top/a/deep")}
         field.later(EVERY)

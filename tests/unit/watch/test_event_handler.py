@@ -77,7 +77,7 @@ def test_step_of_a_change(field: Field, change: Callable[[Path], object], path: 
     change(field.root)
     field.settle()
     journal = Journal()
-    for (call, tree, name, kind), (_, each) in zip(field.take(), field.sink.steps, strict=True):
+    for (call, tree, name, kind), (_, each) in zip(field.take(), field.listener.steps, strict=True):
         if call == "gone":
             journal.gone(tree, name, 1.0, each)
         else:
@@ -91,12 +91,12 @@ def test_step_of_a_file_that_is_kept_open_stays_new(field: Field) -> None:
     with open(field.root / "asset", "w") as file:
         file.write("x")
         file.flush()
-        field.told()
+        field.recorded()
         field.clock.now += 100
         field.watcher.run_due()
-        assert field.sink.steps == []
-    field.told()
-    assert field.sink.steps == [(b"asset", NEW)]
+        assert field.listener.steps == []
+    field.recorded()
+    assert field.listener.steps == [(b"asset", NEW)]
     append(field.root / "asset")
-    field.told()
-    assert field.sink.steps[1:] == [(b"asset", CHANGED)]
+    field.recorded()
+    assert field.listener.steps[1:] == [(b"asset", CHANGED)]

@@ -73,7 +73,7 @@ def test_file_with_one_name_is_never_searched_for(field: Field) -> None:
     (field.root / "new").chmod(0o600)
     (field.root / "one").unlink()
     write(field.root / "two")
-    assert name(b"two") in field.told()
+    assert name(b"two") in field.recorded()
     assert searches(field) == 0
 
 
@@ -84,19 +84,19 @@ def test_names_made_moved_and_removed_are_known_without_a_search(
     (field.root / "d").mkdir()
     field.add()
     write(field.root / "one")
-    assert field.told() == {name(b"one"), name(b"two")}
+    assert field.recorded() == {name(b"one"), name(b"two")}
     os.link(field.root / "one", field.root / "d/three")
     (field.root / "two").rename(field.root / "d/four")
     field.calm()
     field.take()
     write(field.root / "d/three")
-    assert field.told() == {name(b"one"), name(b"d/three"), name(b"d/four")}
+    assert field.recorded() == {name(b"one"), name(b"d/three"), name(b"d/four")}
     (field.root / "one").unlink()
     (field.root / "d").rename(field.root / "e")
     field.settle()
     field.take()
     write(field.root / "e/four")
-    assert field.told() == {name(b"e/three"), name(b"e/four")}
+    assert field.recorded() == {name(b"e/three"), name(b"e/four")}
     assert searches(field) == 1
 
 
@@ -104,14 +104,14 @@ def test_unreported_names_are_searched_for(field: Field) -> None:
     link(field, "one", "two")
     field.add()
     write(field.root / "one")
-    field.told()
+    field.recorded()
     # Faster than a watch can be set.
     (field.root / "new").mkdir()
     os.link(field.root / "one", field.root / "new/three")
     field.settle()
     field.take()
     write(field.root / "two")
-    assert field.told() == {name(b"one"), name(b"two"), name(b"new/three")}
+    assert field.recorded() == {name(b"one"), name(b"two"), name(b"new/three")}
     assert searches(field) == 2
 
 
@@ -122,26 +122,26 @@ def test_file_with_names_outside_is_searched_again_only_if_needed(
     field.add()
     for content in (b"1", b"22"):
         write(field.root / "one", content)
-        assert field.told() == {name(b"one"), name(b"two")}
+        assert field.recorded() == {name(b"one"), name(b"two")}
     assert searches(field) == 1
     (field.outside / "there").rename(field.root / "here")
     field.settle()
     field.take()
     write(field.root / "one", b"333")
-    assert field.told() == {name(b"one"), name(b"two"), name(b"here/too")}
+    assert field.recorded() == {name(b"one"), name(b"two"), name(b"here/too")}
     assert searches(field) == 2
     (field.outside / "outside").rename(field.root / "in")
     field.settle()
     field.take()
     write(field.root / "one", b"4444")
-    assert field.told() == {name(b"one"), name(b"two"), name(b"here/too"), name(b"in")}
+    assert field.recorded() == {name(b"one"), name(b"two"), name(b"here/too"), name(b"in")}
 
 
 def test_excluded_names_are_not_recorded(field: Field) -> None:
     link(field, "one", "hidden/two", "three.tmp", "four")
     field.add(lambda path, _is_directory: path.startswith(b"hidden") or path.endswith(b".tmp"))
     write(field.root / "one")
-    assert field.told() == {name(b"one"), name(b"four")}
+    assert field.recorded() == {name(b"one"), name(b"four")}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -167,23 +167,23 @@ def test_names_in_another_tree_are_recorded_there(field: Field, tmp_path: Path) 
     field.settle()
     field.take()
     write(field.root / "one")
-    assert field.told() == {name(b"one"), ("record", TREE + 1, b"two", Kind.NAME)}
+    assert field.recorded() == {name(b"one"), ("record", TREE + 1, b"two", Kind.NAME)}
     field.watcher.roots.remove(TREE + 1)
     write(field.root / "one", b"again")
-    assert field.told() == {name(b"one")}
+    assert field.recorded() == {name(b"one")}
 
 
 def test_overflow_forgets_all_names(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     link(field, "one", "two")
     field.add()
     write(field.root / "one")
-    field.told()
+    field.recorded()
     (field.root / "two").rename(field.root / "three")
     overflow(field, monkeypatch)
     field.calm()
     assert WALKED in field.take()
     write(field.root / "one", b"again")
-    assert field.told() == {name(b"one"), name(b"three")}
+    assert field.recorded() == {name(b"one"), name(b"three")}
 
 
 def test_name_that_moves_while_it_is_searched_for_is_recorded(field: Field) -> None:
@@ -206,11 +206,11 @@ def test_name_that_moves_while_it_is_searched_for_is_recorded(field: Field) -> N
         field.settle()
         field.clock.now += 100
         field.calm()
-        told = set(field.take())
+        recorded = set(field.take())
         for each in ("one", "two", "three", "four"):
             path = os.fsencode(next(field.root.glob(f"**/{each}")).relative_to(field.root))
             above = path.rpartition(b"/")[0]
-            assert told & {name(path), gone(path), listing(above)}, (times, path)
+            assert recorded & {name(path), gone(path), listing(above)}, (times, path)
 
 
 def test_long_search_is_not_followed_by_another_at_once(field: Field) -> None:
@@ -229,7 +229,7 @@ def test_long_search_is_not_followed_by_another_at_once(field: Field) -> None:
     field.clock.tick = 0
     field.take()
     write(field.root / "2/three")
-    assert field.told() == {name(b"2/three")}
+    assert field.recorded() == {name(b"2/three")}
     since = field.watcher.searching_since
     assert since == field.clock.now
     assert field.watcher.is_idle
@@ -248,9 +248,9 @@ def test_very_many_files_are_compared_instead_of_searched_for(
     field.add()
     for number in range(8):
         (field.root / f"{number}").chmod(0o600)
-    told = field.told()
-    assert ("record", TREE, b"", Kind.TREE) in told
-    assert name(b"a/7") in told
+    recorded = field.recorded()
+    assert ("record", TREE, b"", Kind.TREE) in recorded
+    assert name(b"a/7") in recorded
 
 
 def test_names_beyond_what_is_remembered_are_searched_for_again(
@@ -262,7 +262,7 @@ def test_names_beyond_what_is_remembered_are_searched_for_again(
     field.add()
     for number in (0, 1, 2, 3, 0):
         (field.root / f"{number}").chmod(0o600)
-        assert field.told() == {name(b"%d" % number), name(b"a/%d" % number)}
+        assert field.recorded() == {name(b"%d" % number), name(b"a/%d" % number)}
     assert searches(field) == 5
     assert len(field.links._names) == 2
 
@@ -323,7 +323,7 @@ def test_change_is_recorded_under_the_other_name_of_a_gone_one(
     field.add(below("hidden"))
     for each in ("one/a", "one/b.tmp") if known else ():
         append(field.root / each, b"more")
-        field.told()
+        field.recorded()
     subprocess.run(["sh", "-ec", how], cwd=field.root, check=True)
     while field.watcher.read():
         pass  # as the master does before it walks
@@ -336,7 +336,7 @@ def test_unclosed_file_is_recorded_though_its_directory_has_gone(field: Field) -
     link(field, "one/a", "two/b")
     field.add()
     append(field.root / "one/a", b"more")
-    field.told()
+    field.recorded()
     os.truncate(field.root / "one/a", 1)
     (field.root / "one").rename(field.outside / "one")
     field.calm()
@@ -358,7 +358,7 @@ def test_directory_on_the_move_between_two_reads_is_waited_for(
         field.watcher.read()
     while field.watcher.read():
         pass
-    assert name(b"two/b") in field.told()
+    assert name(b"two/b") in field.recorded()
 
 
 def test_change_is_recorded_though_its_name_went_before_a_search_ended(field: Field) -> None:
@@ -377,7 +377,7 @@ def test_change_is_recorded_though_its_name_went_before_a_search_ended(field: Fi
     while not searches(field):
         field.watcher.work(0.001)
     field.clock.tick = 0
-    assert name(b"two") in field.told()
+    assert name(b"two") in field.recorded()
 
 
 def test_name_that_another_file_has_taken_is_of_that_file(field: Field) -> None:
@@ -386,14 +386,14 @@ def test_name_that_another_file_has_taken_is_of_that_file(field: Field) -> None:
     field.add()
     for each in "ac":
         append(field.root / each, b"more")
-    field.told()
+    field.recorded()
     (field.root / "a").unlink()
     os.link(field.root / "c", field.root / "a")
-    field.told()
+    field.recorded()
     append(field.root / "d", b"more")
-    assert field.told() == {name(b"a"), name(b"c"), name(b"d")}
+    assert field.recorded() == {name(b"a"), name(b"c"), name(b"d")}
     append(field.root / "b", b"more")
-    assert field.told() == {name(b"b")}
+    assert field.recorded() == {name(b"b")}
     assert searches(field) == 1
 
 
@@ -401,7 +401,7 @@ def test_other_names_are_searched_for_when_no_known_one_is_left(field: Field) ->
     link(field, "one", "two")
     field.add()
     append(field.root / "one", b"more")
-    assert field.told() == {name(b"one"), name(b"two")}
+    assert field.recorded() == {name(b"one"), name(b"two")}
     # Faster than a watch can be set.
     (field.root / "new").mkdir()
     (field.root / "two").rename(field.root / "new/three")
@@ -409,18 +409,18 @@ def test_other_names_are_searched_for_when_no_known_one_is_left(field: Field) ->
     field.take()
     append(field.root / "one", b"more")
     (field.root / "one").unlink()
-    assert name(b"new/three") in field.told()
+    assert name(b"new/three") in field.recorded()
 
 
 def test_file_without_any_name_is_not_searched_for(field: Field) -> None:
     link(field, "one", "two")
     field.add()
     append(field.root / "one", b"more")
-    field.told()
+    field.recorded()
     append(field.root / "one", b"more")
     (field.root / "one").unlink()
     (field.root / "two").unlink()
-    field.told()
+    field.recorded()
     assert searches(field) == 1
 
 
@@ -471,14 +471,14 @@ def test_name_entering_with_a_new_directory_is_searched_for(
     link(field, "one", "stage/two")
     field.add(below("stage"))
     write(field.root / "one")
-    assert field.told() == {name(b"one")}
+    assert field.recorded() == {name(b"one")}
     # Faster than a watch can be set.
     (field.root / "new").mkdir()
     (field.root / "stage/two").rename(field.root / "new/two")
     field.settle()
     field.take()
     write(field.root / "one", b"again")
-    assert field.told() == {name(b"one"), name(b"new/two")}
+    assert field.recorded() == {name(b"one"), name(b"new/two")}
 
 
 def test_endless_new_directories_do_not_cause_endless_searches(field: Field) -> None:

@@ -209,7 +209,7 @@ def test_events_have_the_names_of_the_manual() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "namespace", "needed", "told"),
+    ("machine", "namespace", "needed", "advice"),
     [
         ("100000", "100000", 0, "fs.inotify.max_user_watches=262144"),
         ("100000", "100000", 200_000, "fs.inotify.max_user_watches=524288"),
@@ -219,13 +219,13 @@ def test_events_have_the_names_of_the_manual() -> None:
     ],
 )
 def test_raise_limit_names_the_limit_in_force(
-    tmp_path: Path, machine: str, namespace: str, needed: int, told: str
+    tmp_path: Path, machine: str, namespace: str, needed: int, advice: str
 ) -> None:
     for path, text in (("fs/inotify/max_user_watches", machine), ("user/max_inotify_watches", namespace)):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         if text:
             (tmp_path / path).write_text(text + "\n")
-    assert inotify.raise_limit("watches", needed, str(tmp_path)) == f"sysctl {told}"
+    assert inotify.raise_limit("watches", needed, str(tmp_path)) == f"sysctl {advice}"
 
 
 def test_missing_instances_are_reported_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ class Old(Field):
         calls = self.take()
         assert len(calls) == len(set(calls))
         # Nothing looked when it happened: it may be new, or have replaced something.
-        assert {step for _, step in self.sink.steps} <= {Step.UNKNOWN}
+        assert {step for _, step in self.listener.steps} <= {Step.UNKNOWN}
         return set(calls)
 
 

@@ -66,8 +66,8 @@ def test_rename_is_reported_if_it_may_pay(
     field.add(excluded=lambda path, _is_directory: path in (b"ex", b"hidden"))
     (field.root / old).rename(field.root / new)
     field.settle()
-    assert field.sink.renames == ([expected] if expected else [])
-    assert field.sink.departures == ([old.encode()] if old in ("d", "d/sub") else [])
+    assert field.listener.renames == ([expected] if expected else [])
+    assert field.listener.departures == ([old.encode()] if old in ("d", "d/sub") else [])
 
 
 def test_rename_over_the_edge_of_the_tree_is_no_rename(field: Field) -> None:
@@ -78,8 +78,8 @@ def test_rename_over_the_edge_of_the_tree_is_no_rename(field: Field) -> None:
     (field.outside / "o").rename(field.root / "o")
     (field.root / "o").rmdir()
     field.settle()
-    assert field.sink.renames == []
-    assert field.sink.departures == [b"d"]
+    assert field.listener.renames == []
+    assert field.listener.departures == [b"d"]
 
 
 def test_rename_between_two_trees_is_no_rename(field: Field) -> None:
@@ -91,7 +91,7 @@ def test_rename_between_two_trees_is_no_rename(field: Field) -> None:
     field.settle()
     (field.root / "d").rename(field.outside / "d")
     field.settle()
-    assert field.sink.renames == []
+    assert field.listener.renames == []
 
 
 def test_rename_comes_after_both_names_were_reported(field: Field) -> None:
@@ -101,7 +101,7 @@ def test_rename_comes_after_both_names_were_reported(field: Field) -> None:
 
     def renamed(tree: int, rename: Rename) -> None:
         assert (tree, rename.new) == (TREE, b"e")
-        seen.append([call[2] for call in field.sink.calls])
+        seen.append([call[2] for call in field.listener.calls])
 
     field.links.renamed = renamed
     (field.root / "d").rename(field.root / "e")
@@ -115,7 +115,7 @@ def test_rename_into_a_new_directory_is_found_by_the_walk(field: Field) -> None:
     (field.root / "new/deep").mkdir(parents=True)
     (field.root / "d").rename(field.root / "new/deep/e")
     field.settle()
-    assert field.sink.renames == [(b"d", b"new/deep/e", True)]
+    assert field.listener.renames == [(b"d", b"new/deep/e", True)]
 
 
 def test_renames_of_a_deployment_are_reported_in_order(field: Field) -> None:
@@ -125,7 +125,7 @@ def test_renames_of_a_deployment_are_reported_in_order(field: Field) -> None:
     (field.root / "site").rename(field.root / "site.old")
     (field.root / "site.new").rename(field.root / "site")
     field.settle()
-    assert field.sink.renames == [(b"site", b"site.old", True), (b"site.new", b"site", True)]
+    assert field.listener.renames == [(b"site", b"site.old", True), (b"site.new", b"site", True)]
 
 
 def test_rename_counts_only_where_moves_are_a_change(field: Field) -> None:
@@ -133,4 +133,4 @@ def test_rename_counts_only_where_moves_are_a_change(field: Field) -> None:
     field.add(events=frozenset(("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE")))
     (field.root / "d").rename(field.root / "e")
     field.settle()
-    assert field.sink.renames == []
+    assert field.listener.renames == []

@@ -60,10 +60,10 @@ def test_rules_for_some_places_are_applied_only_there(field: Field) -> None:
     places = [b"cache", b"a/b", b"file", b"missing", b"gone", b"no/where", b"a/b/c"]
     field.watcher.roots.refilter(TREE, leaving_out(b"gone"), places[:-1])
     field.settle()
-    told = field.take()
+    recorded = field.take()
     listed = [listing(path) for path in (b"cache", b"cache/deep", b"a/b", b"a/b/c")]
     names = [name(path) for path in (b"cache", b"a/b", b"file", b"missing", b"no/where")]
-    assert sorted(told) == sorted(listed + names)
+    assert sorted(recorded) == sorted(listed + names)
     assert field.watched() == inodes(field.root, lambda path: path == b"gone")
     field.watcher.roots.refilter(TREE, leaving_out(b"a/b"), [b"a/b", b"gone"])
     field.settle()
@@ -95,10 +95,10 @@ def test_directories_moved_while_rules_change_are_listed(field: Field) -> None:
         field.clock.tick = 0
         (field.root / f"{number}/a").rename(field.root / f"{19 - number}/moved-{number}")
         (field.root / f"{number}/cache").mkdir()
-    told = field.told()
+    recorded = field.recorded()
     for number in range(20):
         new = f"{19 - number}/moved-{number}".encode()
-        assert {listing(new), listing(new + b"/b"), gone(b"%d/a" % number)} <= told
+        assert {listing(new), listing(new + b"/b"), gone(b"%d/a" % number)} <= recorded
     assert field.watched() == inodes(field.root, lambda path: no_caches(path, True))
 
 
@@ -109,9 +109,9 @@ def test_rules_changed_while_the_root_is_away_apply_when_it_is_back(
     (field.root / "cache").mkdir()
     field.add(no_caches)
     field.root.rename(field.outside / "tree")
-    assert field.told() == {LOST}
+    assert field.recorded() == {LOST}
     field.watcher.roots.refilter(TREE, lambda _path, _is_directory: False, places)
-    assert field.told() == set()
+    assert field.recorded() == set()
     (field.outside / "tree").rename(field.root)
     field.calm()
     assert field.take() == [WALKED]
@@ -139,7 +139,7 @@ def test_root_renamed_away_is_lost_and_found_when_it_is_back(field: Field) -> No
     (field.root / "a/b").mkdir(parents=True)
     field.add()
     field.root.rename(field.outside / "elsewhere")
-    assert field.told() == {LOST}
+    assert field.recorded() == {LOST}
     field.calm()
     assert field.take() == []
     assert field.watched() == set()
@@ -168,7 +168,7 @@ def test_root_whose_parent_is_renamed_is_lost_at_the_next_check(tmp_path: Path) 
     (field.root / "a").mkdir()
     field.add()
     (tmp_path / "parent").rename(tmp_path / "moved")
-    assert field.told() == set()
+    assert field.recorded() == set()
     field.later(CHECK_SECONDS * 1.1)
     assert field.take() == [LOST]
     (tmp_path / "moved").rename(tmp_path / "parent")
@@ -251,7 +251,7 @@ def test_root_without_a_watch_is_polled_and_tried_again(
 def test_attributes_of_the_root_are_recorded_as_its_listing(field: Field) -> None:
     field.add()
     field.root.chmod(0o750)
-    assert field.told() == {listing(b"")}
+    assert field.recorded() == {listing(b"")}
 
 
 def test_removed_tree_is_not_watched(field: Field) -> None:
@@ -292,11 +292,11 @@ def test_other_events_are_recorded_after_set_events(field: Field) -> None:
     write(field.root / "a/f")
     field.add(events=frozenset({"IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE"}))
     (field.root / "a/f").chmod(0o600)
-    assert field.told() == set()
+    assert field.recorded() == set()
     field.watcher.roots.set_events(TREE, EVENTS)
-    assert {listing(b""), listing(b"a")} <= field.told()
+    assert {listing(b""), listing(b"a")} <= field.recorded()
     (field.root / "a/f").chmod(0o640)
-    assert field.told() == {name(b"a/f")}
+    assert field.recorded() == {name(b"a/f")}
     wanted = inotify.EVENTS["IN_ATTRIB"] | inotify.EVENTS["IN_CLOSE_WRITE"] | inotify.IN_CREATE
     assert all(mask & wanted == wanted for mask in field.masks().values())
     lines_up(field)

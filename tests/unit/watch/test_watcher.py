@@ -98,9 +98,9 @@ def test_changes_of_a_file_are_recorded_by_its_name(field: Field, change: Callab
     write(path)
     field.add()
     change(path)
-    told = field.told()
-    assert (name(b"f") if path.exists() else gone(b"f")) in told
-    assert told <= {name(b"f"), gone(b"f")}
+    recorded = field.recorded()
+    assert (name(b"f") if path.exists() else gone(b"f")) in recorded
+    assert recorded <= {name(b"f"), gone(b"f")}
 
 
 def test_removed_file_is_gone(field: Field) -> None:
@@ -116,7 +116,7 @@ def test_renamed_file_is_gone_here_and_recorded_there(field: Field) -> None:
     (field.root / "d").mkdir()
     field.add()
     (field.root / "f").rename(field.root / "d/g")
-    assert field.told() == {gone(b"f"), gone(b"d/g")}
+    assert field.recorded() == {gone(b"f"), gone(b"d/g")}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_file_never_open_for_writing_is_recorded_after_a_while(
 ) -> None:
     field.add()
     make(field.root / "f")
-    assert field.told() == set()
+    assert field.recorded() == set()
     field.later(CLOSE_WAIT_SECONDS / 2)
     assert field.take() == []
     field.later(CLOSE_WAIT_SECONDS)
@@ -167,7 +167,7 @@ def test_entries_that_are_never_closed_are_recorded_at_once(
     write(field.root / "old")
     field.add()
     make(field.root / "new")
-    assert name(b"new") in field.told()
+    assert name(b"new") in field.recorded()
 
 
 def test_file_truncated_by_its_path_is_recorded(field: Field) -> None:
@@ -227,10 +227,10 @@ def test_names_may_have_any_byte(field: Field) -> None:
         write(os.fsencode(field.root) + b"/" + each)
         os.mkdir(os.fsencode(field.root) + b"/d" + each[:254])
         write(os.fsencode(field.root) + b"/d" + each[:254] + b"/" + each)
-    told = field.told()
+    recorded = field.recorded()
     for each in names:
-        assert name(each) in told
-        assert listing(b"d" + each[:254]) in told or name(b"d" + each[:254] + b"/" + each) in told
+        assert name(each) in recorded
+        assert listing(b"d" + each[:254]) in recorded or name(b"d" + each[:254] + b"/" + each) in recorded
     lines_up(field)
 
 
@@ -241,10 +241,10 @@ def test_new_directory_is_listed_after_it_is_watched(field: Field) -> None:
     # What is made between the two is either in the listing that is told, or told by its name, or both.
     field.add()
     (field.root / "d").mkdir()
-    before = [call for call in field.told() if call == listing(b"d")]
+    before = [call for call in field.recorded() if call == listing(b"d")]
     assert before
     write(field.root / "d/f")
-    assert field.told() == {name(b"d/f")}
+    assert field.recorded() == {name(b"d/f")}
 
 
 def test_entries_made_at_any_moment_of_a_scan_are_covered(
@@ -288,7 +288,7 @@ def test_entries_made_at_any_moment_of_a_scan_are_covered(
     (field.root / "d").mkdir()
     field.settle()
     assert order.index("watched") < order.index("LIST d")
-    covered = field.told()
+    covered = field.recorded()
     for path in [*made, *(f"{path}/f" for path in made if (field.root / path).is_dir())]:
         above = os.fsencode(os.path.dirname(path))
         assert name(os.fsencode(path)) in covered or listing(above) in covered, path
@@ -303,12 +303,12 @@ def test_chain_of_directories_made_at_once_is_covered(field: Field) -> None:
         path.mkdir()
         write(path / "f")
         write(path / "g")
-    told = field.told()
+    recorded = field.recorded()
     path = field.root
     for level in range(20):
         path = path / f"l{level}"
         relative = os.fsencode(path.relative_to(field.root))
-        assert listing(relative) in told, relative
+        assert listing(relative) in recorded, relative
     lines_up(field)
 
 
@@ -318,10 +318,10 @@ def test_directories_made_by_the_thousand_are_all_covered(field: Field) -> None:
         for j in range(50):
             (field.root / f"{i}/{j}").mkdir(parents=True)
             write(field.root / f"{i}/{j}/f")
-    told = field.told()
+    recorded = field.recorded()
     for i in range(40):
         for j in range(50):
-            assert listing(b"%d/%d" % (i, j)) in told or name(b"%d/%d/f" % (i, j)) in told
+            assert listing(b"%d/%d" % (i, j)) in recorded or name(b"%d/%d/f" % (i, j)) in recorded
     lines_up(field)
     assert len(field.watched()) == 1 + 40 + 2000
 
@@ -419,7 +419,7 @@ def test_directory_removed_before_it_is_watched_leaves_nothing(field: Field) -> 
     field.add()
     (field.root / "d/e").mkdir(parents=True)
     shutil.rmtree(field.root / "d")
-    assert gone(b"d") in field.told()
+    assert gone(b"d") in field.recorded()
     lines_up(field)
 
 
@@ -439,7 +439,7 @@ def test_removed_tree_leaves_no_watch(field: Field) -> None:
     (field.root / "a/b/c").mkdir(parents=True)
     field.add()
     shutil.rmtree(field.root / "a")
-    assert gone(b"a") in field.told()
+    assert gone(b"a") in field.recorded()
     lines_up(field)
     assert field.watcher.coverage.directories == 1
 
@@ -453,8 +453,8 @@ def test_renamed_directory_keeps_its_watches(field: Field) -> None:
     field.add()
     before = field.watched()
     (field.root / "a").rename(field.root / "z/y")
-    told = field.told()
-    assert {gone(b"a"), gone(b"z/y"), listing(b"z/y"), listing(b"z/y/b"), listing(b"z/y/b/c")} <= told
+    recorded = field.recorded()
+    assert {gone(b"a"), gone(b"z/y"), listing(b"z/y"), listing(b"z/y/b"), listing(b"z/y/b/c")} <= recorded
     assert field.watched() == before
     assert field.watcher.coverage.directories == len(before)
     for path in ("z/y/f", "z/y/b/f", "z/y/b/c/f"):
@@ -470,9 +470,9 @@ def test_changes_in_a_renamed_directory_have_the_new_path_at_once(
     field.add()
     (field.root / "a").rename(field.root / "n")
     write(field.root / "n/b/f")
-    told = field.told()
-    assert name(b"n/b/f") in told or listing(b"n/b") in told
-    assert not any(path.startswith(b"a/") for _, _, path, _ in told)
+    recorded = field.recorded()
+    assert name(b"n/b/f") in recorded or listing(b"n/b") in recorded
+    assert not any(path.startswith(b"a/") for _, _, path, _ in recorded)
 
 
 def test_directory_renamed_often_between_reads_is_watched_where_it_ends(field: Field) -> None:
@@ -480,7 +480,7 @@ def test_directory_renamed_often_between_reads_is_watched_where_it_ends(field: F
     field.add()
     for i in range(50):
         (field.root / ("a" if i == 0 else f"a{i}")).rename(field.root / f"a{i + 1}")
-    assert listing(b"a50/b") in field.told()
+    assert listing(b"a50/b") in field.recorded()
     lines_up(field)
     assert_seen_at(field, "a50/b/f")
     field.calm()
@@ -492,12 +492,12 @@ def test_directory_moved_out_is_gone_and_loses_its_watches(field: Field) -> None
     (field.root / "k").mkdir()
     field.add()
     (field.root / "a").rename(field.outside / "a")
-    assert gone(b"a") in field.told()
+    assert gone(b"a") in field.recorded()
     field.later(MOVE_WAIT_SECONDS * 2)
     lines_up(field)
     field.take()
     write(field.outside / "a/b/f")
-    assert field.told() == set()
+    assert field.recorded() == set()
 
 
 def test_directory_moved_into_the_tree_is_walked(field: Field) -> None:
@@ -505,7 +505,7 @@ def test_directory_moved_into_the_tree_is_walked(field: Field) -> None:
     write(field.outside / "a/b/f")
     field.add()
     (field.outside / "a").rename(field.root / "a")
-    assert {gone(b"a"), listing(b"a"), listing(b"a/b"), listing(b"a/b/c")} <= field.told()
+    assert {gone(b"a"), listing(b"a"), listing(b"a/b"), listing(b"a/b/c")} <= field.recorded()
     lines_up(field)
     assert_seen_at(field, "a/b/c/f")
 
@@ -519,7 +519,7 @@ def test_directory_that_comes_back_is_walked(field: Field, wait: float) -> None:
     (field.outside / "a/b/c").mkdir()
     write(field.outside / "a/b/f")
     (field.outside / "a").rename(field.root / "n")
-    assert {listing(b"n"), listing(b"n/b"), listing(b"n/b/c")} <= field.told()
+    assert {listing(b"n"), listing(b"n/b"), listing(b"n/b/c")} <= field.recorded()
     field.calm()
     lines_up(field)
     field.take()
@@ -533,7 +533,7 @@ def test_directory_that_left_and_came_back_between_reads_is_walked(field: Field)
     (field.outside / "a/b/c").mkdir()
     write(field.outside / "a/b/f")
     (field.outside / "a").rename(field.root / "a")
-    assert {listing(b"a"), listing(b"a/b"), listing(b"a/b/c")} <= field.told()
+    assert {listing(b"a"), listing(b"a/b"), listing(b"a/b/c")} <= field.recorded()
     field.calm()
     lines_up(field)
 
@@ -547,8 +547,8 @@ def test_directories_swapped_in_three_steps_are_both_walked(field: Field, read_b
         (field.root / old).rename(field.root / new)
         if read_between:
             field.settle()
-    told = field.told()
-    assert {listing(b"a"), listing(b"a/from_b"), listing(b"b"), listing(b"b/from_a")} <= told
+    recorded = field.recorded()
+    assert {listing(b"a"), listing(b"a/from_b"), listing(b"b"), listing(b"b/from_a")} <= recorded
     field.calm()
     lines_up(field)
     field.take()
@@ -564,10 +564,10 @@ def test_directories_exchanged_in_one_step_are_both_walked(field: Field, places:
     (field.root / two / "from_two").mkdir(parents=True)
     field.add()
     exchange(field.root / one, field.root / two)
-    told = field.told()
+    recorded = field.recorded()
     first, second = os.fsencode(one), os.fsencode(two)
-    assert {listing(first), listing(first + b"/from_two")} <= told
-    assert {listing(second), listing(second + b"/from_one")} <= told
+    assert {listing(first), listing(first + b"/from_two")} <= recorded
+    assert {listing(second), listing(second + b"/from_one")} <= recorded
     field.calm()
     lines_up(field)
     field.take()
@@ -580,9 +580,9 @@ def test_directory_exchanged_with_a_file_is_walked(field: Field) -> None:
     write(field.root / "f")
     field.add()
     exchange(field.root / "d", field.root / "f")
-    told = field.told()
-    assert {listing(b"f"), listing(b"f/e")} <= told
-    assert gone(b"d") in told
+    recorded = field.recorded()
+    assert {listing(b"f"), listing(b"f/e")} <= recorded
+    assert gone(b"d") in recorded
     field.calm()
     lines_up(field)
     field.take()
@@ -594,7 +594,7 @@ def test_directory_moved_over_an_empty_one_is_walked(field: Field) -> None:
     (field.root / "e").mkdir()
     field.add()
     (field.root / "a").rename(field.root / "e")
-    assert {gone(b"a"), gone(b"e"), listing(b"e"), listing(b"e/b")} <= field.told()
+    assert {gone(b"a"), gone(b"e"), listing(b"e"), listing(b"e/b")} <= field.recorded()
     field.calm()
     lines_up(field)
     field.take()
@@ -621,11 +621,11 @@ def test_directory_moved_to_another_tree_is_watched_there(field: Field) -> None:
     field.settle()
     field.take()
     (field.root / "a").rename(field.outside / "n")
-    told = field.told()
-    assert gone(b"a") in told
-    assert ("record", 8, b"n/b", Kind.LIST) in told
+    recorded = field.recorded()
+    assert gone(b"a") in recorded
+    assert ("record", 8, b"n/b", Kind.LIST) in recorded
     write(field.outside / "n/b/f")
-    assert field.told() == {("record", 8, b"n/b/f", Kind.NAME)}
+    assert field.recorded() == {("record", 8, b"n/b/f", Kind.NAME)}
     field.calm()
     assert field.watched() == inodes(field.root) | inodes(field.outside)
 
@@ -636,12 +636,12 @@ def test_directory_replaced_by_a_symlink_is_not_followed_outside(field: Field) -
     field.add()
     shutil.rmtree(field.root / "a")
     (field.root / "a").symlink_to("../outside")
-    assert name(b"a") in field.told()
+    assert name(b"a") in field.recorded()
     field.calm()
     lines_up(field)
     field.take()
     write(field.outside / "b/f")
-    assert field.told() == set()
+    assert field.recorded() == set()
 
 
 @pytest.mark.parametrize("moment", ["before the watch", "before the kids"])
@@ -670,7 +670,7 @@ def test_excluded_entries_are_neither_watched_nor_recorded(field: Field) -> None
     (field.root / "b/cache/deep").mkdir(parents=True)
     write(field.root / "b/cache/f")
     write(field.root / "a/cache/f")
-    assert not any(b"cache" in path for _, _, path, _ in field.told())
+    assert not any(b"cache" in path for _, _, path, _ in field.recorded())
     assert field.watched() == inodes(field.root, lambda path: no_caches(path, True))
 
 
@@ -678,7 +678,7 @@ def test_directory_renamed_to_an_excluded_name_is_not_watched(field: Field) -> N
     (field.root / "a/b").mkdir(parents=True)
     field.add(no_caches)
     (field.root / "a").rename(field.root / "cache")
-    assert field.told() == {gone(b"a")}
+    assert field.recorded() == {gone(b"a")}
     field.later(MOVE_WAIT_SECONDS * 2)
     assert field.watched() == {field.root.stat().st_ino}
 
@@ -687,7 +687,7 @@ def test_directory_renamed_from_an_excluded_name_is_walked(field: Field) -> None
     (field.root / "cache/b").mkdir(parents=True)
     field.add(no_caches)
     (field.root / "cache").rename(field.root / "a")
-    assert {listing(b"a"), listing(b"a/b")} <= field.told()
+    assert {listing(b"a"), listing(b"a/b")} <= field.recorded()
     lines_up(field)
 
 
@@ -702,7 +702,7 @@ def test_rename_that_makes_a_rule_match_below_ends_watches_there(field: Field) -
     field.calm()
     field.take()
     write(field.root / "new/cache/deep/f")
-    assert field.told() == set()
+    assert field.recorded() == set()
     assert field.watched() == inodes(field.root, lambda path: excluded(path, True))
 
 
@@ -710,7 +710,7 @@ def test_rename_that_makes_a_rule_match_no_longer_is_walked(field: Field) -> Non
     (field.root / "old/cache/deep").mkdir(parents=True)
     field.add(lambda path, _is_directory: path == b"old/cache")
     (field.root / "old").rename(field.root / "new")
-    assert {listing(b"new"), listing(b"new/cache"), listing(b"new/cache/deep")} <= field.told()
+    assert {listing(b"new"), listing(b"new/cache"), listing(b"new/cache/deep")} <= field.recorded()
     lines_up(field)
 
 
@@ -747,7 +747,7 @@ def test_overflow_does_not_hide_that_a_directory_is_empty_now(
     field.calm()
     lines_up(field)
     write(field.outside / "b/c/f")
-    assert field.told() == {WALKED}
+    assert field.recorded() == {WALKED}
 
 
 def test_overflow_while_a_move_is_half_seen_is_repaired(
@@ -852,9 +852,9 @@ def test_tree_deeper_than_path_max_is_watched(field: Field, levels: int, length:
 def test_directories_made_deeper_than_path_max_are_watched(field: Field, levels: int, length: int) -> None:
     field.add()
     path = dig(field.root, levels, length)
-    told = field.told()
+    recorded = field.recorded()
     above = path.rpartition(b"/")[0]
-    assert listing(above) in told
+    assert listing(above) in recorded
     lines_up(field)
 
 

@@ -54,12 +54,12 @@ class Bench:
         self.until(lambda: not self.hooks.is_busy)
 
     def recorded(self) -> list[dict[str, Any]]:
-        path = self.home / "told"
+        path = self.home / "calls"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def recorder(home: Path) -> Hook:
-    return Hook((sys.executable, "-c", RECORDER, str(home / "told")))
+    return Hook((sys.executable, "-c", RECORDER, str(home / "calls")))
 
 
 def sleeper(timeout: float = 1_000.0) -> Hook:
@@ -70,12 +70,12 @@ def test_names_are_told_in_a_file_that_is_removed_afterwards(tmp_path: Path) -> 
     bench = Bench(tmp_path, on_sync=recorder(tmp_path))
     bench.hooks.synced([Part(1, False, (b"a", b"d/"))])
     bench.until_idle()
-    (told,) = bench.recorded()
-    assert told["listed"] == "a\0d/\0"
-    assert (told["INOSYNC_COUNT"], told["INOSYNC_FULL"], told["INOSYNC_EVENT"]) == ("2", "0", "sync")
-    assert (told["INOSYNC_WPATH"], told["INOSYNC_RPATH"], told["INOSYNC_NAME"]) == ("/srv/1", "r1", "n0")
-    assert "secret" not in told["INOSYNC_NODE"]
-    assert [path.name for path in tmp_path.iterdir()] == ["told"]
+    (one,) = bench.recorded()
+    assert one["listed"] == "a\0d/\0"
+    assert (one["INOSYNC_COUNT"], one["INOSYNC_FULL"], one["INOSYNC_EVENT"]) == ("2", "0", "sync")
+    assert (one["INOSYNC_WPATH"], one["INOSYNC_RPATH"], one["INOSYNC_NAME"]) == ("/srv/1", "r1", "n0")
+    assert "secret" not in one["INOSYNC_NODE"]
+    assert [path.name for path in tmp_path.iterdir()] == ["calls"]
     assert bench.reports == [HookFinished("on_sync")]
 
 
@@ -84,7 +84,7 @@ def test_names_that_arrive_while_a_hook_runs_are_told_together_after_it(tmp_path
     for name in (b"a", b"b", b"c", b"b"):
         bench.hooks.synced([Part(1, False, (name,))])
     bench.until_idle()
-    assert [told["listed"] for told in bench.recorded()] == ["a\0", "b\0c\0"]
+    assert [one["listed"] for one in bench.recorded()] == ["a\0", "b\0c\0"]
 
 
 def test_full_mirror_is_told_without_names_and_covers_those_that_wait(tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_full_mirror_is_told_without_names_and_covers_those_that_wait(tmp_path: 
     bench.hooks.synced([Part(2, False, (b"x",))])
     bench.hooks.synced([Part(1, False, (b"a",)), Part(1, True), Part(1, False, (b"b",))])
     bench.until_idle()
-    told = [(one["INOSYNC_WPATH"], one["INOSYNC_FULL"], one["INOSYNC_NAMES"]) for one in bench.recorded()]
-    assert told[1:] == [("/srv/1", "1", "")]
-    assert len(told) == 2
+    calls = [(one["INOSYNC_WPATH"], one["INOSYNC_FULL"], one["INOSYNC_NAMES"]) for one in bench.recorded()]
+    assert calls[1:] == [("/srv/1", "1", "")]
+    assert len(calls) == 2
 
 
 def test_too_many_names_are_told_as_a_full_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +116,8 @@ def test_names_that_cannot_be_written_are_told_as_a_full_mirror(tmp_path: Path) 
 def test_hooks_that_an_earlier_worker_has_lost_are_made_up_for(tmp_path: Path) -> None:
     bench = Bench(tmp_path, on_sync=recorder(tmp_path), hooks_lost=True)
     bench.until_idle()
-    told = [(one["INOSYNC_WPATH"], one["INOSYNC_FULL"]) for one in bench.recorded()]
-    assert told == [("/srv/1", "1"), ("/srv/2", "1")]
+    calls = [(one["INOSYNC_WPATH"], one["INOSYNC_FULL"]) for one in bench.recorded()]
+    assert calls == [("/srv/1", "1"), ("/srv/2", "1")]
 
 
 def test_hook_that_does_not_exist_is_reported_and_the_next_one_follows(tmp_path: Path) -> None:
@@ -147,12 +147,12 @@ def test_password_of_rsync_does_not_reach_a_hook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("RSYNC_PASSWORD", "secret")
-    told = tmp_path / "told"
+    written = tmp_path / "calls"
 
     def call(_facts: Any) -> None:
-        told.write_text(json.dumps(dict(os.environ)))
+        written.write_text(json.dumps(dict(os.environ)))
 
-    script = f"import json, os; open({str(told)!r}, 'w').write(json.dumps(dict(os.environ)))"
+    script = f"import json, os; open({str(written)!r}, 'w').write(json.dumps(dict(os.environ)))"
     hook = Hook((sys.executable, "-c", script)) if kind == "program" else Hook(call=call)
     bench = Bench(tmp_path, on_sync=hook)
     bench.hooks.synced([Part(1, True)])
@@ -164,15 +164,15 @@ def test_password_of_rsync_does_not_reach_a_hook(
 
 def test_function_is_called_in_a_process_of_its_own(tmp_path: Path) -> None:
     def call(facts: Any) -> None:
-        (tmp_path / "told").write_text(json.dumps({**facts, "pid": os.getpid()}))
+        (tmp_path / "calls").write_text(json.dumps({**facts, "pid": os.getpid()}))
 
     bench = Bench(tmp_path, on_state=Hook(call=call))
     bench.hooks.state_changed(StateChanged("ok", "full", 2.00049, "one\ntwo", 0.5))
     bench.until_idle()
-    (told,) = bench.recorded()
-    assert told["pid"] != os.getpid()
-    assert (told["state"], told["before"], told["seconds"], told["lag"]) == ("ok", "full", 2.0, 0.5)
-    assert "\n" not in told["reason"]
+    (one,) = bench.recorded()
+    assert one["pid"] != os.getpid()
+    assert (one["state"], one["before"], one["seconds"], one["lag"]) == ("ok", "full", 2.0, 0.5)
+    assert "\n" not in one["reason"]
 
 
 def test_hook_that_ignores_sigterm_at_its_timeout_is_killed(

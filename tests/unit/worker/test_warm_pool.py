@@ -118,7 +118,7 @@ class World(Owner):
     now: float = 1_000.0
     refuses: OSError | None = None
     """Why nothing can be started, if so."""
-    told: list[tuple[Any, ...]] = field(default_factory=list)
+    reports: list[tuple[Any, ...]] = field(default_factory=list)
     started: list[FakeTransfer] = field(default_factory=list)
     behave: Callable[[FakeTransfer], None] = lambda _transfer: None
     refused: bytes = b""
@@ -170,16 +170,16 @@ class World(Owner):
     # The owner
 
     def node_reached(self) -> None:
-        self.told.append(("reached",))
+        self.reports.append(("reached",))
 
     def node_unchecked(self) -> None:
-        self.told.append(("unwatched",))
+        self.reports.append(("unwatched",))
 
     def node_unreachable(self, attempt: int, code: int, reason: str, pause: float) -> None:
-        self.told.append(("unreached", attempt, code, reason, pause))
+        self.reports.append(("unreached", attempt, code, reason, pause))
 
     def warm_suspended(self, reason: str, pause: float, is_new: bool) -> None:
-        self.told.append(("suspended", reason, pause, is_new))
+        self.reports.append(("suspended", reason, pause, is_new))
 
     def adapt(self, lines: Sequence[bytes]) -> bool:
         if self.refused not in lines:
@@ -189,8 +189,8 @@ class World(Owner):
 
     def news(self) -> list[tuple[Any, ...]]:
         """What was told since the last time."""
-        told, self.told = self.told, []
-        return told
+        reports, self.reports = self.reports, []
+        return reports
 
     # Time
 
@@ -239,7 +239,7 @@ class World(Owner):
 
 
 def rested(trees: tuple[int, ...] = (1,), rand: float = 0.0, connected: bool = True) -> World:
-    """A worker that has had nothing to do for longer than the lull; by default with spares that are ready."""
+    """A worker that has had nothing to do for longer than the lull; by default its rsyncs are ready."""
     world = World(trees, rand)
     world.pool.idle(LULL_SECONDS)
     world.wait(LULL_SECONDS)
@@ -287,7 +287,7 @@ def test_warm_pool_without_trees_does_nothing() -> None:
     world.pool.idle(LULL_SECONDS)
     assert world.pool.deadline == NEVER
     world.wait(10_000)
-    assert (world.started, world.told) == ([], [])
+    assert (world.started, world.reports) == ([], [])
 
 
 def test_none_is_started_while_there_is_work() -> None:
@@ -409,7 +409,7 @@ def test_bound_of_none_keeps_none_and_watches_nothing() -> None:
     world = World((1, 2), most=0)
     assert use(world, 1, 2) == [False, False]
     world.wait(10_000)
-    assert (world.started, world.told, world.pool.deadline) == ([], [], NEVER)
+    assert (world.started, world.reports, world.pool.deadline) == ([], [], NEVER)
 
 
 @settings(max_examples=100)
@@ -549,8 +549,8 @@ def test_unreachable_node_whose_last_source_goes_does_not_wait_for_ever(tmp_path
     assert [entry[0] for entry in world.news()] == ["unreached", "unreached"]
     source.rmdir()
     world.wait(1_000)
-    told = world.news()
-    assert world.pool.deadline < NEVER or told == [("unwatched",)], "nobody looks any more"
+    reports = world.news()
+    assert world.pool.deadline < NEVER or reports == [("unwatched",)], "nobody looks any more"
     source.mkdir()
     world.pool.idle(LULL_SECONDS)
     world.wait(2)
@@ -734,12 +734,12 @@ def test_unreachable_node_is_retried_with_backoff_and_reported_once() -> None:
     world.behave = lambda transfer: world.after(0.1, lambda: transfer.fail(10, b"rsync: no route"))
     world.pool.idle(LULL_SECONDS)
     world.wait(3_000)
-    told = world.news()
-    assert [entry[:2] for entry in told] == [("unreached", number + 1) for number in range(len(told))]
-    assert {entry[2:4] for entry in told} == {(10, "no route")}
-    assert [entry[4] for entry in told] == [min(2.0**i, 300) for i in range(len(told))]
-    assert 14 < len(told) < 20
-    assert len(world.started) <= 3 * (len(told) + 1)
+    reports = world.news()
+    assert [entry[:2] for entry in reports] == [("unreached", number + 1) for number in range(len(reports))]
+    assert {entry[2:4] for entry in reports} == {(10, "no route")}
+    assert [entry[4] for entry in reports] == [min(2.0**i, 300) for i in range(len(reports))]
+    assert 14 < len(reports) < 20
+    assert len(world.started) <= 3 * (len(reports) + 1)
     assert world.running == [] or len(world.running) == 3
 
 
@@ -841,7 +841,7 @@ def test_connection_that_ends_after_a_long_life_is_renewed_at_once() -> None:
 
 
 def die_young(world: World, times: int, life: float = YOUNG_SECONDS / 2) -> None:
-    """The spare connects and loses its connection, that many times; the next one is not waited for."""
+    """The warm rsync connects and loses its connection, that many times; the next one is not waited for."""
     for _ in range(times):
         world.wait_for_start()
         world.last.connect()
@@ -902,7 +902,7 @@ def test_rest_does_not_shorten_a_chill_and_work_goes_on_in_it() -> None:
 
 
 def after_a_chill(life: float) -> World:
-    """A spare that has lived so long after there were none for a while."""
+    """A warm rsync that has lived so long after there were none for a while."""
     world = rested(connected=False)
     die_young(world, MAX_EARLY_CLOSES)
     world.wait_for_start()
@@ -935,7 +935,7 @@ def test_life_until_the_renewal_age_clears_early_closes() -> None:
 
 
 def test_long_life_that_ends_in_use_clears_early_closes() -> None:
-    # A node with a change every few minutes never has a spare that ends in another way.
+    # A node with a change every few minutes never has a warm rsync that ends in another way.
     world = after_a_chill(2 * YOUNG_SECONDS)
     world.pool.busy()
     assert world.pool.take(1) is not None
@@ -1002,9 +1002,9 @@ def test_rsync_refused_beside_a_warm_one_means_no_free_connection() -> None:
         world.tend()
     assert world.running == []
     assert first.stopped
-    told = [entry for entry in world.news() if entry[0] != "reached"]
-    assert [(entry[0], entry[2], entry[3]) for entry in told] == [("suspended", SUSPEND_SECONDS[0], True)]
-    assert "busy" in told[0][1]
+    reports = [entry for entry in world.news() if entry[0] != "reached"]
+    assert [(entry[0], entry[2], entry[3]) for entry in reports] == [("suspended", SUSPEND_SECONDS[0], True)]
+    assert "busy" in reports[0][1]
 
 
 def test_daemon_that_refuses_because_it_is_full_counts_as_reached() -> None:
@@ -1134,8 +1134,8 @@ def test_restart_does_not_retry_an_unreachable_node_sooner() -> None:
         world.pool.renew(0.7)
         for each in (world, other):
             each.wait(1)
-    assert world.told == other.told
-    assert len(world.told) > 5
+    assert world.reports == other.reports
+    assert len(world.reports) > 5
 
 
 def test_slow_node_is_reported_once_and_reached_when_it_answers() -> None:
