@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import docutils.core
@@ -15,12 +18,19 @@ import pytest
 from support.html import mistakes
 from unit.test_layers import ROOMS
 
+from inosync.config.errors import ConfigError
+from inosync.config.load import load
+from inosync.config.settings import SETTINGS
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
 sys.path.append(str(DOCS))
 links = importlib.import_module("links")
 """As Sphinx loads it."""
 ARCHITECTURE = (DOCS / "architecture.rst").read_text()
+LITERAL_BLOCK = re.compile(r"::\n\n((?:    .*\n|\n)+)")
+NOT_HERE = re.compile(r"No such file or directory|is not found|there is no user")
+"""What is wrong with an example only because this machine is another one."""
 OWN_LINK = re.compile(
     r"^\s*\.\. (?:image|figure):: (?!https?:)(\S+)|`[^`<]*<(?!https?:|mailto:)([^`>]+)>`_", re.MULTILINE
 )
@@ -89,6 +99,48 @@ def test_links_between_made_pages_are_followed() -> None:
     pages = {"a.html": a + dead, "b.html": '<h1 id="there">'}
     found = [link for page, link in links.dead_links(pages, frozenset({"p q.png"})) if page == "a.html"]
     assert found == ["c.html", "b.html#gone", "#gone", "r.png"]
+
+
+def _examples() -> Iterator[tuple[str, str]]:
+    """Document and text of each example that is a configuration, or a part of one."""
+    for path in [CHECKOUT / "README.rst", *sorted(DOCS.glob("*.rst"))]:
+        for found in LITERAL_BLOCK.findall(path.read_text()):
+            text = textwrap.dedent(found)
+            try:
+                names = {name for each in ast.parse(text).body for name in _assigned(each)}
+            except SyntaxError:
+                continue
+            if names and names <= SETTINGS.keys():
+                yield path.name, text
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.FunctionDef(name=name):
+            return [name]
+    return [""]
+
+
+@pytest.mark.parametrize(("document", "text"), list(_examples()))
+def test_example_of_a_configuration_has_no_mistake(
+    document: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    tmp_path.chmod(0o755)
+    given = {"wpaths": ["/var/www"], "rpaths": ["/www"], "rnodes": [f"{node}.mirror.com:" for node in "abc"]}
+    rest = [f"{name} = {value!r}" for name, value in given.items() if f"{name} =" not in text]
+    (tmp_path / "example.py").write_text("\n".join([text, *rest, "rwait = True", ""]))
+    try:
+        load(str(tmp_path / "example.py"))
+    except ConfigError as error:
+        problems = [str(each) for each in error.problems if not NOT_HERE.search(str(each))]
+        assert problems == [], document
+
+
+def test_examples_of_configurations_are_found() -> None:
+    found = [name for name, _ in _examples()]
+    assert len(found) > 10
+    assert {"README.rst", "first_mirror.rst", "nodes.rst", "stages.rst"} <= set(found)
 
 
 def test_readme_has_a_length_that_is_read() -> None:
