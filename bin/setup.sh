@@ -39,11 +39,15 @@ default_python() {
 has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v "$1" >/dev/null; }
 
 missing_packages() { # INTERPRETER...: what is not there of the system, by its names on Debian
-    local python
     has rsync || echo rsync
     has sshd || echo openssh-server
     { has ssh && has ssh-keygen; } || echo openssh-client
     has ps || echo procps
+    missing_venvs "$@"
+}
+
+missing_venvs() { # INTERPRETER...: the same, of what makes a virtual environment
+    local python
     for python in "$@"; do
         # Debian keeps a part of venv in a package of its own.
         "$python" -c 'import ensurepip, venv' 2>/dev/null || "$python" -c \

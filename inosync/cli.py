@@ -296,7 +296,8 @@ def _install_files(prefix: str) -> int:
         print(f"inosync: {one_line(problem.filename or prefix)}: {problem.strerror}", file=sys.stderr)
         return FAILED
     if lacking := sorted(install_files.PLACES.keys() - files):
-        print(f"inosync: this installation has no {', '.join(lacking)}", file=sys.stderr)
+        names = ", ".join(lacking)
+        print(f"inosync: {names}: not in this installation; bin/docs man makes man pages", file=sys.stderr)
     print("Then: systemctl daemon-reload")
     return OK
 
