@@ -20,7 +20,7 @@ from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.roll_out import RollOut
 from inosync.nodes.stages import NOTHING, GiveUp, Plan, Standing, StartCheck
-from inosync.system.loop import Timer
+from inosync.system.loop import Timer, call_by
 from inosync.text import plural
 from inosync.watch.watcher import Watcher
 from inosync.worker import hook_run
@@ -110,11 +110,7 @@ class Staging:
 
     def _look_at(self, when: float) -> None:
         """Look at the nodes at a time, if not earlier."""
-        if self._timer is not None and self._timer.is_pending:
-            if self._timer.when <= when:
-                return
-            self._timer.cancel()
-        self._timer = self.pool.loop.call_at(when, self.advance)
+        self._timer = call_by(self.pool.loop, when, self.advance, self._timer)
 
     def _standing(self, node: Node) -> Standing:
         """Return how far a node is: up to its cursor, or to what it is owed apart from the journal."""

@@ -16,7 +16,7 @@ from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.roll_out import RollOut
 from inosync.nodes.slots import Slots
-from inosync.system.loop import Loop, Timer
+from inosync.system.loop import Loop, Timer, call_by
 
 log = logging.getLogger(__name__)
 
@@ -219,9 +219,8 @@ class Dispatcher:
             self._held_back.pop(node, None)
             return False
         self._held_back[node] = None
-        if self._pace_timer is None or not self._pace_timer.is_pending:
-            when = round(now / PACE_SECONDS + 1) * PACE_SECONDS  # the same for nodes that are held back later
-            self._pace_timer = self._loop.call_at(when, self._offer_held_back)
+        when = round(now / PACE_SECONDS + 1) * PACE_SECONDS  # the same for nodes that are held back later
+        self._pace_timer = call_by(self._loop, when, self._offer_held_back, self._pace_timer)
         return True
 
     def _offer_held_back(self) -> None:
@@ -301,9 +300,4 @@ class Dispatcher:
     def _grant_later(self) -> None:
         """Set the timer for the next slot that becomes free because its transfer takes long."""
         when = self._slots.next_free_at(self._loop.clock())
-        timer = self._grant_timer
-        if timer is not None:
-            if timer.is_pending and timer.when <= when:
-                return
-            timer.cancel()
-        self._grant_timer = self._loop.call_at(when, self._grant_slots)
+        self._grant_timer = call_by(self._loop, when, self._grant_slots, self._grant_timer)

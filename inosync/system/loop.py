@@ -141,3 +141,15 @@ class Loop:
     def descriptors(self) -> list[int]:
         """What a forked child has to close."""
         return [self._epoll.fileno()]
+
+
+def call_by(loop: Loop, when: float, call: Callable[[], object], timer: Timer | None) -> Timer:
+    """Have a call made at a time, or by its timer of before, if that is pending and comes no later.
+
+    Return the timer that makes the call.
+    """
+    if timer is not None and timer.is_pending:
+        if timer.when <= when:
+            return timer
+        timer.cancel()
+    return loop.call_at(when, call)

@@ -1,18 +1,37 @@
-"""Mount points: those of now, those that fstab(5) wants, and when they change."""
+"""Mounts: those of now, those that fstab(5) wants, and when they change."""
 
 from __future__ import annotations
 
 import os
 import re
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 _FSTAB = "/etc/fstab"
-_MOUNTED = "/proc/self/mountinfo"
+TABLE = "/proc/self/mountinfo"
 _REMOTE = re.compile(rb"nfs|cifs|smb|9p|ceph|fuse|afs|lustre|gfs2|gpfs|ocfs2|virtiofs|autofs")
 """Types of file systems that ask another machine, or another process."""
 _CACHING = re.compile(rb"nfs|cifs|smb3")
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of a mountinfo: proc_pid_mountinfo(5)."""
+
+    number: int
+    device: bytes
+    root: bytes
+    """The directory of the file system that is mounted."""
+    point: bytes
+    """Where it is mounted."""
+    fs_type: bytes
+    source: bytes
+    """What is mounted, as the file system names it."""
+    options: bytes
+    """Those of the file system."""
 
 
 def expected(path: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -29,47 +48,57 @@ def expected(path: str, environ: Mapping[str, str] = os.environ) -> bool:
     return any(point == real or os.path.realpath(point) == real for point in in_fstab(text))
 
 
-def mounted(path: str, file: str = _MOUNTED) -> bool:
+def mounted(path: str, file: str = TABLE) -> bool:
     """Whether something is mounted at a path, bind mounts included, which os.path.ismount cannot see."""
     try:
-        with open(file, "rb") as table:
-            text = table.read()
+        return os.path.realpath(os.fsencode(path)) in points(table(file))
     except OSError:
         return os.path.ismount(path)
-    return os.path.realpath(os.fsencode(path)) in in_mountinfo(text)
 
 
-def is_remote(path: str, file: str = _MOUNTED) -> bool:
+def is_remote(path: str, file: str = TABLE) -> bool:
     """Whether a path is on a file system that may stop answering, as far as the table of mounts tells."""
-    return _REMOTE.match(_mount_of(path, file)[0]) is not None
+    mount = _look_up(path, file)
+    return mount is not None and _REMOTE.match(mount.fs_type) is not None
 
 
-def shows_changes_late(path: str, file: str = _MOUNTED) -> bool:
+def shows_changes_late(path: str, file: str = TABLE) -> bool:
     """Whether a path is on a file system that shows for a while what another machine has changed since.
 
     With its default options NFS does so for up to a minute, and SMB for a second: nfs(5), mount.cifs(8).
     """
-    kind, options = _mount_of(path, file)
-    if not _CACHING.match(kind):
+    mount = _look_up(path, file)
+    if mount is None or not _CACHING.match(mount.fs_type):
         return False
+    options = set(mount.options.split(b","))
     return not ({b"noac", b"actimeo=0"} & options or {b"acregmax=0", b"acdirmax=0"} <= options)
 
 
-def _mount_of(path: str, file: str) -> tuple[bytes, frozenset[bytes]]:
-    """Return the type of the file system that a path is on, and its options; empty if that is not known."""
+def _look_up(path: str, file: str) -> Mount | None:
     try:
-        with open(file, "rb") as table:
-            lines = [line.partition(b" - ") for line in table.read().split(b"\n")]
+        return mount_of(os.fsencode(path), table(file))
     except OSError:
-        return b"", frozenset()
-    above = os.fsencode(path).rstrip(b"/") + b"/"
-    # Where several are mounted, the last is what is seen.
-    found = {decoded(words.split(b" ")[4]): about.split(b" ") for words, _, about in lines if about}
-    points = [point for point in found if above.startswith(point.rstrip(b"/") + b"/")]
-    if not points:
-        return b"", frozenset()
-    kind, *_, options = found[max(points, key=len)]
-    return kind, frozenset(options.split(b","))
+        return None
+
+
+def table(file: str = TABLE) -> tuple[Mount, ...]:
+    """Return what is mounted. OSError if the table cannot be read."""
+    with open(file, "rb") as opened:
+        return parse(opened.read())
+
+
+def mount_of(path: bytes, mounts: Iterable[Mount]) -> Mount | None:
+    """Return the mount that a path is on, as far as the table tells: one may hide another."""
+    found: Mount | None = None
+    for mount in mounts:  # where several are mounted, the last is what is seen
+        if is_below(path, mount.point) and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
+
+
+def is_below(path: bytes, above: bytes) -> bool:
+    """Return whether a path is another one, or below it."""
+    return path == above or path.startswith(above.rstrip(b"/") + b"/")
 
 
 def mount_id(fd: int) -> int:
@@ -84,7 +113,7 @@ def mount_id(fd: int) -> int:
 class Changes:
     """Notices mounts and unmounts. inotify reports no mounts."""
 
-    def __init__(self, file: str = _MOUNTED) -> None:
+    def __init__(self, file: str = TABLE) -> None:
         self._poll = select.poll()
         self._fd = -1
         self.known: set[bytes] = set()
@@ -120,7 +149,7 @@ class Changes:
 
     def _table(self) -> set[bytes]:
         os.lseek(self._fd, 0, os.SEEK_SET)
-        return in_mountinfo(b"".join(iter(lambda: os.read(self._fd, 1 << 16), b"")))
+        return points(parse(b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))))
 
 
 def in_fstab(text: bytes) -> Iterator[bytes]:
@@ -131,10 +160,22 @@ def in_fstab(text: bytes) -> Iterator[bytes]:
             yield os.path.normpath(decoded(fields[1]))
 
 
-def in_mountinfo(text: bytes) -> set[bytes]:
-    """Return the mount points in the text of a mountinfo: proc_pid_mountinfo(5)."""
-    lines = (line.split(b" ") for line in text.split(b"\n"))
-    return {decoded(fields[4]) for fields in lines if len(fields) > 4}
+@lru_cache(maxsize=2)
+def parse(text: bytes) -> tuple[Mount, ...]:
+    """Return the mounts in the text of a mountinfo, in its order."""
+    found = []
+    for line in text.split(b"\n"):
+        fields, _, rest = line.partition(b" - ")
+        words, about = fields.split(b" "), rest.split(b" ")
+        if len(words) > 4 and len(about) > 2:
+            root, point, source, options = map(decoded, (words[3], words[4], *about[1:3]))
+            found.append(Mount(int(words[0]), words[2], root, point, about[0], source, options))
+    return tuple(found)
+
+
+def points(mounts: Iterable[Mount]) -> set[bytes]:
+    """Return the mount points."""
+    return {mount.point for mount in mounts}
 
 
 def decoded(field: bytes) -> bytes:

@@ -10,31 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from inosync.system import mounts
+from inosync.system.mounts import Mount, is_below, mount_of
 
-_MOUNTINFO = "/proc/self/mountinfo"
 _SHARED_ROOTS = re.compile(rb"nfs|cifs|smb|9p|ceph|fuse")
 """File system types of which mounts of different directories may show the same device and root."""
 _LAYERS = re.compile(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=((?:\\.|[^,\\])*)")
 _MAX_LAYERS_DEEP = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of a mountinfo."""
-
-    file_system: bytes
-    """The device; where that does not tell one directory from another, with what is mounted."""
-    root: bytes
-    """The directory of the file system that is mounted."""
-    point: bytes
-    """Where it is mounted."""
-    layers: tuple[bytes, ...] = ()
-    """The directories that an overlay is made of."""
 
 
 Location = tuple[bytes, bytes]
@@ -53,11 +38,11 @@ class _Place:
 class MountTable:
     """What is mounted now. Sources are looked at once, targets each time."""
 
-    def __init__(self, mountinfo: str = _MOUNTINFO) -> None:
-        self._mounts: Mapping[int, Mount] = {}
+    def __init__(self, mountinfo: str = mounts.TABLE) -> None:
+        self._mounts: Sequence[Mount] = ()
         self._sources: dict[str, _Place] = {}
-        with contextlib.suppress(OSError), open(mountinfo, "rb") as file:
-            self._mounts = parse(file.read())
+        with contextlib.suppress(OSError):
+            self._mounts = mounts.table(mountinfo)
 
     def overlap(self, source: str, target: str) -> str:
         """Return what a target is to a source: "is", "contains", or "lies inside"; empty if they are apart.
@@ -94,62 +79,37 @@ def compare(sources: set[Location], targets: set[Location]) -> str:
     return ""
 
 
-def locations(path: bytes, mount_id: int, table: Mapping[int, Mount]) -> set[Location]:
+def locations(path: bytes, mount_id: int, table: Sequence[Mount]) -> set[Location]:
     """Return where a real path is, and everything that is mounted below it."""
     found: set[Location] = set()
-    here = table.get(mount_id)
-    if here is None or not _is_below(path, here.point):
-        here = _mount_of(path, table)
+    here = next((mount for mount in table if mount.number == mount_id), None)
+    if here is None or not is_below(path, here.point):
+        here = mount_of(path, table)
     if here is not None:
         _add(found, here, os.path.relpath(path, here.point), table)
-    for mount in table.values():
-        if mount.point != path and _is_below(mount.point, path):
+    for mount in table:
+        if mount.point != path and is_below(mount.point, path):
             _add(found, mount, b".", table)
     return found
 
 
-@lru_cache(maxsize=2)
-def parse(text: bytes) -> dict[int, Mount]:
-    """Return the mounts in the text of a mountinfo, by their numbers."""
-    found = {}
-    for line in text.split(b"\n"):
-        fields, _, rest = line.partition(b" - ")
-        words, about = fields.split(b" "), rest.split(b" ")
-        if len(words) > 4 and len(about) > 2:
-            fs_type, what, options = about[:3]
-            file_system = words[2] + (b" " + what if _SHARED_ROOTS.match(fs_type) else b"")
-            layers = _layers(mounts.decoded(options)) if fs_type == b"overlay" else ()
-            point = mounts.decoded(words[4])
-            found[int(words[0])] = Mount(file_system, mounts.decoded(words[3]), point, layers)
-    return found
-
-
-def _layers(options: bytes) -> tuple[bytes, ...]:
+def _layers(mount: Mount) -> tuple[bytes, ...]:
+    """Return the directories that an overlay is made of."""
     found = []
-    for value in _LAYERS.findall(options):
+    for value in _LAYERS.findall(mount.options if mount.fs_type == b"overlay" else b""):
         found += re.split(rb"(?<!\\)::?", value)
     return tuple(re.sub(rb"\\(.)", rb"\1", path) for path in found if path.startswith(b"/"))
 
 
-def _add(
-    found: set[Location], mount: Mount, below: bytes, table: Mapping[int, Mount], depth: int = 0
-) -> None:
-    found.add((mount.file_system, os.path.normpath(os.path.join(mount.root, below))))
+def _add(found: set[Location], mount: Mount, below: bytes, table: Sequence[Mount], depth: int = 0) -> None:
+    # Where the device does not tell one directory from another, what is mounted does.
+    source = b" " + mount.source if _SHARED_ROOTS.match(mount.fs_type) else b""
+    found.add((mount.device + source, os.path.normpath(os.path.join(mount.root, below))))
     if depth < _MAX_LAYERS_DEEP:
-        for layer in mount.layers:
+        for layer in _layers(mount):
             path = os.path.realpath(os.path.join(layer, below))
-            if (lower := _mount_of(path, table)) is not None:
+            if (lower := mount_of(path, table)) is not None:
                 _add(found, lower, os.path.relpath(path, lower.point), table, depth + 1)
-
-
-def _mount_of(path: bytes, table: Mapping[int, Mount]) -> Mount | None:
-    """The mount that a path is on, as far as the table tells: one may hide another."""
-    above = [mount for mount in table.values() if _is_below(path, mount.point)]
-    return max(reversed(above), key=lambda mount: len(mount.point), default=None)
-
-
-def _is_below(path: bytes, above: bytes) -> bool:
-    return path == above or path.startswith(above.rstrip(b"/") + b"/")
 
 
 def _above(location: Location) -> Iterator[Location]:

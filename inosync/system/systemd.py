@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
-from inosync.system.loop import Loop, Timer
+from inosync.system.loop import Loop, Timer, call_by
 
 STATUS_SECONDS = 1.0
 """The shortest time between two status texts."""
@@ -114,9 +114,8 @@ class ServiceManager:
             return
         self._given = text
         self._status = "".join(c if c.isprintable() else "?" for c in text)[:_MAX_STATUS]
-        if self._status_timer is None or not self._status_timer.is_pending:
-            when = max(self._loop.clock(), self._status_at)
-            self._status_timer = self._loop.call_at(when, self._send_status)
+        when = max(self._loop.clock(), self._status_at)
+        self._status_timer = call_by(self._loop, when, self._send_status, self._status_timer)
 
     # How it is said ----------------------------------------------------------------------------------
 

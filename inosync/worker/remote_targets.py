@@ -20,7 +20,7 @@ from inosync.nodes import backoff
 from inosync.rsync import itemize
 from inosync.rsync.coarse_times import GRANULARITY_SECONDS, has_coarse_times
 from inosync.rsync.target import Transport, transport
-from inosync.system.loop import Loop, Timer
+from inosync.system.loop import Loop, Timer, call_by
 from inosync.worker.compare import Comparisons, Found
 from inosync.worker.job import Job
 from inosync.worker.lanes import MIN_BIG_BYTES
@@ -97,11 +97,7 @@ class RemoteTargets:
     def _look_later(self) -> None:
         now = self._loop.clock()
         at = max(now, self._next_at) + LOOK_SECONDS * (1 + 2 * self._rand())
-        if self._timer is not None and self._timer.is_pending:
-            if self._timer.when <= at:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._look)
+        self._timer = call_by(self._loop, at, self._look, self._timer)
 
     def _look(self) -> None:
         """Look at the tree that has waited longest."""

@@ -296,7 +296,7 @@ MUTATIONS = (
     Mutation(
         "what is mounted below a source does not belong to it",
         "inosync/system/overlap.py",
-        "        if mount.point != path and _is_below(mount.point, path):\n",
+        "        if mount.point != path and is_below(mount.point, path):\n",
         "        if False:\n",
         ("tests/unit/system/test_overlap.py",),
     ),

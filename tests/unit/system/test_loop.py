@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inosync.system.loop import Loop
+from inosync.system.loop import Loop, Timer, call_by
 
 
 class Clock:
@@ -144,3 +144,28 @@ def test_descriptor_that_another_call_drops_is_not_called(loop: Loop, pipe: tupl
 
 def test_dropping_an_unknown_descriptor_is_harmless(loop: Loop) -> None:
     loop.drop(0)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "runs_at"),
+    [(None, 103, [103]), (102, 103, [102]), (103, 103, [103]), (104, 103, [103]), (99, 103, [99, 103])],
+)
+def test_call_by_a_time_is_made_by_the_pending_timer_if_that_is_sooner(
+    loop: Loop, clock: Clock, before: float | None, wanted: float, runs_at: list[float]
+) -> None:
+    ran: list[float] = []
+
+    def call() -> None:
+        ran.append(clock.now)
+
+    timer: Timer | None = None
+    if before is not None:
+        clock.now = min(before, 100)
+        timer = call_by(loop, before, call, None)
+        loop.turn(0)
+    for now in (100, 102, 103, 104):
+        clock.now = now
+        if now == 100:
+            timer = call_by(loop, wanted, call, timer)
+        loop.turn(0)
+    assert ran == runs_at

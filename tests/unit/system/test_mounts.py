@@ -55,7 +55,7 @@ TABLE = rb"""25 1 259:1 / / rw,relatime shared:1 - ext4 /dev/root rw
 def test_mounted_reads_the_table_of_the_kernel(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_bytes(TABLE)
-    assert mounts.in_mountinfo(TABLE) == {b"/", b"/a b"}
+    assert mounts.points(mounts.parse(TABLE)) == {b"/", b"/a b"}
     assert mounts.mounted("/", str(table))
     assert mounts.mounted("/a b", str(table))
     assert not mounts.mounted("/a", str(table))

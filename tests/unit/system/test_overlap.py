@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import mount_namespace
 
-from inosync.system.overlap import Location, MountTable, compare, locations, overlap, parse
+from inosync.system import mounts
+from inosync.system.overlap import Location, MountTable, compare, locations, overlap
 
 HERE = Path(__file__).resolve().parents[3]
 
@@ -20,7 +21,7 @@ SOURCE = "/srv/www"
 
 def said(target: str, *lines: str, source: str = SOURCE) -> str:
     """Return what a target is to the source by a table with these lines, the root's before them."""
-    table = parse("\n".join((ROOT, *lines)).encode())
+    table = mounts.parse("\n".join((ROOT, *lines)).encode())
 
     def where(path: str) -> set[Location]:
         return locations(os.fsencode(path), -1, table)
