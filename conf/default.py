@@ -169,7 +169,8 @@ rnodes = [
 #   fleet = "redis://queue.example.com/0"
 #   fleet = {"url": "rediss://inosync@queue.example.com/0", "password_file": "/etc/inosync/redis"}
 #
-# It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True.
+# Behind Sentinels (redis+sentinel://HOST,HOST/SERVICE) there are sentinel_user and sentinel_password_file,
+# too. It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True.
 # fleet = None
 
 # The machines that send for this one, in rsync's syntax, or dictionaries with node and any of name, path,

@@ -22,6 +22,8 @@ _EXAMPLE = (
     'or {"url": ..., "name": ...}'
 )
 _PASSWORD = 'leave it out, and name a file with it: {"url": ..., "password_file": FILE}'
+_FILES = ("password_file", "sentinel_password_file")
+_KEYS = ("url", "name", "password_file", "sentinel_user", "sentinel_password_file")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -35,6 +37,10 @@ class RedisAddress:
     """Tells fleets in one Redis apart."""
     password_file: str = ""
     """A file with the password; empty: there is none."""
+    sentinel_user: str = ""
+    """The user at the Sentinels; empty: their default one."""
+    sentinel_password_file: str = ""
+    """A file with the password of the Sentinels; empty: they have none."""
 
     def __str__(self) -> str:
         return f"{self.url} (fleet {self.name})"
@@ -81,6 +87,10 @@ class Fleet:
     def __str__(self) -> str:
         return str(self.redis)
 
+    def is_copy(self, node: NodeSpec, tree: Tree) -> bool:
+        """Whether what goes there is the copy of a sender."""
+        return (node.name, tree.wpath) in self.temporary
+
     def extra(self, node: NodeSpec, tree: Tree) -> tuple[str, ...]:
         """Return what rsync is called with besides, for a tree that goes to a sender."""
         place = self.temporary.get((node.name, tree.wpath))
@@ -92,8 +102,8 @@ def redis_address(value: object) -> RedisAddress | None:
     if value is None:
         return None
     items = value if isinstance(value, dict) else {"url": value}
-    if unknown := [key for key in items if key not in ("url", "name", "password_file")]:
-        raise invalid(unknown[0], "is not known in fleet", 'there are "url", "name" and "password_file"')
+    if unknown := [key for key in items if key not in _KEYS]:
+        raise invalid(unknown[0], "is not known in fleet", f"there are {', '.join(map(format_value, _KEYS))}")
     url, name = items.get("url"), items.get("name", "default")
     if not isinstance(url, str) or not url.isprintable() or not url.isascii() or " " in url:
         raise invalid(_shown(url) if isinstance(url, str) else url, "is no address of Redis", _EXAMPLE)
@@ -101,7 +111,7 @@ def redis_address(value: object) -> RedisAddress | None:
     if scheme not in (*DIRECT, *BY_SENTINEL) or not rest:
         raise invalid(_shown(url), "is no address of Redis", _EXAMPLE)
     try:
-        sentinels(url)
+        has_sentinels = sentinels(url) is not None
     except ValueError as error:
         raise invalid(_shown(url), "is no address of Sentinels", str(error)) from None
     user = rest.rpartition("@")[0]
@@ -109,10 +119,20 @@ def redis_address(value: object) -> RedisAddress | None:
         raise invalid(_shown(url), "has a password in it", _PASSWORD)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise invalid(name, "is no name of a fleet", "write letters, digits, and _.-")
-    file = string(items.get("password_file", ""))
+    file, sentinel_file = (_password_path(items.get(key, "")) for key in _FILES)
+    sentinel_user = string(items.get("sentinel_user", ""))
+    if not has_sentinels and (sentinel_user or sentinel_file):
+        raise invalid(_shown(url), "has no Sentinels", "leave out sentinel_user and sentinel_password_file")
+    if sentinel_user and not sentinel_file:
+        raise invalid(sentinel_user, "has no password", "name a file with it: sentinel_password_file")
+    return RedisAddress(url, name, file, sentinel_user, sentinel_file)
+
+
+def _password_path(value: object) -> str:
+    file = string(value)
     if file and not file.startswith("/"):
         raise invalid(file, "is no absolute path", "write the path of a file with the password")
-    return RedisAddress(url, name, file)
+    return file
 
 
 def _shown(url: str) -> str:

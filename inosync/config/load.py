@@ -97,13 +97,15 @@ class Config:
 
     def rsync_settings(self, node: NodeSpec, tree: Tree) -> TransferSettings:
         """Return what all rsyncs that mirror a tree to a node have in common."""
+        fleet = self.fleet
         return TransferSettings(
             rsync=self.rsync,
             source=tree.wpath,
             target=node.target(tree),
             rules=node.rules(tree),
-            extra=node.extra if self.fleet is None else (*node.extra, *self.fleet.extra(node, tree)),
+            extra=node.extra if fleet is None else (*node.extra, *fleet.extra(node, tree)),
             rdelete=self.rdelete,
+            says_end=fleet is not None and fleet.is_copy(node, tree),
         )
 
     def waits_for(self, tree: Tree) -> bool:

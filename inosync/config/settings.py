@@ -339,6 +339,7 @@ At each of these times the rsyncs that run are ended, and started again at once 
             text="""  fleet = "redis://queue.example.com/0"
   fleet = {"url": "rediss://inosync@queue.example.com/0", "password_file": "/etc/inosync/redis"}
 
+Behind Sentinels (redis+sentinel://HOST,HOST/SERVICE) there are sentinel_user and sentinel_password_file, too.
 It needs the client redis (pip install 'inosync[fleet]'), and rdelete = True.""",
         ),
         Setting(

@@ -11,11 +11,13 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import SSLConnection, parse_url
+from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from inosync.config.redis_url import BY_SENTINEL, DIRECT, Sentinels, sentinels
 from inosync.fleet.codec import BadValue
+from inosync.fleet.passwords import Passwords
 from inosync.text import one_line
 
 REQUEST_SECONDS = 2.0
@@ -34,18 +36,21 @@ class InstanceChanged(redis.RedisError):
 
 
 class Instance:
-    """The Redis at an address. The client retries a request that has failed, on a new connection."""
+    """The Redis at an address. The client retries a request that has failed, on a new connection.
 
-    def __init__(self, url: str, password: str | None) -> None:
+    ``sentinel_user``: at the Sentinels, if they want any but the default one.
+    """
+
+    def __init__(self, url: str, passwords: Passwords, sentinel_user: str = "") -> None:
         self.place = _place(url)
         """Where it is, for people."""
         self.info: dict[bytes, bytes] = {}
         """What it says of itself."""
         self._identity = (b"", b"")
         """Which one it is."""
-        self._url, self._password = url, password
-        self._secrets = _secrets(url, password)
-        options: dict[str, Any] = {} if password is None else {"password": password}
+        self._url, self._passwords = url, passwords
+        self._secrets = _secrets(url, passwords)
+        options = _login(passwords.redis)
         options |= {
             "socket_timeout": REQUEST_SECONDS,
             "socket_connect_timeout": REQUEST_SECONDS,
@@ -57,12 +62,14 @@ class Instance:
         try:
             found = sentinels(url)
             self.client: Any = (
-                redis.Redis.from_url(url, **options) if found is None else self._managed(found, options)
+                redis.Redis.from_url(url, **options)
+                if found is None
+                else self._managed(found, options, _login(passwords.sentinels, sentinel_user))
             )
         except (ValueError, TypeError):  # their texts show parts of the password
             raise StoreError(f"{self.place} is no address of Redis") from None
 
-    def _managed(self, found: Sentinels, options: dict[str, Any]) -> Any:
+    def _managed(self, found: Sentinels, options: dict[str, Any], login: dict[str, Any]) -> Any:
         """Return a client that asks the Sentinels where Redis is, for each connection."""
         known = parse_url(found.url) | options  # type: ignore[no-untyped-call]
         is_tls = known.pop("connection_class", None) is SSLConnection
@@ -71,7 +78,7 @@ class Instance:
         common = {name: value for name, value in known.items() if name.startswith("ssl_")}
         common |= {"ssl": True} if is_tls else {}
         limits = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
-        asked = {**common, **limits, "retry": Retry(NoBackoff(), 0)}
+        asked = {**common, **limits, **login, "retry": Retry(NoBackoff(), 0)}
         self._sentinel = Sentinel(found.hosts, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         return self._sentinel.master_for(found.service, **known, **({"ssl": True} if is_tls else {}))
 
@@ -93,20 +100,26 @@ class Instance:
         if known not in ((b"", b""), found):
             raise InstanceChanged
 
-    def set_password(self, password: str | None) -> None:
-        """Log in with this password from now on, if it is another one."""
-        if password == self._password:
+    def set_passwords(self, passwords: Passwords) -> None:
+        """Log in with these from now on, if they are others."""
+        if passwords == self._passwords:
             return
-        self._password, self._secrets = password, _secrets(self._url, password)
-        pool = self.client.connection_pool
-        pool.connection_kwargs["password"] = password
-        pool.disconnect()
-        pool.reset()  # connections that are kept would log in as before
+        self._passwords, self._secrets = passwords, _secrets(self._url, passwords)
+        clients = [(self.client, passwords.redis)]
+        clients += [(one, passwords.sentinels) for one in self._sentinel_clients()]
+        for client, password in clients:
+            pool = client.connection_pool
+            pool.connection_kwargs["password"] = password
+            pool.disconnect()
+            pool.reset()  # connections that are kept would log in as before
+
+    def _sentinel_clients(self) -> list[Any]:
+        return [] if self._sentinel is None else list(self._sentinel.sentinels)
 
     def close(self) -> None:
         """Close all connections."""
         self.client.close()
-        for one in () if self._sentinel is None else self._sentinel.sentinels:
+        for one in self._sentinel_clients():
             one.close()
 
     @contextmanager
@@ -118,8 +131,10 @@ class Instance:
             raise
         except BadValue as error:
             raise StoreError(f"{self.place}: {error}") from None
-        except MasterNotFoundError:
-            raise StoreError(f"{self.place}: no Sentinel says which Redis is the primary") from None
+        except MasterNotFoundError as error:
+            is_refused = AuthenticationError.__name__ in str(error)  # its text has nothing but the class
+            why = "; the password is refused (sentinel_password_file)" if is_refused else ""
+            raise StoreError(f"{self.place}: no Sentinel says which Redis is the primary{why}") from None
         except (redis.RedisError, OSError, ValueError) as error:
             text = one_line(str(error)) or type(error).__name__
             for secret in self._secrets:
@@ -138,9 +153,14 @@ def _place(url: str) -> str:
     return one_line(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}")
 
 
-def _secrets(url: str, password: str | None) -> tuple[str, ...]:
+def _login(password: str | None, user: str = "") -> dict[str, Any]:
+    login = {} if password is None else {"password": password}
+    return {**login, "username": user} if user else login
+
+
+def _secrets(url: str, passwords: Passwords) -> tuple[str, ...]:
     """Return what must not be shown, the longest first."""
-    found = {password or ""}
+    found = {passwords.redis or "", passwords.sentinels or ""}
     try:
         written = urlsplit(url).password or ""
     except ValueError:

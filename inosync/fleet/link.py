@@ -6,14 +6,13 @@ with the report.
 
 from __future__ import annotations
 
-import os
 import pickle
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inosync.config.fleet import RedisAddress
+from inosync.fleet.passwords import read, unreadable
 from inosync.fleet.rounds import OriginOrder, SenderOrder, origin_round, sender_round
 from inosync.system.child_service import ChildService
 from inosync.system.loop import Loop
@@ -113,10 +112,11 @@ class Session:
             return RedisFailure(f"the client of Redis is missing ({error}): pip install 'inosync[fleet]'")
         try:
             if not self._is_open:
-                secret = password(self._redis.password_file)  # it may have been corrected
+                passwords = read(self._redis)  # they may have been corrected
                 if self._store is None:
-                    self._store = Store(self._redis.url, self._redis.name, secret)
-                self._store.set_password(secret)
+                    at = self._redis
+                    self._store = Store(at.url, at.name, passwords, at.sentinel_user)
+                self._store.set_passwords(passwords)
                 self._store.open()
                 self._is_open = True
             assert self._store is not None
@@ -130,14 +130,4 @@ class Session:
             self._is_open = False
             return RedisFailure(str(error))
         except OSError as error:
-            return RedisFailure(f"{self._redis.password_file}: {error.strerror or error}")
-
-
-def password(path: str) -> str | None:
-    """Return the password in a file, which others must not be able to read; OSError if that is not so."""
-    if not path:
-        return None
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IRGRP:
-            raise OSError("others can read or change it: chmod 600")
-        return file.readline(10_000).strip()
+            return RedisFailure(unreadable(error))

@@ -16,6 +16,7 @@ from typing import Any
 from inosync.fleet import codec, scripts
 from inosync.fleet.instance import Instance, InstanceChanged, StoreError
 from inosync.fleet.leases import TTL_SECONDS
+from inosync.fleet.passwords import NO_PASSWORDS, Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.messages import Change
@@ -51,10 +52,12 @@ class Seen:
 class Store:
     """Redis as one fleet uses it. Every method raises StoreError, or InstanceChanged."""
 
-    def __init__(self, url: str, fleet: str, password: str | None = None) -> None:
+    def __init__(
+        self, url: str, fleet: str, passwords: Passwords = NO_PASSWORDS, sentinel_user: str = ""
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", fleet):
             raise StoreError(f"{one_line(fleet)!r} is no name of a fleet: letters, digits, and _.-")
-        self._instance = Instance(url, password)
+        self._instance = Instance(url, passwords, sentinel_user)
         self.place = self._instance.place
         """Where Redis is, for people."""
         self._redis = self._instance.client
@@ -62,9 +65,9 @@ class Store:
         self._news: Any = None
         """A connection over which Redis says that something has arrived; None: there is none."""
 
-    def set_password(self, password: str | None) -> None:
-        """Log in with this password from now on."""
-        self._instance.set_password(password)
+    def set_passwords(self, passwords: Passwords) -> None:
+        """Log in with these from now on."""
+        self._instance.set_passwords(passwords)
 
     def close(self) -> None:
         """Close all connections."""

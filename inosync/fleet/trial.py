@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from inosync.config.fleet import Fleet
-from inosync.fleet.link import password
+from inosync.fleet.passwords import read, unreadable
 
 if TYPE_CHECKING:
     from inosync.fleet.store import Store
@@ -28,11 +28,10 @@ def try_redis(fleet: Fleet) -> RedisTrial:
         from inosync.fleet.store import Store, StoreError
     except ImportError as error:
         return RedisTrial(reason=f"the client of Redis is missing ({error}): pip install 'inosync[fleet]'")
-    file = fleet.redis.password_file
     try:
-        store = Store(fleet.redis.url, fleet.redis.name, password(file))
+        store = Store(fleet.redis.url, fleet.redis.name, read(fleet.redis), fleet.redis.sentinel_user)
     except OSError as error:
-        return RedisTrial(reason=f"{file}: {error.strerror or error}")
+        return RedisTrial(reason=unreadable(error))
     except StoreError as error:
         return RedisTrial(reason=str(error))
     try:

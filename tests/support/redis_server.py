@@ -59,7 +59,7 @@ class SentinelServer(RedisServer):
 
     name = "sentinel"
 
-    def __init__(self, home: Path, primary: RedisServer) -> None:
+    def __init__(self, home: Path, primary: RedisServer, passwords: tuple[str, str] = ("", "")) -> None:
         super().__init__(home)
         self.config = home / "sentinel.conf"
         lines = [
@@ -69,6 +69,9 @@ class SentinelServer(RedisServer):
             "sentinel down-after-milliseconds main 300",
             "sentinel failover-timeout main 2000",
         ]
+        own, of_redis = passwords
+        lines += [f"requirepass {own}"] if own else []
+        lines += [f"sentinel auth-pass main {of_redis}"] if of_redis else []
         self.config.write_text("\n".join(lines) + "\n")
 
     def command(self) -> Sequence[str]:
@@ -81,12 +84,18 @@ class SentinelServer(RedisServer):
 
 
 class ReplicatedRedis:
-    """A primary, a replica of it, and a Sentinel."""
+    """A primary, a replica of it, and a Sentinel.
 
-    def __init__(self, home: Path) -> None:
-        self.primary = RedisServer(home / "primary", {"repl-diskless-sync-delay": "0"})
-        self.replica = RedisServer(home / "replica", {"replicaof": f"127.0.0.1 {self.primary.port}"})
-        self.sentinel = SentinelServer(home / "sentinel", self.primary)
+    ``passwords``: that of the Sentinel, and that of Redis; empty: none.
+    """
+
+    def __init__(self, home: Path, passwords: tuple[str, str] = ("", "")) -> None:
+        common = {"requirepass": passwords[1], "masterauth": passwords[1]} if passwords[1] else {}
+        self.primary = RedisServer(home / "primary", {"repl-diskless-sync-delay": "0", **common})
+        self.replica = RedisServer(
+            home / "replica", {"replicaof": f"127.0.0.1 {self.primary.port}", **common}
+        )
+        self.sentinel = SentinelServer(home / "sentinel", self.primary, passwords)
         self.url = self.sentinel.url
 
     def start(self) -> None:

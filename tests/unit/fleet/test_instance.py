@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.redis_server import REDIS, RedisServer, ReplicatedRedis
+import redis
+from support.redis_server import REDIS, RedisServer, ReplicatedRedis, SentinelServer
 from support.wait import until
 
 from inosync.fleet.instance import Instance
+from inosync.fleet.passwords import Passwords
 from inosync.fleet.store import InstanceChanged, Store, StoreError
 
 needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
@@ -22,19 +25,33 @@ needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not inst
 
 @needs_redis
 def test_failover_leads_to_another_instance_that_has_what_arrived_there(tmp_path: Path) -> None:
-    """The replica has run all the time, but what it knows of leases is not older than the failover."""
-    servers = ReplicatedRedis(tmp_path)
+    """The replica has run all the time, but what it knows of leases is not older than the failover.
+
+    All of them have passwords. Wrong ones are a reason, until they are corrected.
+    """
+    servers = ReplicatedRedis(tmp_path, ("of-Sentinel", "of-Redis"))
     servers.start()
-    store = Store(servers.url, "web")
+    store = Store(servers.url, "web", Passwords("wr0ng", "wr0ng, too"))
     try:
+        with pytest.raises(StoreError, match="the password is refused"):
+            store.open()
+        store.set_passwords(Passwords("wr0ng", "of-Sentinel"))
+        with pytest.raises(StoreError, match=r"WRONGPASS|invalid") as raised:
+            store.open()
+        assert "wr0ng" not in str(raised.value)
+        store.set_passwords(Passwords("of-Redis", "of-Sentinel"))
         store.open()
         assert store.place == servers.url
         assert store.take("n", b"s 1") == (1, None)
-        client = Instance(servers.replica.url, None)
+        client = Instance(servers.replica.url, Passwords("of-Redis"))
         with pytest.raises(StoreError, match="is a replica"), client.plain_errors():
             client.client.ping()
         client.close()
-        until(lambda: servers.replica.processes() and _key_count(servers.replica) > 0, 30, "the replication")
+        until(
+            lambda: servers.replica.processes() and _key_count(servers.replica, "of-Redis") > 0,
+            30,
+            "the replication",
+        )
         servers.primary.kill()
         changes, texts = 0, set[str]()
 
@@ -58,10 +75,9 @@ def test_failover_leads_to_another_instance_that_has_what_arrived_there(tmp_path
         servers.stop()
 
 
-def _key_count(server: RedisServer) -> int:
-    with socket.create_connection((server.address, server.port), timeout=5) as probe:
-        probe.sendall(b"DBSIZE\r\n")
-        return int(probe.recv(20)[1:])
+def _key_count(server: RedisServer, password: str) -> int:
+    with redis.Redis.from_url(server.url, password=password) as client:
+        return int(client.dbsize())  # type: ignore[arg-type]
 
 
 def test_sentinels_that_are_away_are_a_reason() -> None:
@@ -72,6 +88,29 @@ def test_sentinels_that_are_away_are_a_reason() -> None:
         "redis+sentinel://127.0.0.1:1,127.0.0.1:2/main: no Sentinel says which Redis is the primary"
     )
     store.close()
+
+
+@needs_redis
+def test_user_at_sentinels_may_do_what_the_documentation_says(tmp_path: Path) -> None:
+    primary = RedisServer(tmp_path / "primary")
+    sentinel = SentinelServer(tmp_path / "sentinel", primary)
+    text = (Path(__file__).resolve().parents[3] / "docs" / "fleet.rst").read_text()
+    [line] = re.findall(r"^ +(user inosync .*)$", text, re.MULTILINE)
+    with sentinel.config.open("a") as config:
+        config.write(f"user default off\n{line.replace('PASSWORD', 'p4ss')}\n")
+    for server in (primary, sentinel):
+        server.start()
+    try:
+        store = Store(sentinel.url, "web", Passwords(None, "p4ss"), "inosync")
+        store.open()
+        store.close()
+        store = Store(sentinel.url, "web", Passwords(None, "p4ss"))
+        with pytest.raises(StoreError, match="the password is refused"):
+            store.open()
+        store.close()
+    finally:
+        sentinel.stop()
+        primary.stop()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from support.wait import until
 
 from inosync.config.fleet import RedisAddress
 from inosync.fleet import link
-from inosync.fleet.link import Link, RedisFailure, password
+from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.rounds import OriginOrder, OriginReport
 from inosync.messages import Change, Kind
 from inosync.system.loop import Loop
@@ -131,21 +130,3 @@ def test_process_that_hangs_is_given_up(made: Made, monkeypatch: pytest.MonkeyPa
     [found] = answers
     assert "hangs" in found.reason
     assert isinstance(ask(one, loop), RedisFailure), "another process answers"
-
-
-@pytest.mark.parametrize("mode", [0o604, 0o622, 0o660])
-def test_password_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
-    file = tmp_path / "password"
-    file.write_text("s3cret\n")
-    file.chmod(mode)
-    with pytest.raises(OSError, match="others can read or change it"):
-        password(str(file))
-
-
-def test_password_is_the_first_line_of_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "password"
-    file.write_text("s3cret\nmore\n")
-    file.chmod(0o640)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o640
-    assert password(str(file)) == "s3cret"
-    assert password("") is None

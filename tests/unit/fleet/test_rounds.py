@@ -16,6 +16,7 @@ from support.wait import until
 
 from inosync.fleet import order_store, rounds
 from inosync.fleet.leases import TTL_SECONDS
+from inosync.fleet.passwords import Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, SenderReport, origin_round
@@ -168,7 +169,7 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
             client.execute_command(
                 "ACL", "SETUSER", name, "reset", *(w.replace("PASSWORD", "pw") for w in words)
             )
-            stores[name] = Store(server.url.replace("redis://", f"redis://{name}@"), "www", "pw")
+            stores[name] = Store(server.url.replace("redis://", f"redis://{name}@"), "www", Passwords("pw"))
             stores[name].open()
         origin, sender = stores["inosync-origin"], stores["inosync-sender"]
         assert origin_round(origin, ORIGIN).is_origin
@@ -193,7 +194,7 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
         with pytest.raises(StoreError):
             sender.append(b"m /etc/x 1", JournalSpan("e", 0, 9), changes(9))
         with pytest.raises(StoreError):
-            Store(server.url.replace("redis://", "redis://inosync-sender@"), "other", "pw").open()
+            Store(server.url.replace("redis://", "redis://inosync-sender@"), "other", Passwords("pw")).open()
     finally:
         for name, store in stores.items():
             store.close()

@@ -11,6 +11,7 @@ import pytest
 import redis
 from support.redis_server import REDIS, RedisServer
 
+from inosync.fleet.passwords import Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.store import CHUNK, InstanceChanged, Store, StoreError
@@ -269,7 +270,7 @@ def test_values_that_others_wrote_are_refused(store: Store, raw: redis.Redis) ->
 def test_socket_and_user_with_password_are_supported(server: RedisServer, raw: redis.Redis) -> None:
     raw.execute_command("ACL", "SETUSER", "web", "on", f">{SECRET}", "~inosync:web:*", "+@all")  # type: ignore[no-untyped-call]
     for url in (f"unix://web@{server.socket}", f"redis://web@127.0.0.1:{server.port}"):
-        store = Store(url, "web", password=SECRET)
+        store = Store(url, "web", Passwords(SECRET))
         store.open()
         assert store.take_origin(ORIGIN)
         store.close()
@@ -285,7 +286,7 @@ def test_wrong_password_is_not_shown(server: RedisServer, raw: redis.Redis, wron
         (f"redis://web@127.0.0.1:{server.port}/0", wrong),
         (f"unix://web@{server.socket}?password={written}", None),
     ):
-        store = Store(url, "web", password)
+        store = Store(url, "web", Passwords(password))
         with pytest.raises(StoreError) as raised:
             store.open()
         text = f"{raised.value} {store.place} {raised.value.__cause__} {raised.value.__context__}"
