@@ -291,6 +291,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Through:
+    """The node has the whole batch, and its rsync only has to end. ``Done`` follows, as a rule."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A try of the batch has failed as a whole. The worker keeps the batch, and tries again."""
 
@@ -455,6 +462,7 @@ class HookFinished:
 Report = (
     Started
     | Progress
+    | Through
     | Failed
     | SlotRequest
     | Unreachable

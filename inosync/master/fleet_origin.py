@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from inosync.config.fleet import Fleet
@@ -362,14 +362,16 @@ class FleetOrigin:
         self._note_shared()
         for name, copy in self.copies.items():
             node = self.nodes.get(name)
-            if node is None or node.retries.count or node.cursor < (self._settled or 0):
+            if node is None or node.retries.count or node.arrived < (self._settled or 0):
                 continue
             trees = set(node.trees)
             if trees & self.watcher.incomplete_trees or trees & self.guard.halted.keys():
                 continue
             known = self.arrived.get(name)
-            if known is None or (known.position, known.copy) != (node.cursor, copy):
-                self.arrived[name] = Arrived(self.epoch, node.cursor, copy)
+            if known is None or known.copy != copy:
+                self.arrived[name] = Arrived(self.epoch, node.arrived, copy)
+            elif node.arrived > known.position:  # it may have been known before its batch was done
+                self.arrived[name] = replace(known, position=node.arrived)
 
     def _note_shared(self) -> None:
         """Where the storage is shared, all that is recorded has arrived; what is halted is no good there."""

@@ -31,6 +31,7 @@ from inosync.messages import (
     Started,
     TargetReplaced,
     Throttled,
+    Through,
     TooManyRemovals,
     Unreachable,
     WarmSuspended,
@@ -142,6 +143,12 @@ class Node:
     def trees(self) -> tuple[int, ...]:
         return self.subscription.trees
 
+    @property
+    def arrived(self) -> int:
+        """The position up to which it has everything but ``retries``, as far as is known."""
+        sent = self.outstanding
+        return self.cursor if sent is None or not sent.is_through else max(self.cursor, sent.upto)
+
     # What it is sent ---------------------------------------------------------------------------------
 
     def follow_config(
@@ -229,6 +236,8 @@ class Node:
                 self.worker.note_start(report)
             case Progress():
                 self.worker.step(report)
+            case Through() if (sent := self.outstanding) is not None and sent.is_meant_by(report):
+                self.outstanding = replace(sent, is_through=True)
             case Done():
                 self._note_return()
                 self.worker.step(report)

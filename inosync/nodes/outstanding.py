@@ -17,6 +17,7 @@ from inosync.messages import (
     Part,
     Progress,
     SlotRequest,
+    Through,
     from_wire,
 )
 from inosync.system import spool
@@ -37,8 +38,10 @@ class Outstanding:
     """When it was handed over to the worker, by the clock."""
     percent: int | None = None
     """How much of it has arrived, in the second lane; None while rsync has not said."""
+    is_through: bool = False
+    """Whether the node has it all, and only the end of its rsync is awaited."""
 
-    def is_meant_by(self, report: Progress | Failed | SlotRequest | Done) -> bool:
+    def is_meant_by(self, report: Progress | Through | Failed | SlotRequest | Done) -> bool:
         return report.batch == self.batch.id
 
     def changes(self, trees: Collection[int]) -> set[Change]:

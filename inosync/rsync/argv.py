@@ -54,6 +54,9 @@ _MAX_NAME_BYTES = 4086
 # --info=none: a line for each difference and no other line, whatever extra says.
 _REPORT = ("--dry-run", f"--out-format={itemize.FORMAT}", "--info=none")
 
+SAYS_END = "--debug=EXIT2"
+"""Since 3.1.0: rsync says when the other side has done everything (``stdout.waits_for``), which is up to
+40 ms before it ends, unless that is an rsync daemon. The other side is not called with it."""
 CONFINE_ROOT = "--confine-root"
 """Since 3.5.0: names that lead out of a directory through symlinks are refused with exit 23."""
 
@@ -90,6 +93,8 @@ class TransferSettings:
     """Whether the node allows --stats (``compat.refused_by_daemon``)."""
     max_size: int = 0
     """Batches leave out files of more bytes than this; 0: none."""
+    says_end: bool = False
+    """Whether batches are called with ``SAYS_END``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ def batch_argv(
     shown = _PROGRESS if progress else ()
     small = (f"--max-size={s.max_size}",) if s.max_size else ()
     last = (*small, *anew, *flat, *(_SEND_NOTHING if only_removes else ()))
+    last = (*last, *((SAYS_END,) if s.says_end else ()))
     options = (*_BATCH, *deletes, *confine, *shown, *_stats(s), *_common(s), *s.extra, *last)
     return _call(s, options, _existing(s.target))
 

@@ -16,6 +16,7 @@ _BYTES = re.compile(rb"\s*[\d.,]+[KMGTP]?\s+(\d+)%\s+[\d.,]+[kMGT]?B/s\s+\d+:\d\
 _FILES = re.compile(rb"Number of (?:regular )?files transferred: ([\d.,]+)")
 _NO_DIGIT = re.compile(rb"\D")
 _UNITS = b" KMGTP"
+_THROUGH = re.compile(rb"client_run waiting on (\d{1,9})")
 
 
 def transferred_bytes(lines: Iterable[bytes]) -> int:
@@ -51,6 +52,17 @@ def _bytes(number: bytes, unit: bytes) -> int:
         return int(float(number.replace(b",", b".")) * 1000 ** _UNITS.index(unit))
     except ValueError:
         return 0
+
+
+def waits_for(line: bytes) -> int | None:
+    """Return the process that rsync waits for when the other side has done everything; None for other lines.
+
+    With ``argv.SAYS_END`` it says so. It has had the last word of the receiver then, which that says when all
+    files have their names, and all errors were reported (client_run and do_recv in main.c). What is left is
+    that it looks each 20 ms whether that process has ended, which looks each 20 ms whether its child has.
+    """
+    found = _THROUGH.fullmatch(line)
+    return int(found[1]) if found else None
 
 
 def percent(line: bytes) -> int | None:

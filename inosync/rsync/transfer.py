@@ -104,6 +104,10 @@ class Transfer:
         """Whether output is read as it comes; if not, at the end."""
         self._stderr_bytes = 0
         """What was read from standard error."""
+        self._says_end = argv.SAYS_END in command
+        """Whether it says when only its end is missing."""
+        self._is_through = False
+        """Whether it has said that."""
         self._is_stopped = False
         """Whether it waits, stopped, for another transfer."""
         self._empty_name_sent = False
@@ -149,6 +153,8 @@ class Transfer:
         """Send a list of names (``argv.names_input``), connected or not."""
         self.names_sent_at = self._loop.clock()
         self._expect_progress()
+        if self._says_end:
+            self.watch_output()
         self._unsent = memoryview(names)
         if not self._stdin.closed:  # otherwise rsync has ended
             self._write_names()
@@ -185,6 +191,13 @@ class Transfer:
     def done(self) -> bool:
         """Whether rsync has ended, and all that it printed was read."""
         return self.code is not None
+
+    @property
+    def is_through(self) -> bool:
+        """Whether rsync has done everything without any complaint, and only has to end."""
+        if not self._is_through or self.done or self._stderr_bytes or self._stderr.closed:
+            return False
+        return not self._read_output(self._stderr)  # what it has complained of came before
 
     def abort(self, reason: str) -> None:
         if not self.abort_reason:
@@ -291,6 +304,8 @@ class Transfer:
         elif self._listener is not None:
             self._listener(lines)
         elif not any(b"%" in line for line in lines):  # no progress, as nearly always
+            if self._says_end:
+                self._note_through(lines)
             self._keep(self.stdout, lines)
         else:
             for line in lines:
@@ -300,6 +315,12 @@ class Transfer:
                 if entries is None and share is None and not line.startswith(stdout.SKIPPED):
                     self._keep(self.stdout, [line])
         return bool(data)
+
+    def _note_through(self, lines: list[bytes]) -> None:
+        waits_for = {pid for line in lines if (pid := stdout.waits_for(line))}
+        # A file may have such a name, and extra may have names printed.
+        if waits_for and not waits_for.isdisjoint(process.family(self.pid)):
+            self._is_through = True
 
     def _limit_stderr(self, added: int) -> None:
         """End a transfer that floods standard error: that may never end, and reading it takes a core."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Lane, OwedNames, Part, Rename, Step
+from inosync.messages import Batch, Lane, Leftovers, OwedNames, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import CurrentNames, current_names, listing
 from inosync.rsync.options import one_file_system
@@ -319,6 +319,17 @@ class BatchRun:
     def frozen_source(self) -> str:
         """The directory with the copies that are sent for the first part; empty if it is the tree's own."""
         return self._switch.source(self.part)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything but the first part is, or stays, to be sent; or that is FULL, or was cut off.
+
+        In the second lane that is not known.
+        """
+        results = self.results
+        left = results.held or results.code or results.leftovers() != Leftovers()
+        is_last = len(self.parts) == 1 and self._is_first and not self.part.full
+        return bool(left or not is_last or self.interrupted)
 
     def end(self) -> None:
         for switch in self._switches.values():

@@ -16,6 +16,7 @@ from inosync.messages import (
     Report,
     SlotRequest,
     Step,
+    Through,
     TooManyRemovals,
 )
 from inosync.nodes import backoff
@@ -52,6 +53,7 @@ class _Tries:
     failures: int = 0  # in a row
     needs_slot: bool = False  # for the next try
     refused_beside_warm: str = ""  # why a connection was refused while warm ones were kept
+    is_through: bool = False  # it was looked at whether the node has all of the batch before its rsync ends
     is_halted: bool = False  # the transfer that runs was ended because its tree is halted
     first_lane_transfers: int = 0  # how many there had been in the first lane when this one was started
 
@@ -423,6 +425,21 @@ class BatchSender:
                 rename_problem=shortened(self._renames.problem, MAX_PROBLEM_BYTES),
             )
         )
+
+    def report_through(self) -> None:
+        """Report that the node has all of the batch, if that is certain before its last rsync has ended."""
+        run, transfer = self._run, self._transfer
+        if run is None or transfer is None or self._tries.is_through or not transfer.is_through:
+            return
+        fed_at = transfer.names_sent_at
+        was_ended = transfer.superseded or transfer.abort_reason
+        if fed_at is None or was_ended or self._question is not None or run.has_more:
+            return
+        self._tries.is_through = True
+        if self._renames.have_run or self._beside.outdated.is_any_after(run.part, run.names, fed_at):
+            return
+        if transfer_end.decide(self._view(run, transfer, 0, Outcome())) is Then.DONE:
+            self._report(Through(run.batch.id))
 
     def report_progress(self) -> None:
         """Report how far a full mirror, or a big file, has come, if that has changed."""

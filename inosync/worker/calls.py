@@ -42,8 +42,8 @@ class RsyncCalls:
         """Those made so far, by all that they depend on."""
         self._last: dict[int, tuple[tuple[object, ...], tuple[str, ...]]] = {}
         """The last argument vector for a batch of each tree, after all that it depends on."""
-        self._confines: dict[tuple[object, ...], bool] = {}
-        """Whether the rsync, as it is now, understands ``argv.CONFINE_ROOT``."""
+        self._supported: dict[str, tuple[tuple[object, ...], bool]] = {}
+        """By option: which rsync it is, and whether that, as it is now, understands it."""
 
     def settings(self, tree: int, is_direct: bool = False) -> TransferSettings:
         """Of a tree; with ``is_direct`` ssh connects anew instead of using the shared connection."""
@@ -79,6 +79,8 @@ class RsyncCalls:
             only_adds = part.step is Step.NEW
             return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
         max_size = self.big_size(part.tree) if lane is Lane.FIRST else 0
+        if settings.says_end:
+            settings = replace(settings, says_end=self._supports(settings, argv.SAYS_END))
         root, only_removes = self._root(settings), order.only_removes(part) and self._refused.send_nothing
         key = settings, root, max_size, part.ignore_times, lane, only_removes, part.make_way
         known, words = self._last.get(part.tree, ((), ()))
@@ -122,7 +124,11 @@ class RsyncCalls:
 
         OSError if it gives no answer: then it is not known whether names would lead it out of the tree.
         """
-        key = settings.rsync, fingerprint.at(settings.rsync)
-        if key not in self._confines:
-            self._confines = {key: binary.supports_option(settings.rsync, f"{argv.CONFINE_ROOT}=/")}
-        return entries.real_path(settings.source) if self._confines[key] else ""
+        may_confine = self._supports(settings, f"{argv.CONFINE_ROOT}=/")
+        return entries.real_path(settings.source) if may_confine else ""
+
+    def _supports(self, settings: TransferSettings, option: str) -> bool:
+        rsync = settings.rsync, fingerprint.at(settings.rsync)
+        if (known := self._supported.get(option)) is None or known[0] != rsync:
+            known = self._supported[option] = rsync, binary.supports_option(settings.rsync, option)
+        return known[1]

@@ -26,6 +26,16 @@ class OutdatedFiles:
 
     def after(self, part: Part, names: Sequence[bytes], since: float) -> list[Part]:
         """Return what is to be sent once more after a transfer that has read these names ``since`` then."""
+        again = self._names_after(part, names, since)
+        if part.full or any(name.endswith(b"/") for name in names):
+            self._reads[part.tree].add(self._wall_at(since), self._job.wall())
+        return [Part(part.tree, False, again, ignore_times=True)] if again else []
+
+    def is_any_after(self, part: Part, names: Sequence[bytes], since: float) -> bool:
+        """Whether ``after`` would return anything now."""
+        return bool(self._names_after(part, names, since))
+
+    def _names_after(self, part: Part, names: Sequence[bytes], since: float) -> tuple[bytes, ...]:
         settings, reads = self._job.trees[part.tree], self._reads[part.tree]
         began, now, window = self._wall_at(since), self._job.wall(), modify_window(settings.extra)
         again: tuple[bytes, ...] = ()
@@ -36,9 +46,7 @@ class OutdatedFiles:
             again = outdated_names(settings.source, names, began, now, window, earlier, replaced_since)
         elif part.step is not Step.NEW and not part.ignore_times:  # else more of it follows
             again = outdated_below(settings.source, window, reads)
-        if part.full or any(name.endswith(b"/") for name in names):
-            reads.add(began, now)
-        return [Part(part.tree, False, again, ignore_times=True)] if again else []
+        return again
 
     def _wall_at(self, at: float) -> float:
         """Return a time by the clock in seconds since the epoch."""

@@ -60,6 +60,11 @@ class RenameRuns:
         self._planned, self._complete = {}, []
         self.bytes, self.problem = 0, ""
 
+    @property
+    def have_run(self) -> bool:
+        """Whether any belongs to the batch, after which more may have to be sent."""
+        return self.is_running or bool(self._linked)
+
     def has_steps(self, tree: int) -> bool:
         """Whether something is still to be done before the first part, which is of this tree."""
         return tree == self._tree and bool(self._steps or self._complete)

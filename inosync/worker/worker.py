@@ -179,6 +179,7 @@ class Worker:
         for sender in self._senders.values():
             if sender.transfer is not None:
                 sender.report_progress()
+                sender.report_through()
                 if self._is_over:
                     sender.transfer.terminate()
         self._must_reap = self._must_reap or has_exit

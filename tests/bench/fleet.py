@@ -1,24 +1,31 @@
 """What a fleet of senders costs, and how fast it is; all of it on this one machine, with local nodes.
 
-    python tests/bench/fleet.py [--quick] [--senders N ...] [--nodes N] [--large]
+    python tests/bench/fleet.py [--quick] [--senders N ...] [--nodes N] [--large] [--stages]
 
 For 1, 2, 4 and 8 senders with 40 nodes: processor time of the origin for a change, with all its processes,
 less what it uses at rest; the time from a change to the last node; both in turns with one daemon that sends
 to as many nodes itself; and the time from kill -9 of a sender until all of its nodes have the next change,
 with leases of 15 seconds as they are. --large: 1,000 nodes and 8 senders with rwarm off, until all have
 everything, and what that needs. With all on the same processors, more senders make nothing faster here.
+
+--stages: where the time of a change goes on its way, as the places of the copies and MONITOR of Redis show.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+import redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,6 +49,12 @@ PAUSE_SECONDS = 0.4
 LOOK_SECONDS = 0.002
 PATIENCE_SECONDS = 900.0
 TARGET_NODES = 10_000
+STAGES = {
+    "appended": re.compile(r"ZADD \S+:journal "),
+    "told": re.compile(r"PUBLISH "),
+    "noted": re.compile(r"HSET \S+:nodes "),
+}
+"""What Redis is asked for by scripts when a change has come so far."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,7 @@ def main() -> int:
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     parser.add_argument("--nodes", type=int, default=40, metavar="N")
     parser.add_argument("--large", action="store_true", help="1,000 nodes and 8 senders")
+    parser.add_argument("--stages", action="store_true", help="the time of a change, by stages")
     options = parser.parse_args()
     tidy_on_sigterm()
     print(statement(), flush=True)
@@ -77,7 +91,10 @@ def main() -> int:
         return 0
     nodes, changes, counts = (4, 3, [2]) if options.quick else (options.nodes, 30, options.senders)
     for count in counts:
-        compare(count, nodes, changes)
+        if options.stages:
+            measure_stages(count, nodes, changes)
+        else:
+            compare(count, nodes, changes)
     return 0
 
 
@@ -99,6 +116,55 @@ def compare(senders: int, nodes: int, changes: int) -> None:
             if senders > 1:
                 line += f"   takeover {shown(take_over(fleet))}"
             print(line, flush=True)
+
+
+def measure_stages(senders: int, nodes: int, changes: int) -> None:
+    """Print when a change has come how far, in the median."""
+    with workspace() as home:
+        fleet = made(home / "fleet", senders, nodes)
+        with fleet.running():
+            fleet.until_served(PATIENCE_SECONDS)
+            fleet.until_level(PATIENCE_SECONDS)
+            change(fleet.tree, [fleet.copy(name) for name in fleet.nodes], "first")
+            until_idle()
+            client: Any = redis.Redis.from_url(fleet.redis.url)
+            with client.monitor() as monitor:
+                found = [stages_of(fleet, monitor, str(number)) for number in range(changes)]
+    print(f"{senders} senders, {nodes} nodes:", flush=True)
+    for stage in found[0]:
+        times = [one[stage] for one in found if stage in one]
+        print(f"  {shown(median(times)):>8}  {stage}", flush=True)
+
+
+def stages_of(fleet: Fleet, monitor: Any, text: str) -> dict[str, float]:
+    """Make a change, and return how long after it each stage was reached, in their order."""
+    time.sleep(PAUSE_SECONDS)
+    copies = {name: fleet.copy(name) for name in (*fleet.names, *fleet.nodes)}
+    began, at = time.time(), dict[str, float]()
+    (fleet.tree / "changed").write_text(text)
+    while len(at) < len(copies):
+        assert time.time() < began + PATIENCE_SECONDS, f"{copies.keys() - at.keys()} do not get it"
+        for name, copy in copies.items():
+            if name not in at and has(copy / "changed", text):
+                at[name] = time.time() - began
+        time.sleep(LOOK_SECONDS)
+    seen = defaultdict[str, list[float]](list)
+    until = time.time()
+    while (entry := monitor.next_command())["time"] < until:  # the next one comes soon, changes or not
+        for stage, pattern in STAGES.items():
+            if entry["time"] >= began and entry["client_type"] == "lua" and pattern.match(entry["command"]):
+                seen[stage].append(entry["time"] - began)
+    noted = [when for when in seen["noted"] if when <= max(at[name] for name in fleet.nodes)]
+    return {
+        "recorded in Redis": min(seen["appended"]),
+        "on the first copy of a sender": min(at[name] for name in fleet.names),
+        "on the last copy of a sender": max(at[name] for name in fleet.names),
+        "the first sender is told": min(seen["told"]),
+        "the last sender is told": max(seen["told"]),
+        "the first sender may send it": min(noted),
+        "on the first node": min(at[name] for name in fleet.nodes),
+        "on the last node": max(at[name] for name in fleet.nodes),
+    }
 
 
 def take_over(fleet: Fleet) -> float:

@@ -538,9 +538,23 @@ MUTATIONS = (
     Mutation(
         "fleet: after a restart a copy counts before it has what was changed before",
         "inosync/master/fleet_origin.py",
-        " or node.cursor < (self._settled or 0):",
+        " or node.arrived < (self._settled or 0):",
         ":",
         ORIGIN,
+    ),
+    Mutation(
+        "fleet: what rsync has complained of counts as arrived before it ends",
+        "inosync/rsync/transfer.py",
+        " or self._stderr_bytes or",
+        " or",
+        ("tests/unit/rsync/test_transfer.py",),
+    ),
+    Mutation(
+        "fleet: a batch that leaves something has arrived before its end",
+        "inosync/worker/batch_sender.py",
+        " or run.has_more:",
+        ":",
+        ("tests/unit/worker/test_batch_sender.py",),
     ),
     Mutation(
         "fleet: after a restart the cursors of another origin count",

@@ -43,7 +43,7 @@ from inosync.rsync.argv import (
 )
 from inosync.rsync.errors import Complaints, after_batch, after_full, target_missing
 from inosync.rsync.exit_codes import DELETIONS_STOPPED, NO_CONNECTION, ExitKind, actual_code, exit_kind
-from inosync.rsync.stdout import percent, transferred_bytes
+from inosync.rsync.stdout import percent, transferred_bytes, waits_for
 from inosync.system import process
 
 pytestmark = pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
@@ -667,6 +667,64 @@ def test_names_may_come_after_the_start(pair: Pair) -> None:
         child.communicate(names_input([b"f"]), timeout=LIMIT)
     assert child.returncode == 0
     assert pair.arrived() == {"f"}
+
+
+def _last_words(pair: Pair, *names: bytes, extra: Sequence[str] = ()) -> tuple[set[str], bytes]:
+    """Return what is on the node when rsync says that it only has to end, and what it has complained of."""
+    settings = replace(pair.settings, says_end=True, extra=tuple(extra))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(batch_argv(settings), user=pair.user, group=pair.user, **pipes) as child:  # type: ignore[call-overload]
+        child.stdin.write(names_input(names))
+        child.stdin.close()
+        for line in child.stdout:
+            if waits_for(line.rstrip(b"\n")):
+                arrived = pair.arrived()
+                os.set_blocking(child.stderr.fileno(), False)
+                told = child.stderr.read() or b""
+                child.stdout.read()
+                return arrived, told
+    raise AssertionError("rsync does not say it")
+
+
+@pytest.mark.parametrize(
+    ("way", "extra"),
+    [("local path", ""), ("local path", "--delay-updates"), ("local path", "--temp-dir={home}"), ("ssh", "")],
+)
+def test_last_word_comes_after_all_names_are_there(
+    pair: Pair, way: str, extra: str, request: pytest.FixtureRequest
+) -> None:
+    if way == "ssh":
+        sshd: Sshd = request.getfixturevalue("sshd")
+        pair.settings = replace(pair.settings, target=sshd.node("a", pair.dst), rsh=sshd.rsh)
+    names = [f"f{number}" for number in range(40)]
+    for name in names:
+        pair.file(name, name * 5000)
+    pair.file("gone", side="dst")
+    words = [extra.format(home=pair.home)] if extra else []
+    arrived, told = _last_words(pair, b"gone", *map(os.fsencode, names), extra=words)
+    assert (arrived, told) == (set(names), b"")
+
+
+@needs_root
+def test_last_word_comes_after_the_complaints_of_both_sides(stranger: Pair) -> None:
+    stranger.file("sent")
+    stranger.file("closed/refused")
+    (stranger.dst / "closed").mkdir(mode=0o755)  # by another user
+    stranger.file("unreadable").chmod(0)
+    arrived, told = _last_words(stranger, b"closed/refused", b"sent")
+    assert ("sent" in arrived, "closed/refused" in arrived) == (True, False)
+    assert b"Permission denied" in told
+    assert b"Permission denied" in _last_words(stranger, b"unreadable", b"sent")[1]
+
+
+def test_other_side_is_not_asked_for_last_words(pair: Pair) -> None:
+    shell = pair.home / "shell"
+    shell.write_text(f'#!/bin/sh\nshift\necho "$@" >{pair.home}/words\nexec "$@"\n')
+    shell.chmod(0o755)
+    pair.file("f")
+    pair.settings = replace(pair.settings, target=f"node:{pair.dst}", rsh=str(shell))
+    assert _last_words(pair, b"f") == ({"f"}, b"")
+    assert "debug" not in (pair.home / "words").read_text()
 
 
 def test_source_is_entered_at_the_start(pair: Pair) -> None:

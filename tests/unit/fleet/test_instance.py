@@ -77,7 +77,7 @@ def test_failover_leads_to_another_instance_that_has_what_arrived_there(tmp_path
 
 def _key_count(server: RedisServer, password: str) -> int:
     with redis.Redis.from_url(server.url, password=password) as client:
-        return int(client.dbsize())  # type: ignore[arg-type]
+        return int(client.dbsize())
 
 
 def test_sentinels_that_are_away_are_a_reason() -> None:

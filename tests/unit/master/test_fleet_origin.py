@@ -36,7 +36,7 @@ class World:
         self.owed: list[Change] = []
         retries = SimpleNamespace(count=0)
         self.node = SimpleNamespace(
-            name="eu", trees=(1,), cursor=0, retries=retries, retry=lambda change, _now: self.owe(change)
+            name="eu", trees=(1,), arrived=0, retries=retries, retry=lambda change, _now: self.owe(change)
         )
         self.watcher = SimpleNamespace(
             incomplete_trees=set(), is_walking=False, caught_up_at=0, unclosed=frozenset
@@ -67,7 +67,7 @@ class World:
         self.node.retries.count = 1
 
     def mirrored(self, cursor: int) -> None:
-        self.node.cursor, self.node.retries.count = cursor, 0
+        self.node.arrived, self.node.retries.count = cursor, 0
 
     def record(self, *names: bytes) -> None:
         for name in names:
@@ -160,6 +160,21 @@ def test_copy_has_arrived_after_a_full_mirror_of_it(world: World) -> None:
     world.turn()
     assert len(world.owed) == 2
     assert world.turn().arrived == {}
+
+
+def test_copy_that_has_arrived_before_its_worker_died_has_still_arrived(world: World) -> None:
+    world.met()
+    world.beat("one")
+    world.turn()
+    world.record(b"a", b"b")
+    world.mirrored(2)
+    expected = Arrived(world.origin.epoch, 2, "one")
+    assert world.turn().arrived == {"eu": expected}
+    world.mirrored(1)
+    world.turn()
+    assert world.origin.arrived == {"eu": expected}
+    world.mirrored(3)
+    assert world.turn().arrived == {"eu": replace(expected, position=3)}
 
 
 @pytest.mark.parametrize("what", ["walked", "halted", "owed"])

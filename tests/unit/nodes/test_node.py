@@ -35,6 +35,7 @@ from inosync.messages import (
     Report,
     Started,
     TargetReplaced,
+    Through,
     TooManyRemovals,
     Unreachable,
 )
@@ -186,6 +187,20 @@ def test_cursor_moves_when_a_batch_is_confirmed_and_not_before(bench: Bench) -> 
     bench.report(bench.done(number))
     assert (bench.node.cursor, bench.node.outstanding is None, bench.owes()) == (15, True, set())
     assert (bench.finishes, bench.node.worker.state.phase) == ([f"file-{number}"], Phase.IDLE)
+
+
+def test_batch_has_arrived_when_its_rsync_only_has_to_end(bench: Bench) -> None:
+    number = bench.send(15)
+    bench.report(Through(number + 1))
+    assert bench.node.arrived == 10, "that is another batch"
+    bench.report(Through(number))
+    assert (bench.node.arrived, bench.node.cursor, bench.node.outstanding is None) == (15, 10, False)
+    bench.report(bench.done(number))
+    assert (bench.node.arrived, bench.node.cursor) == (15, 15)
+    bench.report(Through(number))
+    bench.report(Through(bench.send(20)))
+    bench.node.collect_worker()
+    assert (bench.node.arrived, bench.node.cursor) == (15, 15), "it is sent again"
 
 
 def test_batch_whose_worker_dies_is_unsent(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inosync.rsync import stdout
-from inosync.rsync.stdout import percent, transferred_bytes
+from inosync.rsync.stdout import percent, transferred_bytes, waits_for
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,18 @@ def test_byte_percent(line: bytes, share: int | None) -> None:
 )
 def test_transferred_files(lines: list[bytes], count: int) -> None:
     assert stdout.transferred_files(lines) == count
+
+
+@pytest.mark.parametrize(
+    ("line", "pid"),
+    [
+        (b"client_run waiting on 4711", 4711),
+        (b"client_run waiting on 4711 more", None),
+        (b"a client_run waiting on 4711", None),
+        (b"client_run waiting on", None),
+        (b"client_run waiting on 12345678901234567890", None),
+        (b"", None),
+    ],
+)
+def test_process_that_rsync_waits_for_is_in_its_last_line(line: bytes, pid: int | None) -> None:
+    assert waits_for(line) == pid

@@ -12,7 +12,7 @@ import pytest
 from support.wait import until
 
 from inosync.rsync import transfer as transfers
-from inosync.rsync.argv import NO_NAME, names_input
+from inosync.rsync.argv import NO_NAME, SAYS_END, names_input
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
@@ -208,6 +208,47 @@ def test_transfer_ends_though_a_process_left_behind_fills_its_pipes(
         one.end()
     finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+WAITS = "sleep 60 & echo client_run waiting on $!; wait"
+
+
+@pytest.mark.parametrize(
+    ("says_end", "script", "is_through"),
+    [
+        (True, WAITS, True),
+        (True, f"echo sent; {WAITS}", True),
+        (False, WAITS, False),
+        (True, f"echo vanished >&2; {WAITS}", False),
+        (True, "echo client_run waiting on 1; sleep 60", False),  # a file of that name
+        (True, "sleep 60", False),
+    ],
+)
+def test_rsync_that_has_said_so_without_a_complaint_is_through(
+    says_end: bool, script: str, is_through: bool
+) -> None:
+    loop = Loop()
+    words = ("/bin/sh", "-c", f"{READ_NO_NAME}; {script} #", *((SAYS_END,) if says_end else ()))
+    transfer = Transfer(words, 0.0, loop)
+    try:
+        transfer.send_when_connected(names_input([b"a"]))
+
+        def printed() -> bool:
+            loop.turn(0.02)
+            is_quiet = script == "sleep 60" and transfer.names_sent_at is not None
+            return is_quiet or any(b"waiting on" in line for line in transfer.stdout)
+
+        until(printed, LIMIT, "what it prints")
+        assert transfer.is_through is is_through
+    finally:
+        process.send(process.family(transfer.pid), signal.SIGKILL)
+
+        def ended() -> bool:
+            loop.turn(0.02)
+            return transfer.done
+
+        until(ended, LIMIT, "its end")
+    assert not transfer.is_through, "it has ended"
 
 
 def test_output_of_an_rsync_that_is_not_needed_wakes_nobody(run: Start) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Done, Failed, Lane, Leftovers, Part, Report, SlotRequest
+from inosync.messages import Batch, Done, Failed, Lane, Leftovers, Part, Report, SlotRequest, Step, Through
 from inosync.rsync.argv import TransferSettings
 from inosync.system import spool
 from inosync.system.loop import Loop
@@ -40,6 +40,7 @@ class FakeTransfer:
     superseded: bool = False
     was_warm: bool = False
     is_truncated: bool = False
+    is_through: bool = False
     is_terminated: bool = False
 
     def send_when_connected(self, _names: bytes, _may_send: Callable[[], bool]) -> None:
@@ -58,8 +59,8 @@ class Bench:
     def __init__(self, tree: Path, lane: Lane = Lane.FIRST) -> None:
         for name in "ab":
             (tree / name).touch()
-        self.now, self.lane = 0.0, lane
-        self.has_warm, self.big_size = False, 0
+        self.tree, self.now, self.lane = tree, 0.0, lane
+        self.has_warm, self.is_outdated, self.big_size = False, False, 0
         self.transfers: list[FakeTransfer] = []
         self.reports: list[Report] = []
         self.said: list[tuple[object, ...]] = []
@@ -103,7 +104,9 @@ class Bench:
             hooks=SimpleNamespace(synced=nothing),
             title=SimpleNamespace(transferring=nothing, transfer_ended=nothing),
             lanes=Lanes(),
-            outdated=SimpleNamespace(after=lambda *_: [], note_reads=nothing),
+            outdated=SimpleNamespace(
+                after=lambda *_: [], is_any_after=lambda *_: self.is_outdated, note_reads=nothing
+            ),
             sent=SimpleNamespace(ended=nothing, rename_ended=nothing),
         )
         self.sender = BatchSender(
@@ -261,3 +264,85 @@ def test_ending_worker_starts_nothing_and_reports_what_came_through(bench: Bench
     bench.end(12)
     bench.wait(10 * FIRST)
     assert (bench.reports, len(bench.transfers)) == ([], 2)
+
+
+def test_batch_is_through_before_its_last_rsync_has_ended(bench: Bench) -> None:
+    bench.begin()
+    bench.sender.report_through()
+    assert bench.reports == []
+    bench.transfers[-1].is_through = True
+    bench.sender.report_through()
+    bench.sender.report_through()
+    assert bench.reports == [Through(7)], "once"
+    bench.end()
+    assert bench.done.code == 0
+    bench.reports.clear()
+    bench.begin()
+    bench.transfers[-1].is_through = True
+    bench.sender.report_through()
+    assert bench.reports == [Through(7)], "the next batch, too"
+
+
+def test_last_part_of_a_batch_is_through(bench: Bench) -> None:
+    (bench.tree / "link").symlink_to("a")
+    bench.begin(b"link", b"a")
+    for _ in range(2):
+        assert bench.reports == []
+        transfer = bench.transfers[-1]
+        transfer.is_through = True
+        bench.sender.report_through()
+        before = list(bench.reports)
+        bench.end()
+    assert before == [Through(7)]
+    assert len(bench.transfers) == 2
+
+
+@pytest.mark.parametrize(
+    "what", ["another part", "big", "outdated", "halted", "superseded", "cancelled", "cut off", "not fed"]
+)
+def test_batch_that_may_leave_something_is_not_through_early(bench: Bench, what: str) -> None:
+    match what:
+        case "another part":
+            (bench.tree / "link").symlink_to("a")  # after the file
+            bench.begin(b"link", b"a")
+        case "big":
+            bench.big_size = 2
+            (bench.tree / "a").write_bytes(b"big")
+            bench.begin(b"a", b"b")
+        case "cut off":
+            bench.begin()
+            bench.end(12)
+            bench.wait(FIRST)
+        case _:
+            bench.begin()
+    transfer = bench.transfers[-1]
+    match what:
+        case "outdated":
+            bench.is_outdated = True
+        case "halted":
+            bench.sender.halt(1)
+        case "superseded":
+            transfer.superseded, transfer.code = True, 20
+        case "cancelled":
+            transfer.cancelled = True
+        case "not fed":
+            transfer.names_sent_at = None
+    transfer.is_through = True
+    before = list(bench.reports)
+    bench.sender.report_through()
+    assert bench.reports == before
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_second_lane_and_a_full_mirror_are_not_through_early(bench: Bench, is_full: bool) -> None:
+    if is_full:
+        payload, _ = spool.pack((Part(1, True, step=Step.NEW),), "")
+        bench.sender.begin(Batch(7, 1, True, payload))
+    else:
+        bench = Bench(bench.tree, Lane.SECOND)
+        bench.big_size = 2
+        (bench.tree / "a").write_bytes(b"big")
+        bench.begin()
+    bench.transfers[-1].is_through = True
+    bench.sender.report_through()
+    assert bench.reports == []
