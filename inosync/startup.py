@@ -20,7 +20,7 @@ from inosync.master.wiring import make_master
 from inosync.state import facts, store, trust
 from inosync.state.document import StateError
 from inosync.state.store import Past
-from inosync.system import descriptors, privileges, signals
+from inosync.system import descriptors, libc, privileges, signals
 from inosync.system import log as logs
 from inosync.system.pidfile import Locked, PidFile
 from inosync.system.privileges import CAP_DAC_READ_SEARCH, CAP_LEASE, NAMES, Account
@@ -105,6 +105,7 @@ def _detached(serve: Callable[[Callable[[], None]], int]) -> int:
 
 def _serve(config: Config, mode: Mode, manager: NotifyTarget, ready: Callable[[], None]) -> int:
     """Be the daemon. ``ready`` is called when the start has succeeded; until then errors go to stderr."""
+    libc.give_back_memory()
     if mode.once and config.fleet is not None:
         return _failed("--once is not for a fleet")
     if mode.once:

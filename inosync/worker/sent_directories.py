@@ -21,7 +21,7 @@ MERGE_SECONDS = 1.0
 """Transfers that end so soon after each other are remembered as one."""
 MAX_REMEMBERED = 32
 MAX_DIRECTORIES = 10_000
-"""Of one entry; a transfer from more directories counts as one from all."""
+"""Of all entries; a transfer from more directories counts as one from all."""
 
 
 @dataclass(slots=True)
@@ -45,6 +45,8 @@ class SentDirectories:
         """Until when there were transfers of which nothing is remembered."""
         self._sent: deque[_Sent] = deque()
         """Oldest first."""
+        self._directories = 0
+        """How many the entries have together."""
 
     def ended(self, part: Part, names: Collection[bytes], now: float) -> None:
         """A transfer of these names has ended; of all names, if it was of a whole tree."""
@@ -71,13 +73,17 @@ class SentDirectories:
             and sent.last_end - last.first_end < MERGE_SECONDS
             and len(last.directories) + len(sent.directories) <= MAX_DIRECTORIES
         ):
+            self._directories += len(sent.directories - last.directories)
             last.last_end = sent.last_end
             last.directories |= sent.directories
             last.tops |= sent.tops
-            return
-        self._sent.append(sent)
-        if len(self._sent) > MAX_REMEMBERED:
-            self._unknown_until = max(self._unknown_until, self._sent.popleft().last_end)
+        else:
+            self._directories += len(sent.directories)
+            self._sent.append(sent)
+        while len(self._sent) > MAX_REMEMBERED or self._directories > MAX_DIRECTORIES:
+            oldest = self._sent.popleft()
+            self._directories -= len(oldest.directories)
+            self._unknown_until = max(self._unknown_until, oldest.last_end)
 
 
 def _read_directory(name: bytes) -> bytes:

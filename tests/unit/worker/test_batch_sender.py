@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from inosync.worker.beside import Beside
 from inosync.worker.job import Job
 from inosync.worker.lanes import Lanes
 from inosync.worker.refused_options import RefusedOptions
+from inosync.worker.sent_directories import SentDirectories
 
 FIRST = 10.0
 """The first pause after a failure."""
@@ -107,7 +109,7 @@ class Bench:
             outdated=SimpleNamespace(
                 after=lambda *_: [], is_any_after=lambda *_: self.is_outdated, note_reads=nothing
             ),
-            sent=SimpleNamespace(ended=nothing, rename_ended=nothing),
+            sent=SentDirectories(0.0),
         )
         self.sender = BatchSender(
             cast(Job, job),
@@ -346,3 +348,24 @@ def test_second_lane_and_a_full_mirror_are_not_through_early(bench: Bench, is_fu
     bench.transfers[-1].is_through = True
     bench.sender.report_through()
     assert bench.reports == []
+
+
+def objects_after(bench: Bench, batches: int) -> int:
+    """Send batches that fail, are held back or come through; return how many objects there are then."""
+    for number in range(batches):
+        bench.begin(b"a", b"b", b"gone%d" % number)
+        bench.end(12 if number % 3 == 0 else 0)
+        bench.wait(2 * FIRST)
+        while not any(isinstance(report, Done) for report in bench.reports):
+            bench.end(23 if number % 3 == 1 else 0)
+            bench.wait(FIRST)
+        bench.transfers.clear()
+        bench.reports.clear()
+        bench.said.clear()
+    gc.collect()
+    return len(gc.get_objects())
+
+
+def test_nothing_is_kept_of_batches_that_are_through(bench: Bench) -> None:
+    before = objects_after(bench, 50)
+    assert objects_after(bench, 200) - before < 50

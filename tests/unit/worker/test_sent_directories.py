@@ -87,3 +87,13 @@ def test_many_transfers_at_once_are_one_and_the_oldest_are_forgotten() -> None:
         sent.ended(Part(TREE, False, ()), [b"x/f"], 200 + number * 2 * MERGE_SECONDS)
     assert sent.may_hide_others(TREE, renamed(b"a")), "what is forgotten may have been anything"
     assert not sent.may_hide_others(TREE, renamed(b"a", 300.0 + SLACK_SECONDS))
+
+
+def test_directories_of_all_transfers_together_are_bounded() -> None:
+    sent, half = SentDirectories(0.0), MAX_DIRECTORIES // 2
+    for start in range(3):
+        names = [b"%d/%d/f" % (start, number) for number in range(half)]
+        sent.ended(Part(TREE, False, ()), names, 100.0 + 10 * start)
+    hidden = {start: sent.may_hide_others(TREE, renamed(b"%d" % start, 110.0)) for start in range(3)}
+    assert hidden == {0: False, 1: True, 2: True}, "those from the first are forgotten"
+    assert sent.may_hide_others(TREE, renamed(b"x", 104.0)), "what is forgotten may have been anything"
