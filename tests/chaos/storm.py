@@ -7,7 +7,7 @@ import ctypes
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from support.churn import DEEPEST, FILE, Churn, join, listing, remove, type_of, weight_of
 
@@ -105,15 +105,7 @@ class Storm(Churn):
             file = os.open(name, flags, 0o644, dir_fd=handle)
         pieces = [self._random.randbytes(64) * 512 for _ in range(self._random.choice((2, 5, 20)))]
 
-        def write() -> Iterator[None]:
-            try:
-                for piece in pieces if stat.S_ISREG(os.fstat(file).st_mode) else ():
-                    os.write(file, piece)
-                    yield
-            finally:
-                os.close(file)
-
-        self._lasting.append(write())
+        self._lasting.append(_write_pieces(file, pieces))
         return f"{join(directory, name)!r}, {len(pieces)} pieces"
 
     def _replace_often(self) -> str:
@@ -142,15 +134,7 @@ class Storm(Churn):
             file = os.open(name, flags, 0o644, dir_fd=handle)
         pieces = [self._random.randbytes(1 << 10) * 1024 for _ in range(BIG)]
 
-        def write() -> Iterator[None]:
-            try:
-                for piece in pieces if stat.S_ISREG(os.fstat(file).st_mode) else ():
-                    os.write(file, piece)
-                    yield
-            finally:
-                os.close(file)
-
-        self._lasting.append(write())
+        self._lasting.append(_write_pieces(file, pieces))
         return f"{join(directory, name)!r}, {BIG} MB"
 
     def _make_read_only_tree(self) -> str:
@@ -296,3 +280,13 @@ class Storm(Churn):
         with self._open(directory) as here, self._open(to) as there:
             os.link(name, new, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
         return f"{join(directory, name)!r} as {join(to, new)!r}"
+
+
+def _write_pieces(file: int, pieces: Sequence[bytes]) -> Iterator[None]:
+    """Write to an open file, a piece at a time, and close it."""
+    try:
+        for piece in pieces if stat.S_ISREG(os.fstat(file).st_mode) else ():
+            os.write(file, piece)
+            yield
+    finally:
+        os.close(file)

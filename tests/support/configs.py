@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inosync.config.errors import ConfigError
 from inosync.config.load import Config, load
+
+DEFAULTS: dict[str, Any] = {
+    "edelay": 10,
+    "rretry": (1, 300),
+    "rdelete": True,
+    "rguard": True,
+    "rmaxdelete": None,
+    "rwait": False,
+    "ruser": None,
+    "rlisten": None,
+    "on_sync": None,
+    "on_state": None,
+    "rstages": (),
+    "on_stage": None,
+    "logfile": None,
+    "logformat": "text",
+    "pattern_files": {},
+    "warnings": (),
+}
+"""What a ``Config`` has without the settings, on each machine."""
 
 
 def good() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from inosync.worker.warm import SLOW_SECONDS
 from support import procs, trees
+from support.churn import Churn
 from support.daemon import Daemon, FakeRsync, MakeDaemon
 from support.procs import Process
 from support.rsyncd import MakeRsyncd, Rsyncd
@@ -301,3 +302,14 @@ def _sockets(pid: int) -> set[str]:
     except OSError:
         return set()
     return {link for name in names if (link := _link(f"/proc/{pid}/fd/{name}")).startswith("socket:")}
+
+
+def start_with_churn(w: Warm, seed: int) -> Churn:
+    """Start a daemon over a tree in which much has happened, and wait until its nodes are level."""
+    outside = w.home / "outside"
+    outside.mkdir()
+    churn = Churn(os.fsencode(w.tree()), seed, os.fsencode(outside))
+    churn.run(60)
+    w.daemon.start()
+    w.until_level()
+    return churn

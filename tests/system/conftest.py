@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -141,15 +142,7 @@ def service(tmp_path: Path, daemon: MakeDaemon) -> Service:
 def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service that the tests of a module share through ``shared``."""
     home = tmp_path_factory.mktemp("service")
-    made: list[Daemon] = []
-
-    def make(
-        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> Daemon:
-        made.append(Daemon(home / "inosync", config, args, env))
-        return made[0]
-
-    service = make_service(home, make)
+    service = make_service(home, partial(Daemon, home / "inosync"))
     try:
         service.daemon.start()
         yield service

@@ -11,8 +11,9 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -334,17 +335,9 @@ FAULTS: dict[str, Fault] = {
 def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     """One daemon for the whole table, with one node that has the faults."""
     home = tmp_path_factory.mktemp("faults")
-    made: list[Daemon] = []
-
-    def make(
-        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> Daemon:
-        made.append(Daemon(home / "inosync", config, args, env))
-        return made[0]
-
     # A fault is met by the next rsync that is started: that has to be the one for the next change.
     cold = {"rwarm": False}
-    s = set_up(home, make, {"faulty": {"rtimeout": 1, **cold}, "sound": cold})
+    s = set_up(home, partial(Daemon, home / "inosync"), {"faulty": {"rtimeout": 1, **cold}, "sound": cold})
     try:
         s.daemon.start()
         s.until_ok()

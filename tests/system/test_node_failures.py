@@ -390,14 +390,20 @@ def small(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], stdin=subprocess.DEVNULL, check=True)
 
 
-@needs_root
-def test_node_without_room_is_reported_and_becomes_level(
-    small: Path, warm: MakeWarm, rsyncd: MakeRsyncd
-) -> None:
+def level_with_small_node(small: Path, warm: MakeWarm, rsyncd: MakeRsyncd) -> Warm:
+    """A daemon that is level with a node that has little room, and with another one."""
     server = rsyncd({"small": small})
     w = warm({"small": server.url("small"), "other": ""})
     w.daemon.start()
     w.until_level()
+    return w
+
+
+@needs_root
+def test_node_without_room_is_reported_and_becomes_level(
+    small: Path, warm: MakeWarm, rsyncd: MakeRsyncd
+) -> None:
+    w = level_with_small_node(small, warm, rsyncd)
     filler = small / "filler"
     filler.write_bytes(bytes(ROOM * 3 // 4))
     (w.tree() / "big").write_bytes(os.urandom(ROOM // 2))
@@ -448,10 +454,7 @@ def test_module_that_became_read_only_is_reported_and_becomes_level(
 def test_node_with_a_read_only_disk_is_reported_and_becomes_level(
     small: Path, warm: MakeWarm, rsyncd: MakeRsyncd
 ) -> None:
-    server = rsyncd({"small": small})
-    w = warm({"small": server.url("small"), "other": ""})
-    w.daemon.start()
-    w.until_level()
+    w = level_with_small_node(small, warm, rsyncd)
     # As Linux does after disk errors.
     assert mount("-o", "remount,ro", str(small)).returncode == 0
     w.change("file")

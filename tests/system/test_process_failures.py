@@ -7,7 +7,6 @@ the daemon's own deadlines.
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import re
 import shutil
@@ -19,13 +18,25 @@ from typing import Any
 
 import pytest
 from support import procs
-from support.churn import Churn
 from support.daemon import MakeDaemon
 from support.hanging_filesystem import hanging
 from support.procs import Process
 from support.sshd import Sshd
 from support.wait import until
-from support.warm import OK, TIME, AllTransports, Location, MakeWarm, Warm, cont, end, locations, set_up, stop
+from support.warm import (
+    OK,
+    TIME,
+    AllTransports,
+    Location,
+    MakeWarm,
+    Warm,
+    cont,
+    end,
+    locations,
+    set_up,
+    start_with_churn,
+    stop,
+)
 
 TREES = ("tree", "still", "hang")
 SILENT = r"worker did not answer for 1\d s"
@@ -342,13 +353,7 @@ def test_churn_while_processes_of_all_kinds_are_killed_ends_level(
 ) -> None:
     w = all_transports.warm
     w.configure(locations(w), rtimeout=1)
-    outside = w.home / "outside"
-    outside.mkdir()
-    churn = Churn(os.fsencode(w.tree()), seed, os.fsencode(outside))
-    rand = random.Random(seed)
-    churn.run(60)
-    w.daemon.start()
-    w.until_level()
+    churn, rand = start_with_churn(w, seed), random.Random(seed)
     for turn in range(15):
         churn.run(rand.randrange(1, 20), seconds=rand.choice([0, 0, 0.1, 0.2]))
         workers = list(w.workers().values())

@@ -28,6 +28,17 @@ def started(warm: MakeWarm, server: Rsyncd, **settings: object) -> Warm:
     return w
 
 
+def with_a_big_file_and_another_tree(warm: MakeWarm, server: Rsyncd) -> tuple[Warm, int]:
+    """A daemon with a big file on its way in one of two trees, and the pid of the rsync that sends it."""
+    w = warm({"a": server.url("a")}, ("tree", "other"), extra=SLOW)
+    w.change("stays")
+    w.change("stays", tree="other")
+    w.daemon.start()
+    w.until_level()
+    write_big(w, "big")
+    return w, until_big(w)
+
+
 def received(copy: Path) -> int:
     """Return the bytes that a node has of all files, those on their way included."""
     return sum(path.stat().st_size for path in copy.rglob("*") if path.is_file() and not path.is_symlink())
@@ -179,13 +190,7 @@ def test_guard_halts_a_tree_with_a_big_file_under_way(
 def test_tree_that_is_not_mirrored_any_more_ends_its_big_file(
     warm: MakeWarm, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
-    w = warm({"a": rsyncd({"a": tmp_path / "nodes/a"}).url("a")}, ("tree", "other"), extra=SLOW)
-    w.change("stays")
-    w.change("stays", tree="other")
-    w.daemon.start()
-    w.until_level()
-    write_big(w, "big")
-    until_big(w)
+    w, _ = with_a_big_file_and_another_tree(warm, rsyncd({"a": tmp_path / "nodes/a"}))
     w.reload(wpaths=[str(w.tree("other"))], rpaths=["other"])
     w.change("new", tree="other")
     w.until_arrived("a", "new", tree="other")
@@ -196,13 +201,7 @@ def test_tree_that_is_not_mirrored_any_more_ends_its_big_file(
 def test_full_mirror_of_another_tree_does_not_disturb_a_big_file(
     warm: MakeWarm, rsyncd: MakeRsyncd, tmp_path: Path
 ) -> None:
-    w = warm({"a": rsyncd({"a": tmp_path / "nodes/a"}).url("a")}, ("tree", "other"), extra=SLOW)
-    w.change("stays")
-    w.change("stays", tree="other")
-    w.daemon.start()
-    w.until_level()
-    write_big(w, "big")
-    first = until_big(w)
+    w, first = with_a_big_file_and_another_tree(warm, rsyncd({"a": tmp_path / "nodes/a"}))
     (w.copy("a", "other") / "stays").unlink()
     w.daemon.ask("resync", node="a")
     w.until_arrived("a", "stays", tree="other")

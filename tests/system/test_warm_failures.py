@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from support import procs
-from support.churn import Churn
 from support.daemon import MakeDaemon, Patched
 from support.network import Network
 from support.procs import Server
@@ -35,6 +34,7 @@ from support.warm import (
     locations,
     set_up,
     set_up_all_transports,
+    start_with_churn,
     stop,
 )
 
@@ -312,13 +312,7 @@ def test_churn_while_rsyncs_and_connections_are_killed_ends_level(
 ) -> None:
     w = all_transports.warm
     w.configure(locations(w), rwarm=rwarm)
-    outside = w.home / "outside"
-    outside.mkdir()
-    churn = Churn(os.fsencode(w.tree()), seed, os.fsencode(outside))
-    rand = random.Random(seed)
-    churn.run(60)
-    w.daemon.start()
-    w.until_level()
+    churn, rand = start_with_churn(w, seed), random.Random(seed)
     for _ in range(25):
         churn.run(rand.randrange(1, 30), seconds=rand.choice([0, 0, 0.1, 0.3]))
         victims = [process for worker in w.workers().values() for process in procs.family([worker.pid])[1:]]

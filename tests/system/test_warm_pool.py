@@ -8,7 +8,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,6 @@ USER, PASSWORD = "mirror", "not secret"
 def world(tmp_path_factory: pytest.TempPathFactory, shared_sshd: Sshd) -> Iterator[Warm]:
     """A daemon with two trees and nodes with various settings on all transports, shared by several tests."""
     home = tmp_path_factory.mktemp("warm")
-    made: list[Daemon] = []
-
-    def make(
-        config: Mapping[str, object] | str, args: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> Daemon:
-        made.append(Daemon(home / "inosync", config, args, env))
-        return made[0]
-
     secret = home / "secret"
     secret.write_text(PASSWORD + "\n")
     secret.chmod(0o600)
@@ -52,6 +45,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, shared_sshd: Sshd) -> Iterat
         "module": {"node": f"{other.colons('module')}", "extra": other.port_option, "rspeed": 4000},
         "ssh": {"node": shared_sshd.node("a", f"{home}/nodes/ssh/"), "extra": "-z --compress-level=1"},
     }
+    make = partial(Daemon, home / "inosync")
     w = set_up(home, make, nodes, ("one", "two"), shared_sshd.env(), rexcludes=["*.tmp", "/private/"])
     try:
         server.start()

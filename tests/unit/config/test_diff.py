@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from support import configs
 from support.filters import excludes
 
 from inosync.config.diff import Diff, Refilter, diff
@@ -24,27 +25,12 @@ OLD = Config(
     trees=TREES,
     nodes=(NODE,),
     emask=frozenset({"IN_CREATE"}),
-    edelay=10,
     equiet=0.05,
     rsync="/usr/bin/rsync",
     rslots=4,
-    rretry=(1, 300),
-    rdelete=True,
-    rguard=True,
-    rmaxdelete=None,
-    rwait=False,
-    ruser=None,
-    rlisten=None,
-    on_sync=None,
-    on_state=None,
-    rstages=(),
-    on_stage=None,
-    logfile=None,
-    logformat="text",
     rundir="/run/inosync",
     statedir="/var/lib/inosync",
-    pattern_files={},
-    warnings=(),
+    **configs.DEFAULTS,
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import configs
 from support.configs import config, good, mistakes, text, write
 
 from inosync.config.errors import ConfigError
@@ -34,27 +35,12 @@ def test_defaults_are_used_for_what_is_not_set(here: Path) -> None:
         emask=frozenset(
             ("IN_CLOSE_WRITE", "IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_ATTRIB")
         ),
-        edelay=10,
         equiet=0.01,
         rsync=str(here / "rsync"),
         rslots=2 * (os.cpu_count() or 1),
-        rretry=(1, 300),
-        rdelete=True,
-        rguard=True,
-        rmaxdelete=None,
-        rwait=False,
-        ruser=None,
-        rlisten=None,
-        on_sync=None,
-        on_state=None,
-        rstages=(),
-        on_stage=None,
-        logfile=None,
-        logformat="text",
         rundir="/run/inosync" if os.geteuid() == 0 else "/run/user/1000/inosync",
         statedir=default_statedir(),
-        pattern_files={},
-        warnings=(),
+        **configs.DEFAULTS,
     )
 
 

@@ -351,25 +351,26 @@ def test_node_whose_batch_was_dear_is_held_back_under_load(world: World) -> None
     assert world.loop.next_timer == math.inf
 
 
-def test_node_held_back_that_is_forgotten_is_offered_nothing(world: World) -> None:
+def held_back(world: World) -> FakeNode:
+    """A node that the pace holds back, because its last batch was expensive."""
     [node] = world.add(1, world.journal.head)
     world.by_name[node.name] = node.real
     world.change()
     node.done(cpu=100.0)
     world.change()
     assert world.busy == []
+    return node
+
+
+def test_node_held_back_that_is_forgotten_is_offered_nothing(world: World) -> None:
+    node = held_back(world)
     world.dispatch.forget_node(node.real)
     world.wait(60)
     assert world.busy == []
 
 
 def test_released_at_once_goes_whatever_earlier_batches_have_cost(world: World) -> None:
-    [node] = world.add(1, world.journal.head)
-    world.by_name[node.name] = node.real
-    world.change()
-    node.done(cpu=100.0)
-    world.change()
-    assert world.busy == []
+    node = held_back(world)
     world.dispatch.release_changes(at_once=True)
     assert world.busy == [node.name]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -10,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -22,17 +21,6 @@ import inosync
 from inosync.system import process
 
 SLEEP = ("/bin/sh", "-c", "while :; do sleep 1000; done")
-
-
-@pytest.fixture
-def started() -> Iterator[list[procs.Process]]:
-    """Processes of which nothing may be left after the test."""
-    found: list[procs.Process] = []
-    yield found
-    for each in found:
-        procs.send(each, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(each.pid, 0)
 
 
 def child(started: list[procs.Process], run: Callable[[], None]) -> int:

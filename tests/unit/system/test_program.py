@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import resource
 import select
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,17 +126,6 @@ def test_programs_start_where_the_kernel_refuses_the_lifeline(monkeypatch: pytes
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     assert _leader(lambda: _output(_shell("pwd"))) == "/\n"
-
-
-@pytest.fixture
-def started() -> Iterator[list[procs.Process]]:
-    """Processes of which nothing may be left after the test."""
-    found: list[procs.Process] = []
-    yield found
-    for each in found:
-        procs.send(each, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(each.pid, 0)
 
 
 def _family_of_leader(
