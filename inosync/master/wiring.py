@@ -139,7 +139,7 @@ def make_master(
         is_shared=config.is_origin,
         is_copy=bool(me),
     )
-    watcher = Watcher(HardLinks(events, clock), clock)
+    watcher = Watcher(HardLinks(events, clock), clock, rand, lambda: inherited())
     trees = Trees(table, watcher.roots, guard, journal, roots_only=bool(me))
     pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
 

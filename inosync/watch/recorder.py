@@ -3,7 +3,8 @@
 Usually that is each listing, or nothing at all if the whole tree is to be compared. After a restart it is
 what has changed since a time (``tree.Since``), by ctime: a change of a file gives it a new ctime, whatever
 its mtime is set to, and so does a rename, for what is renamed and for both directories. What is below a
-renamed directory keeps its times.
+renamed directory keeps its times. The files in directories that have not changed are looked at once all
+directories are watched (``survey``).
 """
 
 from __future__ import annotations
@@ -12,20 +13,17 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
 from inosync.messages import Change, Kind, Step
 from inosync.watch.listener import ChangeListener
-from inosync.watch.tree import Directory, Root, Since, join, locate
+from inosync.watch.tree import Directory, Root, Since, join, locate, status_at
 
 log = logging.getLogger(__name__)
 
 EntryLook = Callable[[Iterable[os.DirEntry[Any]]], None]
 """Takes the entries of a directory, some at a time."""
 
-_MAX_LEAF_ENTRIES = 2_000
-"""A directory with more entries is read in steps."""
 _FUTURE_NS = 2_000_000_000
 """No file has a time that is so far in the future, unless the clock was set back."""
 
@@ -49,27 +47,33 @@ class Recorder:
             return None
         if has_moved:
             return lambda entries: _note_moved(since, directory, entries)
-        # Events are handled between two steps: it may be elsewhere by now.
-        look = self._note_changed_directories if has_changed else self._record_files
-        return lambda entries: look(since, directory, entries)
+        if has_changed:
+            return lambda entries: _note_changed_directories(since, directory, entries)
+        since.unchanged.append(directory)
+        return None
 
     def record_leaf(
         self, root: Root, path: bytes, leaf: Directory, status: os.stat_result, is_new: bool
-    ) -> bool:
-        """Do the same for a directory in the current one that has none in it; False: scan it instead."""
-        since = root.since
+    ) -> None:
+        """Do the same for a directory that has none in it."""
         _, has_changed = self._record_listing(root, path, leaf, status, is_new)
-        if since is None or root.since is None or has_changed:
-            return True
-        try:
-            with os.scandir(leaf.name) as found:
-                entries = list(islice(found, _MAX_LEAF_ENTRIES + 1))
-        except OSError:
-            return False
-        if len(entries) > _MAX_LEAF_ENTRIES:
-            return False
-        self._record_files(since, leaf, entries)
-        return True
+        if root.since is not None and not has_changed:
+            root.since.unchanged.append(leaf)
+
+    def record_files(self, since: Since, directory: Directory, names: Iterable[bytes]) -> None:
+        """Record files that have changed in a directory that has not."""
+        # Events are handled between two steps: it may be elsewhere by now.
+        place = locate(directory)
+        if place is None or place[0].since is not since:
+            return
+        root, above = place
+        for name in names:
+            path = join(above, name)
+            status = status_at(root, path)
+            if status is not None and self._is_distrusted(root, since, path, status):
+                return
+            if not root.excluded(path, False):
+                self._record(root, path, Kind.NAME, Step.UNKNOWN)
 
     def _record_listing(
         self, root: Root, path: bytes, directory: Directory, status: os.stat_result, is_new: bool
@@ -92,31 +96,6 @@ class Recorder:
     def _record(self, root: Root, path: bytes, kind: Kind, step: Step) -> None:
         self._listener.record(Change(root.tree, path, kind, step=step), self._clock())
 
-    def _record_files(self, since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]) -> None:
-        """Record the files that have changed in a directory that has not."""
-        place, after = locate(directory), since.after
-        if place is None or place[0].since is not since:
-            return
-        root, above = place
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue  # an event says what became of it
-            if status.st_ctime_ns < after or entry.is_dir(follow_symlinks=False):
-                continue
-            path = join(above, os.fsencode(entry.name))
-            if self._is_distrusted(root, since, path, status):
-                return
-            if not root.excluded(path, False):
-                self._record(root, path, Kind.NAME, Step.UNKNOWN)
-
-    def _note_changed_directories(
-        self, since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]
-    ) -> None:
-        """Note which directories in one that has changed may have been renamed to where they are."""
-        _note_moved(since, directory, (entry for entry in entries if _has_changed(since, entry)))
-
     def _is_distrusted(self, root: Root, since: Since, path: bytes, status: os.stat_result) -> bool:
         """Whether times do not tell what has changed; then all of the tree has to be compared."""
         if status.st_dev not in since.devices:
@@ -129,6 +108,13 @@ class Recorder:
         where = os.path.join(root.path, os.fsdecode(path))
         log.warning("%s: full mirrors follow, because %s %s", root.path, where, why)
         return True
+
+
+def _note_changed_directories(
+    since: Since, directory: Directory, entries: Iterable[os.DirEntry[Any]]
+) -> None:
+    """Note which directories in one that has changed may have been renamed to where they are."""
+    _note_moved(since, directory, (entry for entry in entries if _has_changed(since, entry)))
 
 
 def _has_changed(since: Since, entry: os.DirEntry[Any]) -> bool:

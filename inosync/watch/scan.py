@@ -15,11 +15,12 @@ from itertools import chain, islice
 
 from inosync.messages import Rename
 from inosync.system import entries, mounts
+from inosync.watch.ctimes import changed_files
 from inosync.watch.fstype import counts_subdirectories
 from inosync.watch.inotify import InotifyError
 from inosync.watch.listener import ChangeListener
 from inosync.watch.recorder import EntryLook, Recorder
-from inosync.watch.tree import Directory, Opener, Replaced, Root, join, locate, open_kid
+from inosync.watch.tree import Directory, Opener, Replaced, Root, Since, join, locate, open_kid
 from inosync.watch.watches import Watches, reason
 from inosync.watch.working_directory import WorkingDirectory
 
@@ -45,7 +46,7 @@ class Scanner:
     ) -> None:
         self._watches, self._listener = watches, listener
         self._on_replaced, self._clock = on_replaced, clock
-        self._recorder = Recorder(listener, clock)
+        self.recorder = Recorder(listener, clock)
         self._opener = Opener()
         self._working_directory = WorkingDirectory()
         self._counting: dict[int, bool] = {}
@@ -95,13 +96,36 @@ class Scanner:
             # Events were handled since the last step: it may be elsewhere by now.
             look: EntryLook | None = None
             if not refilter and (has_changed or not poll) and (place := locate(directory)):
-                look = self._recorder.record_directory(*place, directory, os.fstat(own), is_new)
+                look = self.recorder.record_directory(*place, directory, os.fstat(own), is_new)
             kids = _known_kids(directory)
             if poll:
                 kids = self._strayed_kids(directory, own, root, before) if has_changed else iter(())
             yield from self._queue_kids(directory, own, kids, refilter, look)
         except OSError as error:
             self._note_unreadable(root, path, directory, error)
+        finally:
+            os.close(own)
+
+    def look(self, since: Since, directory: Directory) -> Iterator[None]:
+        """Record the files that have changed in a watched directory that has not. Yields now and then."""
+        place = locate(directory)
+        if place is None or place[0].since is not since:
+            return
+        try:
+            own = os.dup(self._opener.open(directory))
+        except Replaced as error:
+            self._on_replaced(place[0], str(error))
+            return
+        except OSError as error:
+            if error.errno not in _GONE:  # or else events say what became of it
+                self._note_unreadable(*place, directory, error)
+            return
+        try:
+            for names in changed_files(own, since.after):
+                self.recorder.record_files(since, directory, names)
+                yield
+        except OSError as error:
+            self._note_unreadable(*place, directory, error)
         finally:
             os.close(own)
 
@@ -284,7 +308,10 @@ class Scanner:
         except OSError:
             return False
         is_leaf = stat.S_ISDIR(status.st_mode) and status.st_nlink == 2 and status.st_dev == device
-        return is_leaf and not kid.kids and self._recorder.record_leaf(root, path, kid, status, is_new)
+        if not is_leaf or kid.kids:
+            return False
+        self.recorder.record_leaf(root, path, kid, status, is_new)
+        return True
 
 
 def _known_kids(directory: Directory) -> Iterator[list[Directory]]:

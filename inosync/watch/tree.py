@@ -73,7 +73,7 @@ class Directory:
 class Since:
     """A time since which a walk records what has changed in a tree, by ctime; in ns since the epoch."""
 
-    __slots__ = ("after", "devices", "moved", "root")
+    __slots__ = ("after", "devices", "moved", "root", "unchanged")
 
     def __init__(self, after: int, root: tuple[int, int], devices: frozenset[int]) -> None:
         self.after = after
@@ -84,6 +84,8 @@ class Since:
         """The devices of file systems whose times can be relied on."""
         self.moved: set[Directory] = set()
         """Directories that may have been renamed to where they are: all that is in them has changed."""
+        self.unchanged: list[Directory] = []
+        """Watched directories that have not changed: the files in them are still to be looked at."""
 
 
 Name = tuple[Directory, bytes]

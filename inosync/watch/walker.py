@@ -9,6 +9,7 @@ from inosync.system import entries
 from inosync.watch.listener import ChangeListener
 from inosync.watch.poller import Poller
 from inosync.watch.scan import Scanner
+from inosync.watch.survey import Survey
 from inosync.watch.tree import Directory, Root, Since, locate
 from inosync.watch.watches import Watches
 
@@ -16,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Walker:
-    """Scans the directories that wait to be watched, and ends the watches of those that have left."""
+    """Scans the directories that wait to be watched, and ends the watches of those that have left.
+
+    ``inherited``: descriptors that a forked child has to close.
+    """
 
     def __init__(
         self,
@@ -25,13 +29,16 @@ class Walker:
         poller: Poller,
         listener: ChangeListener,
         clock: Callable[[], float],
+        inherited: Callable[[], list[int]] = list,
     ) -> None:
         self._watches, self._scanner, self._poller = watches, scanner, poller
-        self._listener, self._clock = listener, clock
+        self._listener, self._clock, self._inherited = listener, clock, inherited
         self._roots: list[Root] = []
         """Those that are not lost."""
         self._scan: Iterator[None] | None = None
         """The scan that is under way."""
+        self._survey: Survey | None = None
+        """The look at files that is under way."""
 
     # Roots -------------------------------------------------------------------------------------------
 
@@ -128,6 +135,8 @@ class Walker:
 
     def _advance(self) -> bool:
         """Do one small step; False when there is nothing to do."""
+        if self._survey is not None and self._survey.is_over():
+            self._end_survey()
         if self._watches.has_to_end:
             self._watches.end_next()
             return True
@@ -138,6 +147,8 @@ class Walker:
         for root in self._roots:
             if root.walk:
                 self._scan = self._scanner.scan(root.walk.pop())
+            elif root.since is not None and (scan := self._look_at_files(root, root.since)):
+                self._scan = scan
             elif root.full_walk:
                 has_recorded, root.since, root.full_walk = root.since is not None, None, False
                 log.info("%s: %d directories are watched", root.path, len(self._watches.by_wd))
@@ -152,3 +163,28 @@ class Walker:
                 continue
             return True
         return self._poller.step()
+
+    # Files -------------------------------------------------------------------------------------------
+
+    def _look_at_files(self, root: Root, since: Since) -> Iterator[None] | None:
+        """Return the scan for what has changed that comes next; None after the last one."""
+        if self._survey is None or self._survey.since is not since:
+            self._end_survey()
+            self._survey = Survey(root, since, self._scanner, self._inherited)
+        scan = self._survey.step()
+        if scan is None:
+            self._end_survey()
+        return scan
+
+    def _end_survey(self) -> None:
+        if self._survey is not None:
+            self._survey.end()
+            self._survey = None
+
+    def descriptors(self) -> list[int]:
+        """What a forked child has to close."""
+        return [] if self._survey is None else self._survey.descriptors()
+
+    def close(self) -> None:
+        """End all processes."""
+        self._end_survey()

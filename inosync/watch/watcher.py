@@ -33,6 +33,7 @@ CHECK_SECONDS = 1.0
 class Watcher:
     """What happens in the trees, over one loop. ``clock`` is monotonic, in seconds; ``rand`` in [0, 1).
 
+    ``inherited``: descriptors that a forked child has to close, those of the watcher itself among them.
     ``roots`` are the trees, ``coverage`` says how well they are watched.
     """
 
@@ -41,6 +42,7 @@ class Watcher:
         listener: FileListener,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
+        inherited: Callable[[], list[int]] = list,
     ) -> None:
         self._listener, self._clock = listener, clock
         roots: Roots
@@ -52,7 +54,7 @@ class Watcher:
         self._watches = Watches(self._inotify)
         scanner = Scanner(self._watches, listener, lose, clock)
         self._poller = Poller(scanner, self._watches.unwatched, clock, rand)
-        self._walker = Walker(self._watches, scanner, self._poller, listener, clock)
+        self._walker = Walker(self._watches, scanner, self._poller, listener, clock, inherited)
         self._handler = EventHandler(self._watches, self._walker, scanner, self._poller, listener, lose)
         self.roots = roots = Roots(self._walker, listener, self._handler.set_modify_is_change, clock)
         self.mounts = MountPoints(roots, self._walker, listener, mounts.Changes())
@@ -101,7 +103,7 @@ class Watcher:
         return self._inotify.fd
 
     def descriptors(self) -> list[int]:
-        return [self._inotify.fd, *self.mounts.descriptors()]
+        return [self._inotify.fd, *self.mounts.descriptors(), *self._walker.descriptors()]
 
     def set_poll_interval(self, seconds: float) -> None:
         """Set how often unwatched directories are tried again, and compared."""
@@ -178,5 +180,6 @@ class Watcher:
         self._listener.batch_ended(now, is_caught_up=False)
 
     def close(self) -> None:
+        self._walker.close()
         self._inotify.close()
         self.mounts.close()

@@ -100,6 +100,7 @@ PURE = frozenset(
         "inosync.state.trust",
         "inosync.status.titles",
         "inosync.text",
+        "inosync.watch.shares",
         "inosync.worker.lanes",
         "inosync.worker.refused_options",
         "inosync.worker.renamed",
