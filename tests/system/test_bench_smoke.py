@@ -44,6 +44,7 @@ TINY = {
     "many trees": ("many_trees.py", "--trees=3", "--nodes=2", "--changes=1", "--transports=daemon"),
     "restart": ("restart.py", "--quick"),
     "deployment": ("deployment.py", "--quick", "--transports=local"),
+    "metrics": ("metrics.py", "--quick"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "local": ("growth.py", "--quick", "--apart=0", "--axes=local"),
@@ -176,6 +177,12 @@ def test_deployment_benchmark_prints_what_deployments_take(run: Run) -> None:
         found = rf"^deployment of 20 files, local, {tool} +median +[\d.]+ m?s "
         assert re.search(found, out, re.MULTILINE), out
     assert re.search(r"^isolated change, local, inosync +median +[\d.]+ m?s ", out, re.MULTILINE), out
+
+
+def test_metrics_benchmark_prints_what_each_path_takes(run: Run) -> None:
+    out = run("metrics")
+    for path in ("/metrics", "/", "/status.json"):
+        assert len(re.findall(rf"^    {path} +median +[\d.]+ m?s ", out, re.MULTILINE)) == 3, out
 
 
 def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:
