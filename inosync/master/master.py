@@ -27,6 +27,8 @@ from inosync.worker import worker
 
 WALK_SECONDS = 0.01
 """The longest walk between two reads of the kernel's queue."""
+AHEAD_SECONDS = 0.05
+"""The longest walk before the workers are forked."""
 READ_SECONDS = 0.1
 """The longest read of the kernel's queue before anything else gets its turn."""
 TICK_SECONDS = 1.0
@@ -65,13 +67,18 @@ class Master:
         for table in self.watcher.mounts.descriptors():
             # At once, because what is mounted for a moment is in the place of something that has not changed.
             self.loop.on_change(table, self.watcher.mounts.check)
-        self.reloader.start()
+        self.reloader.start(self._walk_ahead)
         self.loop.call_every(TICK_SECONDS, self._tick)
         while not self.pool.has_ended:
             self._turn()
         self.pool.abandon()
         for close in self.closing:
             close()
+
+    def _walk_ahead(self) -> None:
+        """Walk before workers are forked, which takes a while: then scouts look at files meanwhile."""
+        if self.watcher.is_catching_up:
+            self.watcher.work(AHEAD_SECONDS)
 
     @property
     def outcome(self) -> dict[str, Any]:

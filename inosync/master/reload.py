@@ -56,13 +56,16 @@ class Reloader:
     def __post_init__(self) -> None:
         self._monitor = FileMonitor(self.config.pattern_files)
 
-    def start(self) -> None:
-        """Begin with all nodes."""
+    def start(self, before_workers: Callable[[], None]) -> None:
+        """Begin with all nodes. ``before_workers`` is called when they are known, but no worker is forked."""
         config = self.config
         known = subscriptions(config.watched_for, config.trees, self.trees.table.numbers)
         for spec in config.nodes:
-            self.pool.add(spec, known[spec.name], config.rretry, self.restore)
+            self.pool.enroll(spec, known[spec.name], config.rretry, self.restore)
         self.configure(config)
+        before_workers()
+        for node in list(self.pool.nodes.values()):
+            self.pool.start(node)
 
     def check_files(self) -> None:
         """Reload if pattern files have changed. To be called every second or so."""

@@ -66,11 +66,22 @@ class WorkerPool:
         restore: Callable[[Node], None] = lambda _node: None,
     ) -> Node:
         """Mirror to another node. ``restore`` gives it what is known of it."""
+        node = self.enroll(spec, subscription, retry, restore)
+        self.start(node)
+        return node
+
+    def enroll(
+        self,
+        spec: NodeSpec,
+        subscription: Subscription,
+        retry: tuple[float, float],
+        restore: Callable[[Node], None],
+    ) -> Node:
+        """Have another node whose worker is still to be started."""
         head = self.dispatch.backlog.journal.head
         node = self.nodes[spec.name] = Node(spec, head, self, self.loop, random.random, retry)
         node.subscribe(subscription)
         restore(node)
-        self._start(node)
         return node
 
     def remove(self, name: str) -> None:
@@ -113,7 +124,7 @@ class WorkerPool:
             log.error("%s: its worker hangs in the kernel, and ends when it wakes", node.name)
             process.abandon(node.worker.process)
 
-    def _start(self, node: Node) -> None:
+    def start(self, node: Node) -> None:
         """Start a worker, but not while another one may still be writing to the same place."""
         if not any(left.worker.address == node.spec.node for left in self._leaving - {node}):
             node.worker.start()
@@ -161,13 +172,13 @@ class WorkerPool:
             self.loop.call_at(self.loop.clock(), lambda: self._revive(node))
         for waiting in self.nodes.values():
             if waiting is not node and waiting.worker.process is None:
-                self._start(waiting)  # no more than a look at the clock, if it waits for that
+                self.start(waiting)  # no more than a look at the clock, if it waits for that
 
     def _revive(self, node: Node) -> None:
         # Meanwhile it may have been told to leave again, or the whole pool.
         if self._is_known(node) and not self.is_stopping:
             node.worker.allow_restart()
-            self._start(node)
+            self.start(node)
 
     def _is_known(self, node: Node) -> bool:
         return self.nodes.get(node.name) is node

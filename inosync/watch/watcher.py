@@ -79,6 +79,11 @@ class Watcher:
         return self._walker.is_walking
 
     @property
+    def is_catching_up(self) -> bool:
+        """Whether the walk records what has changed since a time."""
+        return any(root.since is not None for root in self.roots.present())
+
+    @property
     def incomplete_trees(self) -> set[int]:
         """The trees that are walked as a whole: what is in them is not known yet, or not any more."""
         return self._walker.incomplete_trees

@@ -94,13 +94,16 @@ def problem() -> ConfigError:
     return ConfigError(ConfigProblem("conf.py", "no such thing"))
 
 
-def test_start_adds_every_node_and_configures_the_other_parts(world: World) -> None:
-    world.reloader.start()
+def test_start_knows_all_nodes_before_it_starts_their_workers(world: World) -> None:
+    world.reloader.start(lambda: world.calls.append(("before workers",)))
     config = world.reloader.config
     assert [call[:2] for call in world.calls] == [
-        ("add", config.nodes[0]),
-        ("add", config.nodes[1]),
+        ("enroll", config.nodes[0]),
+        ("enroll", config.nodes[1]),
         ("configure", config),
+        ("before workers",),
+        ("start", world.pool.nodes["a"]),
+        ("start", world.pool.nodes["b"]),
     ]
 
 

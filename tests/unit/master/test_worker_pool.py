@@ -112,7 +112,7 @@ def test_worker_is_not_started_while_another_may_write_to_the_same_place(world: 
     old = world.started("old", "host:/www")
     world.pool.remove("old")
     new = FakeNode("new", world, "host:/www")
-    world.pool._start(new.real)
+    world.pool.start(new.real)
     assert new.orders == []
     old.end()
     assert new.orders == ["start"]
