@@ -1,8 +1,9 @@
-"""Text for people: on one line, shortened, without passwords, and with the right plural."""
+"""Text for people: on one line, shortened, without passwords, with the right plural; the words for states."""
 
 from __future__ import annotations
 
 import difflib
+import enum
 import re
 import reprlib
 from collections.abc import Iterable
@@ -69,3 +70,18 @@ class _Shown(reprlib.Repr):
 
     def repr_instance(self, x: Any, level: int) -> str:
         return without_password(super().repr_instance(x, level))
+
+
+class NodeState(enum.StrEnum):
+    """How well a node is mirrored, in the words that users see."""
+
+    STARTING = "starting"
+    FULL = "full"
+    OK = "ok"
+    SYNCING = "syncing"
+    LAGGING = "lagging"
+    RETRYING = "retrying"
+    PAUSED = "paused"
+    HALTED = "halted"
+    HELD = "held"
+    DEGRADED = "degraded"

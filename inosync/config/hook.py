@@ -11,8 +11,7 @@ from inosync.config import checks
 from inosync.config.checks import list_of, string
 from inosync.config.errors import invalid
 from inosync.filters.rule import Rule
-from inosync.messages import NodeState
-from inosync.text import format_value
+from inosync.text import NodeState, format_value
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _EXAMPLE = '["/usr/local/sbin/purge-cache"], a function, or {"command": [...], "timeout": 60}'

@@ -17,8 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from inosync.console.history import Snapshot
-from inosync.messages import NodeState
-from inosync.text import one_line
+from inosync.text import NodeState, one_line
 
 STATES = tuple(state.value for state in NodeState)
 

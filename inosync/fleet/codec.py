@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
+from inosync.changes import Change, Kind, Step, is_below_root
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import MAX_POSITION
-from inosync.messages import Change, Kind, Step, is_below_root
 
 MAX_PATH_BYTES = 4096
 MAX_TREES = 100_000

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from inosync.changes import Change
 from inosync.fleet import order_store, service
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
-from inosync.messages import Change
 
 if TYPE_CHECKING:
     from inosync.fleet.store import Seen, Store

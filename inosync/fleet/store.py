@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from inosync.changes import Change
 from inosync.fleet import codec, scripts
 from inosync.fleet.instance import Instance, InstanceChanged, StoreError
 from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.passwords import NO_PASSWORDS, Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
-from inosync.messages import Change
 from inosync.text import one_line
 
 __all__ = ["InstanceChanged", "Seen", "Store", "StoreError"]

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inosync.messages import NodeState
-from inosync.text import one_line
+from inosync.text import NodeState, one_line
 
 MAX_BYTES = 1 << 23
 """The longest text of a sender."""

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from inosync.changes import Allowance
 from inosync.config.checks import Share
 from inosync.guard.removals import Removals, must_be_left
-from inosync.messages import Allowance
 from inosync.system import entries
 from inosync.text import plural
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from inosync.changes import Allowance, Source
 from inosync.config.checks import Share
 from inosync.guard import loss
 from inosync.guard.excess import MIN_REMOVAL_SECONDS, RemovalLimit, TreeRemovals
 from inosync.guard.loss import Memory, RootLook
-from inosync.messages import Allowance, Source
 from inosync.system import entries, mounts
 
 MAX_SETTLE_FACTOR = 360

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from inosync.messages import Kind, Step
+from inosync.changes import Kind, Step
 
 Key = tuple[int, bytes]
 """Tree and path."""

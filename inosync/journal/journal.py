@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+from inosync.changes import Change, Kind, Rename, Step
 from inosync.journal.entries import NEVER, Entries, JournalEntry, Key, Steps
 from inosync.journal.renames import Hint, RenameHints
 from inosync.journal.times import RecordTimes
-from inosync.messages import Change, Kind, Rename, Step
 
 _Oldest = tuple[float, int]
 """When something was first recorded, and at which position."""

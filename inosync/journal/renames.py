@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from inosync.messages import Rename
+from inosync.changes import Rename
 
 MAX_HINTS = 200
 """Of more only the newest are kept. Each batch that is cut meanwhile carries them."""

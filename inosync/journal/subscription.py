@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from inosync.changes import Change
 from inosync.config.nodes import NodeSpec, Tree, watched_by
 from inosync.filters.rule import Rule
 from inosync.filters.rules import Rules
-from inosync.messages import Change
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inosync.changes import Change, Kind
 from inosync.master.comparing import Comparing
 from inosync.master.hold import Hold
 from inosync.master.once import Once
 from inosync.master.staging import Staging
 from inosync.master.verification import Comparison, Verification
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
-from inosync.messages import Change, Kind
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.system import log as logs

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet
 from inosync.fleet import codec, told
 from inosync.fleet.link import Link, RedisFailure
@@ -24,7 +25,6 @@ from inosync.fleet.told import Event, ToldNode
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders
-from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
 from inosync.watch.watcher import FILE_CLOCK, Watcher

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet
 from inosync.config.nodes import NodeSpec
 from inosync.fleet import codec, copies, leases, service, shares
@@ -27,7 +28,6 @@ from inosync.journal.journal import Journal
 from inosync.master.fleet_origin import NO_COPY, readable
 from inosync.master.fleet_tasks import SenderTasks
 from inosync.master.worker_pool import WorkerPool
-from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from inosync.changes import Change, Kind
 from inosync.fleet import recovery
 from inosync.master.fleet_origin import FleetOrigin
-from inosync.messages import Change, Kind
 from inosync.state.marks import Mark
 from inosync.state.saved_fleet import SavedFleet
 

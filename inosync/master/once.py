@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from inosync.master.flush import Flushes
-from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.status.state import NodeStates
+from inosync.text import NodeState
 from inosync.watch.watcher import Watcher
 
 MAX_TRIES = 3

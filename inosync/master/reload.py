@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from inosync.changes import Change, Kind
 from inosync.config.diff import Diff, diff
 from inosync.config.errors import ConfigError, ConfigProblem
 from inosync.config.file_monitor import FileMonitor
@@ -14,7 +15,6 @@ from inosync.config.load import Config
 from inosync.journal.subscription import subscriptions
 from inosync.master.trees import Trees
 from inosync.master.worker_pool import WorkerPool
-from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.status.snapshot import Reloads
 from inosync.system.loop import Loop, Timer

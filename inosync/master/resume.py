@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from inosync.changes import Change, Step
 from inosync.config.load import Config
 from inosync.config.nodes import Tree
 from inosync.guard.guard import Guard
 from inosync.master.trees import is_one_file_system
-from inosync.messages import Change, Step
 from inosync.nodes.node import Node
 from inosync.nodes.retries import Retry
 from inosync.rsync.options import unwatched

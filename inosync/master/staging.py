@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from inosync.changes import Change, Kind
 from inosync.config.hook import OnStage
 from inosync.filters.rules import Rules
 from inosync.journal.journal import Journal
 from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import WorkerPool
-from inosync.messages import Change, Kind
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.roll_out import RollOut

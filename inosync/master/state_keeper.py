@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from inosync.changes import Change, Kind
 from inosync.config.load import Config
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.resume import Resume
 from inosync.master.trees import TreeTable
-from inosync.messages import Change, Kind
 from inosync.nodes.node import Node
 from inosync.state import facts, trust
 from inosync.state.document import NodeEvent, Owed, SavedNode, SavedTree, State, encode

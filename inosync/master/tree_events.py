@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from inosync.changes import Change, Kind, Rename, Step
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.resume import FAR, Resume, log_doubts
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
-from inosync.messages import Change, Kind, Rename, Step
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.text import plural

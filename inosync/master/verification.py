@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import cast
 
+from inosync.changes import Change, Kind
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master import schedule
 from inosync.master.schedule import Schedule
-from inosync.messages import CancelCompare, Change, Compare, Compared, Kind
 from inosync.nodes.batches import next_id
 from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.messages import CancelCompare, Compare, Compared
 from inosync.nodes.node import Node
 from inosync.rsync import itemize
 from inosync.rsync.itemize import Difference

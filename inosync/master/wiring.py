@@ -34,7 +34,6 @@ from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import Trees, TreeTable
 from inosync.master.verification import Verification
 from inosync.master.worker_pool import WorkerPool, make_job
-from inosync.messages import NodeState
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Pace
@@ -49,6 +48,7 @@ from inosync.status.transitions import StateLog
 from inosync.system.loop import Loop
 from inosync.system.signals import Signals
 from inosync.system.systemd import NotifyTarget, ServiceManager
+from inosync.text import NodeState
 from inosync.watch.hardlinks import HardLinks
 from inosync.watch.watcher import Watcher
 from inosync.worker.job import Job

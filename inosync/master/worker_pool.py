@@ -16,8 +16,8 @@ from inosync.guard.guard import Guard
 from inosync.journal.subscription import Subscription
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
-from inosync.messages import Batch, Compared, TooManyRemovals
 from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.messages import Batch, Compared, TooManyRemovals
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
 from inosync.status.publisher import StatePublisher

@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from inosync.changes import Change, Kind, Lane, OwedNames, Part, Rename, Step
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Lane, OwedNames, Part, Rename, Step
 from inosync.nodes.node import Node
 from inosync.system import spool
 

@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from inosync.messages import Batch, Done, Failed, HookFinished, Lane, Unreachable
+from inosync.changes import Lane
+from inosync.nodes.messages import Batch, Done, Failed, HookFinished, Unreachable
 
 BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """The upper ends of the buckets of a ``Histogram``; one more bucket has no end."""

@@ -6,12 +6,13 @@ import errno
 import logging
 from collections.abc import Iterable, Mapping
 
+from inosync.changes import Change, Kind, Lane
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.messages import Batch, Change, Kind, Lane
 from inosync.nodes.backlog import Backlog
 from inosync.nodes.batches import BatchCutter, TreeHalted, next_id
 from inosync.nodes.lifecycle import Phase
+from inosync.nodes.messages import Batch
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.roll_out import RollOut

@@ -10,11 +10,11 @@ import enum
 import math
 from dataclasses import dataclass, replace
 
-from inosync.messages import (
+from inosync.nodes import backoff
+from inosync.nodes.messages import (
     Batch,
     Done,
     Failed,
-    NodeState,
     Progress,
     Reachable,
     SlotGranted,
@@ -23,7 +23,7 @@ from inosync.messages import (
     Stop,
     Unreachable,
 )
-from inosync.nodes import backoff
+from inosync.text import NodeState
 
 FIRST_RESPAWN_SECONDS = 0.1
 LONGEST_RESPAWN_SECONDS = 60.0

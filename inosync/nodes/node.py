@@ -11,18 +11,18 @@ from dataclasses import replace
 from multiprocessing.context import ForkProcess
 from typing import Protocol
 
+from inosync.changes import Change, Kind, Lane
 from inosync.config.nodes import NodeSpec
 from inosync.journal.subscription import NOTHING, Subscription
-from inosync.messages import (
+from inosync.nodes import node_log
+from inosync.nodes.counters import Counters
+from inosync.nodes.messages import (
     Batch,
-    Change,
     Compared,
     Done,
     Failed,
     Halt,
     HookFinished,
-    Kind,
-    Lane,
     Progress,
     Reachable,
     Relisting,
@@ -36,8 +36,6 @@ from inosync.messages import (
     Unreachable,
     WarmSuspended,
 )
-from inosync.nodes import node_log
-from inosync.nodes.counters import Counters
 from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.pace import Cost
 from inosync.nodes.retries import Retry, RetrySet

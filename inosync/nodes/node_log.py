@@ -6,12 +6,14 @@ import logging
 import os
 from collections.abc import Collection
 
-from inosync.messages import (
+from inosync.changes import Kind
+from inosync.nodes import lifecycle
+from inosync.nodes.lifecycle import Phase, WorkerState
+from inosync.nodes.messages import (
     Batch,
     Done,
     Failed,
     HookFinished,
-    Kind,
     Reachable,
     Relisting,
     TargetReplaced,
@@ -19,8 +21,6 @@ from inosync.messages import (
     Unreachable,
     WarmSuspended,
 )
-from inosync.nodes import lifecycle
-from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.outstanding import Outstanding
 from inosync.system import log as logs
 from inosync.text import plural

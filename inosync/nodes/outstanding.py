@@ -7,19 +7,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
-from inosync.messages import (
-    Batch,
-    Change,
-    Done,
-    Failed,
-    Kind,
-    Leftovers,
-    Part,
-    Progress,
-    SlotRequest,
-    Through,
-    from_wire,
-)
+from inosync.changes import Change, Kind, Part, from_wire
+from inosync.nodes.messages import Batch, Done, Failed, Leftovers, Progress, SlotRequest, Through
 from inosync.system import spool
 
 log = logging.getLogger(__name__)

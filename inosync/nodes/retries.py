@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from inosync.messages import Change, Kind, Lane, OwedNames, Step
+from inosync.changes import Change, Kind, Lane, OwedNames, Step
 from inosync.nodes import backoff
 
 MAX_RETRIES = 10_000

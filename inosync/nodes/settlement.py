@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from inosync.messages import Done
+from inosync.nodes.messages import Done
 from inosync.nodes.outstanding import Outstanding, changes_of, leftovers
 from inosync.nodes.retries import RetrySet
 from inosync.rsync.coarse_times import SETTLE_SECONDS

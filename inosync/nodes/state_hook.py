@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inosync.messages import StateChanged
+from inosync.nodes.messages import StateChanged
 
 
 class StateHookQueue:

@@ -11,7 +11,10 @@ from multiprocessing.context import ForkProcess
 from typing import Protocol, cast
 
 from inosync.config.nodes import NodeSpec
-from inosync.messages import (
+from inosync.nodes import lifecycle, node_log
+from inosync.nodes.counters import Counters
+from inosync.nodes.lifecycle import Action, Phase, WorkerState
+from inosync.nodes.messages import (
     Done,
     Failed,
     HookFinished,
@@ -24,9 +27,6 @@ from inosync.messages import (
     TitleUpdate,
     Unreachable,
 )
-from inosync.nodes import lifecycle, node_log
-from inosync.nodes.counters import Counters
-from inosync.nodes.lifecycle import Action, Phase, WorkerState
 from inosync.nodes.state_hook import StateHookQueue
 from inosync.system import process
 from inosync.system.channel import Endpoint, QueueError, QueueFull

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from inosync.changes import Rename
 from inosync.filters.rule import Rule
-from inosync.messages import Rename
 from inosync.rsync import itemize
 from inosync.rsync.options import (
     chooses_deletion_time,

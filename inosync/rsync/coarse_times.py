@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterable
 
-from inosync.messages import from_wire
+from inosync.changes import from_wire
 from inosync.system import entries
 
 GRANULARITY_SECONDS = 2.0

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from inosync.messages import Change, Kind, Step
+from inosync.changes import Change, Kind, Step
 from inosync.rsync.stderr import unescaped
 
 _MARK = b"inosync:"

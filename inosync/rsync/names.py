@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
+from inosync.changes import Change, Kind, from_wire, is_below_root
 from inosync.filters.rules import Excluded
-from inosync.messages import Change, Kind, from_wire, is_below_root
 from inosync.rsync.argv import too_long
 from inosync.system import entries
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inosync.messages import Part, Step
+from inosync.changes import Part, Step
 from inosync.rsync import errors, exit_codes, stderr
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind

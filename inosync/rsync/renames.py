@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from inosync.changes import Rename
 from inosync.filters.rule import Rule
-from inosync.messages import Rename
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.options import keeps_times, options
 from inosync.rsync.target import Transport, transport

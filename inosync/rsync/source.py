@@ -6,8 +6,8 @@ import enum
 import errno
 import os
 
+from inosync.changes import Source
 from inosync.filters.rules import Excluded
-from inosync.messages import Source
 from inosync.system import entries
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from inosync.changes import Kind
 from inosync.guard.loss import Memory
-from inosync.messages import Kind
 
 if TYPE_CHECKING:  # loaded where there is a fleet
     from inosync.state.saved_fleet import SavedFleet

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from inosync.changes import Kind
 from inosync.config.nodes import NodeSpec, Tree
-from inosync.messages import Kind
 from inosync.rsync.options import unwatched
 from inosync.state.document import RootFacts, SavedNode, SavedTree, State
 

@@ -11,10 +11,9 @@ from inosync.config.nodes import NodeSpec
 from inosync.fleet.records import Arrived, Beat, NodeRecord
 from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
-from inosync.messages import NodeState
 from inosync.status.far_node import UNKNOWN, FarNode
 from inosync.system.loop import Loop
-from inosync.text import without_password
+from inosync.text import NodeState, without_password
 
 
 class FleetFacts(Protocol):

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from inosync.messages import NodeState
 from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
@@ -19,6 +18,7 @@ from inosync.status.traffic import Traffic
 from inosync.status.transitions import StateLog
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
+from inosync.text import NodeState
 from inosync.watch.coverage import Coverage
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from inosync import __version__
 from inosync.guard.guard import Guard
-from inosync.messages import NodeState
 from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
@@ -20,7 +19,7 @@ from inosync.status import titles
 from inosync.status.far_node import FarNode
 from inosync.status.state import NodeStates
 from inosync.system import process
-from inosync.text import without_password
+from inosync.text import NodeState, without_password
 from inosync.watch.watcher import Watcher
 
 if TYPE_CHECKING:  # loaded where there is a fleet

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from inosync.guard.guard import Guard
-from inosync.messages import NodeState
 from inosync.nodes import lifecycle, reasons
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.node import Node
-from inosync.text import plural
+from inosync.text import NodeState, plural
 from inosync.watch.watcher import Watcher
 
 MAX_TROUBLES = 3

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from inosync.config.hook import Hook
-from inosync.messages import MAX_REASON_BYTES, NodeState, StateChanged
+from inosync.nodes.messages import MAX_REASON_BYTES, StateChanged
 from inosync.nodes.node import Node
 from inosync.system import log as logs
-from inosync.text import shortened
+from inosync.text import NodeState, shortened
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import contextlib
 import stat
 from collections.abc import Callable
 
-from inosync.messages import WORTHWHILE_BYTES, Change, Kind, Rename, Step
+from inosync.changes import WORTHWHILE_BYTES, Change, Kind, Rename, Step
 from inosync.watch import inotify
 from inosync.watch.events import CHANGES, Close, Decision, Entry, Report, decide, decide_new_file, decide_self
 from inosync.watch.inotify import Event

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from inosync.messages import Change, Kind
+from inosync.changes import Change, Kind
 from inosync.watch.inode_search import Inode, InodeSearch, inode_of
 from inosync.watch.listener import ChangeListener
 from inosync.watch.tree import Name, Root, join, locate, status_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from inosync.messages import Change, Rename, Step
+from inosync.changes import Change, Rename, Step
 from inosync.watch.tree import Name, Root
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from inosync.messages import Change, Kind, Step
+from inosync.changes import Change, Kind, Step
 from inosync.watch.listener import ChangeListener
 from inosync.watch.tree import Directory, Root, Since, join, locate, status_at
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 
-from inosync.messages import Change, Kind
+from inosync.changes import Change, Kind
 from inosync.system import entries
 from inosync.watch import inotify
 from inosync.watch.events import mask_of

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
-from inosync.messages import Rename
+from inosync.changes import Rename
 from inosync.system import entries, mounts
 from inosync.watch.ctimes import changed_files
 from inosync.watch.fstype import counts_subdirectories

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import replace
 from typing import cast
 
+from inosync.changes import Lane, OwedNames, Part, Rename, Step
 from inosync.filters.rules import Excluded, Rules
-from inosync.messages import Batch, Lane, Leftovers, OwedNames, Part, Rename, Step
+from inosync.nodes.messages import Batch, Leftovers
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.rsync.names import CurrentNames, current_names, listing
 from inosync.rsync.options import one_file_system

@@ -6,20 +6,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from inosync.messages import (
+from inosync.changes import Lane, Step
+from inosync.nodes import backoff
+from inosync.nodes.messages import (
     MAX_REASON_BYTES,
     Batch,
     Done,
     Failed,
-    Lane,
     Progress,
     Report,
     SlotRequest,
-    Step,
     Through,
     TooManyRemovals,
 )
-from inosync.nodes import backoff
 from inosync.rsync import argv, compat, exit_codes, stdout
 from inosync.rsync.dry_run import DryRun
 from inosync.rsync.exit_codes import ExitKind

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+from inosync.changes import Lane, Part, Rename, Step
 from inosync.filters.rule import hiding
-from inosync.messages import Lane, Part, Rename, Step
 from inosync.rsync import argv, binary
 from inosync.rsync.argv import RenameWay, TransferSettings
 from inosync.rsync.dry_run import DryRun

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from inosync.messages import MAX_REASON_BYTES, Compare, Compared, Source
+from inosync.changes import Source
+from inosync.nodes.messages import MAX_REASON_BYTES, Compare, Compared
 from inosync.rsync import argv
 from inosync.rsync.dry_run import DryRun
 from inosync.rsync.source import SourceState, check_source

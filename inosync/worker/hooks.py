@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from inosync.changes import Part
 from inosync.config.hook import Hook
-from inosync.messages import HookFinished, Part, StateChanged
+from inosync.nodes.messages import HookFinished, StateChanged
 from inosync.system.loop import Loop
 from inosync.text import one_line, without_password
 from inosync.worker import hook_run

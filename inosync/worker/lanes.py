@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from inosync.messages import Lane, Part
+from inosync.changes import Lane, Part
 
 START_SPEED = 10_000_000.0
 """Bytes per second that a node is thought to take until it has shown it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from inosync.messages import Leftovers, Part
+from inosync.changes import Part
+from inosync.nodes.messages import Leftovers
 from inosync.system import spool
 
 MAX_HELD = 200

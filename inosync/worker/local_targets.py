@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-from inosync.messages import TargetReplaced
+from inosync.nodes.messages import TargetReplaced
 from inosync.rsync.target import Transport, transport
 from inosync.system.overlap import overlap
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from inosync.messages import OwedNames, Part, Rename, Step
+from inosync.changes import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames
 from inosync.worker import lanes
 from inosync.worker.lanes import directory_of, upwards

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from inosync.messages import Part, Step
+from inosync.changes import Part, Step
 from inosync.rsync.coarse_times import UNKNOWN_SECONDS, EarlierReads, outdated_below, outdated_names
 from inosync.rsync.options import modify_window
 from inosync.worker.job import Job

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import chain, islice
 from math import inf
 
-from inosync.messages import Part, Source
+from inosync.changes import Part, Source
 from inosync.nodes import backoff
 from inosync.rsync import itemize
 from inosync.rsync.coarse_times import GRANULARITY_SECONDS, has_coarse_times

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import reduce
 
+from inosync.changes import Allowance, Rename
 from inosync.filters.rules import Excluded
 from inosync.guard.removals import common_directory
-from inosync.messages import Allowance, Rename
 from inosync.rsync.itemize import Difference
 from inosync.rsync.names import CurrentNames
 from inosync.system import entries

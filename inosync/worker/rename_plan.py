@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from inosync.changes import WORTHWHILE_BYTES, Part, Rename, Step
 from inosync.filters.rules import Rules
-from inosync.messages import WORTHWHILE_BYTES, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, TransferSettings, renames_at_root
 from inosync.rsync.options import one_file_system
 from inosync.rsync.renames import are_position_free, is_plain

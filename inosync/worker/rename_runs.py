@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from inosync.messages import Part, Rename
+from inosync.changes import Part, Rename
 from inosync.rsync import argv, exit_codes, stdout
 from inosync.rsync.argv import RenameWay
 from inosync.rsync.exit_codes import ExitKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from inosync.messages import Part, Rename, Step
+from inosync.changes import Part, Rename, Step
 from inosync.worker.lanes import directory_of, upwards
 
 

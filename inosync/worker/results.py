@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from inosync.messages import Leftovers, OwedNames, Part
+from inosync.changes import OwedNames, Part
+from inosync.nodes.messages import Leftovers
 from inosync.rsync.outcome import Outcome
 from inosync.worker import order
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from inosync.messages import Part, Rename
+from inosync.changes import Part, Rename
 from inosync.worker.lanes import directory_of
 
 SLACK_SECONDS = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 
-from inosync.messages import Part, Step
+from inosync.changes import Part, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.worker import frozen
 from inosync.worker.frozen import Basis, Frozen

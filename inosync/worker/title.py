@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inosync.messages import Part
+from inosync.changes import Part
 from inosync.system import process
 from inosync.text import plural
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from inosync.messages import Lane
+from inosync.changes import Lane
 
 TURN_SECONDS = 1.0
 """How long a lane may keep the other one waiting. Longer than rsync's own steps, so that the limit holds;

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from inosync.messages import (
+from inosync.changes import Lane, Part
+from inosync.nodes.messages import (
     MAX_REASON_BYTES,
     Batch,
     CancelCompare,
@@ -24,8 +25,6 @@ from inosync.messages import (
     Done,
     Failed,
     Halt,
-    Lane,
-    Part,
     Ping,
     Reachable,
     Relisting,

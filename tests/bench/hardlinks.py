@@ -17,7 +17,7 @@ sys.path.insert(0, str(CHECKOUT))
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
 from bench.machine import workspace  # noqa: E402
-from inosync.messages import Change, Rename, Step  # noqa: E402
+from inosync.changes import Change, Rename, Step  # noqa: E402
 from inosync.watch.hardlinks import HardLinks  # noqa: E402
 from inosync.watch.watcher import Watcher  # noqa: E402
 

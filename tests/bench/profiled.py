@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from inosync import cli
-from inosync.messages import Batch
+from inosync.nodes.messages import Batch
 from inosync.system import process
 from inosync.worker.worker import Worker
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from inosync.changes import Kind
 from inosync.console.client import Client
 from inosync.console.protocol import ALL
-from inosync.messages import Kind
 from inosync.state.document import decode
 from support import procs, trees
 from support.procs import Process

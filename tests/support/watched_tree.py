@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Change, Kind, Rename, Step
+from inosync.changes import Change, Kind, Rename, Step
 from inosync.watch import inotify
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS
 from inosync.watch.hardlinks import HardLinks

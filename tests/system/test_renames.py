@@ -25,7 +25,7 @@ from support.rsyncd import MakeRsyncd, Rsyncd
 from support.sshd import Sshd
 from support.wait import until
 
-from inosync.messages import WORTHWHILE_BYTES
+from inosync.changes import WORTHWHILE_BYTES
 
 FAST: dict[str, object] = {"edelay": 0.3, "equiet": 0.05, "rretry": (0.1, 0.5)}
 MEGABYTE = 1 << 20

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inosync.changes import Change, Kind, Rename, Step
 from inosync.filters.rules import Rules
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Rename, Step
 from inosync.rsync import argv
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.names import current_names

@@ -26,14 +26,13 @@ from support.daemon import Daemon, MakeDaemon
 from support.procs import Process
 from support.wait import until
 
+from inosync.changes import Lane, Part
 from inosync.config.timetable import check
 from inosync.filters.rules import Rules
-from inosync.messages import (
+from inosync.nodes.messages import (
     Batch,
     Done,
     Failed,
-    Lane,
-    Part,
     Progress,
     Report,
     Started,

@@ -30,7 +30,7 @@ ROOMS = (
     "watch",
     "rsync",
     "filters",
-    "messages",
+    "changes",
     "text",
     "system",
     "inosync",
@@ -71,7 +71,8 @@ PURE = frozenset(
         "inosync.journal.subscription",
         "inosync.journal.times",
         "inosync.master.schedule",
-        "inosync.messages",
+        "inosync.changes",
+        "inosync.nodes.messages",
         "inosync.nodes.backoff",
         "inosync.nodes.counters",
         "inosync.nodes.lifecycle",
@@ -295,7 +296,7 @@ def cycles(edges: Mapping[str, set[str]]) -> list[list[str]]:
 
 def test_imports_go_down_only() -> None:
     texts = sources()
-    assert "inosync.messages" in texts
+    assert "inosync.changes" in texts
     assert violations(texts, PURE) == []
 
 
@@ -314,7 +315,7 @@ CLEAN = {
     "inosync.master": "",
     "inosync.master.master": "from inosync.nodes.node import Node\nfrom inosync.watch import watcher",
     "inosync.worker": "",
-    "inosync.worker.worker": "from inosync.messages import Batch\nsubprocess.run([], shell=False)",
+    "inosync.worker.worker": "from inosync.changes import Part\nsubprocess.run([], shell=False)",
     "inosync.nodes": "",
     "inosync.nodes.node": "from inosync.config.load import Config\nfrom inosync.system import process",
     "inosync.nodes.backoff": "from inosync.journal import journal",
@@ -326,16 +327,16 @@ CLEAN = {
     "inosync.watch.tree": "import os",
     "inosync.watch.inotify": "import pyinotify",
     "inosync.journal": "",
-    "inosync.journal.journal": "from inosync.messages import Change\nimport os\nos.path.join('', os.sep)",
+    "inosync.journal.journal": "from inosync.changes import Change\nimport os\nos.path.join('', os.sep)",
     "inosync.filters": "",
     "inosync.filters.rules": "import re",
-    "inosync.messages": "import enum",
+    "inosync.changes": "import enum",
     "inosync.system": "",
     "inosync.system.process": "import psutil, setproctitle",
     "inosync.console": "",
-    "inosync.console.page": "from inosync.messages import NodeState",
+    "inosync.console.page": "from inosync.changes import Kind",
 }
-CLEAN_PURE = frozenset({"inosync.journal.journal", "inosync.filters.rules", "inosync.messages"})
+CLEAN_PURE = frozenset({"inosync.journal.journal", "inosync.filters.rules", "inosync.changes"})
 
 
 def test_clean_sources_pass() -> None:
@@ -355,13 +356,13 @@ def test_clean_sources_pass() -> None:
         ("watch.watcher", "from ..nodes import node", "watch must not import inosync.nodes.node"),
         ("nodes.node", "from inosync import master", "nodes must not import inosync.master"),
         ("nodes.node", "def f():\n    from ..worker.worker import W", "nodes.node:2: nodes must not import"),
-        ("system.process", "from inosync.messages import Batch", "must not import inosync.messages"),
+        ("system.process", "from inosync.changes import Part", "must not import inosync.changes"),
         (
             "system.process",
             "from inosync.watch import inotify",
             "must not import inosync.watch.inotify",
         ),
-        ("messages", "import inosync.filters.rules", "messages must not import inosync.filters.rules"),
+        ("changes", "import inosync.filters.rules", "changes must not import inosync.filters.rules"),
         (
             "console.page",
             "from inosync.master.master import M",

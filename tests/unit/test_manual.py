@@ -18,7 +18,7 @@ from inosync import cli
 from inosync.config.example import example
 from inosync.config.settings import PER_NODE, SETTINGS
 from inosync.console import protocol
-from inosync.messages import NodeState
+from inosync.text import NodeState
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"

@@ -6,7 +6,7 @@ import pytest
 
 from inosync.config.errors import Invalid
 from inosync.config.hook import BEHIND, Hook, on_state, on_sync
-from inosync.messages import NodeState
+from inosync.text import NodeState
 
 
 def purge(facts: object) -> None:

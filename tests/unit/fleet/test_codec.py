@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inosync.changes import Change, Kind, Step
 from inosync.fleet import codec
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
-from inosync.messages import Change, Kind, Step
 
 names = st.binary(min_size=1, max_size=20).filter(
     lambda name: name not in (b".", b"..") and not {47, 0} & set(name)

@@ -13,11 +13,11 @@ import pytest
 from support.redis_server import REDIS, RedisServer
 from support.wait import until
 
+from inosync.changes import Change, Kind
 from inosync.config.fleet import RedisAddress
 from inosync.fleet import link
 from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.rounds import OriginOrder, OriginReport
-from inosync.messages import Change, Kind
 from inosync.system.loop import Loop
 
 ORDER = OriginOrder((), (), b"m /etc/x 1", b"m /etc/x ", "config", is_new=True)

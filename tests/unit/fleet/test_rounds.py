@@ -14,6 +14,7 @@ import redis
 from support.redis_server import REDIS, RedisServer
 from support.wait import until
 
+from inosync.changes import Change, Kind
 from inosync.fleet import order_store, rounds
 from inosync.fleet.leases import TTL_SECONDS
 from inosync.fleet.passwords import Passwords
@@ -21,7 +22,6 @@ from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPositi
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, SenderReport, origin_round
 from inosync.fleet.store import InstanceChanged, Store, StoreError
-from inosync.messages import Change, Kind
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 ORIGIN = OriginOrder(("n",), ("eu",), b"m /etc/x 1", b"m /etc/x ", "config", is_new=True)

@@ -11,11 +11,11 @@ import pytest
 import redis
 from support.redis_server import REDIS, RedisServer
 
+from inosync.changes import Change, Kind, Step
 from inosync.fleet.passwords import Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.store import CHUNK, InstanceChanged, Store, StoreError
-from inosync.messages import Change, Kind, Step
 
 needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 ORIGIN = b"origin 1"

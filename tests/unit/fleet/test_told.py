@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inosync.fleet.told import MAX_BYTES, MAX_EVENTS, ToldNode, decode, decode_events, encode, encode_events
-from inosync.messages import NodeState
+from inosync.text import NodeState
 
 NODE: dict[str, Any] = {
     "name": "n",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from inosync.changes import Allowance, Source
 from inosync.config.checks import Share
 from inosync.guard.guard import MAX_SETTLE_FACTOR, Guard
-from inosync.messages import Allowance, Source
 
 TREE = 3
 PATIENCE = 10.0

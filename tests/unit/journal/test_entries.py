@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from inosync.changes import Kind, Step
 from inosync.journal.entries import Entries, JournalEntry, Key, Steps
-from inosync.messages import Kind, Step
 
 NAME, LIST, TREE = Kind.NAME, Kind.LIST, Kind.TREE
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inosync.changes import Change, Kind, Rename
+from inosync.changes import Step as Order
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Rename
-from inosync.messages import Step as Order
 
 NAME, LIST, TREE = Kind.NAME, Kind.LIST, Kind.TREE
 GONE = "gone"

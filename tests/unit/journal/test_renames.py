@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inosync.changes import Change, Kind, Rename
 from inosync.journal.journal import Journal
 from inosync.journal.renames import MAX_HINTS
-from inosync.messages import Change, Kind, Rename
 
 Pair = tuple[str, str]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.filters import excludes
 
+from inosync.changes import Change, Kind
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.config.timetable import constant
 from inosync.journal.subscription import NOTHING, subscriptions
-from inosync.messages import Change, Kind
 
 CACHE = excludes(["/cache/"])
 TREES = (Tree("/1", "/a", CACHE), Tree("/2", "/b", ()))

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
+from inosync.changes import Change, Kind
 from inosync.master.commands import Commands
 from inosync.master.hold import Hold
 from inosync.master.once import Once
 from inosync.master.staging import Staging
 from inosync.master.verification import Verification
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool
-from inosync.messages import Change, Kind
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet, RedisAddress
 from inosync.config.nodes import NodeSpec
 from inosync.fleet import codec
@@ -20,7 +21,6 @@ from inosync.fleet.told import encode_events
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.fleet_origin import FleetOrigin, OtherOrigin
-from inosync.messages import Change, Kind
 
 
 class World:

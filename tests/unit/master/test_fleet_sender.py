@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from support.recorder import Recorder
 
+from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet, RedisAddress
 from inosync.config.nodes import NodeSpec
 from inosync.fleet import codec, copies, leases
@@ -20,7 +21,6 @@ from inosync.fleet.store import Seen
 from inosync.journal.journal import Journal
 from inosync.master.fleet_sender import LEASES_SECONDS, POLL_SECONDS, FleetSender
 from inosync.master.fleet_tasks import SenderTasks
-from inosync.messages import Change, Kind
 
 SPAN = JournalSpan("e", 0, 9)
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from inosync.changes import Change, Kind
 from inosync.fleet.records import NodeRecord
 from inosync.fleet.recovery import RESERVED_POSITIONS
 from inosync.journal.journal import Journal
 from inosync.master.fleet_state import FleetState
-from inosync.messages import Change, Kind
 from inosync.state.marks import Mark
 from inosync.state.saved_fleet import SavedFleet
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 
 from inosync.master.once import MAX_TRIES, Once
-from inosync.messages import NodeState
 from inosync.nodes.lifecycle import WorkerState
 from inosync.nodes.roll_out import RollOut
 from inosync.nodes.stages import Plan
+from inosync.text import NodeState
 
 
 @dataclass

@@ -14,14 +14,15 @@ from typing import Any, cast
 import pytest
 from support.recorder import Recorder
 
+from inosync.changes import Change, Kind
 from inosync.filters.rules import Rules
 from inosync.journal.debounce import Debounce
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
 from inosync.master.pacing import WALK_SECONDS, Pacing
-from inosync.messages import Batch, Change, Kind
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase
+from inosync.nodes.messages import Batch
 from inosync.nodes.node import Node
 from inosync.nodes.pace import SHARE, Cost, Pace
 from inosync.system.loop import Loop

@@ -12,11 +12,11 @@ import pytest
 from support import configs
 from support.recorder import Recorder
 
+from inosync.changes import Change, Kind
 from inosync.config.errors import ConfigError, ConfigProblem
 from inosync.config.load import Config
 from inosync.master.reload import RETRY_SECONDS, Reloader
 from inosync.master.trees import TreeTable
-from inosync.messages import Change, Kind
 from inosync.status.snapshot import Reloads
 from inosync.system.loop import Loop
 from inosync.system.systemd import NotifyTarget, ServiceManager

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 from support import configs
 
+from inosync.changes import Change, Kind
 from inosync.config.load import Config
 from inosync.guard.loss import Memory
 from inosync.master import resume
 from inosync.master.resume import Resume, log_doubts
-from inosync.messages import Change, Kind
 from inosync.nodes.retries import Retry, RetrySet
 from inosync.state import facts, trust
 from inosync.state.document import Owed, SavedNode, SavedTree, State

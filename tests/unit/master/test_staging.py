@@ -14,13 +14,13 @@ from typing import Any, cast
 import pytest
 from support.filters import excludes
 
+from inosync.changes import Change, Kind
 from inosync.config.hook import Hook, OnStage
 from inosync.filters.rules import Rules
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
 from inosync.master.staging import Staging
 from inosync.master.trees import TreeTable
-from inosync.messages import Change, Kind
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.retries import RetrySet
 from inosync.nodes.roll_out import RollOut

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from support import configs
 
+from inosync.changes import Change, Kind
 from inosync.filters.rule import from_pattern
 from inosync.fleet.records import NodeRecord
 from inosync.guard.loss import Memory
@@ -23,7 +24,6 @@ from inosync.master.fleet_state import FleetState
 from inosync.master.resume import Resume
 from inosync.master.state_keeper import StateKeeper
 from inosync.master.trees import TreeTable
-from inosync.messages import Change, Kind
 from inosync.nodes.retries import RetrySet
 from inosync.state.document import Owed, SavedNode, State, decode
 from inosync.status.events import NodeEvents

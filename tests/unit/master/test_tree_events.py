@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from support.recorder import Recorder
 
+from inosync.changes import Change, Kind, Step
 from inosync.journal.journal import Journal
 from inosync.master import resume
 from inosync.master.tree_events import TreeEvents
 from inosync.master.trees import TreeTable
-from inosync.messages import Change, Kind, Step
 
 NOW = 7.0
 

@@ -12,11 +12,12 @@ from typing import cast
 
 import pytest
 
+from inosync.changes import Change, Kind, Source
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.verification import SETTLE_SECONDS, Comparison, Verification, Waiter
-from inosync.messages import CancelCompare, Change, Compare, Compared, Kind, Source
 from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.messages import CancelCompare, Compare, Compared
 from inosync.nodes.node import Node
 from inosync.rsync.itemize import MAX_DIFFERENCES
 from inosync.system.loop import Loop

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support.filters import excludes
 
+from inosync.changes import Change, Kind
 from inosync.filters.rules import Rules
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Change, Kind
 from inosync.nodes.backlog import Backlog
 
 EVERYTHING = Subscription({1: Rules(())}, frozenset(), everything=True)

@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 from support.filters import excludes
 
+from inosync.changes import Allowance, Change, Kind, Lane, OwedNames, Part, Rename, Source, Step
 from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import Allowance, Change, Kind, Lane, OwedNames, Part, Rename, Source, Step
 from inosync.nodes.batches import HEAVY_CHANGES, BatchCutter, SharedBatch, TreeHalted
 from inosync.nodes.retries import RetrySet
 from inosync.system import spool

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inosync.messages import Batch, Done, Failed, Unreachable
 from inosync.nodes.counters import BOUNDS_SECONDS, Counters, Histogram
+from inosync.nodes.messages import Batch, Done, Failed, Unreachable
 
 
 def test_histogram_counts_each_duration_in_one_bucket() -> None:

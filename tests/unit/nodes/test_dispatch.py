@@ -16,30 +16,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.filters import excludes
 
+from inosync.changes import Change, Kind, Lane, OwedNames, Part, Source
 from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import (
-    Batch,
-    Change,
-    Done,
-    Failed,
-    Kind,
-    Lane,
-    OwedNames,
-    Part,
-    Reachable,
-    SlotGranted,
-    SlotRequest,
-    Source,
-    Started,
-    Unreachable,
-)
 from inosync.nodes import lifecycle
 from inosync.nodes.batches import HEAVY_CHANGES
 from inosync.nodes.dispatch import NO_ROOM_SECONDS, REWRITE_SECONDS, Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
+from inosync.nodes.messages import (
+    Batch,
+    Done,
+    Failed,
+    Reachable,
+    SlotGranted,
+    SlotRequest,
+    Started,
+    Unreachable,
+)
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.retries import Retry, RetrySet

@@ -10,19 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.messages import (
-    Batch,
-    Done,
-    Failed,
-    NodeState,
-    Progress,
-    Reachable,
-    SlotGranted,
-    SlotRequest,
-    Started,
-    Stop,
-    Unreachable,
-)
 from inosync.nodes.lifecycle import (
     FIRST_RESPAWN_SECONDS,
     LOGGED_DEATHS,
@@ -40,6 +27,19 @@ from inosync.nodes.lifecycle import (
     step,
     trouble,
 )
+from inosync.nodes.messages import (
+    Batch,
+    Done,
+    Failed,
+    Progress,
+    Reachable,
+    SlotGranted,
+    SlotRequest,
+    Started,
+    Stop,
+    Unreachable,
+)
+from inosync.text import NodeState
 
 FORK, KILL, CLEAN, OFFER, CONFIRM = Action.FORK, Action.KILL, Action.CLEAN, Action.OFFER, Action.CONFIRM
 

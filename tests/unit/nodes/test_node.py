@@ -15,21 +15,20 @@ from typing import cast
 
 import pytest
 
+from inosync.changes import Change, Kind, Lane, Part
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
 from inosync.journal.subscription import Subscription
-from inosync.messages import (
+from inosync.nodes import reasons
+from inosync.nodes.lifecycle import Phase
+from inosync.nodes.messages import (
     Batch,
-    Change,
     Compared,
     Done,
     Failed,
     Halt,
-    Kind,
-    Lane,
     Leftovers,
-    Part,
     Progress,
     Reachable,
     Report,
@@ -39,8 +38,6 @@ from inosync.messages import (
     TooManyRemovals,
     Unreachable,
 )
-from inosync.nodes import reasons
-from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
 from inosync.nodes.retries import MAX_RETRIES, Retry

@@ -6,9 +6,10 @@ import logging
 
 import pytest
 
-from inosync.messages import Batch, Done, Part
+from inosync.changes import Part
 from inosync.nodes import node_log
 from inosync.nodes.lifecycle import LOGGED_DEATHS, Phase, WorkerState
+from inosync.nodes.messages import Batch, Done
 from inosync.nodes.node_log import MAX_LISTED_PATHS, note_done
 from inosync.nodes.outstanding import Outstanding
 from inosync.system import spool

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Batch, Change, Done, Failed, Kind, Leftovers, Part, Progress, SlotRequest
+from inosync.changes import Change, Kind, Part
+from inosync.nodes.messages import Batch, Done, Failed, Leftovers, Progress, SlotRequest
 from inosync.nodes.outstanding import Outstanding, leftovers
 from inosync.system import spool
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Batch, Change, Kind, Lane
+from inosync.changes import Change, Kind, Lane
 from inosync.nodes import reasons
+from inosync.nodes.messages import Batch
 from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.retries import RetrySet
 

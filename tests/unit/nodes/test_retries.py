@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from inosync.messages import Change, Kind, Lane, OwedNames, Step
+from inosync.changes import Change, Kind, Lane, OwedNames, Step
 from inosync.nodes.retries import BEHIND_SECONDS, MAX_RETRIES, PATIENT_TRIES, Retry, RetrySet
 
 FIRST, LONGEST = 1.0, 100.0

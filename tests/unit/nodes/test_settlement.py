@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from inosync.messages import Batch, Change, Done, Kind, Lane, Leftovers, Part
+from inosync.changes import Change, Kind, Lane, Part
+from inosync.nodes.messages import Batch, Done, Leftovers
 from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.retries import BEHIND_SECONDS, Retry, RetrySet
 from inosync.nodes.settlement import SECOND_LOOK_SECONDS, WAIT_SECONDS, settle

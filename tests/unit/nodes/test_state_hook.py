@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inosync.messages import StateChanged
+from inosync.nodes.messages import StateChanged
 from inosync.nodes.state_hook import StateHookQueue
 
 

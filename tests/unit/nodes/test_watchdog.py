@@ -14,8 +14,8 @@ from support.wait import until
 
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
-from inosync.messages import Batch, Compared, TooManyRemovals
 from inosync.nodes.lifecycle import Phase
+from inosync.nodes.messages import Batch, Compared, TooManyRemovals
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost
 from inosync.nodes.watchdog import MAX_GAP_SECONDS, MAX_PATIENCE_SECONDS, Watchdog

@@ -13,12 +13,13 @@ import pytest
 
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
-from inosync.messages import (
+from inosync.nodes.counters import Counters
+from inosync.nodes.lifecycle import Phase
+from inosync.nodes.messages import (
     Batch,
     Done,
     Failed,
     HookFinished,
-    NodeState,
     Ping,
     Started,
     StateChanged,
@@ -26,12 +27,11 @@ from inosync.messages import (
     TitleUpdate,
     Unreachable,
 )
-from inosync.nodes.counters import Counters
-from inosync.nodes.lifecycle import Phase
 from inosync.nodes.worker_handle import MAX_TITLE, WorkerHandle
 from inosync.system import channel, process
 from inosync.system.channel import Endpoint
 from inosync.system.loop import Loop
+from inosync.text import NodeState
 
 
 def rest() -> None:

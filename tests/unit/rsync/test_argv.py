@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.filters import excludes
 
+from inosync.changes import Rename
 from inosync.filters import rule as filter_rules
-from inosync.messages import Rename
 from inosync.rsync.argv import (
     NO_NAME,
     RenameWay,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.messages import Change, Kind
+from inosync.changes import Change, Kind
 from inosync.rsync import itemize
 from inosync.rsync.itemize import Difference, explained
 

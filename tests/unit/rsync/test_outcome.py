@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from inosync.messages import Part, Source, Step
+from inosync.changes import Part, Source, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome, Run, judge

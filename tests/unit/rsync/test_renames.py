@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inosync.changes import Rename
 from inosync.filters.rule import Rule, from_filter
 from inosync.filters.rules import Rules
-from inosync.messages import Rename
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.renames import are_position_free, is_plain, may_follow, may_link, needs_anchor
 

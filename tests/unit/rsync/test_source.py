@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Source
+from inosync.changes import Source
 from inosync.rsync.source import SourceState, check_source
 
 

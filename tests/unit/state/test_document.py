@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inosync.changes import Kind
 from inosync.guard.loss import Memory
-from inosync.messages import Kind
 from inosync.state import document
 from inosync.state.document import (
     NodeEvent,

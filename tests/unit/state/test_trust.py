@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from inosync.changes import Kind
 from inosync.config.nodes import NodeSpec, Tree
 from inosync.filters.rule import from_pattern
-from inosync.messages import Kind
 from inosync.state import trust
 from inosync.state.document import Owed, RootFacts, SavedNode, SavedTree, State
 from inosync.state.trust import Moment, TreeFacts

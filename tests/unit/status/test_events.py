@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from inosync.messages import Failed, NodeState
 from inosync.nodes import node_log
+from inosync.nodes.messages import Failed
 from inosync.state.document import NodeEvent
 from inosync.status import transitions
 from inosync.status.events import MAX_EVENTS, MAX_TEXT_BYTES, NodeEvents
 from inosync.system import log as logs
+from inosync.text import NodeState
 
 LOG = logging.getLogger("inosync.test")
 

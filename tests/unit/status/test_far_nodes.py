@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from inosync.changes import Change, Kind
 from inosync.config.nodes import NodeSpec
 from inosync.console import table
 from inosync.fleet.records import Arrived, Beat, NodeRecord
 from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, NodeState
 from inosync.status.far_node import UNKNOWN
 from inosync.status.far_nodes import FarNodes
+from inosync.text import NodeState
 
 NOW = 100.0
 OK = ToldNode(NodeState.OK, batches=3, last_ok=1.0)

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from inosync.messages import NodeState
 from inosync.nodes.counters import Counters
 from inosync.nodes.lifecycle import Phase, WorkerState
 from inosync.nodes.node import Node
 from inosync.status.far_node import FarNode
 from inosync.status.snapshot import MAX_AGE_SECONDS, Reloads, SnapshotBuilder
+from inosync.text import NodeState
 
 
 class World:

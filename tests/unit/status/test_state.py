@@ -7,12 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from inosync.messages import Batch, Lane, NodeState
+from inosync.changes import Lane
 from inosync.nodes.lifecycle import Phase, WorkerState
+from inosync.nodes.messages import Batch
 from inosync.nodes.node import Node
 from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.retries import RetrySet
 from inosync.status.state import MAX_TROUBLES, NodeStates
+from inosync.text import NodeState
 
 NOW, MAX_LAG = 1_000.0, 10.0
 IDLE = WorkerState(phase=Phase.IDLE)

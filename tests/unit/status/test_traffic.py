@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
-from inosync.messages import Batch, Done
 from inosync.nodes.counters import Counters
+from inosync.nodes.messages import Batch, Done
 from inosync.nodes.node import Node
 from inosync.status.traffic import LINE_SECONDS, Traffic
 

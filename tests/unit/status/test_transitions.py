@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 
 from inosync.config.hook import BEHIND, Hook
-from inosync.messages import NodeState, StateChanged
+from inosync.nodes.messages import StateChanged
 from inosync.nodes.node import Node
 from inosync.status.transitions import Alarm, StateLog, lasting_state, next_alarm
+from inosync.text import NodeState
 
 STARTING, FULL, OK, SYNCING = NodeState.STARTING, NodeState.FULL, NodeState.OK, NodeState.SYNCING
 RETRYING, HALTED, PAUSED = NodeState.RETRYING, NodeState.HALTED, NodeState.PAUSED

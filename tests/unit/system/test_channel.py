@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from support.wait import until
 
-from inosync.messages import Batch, Done, Started, TitleUpdate
+from inosync.nodes.messages import Batch, Done, Started, TitleUpdate
 from inosync.system import channel, process
 from inosync.system.channel import MAX_MESSAGE_BYTES, Endpoint, QueueError
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from inosync.messages import MAX_REASON_BYTES, Batch, Done, Part
+from inosync.changes import Part
+from inosync.nodes.messages import MAX_REASON_BYTES, Batch, Done
 from inosync.system import spool
 from inosync.system.channel import MAX_MESSAGE_BYTES
 from inosync.text import shortened

@@ -10,8 +10,8 @@ import pytest
 from support.trees import exchange
 from support.watched_tree import Field
 
+from inosync.changes import Change, Step
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Step
 
 NEW, CHANGED, UNKNOWN, SWITCHED, REMOVED = Step
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.watched_tree import EVENTS, TREE, WALKED, Field, gone, listing, name, overflow, write
 
-from inosync.messages import Kind
+from inosync.changes import Kind
 from inosync.watch import hardlinks, inotify
 
 

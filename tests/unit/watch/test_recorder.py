@@ -23,7 +23,7 @@ from support.watched_tree import (
     write,
 )
 
-from inosync.messages import Step
+from inosync.changes import Step
 from inosync.system import entries
 from inosync.watch import ctimes, recorder, scan, shares
 from inosync.watch.tree import Since

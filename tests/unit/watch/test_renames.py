@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.watched_tree import TREE, Field
 
-from inosync.messages import WORTHWHILE_BYTES, Rename
+from inosync.changes import WORTHWHILE_BYTES, Rename
 from inosync.watch.renames import MAX_WAITING, RenamePairs
 
 LARGE, SMALL = bytes(WORTHWHILE_BYTES), bytes(WORTHWHILE_BYTES - 1)

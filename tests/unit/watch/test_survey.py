@@ -13,7 +13,7 @@ from support import procs
 from support.wait import until
 from support.watched_tree import TREE, Call, Clock, Recorder, name
 
-from inosync.messages import Kind
+from inosync.changes import Kind
 from inosync.system import entries, process
 from inosync.watch import recorder, scout, shares
 from inosync.watch.inotify import Inotify

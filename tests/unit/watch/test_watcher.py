@@ -38,8 +38,8 @@ from support.watched_tree import (
     write,
 )
 
+from inosync.changes import Change, Kind, Rename, Step
 from inosync.journal.journal import Journal
-from inosync.messages import Change, Kind, Rename, Step
 from inosync.rsync.names import current_names
 from inosync.watch import inotify
 from inosync.watch.event_handler import MOVE_WAIT_SECONDS

@@ -19,26 +19,15 @@ from typing import cast
 
 from unit.worker.played_rsync import DIRECTORY, Copy, Run, tree_at
 
+from inosync.changes import Change, Kind, Lane, Part, Rename, Step
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.journal.subscription import Subscription
-from inosync.messages import (
-    Batch,
-    Change,
-    Compared,
-    Done,
-    Kind,
-    Lane,
-    Part,
-    Rename,
-    Started,
-    Step,
-    TooManyRemovals,
-)
 from inosync.nodes.dispatch import Dispatcher
+from inosync.nodes.messages import Batch, Compared, Done, Started, TooManyRemovals
 from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.retries import Retry

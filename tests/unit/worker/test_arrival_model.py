@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.worker.arrival_model import RETRY_BOUNDS, World
 
-from inosync.messages import Lane
+from inosync.changes import Lane
 
 EXAMPLES = int(os.environ.get("INOSYNC_EXAMPLES", "60"))
 OPERATIONS = ("release", "release", "page", "swap", "other")

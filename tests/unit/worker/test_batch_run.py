@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from support.wait import until
 
+from inosync.changes import Lane, OwedNames, Part, Rename, Step
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Lane, OwedNames, Part, Rename, Step
+from inosync.nodes.messages import Batch
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from inosync.changes import Lane, Part, Step
 from inosync.filters.rules import Rules
-from inosync.messages import Batch, Done, Failed, Lane, Leftovers, Part, Report, SlotRequest, Step, Through
+from inosync.nodes.messages import Batch, Done, Failed, Leftovers, Report, SlotRequest, Through
 from inosync.rsync.argv import TransferSettings
 from inosync.system import spool
 from inosync.system.loop import Loop

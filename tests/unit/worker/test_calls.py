@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from inosync.messages import Lane, Part
+from inosync.changes import Lane, Part
 from inosync.rsync.argv import CONFINE_ROOT, TransferSettings
 from inosync.system.loop import Loop
 from inosync.worker.calls import RsyncCalls

@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
+from inosync.changes import Source
 from inosync.config.timetable import constant
-from inosync.messages import Compare, Compared, Source
+from inosync.nodes.messages import Compare, Compared
 from inosync.rsync.argv import TransferSettings
 from inosync.system import spool
 from inosync.system.loop import Loop

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from inosync.changes import Part
 from inosync.config.hook import Hook, Place
 from inosync.config.timetable import constant
-from inosync.messages import HookFinished, Part, StateChanged
+from inosync.nodes.messages import HookFinished, StateChanged
 from inosync.system.loop import Loop
 from inosync.worker import hook_run
 from inosync.worker import hooks as hooks_module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Lane, Part
+from inosync.changes import Lane, Part
 from inosync.worker.lanes import (
     ALONE_SECONDS,
     MAX_BIG_BYTES,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import MAX_REASON_BYTES, Done, Leftovers, Part
+from inosync.changes import Part
+from inosync.nodes.messages import MAX_REASON_BYTES, Done, Leftovers
 from inosync.nodes.outstanding import leftovers
 from inosync.system import spool
 from inosync.system.channel import MAX_MESSAGE_BYTES

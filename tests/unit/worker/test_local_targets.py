@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import TargetReplaced
+from inosync.nodes.messages import TargetReplaced
 from inosync.worker.local_targets import REPORT_SECONDS, LocalTargets, TargetReports
 
 

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from inosync.messages import OwedNames, Part, Rename, Step
+from inosync.changes import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames
 from inosync.worker import order
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from inosync.messages import Part, Step
+from inosync.changes import Part, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.worker.job import Job
 from inosync.worker.outdated import OutdatedFiles

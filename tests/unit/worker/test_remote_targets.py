@@ -11,10 +11,10 @@ from typing import cast
 
 import pytest
 
+from inosync.changes import Part, Source
 from inosync.config.timetable import constant
 from inosync.filters.rule import from_pattern
 from inosync.filters.rules import Rules
-from inosync.messages import Part, Source
 from inosync.rsync.argv import TransferSettings
 from inosync.system.loop import Loop
 from inosync.worker import remote_targets

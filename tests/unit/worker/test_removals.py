@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Allowance, Rename
+from inosync.changes import Allowance, Rename
 from inosync.rsync.itemize import Difference
 from inosync.rsync.names import CurrentNames
 from inosync.worker import removals

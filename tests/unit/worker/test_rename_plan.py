@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from inosync.changes import WORTHWHILE_BYTES, Part, Rename, Step
 from inosync.filters.rule import from_filter
 from inosync.filters.rules import Rules
-from inosync.messages import WORTHWHILE_BYTES, Part, Rename, Step
 from inosync.rsync.argv import EVERYTHING, TransferSettings
 from inosync.worker import rename_plan
 from inosync.worker.rename_plan import MAX_MEASURED, RenameStep

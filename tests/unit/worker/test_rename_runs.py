@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import pytest
 
+from inosync.changes import WORTHWHILE_BYTES, Part, Rename, Step
 from inosync.filters.rule import from_filter
 from inosync.filters.rules import Rules
-from inosync.messages import WORTHWHILE_BYTES, Batch, Part, Rename, Step
+from inosync.nodes.messages import Batch
 from inosync.rsync.argv import EVERYTHING, RenameWay, TransferSettings, names_input
 from inosync.rsync.outcome import Outcome
 from inosync.system import spool

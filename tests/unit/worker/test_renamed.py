@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Part, Rename, Step
+from inosync.changes import Part, Rename, Step
 from inosync.worker import renamed
 
 

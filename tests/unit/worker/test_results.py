@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Leftovers, Part
+from inosync.changes import Part
+from inosync.nodes.messages import Leftovers
 from inosync.rsync.outcome import Outcome
 from inosync.worker.results import Results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Part, Rename
+from inosync.changes import Part, Rename
 from inosync.worker.sent_directories import (
     MAX_DIRECTORIES,
     MAX_REMEMBERED,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.messages import Part, Step
+from inosync.changes import Part, Step
 from inosync.rsync.argv import TransferSettings
 from inosync.worker.switches import Switch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.messages import Part
+from inosync.changes import Part
 from inosync.system import process
 from inosync.worker.title import Title
 

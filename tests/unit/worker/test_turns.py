@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from inosync.messages import Lane
+from inosync.changes import Lane
 from inosync.worker.turns import TURN_SECONDS, Turns
 
 STEP = 0.01

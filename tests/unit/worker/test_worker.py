@@ -14,9 +14,10 @@ from typing import TypeVar, cast
 
 import pytest
 
+from inosync.changes import Part, Source, Step
 from inosync.config.timetable import constant
 from inosync.filters.rules import Rules
-from inosync.messages import (
+from inosync.nodes.messages import (
     Batch,
     Compare,
     Compared,
@@ -25,14 +26,11 @@ from inosync.messages import (
     Halt,
     Leftovers,
     Order,
-    Part,
     Progress,
     Report,
     SlotGranted,
     SlotRequest,
-    Source,
     Started,
-    Step,
     Stop,
     TargetReplaced,
 )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
-from inosync import messages
-from inosync.messages import Change, Kind, Leftovers, Order, Part, Report, Step, from_wire
+from inosync.changes import Change, Kind, Step, from_wire
 
 
 @pytest.mark.parametrize(
@@ -33,16 +30,3 @@ def test_step_is_no_part_of_what_a_change_is() -> None:
     one, other = (Change(1, b"a", Kind.NAME, step=step) for step in (Step.NEW, Step.REMOVED))
     assert one == other
     assert len({one, other}) == 1
-
-
-def test_leftovers_of_each_kind_are_among_all() -> None:
-    kinds = [field.name for field in dataclasses.fields(Leftovers)]
-    left = Leftovers(**{kind: (Part(number, True),) for number, kind in enumerate(kinds)})
-    assert left.all() == tuple((Part(number, True),) for number in range(len(kinds)))
-
-
-@pytest.mark.parametrize("kind", [*Order.__args__, *Report.__args__], ids=lambda kind: kind.__name__)
-def test_message_cannot_be_changed_on_its_way(kind: type) -> None:
-    assert getattr(messages, kind.__name__) is kind
-    assert dataclasses.is_dataclass(kind)
-    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
