@@ -5,7 +5,7 @@
 # underscore; modules and functions may have any name. Others must not be able to write to the file or its
 # directory, because it is run with the rights of the daemon.
 #
-# After a change: kill -HUP the master. A file with a mistake is not taken: the old configuration stays in
+# After a change: inosync -s reload. A file with a mistake is not taken: the old configuration stays in
 # force, and one line for each mistake says what would be right.
 
 # What is mirrored, and where to -----------------------------------------------------------------------
@@ -83,7 +83,7 @@ rnodes = [
 
 # Halt instead of mirroring the loss of a whole wpath. A wpath is lost if it is moved away, unmounted,
 # replaced by an empty directory, or emptied at once. Nothing is deleted then; ps and the log say why.
-# Mirroring goes on when the files are back. If the loss is meant: kill -USR2 the master.
+# Mirroring goes on when the files are back. If the deletion is intended: inosync -s accept.
 # rguard = True
 
 # Halt instead of mirroring more removals than this within edelay: a number of files and directories, or a

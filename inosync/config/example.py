@@ -17,7 +17,7 @@ _HEAD = """\
 # underscore; modules and functions may have any name. Others must not be able to write to the file or its
 # directory, because it is run with the rights of the daemon.
 #
-# After a change: kill -HUP the master. A file with a mistake is not taken: the old configuration stays in
+# After a change: inosync -s reload. A file with a mistake is not taken: the old configuration stays in
 # force, and one line for each mistake says what would be right.
 """
 

@@ -201,7 +201,7 @@ comment. A change of the file takes effect at once. Others must not be able to w
             see="When a whole tree is lost",
             text="A wpath is lost if it is moved away, unmounted, replaced by an empty directory, or "
             "emptied at once. Nothing is deleted then; ps and the log say why. Mirroring goes on when the "
-            "files are back. If the loss is meant: kill -USR2 the master.",
+            "files are back. If the deletion is intended: inosync -s accept.",
         ),
         Setting(
             "rmaxdelete",
