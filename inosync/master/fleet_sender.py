@@ -13,20 +13,18 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet
-from inosync.config.nodes import NodeSpec
 from inosync.fleet import codec, copies, leases, service, shares
 from inosync.fleet.lateness import Lateness
-from inosync.fleet.leases import Lease, LeasePhase
 from inosync.fleet.link import Link, RedisFailure
-from inosync.fleet.records import Beat, JournalSpan, NodeRecord
+from inosync.fleet.records import Beat, JournalSpan
 from inosync.fleet.rounds import SenderOrder, SenderReport, look_seconds
 from inosync.fleet.shares import FleetView
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.fleet_origin import NO_COPY, readable
 from inosync.master.fleet_tasks import SenderTasks
+from inosync.master.held_nodes import HeldNodes
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop
@@ -44,24 +42,6 @@ FINISH_SECONDS = 3.0
 
 
 @dataclass(slots=True)
-class Holding:
-    """A node that this sender holds the lease of."""
-
-    lease: Lease
-    question: int
-    """The number of the question to the origin that has to be answered first."""
-    record: NodeRecord | None
-    """How far the node was when the lease was taken."""
-    is_untidy: bool
-    """Whether a transfer of another sender may have been cut off."""
-    is_served: bool = False
-    is_leaving: bool = False
-    """Whether the lease is given up, as soon as nothing runs."""
-    confirmed: int = -1
-    """The cursor that Redis knows."""
-
-
-@dataclass(slots=True)
 class FleetSender:
     """What a sender knows of its fleet."""
 
@@ -69,10 +49,9 @@ class FleetSender:
     wpaths: tuple[str, ...]
     """The roots of its copies."""
     pool: WorkerPool
+    holdings: HeldNodes
     journal: Journal
     guard: Guard
-    add: Callable[[NodeSpec, str, Callable[[Node], None]], Node]
-    """Has the pool mirror to a node, in an epoch; the function gives it what is known of it."""
     described: Callable[[Iterable[Node]], bytes]
     """Returns what is said of nodes at the origin."""
     events: Callable[[], bytes]
@@ -83,13 +62,10 @@ class FleetSender:
     """What the operator has ordered at the origin."""
     now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     """The clock of leases, which counts the time in which the machine sleeps."""
-    changed: Callable[[], object] = lambda: None
-    """Is called when there are other nodes than before."""
     problem: str = "not reached yet"
     """Why Redis cannot be used; empty if it can."""
     reason: str = "the origin has not been heard of"
     """Why no nodes are taken; empty if they are."""
-    held: dict[str, Holding] = field(default_factory=dict)
     _epoch: str = ""
     """That of the positions of the journal; empty: it has none."""
     _copy: str = NO_COPY
@@ -101,8 +77,6 @@ class FleetSender:
     """Whether Redis may have lost what was written last, since this sender began."""
     _report: SenderReport | None = None
     """The last one."""
-    _release: dict[str, tuple[bytes, bool]] = field(default_factory=dict)
-    """Leases to be given up in the next round."""
     _ask: bool = False
     """Whether the origin is asked in the next round where it stands."""
     _next_at: float = 0.0
@@ -145,12 +119,8 @@ class FleetSender:
 
     def turn(self) -> None:
         """Do what is due. To be called in each turn of the loop."""
-        now = self.now()
-        for name, holding in list(self.held.items()):
-            if holding.lease.phase(now) in (LeasePhase.STOP, LeasePhase.OVER):
-                log.warning("%s: its lease could not be renewed in time: what runs is ended", name)
-                self._drop(name)
-        self._leave()
+        self.holdings.end_late(self.now())
+        self.holdings.leave(self._epoch)
         if not self.link.is_busy and self.loop.clock() >= self._next_at:
             self._look()
             self._begin_round()
@@ -172,8 +142,7 @@ class FleetSender:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             self._copy, self._proof, self.reason = NO_COPY, "", f"{where}{error.strerror or error}"
-        served = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
-        self._status, self._events = self.described(served), self.events()
+        self._status, self._events = self.described(self.holdings.nodes()), self.events()
 
     def _begin_round(self) -> None:
         now = self.now()
@@ -192,14 +161,14 @@ class FleetSender:
             codec.encode_beat(beat),
             self._epoch,
             self.journal.head,
-            serve={name: one.lease.value for name, one in self.held.items() if one.is_served},
+            serve=self.holdings.served(),
         )
         is_told = order.beat == self._told_beat
         if is_told and self._mark and (left := self._full_at - self.loop.clock()) > 0:
             order = replace(order, mark=self._mark, wait_seconds=left)
         else:
             order = self._with_all(order, now)
-            is_waiting = any(not one.is_served for one in self.held.values())
+            is_waiting = any(not one.is_served for one in self.holdings.held.values())
             if is_told and not (order.does_something or is_waiting):
                 order = replace(
                     order, mark=self._mark, wait_seconds=self._idle_seconds() if self._mark else 0.0
@@ -208,15 +177,15 @@ class FleetSender:
 
     def _idle_seconds(self) -> float:
         """Return how long a round waits that has nothing to do: not long if a node may confirm something."""
-        nodes = [self.pool.nodes[name] for name in self.held if name in self.pool.nodes]
-        is_level = all(node.cursor >= self.journal.head and not node.retries.count for node in nodes)
+        head, nodes = self.journal.head, self.holdings.nodes()
+        is_level = all(node.cursor >= head and not node.retries.count for node in nodes)
         until_leases = min(self._leases_at - self.loop.clock(), LEASES_SECONDS)
         return max(until_leases, POLL_SECONDS) if is_level else POLL_SECONDS
 
     def _with_all(self, order: SenderOrder, now: float) -> SenderOrder:
         """Return an order with all that is to be done."""
-        release, self._release = self._release, {}
         ask, self._ask = self._ask, False
+        values = self.holdings.values()
         status, self._status = self._status, b""
         looks = self.loop.clock() >= self._leases_at
         return replace(
@@ -224,17 +193,13 @@ class FleetSender:
             nodes=tuple(node.name for node in self.fleet.nodes) if looks else (),
             status=status,
             events=None if self._events == self._told_events else (time.time_ns(), self._events),
-            confirm=self._cursors(),
-            finish=self.tasks.finished({name: one.lease.value for name, one in self.held.items()}),
-            release=release,
-            renew={
-                name: one.lease.value
-                for name, one in self.held.items()
-                if one.lease.phase(now) is LeasePhase.RENEW
-            },
+            confirm=self.holdings.cursors(self._epoch),
+            finish=self.tasks.finished(values),
+            release=self.holdings.released(),
+            renew=self.holdings.due(now),
             take=self._wanted(now),
             ask=ask,
-            start={name: self.held[name].lease.value for name in self._startable()},
+            start={name: values[name] for name in self._startable()},
         )
 
     def _why_not(self) -> str:
@@ -269,14 +234,11 @@ class FleetSender:
         if self._view is None or self._met_at is None or self.pool.is_stopping or not self._epoch:
             return {}
         change, self._view = shares.shift(self._view, self.fleet.me), None
-        for name in change.give_up:
-            if name in self.held and not self.held[name].is_leaving:
-                log.info("%s: is handed over", name)
-                self.held[name].is_leaving = True
+        self.holdings.hand_over(change.give_up)
         if now < leases.may_take_at(self._met_at):
             return {}
         # Not while a worker of ours may still be writing there.
-        busy = {node.name for node in self.pool.alive()} | self.held.keys()
+        busy = {node.name for node in self.pool.alive()} | self.holdings.held.keys()
         return {
             name: codec.encode_lease(self.fleet.me, secrets.token_hex(8))
             for name in change.take
@@ -306,61 +268,6 @@ class FleetSender:
             log.warning("%s", _LATE if is_late else "its copy has what those of other senders have")
         return is_late
 
-    def _leave(self) -> None:
-        """Give up leases of nodes at which nothing runs any more, between two batches."""
-        alive = None
-        for name, holding in list(self.held.items()):
-            if not holding.is_leaving:
-                continue
-            node = self.pool.nodes.get(name)
-            if holding.is_served and node is not None:
-                if node.outstanding is not None or node.second is not None:
-                    continue
-                self._note_cursor(name, holding)
-                holding.is_served, holding.is_untidy = False, _is_untidy(node)
-                self._remove(name)
-            if alive is None:
-                alive = {one.name for one in self.pool.alive()}
-            if name not in alive:
-                self._release[name] = (holding.lease.value, not holding.is_untidy)
-                del self.held[name]
-
-    def _drop(self, name: str) -> None:
-        """Serve a node no longer, at once: another sender may have it."""
-        del self.held[name]
-        node = self.pool.nodes.get(name)
-        if node is not None:
-            self._remove(name)
-            node.worker.kill()
-
-    def _remove(self, name: str) -> None:
-        self.pool.remove(name)
-        self.changed()
-
-    def _cursors(self) -> dict[str, tuple[bytes, int]]:
-        """Return the cursors that Redis does not know yet."""
-        found = {}
-        for name, holding in self.held.items():
-            if holding.is_served:
-                self._note_cursor(name, holding)
-            record = holding.record
-            if record is None or record.epoch != self._epoch or record.cursor is None:
-                continue
-            if record.cursor > holding.confirmed:
-                found[name] = (holding.lease.value, record.cursor)
-        return found
-
-    def _note_cursor(self, name: str, holding: Holding) -> None:
-        """Note how far a node is: it has everything up to there, and is owed nothing."""
-        node = self.pool.nodes.get(name)
-        if node is None or node.retries.count:
-            return
-        known = holding.record
-        if known is None or known.epoch != self._epoch:
-            known = NodeRecord(self._epoch)
-        if known.cursor is None or node.cursor > known.cursor:
-            holding.record = service.confirmed(known, node.cursor)
-
     # What Redis says ---------------------------------------------------------------------------------
 
     def _take(self, report: SenderReport | RedisFailure | None, order: SenderOrder, asked_at: float) -> None:
@@ -380,7 +287,7 @@ class FleetSender:
             is_first, self._report = self._report is None, report
             if order.events is not None:
                 self._told_events = order.events[1]
-            self._note_leases(report, order, asked_at)
+            self.holdings.note(report, order, asked_at, self.now(), self._has_changed)
             if order.nodes:
                 self._leases_at = clock + look_seconds(LEASES_SECONDS, len(order.nodes))
                 self._view = self._seen(report)
@@ -398,39 +305,10 @@ class FleetSender:
         if failure.has_changed:
             log.warning("Redis: %s: nothing is taken from it for a while", failure.reason)
             self._met_at, self._has_changed, self._told_events = None, True, b""
-            for holding in self.held.values():  # it may have lost what it knew
-                holding.confirmed = -1
+            self.holdings.forget_confirmed()
         elif failure.reason != self.problem:
             log.error("Redis: %s; what is being sent goes on until leases end", failure.reason)
         self.problem = failure.reason
-
-    def _note_leases(self, report: SenderReport, order: SenderOrder, asked_at: float) -> None:
-        now = self.now()
-        for name in order.renew:
-            holding = self.held.get(name)
-            if holding is None or holding.lease.value != order.renew[name]:
-                continue
-            lease = holding.lease.renewed(asked_at, now) if name in report.renewed else None
-            if lease is None:
-                log.warning("%s: another sender may have its lease: what runs is ended", name)
-                self._drop(name)
-            else:
-                holding.lease = lease
-        for name, (value, cursor) in order.confirm.items():
-            holding = self.held.get(name)
-            if name in report.confirmed and holding is not None and holding.lease.value == value:
-                holding.confirmed = max(holding.confirmed, cursor)
-        for name, (question, record) in report.taken.items():
-            lease = leases.taken(order.take[name], asked_at, now)
-            if lease is None or self.pool.is_stopping:
-                self._release[name] = (order.take[name], False)
-                continue
-            untidy = service.is_untidy(record, self._has_changed)
-            self.held[name] = Holding(lease, question, record, untidy)
-        if report.question is not None:
-            for holding in self.held.values():
-                if not holding.is_served:
-                    holding.question = max(holding.question, report.question)
 
     def _note_epoch(self, span: JournalSpan | None) -> bool:
         """Begin anew if the positions do; return whether that is so."""
@@ -438,9 +316,7 @@ class FleetSender:
             return False
         if self._epoch:
             log.warning("the origin has begun anew: every node is compared in full")
-        for name, holding in list(self.held.items()):
-            self._release[name] = (holding.lease.value, False)
-            self._drop(name)
+        self.holdings.drop_all()
         self._epoch, self._floor = span.epoch, span.floor
         self.journal.follow(span.floor, span.floor, (), self.loop.clock())
         return True
@@ -449,19 +325,15 @@ class FleetSender:
         """Let the journal go on, and begin to serve nodes."""
         self._floor = max(self._floor, report.floor)
         if report.upto is not None:
-            for name, holding in list(self.held.items()):
-                if holding.is_served and name not in report.begun:
-                    log.warning("%s: Redis does not let it be served: what runs is ended", name)
-                    self._drop(name)
+            self.holdings.drop_others(report.begun)
         head = self.journal.head if report.upto is None else report.upto
         self.journal.follow(head, self._floor, report.changes, self.loop.clock())
-        for name in report.begun:
-            new = self.held.get(name)
-            if new is None or new.lease.value != order.start.get(name):
-                continue
-            # What is halted counts as sent to nodes that come later: they would miss it.
-            if not (new.is_served or new.is_leaving or self.pool.is_stopping or self.guard.halted):
-                self._serve(name, new, report.orders.get(name))
+        # What is halted counts as sent to nodes that come later: they would miss it.
+        if self.pool.is_stopping or self.guard.halted:
+            return
+        for name, holding in list(self.holdings.waiting()):
+            if name in report.begun and holding.lease.value == order.start.get(name):
+                self._serve(name, report.orders.get(name))
 
     # Serving -----------------------------------------------------------------------------------------
 
@@ -472,9 +344,7 @@ class FleetSender:
             return []
         seen, found = report.seen, []
         span = report.seen.span
-        for name, holding in self.held.items():
-            if holding.is_served or holding.is_leaving or self.reason:
-                continue
+        for name, holding in self.holdings.waiting() if not self.reason else ():
             since = service.bound(holding.question, seen.position)
             arrived = seen.arrived.get(self.fleet.me)
             what = service.next_service(arrived, self._copy, since, holding.record, span)
@@ -484,43 +354,17 @@ class FleetSender:
                 found.append(name)
         return found
 
-    def _serve(self, name: str, holding: Holding, orders: bytes | None) -> None:
+    def _serve(self, name: str, orders: bytes | None) -> None:
         spec = next(node for node in self.fleet.nodes if node.name == name)
-        record = holding.record
-        is_known = record is not None and record.epoch == self._epoch and record.cursor is not None
-        cursor = record.cursor if is_known and record is not None else None
-        is_full = cursor is None or cursor < self.journal.floor
-        now = self.loop.clock()
-
-        def restore(node: Node) -> None:
-            self.tasks.prepare(node, orders)
-            if is_full or cursor is None:
-                node.skip_to(self.journal.head)
-                for tree in node.trees:
-                    node.retry(Change(tree, b"", Kind.TREE), now)
-                return
-            node.skip_to(cursor)
-            node.take_over({}, "", now if holding.is_untidy else None, hooks_lost=False)
-            node.take_over_times(now, None, 0)
-
-        how = "it is compared in full" if is_full else f"it goes on where it was, at {cursor}"
-        log.info("%s: is served from here: %s", name, how)
-        holding.is_served = True
-        if not is_known:
-            holding.record = None
-        elif record is not None and cursor is not None:
-            holding.confirmed = cursor
-        self.add(spec, self._epoch, restore)
-        self.changed()
+        span = self.journal.floor, self.journal.head
+        clock = self.loop.clock()
+        self.holdings.serve(spec, self._epoch, span, clock, lambda node: self.tasks.prepare(node, orders))
 
     def finish(self) -> None:
         """Hand over all nodes, with their cursors, and end the process that talks to Redis."""
         self.link.wait(FINISH_SECONDS)
-        if not self.link.is_busy and self.held:
-            for name, holding in self.held.items():
-                node = self.pool.nodes.get(name)
-                is_untidy = holding.is_untidy if node is None else _is_untidy(node)
-                self._release[name] = (holding.lease.value, not is_untidy)
+        if not self.link.is_busy and self.holdings.held:
+            self.holdings.release_all()
             self._copy, self._proof, self._mark = NO_COPY, "", ()
             self._begin_round()
             self.link.wait(FINISH_SECONDS)
@@ -528,8 +372,3 @@ class FleetSender:
 
 
 _LATE = "its copy stays behind those of other senders, which serve what they may"
-
-
-def _is_untidy(node: Node) -> bool:
-    """Whether something of a node was to be looked at once more."""
-    return node.untidy_since is not None or any(True for _ in node.retries)

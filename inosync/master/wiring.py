@@ -154,6 +154,7 @@ def make_master(
         from inosync.master.fleet_sender import FleetSender
         from inosync.master.fleet_state import FleetState
         from inosync.master.fleet_tasks import SenderTasks
+        from inosync.master.held_nodes import HeldNodes
         from inosync.status.far_nodes import FarNodes
 
         link = Link(config.fleet.redis, loop, lambda: inherited())
@@ -209,19 +210,19 @@ def make_master(
         add = fleet_wiring.node_adder(config, table, pool)
         describe = fleet_wiring.node_teller(snapshots)
         tasks = SenderTasks(nodes, lambda: commands)
+        holdings = HeldNodes(pool, add, lambda: verification.configure(reloader.config.rdelete))
         sender = FleetSender(
             config.fleet,
             roots,
             pool,
+            holdings,
             journal,
             guard,
-            add,
             describe,
             fleet_wiring.event_teller(config.fleet, node_events),
             link,
             loop,
             tasks,
-            changed=lambda: verification.configure(reloader.config.rdelete),
         )
         fleet.append(sender)
 

@@ -482,8 +482,8 @@ MUTATIONS = (
     Mutation(
         "fleet: a node is served although a tree of its sender is halted",
         "inosync/master/fleet_sender.py",
-        "or self.pool.is_stopping or self.guard.halted)",
-        "or self.pool.is_stopping)",
+        "if self.pool.is_stopping or self.guard.halted:",
+        "if self.pool.is_stopping:",
         ("tests/unit/master/test_fleet_sender.py",),
     ),
     Mutation(

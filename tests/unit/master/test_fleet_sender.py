@@ -21,6 +21,7 @@ from inosync.fleet.store import Seen
 from inosync.journal.journal import Journal
 from inosync.master.fleet_sender import LEASES_SECONDS, POLL_SECONDS, FleetSender
 from inosync.master.fleet_tasks import SenderTasks
+from inosync.master.held_nodes import HeldNodes
 
 SPAN = JournalSpan("e", 0, 9)
 
@@ -109,16 +110,15 @@ class World:
             fleet,
             (root,),
             cast(Any, pool),
+            HeldNodes(cast(Any, pool), cast(Any, self.add), lambda: self.changes.append(sorted(self.nodes))),
             self.journal,
             cast(Any, guard),
-            cast(Any, self.add),
             lambda _nodes: b"status",
             lambda: self.events,
             cast(Any, link),
             cast(Any, loop),
             SenderTasks(cast(Any, self.nodes), lambda: cast(Any, Recorder(self.calls))),
             lambda: self.time,
-            lambda: self.changes.append(sorted(self.nodes)),
         )
         self.seen = Seen(
             SPAN,
@@ -178,7 +178,7 @@ class World:
         self.sender.turn()
         taken = dict.fromkeys(names, (7, record))
         self.done(SenderReport(self.seen, 1000.0, taken=taken))
-        held = {name: self.sender.held[name].lease.value for name in names}
+        held = {name: self.sender.holdings.held[name].lease.value for name in names}
         self.seen = replace(self.seen, leases=held)
 
 
@@ -234,7 +234,7 @@ def test_node_is_not_served_once_a_tree_is_halted(world: World) -> None:
     world.halted[1] = "is another directory now"
     world.done(SenderReport(world.seen, 1000.0, begun=frozenset("a"), upto=9))
     assert world.nodes == {}
-    assert not world.sender.held["a"].is_served
+    assert not world.sender.holdings.held["a"].is_served
 
 
 def test_node_with_a_known_cursor_goes_on_from_there(world: World) -> None:
@@ -310,7 +310,7 @@ def test_node_that_redis_refuses_is_dropped_before_the_journal_goes_on(world: Wo
     node = world.nodes["b"]
     world.turn(upto=12, changes=((11, Change(1, b"x", Kind.NAME)),), begun=frozenset({"a"}))
     assert node.is_killed
-    assert list(world.nodes) == list(world.sender.held) == ["a"]
+    assert list(world.nodes) == list(world.sender.holdings.held) == ["a"]
     assert world.journal.since(9) == [Change(1, b"x", Kind.NAME)]
 
 
@@ -330,7 +330,7 @@ def test_lease_that_is_about_to_end_ends_what_runs_without_redis(world: World) -
     for _ in range(int(leases.HOLD_SECONDS - leases.STOP_SECONDS) + 1):
         world.fail(RedisFailure("connection refused"))
     assert node.is_killed
-    assert world.sender.held == {}
+    assert world.sender.holdings.held == {}
 
 
 def test_restarted_redis_is_told_the_cursors_again_and_left_alone(world: World) -> None:
@@ -348,7 +348,7 @@ def test_cursor_is_written_when_nothing_is_owed(world: World) -> None:
     node = world.nodes["a"]
     assert world.turn().confirm == {}
     node.owed.clear()
-    value = world.sender.held["a"].lease.value
+    value = world.sender.holdings.held["a"].lease.value
     assert world.turn().confirm == {"a": (value, 9)}
     assert world.turn(confirmed=frozenset({"a"})).confirm == {"a": (value, 9)}
     assert world.turn().confirm == {}
@@ -400,15 +400,15 @@ def test_node_is_handed_over_between_batches(world: World) -> None:
     [left] = world.nodes
     [gone] = {"a", "b"} - {left}
     assert world.turn().release == {}, "its worker has not ended"
-    value = world.sender.held[gone].lease.value
+    value = world.sender.holdings.held[gone].lease.value
     world.alive = [node for node in world.alive if node.name != gone]
     assert world.turn().release == {gone: (value, True)}
-    assert world.sender.held.keys() == {left}
+    assert world.sender.holdings.held.keys() == {left}
 
 
 def test_new_epoch_drops_all_and_begins_anew(world: World) -> None:
     world.served("a", record=NodeRecord("e", 9, 9, tidy=True))
-    node, value = world.nodes["a"], world.sender.held["a"].lease.value
+    node, value = world.nodes["a"], world.sender.holdings.held["a"].lease.value
     world.seen = replace(world.seen, span=JournalSpan("f", 2, 3), arrived={"eu": Arrived("f", 3, world.copy)})
     world.turn()
     assert node.is_killed
@@ -422,7 +422,7 @@ def test_end_hands_over_everything(world: World) -> None:
     world.pool.is_stopping = True
     world.nodes["b"].untidy_since = 1.0
     world.nodes["a"].cursor = 11
-    values = {name: one.lease.value for name, one in world.sender.held.items()}
+    values = {name: one.lease.value for name, one in world.sender.holdings.held.items()}
     world.sender.finish()
     order = world.orders[-1]
     assert order.release == {"a": (values["a"], True), "b": (values["b"], False)}
