@@ -3,10 +3,11 @@
     python tests/bench/fleet.py [--quick] [--senders N ...] [--nodes N] [--large] [--stages]
 
 For 1, 2, 4 and 8 senders with 40 nodes: processor time of the origin for a change, with all its processes,
-less what it uses at rest; the time from a change to the last node; both in turns with one daemon that sends
-to as many nodes itself; and the time from kill -9 of a sender until all of its nodes have the next change,
-with leases of 15 seconds as they are. --large: 1,000 nodes and 8 senders with rwarm off, until all have
-everything, and what that needs. With all on the same processors, more senders make nothing faster here.
+less what it uses at rest, and that of all of the fleet; the time from a change to the last node; all in turns
+with one daemon that sends to as many nodes itself; and the time from kill -9 of a sender until all of its
+nodes have the next change, with leases of 15 seconds as they are; with --quick they are short. --large: 1,000
+nodes and 8 senders with rwarm off, until all have everything, and what that needs. With all on the same
+processors, more senders make nothing faster here.
 
 --stages: where the time of a change goes on its way, as the places of the copies and MONITOR of Redis show.
 """
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support import procs
 from support.daemon import CHECKOUT, Daemon
-from support.fleet import Fleet
+from support.fleet import TRUSTING, Fleet
 
 from bench.machine import cpu_of_all, memory, statement, tidy_on_sigterm, until_idle, workspace
 from bench.units import shown
@@ -61,7 +62,8 @@ STAGES = {
 class Place:
     """A daemon, its tree, and where that has to arrive."""
 
-    daemon: Daemon
+    daemons: Sequence[Daemon]
+    """The origin, or the one daemon, is the first."""
     tree: Path
     copies: list[Path]
 
@@ -72,14 +74,16 @@ class Figures:
 
     latencies: tuple[float, ...]
     cpu: float
-    """Processor time of the daemon for a change."""
+    """Processor time of the first daemon for a change."""
+    total: float
+    """That of all of them."""
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measures a fleet of senders.")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all?")
-    parser.add_argument("--senders", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
+    parser.add_argument("--senders", type=int, nargs="+", metavar="N", help="as a rule 1, 2, 4 and 8")
     parser.add_argument("--nodes", type=int, default=40, metavar="N")
     parser.add_argument("--large", action="store_true", help="1,000 nodes and 8 senders")
     parser.add_argument("--stages", action="store_true", help="the time of a change, by stages")
@@ -87,53 +91,47 @@ def main() -> int:
     tidy_on_sigterm()
     print(statement(), flush=True)
     if options.large:
-        measure_large(*((2, 20) if options.quick else (8, 1_000)))
+        measure_large(*((2, 20, TRUSTING) if options.quick else (8, 1_000, LAUNCHER)))
         return 0
-    nodes, changes, counts = (4, 3, [2]) if options.quick else (options.nodes, 30, options.senders)
-    for count in counts:
-        if options.stages:
-            measure_stages(count, nodes, changes)
-        else:
-            compare(count, nodes, changes)
+    nodes, changes, counts = (4, 3, [2]) if options.quick else (options.nodes, 30, [1, 2, 4, 8])
+    launcher = TRUSTING if options.quick else LAUNCHER
+    for count in options.senders or counts:
+        compare(count, nodes, changes, launcher, options.stages)
     return 0
 
 
-def compare(senders: int, nodes: int, changes: int) -> None:
+def compare(senders: int, nodes: int, changes: int, launcher: str, stages: bool) -> None:
     """Measure a fleet and one daemon in turns, so that both have the same machine, and print a line."""
     with workspace() as home, one_daemon(home / "alone", nodes) as alone:
-        fleet = made(home / "fleet", senders, nodes)
+        fleet = made(home / "fleet", senders, nodes, launcher)
         with fleet.running():
             fleet.until_served(PATIENCE_SECONDS)
             fleet.until_level(PATIENCE_SECONDS)
             copies = [fleet.copy(name) for name in fleet.nodes]
-            beside, found = measure([alone, Place(fleet.origin, fleet.tree, copies)], changes)
+            beside, found = measure([alone, Place(fleet.daemons(), fleet.tree, copies)], changes)
             p50, once = median(found.latencies), median(beside.latencies)
             share = found.cpu / senders / max(beside.cpu, 1e-6)
             line = f"{senders} senders, {nodes} nodes: p50 {shown(p50)}, one daemon {shown(once)}"
             line += f": {p50 / once:.2f}"
             line += f"   CPU of the origin {shown(found.cpu)}, one daemon {shown(beside.cpu)}:"
             line += f" {share:.3f} for each sender"
-            if senders > 1:
-                line += f"   takeover {shown(take_over(fleet))}"
+            line += f"   CPU of all {shown(found.total)}: {found.total / max(beside.total, 1e-6):.2f}"
             print(line, flush=True)
+            if stages:
+                print_stages(fleet, changes)
+            if senders > 1:
+                print(f"  {shown(take_over(fleet)):>8}  takeover", flush=True)
 
 
-def measure_stages(senders: int, nodes: int, changes: int) -> None:
+def print_stages(fleet: Fleet, changes: int) -> None:
     """Print when a change has come how far, in the median."""
-    with workspace() as home:
-        fleet = made(home / "fleet", senders, nodes)
-        with fleet.running():
-            fleet.until_served(PATIENCE_SECONDS)
-            fleet.until_level(PATIENCE_SECONDS)
-            change(fleet.tree, [fleet.copy(name) for name in fleet.nodes], "first")
-            until_idle()
-            client: Any = redis.Redis.from_url(fleet.redis.url)
-            with client.monitor() as monitor:
-                found = [stages_of(fleet, monitor, str(number)) for number in range(changes)]
-    print(f"{senders} senders, {nodes} nodes:", flush=True)
+    until_idle()
+    client: Any = redis.Redis.from_url(fleet.redis.url)
+    with client.monitor() as monitor:
+        found = [stages_of(fleet, monitor, f"stage {number}") for number in range(changes)]
+    client.close()
     for stage in found[0]:
-        times = [one[stage] for one in found if stage in one]
-        print(f"  {shown(median(times)):>8}  {stage}", flush=True)
+        print(f"  {shown(median(one[stage] for one in found)):>8}  {stage}", flush=True)
 
 
 def stages_of(fleet: Fleet, monitor: Any, text: str) -> dict[str, float]:
@@ -191,16 +189,18 @@ def one_daemon(home: Path, nodes: int) -> Iterator[Place]:
     daemon = Daemon(home / "inosync", settings)
     daemon.start()
     try:
-        yield Place(daemon, tree, [place / "www" for place in places])
+        yield Place([daemon], tree, [place / "www" for place in places])
     finally:
         daemon.close()
 
 
-def made(home: Path, senders: int, nodes: int, settings: dict[str, object] | None = None) -> Fleet:
-    """Return a fleet with leases that last as long as they do."""
+def made(
+    home: Path, senders: int, nodes: int, launcher: str, settings: dict[str, object] | None = None
+) -> Fleet:
+    """Return a fleet whose leases last as long as the launcher says."""
     names = [f"s{number}" for number in range(senders)]
     fleet = Fleet(home, names, [f"n{number}" for number in range(nodes)], settings)
-    fleet.launcher.write_text(LAUNCHER)
+    fleet.launcher.write_text(launcher)
     return fleet
 
 
@@ -209,21 +209,27 @@ def measure(places: Sequence[Place], changes: int) -> list[Figures]:
     for place in places:
         change(place.tree, place.copies, "first")
     until_idle()
-    rest, began = [cpu_of_all(place.daemon.pid) for place in places], time.monotonic()
+    rest, began = list(map(cpu_by_daemon, places)), time.monotonic()
     time.sleep(PAUSE_SECONDS * min(changes, 10))
-    before, started = [cpu_of_all(place.daemon.pid) for place in places], time.monotonic()
-    at_rest = [(new - old) / (started - began) for old, new in zip(rest, before, strict=True)]
+    before, started = list(map(cpu_by_daemon, places)), time.monotonic()
     latencies: list[list[float]] = [[] for _ in places]
     for number in range(changes):
-        for place, found in zip(places, latencies, strict=True):
-            found.append(change(place.tree, place.copies, str(number)))
+        for place, times in zip(places, latencies, strict=True):
+            times.append(change(place.tree, place.copies, str(number)))
             time.sleep(PAUSE_SECONDS)
     took = time.monotonic() - started
-    used = [
-        cpu_of_all(place.daemon.pid) - old - idle * took
-        for place, old, idle in zip(places, before, at_rest, strict=True)
-    ]
-    return [Figures(tuple(one), max(cpu, 0.0) / changes) for one, cpu in zip(latencies, used, strict=True)]
+    idle = took / (started - began)
+    found = []
+    for place, one, old, new in zip(places, latencies, rest, before, strict=True):
+        now = cpu_by_daemon(place)
+        each = [max(c - b - (b - a) * idle, 0.0) / changes for a, b, c in zip(old, new, now, strict=True)]
+        found.append(Figures(tuple(one), each[0], sum(each)))
+    return found
+
+
+def cpu_by_daemon(place: Place) -> list[float]:
+    """Return the processor time so far of each daemon, with all that came from it."""
+    return [cpu_of_all(daemon.pid) for daemon in place.daemons]
 
 
 def change(tree: Path, copies: Iterable[Path], text: str) -> float:
@@ -247,10 +253,10 @@ def has(path: Path, text: str) -> bool:
         return False
 
 
-def measure_large(senders: int, nodes: int) -> None:
+def measure_large(senders: int, nodes: int, launcher: str) -> None:
     """Print how long a large fleet takes until it is level, and what it needs then."""
     with workspace() as home:
-        fleet = made(home, senders, nodes, {"rwarm": False})
+        fleet = made(home, senders, nodes, launcher, {"rwarm": False})
         for number in range(100):
             (fleet.tree / str(number)).write_text("content")
         began = time.monotonic()

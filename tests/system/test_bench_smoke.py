@@ -22,6 +22,7 @@ from bench.report import Figure, Latency, rst, text
 from bench.sizes import Cost, Point
 from bench.tools import tools
 from support import procs
+from support.redis_server import REDIS
 from support.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -45,6 +46,7 @@ TINY = {
     "restart": ("restart.py", "--quick"),
     "deployment": ("deployment.py", "--quick", "--transports=local"),
     "metrics": ("metrics.py", "--quick"),
+    "fleet": ("fleet.py", "--quick", "--senders=1", "--stages"),
     "directories": ("directories.py", "--dirs=20", "--rounds=1"),
     "nodes": ("growth.py", "--quick", "--apart=0", "--axes=nodes"),
     "local": ("growth.py", "--quick", "--apart=0", "--axes=local"),
@@ -183,6 +185,15 @@ def test_metrics_benchmark_prints_what_each_path_takes(run: Run) -> None:
     out = run("metrics")
     for path in ("/metrics", "/", "/status.json"):
         assert len(re.findall(rf"^    {path} +median +[\d.]+ m?s ", out, re.MULTILINE)) == 3, out
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+def test_fleet_benchmark_prints_latency_cost_and_stages(run: Run) -> None:
+    out = run("fleet")
+    found = r"^1 senders, 4 nodes: p50 [\d.]+ m?s, one daemon [\d.]+ m?s: [\d.]+   .*CPU of all [\d.]+ m?s: "
+    assert re.search(found, out, re.MULTILINE), out
+    for stage in ("recorded in Redis", "the last sender is told", "on the last node"):
+        assert re.search(rf"^ +[\d.]+ m?s  {stage}$", out, re.MULTILINE), out
 
 
 def test_directories_benchmark_prints_time_to_watch_a_tree(run: Run) -> None:
