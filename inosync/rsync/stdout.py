@@ -16,6 +16,7 @@ _BYTES = re.compile(rb"\s*[\d.,]+[KMGTP]?\s+(\d+)%\s+[\d.,]+[kMGT]?B/s\s+\d+:\d\
 _FILES = re.compile(rb"Number of (?:regular )?files transferred: ([\d.,]+)")
 _NO_DIGIT = re.compile(rb"\D")
 _UNITS = b" KMGTP"
+_EXIT_NOTE = re.compile(rb"\[\w+\] _exit_cleanup\(code=-?\d+, file=[\w./-]+, line=-?\d+\): ")
 _THROUGH = re.compile(rb"client_run waiting on (\d{1,9})")
 
 
@@ -63,6 +64,14 @@ def waits_for(line: bytes) -> int | None:
     """
     found = _THROUGH.fullmatch(line)
     return int(found[1]) if found else None
+
+
+def is_exit_note(line: bytes) -> bool:
+    """Whether this is one of the other lines of ``argv.SAYS_END``, which say nothing.
+
+    After a failure they are on standard error: the receiver of a local path is a child that has the option.
+    """
+    return _EXIT_NOTE.match(line) is not None
 
 
 def percent(line: bytes) -> int | None:

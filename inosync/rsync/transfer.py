@@ -298,6 +298,8 @@ class Transfer:
             lines.append(self._partial_lines[stream])
             self._close(stream)
         lines = [line for line in lines if line.strip()]
+        if self._says_end:
+            lines = [line for line in lines if not stdout.is_exit_note(line)]
         if stream is self._stderr:
             self._keep(self.stderr, lines)
             self._limit_stderr(len(data))

@@ -71,11 +71,16 @@ def is_ready(fleet: Fleet, name: str) -> bool:
 
 
 def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: Mounts) -> None:
-    servers = ReplicatedRedis(tmp_path / "servers")
+    passwords = ("of-Sentinel", "of-Redis")
+    servers = ReplicatedRedis(tmp_path / "servers", passwords)
+    files = {"sentinel_password_file": tmp_path / "sentinel", "password_file": tmp_path / "redis"}
+    for file, password in zip(files.values(), passwords, strict=True):
+        file.write_text(password)
+        file.chmod(0o600)
     home = tmp_path / "fleet"
     place, names = home / "places", ("full", "good", "nas")
     settings = {
-        "fleet": servers.url,
+        "fleet": {"url": servers.url, **{key: str(file) for key, file in files.items()}},
         "edelay": 0.3,  # and lost roots are looked for more often
         "rsenders": [
             {"node": f"{place}/full/", "name": "full"},
@@ -121,6 +126,8 @@ def test_fleet_goes_on_without_disk_storage_or_primary(tmp_path: Path, mounts: M
             for daemon, mark in marks.items():
                 daemon.until_logged("is another one than before", since=mark)
                 assert "in full" not in daemon.log()[mark:]
+            logs = "".join(daemon.log() for daemon in fleet.daemons())
+            assert not [password for password in passwords if password in logs]
     finally:
         servers.stop()
 

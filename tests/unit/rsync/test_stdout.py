@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inosync.rsync import stdout
-from inosync.rsync.stdout import percent, transferred_bytes, waits_for
+from inosync.rsync.stdout import is_exit_note, percent, transferred_bytes, waits_for
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,18 @@ def test_transferred_files(lines: list[bytes], count: int) -> None:
 )
 def test_process_that_rsync_waits_for_is_in_its_last_line(line: bytes, pid: int | None) -> None:
     assert waits_for(line) == pid
+
+
+@pytest.mark.parametrize(
+    ("line", "is_note"),
+    [
+        (b"[receiver] _exit_cleanup(code=11, file=receiver.c, line=657): entered", True),
+        (b"[sender] _exit_cleanup(code=11, file=io.c, line=-1892): entered", True),
+        (b"[sender] _exit_cleanup(code=0, file=main.c, line=1394): about to call exit(0)", True),
+        (b"rsync error: error in file IO (code 11) at receiver.c(657) [receiver=3.5.0]", False),
+        (b"rsync: [sender] write error: Broken pipe (32)", False),
+        (b"", False),
+    ],
+)
+def test_notes_about_the_exit_are_known(line: bytes, is_note: bool) -> None:
+    assert is_exit_note(line) is is_note

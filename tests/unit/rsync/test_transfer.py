@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.real_rsync import RSYNC
 from support.wait import until
 
 from inosync.rsync import transfer as transfers
-from inosync.rsync.argv import NO_NAME, SAYS_END, names_input
+from inosync.rsync.argv import NO_NAME, SAYS_END, TransferSettings, batch_argv, names_input
+from inosync.rsync.stderr import failure_reason
 from inosync.rsync.transfer import OrphanReaper, Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
@@ -251,6 +253,37 @@ def test_rsync_that_has_said_so_without_a_complaint_is_through(
 
         until(ended, LIMIT, "its end")
     assert not transfer.is_through, "it has ended"
+
+
+@pytest.mark.skipif(not RSYNC, reason="rsync is not installed")
+def test_last_words_are_no_reason_of_a_failure(tmp_path: Path) -> None:
+    """After a failure rsync says on standard error how it exits: that must not be taken for a complaint."""
+    source, limit = tmp_path / "source", 1 << 20
+    source.mkdir()
+    (source / "big").write_bytes(bytes(2 * limit))
+    target = tmp_path / "target"
+    target.mkdir()
+    settings = TransferSettings(RSYNC, str(source), str(target), says_end=True)
+    loop = Loop()
+    # The receiver may not write so much to a file.
+    words = (
+        "/bin/sh",
+        "-c",
+        f'ulimit -f {limit // 512}; trap "" XFSZ; exec "$@"',
+        "sh",
+        *batch_argv(settings),
+    )
+    transfer = Transfer(words, 0.0, loop)
+    transfer.send_when_connected(names_input([b"big"]))
+
+    def ended() -> bool:
+        loop.turn(0.02)
+        return transfer.done
+
+    until(ended, LIMIT, "its end")
+    assert transfer.code == 11, transfer.stderr
+    assert "File too large" in failure_reason(11, transfer.stderr)
+    assert not [line for line in (*transfer.stdout, *transfer.stderr) if b"_exit_cleanup" in line]
 
 
 def test_output_of_an_rsync_that_is_not_needed_wakes_nobody(run: Start) -> None:
