@@ -130,7 +130,8 @@ def test_scout_that_hangs_or_is_stopped_can_be_ended(
     pid = sent.pid
     world.scouts.clear()
     sent.end()
-    assert not procs.look(pid)
+    # On a busy machine a killed process may take longer than ``end`` waits for it; then nobody collects it.
+    until(lambda: (found := procs.look(pid)) is None or found.state == "Z", 30, "its end")
 
 
 def test_scout_ends_with_the_process_that_has_sent_it(tmp_path: Path) -> None:
