@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import textwrap
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from support.warm import FAST
 
 IS_ROOT = os.geteuid() == 0
 SECRET = "a secret"
+MAX_REMOVALS = 20
 
 
 def block(after: str) -> str:
@@ -92,6 +94,16 @@ def mirror(daemon: Daemon, config: dict[str, object], tree: Path, copy: Path) ->
     since = len(daemon.log())
     daemon.until_logged(r": verified in .*, 0 differences", since=since)
     assert not re.search("WARNING(?!.*sent again)|ERROR", daemon.log()), daemon.log()
+    # A node counts what it would lose.
+    (tree / "large").mkdir()
+    for number in range(MAX_REMOVALS):
+        (tree / f"large/{number}").touch()
+    until_level()
+    (tree / "large").rename(tree.parent / "large")
+    daemon.until_logged(rf"has lost {MAX_REMOVALS + 1} entries, in \S+/large, more than rmaxdelete")
+    assert len(list((copy / "large").iterdir())) == MAX_REMOVALS
+    os.kill(daemon.pid, signal.SIGUSR2)
+    until_level()
     assert daemon.stop() == 0
 
 
@@ -121,7 +133,7 @@ def settings(tree: Path, example: str) -> dict[str, object]:
     found: dict[str, object] = {}
     exec(example, found)
     own = {name: found[name] for name in ("rpaths", "rnodes")}
-    often = {"rverify": 1, "rchecksum": True}
+    often = {"rverify": 1, "rchecksum": True, "rmaxdelete": MAX_REMOVALS}
     usual = {"extra": "-z --partial-dir=.part", "rspeed": 50_000}
     return {"wpaths": [f"{tree}/"], **own, **FAST, **often, **usual}
 
