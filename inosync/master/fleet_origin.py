@@ -11,10 +11,9 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet
 from inosync.fleet import codec, told
 from inosync.fleet.link import Link, RedisFailure
@@ -22,10 +21,9 @@ from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, Origin
 from inosync.fleet.recovery import OwnBooks, Recovery, disposable, recover
 from inosync.fleet.rounds import OriginOrder, OriginReport, look_seconds
 from inosync.fleet.told import Event, ToldNode
-from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders
-from inosync.nodes.node import Node
+from inosync.master.sender_copies import SenderCopies
 from inosync.system.loop import Loop
 from inosync.watch.watcher import FILE_CLOCK, Watcher
 
@@ -50,25 +48,20 @@ class OtherOrigin(OSError):
 
 @dataclass(slots=True)
 class FleetOrigin:
-    """What the origin knows of its fleet. ``nodes`` is the pool's own, by name."""
+    """What the origin knows of its fleet."""
 
     fleet: Fleet
     config: str
     """The path of the configuration, which tells origins on one machine apart."""
-    nodes: Mapping[str, Node]
+    sender_copies: SenderCopies
     journal: Journal
     watcher: Watcher
-    guard: Guard
-    offer: Callable[[Node], None]
-    """Has a node sent what it lacks."""
     stop: Callable[[str], None]
     """Ends the daemon, and says why."""
     link: Link
     loop: Loop
     orders: FleetOrders
     """What the operator wants of the nodes of senders."""
-    proof: Callable[[], str] = lambda: ""
-    """Returns what proves that another machine sees the same storage."""
     problem: str = "not reached yet"
     """Why Redis cannot be used; empty if it can."""
     records: dict[str, NodeRecord] = field(default_factory=dict)
@@ -85,17 +78,11 @@ class FleetOrigin:
     """By sender and node: what happened last."""
     recorded: int = 0
     """How often there was anything new in that."""
-    arrived: dict[str, Arrived] = field(default_factory=dict)
-    """How far the copy of each sender is complete."""
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     appended: int = 0
     """Redis has all up to this position."""
-    copies: dict[str, str] = field(default_factory=dict)
-    """Which copy each sender has, that a full mirror was ordered of; or that it has the storage of here."""
     _value: bytes = b""
     """The value of the lease of the origin."""
-    _sharing: tuple[str, ...] = ()
-    """The senders that see the same storage."""
     _own: bytes = b""
     """How the values of earlier processes begin."""
     _is_met: bool = False
@@ -126,7 +113,6 @@ class FleetOrigin:
     """By sender: the number of ``events``."""
 
     def __post_init__(self) -> None:
-        self._sharing = tuple(node.name for node in self.fleet.shared)
         machine = _machine()
         self._own = f"{machine} {os.path.realpath(self.config)} ".encode("utf-8", "replace")
         self._value = self._own + secrets.token_hex(8).encode()
@@ -135,7 +121,7 @@ class FleetOrigin:
     def go_on(self, epoch: str, records: Mapping[str, NodeRecord], copies: Mapping[str, str]) -> None:
         """Go on with the epoch of an earlier process; the journal does, too."""
         self.epoch, self._goes_on = epoch, True
-        self.records, self.copies = dict(records), dict(copies)
+        self.records, self.sender_copies.copies = dict(records), dict(copies)
         self._answer = OriginPosition(0, epoch, self.journal.head)
 
     def meet(self) -> None:
@@ -147,6 +133,16 @@ class FleetOrigin:
             raise OtherOrigin(f"{self.fleet}: {self.problem}")
         if self.problem and not self.link.is_busy:
             log.warning("Redis: %s; changes are kept in memory until it is there", self.problem)
+
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """Which copy each sender has."""
+        return self.sender_copies.copies
+
+    @property
+    def arrived(self) -> Mapping[str, Arrived]:
+        """How far the copy of each sender is complete."""
+        return self.sender_copies.arrived
 
     @property
     def paused(self) -> Collection[str]:
@@ -171,7 +167,7 @@ class FleetOrigin:
             return
         self._note_settled()
         if self._is_met:
-            self._note_arrived()
+            self._look_at_copies()
             self._note_answer()
             if not (
                 self.journal.head > self.appended
@@ -301,7 +297,8 @@ class FleetOrigin:
             "%s: another process was the origin meanwhile: everything is compared in full", self.fleet
         )
         self.epoch = secrets.token_hex(8)
-        self.records, self.copies, self.arrived = {}, {}, {}
+        self.records = {}
+        self.sender_copies.forget()
         self._answer = OriginPosition(0, self.epoch, self.journal.head)
 
     def _note_seen(self, seen: Seen, statuses: Mapping[str, bytes]) -> None:
@@ -317,34 +314,9 @@ class FleetOrigin:
                 found.update({n: one for n, one in nodes.items() if self.holders.get(n, sender) == sender})
             self.told = found
         for name, beat in self.beats.items():
-            self._note_copy(name, beat.copy)
+            self.sender_copies.note(name, beat.copy)
 
     # What the origin says ----------------------------------------------------------------------------
-
-    def _note_copy(self, sender: str, copy: str) -> None:
-        """Another copy than before has nothing, as far as is known."""
-        if sender in self._sharing:
-            self._note_storage(sender, copy)
-            return
-        node = self.nodes.get(sender)
-        if node is None or self.copies.get(sender) == copy or copy == NO_COPY:
-            return
-        self.copies[sender] = copy
-        self.arrived.pop(sender, None)
-        log.info("%s: full mirror to its copy, before it sends anything", sender)
-        for tree in node.trees:
-            node.retry(Change(tree, b"", Kind.TREE), self.loop.clock())
-        self.offer(node)
-
-    def _note_storage(self, sender: str, said: str) -> None:
-        """A sender that sees the storage of the origin has all that is seen here."""
-        storage, _, proof = said.partition(".")
-        if self.copies.get(sender) == storage:
-            return
-        self.copies.pop(sender, None)
-        if storage != NO_COPY and proof and proof == self.proof():
-            self.copies[sender] = storage
-            log.info("%s: sees the storage of this machine", sender)
 
     def _note_settled(self) -> None:
         """Note when all is recorded that changed before this process began.
@@ -356,32 +328,9 @@ class FleetOrigin:
         if self.watcher.unclosed() is not None:  # all that was read is recorded
             self._settled = self.journal.head
 
-    def _note_arrived(self) -> None:
-        if self._settled is None:
-            return
-        self._note_shared()
-        for name, copy in self.copies.items():
-            node = self.nodes.get(name)
-            if node is None or node.retries.count or node.arrived < (self._settled or 0):
-                continue
-            trees = set(node.trees)
-            if trees & self.watcher.incomplete_trees or trees & self.guard.halted.keys():
-                continue
-            known = self.arrived.get(name)
-            if known is None or known.copy != copy:
-                self.arrived[name] = Arrived(self.epoch, node.arrived, copy)
-            elif node.arrived > known.position:  # it may have been known before its batch was done
-                self.arrived[name] = replace(known, position=node.arrived)
-
-    def _note_shared(self) -> None:
-        """Where the storage is shared, all that is recorded has arrived; what is halted is no good there."""
-        for name in self._sharing:
-            known = self.arrived.get(name)
-            position = self.journal.head
-            if self.watcher.incomplete_trees:
-                position = 0 if known is None else known.position
-            copy = NO_COPY if self.guard.halted else self.copies.get(name, NO_COPY)
-            self.arrived[name] = Arrived(self.epoch, position, copy)
+    def _look_at_copies(self) -> None:
+        if self._settled is not None:
+            self.sender_copies.look(self.epoch, self._settled)
 
     def _note_answer(self) -> None:
         """Answer the last question once all events before it are read."""
@@ -401,15 +350,13 @@ class FleetOrigin:
         """Append what is missing still, for a moment; the lease runs out, or the next process has it."""
         self.link.wait(FINISH_SECONDS)
         if self._is_met and not self.link.is_busy:
-            self._note_arrived()
+            self._look_at_copies()
             self._begin_round()
             self.link.wait(FINISH_SECONDS)
         self.link.close()
 
 
 _OTHER = "another machine is its origin"
-NO_COPY = "-"
-"""What a sender says that has no copy."""
 
 
 def _machine() -> str:

@@ -22,9 +22,10 @@ from inosync.fleet.rounds import SenderOrder, SenderReport, look_seconds
 from inosync.fleet.shares import FleetView
 from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
-from inosync.master.fleet_origin import NO_COPY, readable
+from inosync.master.fleet_origin import readable
 from inosync.master.fleet_tasks import SenderTasks
 from inosync.master.held_nodes import HeldNodes
+from inosync.master.sender_copies import NO_COPY
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
 from inosync.system.loop import Loop

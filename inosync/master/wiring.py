@@ -155,25 +155,32 @@ def make_master(
         from inosync.master.fleet_state import FleetState
         from inosync.master.fleet_tasks import SenderTasks
         from inosync.master.held_nodes import HeldNodes
+        from inosync.master.sender_copies import SenderCopies
         from inosync.status.far_nodes import FarNodes
 
         link = Link(config.fleet.redis, loop, lambda: inherited())
     if config.fleet is not None and not me:
-        offer, stop = dispatch.offer_batch, lambda why: commands.stop(why)
         orders = fleet_wiring.fleet_orders(config.fleet, loop, past.state)
-        origin = FleetOrigin(
-            config.fleet,
-            config.path,
+        sender_copies = SenderCopies(
             nodes,
+            tuple(node.name for node in config.fleet.shared),
             journal,
             watcher,
             guard,
-            offer,
-            stop,
+            dispatch.offer_batch,
+            clock,
+            lambda: copies.proof(tree.wpath for tree in reloader.config.trees),
+        )
+        origin = FleetOrigin(
+            config.fleet,
+            config.path,
+            sender_copies,
+            journal,
+            watcher,
+            lambda why: commands.stop(why),
             link,
             loop,
             orders,
-            lambda: copies.proof(tree.wpath for tree in reloader.config.trees),
         )
         fleet.append(origin)
         fleet_state = FleetState(origin, saved_fleet)

@@ -488,7 +488,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: a mount point without its shared storage counts as it",
-        "inosync/master/fleet_origin.py",
+        "inosync/master/sender_copies.py",
         "if storage != NO_COPY and proof and proof == self.proof():",
         "if storage != NO_COPY:",
         ORIGIN,
@@ -537,8 +537,8 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: after a restart a copy counts before it has what was changed before",
-        "inosync/master/fleet_origin.py",
-        " or node.arrived < (self._settled or 0):",
+        "inosync/master/sender_copies.py",
+        " or node.arrived < settled:",
         ":",
         ORIGIN,
     ),

@@ -21,6 +21,7 @@ from inosync.fleet.told import encode_events
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.fleet_origin import FleetOrigin, OtherOrigin
+from inosync.master.sender_copies import SenderCopies
 
 
 class World:
@@ -47,14 +48,22 @@ class World:
         fleet = Fleet(
             RedisAddress("redis://r/0"), "", ("eu",), (NodeSpec("h:/n", "n"),), {}, "config", shared
         )
-        self.origin = FleetOrigin(
-            fleet,
-            "/etc/inosync/default.py",
-            cast(Any, {"eu": self.node}),
+        self.copies = SenderCopies(
+            cast(Any, {} if shared else {"eu": self.node}),
+            tuple(node.name for node in shared),
             self.journal,
             cast(Any, self.watcher),
             cast(Any, self.guard),
             self.offered.append,
+            lambda: self.time,
+            lambda: "proof",
+        )
+        self.origin = FleetOrigin(
+            fleet,
+            "/etc/inosync/default.py",
+            self.copies,
+            self.journal,
+            cast(Any, self.watcher),
             self.stopped.append,
             cast(Any, link),
             cast(Any, loop),
@@ -198,8 +207,6 @@ def test_copy_has_not_arrived_while_anything_is_missing(world: World, what: str)
 def shared() -> World:
     """The sender ``eu`` sees the same storage, which "proof" proves."""
     world = World((NodeSpec("eu", "eu"),))
-    world.origin.proof = lambda: "proof"
-    world.origin.nodes = {}
     world.met()
     return world
 
