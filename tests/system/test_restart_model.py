@@ -28,6 +28,7 @@ from inosync.rsync.argv import TransferSettings
 from inosync.rsync.names import current_names
 from inosync.state import facts
 from inosync.system.libc import LIBC
+from inosync.watch import shares
 from inosync.watch.hardlinks import HardLinks
 from inosync.watch.tree import Since
 from inosync.watch.watcher import Watcher
@@ -44,6 +45,15 @@ NAMES = ("a", "b", "c", "d\n", "#e", os.fsdecode(b"f\xff"))
 
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems and changes owners")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scouts() -> Iterator[None]:
+    """Let a scout help with these few directories, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shares, "MIN_ITEMS", 1)
+        patch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+        yield
 
 
 @pytest.fixture(scope="module", params=MAKE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from math import inf
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,7 @@ from typing import Any, cast
 import pytest
 from support.recorder import Recorder
 
-from inosync.master.master import READ_SECONDS, WALK_SECONDS, Master
+from inosync.master.master import AHEAD_SECONDS, READ_SECONDS, WALK_SECONDS, Master
 from inosync.worker import worker
 
 
@@ -30,6 +31,7 @@ class World:
         self.watcher: Any = Recorder(
             self.calls,
             is_idle=True,
+            is_catching_up=False,
             incomplete_trees={1},
             mounts=SimpleNamespace(descriptors=lambda: [7], check=None),
             deadline=lambda: self.now + 5,
@@ -81,6 +83,21 @@ def test_run_turns_until_the_pool_has_ended_and_closes_everything() -> None:
     assert called[:2] == ["start", "call_every"]
     assert called.count("turn") == 2
     assert called[-2:] == ["abandon", "close"]
+
+
+@pytest.mark.parametrize("is_catching_up", [True, False])
+def test_walk_begins_before_workers_start_if_files_are_looked_at(is_catching_up: bool) -> None:
+    world = World()
+    world.watcher.is_catching_up = is_catching_up
+
+    def start(before_workers: Callable[[], None]) -> None:
+        before_workers()
+        world.calls.append(("forked",))
+
+    world.reloader.start = start
+    world.master.run()
+    before = world.calls[: world.calls.index(("forked",))]
+    assert (("work", AHEAD_SECONDS) in before) is is_catching_up
 
 
 def test_turn_walks_reads_releases_and_ends_flushes() -> None:
