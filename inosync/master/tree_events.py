@@ -120,6 +120,7 @@ class TreeEvents:
         """All events so far were read, and all changes up to that time are recorded."""
         was_complete = self.journal.complete_at > 0
         self.journal.set_complete(at)
+        self.dispatch.journal_complete()
         self.check_emptied()
         if at > 0 and not was_complete:
             for node in self.nodes.values():

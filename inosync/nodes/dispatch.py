@@ -61,10 +61,22 @@ class Dispatcher:
         """Nodes whose batch cannot be written, and since when that is so."""
         self._ahead_since: dict[Node, int] = {}
         """Nodes that may have more than their cursor says, because a full mirror took it along, and up to
-        when the journal was complete at its end."""
+        when the journal was complete at its end: what it took along may not be in the journal yet."""
+        self._ahead_upto: dict[Node, int] = {}
+        """Up to which position they may have it, once that is known."""
 
     def set_slots(self, limit: int) -> None:
         self._slots.limit = limit
+
+    def journal_complete(self) -> None:
+        """The journal is complete up to a later time."""
+        for node, since in list(self._ahead_since.items()):
+            if self._journal.complete_at > since:
+                del self._ahead_since[node]
+                self._ahead_upto[node] = self._journal.head
+
+    def _is_ahead(self, node: Node) -> bool:
+        return node in self._ahead_since or node.cursor < self._ahead_upto.get(node, 0)
 
     def hold(self, until: float | None) -> None:
         """Send no batch to any node; None: send them again, from the next offer on."""
@@ -176,10 +188,8 @@ class Dispatcher:
             node.untidy_since,
             shared.is_heavy,
             complete_at=complete_at,
-            is_ahead=node in self._ahead_since,
+            is_ahead=self._is_ahead(node),
         )
-        if limit is None and complete_at > self._ahead_since.get(node, complete_at):
-            del self._ahead_since[node]  # this batch has all that the full mirror may have taken along
         node.send_batch(batch, upto, now if since is None else since, retries)
 
     def _limit(self, node: Node) -> int | None:
@@ -274,7 +284,7 @@ class Dispatcher:
             self._loop.call_at(self._loop.clock(), self._grant_slots)
 
     def forget_node(self, node: Node) -> None:
-        for known in (self._no_room_since, self._held_back, self._ahead_since):
+        for known in (self._no_room_since, self._held_back, self._ahead_since, self._ahead_upto):
             known.pop(node, None)
         self._slots.stop_waiting(node)
         self.release_slot(node)

@@ -272,6 +272,11 @@ class World:
             self.journal.record(Change(1, f"{name}{number}".encode(), Kind.NAME), self.now)
         self.dispatch.release_changes()
 
+    def complete(self, at: int) -> None:
+        """The journal has all changes up to that time."""
+        self.journal.set_complete(at)
+        self.dispatch.journal_complete()
+
     def offer(self) -> None:
         for node in self.nodes:
             self.dispatch.offer_batch(node.real)
@@ -390,12 +395,28 @@ def test_node_may_have_what_was_changed_before_its_full_mirror_ended(world: Worl
     world.change(1)
     world.offer()
     node.done()
-    world.journal.set_complete(2)
+    world.change(1)
+    world.complete(2)
     for _ in range(2):
-        world.change(1)
         world.offer()
         node.done()
+        world.change(1)
     assert [batch.is_ahead for batch in node.sent] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["later", "during the full mirror"])
+def test_change_after_a_full_mirror_is_not_on_the_node_yet(world: World, is_there: bool) -> None:
+    (node,) = world.add(1, cursor=0)
+    world.complete(1)
+    world.offer()
+    if is_there:
+        world.change(1)
+    node.done()
+    world.complete(1)
+    world.complete(2)
+    world.change(1)
+    world.offer()
+    assert node.sent[1].is_ahead is is_there
 
 
 def test_node_that_has_nothing_is_sent_all_and_then_what_changed(world: World) -> None:
