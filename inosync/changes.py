@@ -48,8 +48,11 @@ class Change:
     ignore_times: bool = False
     """Whether the content of a file is compared although its size and time are the same."""
     step: Step = field(default=Step.CHANGED, compare=False)
-    is_again: bool = field(default=False, compare=False)
-    """Whether it is only looked at again, because a try that was cut off may have changed it on the node."""
+    is_again: bool = False
+    """Whether it is only looked at again, because a try that was cut off may have changed it on the node.
+
+    It is a debt of its own, beside one of the same path that is due earlier.
+    """
 
     @property
     def wire(self) -> bytes:

@@ -209,32 +209,40 @@ def _parts_of(
 ) -> Iterable[Part]:
     steps: dict[tuple[int, bool], dict[bytes, Step]] = {}
     full: dict[int, bool] = {}  # whether times are ignored, by tree
-    again: dict[int, set[bytes]] = {}  # by tree, relists that are a second look
-    once: dict[int, set[bytes]] = {}
-    for change in changes:
+    again: dict[int, set[bytes]] = {}  # by tree, what is only looked at again
+    for change in sorted(changes, key=lambda change: change.is_again):
         if change.kind is Kind.TREE:
             full[change.tree] = change.ignore_times or full.get(change.tree, False)
         else:
             # Of what is gone no content is compared.
             by_content = change.ignore_times and change.step is not Step.REMOVED
             found, wire = steps.setdefault((change.tree, by_content), {}), change.wire
-            found[wire] = _together(change, found.get(wire))
-            (again if change.is_again else once).setdefault(change.tree, set()).add(wire)
+            known, looked_at = found.get(wire), again.setdefault(change.tree, set())
+            if not change.is_again or wire in looked_at:
+                found[wire] = _together(change, known)
+            elif known is None or _only_removes(change.kind, known):
+                # Otherwise the other look is enough, and knows better when it is due within the batch.
+                found[wire] = change.step
+                looked_at.add(wire)
     for tree in trees:
         if tree in full:
             yield Part(tree, True, ignore_times=full[tree])
         else:
-            only_again = frozenset(again.get(tree, set()) - once.get(tree, set()))
+            only_again = frozenset(again.get(tree, ()))
             yield from _in_order(tree, steps.get((tree, False), {}), renames.get(tree, ()), only_again)
         if (tree, True) in steps and not full.get(tree):
             yield Part(tree, False, tuple(steps[tree, True]), ignore_times=True)
+
+
+def _only_removes(kind: Kind, step: Step) -> bool:
+    return kind is Kind.LIST and step is Step.REMOVED
 
 
 def _together(change: Change, other: Step | None) -> Step:
     """Return the step of a name that has two. REMOVED relists only remove, and give way to all others."""
     if other is None:
         return change.step
-    if change.kind is Kind.LIST and Step.REMOVED in (change.step, other):
+    if _only_removes(change.kind, change.step) or _only_removes(change.kind, other):
         return min(change.step, other)
     return max(change.step, other)
 

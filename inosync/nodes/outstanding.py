@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
-from inosync.changes import Change, Kind, Part, from_wire
+from inosync.changes import Change, Kind, Part, Step, from_wire
 from inosync.nodes.messages import Batch, Done, Failed, Leftovers, Progress, SlotRequest, Through
 from inosync.system import spool
 
@@ -51,14 +51,22 @@ class Outstanding:
     def second_look(self, trees: Collection[int]) -> set[Change]:
         """Return what a try that was cut off may still change: its names and their directories' listings.
 
-        The listings, because a try that had to tidy up has sent these as well.
+        The listings, because a try that had to tidy up has sent these as well. Nothing of it is new: the node
+        has it.
         """
-        return self.changes(trees) | self.listings(trees)
+        return set(map(_seen_again, self.changes(trees))) | self.listings(trees)
 
     def listings(self, trees: Collection[int]) -> set[Change]:
         """Return the listings of the directories that its names are in."""
         named = {(change.tree, change.path) for change in self.changes(trees) if change.path}
-        return {Change(tree, path.rpartition(b"/")[0], Kind.LIST, is_again=True) for tree, path in named}
+        listed = {(tree, path.rpartition(b"/")[0]) for tree, path in named}
+        return {_seen_again(Change(tree, path, Kind.LIST)) for tree, path in listed}
+
+
+def _seen_again(change: Change) -> Change:
+    if change.kind is Kind.TREE:
+        return change
+    return replace(change, step=max(change.step, Step.SWITCHED), is_again=True)
 
 
 def changes_of(parts: Iterable[Part], trees: Collection[int]) -> set[Change]:

@@ -236,12 +236,12 @@ class BatchRun:
 
     def _leave_out_newer(self, source: str) -> None:
         """Leave to a later second look what only this one has found, and what is newer than the batch."""
-        names = self._switch.again.intersection(self.current.send)
+        names = self._switch.again.intersection(self._there(self.current.send))
         if names and (newer := self._newer(source, names, is_alone=False)):
             self.current.send = [name for name in self.current.send if name not in newer]
             kept = tuple(name for name in self.part.names if name not in newer)
             self.results.outdated.append(
-                replace(self._named(newer), step=Step.CHANGED, again=frozenset(newer))
+                replace(self._named(newer), step=Step.SWITCHED, again=frozenset(newer))
             )
             self.parts[0] = replace(self.part, names=kept)
 
@@ -249,7 +249,7 @@ class BatchRun:
         """Leave to a later batch what must not arrive before names that have failed, or are big."""
         part = self.part
         owed = self.results.lacking([each for each in self._cut if each.tree == part.tree])
-        if owed == OwedNames():
+        if owed == OwedNames() or part.make_way:  # what makes way is in the way of something that has failed
             return
         led_to = self._switch.led_to(source, part) if part.step is Step.SWITCHED else {}
         behind = order.behind(part.names, led_to, part.step, owed)

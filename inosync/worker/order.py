@@ -89,7 +89,10 @@ def spread(
             found.setdefault(wire[:-1], Step.CHANGED if hint is Step.UNKNOWN else hint)
         (twice if wire in again else once).update(path for path, _ in entries)
         for path, is_link in entries:
-            found[path] = max(Step.SWITCHED if is_link else hint, found.get(path, Step.NEW))
+            own = found.get(path, Step.NEW)
+            if not is_link and wire in again and path in once:
+                continue  # it is known better when that is due
+            found[path] = max(Step.SWITCHED if is_link else hint, own)
     return Wanted(found, removing, frozenset(twice - once))
 
 
@@ -172,20 +175,23 @@ def behind(
     A link waits for what is at or below its target in ``led_to``, a replacement for what has failed at or
     below its directory, a removal for all that has failed, because what waits for that may lead to it, and
     for big files at or below its directory. Replacements do not wait for big files: those are overtaken, and
-    whether a rename has replaced anything is not known. A relist, which may be there to tidy, does not wait.
+    whether a rename has replaced anything is not known. A relist waits for all that has failed, because it
+    removes what is gone, and for no big file, because it may be there to tidy.
     """
     failed, big = _Lacking(lacking.failed), _Lacking(lacking.big)
     led = _Lacking((*lacking.failed, *lacking.big, *lacking.hopeless))
 
     def waits(name: bytes) -> bool:
         target, directory = led_to.get(name), directory_of(name)
+        if name.endswith(b"/"):
+            return failed.is_below(b"")
         if target is not None:
             return led.is_below(target) or failed.is_listed(target)
         if step is Step.REMOVED:
             return failed.is_below(b"", name) or big.is_below(directory, name)
         return failed.is_below(directory, name)
 
-    return [name for name in names if not name.endswith(b"/") and waits(name)]
+    return list(filter(waits, names))
 
 
 class _Lacking:

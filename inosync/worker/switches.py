@@ -11,7 +11,7 @@ from inosync.worker import frozen
 from inosync.worker.frozen import Basis, Frozen
 
 MAX_UNKNOWN = 100
-"""Files that are copied although they may be new, and lead to nothing."""
+"""Files that are copied although they may be new and lead to nothing, or are only looked at again."""
 
 
 class Switch:
@@ -35,8 +35,9 @@ class Switch:
 
     def copy(self, settings: TransferSettings, names: Sequence[bytes], place: str) -> None:
         """Copy what is switched to into a directory that does not exist yet, if copies are as good."""
-        known = [name for name in names if name not in self.unknown]
-        rest = [name for name in names if name in self.unknown]
+        known, rest = list[bytes](), list[bytes]()
+        for name in names:
+            (rest if name in self.unknown or name in self.again else known).append(name)
         if names and frozen.can_freeze(settings.extra):
             with contextlib.suppress(OSError):  # no room: they are sent as they are
                 self._copies = Frozen(settings.source, place, [*known, *rest[:MAX_UNKNOWN]])

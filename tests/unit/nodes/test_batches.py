@@ -144,6 +144,27 @@ def test_second_look_shares_no_batch_with_a_listing(world: World) -> None:
     assert found == [{b"d/"}, set()]
 
 
+@pytest.mark.parametrize(
+    ("kind", "other", "found", "is_again"),
+    [
+        (Kind.NAME, None, Step.SWITCHED, True),
+        (Kind.NAME, Step.NEW, Step.NEW, False),
+        (Kind.NAME, Step.REMOVED, Step.REMOVED, False),
+        (Kind.LIST, None, Step.SWITCHED, True),
+        (Kind.LIST, Step.UNKNOWN, Step.UNKNOWN, False),
+        (Kind.LIST, Step.REMOVED, Step.SWITCHED, True),
+    ],
+)
+def test_second_look_leaves_the_step_to_another_that_is_due(
+    world: World, kind: Kind, other: Step | None, found: Step, is_again: bool
+) -> None:
+    again = Change(1, b"d", kind, step=Step.SWITCHED, is_again=True)
+    once = [] if other is None else [Change(1, b"d", kind, step=other)]
+    for changes in ([again, *once], [*once, again]):
+        (part,) = parts(world.cut(world.node(), *changes))
+        assert (part.step, bool(part.again)) == (found, is_again)
+
+
 def test_names_in_the_root_are_left_out_when_it_is_listed(world: World) -> None:
     world.journal.record(Change(1, b"", Kind.LIST), 0.0)
     world.change(b"x", b"d/x")

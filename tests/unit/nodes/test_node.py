@@ -367,7 +367,8 @@ def test_lag_begins_with_the_change_and_not_with_its_last_try(bench: Bench) -> N
 def test_batch_with_a_try_cut_off_is_repeated_later_without_lag(bench: Bench, tmp_path: Path) -> None:
     part = Part(1, False, (b"a/f", b"b/"))
     # With the directories that the names are in: a try that had to tidy up has listed those, too.
-    changes = {name(b"a/f"), *(Change(1, path, Kind.LIST) for path in (b"a", b"b", b""))}
+    listed = {Change(1, path, Kind.LIST, is_again=True) for path in (b"a", b"b", b"")}
+    changes = {dataclasses.replace(name(b"a/f"), is_again=True), *listed}
     payload, _ = spool.pack((part,), "")
     bench.node.send_batch(Batch(70, 2, False, payload), 15, bench.now, ())
     bench.report(dataclasses.replace(bench.done(70), cut_off=True))
@@ -498,7 +499,7 @@ def test_worker_that_dies_gives_back_both_lanes(second: Bench) -> None:
     assert (second.node.outstanding, second.node.second, second.node.cursor) == (None, None, 15)
     assert second.node.retries.ready(second.now, Lane.SECOND) == [name(b"d/big")]
     # The receiver of the big file may have left a temporary file.
-    assert second.node.retries.ready(second.now) == [Change(1, b"d", Kind.LIST)]
+    assert second.node.retries.ready(second.now) == [Change(1, b"d", Kind.LIST, is_again=True)]
     assert second.finishes[-2:] == ["file-2", ""]
 
 

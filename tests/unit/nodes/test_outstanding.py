@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inosync.changes import Change, Kind, Part
+from inosync.changes import Change, Kind, Part, Step
 from inosync.nodes.messages import Batch, Done, Failed, Leftovers, Progress, SlotRequest
 from inosync.nodes.outstanding import Outstanding, leftovers
 from inosync.system import spool
@@ -60,11 +60,22 @@ def test_full_trees_are_those_of_full_parts(tmp_path: Path) -> None:
     assert Outstanding(Batch(7, 3, True, b"", str(tmp_path / "gone")), 15, 0.0, 0.0).full_trees() == set()
 
 
-def test_second_look_adds_the_directories_of_the_names() -> None:
+def test_second_look_is_at_the_names_and_their_directories() -> None:
     batch = outstanding(Part(1, False, (b"a/f", b"b/c/")), Part(2, False, (b"a/g",)))
-    added = batch.second_look((1, 2)) - batch.changes((1, 2))
-    assert added == {Change(tree, path, Kind.LIST) for tree, path in ((1, b"a"), (1, b"b"), (2, b"a"))}
-    assert all(change.is_again for change in added)
+    listed = ((1, b"b/c"), (1, b"a"), (1, b"b"), (2, b"a"))
+    assert batch.second_look((1, 2)) == {
+        *(Change(tree, path, Kind.NAME, is_again=True) for tree, path in ((1, b"a/f"), (2, b"a/g"))),
+        *(Change(tree, path, Kind.LIST, is_again=True) for tree, path in listed),
+    }
+    assert outstanding(Part(2, True)).second_look((2,)) == {Change(2, b"", Kind.TREE)}
+
+
+@pytest.mark.parametrize("step", Step)
+def test_nothing_is_new_to_a_second_look(step: Step) -> None:
+    found = outstanding(Part(1, False, (b"a/f", b"b/"), step=step)).second_look((1,))
+    steps = {change.wire: change.step for change in found}
+    own = max(step, Step.SWITCHED)
+    assert steps == {b"a/f": own, b"b/": own, b"a/": Step.SWITCHED, b"./": Step.SWITCHED}
 
 
 def test_second_look_that_was_cut_off_stays_one() -> None:

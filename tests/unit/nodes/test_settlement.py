@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from inosync.changes import Change, Kind, Lane, Part
+from inosync.changes import Change, Kind, Lane, Part, Step
 from inosync.nodes.messages import Batch, Done, Leftovers
 from inosync.nodes.outstanding import Outstanding
 from inosync.nodes.retries import BEHIND_SECONDS, Retry, RetrySet
@@ -55,7 +56,8 @@ def test_clean_batch_leaves_nothing() -> None:
 def test_batch_that_was_cut_off_is_looked_at_again_with_its_directories() -> None:
     retries, _ = settled(outstanding(PART), cut_off=True)
     again = Retry(0, NOW + SECOND_LOOK_SECONDS, math.inf)
-    assert retries.waiting == {NAME: again, Change(1, b"d", Kind.LIST): again}
+    listing = Change(1, b"d", Kind.LIST, is_again=True)
+    assert retries.waiting == {replace(NAME, is_again=True): again, listing: again}
 
 
 def test_held_trees_are_owed_as_a_whole_if_the_node_has_them() -> None:
@@ -75,3 +77,13 @@ def test_full_mirror_pays_what_had_failed_of_its_tree() -> None:
     retries.settle([NAME, Change(2, b"x", Kind.NAME)], (), 0.0, 0.0, 0.0)
     settle(retries, Done(7, 0.1), outstanding(Part(1, True), full=True), (1, 2), NOW, 0.0)
     assert list(retries.waiting) == [Change(2, b"x", Kind.NAME)]
+
+
+def test_second_look_stays_due_when_what_it_is_at_waits_for_something_else() -> None:
+    new = Part(1, False, (b"d/",), step=Step.NEW)
+    retries, _ = settled(
+        outstanding(new), Leftovers(waiting=(replace(new, step=Step.REMOVED),)), cut_off=True
+    )
+    listing = Change(1, b"d", Kind.LIST)
+    found = {(change.step, retry.at) for change, retry in retries.items() if change.path == listing.path}
+    assert found == {(Step.REMOVED, NOW + WAIT_SECONDS), (Step.SWITCHED, NOW + SECOND_LOOK_SECONDS)}

@@ -486,7 +486,8 @@ class World:
             if parts
         }
         self.log.append(f"batch {batch.id} is done, and leaves {left}")
-        self.put(Done(batch.id, 0.1, run.results.code, run.results.worry, payload, file))
+        results, cut_off = run.results, run.interrupted
+        self.put(Done(batch.id, 0.1, results.code, results.worry, payload, file, cut_off=cut_off))
 
     def _answer(self, run: BatchRun) -> None:
         """The node says what it lacks."""

@@ -24,27 +24,33 @@ from inosync.worker.lanes import Lanes, UnderWay
 from inosync.worker.order import only_removes
 
 
-def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_hopeless", [False, True])
+def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path, is_hopeless: bool) -> None:
     for name in ("big", "small"):
         (tmp_path / name).write_text(name)
+    owed = OwedNames(hopeless=(b"big",) if is_hopeless else ())
     part = Part(1, False, (b"big", b"small"))
-    payload, _ = spool.pack((part,), str(tmp_path / "spool"))
+    payload, _ = spool.pack((replace(part, owed=owed),), str(tmp_path / "spool"))
     task = BatchRun(Batch(1, 2, False, payload, tidy_since=0.0), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
     assert task.has_something(settings, Rules(()))
     tidying = Part(1, False, (b"./",), step=Step.REMOVED)
     assert task.current.send == [b"big", b"small"]
-    assert task.parts == [part, tidying]
+    assert [replace(each, owed=OwedNames()) for each in task.parts] == [part, tidying]
     rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"big",))
     task.failed(Outcome(ExitKind.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
     assert task.has_something(settings, Rules(()))
     assert task.current.send == [b"small"]
     assert task.results.due == [aside]
     task.came_through(Outcome(), 0)
-    # It sends nothing, so it does not matter that it is about all names.
-    assert task.has_something(settings, Rules(()))
-    assert (task.current.send, only_removes(task.part)) == ([b"./"], True)
-    task.came_through(Outcome(), 0)
+    # It sends nothing, so it may be about all names. It may make the room that is lacking.
+    assert task.has_something(settings, Rules(())) == is_hopeless
+    assert names_in(task.results.behind) == ([] if is_hopeless else [b"./"])
+    if is_hopeless:
+        assert (task.current.send, only_removes(task.part)) == ([b"./"], True)
+        task.came_through(Outcome(), 0)
+    else:
+        task.skip_part()
     # It is told with the end of the batch.
     assert (task.parts, task.results.due, task.results.code, task.results.worry) == (
         [],
@@ -395,7 +401,7 @@ def test_second_look_leaves_out_what_is_newer_than_the_batch(tmp_path: Path) -> 
     until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
     assert look()
     assert b"page" not in [*run.names, *(name for part in run.parts for name in part.names)]
-    left = Part(1, False, (b"page",), again=frozenset({b"page"}))
+    left = Part(1, False, (b"page",), step=Step.SWITCHED, again=frozenset({b"page"}))
     assert run.results.outdated == [left], "it is not known to be a change to come"
     run, look = published_at(tmp_path, last_change(tmp_path) + 1, again)
     assert look()
@@ -403,6 +409,16 @@ def test_second_look_leaves_out_what_is_newer_than_the_batch(tmp_path: Path) -> 
     until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
     run.leave_newer(str(tmp_path))
     assert b"page" not in run.names
+
+
+def test_second_look_at_what_is_gone_waits_for_the_change_to_come(tmp_path: Path) -> None:
+    published(tmp_path)
+    names = (b"gone", b"page")
+    again = Part(1, False, names, step=Step.SWITCHED, again=frozenset(names))
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, again)
+    assert look()
+    assert (names_in(run.results.waiting), run.results.outdated) == ([b"gone"], [])
+    assert run.names == [b"page"]
 
 
 @pytest.mark.parametrize("step", [Step.NEW, Step.CHANGED, Step.UNKNOWN])

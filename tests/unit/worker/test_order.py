@@ -106,6 +106,14 @@ def test_spread_tells_what_only_a_second_look_has_found() -> None:
     assert found.again == {b"a/f", b"g"}
 
 
+def test_spread_of_a_second_look_leaves_names_their_own_steps() -> None:
+    entries = listed((b"a/new", False), (b"a/link", True), (b"a/other", False))
+    hints = {b"a/": SWITCHED, b"a/new": NEW, b"a/link": NEW}
+    found = order.spread(hints, entries, again={b"a/"})
+    expected = {b"a/new": NEW, b"a/link": SWITCHED, b"a/other": SWITCHED, b"a": SWITCHED, b"a/": SWITCHED}
+    assert (found.hints, found.again) == (expected, frozenset({b"a/other"}))
+
+
 def test_spread_lists_a_new_directory_that_the_node_may_have() -> None:
     entries = listed((b"d/f", False))
     found = order.spread({b"d/": NEW}, entries, is_ahead=True)
@@ -249,8 +257,10 @@ def test_what_waits_for_names_that_are_owed(
         assert not is_held(REMOVED, OwedNames(hopeless=names)), "it may make the room that is lacking"
 
 
-def test_relist_that_tidies_waits_for_nothing() -> None:
-    assert order.behind([b"d/", b"./"], {}, REMOVED, OwedNames((b"d/f",), (b"d/g",))) == []
+def test_relist_waits_for_what_has_failed_and_for_nothing_else() -> None:
+    relists = [b"d/", b"./"]
+    assert order.behind(relists, {}, REMOVED, OwedNames((b"page",))) == relists
+    assert order.behind(relists, {}, REMOVED, OwedNames((), (b"d/big",), (b"d/hopeless",))) == []
 
 
 def test_removal_of_what_is_lacking_waits_for_nothing() -> None:

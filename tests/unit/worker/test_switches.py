@@ -9,7 +9,7 @@ import pytest
 
 from inosync.changes import Part, Step
 from inosync.rsync.argv import TransferSettings
-from inosync.worker.switches import Switch
+from inosync.worker.switches import MAX_UNKNOWN, Switch
 
 NAMES = (b"current", b"page")
 SWITCHED = Part(1, False, NAMES, step=Step.SWITCHED)
@@ -50,6 +50,16 @@ def test_copies_are_sent_in_their_step_alone(tree: Path, part: Part, found: tupl
 def test_nothing_is_copied_where_a_copy_is_not_as_good(tree: Path) -> None:
     assert copied(tree, "-X").source(SWITCHED) == ""
     assert not (tree.parent / "copies").exists()
+
+
+def test_few_of_what_is_only_looked_at_again_are_copied(tree: Path) -> None:
+    names = tuple(b"releases/2/%d" % number for number in range(MAX_UNKNOWN + 1))
+    for name in names:
+        (tree / os.fsdecode(name)).write_text("x")
+    part, switch = Part(1, False, (*names, *NAMES), step=Step.SWITCHED), Switch()
+    switch.again = frozenset(names)
+    switch.copy(TransferSettings("rsync", str(tree), "n:"), part.names, str(tree.parent / "copies"))
+    assert switch.copied(part) == (*names[:MAX_UNKNOWN], *NAMES)
 
 
 def test_link_leads_to_where_its_copy_leads(tree: Path) -> None:
