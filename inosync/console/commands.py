@@ -100,31 +100,38 @@ def _run(command: Command, client: Client) -> int:
     reply = client.ask(request, None) if command.name == "reload" else client.ask(request)
     if command.as_json:
         _print_json(reply)
-    elif command.name == "senders":
-        for line in table.sender_lines(reply["senders"]):
-            print(_printable(line))
-        return protocol.OK if all(one["ready"] for one in reply["senders"]) else protocol.BEHIND
-    elif command.name == "events":
-        for event in reply["events"]:
-            print(_printable(_event_line(event)))
-    elif command.name in ("resync", "verify"):
-        for name in reply["paused"]:
-            print(_printable(f"{one_line(name)} is paused: it is compared when it is resumed"))
-    elif command.name == "release" and not reply["held"]:
-        print("nothing is held")
-    elif command.name == "accept":
-        for wpath in reply["accepted"]:
-            print(_printable(f"{one_line(wpath)}: is mirrored as it is"))
-        for stage in reply["stages"]:
-            print(f"stage {stage}: what was not let pass goes on")
-        if not (reply["accepted"] or reply["stages"]):
-            print("nothing is halted or refused that could be accepted")
-    elif command.name == "retry":
-        for stage in reply["stages"]:
-            print(f"stage {stage}: is checked again")
-        if not reply["stages"]:
-            print("no stage was refused")
+        return protocol.OK
+    for line in _reply_lines(command.name, reply):
+        print(_printable(line))
+    if command.name == "senders" and not all(one["ready"] for one in reply["senders"]):
+        return protocol.BEHIND
     return protocol.OK
+
+
+def _reply_lines(name: str, reply: dict[str, Any]) -> Iterator[str]:
+    """Yield what is printed of a reply; nothing, where it is enough that the command was done."""
+    match name:
+        case "senders":
+            yield from table.sender_lines(reply["senders"])
+        case "events":
+            yield from map(_event_line, reply["events"])
+        case "resync" | "verify":
+            for node in reply["paused"]:
+                yield f"{one_line(node)} is paused: it is compared when it is resumed"
+        case "release" if not reply["held"]:
+            yield "nothing is held"
+        case "accept":
+            for wpath in reply["accepted"]:
+                yield f"{one_line(wpath)}: is mirrored as it is"
+            for stage in reply["stages"]:
+                yield f"stage {stage}: what was not let pass goes on"
+            if not (reply["accepted"] or reply["stages"]):
+                yield "nothing is halted or refused that could be accepted"
+        case "retry":
+            for stage in reply["stages"]:
+                yield f"stage {stage}: is checked again"
+            if not reply["stages"]:
+                yield "no stage was refused"
 
 
 def _ask_and_wait(client: Client, request: dict[str, Any], command: Command) -> dict[str, Any]:

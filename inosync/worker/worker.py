@@ -39,7 +39,8 @@ from inosync.nodes.messages import (
     WarmSuspended,
 )
 from inosync.rsync import stderr
-from inosync.rsync.transfer import OrphanReaper, Transfer
+from inosync.rsync.orphans import OrphanReaper
+from inosync.rsync.transfer import Transfer
 from inosync.system import privileges, process, program, signals
 from inosync.system.channel import Endpoint, QueueError
 from inosync.system.loop import Loop, Timer

@@ -16,7 +16,7 @@ from support.wait import until
 from inosync.rsync import transfer as transfers
 from inosync.rsync.argv import NO_NAME, SAYS_END, TransferSettings, batch_argv, names_input
 from inosync.rsync.stderr import failure_reason
-from inosync.rsync.transfer import OrphanReaper, Transfer
+from inosync.rsync.transfer import Transfer
 from inosync.system import process
 from inosync.system.loop import Loop
 
@@ -449,66 +449,6 @@ def test_transfer_leaves_no_timer_and_no_descriptor_open() -> None:
 def test_transfer_of_a_missing_program_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         Transfer(("/nonexistent/rsync",), 0.0, Loop())
-
-
-# What it leaves behind
-
-
-@pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
-def test_orphans_are_ended_and_killed_if_need_be(tmp_path: Path, trap: str) -> None:
-    # In a child, because the reaper ends every child that it does not know.
-    done = os.fork()
-    if done == 0:
-        try:
-            process.adopt_orphans()
-            transfers.KILL_AFTER_SECONDS = 0.2
-            ready = tmp_path / "ready"
-            script = f"({trap}echo >{ready}; while :; do sleep 0.01; done) & until [ -e {ready} ]; do :; done"
-            one = Run(script)
-            one.end()
-            reaper = OrphanReaper(one.loop)
-            assert not reaper.reap([])
-            one.until(lambda: reaper.reap([]), "the end of the orphan")
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitpid(done, 0)[1] == 0
-
-
-def test_orphan_gets_a_moment_to_say_that_it_is_left_for_sharing(tmp_path: Path) -> None:
-    # In a child, because the reaper ends every child that it does not know.
-    done = os.fork()
-    if done == 0:
-        try:
-            process.adopt_orphans()
-            ready, go = tmp_path / "ready", tmp_path / "go"
-            os.mkfifo(tmp_path / "endless")
-            (tmp_path / "script").write_text(
-                f"(echo >{ready}; until [ -e {go} ]; do :; done;"
-                f" exec -a 'ssh: /x [mux]' cat <>{tmp_path}/endless) &\nuntil [ -e {ready} ]; do :; done"
-            )
-            one = Run(f"exec bash {tmp_path}/script")
-            one.end()
-            reaper = OrphanReaper(one.loop)
-            assert not reaper.reap([])
-            go.touch()
-            [left] = process.children(os.getpid())
-            one.until(lambda: process.is_left_for_sharing(left), "the title")
-            assert reaper.reap([])
-            assert process.children(os.getpid()) == [left]
-            os.kill(left, 9)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitpid(done, 0)[1] == 0
-
-
-def test_orphan_reaper_spares_the_children_it_knows(run: Start) -> None:
-    one = run("exec sleep 1000")
-    others = process.children(os.getpid())
-    assert OrphanReaper(one.loop).reap(others)
-    one.loop.turn(0.0)
-    assert not one.transfer.done
 
 
 # Stopped for another transfer
