@@ -29,7 +29,7 @@ _CASES = (
     (r"rsync: (?:command )?not found|rsync: No such file", "install rsync on the node"),
     (r"rather than greeting|protocol version mismatch", "it is no rsync that answers there"),
     (r"@ERROR: auth failed", "give the password by --password-file=FILE in extra"),
-    (r"Read-only file system", "is the module, or the disk, to be written? Of a unit: ReadWritePaths"),
+    (r"Read-only file system", "make the module or the disk writable; a systemd unit needs ReadWritePaths"),
 )
 _COMPILED = tuple((re.compile(pattern), text) for pattern, text in _CASES)
 
