@@ -114,7 +114,14 @@ def _partial(run: Run, settings: TransferSettings, reason: str) -> Outcome:
 
 
 def _names(run: Run, names: tuple[bytes, ...]) -> Part:
-    return Part(run.part.tree, False, names, ignore_times=run.part.ignore_times, step=run.part.step)
+    return Part(
+        run.part.tree, False, names, ignore_times=run.part.ignore_times, step=step_of_failed(run.part)
+    )
+
+
+def step_of_failed(part: Part) -> Step:
+    """Return the step of names of a part that have failed. A full mirror sends new names and others."""
+    return Step.UNKNOWN if part.full else part.step
 
 
 def _may_be_quiet(extra: Sequence[str]) -> bool:

@@ -32,7 +32,7 @@ from inosync.nodes.node import Node
 from inosync.nodes.pace import Cost, Pace
 from inosync.nodes.retries import Retry
 from inosync.rsync.argv import TransferSettings
-from inosync.rsync.outcome import Outcome
+from inosync.rsync.outcome import Outcome, step_of_failed
 from inosync.state.marks import Mark, Marks
 from inosync.system import channel
 from inosync.system.channel import Endpoint
@@ -515,7 +515,8 @@ class World:
         if not rsync.failed:
             return Outcome()
         self.log.append(f"failed: {list(rsync.failed)}")
-        due = Part(TREE, False, tuple(rsync.failed), step=part.step, ignore_times=part.ignore_times)
+        step, names = step_of_failed(part), tuple(rsync.failed)
+        due = Part(TREE, False, names, step=step, ignore_times=part.ignore_times)
         return Outcome(reason="no", due=(due,))
 
     def _directories(self) -> list[bytes]:
