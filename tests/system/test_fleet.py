@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fleet import Fleet
+from support.publishing import Reader, Site
 from support.redis_server import REDIS
 from support.wait import until
 
@@ -37,6 +38,23 @@ def test_fleet_serves_all_nodes_whatever_sender_dies(tmp_path: Path) -> None:
         for name in fleet.nodes:
             assert (fleet.copy(name) / "index.html").read_text() == "second"
             assert not (fleet.copy(name) / "a").exists()
+
+        # A node shows at any time a release that is whole, and a page with what it names, if each deployment
+        # has arrived before the next one (see the limits in docs/fleet.rst).
+        site = Site(fleet.tree / "site", files=20)
+        site.deploy()
+        assert fleet.ask("flush", timeout=60)["behind"] == []
+        readers = [Reader(fleet.copy(name) / "site", site.files, 0.001) for name in ("n0", "n1")]
+        try:
+            for _ in range(4):
+                site.deploy()
+                assert fleet.ask("flush", timeout=60)["behind"] == []
+            for reader in readers:
+                seen = reader.seen()
+                assert (set(seen), reader.examples) == ({"looks", "versions"}, [])
+        finally:
+            for reader in readers:
+                reader.kill()
 
         by_name = {one["name"]: one for one in fleet.ask("senders")["senders"]}
         assert {name for name, one in by_name.items() if one["ready"]} == set(fleet.names)
