@@ -216,6 +216,20 @@ MUTATIONS = (
         WATCHER,
     ),
     Mutation(
+        "what a scout that has died was to look at is left out",
+        "inosync/watch/shares.py",
+        "        if share.left <= at < share.end:\n",
+        "        if share.first <= at < share.end:\n",
+        ("tests/unit/watch/test_shares.py", "tests/unit/watch/test_survey.py"),
+    ),
+    Mutation(
+        "files in directories that have not changed are not looked at after a restart",
+        "inosync/watch/recorder.py",
+        "        since.unchanged.append(directory)\n",
+        "",
+        ("tests/unit/watch/test_recorder.py",),
+    ),
+    Mutation(
         "a directory that was moved here is not walked",
         "inosync/watch/event_handler.py",
         "            directory.attach(kid, entry)\n            self._walker.walk(kid)\n",
