@@ -18,7 +18,7 @@ from inosync.watch.shares import MAX_SCOUTS, MIN_ITEMS, Stretch, divide, skip_do
         (MIN_ITEMS, 8, [(0, MIN_ITEMS)]),
         (1000, 2, [(0, 1000)]),
         (1000, 3, [(0, 500), (500, 1000)]),
-        (301, 8, [(0, 100), (100, 200), (200, 301)]),
+        (901, 8, [(0, 300), (300, 600), (600, 901)]),
         (10**6, 64, [(10**6 * n // MAX_SCOUTS, 10**6 * (n + 1) // MAX_SCOUTS) for n in range(MAX_SCOUTS)]),
     ],
 )
