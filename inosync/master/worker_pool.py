@@ -89,7 +89,7 @@ class WorkerPool:
 
     def replace_worker(self, node: Node) -> None:
         """Have a node's worker end; another one follows, unless the node was removed."""
-        self.dispatch.forget_node(node)
+        self.dispatch.worker_died(node)
         self._leaving.add(node)
         node.worker.stop(worker.GRACE_SECONDS)
         if node.worker.process is None:
@@ -154,7 +154,7 @@ class WorkerPool:
         return child, ours
 
     def worker_died(self, node: Node) -> None:
-        self.dispatch.forget_node(node)
+        self.dispatch.worker_died(node)
         self.verification.worker_died(node)
         if node.worker.process is not None and node.worker.queue is not None:
             self.loop.drop(node.worker.process.sentinel)
@@ -166,6 +166,8 @@ class WorkerPool:
 
     def worker_stopped(self, node: Node) -> None:
         self._leaving.discard(node)
+        if not self._is_known(node):
+            self.dispatch.forget_node(node)
         if self.is_stopping:
             return
         if self._is_known(node):

@@ -284,8 +284,15 @@ class Dispatcher:
             self._loop.call_at(self._loop.clock(), self._grant_slots)
 
     def forget_node(self, node: Node) -> None:
-        for known in (self._no_room_since, self._held_back, self._ahead_since, self._ahead_upto):
-            known.pop(node, None)
+        """The node is no longer mirrored to."""
+        self.worker_died(node)
+        self._ahead_since.pop(node, None)
+        self._ahead_upto.pop(node, None)
+
+    def worker_died(self, node: Node) -> None:
+        """Nothing is under way to the node any more. What it may have already, it still has."""
+        self._no_room_since.pop(node, None)
+        self._held_back.pop(node, None)
         self._slots.stop_waiting(node)
         self.release_slot(node)
 

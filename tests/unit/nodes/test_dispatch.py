@@ -419,6 +419,17 @@ def test_change_after_a_full_mirror_is_not_on_the_node_yet(world: World, is_ther
     assert node.sent[1].is_ahead is is_there
 
 
+def test_node_may_have_more_than_its_cursor_says_though_its_worker_died(world: World) -> None:
+    (node,) = world.add(1, cursor=0)
+    world.complete(1)
+    world.offer()
+    node.done()
+    world.dispatch.worker_died(node.real)
+    world.change(1)
+    world.offer()
+    assert [batch.is_ahead for batch in node.sent] == [False, True]
+
+
 def test_node_that_has_nothing_is_sent_all_and_then_what_changed(world: World) -> None:
     (node,) = world.add(1, cursor=0)
     world.offer()

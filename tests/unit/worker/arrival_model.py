@@ -357,6 +357,7 @@ class World:
         if self.is_coarse:
             at = min(at, max(os.lstat(path).st_ctime_ns for path in (self.root, *self.root.rglob("*"))))
         self.journal.set_complete(at)
+        self.dispatch.journal_complete()
         self.marks.add(Mark(self.journal.head, began))
         self.dispatch.release_changes()
         self._take_orders()
