@@ -194,6 +194,10 @@ class RetrySet:
             if change.tree in paid and retry.attempt and not change.ignore_times:
                 del self._waiting[change]
         for change in failed:
+            if change.is_again:
+                change = _owed(change)
+                if change in self._waiting:  # its own next try is as good
+                    continue
             before = carried.get(change) or self._waiting.get(change)
             attempt = before.attempt + 1 if before else 1
             at = now + backoff.delay(attempt, *self.bounds, rand)
@@ -258,6 +262,12 @@ class RetrySet:
         """Return the same, of those that have not failed, and do not wait for any that is owed."""
         fresh = (retry.since for retry in self if not (retry.attempt or retry.is_behind))
         return min((since for since in fresh if since < math.inf), default=None)
+
+
+def _owed(change: Change) -> Change:
+    """Return what a second look that has failed is owed as: the node may lack it."""
+    step = Step.UNKNOWN if change.step is Step.SWITCHED else change.step
+    return replace(change, is_again=False, step=step)
 
 
 def _tree_of(change: Change) -> Change:

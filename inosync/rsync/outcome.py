@@ -114,8 +114,9 @@ def _partial(run: Run, settings: TransferSettings, reason: str) -> Outcome:
 
 
 def _names(run: Run, names: tuple[bytes, ...]) -> Part:
+    part = run.part
     return Part(
-        run.part.tree, False, names, ignore_times=run.part.ignore_times, step=step_of_failed(run.part)
+        part.tree, False, names, ignore_times=part.ignore_times, step=step_of_failed(part), again=part.again
     )
 
 

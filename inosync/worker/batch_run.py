@@ -169,7 +169,8 @@ class BatchRun:
         by_step = order.renames_by_step(self.part.renames, steps)
         self.parts = [part for part in self.parts[1:] if part not in own]
         for step, names in (steps or {Step.CHANGED: []}).items():
-            part = replace(first, names=tuple(names), step=step, renames=by_step.get(step, ()))
+            followed = by_step.get(step, ())
+            part = replace(first, names=tuple(names), step=step, renames=followed, again=wanted.again)
             self.parts = order.inserted(self.parts, part)
 
     def _freeze(self, settings: TransferSettings, steps: dict[Step, list[bytes]]) -> dict[Step, list[bytes]]:
@@ -200,7 +201,7 @@ class BatchRun:
     def _there(self, names: Iterable[bytes]) -> Iterable[bytes]:
         return (name for name in names if name not in self.current.missing)
 
-    def _newer(self, source: str, names: Iterable[bytes], is_alone: bool) -> set[bytes]:
+    def _newer(self, source: str, names: Iterable[bytes], is_alone: bool = False) -> set[bytes]:
         """Return the names that have changed after the changes of the batch.
 
         What has changed within the same tick of the clock for files is not known to be among these. It counts
@@ -218,7 +219,7 @@ class BatchRun:
         if part.full or self.frozen_source or not (self._is_first or part.ignore_times):
             return
         if part.ignore_times:
-            late = self._newer(source, part.names, is_alone=True)
+            late = self._newer(source, part.names)
             self._leave(late, self.results.outdated, part.step)
         elif part.step < Step.SWITCHED:
             self._leave_out_newer(source)
@@ -237,7 +238,7 @@ class BatchRun:
     def _leave_out_newer(self, source: str) -> None:
         """Leave to a later second look what only this one has found, and what is newer than the batch."""
         names = self._switch.again.intersection(self._there(self.current.send))
-        if names and (newer := self._newer(source, names, is_alone=False)):
+        if names and (newer := self._newer(source, names)):
             self.current.send = [name for name in self.current.send if name not in newer]
             kept = tuple(name for name in self.part.names if name not in newer)
             self.results.outdated.append(
@@ -271,7 +272,7 @@ class BatchRun:
         if (place := self._switch.removals) is not None:
             self._leave(self.part.names, place)
         elif relists := [name for name in self.part.names if name.endswith(b"/")]:
-            self._leave(self._newer(source, relists, is_alone=True), self.results.waiting)
+            self._leave(self._newer(source, relists), self.results.waiting)
 
     def _leave(self, names: Collection[bytes], place: list[Part], step: Step = Step.REMOVED) -> None:
         """Take names out of the first part: they are for a later batch."""

@@ -49,13 +49,17 @@ class Results:
         self.due += parts
 
     def lacking(self, cut: Sequence[Part]) -> OwedNames:
-        """Return what the node lacks of a tree; ``cut``: the parts of that tree, as the master cut them."""
+        """Return what the node lacks of a tree; ``cut``: the parts of that tree, as the master cut them.
+
+        A second look pays nothing: what has failed is owed until its own next try.
+        """
         if not cut:
             return OwedNames()
         tree = cut[0].tree
-        sent, failed, big = (
+        sent = {name for part in cut for name in part.names if name not in part.again}
+        failed, big = (
             {name for part in parts if part.tree == tree for name in part.names}
-            for parts in (cut, self.due, [*self.big, *self.later])
+            for parts in (self.due, [*self.big, *self.later])
         )
         return order.lacking(cut[0].owed, sent, failed, big)
 

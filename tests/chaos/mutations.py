@@ -116,7 +116,7 @@ MUTATIONS = (
     Mutation(
         "arrival: a relist removes what has gone after its batch was cut",
         "inosync/worker/batch_run.py",
-        "self._leave(self._newer(source, relists, is_alone=True), self.results.waiting)",
+        "self._leave(self._newer(source, relists), self.results.waiting)",
         "self._leave((), self.results.waiting)",
         ARRIVAL,
     ),

@@ -138,6 +138,16 @@ def test_second_look_is_no_lag_until_it_fails(retries: RetrySet) -> None:
     assert retries.waiting[A].since == NOW + 10, "it is lacking since that batch"
 
 
+def test_second_look_that_fails_leaves_a_try_of_its_own_alone(retries: RetrySet) -> None:
+    again = replace(A, is_again=True, step=Step.SWITCHED)
+    settle(retries, again)
+    ((change, retry),) = retries.waiting.items()
+    assert (change, change.step, retry.attempt) == (A, Step.UNKNOWN, 1)
+    settle(retries, again, replace(again, path=B.path, step=Step.REMOVED), now=NOW + 1)
+    assert (retries.waiting[A], retries.waiting[B].attempt) == (retry, 1)
+    assert {change: change.step for change in retries.waiting} == {A: Step.UNKNOWN, B: Step.REMOVED}
+
+
 def test_second_look_does_not_delay_what_waits(retries: RetrySet) -> None:
     retries.add(A, NOW)
     retries.add_second_look([A, B], NOW + 10)

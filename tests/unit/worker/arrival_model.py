@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from typing import cast
 
 from unit.worker.played_rsync import DIRECTORY, Copy, Run, tree_at
 
-from inosync.changes import Change, Kind, Lane, Part, Rename, Step
+from inosync.changes import Change, Kind, Lane, Rename, Step
 from inosync.config.nodes import NodeSpec
 from inosync.config.timetable import Timetable
 from inosync.filters.rules import Rules
@@ -517,7 +518,7 @@ class World:
             return Outcome()
         self.log.append(f"failed: {list(rsync.failed)}")
         step, names = step_of_failed(part), tuple(rsync.failed)
-        due = Part(TREE, False, names, step=step, ignore_times=part.ignore_times)
+        due = replace(part, full=False, names=names, step=step, renames=())
         return Outcome(reason="no", due=(due,))
 
     def _directories(self) -> list[bytes]:

@@ -83,6 +83,7 @@ def storm(world: World, rng: random.Random, steps: int) -> None:
 @example(seed=428, steps=60, is_late=False, is_coarse=False)
 @example(seed=902, steps=60, is_late=True, is_coarse=False)
 @example(seed=93146231, steps=30, is_late=False, is_coarse=False)
+@example(seed=20794582, steps=60, is_late=False, is_coarse=False)
 @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 def test_node_is_whole_at_each_step_and_level_in_the_end(
     seed: int, steps: int, is_late: bool, is_coarse: bool

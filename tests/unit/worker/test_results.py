@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inosync.changes import Part
+from inosync.changes import OwedNames, Part
 from inosync.nodes.messages import Leftovers
 from inosync.rsync.outcome import Outcome
 from inosync.worker.results import Results
@@ -51,3 +51,9 @@ def test_leftovers_have_each_kind_in_its_place() -> None:
     found = results.leftovers()
     assert {name: getattr(found, name)[0].names for name in names} == {n: (n.encode(),) for n in names}
     assert Results().leftovers() == Leftovers()
+
+
+def test_second_look_pays_nothing_of_what_has_failed() -> None:
+    owed = OwedNames(failed=(b"a", b"b"))
+    cut = [Part(1, False, (b"a", b"b"), owed=owed, again=frozenset({b"a"}))]
+    assert Results().lacking(cut) == OwedNames(failed=(b"a",))
