@@ -48,6 +48,8 @@ class BatchRun:
         self._made: dict[int, tuple[bytes, ...]] = {}  # by tree, directories made for renames to come
         self._uncounted: dict[int, tuple[bytes, ...]] = {}  # by tree, what is gone: the node is to count it
         self._entered: set[bytes] = set()  # directories of renamed files, for their times
+        self._mending: set[tuple[int, bytes]] = set()
+        """Trees and relists for what was refused by its name: they wait for nothing."""
         self.interrupted = self._is_untidy  # the node may still be at work on a transfer that was ended
 
     @property
@@ -250,10 +252,11 @@ class BatchRun:
         """Leave to a later batch what must not arrive before names that have failed, or are big."""
         part = self.part
         owed = self.results.lacking([each for each in self._cut if each.tree == part.tree])
-        if owed == OwedNames() or part.make_way:  # what makes way is in the way of something that has failed
+        if owed == OwedNames():
             return
         led_to = self._switch.led_to(source, part) if part.step is Step.SWITCHED else {}
-        behind = order.behind(part.names, led_to, part.step, owed)
+        names = [name for name in part.names if (part.tree, name) not in self._mending]
+        behind = order.behind(names, led_to, part.step, owed)
         if behind:
             self._leave(behind, self.results.behind)
         # A removal may make the room that something hopeless needs.
@@ -488,6 +491,8 @@ class BatchRun:
     def _replace_first(self, outcome: Outcome) -> None:
         """Run something in place of the first part; what is not of big files is for the first lane."""
         self.parts[:1] = outcome.instead if self._is_first else ()
+        for part in outcome.instead:
+            self._mending.update((part.tree, name) for name in part.names if name.endswith(b"/"))
         self.results.later += () if self._is_first else outcome.instead
 
     def give_up(self, code: int, reason: str) -> None:

@@ -557,3 +557,17 @@ def test_link_that_is_switched_again_after_it_was_copied_waits_as_the_copy(tmp_p
     assert not run.has_something(settings, Rules(()))
     assert names_in(run.results.behind) == [b"current"]
     run.end()
+
+
+def test_relist_for_what_was_refused_waits_for_nothing(tmp_path: Path) -> None:
+    refused = replace(SWITCHED, owed=OwedNames(failed=(b"other",)))
+    run, look = published(tmp_path, refused)
+    assert look()
+    mending = replace(run.part, names=(b"./",), make_way=(b"page",), step=Step.REMOVED)
+    run.came_through(
+        Outcome(reason="no", instead=(mending, replace(mending, names=(b"d/", b"page"), make_way=()))), 23
+    )
+    for names in ([b"./"], [b"d/"]):
+        assert look()
+        assert [name for name in run.names if name.endswith(b"/")] == names
+        run.came_through(Outcome(), 0)
