@@ -43,6 +43,7 @@ def test_document_is_well_formed(path: Path) -> None:
     docutils.core.publish_doctree(path.read_text(), str(path), settings_overrides={"halt_level": warning})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["html", "man"])
 def test_documentation_is_made_without_a_warning(form: str, tmp_path: Path) -> None:
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "-b", form]

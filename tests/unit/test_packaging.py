@@ -85,6 +85,7 @@ def test_launcher_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
     assert inosync.__version__ in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="no checkout: there is no list of files")
 def test_sdist_holds_everything_but_what_is_made(tmp_path: Path) -> None:
     """Its own tests run from it."""

@@ -168,6 +168,7 @@ class World:
             self.send(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [0.0, 0.1, 0.4])
 def test_orders_come_through_in_storms(faults: float) -> None:
     for seed in range(300):

@@ -286,6 +286,7 @@ def test_trickle_after_a_flood_arrives_as_if_nothing_had_been() -> None:
         assert max(rhythm.waits(name)) == pytest.approx(QUIET + 0.1)
 
 
+@pytest.mark.slow
 def test_flood_to_many_nodes_takes_its_share_of_the_processors() -> None:
     rhythm = Rhythm()
     rhythm.add(50, seconds=0.1, cpu=0.02)
@@ -302,6 +303,7 @@ def test_flood_to_many_nodes_takes_its_share_of_the_processors() -> None:
     assert max(counts) - min(counts) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", [2, 10, 200])
 def test_flood_takes_the_same_share_with_any_number_of_nodes(nodes: int) -> None:
     rhythm = Rhythm()
@@ -328,6 +330,7 @@ def test_flood_is_cut_once_for_nodes_that_go_together() -> None:
     assert len(cuts) <= sent / 5
 
 
+@pytest.mark.slow
 def test_longest_delay_is_only_reached_under_overload() -> None:
     rhythm = Rhythm()
     rhythm.add(20, seconds=0.1, cpu=0.02)

@@ -929,6 +929,7 @@ def happens(world: World, event: str, number: int) -> None:
             world.dispatch.offer_batch(node.real)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=200,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

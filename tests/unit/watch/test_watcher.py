@@ -312,6 +312,7 @@ def test_chain_of_directories_made_at_once_is_covered(field: Field) -> None:
     lines_up(field)
 
 
+@pytest.mark.slow
 def test_directories_made_by_the_thousand_are_all_covered(field: Field) -> None:
     field.add()
     for i in range(40):
@@ -326,6 +327,7 @@ def test_directories_made_by_the_thousand_are_all_covered(field: Field) -> None:
     assert len(field.watched()) == 1 + 40 + 2000
 
 
+@pytest.mark.slow
 def test_directories_by_the_thousand_are_watched_in_small_steps(field: Field) -> None:
     for i in range(2000):
         (field.root / f"{i}").mkdir()

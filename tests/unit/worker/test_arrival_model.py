@@ -73,6 +73,7 @@ def storm(world: World, rng: random.Random, steps: int) -> None:
                 world.wait(rng.choice((0.06, *RETRY_BOUNDS, SECOND_LOOK_SECONDS)))
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 1 << 32),
     steps=st.sampled_from((15, 30, 60)),

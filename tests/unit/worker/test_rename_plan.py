@@ -104,6 +104,7 @@ def test_file_in_its_directory_is_renamed_from_the_root(settings: TransferSettin
     )
 
 
+@pytest.mark.slow
 def test_one_measure_of_a_directory_has_an_end(settings: TransferSettings, tmp_path: Path) -> None:
     for number in range(MAX_MEASURED + 1):  # the newest are listed first on tmpfs, which is /tmp on Debian 13
         (tmp_path / f"new/sub/{number}").write_bytes(b"content " * 10)

@@ -1259,6 +1259,7 @@ def test_node_that_comes_and_goes_each_second_is_tried_with_backoff() -> None:
     assert len(world.started) < 100
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=6),
