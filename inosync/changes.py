@@ -142,7 +142,7 @@ class Part:
     owed: OwedNames = OwedNames()
     """Said with the first part of a tree."""
     again: frozenset[bytes] = frozenset()
-    """Those of the names that are ``Change.is_again``."""
+    """Names that are ``Change.is_again``. Those that the part does not have mean nothing."""
     make_way: tuple[bytes, ...] = ()
     """Names of which the node loses what it has, in a relist that leaves them out; see ``outcome``."""
     allowance: Allowance | None = None
