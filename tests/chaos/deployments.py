@@ -8,6 +8,7 @@ from collections import Counter
 from support.publishing import Reader, Site
 
 from chaos.testbed import SITE, Testbed
+from inosync.console.client import NotRunning
 
 FILES = 30
 """How many files each release has."""
@@ -21,7 +22,8 @@ class Deployments:
     """A site that is published again and again in a tree of its own, and a reader of each of its copies.
 
     It is published between ``start`` and ``stop`` only, in rounds without full mirrors: what is published
-    while one is under way may show early (Limits).
+    while one is under way may show early (Limits). If a full mirror began during a deployment, the reader of
+    that node ends, and the next one begins when the node is ok.
     """
 
     def __init__(self, testbed: Testbed, seed: str) -> None:
@@ -29,6 +31,8 @@ class Deployments:
         self._chances = random.Random(seed)
         self._site = Site(testbed.tree(SITE), FILES)
         self._readers: dict[str, Reader] = {}
+        self._unread: set[str] = set()
+        """The nodes whose reader has ended, because a full mirror began during a deployment."""
         self._next = 0.0
         self.seen: Counter[str] = Counter()
         """What all readers have seen."""
@@ -45,17 +49,26 @@ class Deployments:
         """Begin to publish and to look, when all is level."""
         for node in self._testbed.nodes.values():
             if SITE in node.trees and not node.excludes:
-                self._readers[node.name] = Reader(node.place / SITE, FILES, LOOK_SECONDS)
+                self._read(node.name)
         self._next = self._testbed.now()
 
     def step(self) -> None:
         """Publish the next version, if it is due, and no node gets a full mirror."""
-        if not self._readers or (now := self._testbed.now()) < self._next:
+        if not (self._readers or self._unread) or (now := self._testbed.now()) < self._next:
             return
-        if "full" not in self._testbed.daemon.states().values():
-            self._site.deploy()
-            chance = self._chances.random()
-            self._next = now + (0.0 if chance < 0.2 else PAUSE_SECONDS * 1.8 * chance)
+        states = self._states()
+        if "full" in states.values():
+            return
+        for node in [node for node in self._unread if states.get(node) == "ok"]:
+            self._unread.discard(node)
+            self._read(node)
+        self._site.deploy()
+        for node, state in self._states().items():
+            if state == "full" and node in self._readers:
+                self._readers.pop(node).kill()
+                self._unread.add(node)
+        chance = self._chances.random()
+        self._next = now + (0.0 if chance < 0.2 else PAUSE_SECONDS * 1.8 * chance)
 
     def stop(self) -> list[str]:
         """Publish and look no more; return what was not whole."""
@@ -67,9 +80,23 @@ class Deployments:
             wrong += [f"{node}: {what}, {count} times" for what, count in seen.items()]
             wrong += [f"{node}: {example}" for example in reader.examples]
         self._readers.clear()
+        self._unread.clear()
         return wrong
 
     def kill(self) -> None:
         """End the readers that are left."""
         for reader in self._readers.values():
             reader.kill()
+
+    def _read(self, node: str) -> None:
+        self._readers[node] = Reader(self._testbed.nodes[node].place / SITE, FILES, LOOK_SECONDS)
+
+    def _states(self) -> dict[str, str]:
+        """Return the state of each node as the master knows it now; empty without a master.
+
+        A title would be late: the worker writes it.
+        """
+        try:
+            return {node["name"]: node["state"] for node in self._testbed.daemon.ask("status")["nodes"]}
+        except NotRunning:
+            return {}
