@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from inosync.changes import OwedNames, Part, Rename, Step
 from inosync.rsync.names import CurrentNames
@@ -128,6 +128,39 @@ def in_steps(
     return {step: found[step] for step in sorted(found)}, waiting
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What becomes of the names of a part whose turn has come."""
+
+    send: list[bytes] = field(default_factory=list)
+    later: dict[Step, list[bytes]] = field(default_factory=dict)
+    """What belongs to a later step by now."""
+    waiting: list[bytes] = field(default_factory=list)
+    """What has gone: it waits for changes that follow."""
+    come_back: list[bytes] = field(default_factory=list)
+    """What was to be removed and is there again: it is newer, and a change of its own."""
+
+
+def look_again(part: Part, current: CurrentNames, is_ahead: bool, entered: Set[bytes]) -> Looked:
+    """Return what becomes of names that may be something else since the parts were put in order.
+
+    ``entered``: directories that go with what is removed, for their times.
+    """
+    found, removes = Looked(), part.step is Step.REMOVED
+    relists = frozenset(name for name in part.names if name.endswith(b"/"))
+    for name in current.send:
+        step = step_now(name, part.step, current, is_ahead)
+        if step is None or (name in current.missing and name + b"/" in relists):
+            found.waiting.append(name)
+        elif step > part.step:
+            found.later.setdefault(step, []).append(name)
+        elif removes and step is not Step.REMOVED and not (name.endswith(b"/") or name in entered):
+            found.come_back.append(name)
+        else:
+            found.send.append(name)
+    return found
+
+
 def _place_of_harmless(found: Mapping[Step, object]) -> Step:
     """Return the step with which names go that are gone, and are no loss: if possible, one that is there."""
     if len(found) == 1 and Step.SWITCHED in found:  # such as a file and the temporary name that it had
@@ -233,6 +266,17 @@ def inserted(parts: list[Part], part: Part) -> list[Part]:
     before = [at for at, other in enumerate(parts, 1) if other.tree == part.tree and other.step <= part.step]
     at = max(before, default=0)
     return [*parts[:at], part, *parts[at:]]
+
+
+def without(parts: Iterable[Part], tree: int, step: Step, names: Iterable[bytes]) -> list[Part]:
+    """Return parts without these names in those of one step of a tree."""
+    left = frozenset(names)
+    return [
+        replace(part, names=tuple(name for name in part.names if name not in left))
+        if part.tree == tree and part.step is step
+        else part
+        for part in parts
+    ]
 
 
 def only_removes(part: Part) -> bool:

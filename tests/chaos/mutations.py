@@ -108,16 +108,16 @@ MUTATIONS = (
     ),
     Mutation(
         "arrival: removals overtake a link that waits for a big file",
-        "inosync/worker/batch_run.py",
-        "            self._switch.removals = self.results.behind\n",
+        "inosync/worker/arrival.py",
+        "            switch.removals = place\n",
         "            pass\n",
-        (*ARRIVAL, "tests/unit/worker/test_batch_run.py"),
+        (*ARRIVAL, "tests/unit/worker/test_arrival.py"),
     ),
     Mutation(
         "arrival: a relist removes what has gone after its batch was cut",
-        "inosync/worker/batch_run.py",
-        "self._leave(self._newer(source, relists), self.results.waiting)",
-        "self._leave((), self.results.waiting)",
+        "inosync/worker/arrival.py",
+        "queue.leave_names(self._newer(source, relists), queue.results.waiting)",
+        "queue.leave_names((), queue.results.waiting)",
         ARRIVAL,
     ),
     Mutation(

@@ -47,6 +47,48 @@ def test_what_the_node_may_have_and_is_gone_waits_unless_it_was_removed(hint: St
     assert (found, waiting) == (({REMOVED: [b"f"]}, []) if hint is REMOVED else ({}, [b"f"]))
 
 
+@pytest.mark.parametrize(
+    ("step", "state", "expected"),
+    [
+        (NEW, "there", order.Looked(send=[b"f"])),
+        (NEW, "link", order.Looked(later={SWITCHED: [b"f"]})),
+        (CHANGED, "missing", order.Looked(waiting=[b"f"])),
+        (CHANGED, "removing", order.Looked(later={REMOVED: [b"f"]})),
+        (SWITCHED, "there", order.Looked(send=[b"f"])),
+        (REMOVED, "missing", order.Looked(send=[b"f"])),
+        (REMOVED, "there", order.Looked(come_back=[b"f"])),
+        (REMOVED, "entered", order.Looked(send=[b"f"])),
+        (REMOVED, "relisted", order.Looked(waiting=[b"f"])),
+    ],
+)
+def test_look_again(step: Step, state: str, expected: order.Looked) -> None:
+    current = CurrentNames([b"f"])
+    match state:
+        case "link":
+            current.links.add(b"f")
+        case "missing" | "relisted":
+            current.missing.add(b"f")
+        case "removing":
+            current.removing.add(b"f")
+    part = Part(1, False, (b"f", b"f/") if state == "relisted" else (b"f",), step=step)
+    entered = {b"f"} if state == "entered" else set[bytes]()
+    assert order.look_again(part, current, False, entered) == expected
+
+
+def test_relist_for_removals_goes_although_its_directory_is_there() -> None:
+    part = Part(1, False, (b"d/",), step=REMOVED)
+    found = order.look_again(part, CurrentNames([b"d/"]), False, set())
+    assert found == order.Looked(send=[b"d/"])
+
+
+@pytest.mark.parametrize("step", Step)
+def test_without_takes_names_out_of_one_step_of_one_tree(step: Step) -> None:
+    parts = [Part(1, False, (b"a", b"b"), step=step), Part(2, False, (b"a",), step=SWITCHED)]
+    names = (b"b",) if step is SWITCHED else (b"a", b"b")
+    found = order.without(parts, 1, SWITCHED, [b"a"])
+    assert [part.names for part in found] == [names, (b"a",)]
+
+
 def listed(*entries: tuple[bytes, bool]) -> order.Listing:
     return lambda _wire: list(entries)
 

@@ -577,7 +577,7 @@ def test_steps_of_one_tree_are_not_taken_for_another(world: World) -> None:
     world.fill("new")
     run = world.batch(("old", "new"))
     assert world.next(run) is not None
-    run.parts = [Part(2, False, (b"x",))]
+    run.parts[:] = [Part(2, False, (b"x",))]
     assert world.next(run) is None
 
 
