@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from inosync.rsync import argv, itemize, stderr
+from inosync.rsync import argv, compat, exit_codes, itemize, stderr
 from inosync.rsync.argv import TransferSettings
+from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.itemize import Difference
 from inosync.rsync.transfer import Transfer
 from inosync.system.loop import Loop
@@ -54,6 +55,17 @@ class DryRun:
         if transfer.abort_reason or code not in _COMPLETE or transfer.names_sent_at is None:
             return transfer.abort_reason or stderr.failure_reason(code, transfer.stderr)
         return ""
+
+    def is_answered(self, code: int) -> bool:
+        """Whether a node has said in what it differs, or would not say so in another try, either.
+
+        ``code``: the exit code of an ended run.
+        """
+        transfer = self.transfer
+        if self.has_too_many or compat.refused_by_daemon(transfer.stderr):
+            return True
+        is_through = exit_codes.exit_kind(code) in (ExitKind.OK, ExitKind.PARTIAL)
+        return is_through and transfer.names_sent_at is not None and not transfer.abort_reason
 
     @property
     def differences(self) -> Iterator[Difference]:

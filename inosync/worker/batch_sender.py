@@ -19,24 +19,22 @@ from inosync.nodes.messages import (
     Through,
     TooManyRemovals,
 )
-from inosync.rsync import argv, compat, exit_codes, stdout
+from inosync.rsync import exit_codes, stdout
 from inosync.rsync.dry_run import DryRun
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome, Run, judge
-from inosync.rsync.source import SourceState, check_source
 from inosync.rsync.transfer import Transfer
-from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.text import shortened
-from inosync.worker import order, removals, renamed, transfer_end
+from inosync.worker import removals, renamed, transfer_end
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.beside import Beside
 from inosync.worker.job import Job
 from inosync.worker.lanes import ALONE_SECONDS
 from inosync.worker.leftovers import packed, without_excess
-from inosync.worker.local_targets import overlap_reason
 from inosync.worker.rename_runs import RenameRuns
-from inosync.worker.transfer_end import FAILURES, Then, TransferEnd
+from inosync.worker.transfer_end import Then, TransferEnd
+from inosync.worker.transfer_start import TransferStarter
 from inosync.worker.warm_pool import LULL_SECONDS
 
 YIELD_SECONDS = 0.25
@@ -81,6 +79,7 @@ class BatchSender:
         self._retry: Timer | None = None  # when the first part is tried again
         self._percent: int | None = None  # as reported last
         self._renames = RenameRuns(job, beside.calls, beside.refused, beside.sent)
+        self._starter = TransferStarter(job, beside, self._renames)
         self._is_ending = False
 
     def node_was_away(self) -> None:
@@ -149,91 +148,14 @@ class BatchSender:
             self._report_done(run)
 
     def _start(self, run: BatchRun) -> None:
-        """Start a transfer, or take out the part if there is nothing to do.
-
-        One that cannot start has failed.
-        """
-        part, calls, lane, lanes = run.part, self._beside.calls, run.batch.lane, self._beside.lanes
-        settings = calls.settings(part.tree)
-        try:
-            if not run.may_begin(settings, self._job.excluded[part.tree]):
-                run.hold_part()
-                self._tries.failures = 0
-                return  # the other trees go on
-            big_size, other = calls.big_size(part.tree), lanes.other(lane, part.tree)
-            is_something = run.has_something(settings, self._job.rules[part.tree], big_size, other)
-            # What is big may only be renamed, and what is gone is counted first.
-            if not (is_something or run.uncounted or run.part.renames or self._renames.has_steps(part.tree)):
-                run.skip_part()
-                return
-            part = run.part
-            sources = [tree.source for tree in self._job.trees.values()]
-            if problem := overlap_reason(settings.target, sources):
-                self._back_off(run, ExitKind.SLOW, 0, problem)
-                return
-            if part.full:
-                self._beside.local_targets.begin_full(part.tree)
-                self._beside.remote_targets.begin_full(part.tree)
-                # An rsync daemon that keeps a connection writes into the directory that its module was then.
-                self._beside.warm.end(part.tree)
-            else:
-                self._beside.local_targets.check(part.tree)
-            self._tries.first_lane_transfers = lanes.transfers
-            lanes.begin(lane, part, run.names)
-            if names := run.uncounted:
-                self._question = calls.count_removals(part.tree)
-                self._transfer = counting = self._question.transfer
-                counting.send_when_connected(
-                    argv.names_input(names), lambda: self._has_its_source(run, counting)
-                )
-                return
-            if not part.full and (transfer := self._renames.start(run)):
-                self._transfer = transfer
-                return
-            part = run.part
-            if not run.names:
-                lanes.end(lane)
-                run.skip_part()
-                return
-            is_usual = not (part.full or part.ignore_times or order.only_removes(part) or run.frozen_source)
-            is_usual = is_usual and lane is Lane.FIRST
-            if lane is Lane.FIRST and part.step is Step.UNKNOWN:
-                self._question = calls.ask(part)
-                transfer = self._question.transfer
-            else:
-                warm = self._beside.warm.take(part.tree) if is_usual else None
-                transfer = warm or calls.start(part, run.delete_nothing, lane, run.frozen_source)
-            self._transfer = transfer
-            transfer.send_when_connected(
-                lambda: argv.names_input(run.names), lambda: self._may_send(run, transfer)
-            )
-        except OSError as error:  # the tree or rsync is not there, or we are short of processes
-            lanes.end(lane)
-            self._back_off(run, ExitKind.RETRY, 0, f"{error.filename or settings.rsync}: {error.strerror}")
-
-    def _may_send(self, run: BatchRun, transfer: Transfer) -> bool:
-        """Whether an rsync that has connected is in its source; what is newer than the batch is left out.
-
-        OSError if that cannot be seen.
-        """
-        if not self._has_its_source(run, transfer):
-            return False
-        run.leave_newer(self._job.trees[run.part.tree].source)
-        return True
-
-    def _has_its_source(self, run: BatchRun, transfer: Transfer) -> bool:
-        """Whether an rsync that has connected stands in the directory that the part is meant for.
-
-        OSError if that cannot be seen.
-        """
-        tree = run.part.tree
-        # A wrapper that runs rsync, instead of becoming it, stays where it was started.
-        is_wrapped = os.path.samestat(transfer.directory_status, os.stat(process.START_DIRECTORY))
-        # What was copied was in the right directory then.
-        is_elsewhere = is_wrapped or run.frozen_source
-        place = self._job.trees[tree].source if is_elsewhere else transfer.directory
-        found = check_source(place, run.part.source, self._job.excluded[tree])
-        return found is SourceState.OK or (found is SourceState.EMPTY and run.delete_nothing)
+        """Start a transfer. One that cannot start has failed."""
+        self._tries.first_lane_transfers = self._beside.lanes.transfers
+        start = self._starter.start(run)
+        self._transfer, self._question = start.transfer, start.question
+        if start.is_held:
+            self._tries.failures = 0  # the other trees go on
+        elif start.problem:
+            self._back_off(run, start.kind, 0, start.problem)
 
     def _set_retry(self, pause: float | None) -> None:
         if self._retry is not None:
@@ -260,17 +182,9 @@ class BatchSender:
         self._beside.lanes.end(run.batch.lane)
         run.results.bytes += stdout.transferred_bytes(transfer.stdout)
         code = exit_codes.actual_code(transfer.code or 0, transfer.stderr)
-        renames = self._renames
-        if renames.is_running:
-            renames.note_sent(self._loop.clock())
-            outcome = renames.outcome(code, transfer)
-        elif question is not None and _is_answered(code, question):
-            outcome = Outcome()
-        else:
-            self._beside.sent.ended(run.part, run.current.send, self._loop.clock())
-            outcome = _outcome(run, transfer, code, self._job)
+        outcome = self._judge(run, transfer, code, question)
         then = transfer_end.decide(self._view(run, transfer, code, outcome))
-        fed_at = transfer.names_sent_at
+        fed_at, renames = transfer.names_sent_at, self._renames
         if fed_at is not None and (renames.is_running or then is not Then.DONE):
             self._beside.outdated.note_reads(fed_at, run.part.tree)
         match then:
@@ -284,39 +198,56 @@ class BatchSender:
             case Then.ADAPT:
                 self._adapt(transfer.stderr)
             case Then.DONE if renames.is_running:
-                assert fed_at is not None
-                _, made = renamed.without(run.parts, run.part.tree, renames.done(code, transfer))
-                for part in made:
-                    run.results.outdated += self._beside.outdated.after(part, part.names, fed_at)
-            case failure if (
-                renames.is_running and failure in FAILURES and renames.is_given_up(code, transfer)
-            ):
-                if fed_at is not None:
-                    run.superseded(was_fed=True)
+                self._rename_followed(run, transfer, code)
             case Then.DONE if question is not None:
                 self._answered(run, question)
             case Then.DONE:
-                assert fed_at is not None
-                self._beside.ssh_master.node_reached()
-                if self._tries.refused_beside_warm:
-                    self._beside.warm.suspend(self._tries.refused_beside_warm)
-                    self._tries.refused_beside_warm = ""
-                self._beside.local_targets.check(run.part.tree)
-                has_all = not (run.part.full and run.part.step is Step.NEW)
-                if has_all and not (outcome.due or outcome.instead):
-                    self._beside.remote_targets.came_through(run.part, run.names, run.started_at, fed_at)
-                run.results.outdated += self._beside.outdated.after(run.part, run.names, fed_at)
-                self._measure(transfer, fed_at)
-                was_crossed = self._tries.first_lane_transfers != self._beside.lanes.transfers
-                if run.batch.lane is Lane.SECOND and was_crossed:
-                    run.look_at_directories()
-                run.came_through(outcome, code)
-                self._tries.failures = 0
+                self._came_through(run, transfer, outcome, code)
+            case _ if renames.is_running and renames.is_given_up(code, transfer):
+                if fed_at is not None:
+                    run.superseded(was_fed=True)
             case failure:
                 self._failed(run, transfer, outcome, code, failure)
         renames.end_run()
         if not self._is_ending or not run.parts:
             self._send_next(run)
+
+    def _judge(self, run: BatchRun, transfer: Transfer, code: int, question: DryRun | None) -> Outcome:
+        """What the end of a transfer means for the part, or for the renames before it."""
+        if self._renames.is_running:
+            self._renames.note_sent(self._loop.clock())
+            return self._renames.outcome(code, transfer)
+        if question is not None and question.is_answered(code):
+            return Outcome()
+        self._beside.sent.ended(run.part, run.current.send, self._loop.clock())
+        return _outcome(run, transfer, code, self._job)
+
+    def _rename_followed(self, run: BatchRun, transfer: Transfer, code: int) -> None:
+        fed_at = transfer.names_sent_at
+        assert fed_at is not None
+        _, made = renamed.without(run.parts, run.part.tree, self._renames.done(code, transfer))
+        for part in made:
+            run.results.outdated += self._beside.outdated.after(part, part.names, fed_at)
+
+    def _came_through(self, run: BatchRun, transfer: Transfer, outcome: Outcome, code: int) -> None:
+        """The part is on the node, but for what the outcome says: note what that tells of the node."""
+        fed_at = transfer.names_sent_at
+        assert fed_at is not None
+        self._beside.ssh_master.node_reached()
+        if self._tries.refused_beside_warm:
+            self._beside.warm.suspend(self._tries.refused_beside_warm)
+            self._tries.refused_beside_warm = ""
+        self._beside.local_targets.check(run.part.tree)
+        has_all = not (run.part.full and run.part.step is Step.NEW)
+        if has_all and not (outcome.due or outcome.instead):
+            self._beside.remote_targets.came_through(run.part, run.names, run.started_at, fed_at)
+        run.results.outdated += self._beside.outdated.after(run.part, run.names, fed_at)
+        self._measure(transfer, fed_at)
+        was_crossed = self._tries.first_lane_transfers != self._beside.lanes.transfers
+        if run.batch.lane is Lane.SECOND and was_crossed:
+            run.look_at_directories()
+        run.came_through(outcome, code)
+        self._tries.failures = 0
 
     def _answered(self, run: BatchRun, question: DryRun) -> None:
         self._beside.ssh_master.node_reached()
@@ -453,15 +384,6 @@ class BatchSender:
         if is_first:
             self._beside.title.transferring(run.part, run.batch.count, percent)
         self._report(Progress(run.batch.id, percent))
-
-
-def _is_answered(code: int, question: DryRun) -> bool:
-    """Whether a node has said what it lacks, or would not say so in another try, either."""
-    if question.has_too_many or compat.refused_by_daemon(question.transfer.stderr):
-        return True
-    is_through = exit_codes.exit_kind(code) in (ExitKind.OK, ExitKind.PARTIAL)
-    was_asked = question.transfer.names_sent_at is not None
-    return is_through and was_asked and not question.transfer.abort_reason
 
 
 def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:

@@ -27,17 +27,6 @@ class Then(enum.Enum):
     DONE = "go on with the next part"
 
 
-FAILURES = frozenset(
-    (
-        Then.RETRY_COLD,
-        Then.RETRY_WITHOUT_WARM,
-        Then.RETRY_WITHOUT_COMPARISON,
-        Then.RETRY_ALONE,
-        Then.BACK_OFF,
-    )
-)
-
-
 @dataclass(frozen=True, slots=True)
 class TransferEnd:
     """A transfer that has ended, and what else the worker has at that moment."""

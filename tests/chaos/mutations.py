@@ -253,7 +253,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a full mirror of an empty root deletes what nodes have",
-        "inosync/worker/batch_sender.py",
+        "inosync/worker/transfer_start.py",
         "warm or calls.start(part, run.delete_nothing, lane, run.frozen_source)",
         "warm or calls.start(part, False, lane, run.frozen_source)",
         (f"{LOST}::test_root_emptied_before_the_start_is_lost_if_nodes_have_files",),
@@ -267,7 +267,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an rsync is not asked where it stands",
-        "inosync/worker/batch_sender.py",
+        "inosync/worker/transfer_start.py",
         "        return found is SourceState.OK or (found is SourceState.EMPTY and run.delete_nothing)\n",
         "        return True\n",
         (f"{LOST}::test_full_mirror_before_the_master_knows_deletes_nothing_when_a_root",),
@@ -302,9 +302,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a target that a mount leads to the wpath is sent",
-        "inosync/worker/batch_sender.py",
-        "            if problem := overlap_reason(settings.target, sources):\n",
-        '            if problem := "":\n',
+        "inosync/worker/transfer_start.py",
+        "        if problem := overlap_reason(settings.target, sources):\n",
+        '        if problem := "":\n',
         ("tests/system/test_overlapping_targets.py::test_bind_mount_made_while_it_runs_stops_the_node",),
     ),
     Mutation(
@@ -344,9 +344,9 @@ MUTATIONS = (
     ),
     Mutation(
         "what was in a directory that is moved away is not counted",
-        "inosync/worker/batch_sender.py",
-        "            if names := run.uncounted:\n                self._question",
-        "            if names := ():\n                self._question",
+        "inosync/worker/transfer_start.py",
+        "        if run.uncounted:\n",
+        "        if ():\n",
         ("tests/system/test_lost_roots.py::test_removals_above_rmaxdelete_wait_for_accept_over_a_restart",),
     ),
     Mutation(
