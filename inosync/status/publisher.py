@@ -24,7 +24,7 @@ from inosync.watch.coverage import Coverage
 log = logging.getLogger(__name__)
 
 MIN_PAUSE_SECONDS = 0.05
-"""The shortest time between two rounds through all nodes."""
+"""The shortest time between two rounds through all nodes, once all have started."""
 COST_FACTOR = 20
 """A round may take a twentieth of the time: it is expensive where many changes are counted."""
 
@@ -93,7 +93,8 @@ class StatePublisher:
             self._title = title
             process.set_title(title)
         took = self._loop.clock() - now
-        self._next_round_at = now + max(MIN_PAUSE_SECONDS, COST_FACTOR * took)
+        pause = 0.0 if NodeState.STARTING in counts else MIN_PAUSE_SECONDS
+        self._next_round_at = now + max(pause, COST_FACTOR * took)
 
     def _node_title(self, node: Node, state: NodeState) -> str:
         """Return the title for a worker that runs no transfer."""

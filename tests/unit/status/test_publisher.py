@@ -104,12 +104,21 @@ def made(w: World, *others: World) -> tuple[StatePublisher, Loop]:
     return StatePublisher("f", states, log, cast(Backlog, w), watcher.coverage, loop), loop
 
 
-@pytest.mark.parametrize(("cost", "looks"), [(0.0, 100 / MIN_PAUSE_SECONDS), (0.01, 500), (0.5, 10)])
+@pytest.mark.parametrize(
+    ("cost", "last_ok", "looks"),
+    [
+        (0.0, 1.0, 100 / MIN_PAUSE_SECONDS),
+        (0.01, 1.0, 500),
+        (0.5, 1.0, 10),
+        (0.0, None, 10_000),  # it starts, and is shown as ok as soon as it is
+        (0.01, None, 500),
+    ],
+)
 def test_rounds_take_a_small_share_of_the_time(
-    monkeypatch: pytest.MonkeyPatch, cost: float, looks: float
+    monkeypatch: pytest.MonkeyPatch, cost: float, last_ok: float | None, looks: float
 ) -> None:
     monkeypatch.setattr(process, "set_title", lambda _title: None)
-    w = World(cost)
+    w = World(cost, last_ok=last_ok)
     publisher, loop = made(w)
     until = w.now + 100
     while w.now < until:
