@@ -25,7 +25,7 @@ from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders
 from inosync.master.sender_copies import SenderCopies
 from inosync.system.loop import Loop
-from inosync.watch.watcher import FILE_CLOCK, Watcher
+from inosync.watch.watcher import FILE_CLOCK
 
 if TYPE_CHECKING:
     from inosync.fleet.store import Seen
@@ -54,12 +54,9 @@ class FleetOrigin:
     config: str
     """The path of the configuration, which tells origins on one machine apart."""
     sender_copies: SenderCopies
-    journal: Journal
-    watcher: Watcher
     stop: Callable[[str], None]
     """Ends the daemon, and says why."""
     link: Link
-    loop: Loop
     orders: FleetOrders
     """What the operator wants of the nodes of senders."""
     problem: str = "not reached yet"
@@ -118,6 +115,14 @@ class FleetOrigin:
         self._value = self._own + secrets.token_hex(8).encode()
         self._answer = OriginPosition(0, self.epoch, self.journal.head)
 
+    @property
+    def journal(self) -> Journal:
+        return self.sender_copies.mirror.journal
+
+    @property
+    def _loop(self) -> Loop:
+        return self.sender_copies.mirror.loop
+
     def go_on(self, epoch: str, records: Mapping[str, NodeRecord], copies: Mapping[str, str]) -> None:
         """Go on with the epoch of an earlier process; the journal does, too."""
         self.epoch, self._goes_on = epoch, True
@@ -174,10 +179,10 @@ class FleetOrigin:
                 or self.arrived != self._told_arrived
                 or self._answer.question != self._said
                 or self.orders.pending
-                or self.loop.clock() >= self._next_at
+                or self._loop.clock() >= self._next_at
             ):
                 return
-        elif self.loop.clock() < self._next_at and self._recovery is None:
+        elif self._loop.clock() < self._next_at and self._recovery is None:
             return
         self._begin_round()
 
@@ -214,7 +219,7 @@ class FleetOrigin:
             give=dict(self.orders.pending) if self._is_met else {},
             find=self.orders.looked_for,
             events_known=dict(self._events_known),
-            reads_all=not self._is_met or self.loop.clock() >= self._look_at,
+            reads_all=not self._is_met or self._loop.clock() >= self._look_at,
         )
         said = (self._answer.question, dict(self.arrived)) if self._is_met else None
         self.link.ask(order, lambda report: self._take(report, order, said))
@@ -225,8 +230,8 @@ class FleetOrigin:
         order: OriginOrder,
         said: tuple[int, dict[str, Arrived]] | None,
     ) -> None:
-        now = self.loop.clock()
-        self.loop.call_at(now + IDLE_SECONDS, self.turn)  # the loop may have nothing else to wake for
+        now = self._loop.clock()
+        self._loop.call_at(now + IDLE_SECONDS, self.turn)  # the loop may have nothing else to wake for
         self._next_at = now + IDLE_SECONDS
         if isinstance(report, RedisFailure):
             self._lose(report)
@@ -268,7 +273,7 @@ class FleetOrigin:
         self.orders.lost()
         self._is_met, self._recovery = False, None
         if not failure.has_changed:
-            self._next_at = self.loop.clock() + AWAY_SECONDS
+            self._next_at = self._loop.clock() + AWAY_SECONDS
 
     def _refuse(self, order: OriginOrder) -> None:
         self._is_met, self._recovery = False, None
@@ -323,9 +328,9 @@ class FleetOrigin:
 
         Until then positions of an earlier process say nothing: what a copy lacks may get a newer one.
         """
-        if self._settled is not None or self.watcher.incomplete_trees:
+        if self._settled is not None or self.sender_copies.watcher.incomplete_trees:
             return
-        if self.watcher.unclosed() is not None:  # all that was read is recorded
+        if self.sender_copies.watcher.unclosed() is not None:  # all that was read is recorded
             self._settled = self.journal.head
 
     def _look_at_copies(self) -> None:
@@ -337,8 +342,8 @@ class FleetOrigin:
         if (
             self._settled is not None
             and self._asked > self._answer.question
-            and self.watcher.caught_up_at > self._asked_at
-            and not self.watcher.is_walking
+            and self.sender_copies.watcher.caught_up_at > self._asked_at
+            and not self.sender_copies.watcher.is_walking
         ):
             self._answer = OriginPosition(self._asked, self.epoch, self.journal.head)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from inosync.config.fleet import Fleet
@@ -20,15 +20,13 @@ from inosync.fleet.link import Link, RedisFailure
 from inosync.fleet.records import Beat, JournalSpan
 from inosync.fleet.rounds import SenderOrder, SenderReport, look_seconds
 from inosync.fleet.shares import FleetView
-from inosync.guard.guard import Guard
-from inosync.journal.journal import Journal
 from inosync.master.fleet_origin import readable
 from inosync.master.fleet_tasks import SenderTasks
+from inosync.master.fleet_texts import StatusTexts
 from inosync.master.held_nodes import HeldNodes
+from inosync.master.mirror import Mirror
 from inosync.master.sender_copies import NO_COPY
 from inosync.master.worker_pool import WorkerPool
-from inosync.nodes.node import Node
-from inosync.system.loop import Loop
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +47,10 @@ class FleetSender:
     fleet: Fleet
     wpaths: tuple[str, ...]
     """The roots of its copies."""
-    pool: WorkerPool
     holdings: HeldNodes
-    journal: Journal
-    guard: Guard
-    described: Callable[[Iterable[Node]], bytes]
-    """Returns what is said of nodes at the origin."""
-    events: Callable[[], bytes]
-    """Returns what is said there of what happened to them."""
+    texts: StatusTexts
+    """What is said of the nodes at the origin."""
     link: Link
-    loop: Loop
     tasks: SenderTasks
     """What the operator has ordered at the origin."""
     now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -104,6 +96,14 @@ class FleetSender:
     _told_beat: bytes = b""
     """What Redis has as the heartbeat."""
 
+    @property
+    def _pool(self) -> WorkerPool:
+        return self.holdings.pool
+
+    @property
+    def _mirror(self) -> Mirror:
+        return self._pool.mirror
+
     def keeps_after(self) -> float:
         """Return the position after which changes are still needed, by any node of the fleet."""
         return self._floor
@@ -122,15 +122,15 @@ class FleetSender:
         """Do what is due. To be called in each turn of the loop."""
         self.holdings.end_late(self.now())
         self.holdings.leave(self._epoch)
-        if not self.link.is_busy and self.loop.clock() >= self._next_at:
+        if not self.link.is_busy and self._mirror.loop.clock() >= self._next_at:
             self._look()
             self._begin_round()
 
     def _look(self) -> None:
         """Look at the copies, and at the nodes, if it is time for that."""
-        if self.loop.clock() < self._look_at:
+        if self._mirror.loop.clock() < self._look_at:
             return
-        self._look_at = self.loop.clock() + LOOK_SECONDS
+        self._look_at = self._mirror.loop.clock() + LOOK_SECONDS
         try:
             if self.fleet.shares_storage:
                 self._copy, self._proof = copies.storage(self.wpaths), ""
@@ -143,7 +143,7 @@ class FleetSender:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             self._copy, self._proof, self.reason = NO_COPY, "", f"{where}{error.strerror or error}"
-        self._status, self._events = self.described(self.holdings.nodes()), self.events()
+        self._status, self._events = self.texts.of_nodes(self.holdings.nodes()), self.texts.of_events()
 
     def _begin_round(self) -> None:
         now = self.now()
@@ -151,7 +151,7 @@ class FleetSender:
         if reason != self.reason:
             log.log(logging.WARNING if reason else logging.INFO, "%s", reason or "ready: nodes are taken")
             self.reason = reason
-        is_ready, copy = not reason and not self.pool.is_stopping, self._copy + self._proof
+        is_ready, copy = not reason and not self._pool.is_stopping, self._copy + self._proof
         is_late = is_ready and self._lateness.is_late
         beat = Beat(is_ready, copy, self.fleet.fingerprint, _LATE if is_late else reason, is_late)
         order = SenderOrder(
@@ -161,11 +161,11 @@ class FleetSender:
             self._copy,
             codec.encode_beat(beat),
             self._epoch,
-            self.journal.head,
+            self._mirror.journal.head,
             serve=self.holdings.served(),
         )
         is_told = order.beat == self._told_beat
-        if is_told and self._mark and (left := self._full_at - self.loop.clock()) > 0:
+        if is_told and self._mark and (left := self._full_at - self._mirror.loop.clock()) > 0:
             order = replace(order, mark=self._mark, wait_seconds=left)
         else:
             order = self._with_all(order, now)
@@ -178,9 +178,9 @@ class FleetSender:
 
     def _idle_seconds(self) -> float:
         """Return how long a round waits that has nothing to do: not long if a node may confirm something."""
-        head, nodes = self.journal.head, self.holdings.nodes()
+        head, nodes = self._mirror.journal.head, self.holdings.nodes()
         is_level = all(node.cursor >= head and not node.retries.count for node in nodes)
-        until_leases = min(self._leases_at - self.loop.clock(), LEASES_SECONDS)
+        until_leases = min(self._leases_at - self._mirror.loop.clock(), LEASES_SECONDS)
         return max(until_leases, POLL_SECONDS) if is_level else POLL_SECONDS
 
     def _with_all(self, order: SenderOrder, now: float) -> SenderOrder:
@@ -188,7 +188,7 @@ class FleetSender:
         ask, self._ask = self._ask, False
         values = self.holdings.values()
         status, self._status = self._status, b""
-        looks = self.loop.clock() >= self._leases_at
+        looks = self._mirror.loop.clock() >= self._leases_at
         return replace(
             order,
             nodes=tuple(node.name for node in self.fleet.nodes) if looks else (),
@@ -207,8 +207,8 @@ class FleetSender:
         """Return why this sender takes no nodes; empty if it does."""
         if self._copy == NO_COPY:
             return self.reason or "it has no copy"
-        if self.guard.halted:
-            return "; ".join(self.guard.reasons(self.guard.halted))
+        if self._mirror.guard.halted:
+            return "; ".join(self._mirror.guard.reasons(self._mirror.guard.halted))
         if self._report is None:
             return "Redis has not been reached yet"
         seen = self._report.seen
@@ -232,14 +232,14 @@ class FleetSender:
 
     def _wanted(self, now: float) -> dict[str, bytes]:
         """Return the leases to be taken, with their values; and have others given up."""
-        if self._view is None or self._met_at is None or self.pool.is_stopping or not self._epoch:
+        if self._view is None or self._met_at is None or self._pool.is_stopping or not self._epoch:
             return {}
         change, self._view = shares.shift(self._view, self.fleet.me), None
         self.holdings.hand_over(change.give_up)
         if now < leases.may_take_at(self._met_at):
             return {}
         # Not while a worker of ours may still be writing there.
-        busy = {node.name for node in self.pool.alive()} | self.holdings.held.keys()
+        busy = {node.name for node in self._pool.alive()} | self.holdings.held.keys()
         return {
             name: codec.encode_lease(self.fleet.me, secrets.token_hex(8))
             for name in change.take
@@ -272,7 +272,7 @@ class FleetSender:
     # What Redis says ---------------------------------------------------------------------------------
 
     def _take(self, report: SenderReport | RedisFailure | None, order: SenderOrder, asked_at: float) -> None:
-        clock = self.loop.clock()
+        clock = self._mirror.loop.clock()
         if isinstance(report, RedisFailure):
             self._lose(report)
             self._mark = ()
@@ -300,7 +300,7 @@ class FleetSender:
             has_more = is_first or is_new or report.upto is not None or bool(report.taken)
             self._mark, self._told_beat = () if has_more else report.mark, order.beat
             self._next_at, self._full_at = clock, clock + POLL_SECONDS
-        self.loop.call_at(self._next_at, self.turn)
+        self._mirror.loop.call_at(self._next_at, self.turn)
 
     def _lose(self, failure: RedisFailure) -> None:
         if failure.has_changed:
@@ -319,7 +319,7 @@ class FleetSender:
             log.warning("the origin has begun anew: every node is compared in full")
         self.holdings.drop_all()
         self._epoch, self._floor = span.epoch, span.floor
-        self.journal.follow(span.floor, span.floor, (), self.loop.clock())
+        self._mirror.journal.follow(span.floor, span.floor, (), self._mirror.loop.clock())
         return True
 
     def _follow(self, report: SenderReport, order: SenderOrder) -> None:
@@ -327,10 +327,10 @@ class FleetSender:
         self._floor = max(self._floor, report.floor)
         if report.upto is not None:
             self.holdings.drop_others(report.begun)
-        head = self.journal.head if report.upto is None else report.upto
-        self.journal.follow(head, self._floor, report.changes, self.loop.clock())
+        head = self._mirror.journal.head if report.upto is None else report.upto
+        self._mirror.journal.follow(head, self._floor, report.changes, self._mirror.loop.clock())
         # What is halted counts as sent to nodes that come later: they would miss it.
-        if self.pool.is_stopping or self.guard.halted:
+        if self._pool.is_stopping or self._mirror.guard.halted:
             return
         for name, holding in list(self.holdings.waiting()):
             if name in report.begun and holding.lease.value == order.start.get(name):
@@ -357,8 +357,8 @@ class FleetSender:
 
     def _serve(self, name: str, orders: bytes | None) -> None:
         spec = next(node for node in self.fleet.nodes if node.name == name)
-        span = self.journal.floor, self.journal.head
-        clock = self.loop.clock()
+        span = self._mirror.journal.floor, self._mirror.journal.head
+        clock = self._mirror.loop.clock()
         self.holdings.serve(spec, self._epoch, span, clock, lambda node: self.tasks.prepare(node, orders))
 
     def finish(self) -> None:

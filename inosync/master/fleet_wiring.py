@@ -3,25 +3,80 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from inosync.config.fleet import Fleet
 from inosync.config.load import Config
 from inosync.config.nodes import NodeSpec, Tree
-from inosync.fleet import copies, told
+from inosync.fleet import copies
+from inosync.fleet.link import Link
 from inosync.fleet.orders import orders_of
 from inosync.journal.subscription import Subscription, subscriptions
+from inosync.master.commands import Commands
 from inosync.master.fleet_orders import FleetOrders
+from inosync.master.fleet_origin import FleetOrigin
+from inosync.master.fleet_sender import FleetSender
+from inosync.master.fleet_state import FleetState
+from inosync.master.fleet_tasks import SenderTasks
+from inosync.master.fleet_texts import StatusTexts
+from inosync.master.held_nodes import HeldNodes
+from inosync.master.parts import Given, Status, Watching
+from inosync.master.sender_copies import SenderCopies
 from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
 from inosync.state.document import State
-from inosync.status.events import NodeEvents
-from inosync.status.snapshot import SnapshotBuilder
+from inosync.status.far_nodes import FarNodes
 from inosync.system.loop import Loop
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OriginParts:
+    """What only the origin of a fleet has."""
+
+    origin: FleetOrigin
+    orders: FleetOrders
+    far: FarNodes
+    state: FleetState
+
+
+def make_origin(given: Given, watching: Watching, stop: Callable[[str], None]) -> OriginParts:
+    """The origin goes on where an earlier process has ended. ``stop`` ends the daemon, and says why."""
+    config, loop, mirror = given.config, given.loop, watching.mirror
+    fleet = config.fleet
+    assert fleet is not None
+    orders = fleet_orders(fleet, loop, given.past.state)
+    sharing = tuple(node.name for node in fleet.shared)
+
+    def proof() -> str:
+        return copies.proof(tree.wpath for tree in given.in_force().trees)
+
+    sender_copies = SenderCopies(mirror, sharing, watching.watcher, proof)
+    link = Link(fleet.redis, loop, given.inherited)
+    origin = FleetOrigin(fleet, config.path, sender_copies, stop, link, orders)
+    state = FleetState(origin, watching.resume.fleet())
+    state.go_on()
+    far = FarNodes(fleet.senders, fleet.nodes, origin, mirror.journal, config.edelay, loop)
+    return OriginParts(origin, orders, far, state)
+
+
+def make_sender(
+    given: Given, watching: Watching, status: Status, pool: WorkerPool, commands: Callable[[], Commands]
+) -> FleetSender:
+    config, table, fleet = given.config, watching.mirror.table, given.config.fleet
+    assert fleet is not None
+    holdings = HeldNodes(
+        pool,
+        node_adder(config, table, pool),
+        lambda: watching.verification.configure(given.in_force().rdelete),
+    )
+    texts = StatusTexts(status.snapshots, status.events, tuple(node.name for node in fleet.nodes))
+    link = Link(fleet.redis, given.loop, given.inherited)
+    tasks = SenderTasks(watching.mirror.nodes, commands)
+    return FleetSender(fleet, tuple(tree.wpath for tree in config.trees), holdings, texts, link, tasks)
 
 
 def fleet_orders(fleet: Fleet, loop: Loop, state: State | None) -> FleetOrders:
@@ -58,19 +113,3 @@ def node_adder(
         return pool.add(spec, known[epoch][spec.name], config.rretry, restore)
 
     return add
-
-
-def event_teller(fleet: Fleet, events: NodeEvents) -> Callable[[], bytes]:
-    """Return what makes the text about events of nodes that the origin shows."""
-    names = [node.name for node in fleet.nodes]
-
-    def tell() -> bytes:
-        found = ((name, events.brief(name)) for name in names)
-        return told.encode_events({name: some for name, some in found if some})
-
-    return tell
-
-
-def node_teller(snapshots: SnapshotBuilder) -> Callable[[Iterable[Node]], bytes]:
-    """Return what makes the text about nodes that the origin shows."""
-    return lambda nodes: told.encode(snapshots.described(nodes), time.time())

@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from inosync.journal.journal import Journal
+from inosync.master.mirror import Mirror
 from inosync.nodes.node import Node
 from inosync.status.far_node import FarNode
-from inosync.system.loop import Loop, Timer
+from inosync.system.loop import Timer
 from inosync.watch.watcher import Watcher
 
 MARK_AGAIN_SECONDS = 1.0
@@ -57,15 +57,10 @@ class Flushes:
     """
 
     directory: str
-    nodes: Mapping[str, Node]
-    """The pool's own, by name."""
+    mirror: Mirror
     watcher: Watcher
-    journal: Journal
     release: Callable[[], None]
     """Hands out what the journal holds."""
-    loop: Loop
-    is_stuck: Callable[[str, int], bool] = lambda _node, _position: False
-    """Whether waiting alone does not give a node all up to a position, because of the stages before it."""
     elsewhere: Callable[[], Sequence[FarNode]] = tuple
     """Returns the nodes that other machines serve, as they are now."""
     _waiting: dict[Flush, None] = field(default_factory=dict)
@@ -88,7 +83,7 @@ class Flushes:
         flush = Flush(tuple(nodes), deadline, done, far=frozenset(far))
         self._mark(flush)
         if deadline < math.inf:
-            flush.timer = self.loop.call_at(deadline, self.end_finished)
+            flush.timer = self.mirror.loop.call_at(deadline, self.end_finished)
         self._waiting[flush] = None
         return flush
 
@@ -101,7 +96,7 @@ class Flushes:
 
     def end_finished(self) -> None:
         """End the flushes that have come to their end. To be called in each turn of the loop."""
-        now = self.loop.clock()
+        now = self.mirror.loop.clock()
         for flush in list(self._waiting):
             if not flush.seen:
                 if now >= flush.marked_at + MARK_AGAIN_SECONDS:
@@ -119,8 +114,8 @@ class Flushes:
                 flush.done(behind)
 
     def _mark(self, flush: Flush) -> None:
-        flush.marked_at = self.loop.clock()
-        self.loop.call_at(flush.marked_at + MARK_AGAIN_SECONDS, self.end_finished)
+        flush.marked_at = self.mirror.loop.clock()
+        self.mirror.loop.call_at(flush.marked_at + MARK_AGAIN_SECONDS, self.end_finished)
         name = f"mark-{next(_marks)}"
         self._by_mark[os.fsencode(name)] = flush
         path = os.path.join(self.directory, name)
@@ -135,7 +130,7 @@ class Flushes:
     def _mark_seen(self, name: bytes) -> None:
         flush = self._by_mark.pop(name, None)
         if flush is not None and not flush.seen:
-            flush.seen, flush.since = True, self.loop.clock()
+            flush.seen, flush.since = True, self.mirror.loop.clock()
 
     def _take_position(self, flush: Flush) -> None:
         """Once all that happened before the mark is in the journal or owed to the nodes, hand it out."""
@@ -147,8 +142,8 @@ class Flushes:
         self.watcher.record_unclosed()
         if self._is_searching(flush):
             return
-        flush.since = self.loop.clock()
-        flush.position = self.journal.head
+        flush.since = self.mirror.loop.clock()
+        flush.position = self.mirror.journal.head
         self.release()
 
     def _is_searching(self, flush: Flush) -> bool:
@@ -157,7 +152,7 @@ class Flushes:
 
     def _behind(self, flush: Flush) -> list[Node | FarNode]:
         # A node that is not mirrored to any more lacks nothing.
-        there = [node for node in flush.nodes if self.nodes.get(node.name) is node]
+        there = [node for node in flush.nodes if self.mirror.nodes.get(node.name) is node]
         far = [node for node in self.elsewhere() if node.name in flush.far] if flush.far else []
         if flush.position < 0:
             return [*there, *far]
@@ -169,8 +164,8 @@ class Flushes:
         if node.paused or flush.position < 0:
             return not node.paused
         # What it is owed apart may wait for anything newer.
-        wanted = flush.position if node.cursor < flush.position else self.journal.head
-        return not self.is_stuck(node.name, wanted)
+        wanted = flush.position if node.cursor < flush.position else self.mirror.journal.head
+        return not self.mirror.dispatch.roll_out.is_stuck(node.name, wanted)
 
     def _lacks(self, node: Node, since: float) -> bool:
         return node.retries.lacks_since(since) or bool(self.watcher.coverage.unreadable(node.trees))

@@ -73,7 +73,7 @@ class Hold:
 
     def _end(self, _behind: Behind) -> None:
         self._forget()
-        changes = len(self.flushes.journal)
+        changes = len(self.pool.mirror.journal)
         log.info("released: what was written meanwhile is sent, %s", plural(changes, "change"))
         self.pool.dispatch.hold(None)
         self.flushes.release()

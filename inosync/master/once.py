@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from inosync.master.flush import Flushes
-from inosync.nodes.dispatch import Dispatcher
+from inosync.master.mirror import Mirror
 from inosync.nodes.node import Node
 from inosync.status.snapshot import SnapshotBuilder
 from inosync.status.state import NodeStates
@@ -22,11 +22,10 @@ MAX_TRIES = 3
 
 @dataclass(slots=True)
 class Once:
-    """Decides when the daemon can end. ``nodes`` is the pool's own, by name."""
+    """Decides when the daemon can end."""
 
-    nodes: Mapping[str, Node]
+    mirror: Mirror
     watcher: Watcher
-    dispatch: Dispatcher
     flushes: Flushes
     states: NodeStates
     snapshots: SnapshotBuilder
@@ -42,14 +41,14 @@ class Once:
             if self.watcher.incomplete_trees or self.watcher.is_walking:
                 return False
             self._is_flushing = True
-            for node in self.nodes.values():  # each by itself, so that none waits for another
+            for node in self.mirror.nodes.values():  # each by itself, so that none waits for another
                 self.flushes.begin([node], math.inf, partial(self._flushed, node))
-        return all(map(self._is_settled, self.nodes.values()))
+        return all(map(self._is_settled, self.mirror.nodes.values()))
 
     def conclude(self) -> None:
         """Keep the outcome, while the workers can still tell it: those that are ending say nothing."""
         if not self.outcome:
-            self.outcome = self.snapshots.of_nodes(self.nodes.values())
+            self.outcome = self.snapshots.of_nodes(self.mirror.nodes.values())
 
     def _flushed(self, node: Node, behind: Sequence[Node]) -> None:
         self._level[node.name] = not behind
@@ -65,14 +64,14 @@ class Once:
                 return True
             case NodeState.DEGRADED:
                 # What rsync complained of was tried; what was not tried may be another tree.
-                return not self.watcher.incomplete_trees and self.dispatch.backlog.oldest(node) is None
+                return not self.watcher.incomplete_trees and self.mirror.dispatch.backlog.oldest(node) is None
         return self._waits_in_vain(node)
 
     def _waits_in_vain(self, node: Node) -> bool:
         """Whether nodes of a stage before it do not come to confirm what the node waits for."""
-        patience = self.dispatch.roll_out.plan.patience
-        for names in self.dispatch.roll_out.stages_before(node.name):
-            others = [self.nodes[name] for name in names if name in self.nodes]
+        patience = self.mirror.dispatch.roll_out.plan.patience
+        for names in self.mirror.dispatch.roll_out.stages_before(node.name):
+            others = [self.mirror.nodes[name] for name in names if name in self.mirror.nodes]
             waited_for = [other for other in others if not (other.paused or self._level.get(other.name))]
             has_level = any(self._level.get(other.name) for other in others)
             if any(map(self._is_settled, waited_for)) and (patience == math.inf or not has_level):

@@ -17,7 +17,7 @@ from inosync.master.trees import Trees
 from inosync.master.worker_pool import WorkerPool
 from inosync.nodes.node import Node
 from inosync.status.snapshot import Reloads
-from inosync.system.loop import Loop, Timer
+from inosync.system.loop import Timer
 from inosync.system.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ class Reloader:
     restore: Callable[[Node], None]
     """Gives a node what an earlier process has known of it."""
     manager: ServiceManager
-    loop: Loop
     _monitor: FileMonitor = field(init=False)
     """The pattern files of the configuration."""
     _retry: Timer | None = None
@@ -87,7 +86,7 @@ class Reloader:
         if self._retry is not None:
             self._retry.cancel()
         if self.status.refused:
-            self._retry = self.loop.call_at(self.loop.clock() + RETRY_SECONDS, self._try_again)
+            self._retry = self.pool.loop.call_at(self.pool.loop.clock() + RETRY_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
         """What kept the change from taking effect may lie elsewhere, and be over."""
@@ -154,7 +153,7 @@ class Reloader:
         if not refused:
             assert isinstance(found, Config)
             self._follow(found)
-            self.status.succeeded_at = self.loop.clock()
+            self.status.succeeded_at = self.pool.loop.clock()
         return refused
 
     def _log_refusal(self, refused: Iterable[str]) -> None:
@@ -199,7 +198,7 @@ class Reloader:
 
     def _compare(self, node: Node, trees: Iterable[int]) -> None:
         for tree in trees:
-            node.retry(Change(tree, b"", Kind.TREE), self.loop.clock())
+            node.retry(Change(tree, b"", Kind.TREE), self.pool.loop.clock())
 
 
 def _of_fleet(config: Config) -> object:

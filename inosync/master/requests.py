@@ -13,7 +13,7 @@ from inosync.config.nodes import display_name
 from inosync.console import protocol
 from inosync.console.control import Reply
 from inosync.master.commands import Commands
-from inosync.master.flush import Behind, Flushes
+from inosync.master.flush import Behind
 from inosync.master.hold import DEFAULT_SECONDS
 from inosync.master.reload import Reloader
 from inosync.master.tree_events import TreeEvents
@@ -27,7 +27,7 @@ from inosync.text import format_value
 
 if TYPE_CHECKING:  # loaded where there is a fleet
     from inosync.master.fleet_orders import FleetOrders
-    from inosync.status.far_nodes import FarNodes
+    from inosync.master.fleet_wiring import OriginParts
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +115,13 @@ class RequestHandler:
         reloader: Reloader,
         events: TreeEvents,
         snapshots: SnapshotBuilder,
-        flushes: Flushes,
         node_events: NodeEvents,
-        far: FarNodes | None = None,
-        orders: FleetOrders | None = None,
+        origin: OriginParts | None = None,
     ) -> None:
-        self._commands, self._reloader, self._far, self._orders = commands, reloader, far, orders
-        self._snapshots, self._flushes, self._node_events = snapshots, flushes, node_events
+        self._commands, self._reloader = commands, reloader
+        self._snapshots, self._node_events = snapshots, node_events
+        self._far = None if origin is None else origin.far
+        self._orders = None if origin is None else origin.orders
         self._nodes: Mapping[str, Node] = commands.pool.nodes
         self._clock = commands.pool.loop.clock
         identity = protocol.identity(reloader.config.path)
@@ -281,8 +281,8 @@ class RequestHandler:
             self._guarded(reply, lambda: reply(self._flushed(count, behind, self._clock() - began)))
 
         log.debug("flush was asked for: %s", ", ".join([*(node.name for node in nodes), *names]))
-        flush = self._flushes.begin(nodes, began + request.timeout, done, names)
-        reply.defer(lambda: self._flushes.cancel(flush))
+        flush = self._commands.hold.flushes.begin(nodes, began + request.timeout, done, names)
+        reply.defer(lambda: self._commands.hold.flushes.cancel(flush))
 
     def _compare(self, request: Request, reply: Reply) -> None:
         nodes, far = self._wanted(request.node)

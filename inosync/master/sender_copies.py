@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from inosync.changes import Change, Kind
 from inosync.fleet.records import Arrived
-from inosync.guard.guard import Guard
-from inosync.journal.journal import Journal
-from inosync.nodes.node import Node
+from inosync.master.mirror import Mirror
 from inosync.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -21,17 +19,12 @@ NO_COPY = "-"
 
 @dataclass(slots=True)
 class SenderCopies:
-    """Which copy each sender has, and up to where that is complete. ``nodes`` is the pool's own, by name."""
+    """Which copy each sender has, and up to where that is complete."""
 
-    nodes: Mapping[str, Node]
+    mirror: Mirror
     sharing: Collection[str]
     """The senders that see the storage of the origin."""
-    journal: Journal
     watcher: Watcher
-    guard: Guard
-    offer: Callable[[Node], None]
-    """Has a node sent what it lacks."""
-    clock: Callable[[], float]
     proof: Callable[[], str] = lambda: ""
     """Returns what proves that another machine sees the same storage."""
     copies: dict[str, str] = field(default_factory=dict)
@@ -48,15 +41,15 @@ class SenderCopies:
         if sender in self.sharing:
             self._note_storage(sender, copy)
             return
-        node = self.nodes.get(sender)
+        node = self.mirror.nodes.get(sender)
         if node is None or self.copies.get(sender) == copy or copy == NO_COPY:
             return
         self.copies[sender] = copy
         self.arrived.pop(sender, None)
         log.info("%s: full mirror to its copy, before it sends anything", sender)
         for tree in node.trees:
-            node.retry(Change(tree, b"", Kind.TREE), self.clock())
-        self.offer(node)
+            node.retry(Change(tree, b"", Kind.TREE), self.mirror.loop.clock())
+        self.mirror.dispatch.offer_batch(node)
 
     def _note_storage(self, sender: str, said: str) -> None:
         """A sender that sees the storage of the origin has all that is seen here."""
@@ -75,11 +68,11 @@ class SenderCopies:
         """
         self._look_at_storage(epoch)
         for name, copy in self.copies.items():
-            node = self.nodes.get(name)
+            node = self.mirror.nodes.get(name)
             if node is None or node.retries.count or node.arrived < settled:
                 continue
             trees = set(node.trees)
-            if trees & self.watcher.incomplete_trees or trees & self.guard.halted.keys():
+            if trees & self.watcher.incomplete_trees or trees & self.mirror.guard.halted.keys():
                 continue
             known = self.arrived.get(name)
             if known is None or known.copy != copy:
@@ -91,8 +84,8 @@ class SenderCopies:
         """Where the storage is shared, all that is recorded has arrived; what is halted is no good there."""
         for name in self.sharing:
             known = self.arrived.get(name)
-            position = self.journal.head
+            position = self.mirror.journal.head
             if self.watcher.incomplete_trees:
                 position = 0 if known is None else known.position
-            copy = NO_COPY if self.guard.halted else self.copies.get(name, NO_COPY)
+            copy = NO_COPY if self.mirror.guard.halted else self.copies.get(name, NO_COPY)
             self.arrived[name] = Arrived(epoch, position, copy)

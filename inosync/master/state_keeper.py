@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 
 from inosync.changes import Change, Kind
 from inosync.config.load import Config
-from inosync.guard.guard import Guard
-from inosync.journal.journal import Journal
+from inosync.master.mirror import Mirror
 from inosync.master.resume import Resume
-from inosync.master.trees import TreeTable
 from inosync.nodes.node import Node
 from inosync.state import facts, trust
 from inosync.state.document import NodeEvent, Owed, SavedNode, SavedTree, State, encode
@@ -21,7 +19,6 @@ from inosync.state.marks import Mark, Marks
 from inosync.state.trust import TreeFacts
 from inosync.state.writer import StateWriter
 from inosync.status.events import NodeEvents
-from inosync.system.loop import Loop
 from inosync.watch.watcher import Watcher
 
 if TYPE_CHECKING:  # loaded where there is a fleet
@@ -45,21 +42,15 @@ LAST_WRITE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class StateKeeper:
-    """Looks every second or so whether there is something new to keep. ``nodes`` is the pool's own."""
+    """Looks every second or so whether there is something new to keep."""
 
-    nodes: Mapping[str, Node]
-    journal: Journal
+    mirror: Mirror
     watcher: Watcher
-    guard: Guard
-    table: TreeTable
     resume: Resume
     """What the nodes had at the start."""
     events: NodeEvents
     config: Callable[[], Config]
     writer: StateWriter
-    loop: Loop
-    held_until: Callable[[], float | None] = lambda: None
-    """Until when an operator holds back all nodes, by the clock."""
     fleet: FleetState | None = None
     """What is kept of a fleet; None: this is not the origin of one."""
     _marks: Marks = field(default_factory=Marks)
@@ -90,7 +81,7 @@ class StateKeeper:
     def keep(self) -> None:
         """Have a new state written if anything is different; at once if it is an order of the operator."""
         self._mark()
-        now, orders = self.loop.clock(), self._orders()
+        now, orders = self.mirror.loop.clock(), self._orders()
         has_orders = orders != self._kept_orders
         if self.writer.is_busy or not (has_orders or now >= self._next_at):
             return
@@ -106,7 +97,7 @@ class StateKeeper:
             if self.writer.write(encode(state)):
                 self._kept, self._kept_orders, self._last = seen, orders, state
             pause = MIN_PAUSE_SECONDS
-        self._next_at = now + max(pause, COST_FACTOR * (self.loop.clock() - now))
+        self._next_at = now + max(pause, COST_FACTOR * (self.mirror.loop.clock() - now))
 
     def finish(self) -> None:
         """Write the last state, once all workers have ended."""
@@ -120,10 +111,12 @@ class StateKeeper:
         if last is None:
             return None
         nodes = {
-            name: replace(_stopped(saved, self.nodes.get(name)), events=self._events_of(name))
+            name: replace(_stopped(saved, self.mirror.nodes.get(name)), events=self._events_of(name))
             for name, saved in last.nodes.items()
         }
-        found = replace(last, nodes=nodes, held_until=self._by_wall(self.held_until()), fleet=None)
+        found = replace(
+            last, nodes=nodes, held_until=self._by_wall(self.mirror.dispatch.held_until), fleet=None
+        )
         if self.fleet is None:
             return found
         return replace(found, fleet=self.fleet.before_walk(last.fleet), far_orders=self.fleet.orders)
@@ -131,8 +124,12 @@ class StateKeeper:
     def _orders(self) -> object:
         """What is written at once: what the operator has ordered until it is taken back, and the position
         beyond which none is given before another one is kept."""
-        paused = [node.name for node in self.nodes.values() if node.paused]
-        return paused, self.held_until(), self.fleet and (self.fleet.reserved, self.fleet.orders)
+        paused = [node.name for node in self.mirror.nodes.values() if node.paused]
+        return (
+            paused,
+            self.mirror.dispatch.held_until,
+            self.fleet and (self.fleet.reserved, self.fleet.orders),
+        )
 
     # Marks -------------------------------------------------------------------------------------------
 
@@ -143,9 +140,9 @@ class StateKeeper:
         """
         if self._lets_old_in():
             self._marks.cut()
-        wall, until = self.resume.wall(), self.loop.clock() + MAX_READ_SECONDS
+        wall, until = self.resume.wall(), self.mirror.loop.clock() + MAX_READ_SECONDS
         while self.watcher.read():
-            if self.loop.clock() >= until:
+            if self.mirror.loop.clock() >= until:
                 return
         unclosed = self.watcher.unclosed()
         if unclosed is None or len(unclosed) > MAX_UNCLOSED:
@@ -154,9 +151,9 @@ class StateKeeper:
         if polled is not None:
             if polled == -math.inf:
                 return
-            wall -= max(self.loop.clock() - polled, 0.0)
-        self._marks.add(Mark(self.journal.head, wall, unclosed))
-        needed = [node.cursor for node in self.nodes.values()]
+            wall -= max(self.mirror.loop.clock() - polled, 0.0)
+        self._marks.add(Mark(self.mirror.journal.head, wall, unclosed))
+        needed = [node.cursor for node in self.mirror.nodes.values()]
         if self.fleet is not None:
             needed.append(self.fleet.needs_after())
         if needed:
@@ -187,7 +184,7 @@ class StateKeeper:
         return has_other_rules or any(mounts.get(wpath, {}) != now for wpath, now in self._mounts.items())
 
     def _can_read_more(self) -> bool:
-        numbers, before = self.table.numbers.values(), self._unreadable
+        numbers, before = self.mirror.table.numbers.values(), self._unreadable
         if not before and not self.watcher.coverage.unreadable(numbers):
             return False
         self._unreadable = {number: self.watcher.coverage.unreadable([number]) for number in numbers}
@@ -197,9 +194,10 @@ class StateKeeper:
         """Something that differs when the state does, but for the time alone."""
         offset = round(facts.moment().clock_offset)
         nodes = [
-            (name, node.cursor, self._position(node), *_books(node)) for name, node in self.nodes.items()
+            (name, node.cursor, self._position(node), *_books(node))
+            for name, node in self.mirror.nodes.items()
         ]
-        halted, events = len(self.guard.halted), self.events.recorded
+        halted, events = len(self.mirror.guard.halted), self.events.recorded
         fleet = self.fleet and self.fleet.books(self._fleet_mark(self.fleet))
         return (
             offset,
@@ -207,7 +205,7 @@ class StateKeeper:
             self.watcher.mounts.known,
             halted,
             events,
-            self.held_until(),
+            self.mirror.dispatch.held_until,
             fleet,
             nodes,
         )
@@ -223,7 +221,7 @@ class StateKeeper:
 
     def _state(self, clean: bool) -> State:
         config, now = self.config(), facts.moment()
-        wpaths = {number: wpath for wpath, number in self.table.numbers.items()}
+        wpaths = {number: wpath for wpath, number in self.mirror.table.numbers.items()}
         return State(
             config=os.path.realpath(config.path),
             written=now.wall,
@@ -232,8 +230,8 @@ class StateKeeper:
             clean=clean,
             common=trust.decisive_for_all(config.ruser, config.emask, config.rdelete),
             trees=dict(self._trees()),
-            nodes={name: self._node(node, wpaths) for name, node in self.nodes.items()},
-            held_until=self._by_wall(self.held_until()),
+            nodes={name: self._node(node, wpaths) for name, node in self.mirror.nodes.items()},
+            held_until=self._by_wall(self.mirror.dispatch.held_until),
             fleet=None if self.fleet is None else self._saved_fleet(self.fleet, wpaths),
             far_orders=None if self.fleet is None else self.fleet.orders,
         )
@@ -243,9 +241,9 @@ class StateKeeper:
 
     def _trees(self) -> Iterator[tuple[str, SavedTree]]:
         for wpath, found in self._roots().items():
-            number = self.table.numbers[wpath]
+            number = self.mirror.table.numbers[wpath]
             unreadable = bool(self.watcher.coverage.unreadable([number]))
-            yield wpath, SavedTree(found.root, found.mounts, self.guard.memory_of(number), unreadable)
+            yield wpath, SavedTree(found.root, found.mounts, self.mirror.guard.memory_of(number), unreadable)
 
     def _roots(self) -> Mapping[str, TreeFacts]:
         """What the roots are that are watched, by wpath; looked at anew when they or the mounts change."""
@@ -253,7 +251,7 @@ class StateKeeper:
         if points != self._facts_of:
             self._facts, self._facts_of = {}, points
         before, self._facts = self._facts, {}
-        for wpath, number in self.table.numbers.items():
+        for wpath, number in self.mirror.table.numbers.items():
             identity, known = self.watcher.roots.identity(number), before.get(wpath)
             if identity is None:
                 continue
@@ -269,7 +267,7 @@ class StateKeeper:
     def _node(self, node: Node, wpaths: Mapping[int, str]) -> SavedNode:
         mark = self._marks.at(node.cursor)
         time = None
-        if node.cursor >= self.journal.floor:
+        if node.cursor >= self.mirror.journal.floor:
             if mark is not None:
                 time = mark.wall
             elif node.is_resumed and not self._marks.were_cut:
@@ -300,12 +298,12 @@ class StateKeeper:
         )
 
     def _events_of(self, name: str) -> tuple[NodeEvent, ...]:
-        return self.events.of(name, max(MAX_EVENTS // max(len(self.nodes), 1), MIN_EVENTS))
+        return self.events.of(name, max(MAX_EVENTS // max(len(self.mirror.nodes), 1), MIN_EVENTS))
 
     def _by_wall(self, at: float | None) -> float | None:
         if at is None or at == math.inf:
             return None
-        return self.resume.wall() - (self.loop.clock() - at)
+        return self.resume.wall() - (self.mirror.loop.clock() - at)
 
 
 def _stopped(saved: SavedNode, node: Node | None) -> SavedNode:

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import cast
 
 from inosync.changes import Change, Kind
-from inosync.guard.guard import Guard
-from inosync.journal.journal import Journal
 from inosync.master import schedule
+from inosync.master.mirror import Mirror
 from inosync.master.schedule import Schedule
 from inosync.nodes.batches import next_id
-from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.messages import CancelCompare, Compare, Compared
 from inosync.nodes.node import Node
 from inosync.rsync import itemize
 from inosync.rsync.itemize import Difference
 from inosync.system import spool
-from inosync.system.loop import Loop
 from inosync.text import plural
 
 log = logging.getLogger(__name__)
@@ -94,16 +91,10 @@ class _Round:
 
 @dataclass(slots=True)
 class Verification:
-    """Decides which node is compared next, and has sent again what is found. ``nodes`` is the pool's own."""
+    """Decides which node is compared next, and has sent again what is found."""
 
-    nodes: Mapping[str, Node]
-    journal: Journal
-    guard: Guard
-    dispatch: Dispatcher
+    mirror: Mirror
     is_ok: Callable[[Node], bool]
-    wpath: Callable[[int], str]
-    """The directory of a tree."""
-    loop: Loop
     rand: Callable[[], float]
     _schedules: dict[str, Schedule] = field(default_factory=dict)
     """The nodes' schedules, by name."""
@@ -124,8 +115,8 @@ class Verification:
     def configure(self, rdelete: bool | str) -> None:
         """Follow the settings, those of the nodes included."""
         self._rdelete = rdelete
-        now, before, self._schedules = self.loop.clock(), self._schedules, {}
-        for name, node in self.nodes.items():
+        now, before, self._schedules = self.mirror.loop.clock(), self._schedules, {}
+        for name, node in self.mirror.nodes.items():
             interval, rand = node.spec.rverify, self.rand()
             if known := before.get(name):
                 new = schedule.configure(known, interval, node.verified_at, now, rand)
@@ -137,21 +128,21 @@ class Verification:
         if self._round is not None:
             node = self._round.node
             is_wanted = node.spec.rverify or before[node.name].requested
-            if self.nodes.get(node.name) is not node or not (is_wanted or self._round.waiters):
+            if self.mirror.nodes.get(node.name) is not node or not (is_wanted or self._round.waiters):
                 self._abort()
-        for waiter in [waiter for waiter in self._waiters if waiter.node not in self.nodes]:
+        for waiter in [waiter for waiter in self._waiters if waiter.node not in self.mirror.nodes]:
             self.cancel(waiter)
             waiter.done(Comparison(waiter.node, "is no node any more"))
 
     def start_if_due(self) -> None:
         """Begin with the next node, if it is time for that."""
-        if self._round is not None or not self.dispatch.has_free_slot:
+        if self._round is not None or not self.mirror.dispatch.has_free_slot:
             return
-        now = self.loop.clock()
+        now = self.mirror.loop.clock()
         due = schedule.due_nodes(self._schedules, now)
         looks = [waiter.node for waiter in self._waiters if not waiter.may_repair]
         for name in dict.fromkeys([*looks, *due]):
-            node = self.nodes[name]
+            node = self.mirror.nodes[name]
             if self.is_ok(node):
                 started = _Round(node, node.cursor, now, list(node.trees), may_repair=name in due)
                 started.waiters = [one for one in self._waiters if one.node == name]
@@ -166,7 +157,7 @@ class Verification:
     def request(self, name: str) -> None:
         """Verify a node as soon as it can be, whatever its schedule is."""
         if self._round is None or self._round.node.name != name:
-            self._schedules[name] = schedule.request(self._schedules[name], self.loop.clock())
+            self._schedules[name] = schedule.request(self._schedules[name], self.mirror.loop.clock())
 
     def wait(self, waiter: Waiter) -> None:
         """Tell a client what the next comparison of a node finds."""
@@ -181,7 +172,7 @@ class Verification:
     def hasten(self, node: Node) -> None:
         """Verify a node that was away soon."""
         if node.name in self._schedules:
-            known, now = self._schedules[node.name], self.loop.clock()
+            known, now = self._schedules[node.name], self.mirror.loop.clock()
             self._schedules[node.name] = schedule.hasten(known, node.verified_at, now, self.rand())
 
     def _compare_next(self, current: _Round) -> None:
@@ -189,19 +180,19 @@ class Verification:
         current.order = 0
         while current.todo:
             tree = current.todo.pop(0)
-            may_be_sent = tree in current.node.trees and self.guard.check(tree)
+            may_be_sent = tree in current.node.trees and self.mirror.guard.check(tree)
             if current is not self._round:
                 return  # the guard has halted a tree: the node is verified another time
             if may_be_sent:
                 current.tree, current.order = tree, next_id()
-                source = self.guard.source(tree, full=True)
+                source = self.mirror.guard.source(tree, full=True)
                 current.node.worker.put(Compare(current.order, tree, source, current.node.spec.rchecksum))
                 return
-        now = self.loop.clock()
+        now = self.mirror.loop.clock()
         current.seconds = now - current.began
         settle = any(not one.negligible for found in current.found.values() for one in found)
         if settle:
-            self.loop.call_at(now + SETTLE_SECONDS, lambda: self._judge(current))
+            self.mirror.loop.call_at(now + SETTLE_SECONDS, lambda: self._judge(current))
         else:
             self._judge(current)
 
@@ -251,7 +242,9 @@ class Verification:
         log.debug("%s: verification put off", name)
         self._waiters += current.waiters
         if name in self._schedules and current.may_repair:
-            self._schedules[name] = schedule.failed(self._schedules[name], self.loop.clock(), self.rand())
+            self._schedules[name] = schedule.failed(
+                self._schedules[name], self.mirror.loop.clock(), self.rand()
+            )
 
     def _fail(self, reason: str) -> None:
         assert self._round is not None
@@ -260,15 +253,15 @@ class Verification:
         self._tell(self._round, Comparison(name, reason))
         self._abort()
         if may_repair:
-            pause = self._schedules[name].due - self.loop.clock()
+            pause = self._schedules[name].due - self.mirror.loop.clock()
             log.warning("%s: could not be verified: %s; next try in %.0f s", name, reason, pause)
 
     def _judge(self, current: _Round) -> None:
         """Have what was found sent again, and log it."""
         if current is not self._round:
             return
-        node, now = current.node, self.loop.clock()
-        changes, due = self.journal.since(current.cursor), list(node.retries.waiting)
+        node, now = current.node, self.mirror.loop.clock()
+        changes, due = self.mirror.journal.since(current.cursor), list(node.retries.waiting)
         if current.found and current.may_repair:
             self._send_again(current, now)
             if current is not self._round:
@@ -293,13 +286,13 @@ class Verification:
         """Send again all that was found. Where the node is right by now, that costs no more than a look."""
         for tree, found in current.found.items():
             repairs = [one.repair(tree, self._rdelete) for one in found]
-            root = os.fsencode(self.wpath(tree))
+            root = os.fsencode(self.mirror.table.wpath(tree))
             if current.truncated[tree] or any(_is_below_symlink(root, one.path) for one in found):
                 by_content = (one for one in repairs if one and one.ignore_times)
                 repairs = [Change(tree, b"", Kind.TREE), *by_content]
             for change in filter(None, dict.fromkeys(repairs)):
                 current.node.retry(change, now)
-        self.dispatch.offer_batch(current.node)
+        self.mirror.dispatch.offer_batch(current.node)
 
     def _log(self, current: _Round, found: list[tuple[int, Difference]]) -> None:
         name, count = current.node.name, current.node.differences
@@ -312,7 +305,7 @@ class Verification:
         log.warning("%s: %s, sent again: %s", name, what, ", ".join([*paths, *more]))
 
     def _path(self, tree: int, difference: Difference) -> str:
-        return os.path.join(self.wpath(tree), os.fsdecode(difference.path))
+        return os.path.join(self.mirror.table.wpath(tree), os.fsdecode(difference.path))
 
     def _tell(self, current: _Round, comparison: Comparison) -> None:
         waiters, current.waiters = current.waiters, []

@@ -7,9 +7,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from inosync.config.load import Config, load
 from inosync.console import protocol
@@ -23,8 +23,20 @@ from inosync.master.flush import Flushes
 from inosync.master.hold import Hold
 from inosync.master.master import Master
 from inosync.master.metrics_process import MetricsProcess
+from inosync.master.mirror import Mirror
 from inosync.master.once import Once
 from inosync.master.pacing import Pacing
+from inosync.master.parts import (
+    Calls,
+    FleetPart,
+    Given,
+    HasDescriptors,
+    Operator,
+    Status,
+    System,
+    Watching,
+    Workers,
+)
 from inosync.master.reload import Reloader
 from inosync.master.requests import Message, RequestHandler
 from inosync.master.resume import Resume
@@ -53,24 +65,8 @@ from inosync.watch.hardlinks import HardLinks
 from inosync.watch.watcher import Watcher
 from inosync.worker.job import Job
 
-
-class FleetPart(Protocol):
-    """What a daemon of a fleet does for it, as the origin or as a sender."""
-
-    def descriptors(self) -> list[int]:
-        """What a forked child has to close."""
-
-    def keeps_after(self) -> float:
-        """Return the position after which changes are still needed by other machines."""
-
-    def turn(self) -> None:
-        """To be called in each turn of the loop."""
-
-    def tick(self) -> None:
-        """To be called every second or so."""
-
-    def finish(self) -> None:
-        """The daemon ends."""
+if TYPE_CHECKING:  # loaded where there is a fleet
+    from inosync.status.far_nodes import FarNodes
 
 
 def make_master(
@@ -88,20 +84,130 @@ def make_master(
     ``past``: what an earlier process has left, and where this one leaves the same.
     """
     # Parts made below, which some that are made before call when something happens.
-    watcher: Watcher
-    events: TreeEvents
-    reloader: Reloader
-    commands: Commands
+    status: Status
+    operator: Operator
+    with_descriptors: list[HasDescriptors]
+
+    def inherited() -> list[int]:
+        return [fd for part in with_descriptors for fd in part.descriptors()]
 
     config = adapted(config, once)
-    me = config.sender
+    system = _system(notify)
+    given = Given(config, lambda: operator.reloader.config, directory, past, system, inherited)
+    watching = _watching(
+        given,
+        is_ok=lambda node: status.states.state_of(node) is NodeState.OK,
+        publish_soon=lambda: status.publisher.publish_soon(),
+    )
+    origin, fleet = None, list[FleetPart]()
+    if config.fleet is not None:  # without one, nothing of it is in the memory of each process
+        from inosync.master import fleet_wiring
+    if config.is_origin:
+        origin = fleet_wiring.make_origin(given, watching, lambda why: operator.commands.stop(why))
+        fleet.append(origin.origin)
+    far = None if origin is None else origin.far
+    status = _status(given, watching, far)
+    workers = _workers(given, watching, status)
+    if config.sender:
+        sender = fleet_wiring.make_sender(given, watching, status, workers.pool, lambda: operator.commands)
+        fleet.append(sender)
+
+    # What is kept over a restart
+    writer = StateWriter(past.path, system.loop, inherited)
+    keeper = StateKeeper(
+        watching.mirror,
+        watching.watcher,
+        watching.resume,
+        status.events,
+        given.in_force,
+        writer,
+        None if origin is None else origin.state,
+    )
     keeps_state = bool(past.path)
-    clock, rand, loop = time.monotonic, random.random, Loop()
+
+    # The operator
+    flushes = _flushes(given, watching, far)
+    ending = (
+        Once(watching.mirror, watching.watcher, flushes, status.states, status.snapshots) if once else None
+    )
+    hold = Hold(workers.pool, flushes)
+    commands = Commands(workers.pool, watching.verification, system.manager, hold, workers.staging, ending)
+
+    def serve(message: Message, reply: Reply) -> None:
+        handler.handle(message, reply)
+        if keeps_state:
+            keeper.keep_orders()
+
+    control = Control(protocol.socket_path(config.rundir, config.path, config.sender), system.loop, serve)
+    metrics = MetricsProcess(
+        lambda client: control.attach(client, handler.tell_status), system.loop, inherited, random.random
+    )
+    reloader = Reloader(
+        config,
+        ConfigReader(lambda path: adapted(load(path, config.sender), once), inherited, system.loop).read,
+        log_to,
+        watching.trees,
+        workers.pool,
+        _configurer(watching, status, workers.staging, metrics),
+        status.reloads,
+        _restorer(watching),
+        system.manager,
+    )
+    handler = RequestHandler(commands, reloader, watching.events, status.snapshots, status.events, origin)
+    operator = Operator(flushes, reloader, commands, control, metrics, ending)
+    with_descriptors = [watching.watcher, system.signals, system.loop, control, metrics, system.manager]
+    with_descriptors += [workers.pool, writer, workers.staging, *fleet]
+
+    hold.restore(past.state, time.time())
+    if origin is not None:
+        origin.origin.meet()
+    if keeps_state:  # now, because forking takes longer once there is much to copy
+        writer.start()
+    _begin_watching(given, watching)
+    if origin is not None:
+        origin.state.record_unclosed(watching.mirror.table.numbers, given.clock())
+    watchdog = Watchdog(given.clock, random.random)
+    calls = Calls(
+        each_turn=[part.turn for part in fleet],
+        each_second=(
+            lambda: _forget_confirmed(watching, fleet),
+            hold.stop_retries,
+            workers.staging.take_back,
+            watching.verification.start_if_due,
+            watching.events.resume_recovered,
+            lambda: watchdog.check_workers(workers.pool.alive()),
+            control.restore_socket,
+            status.publisher.publish_soon,
+            reloader.check_files,
+            *([keeper.keep] if keeps_state else []),
+            *(part.tick for part in fleet),
+        ),
+        at_end=(
+            *(part.finish for part in fleet),
+            *([keeper.finish] if keeps_state else []),
+            workers.staging.close,
+            watching.watcher.close,
+            metrics.end,
+            control.close,
+            system.manager.close,
+        ),
+    )
+    return Master(system, watching, workers, operator, status.publisher, calls)
+
+
+def _system(notify: NotifyTarget) -> System:
+    loop = Loop()
     manager = ServiceManager(notify, loop)
     signals = Signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see open_files.is_being_written
+    return System(loop, signals, manager)
 
-    # From the kernel to the nodes
+
+def _watching(given: Given, is_ok: Callable[[Node], bool], publish_soon: Callable[[], None]) -> Watching:
+    """From the kernel to the nodes. ``is_ok`` and ``publish_soon`` ask what is known about the nodes."""
+    watcher: Watcher
+    events: TreeEvents
+    config, loop = given.config, given.loop
     nodes: dict[str, Node] = {}
     table, journal = TreeTable(), Journal()
     guard = Guard(
@@ -110,259 +216,119 @@ def make_master(
         config.edelay,
         config.guards,
         lambda tree, why: events.halted(tree, why),
-        clock,
+        loop.clock,
     )
     pace = Pace(len(os.sched_getaffinity(0)), config.edelay)
-    dispatch = Dispatcher(nodes, journal, directory, pace, loop, guard)
-    verification = Verification(
-        nodes,
-        journal,
-        guard,
-        dispatch,
-        lambda node: states.state_of(node) is NodeState.OK,
-        table.wpath,
-        loop,
-        rand,
-    )
-    resume = Resume(past.state, past.why, config, clock)
-    saved_fleet = resume.fleet()
+    dispatch = Dispatcher(nodes, journal, given.directory, pace, loop, guard)
+    mirror = Mirror(nodes, table, journal, guard, dispatch, loop)
+    verification = Verification(mirror, is_ok, random.random)
+    resume = Resume(given.past.state, given.past.why, config, loop.clock)
+    is_copy = bool(config.sender)
     events = TreeEvents(
-        nodes,
-        table,
-        guard,
-        journal,
-        dispatch,
-        verification,
-        resume,
-        clock,
-        lambda: publisher.publish_soon(),
-        is_shared=config.is_origin,
-        is_copy=bool(me),
+        mirror, verification, resume, publish_soon, is_shared=config.is_origin, is_copy=is_copy
     )
-    watcher = Watcher(HardLinks(events, clock), clock, rand, lambda: inherited())
-    trees = Trees(table, watcher.roots, guard, journal, roots_only=bool(me))
-    pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), clock)
+    watcher = Watcher(HardLinks(events, loop.clock), loop.clock, random.random, given.inherited)
+    trees = Trees(table, watcher.roots, guard, journal, roots_only=is_copy)
+    pacing = Pacing(journal, dispatch, watcher, Debounce(config.equiet, config.edelay), loop.clock)
+    return Watching(mirror, watcher, events, trees, pacing, pace, verification, resume)
 
-    # A fleet, if there is one
-    fleet: list[FleetPart] = []
-    far, orders, fleet_state = None, None, None
-    if config.fleet is not None:  # without one, nothing of it is in the memory of each process
-        from inosync.fleet import copies
-        from inosync.fleet.link import Link
-        from inosync.master import fleet_wiring
-        from inosync.master.fleet_origin import FleetOrigin
-        from inosync.master.fleet_sender import FleetSender
-        from inosync.master.fleet_state import FleetState
-        from inosync.master.fleet_tasks import SenderTasks
-        from inosync.master.held_nodes import HeldNodes
-        from inosync.master.sender_copies import SenderCopies
-        from inosync.status.far_nodes import FarNodes
 
-        link = Link(config.fleet.redis, loop, lambda: inherited())
-    if config.fleet is not None and not me:
-        orders = fleet_wiring.fleet_orders(config.fleet, loop, past.state)
-        sender_copies = SenderCopies(
-            nodes,
-            tuple(node.name for node in config.fleet.shared),
-            journal,
-            watcher,
-            guard,
-            dispatch.offer_batch,
-            clock,
-            lambda: copies.proof(tree.wpath for tree in reloader.config.trees),
-        )
-        origin = FleetOrigin(
-            config.fleet,
-            config.path,
-            sender_copies,
-            journal,
-            watcher,
-            lambda why: commands.stop(why),
-            link,
-            loop,
-            orders,
-        )
-        fleet.append(origin)
-        fleet_state = FleetState(origin, saved_fleet)
-        fleet_state.go_on()
-        far = FarNodes(config.fleet.senders, config.fleet.nodes, origin, journal, config.edelay, loop)
-
-    # What is known about the nodes
-    saved_nodes = past.state.nodes if past.state is not None else {}
-    node_events = NodeEvents({name: node.events for name, node in saved_nodes.items()})
-    logging.getLogger("inosync").addHandler(node_events)
-    state_log = StateLog(config.on_state, clock)
-    states = NodeStates(nodes, dispatch, watcher, guard, config.edelay, clock)
-    name = protocol.instance(config.path, me) if me else os.path.basename(config.path)
-    elsewhere = tuple if far is None else far.all
-    publisher = StatePublisher(name, states, state_log, dispatch.backlog, watcher.coverage, loop, elsewhere)
+def _status(given: Given, watching: Watching, far: FarNodes | None) -> Status:
+    """What is known about the nodes. ``far``: those that other machines serve."""
+    config, mirror, past = given.config, watching.mirror, given.past.state
+    saved_nodes = past.nodes if past is not None else {}
+    events = NodeEvents({name: node.events for name, node in saved_nodes.items()})
+    logging.getLogger("inosync").addHandler(events)
+    log = StateLog(config.on_state, given.clock)
+    states = NodeStates(
+        mirror.nodes, mirror.dispatch, watching.watcher, mirror.guard, config.edelay, given.clock
+    )
+    name = os.path.basename(config.path)
+    name = protocol.instance(config.path, config.sender) if config.sender else name
+    publisher = StatePublisher(name, states, log, given.loop, tuple if far is None else far.all)
     reloads = Reloads(config.path)
-    snapshots = SnapshotBuilder(states, dispatch.backlog, watcher, guard, reloads, clock, far)
+    snapshots = SnapshotBuilder(states, reloads, given.clock, far)
+    return Status(events, log, states, publisher, reloads, snapshots)
 
-    # The workers
+
+def _workers(given: Given, watching: Watching, status: Status) -> Workers:
+    mirror, directory = watching.mirror, given.directory
+
     def job(node: Node) -> Job:
-        return make_job(node, reloader.config, table, directory)
+        return make_job(node, given.in_force(), mirror.table, directory)
 
-    def inherited() -> list[int]:
-        parts = (watcher, signals, loop, control, metrics, manager, pool, writer, staging)
-        found = [fd for part in parts for fd in part.descriptors()]
-        return found + [fd for part in fleet for fd in part.descriptors()]
+    pool = WorkerPool(mirror, watching.verification, status.publisher, job, given.inherited, directory)
+    return Workers(pool, Staging(pool, mirror.journal, watching.watcher, mirror.table, directory))
 
-    pool = WorkerPool(nodes, dispatch, guard, verification, publisher, job, inherited, directory, loop)
-    watchdog = Watchdog(clock, rand)
-    staging = Staging(pool, journal, watcher, table, directory)
 
-    if config.fleet is not None and me:
-        roots = tuple(tree.wpath for tree in config.trees)
-        add = fleet_wiring.node_adder(config, table, pool)
-        describe = fleet_wiring.node_teller(snapshots)
-        tasks = SenderTasks(nodes, lambda: commands)
-        holdings = HeldNodes(pool, add, lambda: verification.configure(reloader.config.rdelete))
-        sender = FleetSender(
-            config.fleet,
-            roots,
-            pool,
-            holdings,
-            journal,
-            guard,
-            describe,
-            fleet_wiring.event_teller(config.fleet, node_events),
-            link,
-            loop,
-            tasks,
-        )
-        fleet.append(sender)
-
-    # The operator
-    flushes = Flushes(
-        os.path.join(directory, "marks"),
-        nodes,
-        watcher,
-        journal,
-        pacing.release,
-        loop,
-        dispatch.roll_out.is_stuck,
-        elsewhere,
-    )
+def _flushes(given: Given, watching: Watching, far: FarNodes | None) -> Flushes:
+    marks = os.path.join(given.directory, "marks")
+    elsewhere = tuple if far is None else far.all
+    flushes = Flushes(marks, watching.mirror, watching.watcher, watching.pacing.release, elsewhere)
     flushes.watch_directory()
-    ending = Once(nodes, watcher, dispatch, flushes, states, snapshots) if once else None
+    return flushes
+
+
+def _ending(watching: Watching, status: Status, flushes: Flushes) -> Once:
+    return Once(watching.mirror, watching.watcher, flushes, status.states, status.snapshots)
+
+
+def _configurer(
+    watching: Watching, status: Status, staging: Staging, metrics: MetricsProcess
+) -> Callable[[Config], None]:
+    """Return what has all parts follow a configuration."""
+    mirror = watching.mirror
 
     def configure(new: Config) -> None:
-        dispatch.set_slots(new.rslots)
-        states.set_max_lag(new.edelay)
-        watcher.set_poll_interval(max(6 * new.edelay, 1.0))
-        guard.configure(new.guards, new.edelay, new.max_removals)
-        pacing.configure(new.equiet, new.edelay)
-        pace.set_longest(new.edelay)
-        state_log.set_hook(new.on_state)
-        state_log.forget_all_but(nodes.values())
-        node_events.forget_all_but(nodes)
+        mirror.dispatch.set_slots(new.rslots)
+        status.states.set_max_lag(new.edelay)
+        watching.watcher.set_poll_interval(max(6 * new.edelay, 1.0))
+        mirror.guard.configure(new.guards, new.edelay, new.max_removals)
+        watching.pacing.configure(new.equiet, new.edelay)
+        watching.pace.set_longest(new.edelay)
+        status.log.set_hook(new.on_state)
+        status.log.forget_all_but(mirror.nodes.values())
+        status.events.forget_all_but(mirror.nodes)
         staging.configure(new.rstages, new.on_stage)
-        verification.configure(new.rdelete)
+        watching.verification.configure(new.rdelete)
         metrics.serve(new.rlisten)
 
-    def read(path: str) -> Config:
-        return adapted(load(path, me), once)
+    return configure
+
+
+def _restorer(watching: Watching) -> Callable[[Node], None]:
+    """Return what gives a node that this process begins with what an earlier one has known of it."""
+    mirror, resume = watching.mirror, watching.resume
+    goes_on = resume.fleet() is not None
 
     def restore(node: Node) -> None:
-        if saved_fleet is not None:  # what was open at the time is in the journal already
-            node.skip_to(journal.start)
-        resume.restore(node, table.numbers)
+        if goes_on:  # what was open at the time is in the journal already
+            node.skip_to(mirror.journal.start)
+        resume.restore(node, mirror.table.numbers)
 
-    reader = ConfigReader(read, inherited, loop)
-    reloader = Reloader(config, reader.read, log_to, trees, pool, configure, reloads, restore, manager, loop)
-    hold = Hold(pool, flushes)
-    commands = Commands(pool, verification, manager, hold, staging, ending)
-    handler = RequestHandler(commands, reloader, events, snapshots, flushes, node_events, far, orders)
-    socket = protocol.socket_path(config.rundir, config.path, me)
+    return restore
 
-    def serve(message: Message, reply: Reply) -> None:
-        handler.handle(message, reply)
-        if keeps_state:
-            keeper.keep_orders()
 
-    control = Control(socket, loop, serve)
-    metrics = MetricsProcess(
-        lambda client: control.attach(client, handler.tell_status), loop, inherited, rand
-    )
-
-    writer = StateWriter(past.path, loop, inherited)
-    keeper = StateKeeper(
-        nodes,
-        journal,
-        watcher,
-        guard,
-        table,
-        resume,
-        node_events,
-        lambda: reloader.config,
-        writer,
-        loop,
-        lambda: dispatch.held_until,
-        fleet_state,
-    )
-    hold.restore(past.state, time.time())
-
-    if fleet_state is not None:
-        fleet_state.origin.meet()
-    if keeps_state:  # now, because forking takes longer once there is much to copy
-        writer.start()
+def _begin_watching(given: Given, watching: Watching) -> None:
+    """Watch all trees. OSError if one cannot be watched."""
+    config, resume = given.config, watching.resume
     for tree in config.trees:
-        since = resume.judge(tree, watcher.mounts.known)
-        if config.fleet is not None and me:
+        since = resume.judge(tree, watching.watcher.mounts.known)
+        if config.fleet is not None and config.sender:
+            from inosync.master import fleet_wiring
+
             fleet_wiring.prepare_copy(config.fleet, tree)
-        wait = not os.path.isdir(tree.wpath) and (bool(me) or config.waits_for(tree))
-        trees.add(tree, config, wait, since)
-    resume.restore_memory(guard, table.numbers)
-    if fleet_state is not None:
-        fleet_state.record_unclosed(table.numbers, clock())
+        wait = not os.path.isdir(tree.wpath) and (bool(config.sender) or config.waits_for(tree))
+        watching.trees.add(tree, config, wait, since)
+    resume.restore_memory(watching.mirror.guard, watching.mirror.table.numbers)
 
-    def drop_confirmed() -> None:
-        cursors = [node.cursor for node in nodes.values()]
-        if cursors or config.fleet is not None:
-            needed = (*cursors, verification.cursor, *(part.keeps_after() for part in fleet))
-            journal.drop_confirmed(int(min(needed)))
 
-    each_tick = (
-        drop_confirmed,
-        hold.stop_retries,
-        staging.take_back,
-        verification.start_if_due,
-        events.resume_recovered,
-        lambda: watchdog.check_workers(pool.alive()),
-        control.restore_socket,
-        publisher.publish_soon,
-        reloader.check_files,
-        *([keeper.keep] if keeps_state else []),
-        *(part.tick for part in fleet),
-    )
-    closing = (
-        *(part.finish for part in fleet),
-        *([keeper.finish] if keeps_state else []),
-        staging.close,
-        watcher.close,
-        metrics.end,
-        control.close,
-        manager.close,
-    )
-    return Master(
-        loop,
-        signals,
-        watcher,
-        events,
-        pacing,
-        pool,
-        staging,
-        flushes,
-        publisher,
-        reloader,
-        commands,
-        manager,
-        ending,
-        each_tick,
-        closing,
-        [part.turn for part in fleet],
-    )
+def _forget_confirmed(watching: Watching, fleet: Sequence[FleetPart]) -> None:
+    """Have the journal drop what no node, no comparison and no other machine needs."""
+    journal, cursors = watching.mirror.journal, [node.cursor for node in watching.mirror.nodes.values()]
+    if cursors or fleet:
+        needed = (*cursors, watching.verification.cursor, *(part.keeps_after() for part in fleet))
+        journal.drop_confirmed(int(min(needed)))
 
 
 def adapted(config: Config, once: bool) -> Config:

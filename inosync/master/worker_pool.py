@@ -12,8 +12,8 @@ from multiprocessing.context import ForkProcess
 from inosync.config.hook import Place
 from inosync.config.load import Config
 from inosync.config.nodes import NodeSpec, most_warm
-from inosync.guard.guard import Guard
 from inosync.journal.subscription import Subscription
+from inosync.master.mirror import Mirror
 from inosync.master.trees import TreeTable
 from inosync.master.verification import Verification
 from inosync.nodes.dispatch import Dispatcher
@@ -39,10 +39,7 @@ KILLED_SECONDS = 2.0
 class WorkerPool:
     """Does what nodes ask for (``node.Work``), and ends when there is no worker left."""
 
-    nodes: dict[str, Node]
-    """All nodes of the configuration, by name. Others look at this dictionary; only the pool changes it."""
-    dispatch: Dispatcher
-    guard: Guard
+    mirror: Mirror
     verification: Verification
     publisher: StatePublisher
     job: Callable[[Node], Job]
@@ -51,10 +48,22 @@ class WorkerPool:
     """The descriptors of the master, which a worker has to close."""
     directory: str
     """Where workers and the master leave what is too long for a message."""
-    loop: Loop
     is_stopping: bool = False
     _leaving: set[Node] = field(default_factory=set)
     """Nodes whose worker is to end; those of ``nodes`` among them get another one."""
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """All nodes of the configuration, by name."""
+        return self.mirror.nodes
+
+    @property
+    def dispatch(self) -> Dispatcher:
+        return self.mirror.dispatch
+
+    @property
+    def loop(self) -> Loop:
+        return self.mirror.loop
 
     # All nodes ---------------------------------------------------------------------------------------
 
@@ -209,10 +218,10 @@ class WorkerPool:
 
     def tree_held(self, node: Node, tree: int) -> None:
         log.debug("%s: held back: tree %d", node.name, tree)
-        self.guard.send_refused(tree)
+        self.mirror.guard.send_refused(tree)
 
     def removals_counted(self, report: TooManyRemovals) -> None:
-        self.guard.removals_counted(report.tree, report.count, report.place)
+        self.mirror.guard.removals_counted(report.tree, report.count, report.place)
 
     def tree_compared(self, node: Node, report: Compared) -> None:
         self.verification.compared(node, report)

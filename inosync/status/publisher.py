@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
@@ -19,7 +18,6 @@ from inosync.status.transitions import StateLog
 from inosync.system import process
 from inosync.system.loop import Loop, Timer
 from inosync.text import NodeState
-from inosync.watch.coverage import Coverage
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +35,14 @@ class StatePublisher:
         config: str,
         states: NodeStates,
         state_log: StateLog,
-        backlog: Backlog,
-        coverage: Coverage,
         loop: Loop,
         elsewhere: Callable[[], Sequence[FarNode]] = tuple,
     ) -> None:
         self._elsewhere = elsewhere
         """Returns the nodes that other machines serve."""
         self._config, self._states, self._state_log = config, states, state_log
-        self._backlog, self._coverage, self._loop = backlog, coverage, loop
+        self._backlog, self._coverage = states.dispatch.backlog, states.watcher.coverage
+        self._loop = loop
         self._timer: Timer | None = None
         """For the next round; None if nothing has changed."""
         self._next_round_at = 0.0

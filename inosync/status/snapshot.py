@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inosync import __version__
-from inosync.guard.guard import Guard
-from inosync.nodes.backlog import Backlog
 from inosync.nodes.lifecycle import Phase
 from inosync.nodes.node import Node
 from inosync.status import titles
@@ -20,7 +18,6 @@ from inosync.status.far_node import FarNode
 from inosync.status.state import NodeStates
 from inosync.system import process
 from inosync.text import NodeState, without_password
-from inosync.watch.watcher import Watcher
 
 if TYPE_CHECKING:  # loaded where there is a fleet
     from inosync.status.far_nodes import FarNodes
@@ -59,16 +56,14 @@ class SnapshotBuilder:
     def __init__(
         self,
         states: NodeStates,
-        backlog: Backlog,
-        watcher: Watcher,
-        guard: Guard,
         reloads: Reloads,
         clock: Callable[[], float],
         far: FarNodes | None = None,
     ) -> None:
         self._far = far
         """The nodes that other machines serve; None: there is no fleet, or this is a sender."""
-        self._states, self._backlog, self._watcher, self._guard = states, backlog, watcher, guard
+        self._states, self._backlog = states, states.dispatch.backlog
+        self._watcher, self._guard = states.watcher, states.guard
         self._reloads, self._clock = reloads, clock
         self._started_at = clock()
         self._last: tuple[float, dict[str, Any]] = float("-inf"), {}

@@ -31,7 +31,7 @@ class NodeStates:
         clock: Callable[[], float],
     ) -> None:
         self.nodes = nodes
-        self._dispatch, self._watcher, self._guard, self._clock = dispatch, watcher, guard, clock
+        self.dispatch, self.watcher, self.guard, self._clock = dispatch, watcher, guard, clock
         self._max_lag = max_lag
 
     def set_max_lag(self, seconds: float) -> None:
@@ -39,20 +39,19 @@ class NodeStates:
         self._max_lag = seconds
 
     def state_of(self, node: Node) -> NodeState:
-        missing = self._dispatch.backlog.oldest(node)
-        times = [missing, self._watcher.searching_since]
+        missing = self.dispatch.backlog.oldest(node)
+        times = [missing, self.watcher.searching_since]
         oldest = min((since for since in times if since is not None), default=None)
         is_walked = self._is_walked(node)
-        is_held = missing is not None and bool(self._dispatch.roll_out.hold_before(node.name))
+        is_held = missing is not None and bool(self.dispatch.roll_out.hold_before(node.name))
         return lifecycle.node_state(
             node.worker.state,
             lag=0.0 if oldest is None else self._clock() - oldest,
             max_lag=self._max_lag,
             degraded=bool(
-                reasons.degraded(node.problem, node.retries)
-                or self._watcher.coverage.unwatched(node.trees)[0]
+                reasons.degraded(node.problem, node.retries) or self.watcher.coverage.unwatched(node.trees)[0]
             ),
-            halted=any(tree in self._guard.halted for tree in node.trees),
+            halted=any(tree in self.guard.halted for tree in node.trees),
             was_ok=node.last_ok is not None
             and not (is_walked and node.is_resumed and not node.counters.batches),
             big=node.second is not None,
@@ -66,9 +65,9 @@ class NodeStates:
 
         It may lack what happened in an unwatched directory after the last comparison of it.
         """
-        unseen_since = self._watcher.coverage.unseen_since(node.trees)
+        unseen_since = self.watcher.coverage.unseen_since(node.trees)
         unseen = 0.0 if unseen_since is None else self._clock() - unseen_since
-        return max(unseen, self._dispatch.backlog.lag(node))
+        return max(unseen, self.dispatch.backlog.lag(node))
 
     def reason_for(self, node: Node, state: NodeState) -> str:
         """Return why a node is in that state; empty if there is nothing to say."""
@@ -80,17 +79,17 @@ class NodeStates:
             case NodeState.PAUSED:
                 return "by the operator"
             case NodeState.HELD:
-                return self._dispatch.roll_out.hold_before(node.name)
+                return self.dispatch.roll_out.hold_before(node.name)
             case NodeState.HALTED:
-                return "; ".join(self._guard.reasons(node.trees))
+                return "; ".join(self.guard.reasons(node.trees))
             case NodeState.LAGGING:
                 if self._is_walked(node):
                     return "directories are being walked"
-                if self._watcher.searching_since is not None:
+                if self.watcher.searching_since is not None:
                     return "other names of files that have changed are searched for"
-                return self._dispatch.waits_for(node) or "waiting for the tree to be quiet"
-            case NodeState.STARTING if self.held_until is not None or self._dispatch.roll_out.limits:
-                return self._dispatch.waits_for(node)
+                return self.dispatch.waits_for(node) or "waiting for the tree to be quiet"
+            case NodeState.STARTING if self.held_until is not None or self.dispatch.roll_out.limits:
+                return self.dispatch.waits_for(node)
             case NodeState.DEGRADED:
                 return reasons.degraded(node.problem, node.retries) or self._unwatched(node)
         return ""
@@ -98,7 +97,7 @@ class NodeStates:
     @property
     def held_until(self) -> float | None:
         """Until when nothing is sent to any node, by the clock; None if no operator holds it back."""
-        return self._dispatch.held_until
+        return self.dispatch.held_until
 
     def troubles(self) -> list[str]:
         """Return what is wrong that the title of no worker may say: halted trees, nodes without a worker."""
@@ -106,11 +105,11 @@ class NodeStates:
         troubles = [f"{name}: {trouble}" for name, trouble in found if trouble]
         if len(troubles) > MAX_TROUBLES:
             troubles[MAX_TROUBLES:] = [f"{len(troubles) - MAX_TROUBLES} more"]
-        return [*self._guard.reasons(self._guard.halted), *troubles]
+        return [*self.guard.reasons(self.guard.halted), *troubles]
 
     def _is_walked(self, node: Node) -> bool:
-        return not self._watcher.incomplete_trees.isdisjoint(node.trees)
+        return not self.watcher.incomplete_trees.isdisjoint(node.trees)
 
     def _unwatched(self, node: Node) -> str:
-        count, why = self._watcher.coverage.unwatched(node.trees)
+        count, why = self.watcher.coverage.unwatched(node.trees)
         return f"{plural(count, 'directory')} not watched: {why}" if count else ""

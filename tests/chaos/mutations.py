@@ -203,8 +203,9 @@ MUTATIONS = (
     Mutation(
         "after an overflow the trees are walked and no node is compared",
         "inosync/master/tree_events.py",
-        "        if self.guard.root_found(tree):\n            log_doubts(",
-        "        if self.guard.root_found(tree) and not any(node.last_ok for node in self.nodes.values()):\n"
+        "        if self.mirror.guard.root_found(tree):\n            log_doubts(",
+        "        nodes = self.mirror.nodes.values()\n"
+        "        if self.mirror.guard.root_found(tree) and not any(node.last_ok for node in nodes):\n"
         "            log_doubts(",
         ("tests/system/test_queue_overflow.py",),
     ),
@@ -496,7 +497,7 @@ MUTATIONS = (
     Mutation(
         "fleet: a node is served although a tree of its sender is halted",
         "inosync/master/fleet_sender.py",
-        "if self.pool.is_stopping or self.guard.halted:",
+        "if self._pool.is_stopping or self._mirror.guard.halted:",
         "if self.pool.is_stopping:",
         ("tests/unit/master/test_fleet_sender.py",),
     ),
@@ -664,7 +665,7 @@ MUTATIONS = (
     Mutation(
         "a flush waits for ever for what was refused",
         "inosync/master/flush.py",
-        "return not self.is_stuck(node.name, wanted)",
+        "return not self.mirror.dispatch.roll_out.is_stuck(node.name, wanted)",
         "return True",
         ("tests/unit/master/test_flush.py",),
     ),

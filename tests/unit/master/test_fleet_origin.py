@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from unit.master.mirrors import mirror
 
 from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet, RedisAddress
@@ -49,24 +50,23 @@ class World:
             RedisAddress("redis://r/0"), "", ("eu",), (NodeSpec("h:/n", "n"),), {}, "config", shared
         )
         self.copies = SenderCopies(
-            cast(Any, {} if shared else {"eu": self.node}),
+            mirror(
+                nodes={} if shared else {"eu": self.node},
+                journal=self.journal,
+                guard=self.guard,
+                dispatch=SimpleNamespace(offer_batch=self.offered.append),
+                loop=loop,
+            ),
             tuple(node.name for node in shared),
-            self.journal,
             cast(Any, self.watcher),
-            cast(Any, self.guard),
-            self.offered.append,
-            lambda: self.time,
             lambda: "proof",
         )
         self.origin = FleetOrigin(
             fleet,
             "/etc/inosync/default.py",
             self.copies,
-            self.journal,
-            cast(Any, self.watcher),
             self.stopped.append,
             cast(Any, link),
-            cast(Any, loop),
             FleetOrders(("n",), cast(Any, loop)),
         )
         self.seen = Seen(None, None, "", {}, {}, {}, {})

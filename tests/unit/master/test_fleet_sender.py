@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from support.recorder import Recorder
+from unit.master.mirrors import mirror
 
 from inosync.changes import Change, Kind
 from inosync.config.fleet import Fleet, RedisAddress
@@ -90,10 +91,6 @@ class World:
         self.halted: dict[int, str] = {}
         self.calls: list[Any] = []
         self.changes: list[list[str]] = []
-        pool = SimpleNamespace(
-            nodes=self.nodes, alive=lambda: self.alive, remove=self.remove, is_stopping=False
-        )
-        self.pool = pool
         fleet = Fleet(
             RedisAddress("redis://r/0"),
             "eu",
@@ -106,17 +103,19 @@ class World:
         link = SimpleNamespace(is_busy=False, ask=self.ask, wait=lambda _s: None, close=lambda: None)
         loop = SimpleNamespace(clock=lambda: self.time, call_at=lambda _when, _call: None)
         self.journal = Journal()
+        self.pool = pool = SimpleNamespace(
+            nodes=self.nodes,
+            mirror=mirror(journal=self.journal, guard=guard, loop=loop),
+            alive=lambda: self.alive,
+            remove=self.remove,
+            is_stopping=False,
+        )
         self.sender = FleetSender(
             fleet,
             (root,),
-            cast(Any, pool),
             HeldNodes(cast(Any, pool), cast(Any, self.add), lambda: self.changes.append(sorted(self.nodes))),
-            self.journal,
-            cast(Any, guard),
-            lambda _nodes: b"status",
-            lambda: self.events,
+            cast(Any, SimpleNamespace(of_nodes=lambda _nodes: b"status", of_events=lambda: self.events)),
             cast(Any, link),
-            cast(Any, loop),
             SenderTasks(cast(Any, self.nodes), lambda: cast(Any, Recorder(self.calls))),
             lambda: self.time,
         )

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from unit.master.mirrors import mirror
 
-from inosync.journal.journal import Journal
 from inosync.master.flush import MARK_AGAIN_SECONDS, Behind, Flush, Flushes
 from inosync.nodes.node import Node
 from inosync.status.far_node import FarNode
@@ -43,14 +43,16 @@ class World:
         self.loop = Loop(lambda: self.now)
         self.flushes = Flushes(
             str(directory),
-            cast(dict[str, Node], self.nodes),
+            mirror(nodes=self.nodes, journal=self, loop=self.loop, dispatch=SimpleNamespace(roll_out=self)),
             cast(Any, self),
-            cast(Journal, self),
             lambda: self.events.append("hasten"),
-            self.loop,
-            lambda name, position: name == "b" and position >= self.stuck_at,
         )
         self.flushes.watch_directory()
+
+    # As the roll-out
+
+    def is_stuck(self, name: str, position: int) -> bool:
+        return name == "b" and position >= self.stuck_at
 
     # As the watcher
 

@@ -33,11 +33,12 @@ class World:
             loop=self.loop,
             dispatch=self.dispatch,
             nodes=self.nodes,
+            mirror=SimpleNamespace(journal=[1, 2]),
             publisher=SimpleNamespace(publish_soon=lambda: None),
             is_stopping=False,
             replace_worker=self._replace,
         )
-        flushes = SimpleNamespace(begin=self._begin, cancel=self._cancel, release=self._send, journal=[1, 2])
+        flushes = SimpleNamespace(begin=self._begin, cancel=self._cancel, release=self._send)
         self.hold = Hold(cast(Any, pool), cast(Any, flushes))
 
     @staticmethod

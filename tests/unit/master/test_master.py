@@ -12,6 +12,7 @@ import pytest
 from support.recorder import Recorder
 
 from inosync.master.master import AHEAD_SECONDS, READ_SECONDS, WALK_SECONDS, Master
+from inosync.master.parts import Calls
 from inosync.worker import worker
 
 
@@ -41,24 +42,27 @@ class World:
         self.loop = Recorder(self.calls, clock=lambda: self.now, turn=self.turn)
         done = Recorder(self.calls, is_done=lambda: self.level, outcome={"nodes": []})
         reloader: Any = Recorder(self.calls)
+        signals = Recorder([], caught=lambda: self.caught)
         reloader.config = SimpleNamespace(on_sync=None)
         self.reloader = reloader
         self.master = Master(
-            loop=cast(Any, self.loop),
-            signals=cast(Any, Recorder([], caught=lambda: self.caught)),
-            watcher=cast(Any, self.watcher),
-            events=cast(Any, Recorder(self.calls)),
-            pacing=cast(Any, self.pacing),
-            pool=cast(Any, self.pool),
-            staging=cast(Any, Recorder([])),
-            flushes=cast(Any, Recorder(self.calls)),
-            publisher=cast(Any, Recorder(self.calls, summary="1 node: 1 ok")),
-            reloader=cast(Any, reloader),
-            commands=cast(Any, Recorder(self.calls)),
-            manager=cast(Any, Recorder(self.calls)),
-            once=cast(Any, done) if once else None,
-            each_tick=[lambda: self.calls.append(("tick",))],
-            closing=[lambda: self.calls.append(("close",))],
+            cast(Any, SimpleNamespace(loop=self.loop, signals=signals, manager=Recorder(self.calls))),
+            cast(
+                Any,
+                SimpleNamespace(watcher=self.watcher, events=Recorder(self.calls), pacing=self.pacing),
+            ),
+            cast(Any, SimpleNamespace(pool=self.pool, staging=Recorder([]))),
+            cast(
+                Any,
+                SimpleNamespace(
+                    flushes=Recorder(self.calls),
+                    reloader=reloader,
+                    commands=Recorder(self.calls),
+                    once=done if once else None,
+                ),
+            ),
+            cast(Any, Recorder(self.calls, summary="1 node: 1 ok")),
+            Calls((), [lambda: self.calls.append(("tick",))], [lambda: self.calls.append(("close",))]),
         )
 
     def read(self) -> int:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from unit.master.mirrors import mirror
 
 from inosync.master.once import MAX_TRIES, Once
 from inosync.nodes.lifecycle import WorkerState
@@ -38,14 +39,14 @@ class World:
     def once(self) -> Once:
         parts = [
             SimpleNamespace(incomplete_trees=self.walking, is_walking=False),
-            SimpleNamespace(
-                backlog=SimpleNamespace(oldest=lambda _node: self.lacks_since), roll_out=self.roll_out
-            ),
             SimpleNamespace(begin=lambda _nodes, _deadline, done: self.done.append(done)),
             SimpleNamespace(state_of=lambda node: self.verdicts.get(node.name, self.verdict)),
             SimpleNamespace(of_nodes=lambda _nodes: {"nodes": [self.verdict.value]}),
         ]
-        return Once(cast(Any, {"a": self.node} | self.others), *cast(list[Any], parts))
+        backlog = SimpleNamespace(oldest=lambda _node: self.lacks_since)
+        dispatch = SimpleNamespace(backlog=backlog, roll_out=self.roll_out)
+        nodes = {"a": self.node} | self.others
+        return Once(mirror(nodes=nodes, dispatch=dispatch), *cast(list[Any], parts))
 
     def flushed(self, number: int, behind: Sequence[str] = ()) -> None:
         """The flush of a node has ended."""

@@ -35,7 +35,7 @@ class World:
         self.calls: list[tuple[Any, ...]] = []
         self.table = TreeTable({tree.wpath: number for number, tree in enumerate(config.trees, 1)})
         self.pool: Any = Recorder(
-            self.calls, nodes={}, is_stopping=False, add=lambda spec, *_: self.node(spec.name)
+            self.calls, nodes={}, loop=self.loop, is_stopping=False, add=lambda spec, *_: self.node(spec.name)
         )
         for spec in config.nodes:
             self.node(spec.name)
@@ -51,7 +51,6 @@ class World:
             self.status,
             lambda _node: None,
             ServiceManager(NotifyTarget(), self.loop),
-            self.loop,
         )
         self.calls.clear()
 

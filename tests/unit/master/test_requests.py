@@ -46,7 +46,7 @@ class World:
             self.calls,
             pool=pool,
             compare=self.begin_comparing,
-            hold=Recorder(self.calls),
+            hold=Recorder(self.calls, flushes=Recorder(self.calls, begin=self.begin_flush)),
             staging=SimpleNamespace(accept=list, retry=lambda: [1], roll_out=self.roll_out),
         )
         self.snapshots: Any = Recorder(
@@ -58,9 +58,8 @@ class World:
         reloader: Any = Recorder(self.calls, reload=self.reload)
         reloader.config = SimpleNamespace(path="/etc/inosync/default.py", fleet=None)
         events: Any = Recorder(self.calls, accept_loss=lambda: ["/www"])
-        flushes: Any = Recorder(self.calls, begin=self.begin_flush)
         self.handler = RequestHandler(
-            cast(Any, self.commands), reloader, events, cast(Any, self.snapshots), flushes, EVENTS
+            cast(Any, self.commands), reloader, events, cast(Any, self.snapshots), EVENTS
         )
 
     def reload(self, done: Callable[[Sequence[str]], None]) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from unit.master.mirrors import mirror
 
 from inosync.changes import Change, Kind
 from inosync.fleet.records import Arrived
@@ -26,13 +27,15 @@ class World:
         )
         self.watcher, self.guard = SimpleNamespace(incomplete_trees=set()), SimpleNamespace(halted={})
         self.copies = SenderCopies(
-            cast(Any, {"eu": self.node}),
+            mirror(
+                nodes={"eu": self.node},
+                journal=SimpleNamespace(head=9),
+                guard=self.guard,
+                dispatch=SimpleNamespace(offer_batch=self.offered.append),
+                loop=SimpleNamespace(clock=lambda: 0.0),
+            ),
             ("nas",),
-            cast(Any, SimpleNamespace(head=9)),
             cast(Any, self.watcher),
-            cast(Any, self.guard),
-            self.offered.append,
-            lambda: 0.0,
             lambda: "proof",
         )
 

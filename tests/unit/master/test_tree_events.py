@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from support.recorder import Recorder
+from unit.master.mirrors import mirror
 
 from inosync.changes import Change, Kind, Step
 from inosync.journal.journal import Journal
@@ -43,14 +44,16 @@ class World:
         )
         self.table = TreeTable(numbers={"/one": 1, "/two": 2})
         self.events = TreeEvents(
-            cast(Any, {"a": self.a, "b": self.b}),
-            self.table,
-            cast(Any, self.guard),
-            Journal(),
-            cast(Any, Recorder(self.calls, roll_out=SimpleNamespace(is_staged=False))),
+            mirror(
+                nodes={"a": self.a, "b": self.b},
+                table=self.table,
+                guard=self.guard,
+                journal=Journal(),
+                dispatch=Recorder(self.calls, roll_out=SimpleNamespace(is_staged=False)),
+                loop=SimpleNamespace(clock=lambda: NOW),
+            ),
             cast(Any, Recorder(self.calls)),
             cast(Any, Recorder([], take_doubts=lambda _wpath: self.doubts)),
-            lambda: NOW,
             lambda: self.calls.append(("publish_soon",)),
         )
 
@@ -75,7 +78,7 @@ def test_change_in_a_halted_tree_is_recorded_and_told_to_the_guard(world: World)
     world.events.record(Change(1, b"y", Kind.NAME), NOW)
     world.events.gone(1, b"z", NOW)
     assert world.calls == [("touched", 1), ("removed", 1, b"z"), ("touched", 1)]
-    assert world.events.journal.head == 3
+    assert world.events.mirror.journal.head == 3
 
 
 def test_walked_tree_is_compared_on_the_nodes_that_are_sent_it(world: World) -> None:
@@ -99,7 +102,7 @@ def test_tree_that_was_caught_up_with_is_compared_on_doubted_nodes_only(
 ) -> None:
     caplog.set_level(logging.INFO)
     world.doubts = {"b": "its extra has changed"}
-    world.events.journal.record(Change(2, b"x", Kind.NAME), NOW)
+    world.events.mirror.journal.record(Change(2, b"x", Kind.NAME), NOW)
     world.events.caught_up(2, NOW)
     assert world.calls == [
         ("root_found", 2),
@@ -116,7 +119,7 @@ def test_journal_that_has_overflowed_meanwhile_is_a_full_mirror(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    world.events.journal.floor = 5
+    world.events.mirror.journal.floor = 5
     world.events.caught_up(2, NOW)
     assert [call[:2] for call in world.calls if call[0] == "retry"] == [("retry", whole(2))] * 2
     reason = "more has changed meanwhile than the journal holds"
@@ -215,19 +218,19 @@ def test_far_nodes_are_compared_only_if_they_are_doubted(world: World) -> None:
     world.events.is_shared = True
     world.doubts = {"b": "its extra has changed"}
     world.events.caught_up(2, NOW)
-    assert world.events.journal.entries_after(0) == []
+    assert world.events.mirror.journal.entries_after(0) == []
     world.doubts = {resume.FAR: "it is not known what they have"}
     world.events.caught_up(2, NOW)
-    assert world.events.journal.entries_after(0) == [(1, whole(2))]
+    assert world.events.mirror.journal.entries_after(0) == [(1, whole(2))]
     world.events.walked(2, NOW)
-    assert world.events.journal.entries_after(0) == [(2, whole(2))]
+    assert world.events.mirror.journal.entries_after(0) == [(2, whole(2))]
 
 
 def test_far_nodes_are_compared_if_too_much_has_changed(world: World) -> None:
     world.events.is_shared = True
-    world.events.journal.go_on(100, 50)
+    world.events.mirror.journal.go_on(100, 50)
     world.events.caught_up(2, NOW)
-    assert world.events.journal.entries_after(0) == [], "what is below the start was not dropped here"
-    world.events.journal.floor = 101
+    assert world.events.mirror.journal.entries_after(0) == [], "what is below the start was not dropped here"
+    world.events.mirror.journal.floor = 101
     world.events.caught_up(2, NOW)
-    assert world.events.journal.entries_after(0) == [(101, whole(2))]
+    assert world.events.mirror.journal.entries_after(0) == [(101, whole(2))]

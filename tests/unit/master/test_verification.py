@@ -6,17 +6,17 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from unit.master.mirrors import mirror
 
 from inosync.changes import Change, Kind, Source
-from inosync.guard.guard import Guard
 from inosync.journal.journal import Journal
+from inosync.master.trees import TreeTable
 from inosync.master.verification import SETTLE_SECONDS, Comparison, Verification, Waiter
-from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.messages import CancelCompare, Compare, Compared
 from inosync.nodes.node import Node
 from inosync.rsync.itemize import MAX_DIFFERENCES
@@ -76,13 +76,15 @@ class World:
         self.nodes: dict[str, FakeNode] = {}
         self.loop = Loop(lambda: self.now)
         self.verification = Verification(
-            cast(dict[str, Node], self.nodes),
-            self.journal,
-            cast(Guard, self),
-            cast(Dispatcher, self),
+            mirror(
+                nodes=self.nodes,
+                table=TreeTable(numbers={f"/tree{tree}": tree for tree in range(9)}),
+                journal=self.journal,
+                guard=self,
+                dispatch=self,
+                loop=self.loop,
+            ),
             lambda node: cast(FakeNode, node).ok,
-            lambda tree: f"/tree{tree}",
-            self.loop,
             lambda: 0.5,
         )
 
@@ -288,7 +290,8 @@ def test_round_that_comes_to_nothing_is_tried_again(
 
 @pytest.mark.parametrize("overflow", [False, True])
 def test_tree_halted_as_it_is_repaired_ends_the_round(world: World, overflow: bool) -> None:
-    world.journal = world.verification.journal = Journal(limit=2)
+    world.journal = Journal(limit=2)
+    world.verification.mirror = replace(world.verification.mirror, journal=world.journal)
     a = FakeNode("a")
     world.add(a)
     world.wait(EVERY)

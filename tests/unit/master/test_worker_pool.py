@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from support import configs
 from support.recorder import Recorder
+from unit.master.mirrors import mirror
 
 from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import KILL_SECONDS, KILLED_SECONDS, WorkerPool, make_job
@@ -66,7 +67,12 @@ class World:
         self.calls: list[tuple[Any, ...]] = []
         part: Any = Recorder(self.calls)
         self.pool = WorkerPool(
-            cast(dict[str, Node], self.nodes), part, part, part, part, part, list, "/spool", self.loop
+            mirror(nodes=self.nodes, dispatch=part, guard=part, loop=self.loop),
+            part,
+            part,
+            part,
+            list,
+            "/spool",
         )
 
     def started(self, name: str, address: str = "") -> FakeNode:

@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 
 from inosync.guard.guard import Guard
-from inosync.nodes.backlog import Backlog
 from inosync.nodes.counters import Counters
 from inosync.nodes.dispatch import Dispatcher
 from inosync.nodes.lifecycle import Phase, WorkerState
@@ -101,7 +100,7 @@ def made(w: World, *others: World) -> tuple[StatePublisher, Loop]:
     loop, log = Loop(lambda: w.now), StateLog(None, lambda: w.now)
     watcher = cast(Watcher, w)
     states = NodeStates(nodes, cast(Dispatcher, w), watcher, cast(Guard, w), 10.0, loop.clock)
-    return StatePublisher("f", states, log, cast(Backlog, w), watcher.coverage, loop), loop
+    return StatePublisher("f", states, log, loop), loop
 
 
 @pytest.mark.parametrize(

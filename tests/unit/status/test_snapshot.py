@@ -31,12 +31,11 @@ class World:
             state_of=self.state_of,
             reason_for=lambda _node, state: f"it is {state}",
             lag_of=lambda node: self.lags[node.name],
+            dispatch=SimpleNamespace(backlog=SimpleNamespace(pending=lambda _node: 7, journal=[1])),
+            watcher=Watcher(),
+            guard=SimpleNamespace(halted={}, reasons=list),
         )
-        backlog = SimpleNamespace(pending=lambda _node: 7, journal=[1])
-        watcher = Watcher()
-        guard = SimpleNamespace(halted={}, reasons=list)
-        parts = cast(Any, node_states), cast(Any, backlog), cast(Any, watcher), cast(Any, guard)
-        self.builder = SnapshotBuilder(*parts, Reloads("/etc/a.py"), lambda: self.now)
+        self.builder = SnapshotBuilder(cast(Any, node_states), Reloads("/etc/a.py"), lambda: self.now)
 
     def node(self, name: str) -> Any:
         return SimpleNamespace(
