@@ -28,7 +28,7 @@ _COUNTS = ("batches", "fulls", "bytes", "attempts")
 
 
 @dataclass(frozen=True, slots=True)
-class ToldNode:
+class ReportedNode:
     """How a node is, as its sender says."""
 
     state: NodeState
@@ -42,17 +42,17 @@ class ToldNode:
     """Seconds ago, because clocks may be apart."""
 
 
-def encode(nodes: Iterable[Mapping[str, Any]], now: float) -> bytes:
+def encode_nodes(nodes: Iterable[Mapping[str, Any]], now: float) -> bytes:
     """Return the text for nodes as ``status --json`` describes them; ``now`` in seconds since the epoch."""
-    told = {}
+    found = {}
     for node in nodes:
         last_ok = None if node["last_ok"] is None else round(now - node["last_ok"], 1)
         one = {key: node[key] for key in ("state", "percent", *_COUNTS)}
-        told[node["name"]] = {**one, "reason": node["reason"][:MAX_TEXT], "last_ok": last_ok}
-    return json.dumps(told, separators=(",", ":")).encode("ascii")
+        found[node["name"]] = {**one, "reason": node["reason"][:MAX_TEXT], "last_ok": last_ok}
+    return json.dumps(found, separators=(",", ":")).encode("ascii")
 
 
-def decode(text: bytes) -> dict[str, ToldNode]:
+def decode_nodes(text: bytes) -> dict[str, ReportedNode]:
     """Return what a sender says of its nodes, by name, as far as it can be understood."""
     return {name: _node(one) for name, one in _by_name(text).items() if isinstance(one, dict)}
 
@@ -68,11 +68,11 @@ def _by_name(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _node(one: Mapping[str, Any]) -> ToldNode:
+def _node(one: Mapping[str, Any]) -> ReportedNode:
     state, reason = one.get("state"), one.get("reason")
     percent = _count(one.get("percent"))
     batches, fulls, size, attempts = (_count(one.get(key)) for key in _COUNTS)
-    return ToldNode(
+    return ReportedNode(
         NodeState(state) if isinstance(state, str) and state in _STATES else NodeState.STARTING,
         _text(reason),
         None if one.get("percent") is None else min(percent, 100),

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from inosync.config.fleet import Fleet
-from inosync.fleet import codec, told
+from inosync.fleet import codec, node_reports
 from inosync.fleet.link import Link, RedisFailure
+from inosync.fleet.node_reports import Event, ReportedNode
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import OwnBooks, Recovery, disposable, recover
 from inosync.fleet.rounds import OriginOrder, OriginReport, look_seconds
-from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders
 from inosync.master.sender_copies import SenderCopies
@@ -69,7 +69,7 @@ class FleetOrigin:
     """What each sender said last that is there."""
     ages: Mapping[str, float] = field(default_factory=dict)
     """How many seconds before the last look each sender was heard of."""
-    told: dict[str, ToldNode] = field(default_factory=dict)
+    reported: dict[str, ReportedNode] = field(default_factory=dict)
     """How the nodes of the fleet are, as the senders say."""
     events: dict[str, dict[str, list[Event]]] = field(default_factory=dict)
     """By sender and node: what happened last."""
@@ -249,7 +249,7 @@ class FleetOrigin:
                 self.orders.note(report.orders, report.done, report.found)
                 self.ages = report.ages
                 for name, (number, text) in report.events.items():
-                    self._events_known[name], self.events[name] = number, told.decode_events(text)
+                    self._events_known[name], self.events[name] = number, node_reports.decode_events(text)
                     self.recorded += 1
             if order.recovery is not None:
                 self._recovery, self._is_met = None, True
@@ -315,9 +315,9 @@ class FleetOrigin:
         if statuses != self._statuses:
             self._statuses, found = statuses, {}
             for sender, text in statuses.items():
-                nodes = told.decode(text)
+                nodes = node_reports.decode_nodes(text)
                 found.update({n: one for n, one in nodes.items() if self.holders.get(n, sender) == sender})
-            self.told = found
+            self.reported = found
         for name, beat in self.beats.items():
             self.sender_copies.note(name, beat.copy)
 

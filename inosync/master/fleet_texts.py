@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inosync.fleet import told
+from inosync.fleet import node_reports
 from inosync.nodes.node import Node
 from inosync.status.events import NodeEvents
 from inosync.status.snapshot import SnapshotBuilder
@@ -21,9 +21,9 @@ class StatusTexts:
 
     def of_nodes(self, nodes: Iterable[Node]) -> bytes:
         """Return how these nodes are."""
-        return told.encode(self.snapshots.described(nodes), time.time())
+        return node_reports.encode_nodes(self.snapshots.described(nodes), time.time())
 
     def of_events(self) -> bytes:
         """Return what happened to the nodes."""
         found = ((name, self.events.brief(name)) for name in self.names)
-        return told.encode_events({name: some for name, some in found if some})
+        return node_reports.encode_events({name: some for name, some in found if some})

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inosync.config.nodes import NodeSpec
+from inosync.fleet.node_reports import Event, ReportedNode
 from inosync.fleet.records import Arrived, Beat, NodeRecord
-from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
 from inosync.status.far_node import UNKNOWN, FarNode
 from inosync.system.loop import Loop
@@ -26,7 +26,7 @@ class FleetFacts(Protocol):
     @property
     def holders(self) -> Mapping[str, str]: ...
     @property
-    def told(self) -> Mapping[str, ToldNode]: ...
+    def reported(self) -> Mapping[str, ReportedNode]: ...
     @property
     def beats(self) -> Mapping[str, Beat]: ...
     @property
@@ -115,11 +115,11 @@ class FarNodes:
 
     def _description(self, spec: NodeSpec, cursor: int, pending: int, paused: bool) -> dict[str, Any]:
         via = self.facts.holders.get(spec.name)
-        said = self.facts.told.get(spec.name) if via is not None else None
+        said = self.facts.reported.get(spec.name) if via is not None else None
         oldest = self.journal.oldest_since(max(cursor, 0))
         lag = 0.0 if oldest is None else max(self.loop.clock() - oldest, 0.0)
         state, reason = (NodeState.PAUSED, "") if paused else self._state(said, via, lag, pending)
-        said = said or ToldNode(state)
+        said = said or ReportedNode(state)
         last_ok = None if said.last_ok is None else round(time.time() - said.last_ok, 3)
         return {
             **_NOTHING,
@@ -140,7 +140,7 @@ class FarNodes:
         }
 
     def _state(
-        self, said: ToldNode | None, via: str | None, lag: float, pending: int
+        self, said: ReportedNode | None, via: str | None, lag: float, pending: int
     ) -> tuple[NodeState, str]:
         if self.facts.problem:
             return NodeState.LAGGING, "Redis cannot be used: what senders do is not known"

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inosync.fleet.told import MAX_BYTES, MAX_EVENTS, ToldNode, decode, decode_events, encode, encode_events
+from inosync.fleet.node_reports import (
+    MAX_BYTES,
+    MAX_EVENTS,
+    ReportedNode,
+    decode_events,
+    decode_nodes,
+    encode_events,
+    encode_nodes,
+)
 from inosync.text import NodeState
 
 NODE: dict[str, Any] = {
@@ -26,8 +34,8 @@ NODE: dict[str, Any] = {
 
 
 def test_what_is_told_is_read_as_it_was_written() -> None:
-    told = ToldNode(NodeState.RETRYING, "Connection refused", None, 3, 1, 5, 2, 10.0)
-    assert decode(encode([NODE], 100.0)) == {"n": told}
+    told = ReportedNode(NodeState.RETRYING, "Connection refused", None, 3, 1, 5, 2, 10.0)
+    assert decode_nodes(encode_nodes([NODE], 100.0)) == {"n": told}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +43,7 @@ def test_what_is_told_is_read_as_it_was_written() -> None:
     [b"", b"{", b"[]", b"5", b'{"n": 5}', b"\xff", b"[" * 100_000, b'{"n": {}}' + b" " * MAX_BYTES],
 )
 def test_nonsense_is_of_no_node(text: bytes) -> None:
-    assert decode(text) == {}
+    assert decode_nodes(text) == {}
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers())
@@ -43,7 +51,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | s
 
 @given(st.dictionaries(st.sampled_from([*NODE]), VALUES))
 def test_values_that_nobody_writes_become_harmless(one: dict[str, object]) -> None:
-    told = decode(json.dumps({"n": one}).encode())["n"]
+    told = decode_nodes(json.dumps({"n": one}).encode())["n"]
     assert isinstance(told.state, NodeState)
     assert told.reason.isprintable()
     assert told.percent is None or 0 <= told.percent <= 100

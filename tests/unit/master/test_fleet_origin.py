@@ -15,10 +15,10 @@ from inosync.config.fleet import Fleet, RedisAddress
 from inosync.config.nodes import NodeSpec
 from inosync.fleet import codec
 from inosync.fleet.link import RedisFailure
+from inosync.fleet.node_reports import encode_events
 from inosync.fleet.records import Arrived, Beat, JournalSpan, NodeRecord
 from inosync.fleet.rounds import OriginOrder, OriginReport
 from inosync.fleet.store import Seen
-from inosync.fleet.told import encode_events
 from inosync.journal.journal import Journal
 from inosync.master.fleet_orders import FleetOrders, NotReached
 from inosync.master.fleet_origin import FleetOrigin, OtherOrigin

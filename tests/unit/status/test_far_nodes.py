@@ -11,16 +11,16 @@ import pytest
 from inosync.changes import Change, Kind
 from inosync.config.nodes import NodeSpec
 from inosync.console import table
+from inosync.fleet.node_reports import Event, ReportedNode
 from inosync.fleet.records import Arrived, Beat, NodeRecord
-from inosync.fleet.told import Event, ToldNode
 from inosync.journal.journal import Journal
 from inosync.status.far_node import UNKNOWN
 from inosync.status.far_nodes import FarNodes
 from inosync.text import NodeState
 
 NOW = 100.0
-OK = ToldNode(NodeState.OK, batches=3, last_ok=1.0)
-REFUSED = ToldNode(NodeState.RETRYING, "refused", attempts=4)
+OK = ReportedNode(NodeState.OK, batches=3, last_ok=1.0)
+REFUSED = ReportedNode(NodeState.RETRYING, "refused", attempts=4)
 READY = Beat(True, "copy", "config")
 
 
@@ -29,7 +29,7 @@ class Facts:
     problem: str = ""
     records: dict[str, NodeRecord] = field(default_factory=lambda: {"n": NodeRecord("e", 3)})
     holders: dict[str, str] = field(default_factory=lambda: {"n": "eu"})
-    told: dict[str, ToldNode] = field(default_factory=lambda: {"n": OK})
+    reported: dict[str, ReportedNode] = field(default_factory=lambda: {"n": OK})
     beats: dict[str, Beat] = field(default_factory=lambda: {"eu": READY})
     arrived: dict[str, Arrived] = field(default_factory=lambda: {"eu": Arrived("e", 2, "copy")})
     ages: dict[str, float] = field(default_factory=lambda: {"eu": 1.5})
@@ -53,14 +53,14 @@ def nodes(facts: Facts, head: int = 3) -> FarNodes:
         (Facts(), 3, "ok", "", 0.0, 0),
         (Facts(), 5, "lagging", "", 47.0, 2),
         (
-            Facts(told={"n": ToldNode(NodeState.RETRYING, "refused", attempts=4)}),
+            Facts(reported={"n": ReportedNode(NodeState.RETRYING, "refused", attempts=4)}),
             5,
             "retrying",
             "refused",
             47,
             2,
         ),
-        (Facts(told={}), 3, "starting", "", 0.0, 0),
+        (Facts(reported={}), 3, "starting", "", 0.0, 0),
         (Facts(holders={}), 3, "lagging", "no sender serves it: its lease is free", 0.0, 0),
         (Facts(holders={}, beats={}), 3, "lagging", "no sender serves it: no sender is ready", 0.0, 0),
         (Facts(problem="gone"), 3, "lagging", "Redis cannot be used: what senders do is not known", 0.0, 0),
