@@ -24,7 +24,7 @@ WARM_BY_DEFAULT = -1
 _WARM_OF_A_NODE = 4
 """By default so many connections are kept to a node; one takes 0.9 MB here, or 3.7 MB with ssh."""
 _WARM_IN_ALL = 200
-"""By default so many connections are kept in all, but one for each node is."""
+"""By default so many connections are kept in all, and at least one for each node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Snapshot:
     events: Mapping[str, Sequence[Event]] = field(default_factory=dict)
     """The last events by node, oldest first."""
     before: Snapshot | None = None
-    """The last answer, if this is none and there has been one."""
+    """If the daemon did not answer: the last snapshot for which it did, if there was one."""
 
     @property
     def up(self) -> bool:

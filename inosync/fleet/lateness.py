@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MARK_SECONDS = 1.0
-"""Positions are noted so often at most."""
+"""The shortest time between two positions that are noted."""
 MAX_MARKS = 120
 
 
@@ -25,8 +25,8 @@ class Lateness:
     def note(self, now: float, mine: int, others: Iterable[int], limit: float) -> bool:
         """Return whether this sender is late: it lacks what others have had for ``limit`` seconds.
 
-        ``others``: the positions of those that may serve nodes instead; without any, none is late. It is
-        late no more when a third of the time is left.
+        ``others``: the positions of the senders that may serve its nodes; without them it is never late. A
+        late sender stays late until what it lacks is younger than a third of ``limit``.
         """
         best = max(others, default=None)
         self._marks = [] if best is None else [mark for mark in self._marks if mark[1] > mine]

@@ -80,6 +80,6 @@ def merged(a: NodeRecord | None, b: NodeRecord | None, epoch: str) -> NodeRecord
     if not found:
         return None
     cursors = [record.cursor for record in found if record.cursor is not None]
-    # Of what was lost, the last thing may be a batch.
+    # The begin of a batch may be what was lost.
     tidy = a == b and found[0].tidy
     return NodeRecord(epoch, max(cursors, default=None), max(record.upto for record in found), tidy)

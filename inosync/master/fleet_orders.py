@@ -1,7 +1,7 @@
 """What an operator orders at the origin for the nodes of senders.
 
-The origin knows what is wanted, and writes to Redis what is not there as it is wanted: after a Redis that has
-lost something, too. Senders do it (``fleet_tasks``).
+The origin knows what is wanted, and writes it to Redis, again if Redis has lost it. The senders carry it out
+(``fleet_tasks``).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class FleetOrders:
         number = self.number()
         for name in names:
             self.wanted[name] = self._wanted(name).with_command(command, number)
-            for comparing in self._waiting:  # of the order that this one replaces
+            for comparing in self._waiting:  # clients of the order that this one replaces
                 if comparing.command == command and name in comparing.numbers:
                     comparing.numbers[name] = number
         self._note_pending()

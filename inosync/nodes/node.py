@@ -323,7 +323,7 @@ class Node:
         since = [sent.sent_at for sent in lost]
         self.untidy_since = min(since if self.untidy_since is None else [*since, self.untidy_since])
         self.retries.put_back()
-        if self.second is not None:  # the next batch of the first lane tidies for itself only
+        if self.second is not None:  # the next batch of the first lane tidies only its own directories
             self.retries.add_second_look(self.second.listings(self.trees), self._loop.clock())
         self.outstanding = self.second = None
 

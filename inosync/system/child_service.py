@@ -20,7 +20,7 @@ _HEAD = struct.Struct("!Q")
 """Stands before each order and answer: its length."""
 _CHUNK_BYTES = 1 << 16
 SEND_AGAIN_SECONDS = 0.05
-"""Until an order that is longer than the socket holds is sent on."""
+"""The pause before the rest of an order is sent for which the socket had no room."""
 
 
 class ChildService:
@@ -90,7 +90,7 @@ class ChildService:
         self._send()
 
     def wait(self, until: float) -> None:
-        """Wait for the answer, until then by the clock. Only for the start and the end of the daemon."""
+        """Wait for the answer until a time of the clock. Only for the start and the end of the daemon."""
         while self.is_busy and self._socket is not None and (left := until - self._loop.clock()) > 0:
             writers = [self._socket] if self._unsent else []
             readable, writable, _ = select.select([self._socket], writers, [], left)
@@ -100,7 +100,7 @@ class ChildService:
                 self._receive()
 
     def end(self, seconds: float = 0.0) -> None:
-        """End the process; an order that it has may take that long. Nothing is called for it any more."""
+        """End the process. It gets ``seconds`` to finish its order; ``done`` is not called any more."""
         if self._socket is not None:
             self._loop.drop(self._socket)
             self._socket.close()

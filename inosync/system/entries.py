@@ -42,7 +42,7 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
             outer = directory
             try:
                 directory = os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=outer)
-            except PermissionError:  # not to be listed, but perhaps to be passed, which would mount nothing
+            except PermissionError:  # it cannot be listed, but perhaps passed; O_PATH triggers no automount
                 directory = os.open(name, _PASS | os.O_NOFOLLOW, dir_fd=outer)
             os.close(outer)
         outer = directory

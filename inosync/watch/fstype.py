@@ -7,8 +7,8 @@ import ctypes
 from inosync.system.libc import LIBC
 
 _COUNTING = {0xEF53: "ext2, ext3, ext4", 0x58465342: "xfs", 0x01021994: "tmpfs"}
-"""The magic numbers of file systems that keep the count. Others always say 1 or 2 (btrfs, FUSE, CIFS, what
-overlayfs has merged), or what a server says (NFS)."""
+"""File systems, by magic number, whose directories have a link for each subdirectory. Others always say 1 or
+2 (btrfs, FUSE, CIFS, what overlayfs has merged), or what a server says (NFS)."""
 
 
 class _Statfs(ctypes.Structure):

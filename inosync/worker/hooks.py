@@ -17,13 +17,13 @@ from inosync.worker.hook_run import HookRun
 from inosync.worker.job import Job
 
 MAX_NAMES = 100_000
-"""Names of one tree that wait for a hook; of more it is told that anything may have changed."""
+"""Names of one tree that wait for a hook. If there are more, it is told that anything may have changed."""
 
 
 class Hooks:
-    """Runs one hook of each kind at a time; all that happens meanwhile is told to the next one.
+    """Runs one hook of each kind at a time. What happens meanwhile is for the next run.
 
-    ``report`` takes how each has ended.
+    ``report`` is called when a hook has ended.
     """
 
     def __init__(self, job: Job, report: Callable[[HookFinished], None], loop: Loop) -> None:
@@ -88,7 +88,7 @@ class Hooks:
                 run.kill()
 
     def _start_soon(self) -> None:
-        """In a call of its own: one that cannot be started would be followed by the next, ever deeper."""
+        """Start hooks in a call of the loop: a hook that cannot be started ends by starting the next one."""
         self._loop.call_at(self._loop.clock(), self._start_waiting)
 
     def _start_waiting(self) -> None:

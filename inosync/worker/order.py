@@ -162,7 +162,7 @@ def look_again(part: Part, current: CurrentNames, is_ahead: bool, entered: Set[b
 
 
 def _place_of_harmless(found: Mapping[Step, object]) -> Step:
-    """Return the step with which names go that are gone, and are no loss: if possible, one that is there."""
+    """Return the step for names that are gone and no loss: one with other names, so that no run is added."""
     if len(found) == 1 and Step.SWITCHED in found:  # such as a file and the temporary name that it had
         return Step.SWITCHED
     last = Step.REMOVED if found else Step.NEW
@@ -170,7 +170,7 @@ def _place_of_harmless(found: Mapping[Step, object]) -> Step:
 
 
 def big_among(wanted: Wanted, big: Iterable[bytes]) -> list[bytes]:
-    """Return the big files that are wanted, of those found. Relists that only remove have found others."""
+    """Return the wanted ones of the big files that were found: relists that only remove find others."""
     return [name for name in big if name in wanted.hints or lanes.listing(name) not in wanted.removing]
 
 
@@ -205,11 +205,13 @@ def behind(
 ) -> list[bytes]:
     """Return the links, replacements and removals that must not arrive before what the node lacks.
 
-    A link waits for what is at or below its target in ``led_to``, a replacement for what has failed at or
-    below its directory, a removal for all that has failed, because what waits for that may lead to it, and
-    for big files at or below its directory. Replacements do not wait for big files: those are overtaken, and
-    whether a rename has replaced anything is not known. A relist waits for all that has failed, because it
-    removes what is gone, and for no big file, because it may be there to tidy.
+    - A link waits for what is at or below its target in ``led_to``.
+    - A replacement waits for what has failed at or below its directory, and for no big file: whether a rename
+      has replaced anything is not known.
+    - A removal waits for all that has failed, because what waits for that may lead to what is removed; and
+      for big files at or below its directory.
+    - A relist waits for all that has failed, because it removes what is gone; and for no big file, because it
+      may be there to tidy.
     """
     failed, big = _Lacking(lacking.failed), _Lacking(lacking.big)
     led = _Lacking((*lacking.failed, *lacking.big, *lacking.hopeless))
@@ -240,11 +242,11 @@ class _Lacking:
             self._below.update(upwards(path))
 
     def is_below(self, path: bytes, but: bytes | None = None) -> bool:
-        """Return whether any is at or below a path, but not at or below one that is below that."""
+        """Return whether any is at or below ``path``, and not at or below ``but``, which is below it."""
         return self._below[path] > (0 if but is None else self._below[but])
 
     def is_listed(self, path: bytes) -> bool:
-        """Return whether the listing of a directory is among them that a path is in."""
+        """Return whether a relist of a path, or of a directory above it, is among them."""
         return not self._listed.isdisjoint(upwards(path))
 
 
@@ -257,7 +259,7 @@ def tidying(names: Iterable[bytes]) -> list[bytes]:
 
 
 def inserted(parts: list[Part], part: Part) -> list[Part]:
-    """Return the parts with one more, or one that is longer, behind all of its tree that go earlier."""
+    """Return the parts with this one: joined to the part of its step, or behind those that go earlier."""
     for at, other in enumerate(parts):
         is_same = other.tree == part.tree and not (other.full or other.ignore_times)
         if is_same and other.step is part.step:
@@ -269,7 +271,7 @@ def inserted(parts: list[Part], part: Part) -> list[Part]:
 
 
 def without(parts: Iterable[Part], tree: int, step: Step, names: Iterable[bytes]) -> list[Part]:
-    """Return parts without these names in those of one step of a tree."""
+    """Take names out of the parts of one step of a tree; return all parts."""
     left = frozenset(names)
     return [
         replace(part, names=tuple(name for name in part.names if name not in left))

@@ -26,7 +26,7 @@ from inosync.worker.job import Job
 from inosync.worker.lanes import MIN_BIG_BYTES
 
 LOOK_SECONDS = 1.0
-"""The shortest time between a batch and the look; up to three times that, because other nodes got it, too."""
+"""A look follows a batch after this time, or up to three times as much: not all nodes look at once."""
 PERIOD_SECONDS = 60.0
 """The shortest time between two looks."""
 MAX_PERIOD_SECONDS = 3600.0
@@ -110,7 +110,7 @@ class RemoteTargets:
                 self._look_later()
             elif names:
                 self._next_at = self._loop.clock() + PERIOD_SECONDS
-                self._look_later()  # if nothing comes of this one, or at the next tree
+                self._look_later()  # at this tree if the look comes to nothing, or else at the next one
                 judge = partial(self._judge, tree, sent)
                 self._comparisons.compare_names(tree, sent.source, dict.fromkeys(names), judge)
             else:
@@ -128,7 +128,7 @@ class RemoteTargets:
             pause = backoff.delay(self._failures, PERIOD_SECONDS, MAX_PERIOD_SECONDS, self._rand())
             self._next_at = self._loop.clock() + pause
             if self._failures == 1 and "max connections" not in found.reason:
-                self._renew()  # where do the kept ones lead to, if the new one leads nowhere?
+                self._renew()  # a new connection leads nowhere: the kept ones may lead to a wrong place
             return
         self._failures = 0
         lost = lost_paths(found.lines)

@@ -12,14 +12,14 @@ from inosync.worker import order
 
 
 class Results:
-    """Grows while the parts of a batch are sent."""
+    """The lists grow while the parts of a batch are sent."""
 
     def __init__(self) -> None:
         self.arrived: list[Part] = []  # for hooks
         self.held: dict[int, None] = {}  # trees of which something was not sent because of their root
         self.bytes = 0  # sent and received, as rsync says
         self.code = 0  # the exit code that left something undone
-        self.worry = ""  # what that is
+        self.worry = ""  # why it was left undone
         # As in ``Leftovers``
         self.due: list[Part] = []
         self.outdated: list[Part] = []

@@ -11,17 +11,17 @@ from inosync.worker import frozen
 from inosync.worker.frozen import Basis, Frozen
 
 MAX_UNKNOWN = 100
-"""Files that are copied although they may be new and lead to nothing, or are only looked at again."""
+"""The most files that are copied although they may lead to nothing: they may be new, or a second look."""
 
 
 class Switch:
-    """Its copies, and what has to be on the node before."""
+    """The copies of what a batch switches to in a tree, and what has to be on the node before."""
 
     def __init__(self) -> None:
         self._copies: Frozen | None = None
         self._basis: Basis | None = None  # what has to be there still when it is switched to
         self.removals: list[Part] | None = None
-        """Where removals wait: with links that wait, and may lead on the node to what is to be removed."""
+        """The list that removals wait in: on the node, links that wait may lead to it. None: removals go."""
         self.is_alone = False
         """Whether all that is sent of the tree is of one step."""
         self.unknown: frozenset[bytes] = frozenset()

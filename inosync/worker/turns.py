@@ -23,11 +23,11 @@ class Turns:
     holder: Lane = Lane.FIRST
     """The lane that goes on while both run."""
     used: float = 0.0
-    """How long it has kept the other one waiting, less the time for which that ran alone."""
+    """For how long it has kept the other lane waiting, less the time in which the other lane ran alone."""
     seen_at: float = 0.0
-    """When that was counted."""
+    """When ``used`` was counted."""
     both: bool = False
-    """Whether both have run since then."""
+    """Whether both lanes have had something to send since then."""
 
     def look(self, both: bool, now: float) -> Turns:
         """Return whose turn it is from now on; ``both``: whether both lanes have something to send."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 YOUNG_SECONDS = 30.0
 """A connection that the node closes sooner, though nothing was wrong, was closed early."""
 MAX_EARLY_CLOSES = 3
-"""Connections in a row that are closed early, or refused beside others, until none is kept for a while."""
+"""After so many connections in a row that are closed early, or refused, none is kept for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def choose(trees: Iterable[int], started: Collection[int], most: int) -> Choice:
 
 
 def by_use(trees: Iterable[int], used: Collection[int]) -> Iterator[int]:
-    """Yield the trees that were ``used``, the last one first, as that lists them, then the others."""
+    """Yield the trees in ``used``, in its order (the one used last comes first), then the others."""
     yield from (tree for tree in used if tree in trees)
     yield from (tree for tree in trees if tree not in used)
 
@@ -55,7 +55,7 @@ class Slot:
     """The warm rsync of one tree, just checked, and what the pool knows of the others."""
 
     is_idle: bool  # the worker has nothing else to do
-    has_tree: bool = True  # it is no fault of the node's that a tree is not there
+    has_tree: bool = True  # if not, no failure is the fault of the node
     was_connected: bool = False  # before the check
     is_connected: bool = False  # after the check
     connected_for: float = 0.0  # seconds
