@@ -391,7 +391,9 @@ def _outcome(run: BatchRun, transfer: Transfer, code: int, job: Job) -> Outcome:
     missing = frozenset(run.current.missing)
     ended = Run(run.part, sent, code, transfer.stderr, transfer.stdout, transfer.is_truncated, missing)
     settings = job.trees[run.part.tree]
-    outcome = judge(ended, replace(settings, source=run.frozen_source or settings.source))
+    if run.frozen_source:
+        settings = replace(settings, source=run.frozen_source)
+    outcome = judge(ended, settings)
     if outcome.retry is None and transfer.names_sent_at is None:  # whatever it did was nothing of the part
         return Outcome(ExitKind.RETRY, outcome.reason or "rsync ended before it was told what to do")
     return outcome

@@ -74,7 +74,8 @@ class RsyncCalls:
         ``source``: a directory that is sent in place of the tree.
         """
         settings = self.settings(part.tree)
-        settings = replace(settings, source=source or settings.source)
+        if source:
+            settings = replace(settings, source=source)
         if part.full:
             only_adds = part.step is Step.NEW
             return argv.full_argv(settings, delete_nothing, only_adds, part.ignore_times)
