@@ -173,18 +173,21 @@ class SenderReport:
 
 def origin_round(store: Store, order: OriginOrder) -> OriginReport:
     """Do what the origin wants; StoreError or InstanceChanged."""
+    from inosync.fleet.origin_store import OriginStore  # it imports the client
+
+    origin = OriginStore(store)
     if order.is_new:
-        if not store.take_origin(order.value, order.own):
+        if not origin.take_origin(order.value, order.own):
             return OriginReport(False)
-    elif not store.renew_origin(order.value):
+    elif not origin.renew_origin(order.value):
         return OriginReport(False)
     if order.recovery is not None:
-        if not store.recover(order.value, order.recovery, order.changes):
+        if not origin.recover(order.value, order.recovery, order.changes):
             return OriginReport(False)
-        store.set_config(order.config)
-    elif order.span is not None and not store.append(order.value, order.span, order.changes):
+        origin.set_config(order.config)
+    elif order.span is not None and not origin.append(order.value, order.span, order.changes):
         return OriginReport(False)
-    if order.answer is not None and not store.say(order.value, order.answer, order.arrived):
+    if order.answer is not None and not origin.say(order.value, order.answer, order.arrived):
         return OriginReport(False)
     if order.give and not order_store.give(store, order.value, order.give):
         return OriginReport(False)
@@ -192,37 +195,40 @@ def origin_round(store: Store, order: OriginOrder) -> OriginReport:
     if not order.reads_all:
         return OriginReport(True, None, asked)
     seen = store.read(order.nodes, order.senders)
-    too_many = store.members() - MAX_MEMBERS
-    crowded = store.position_at(too_many + MAX_MEMBERS // 10) if too_many > 0 else 0
+    too_many = origin.members() - MAX_MEMBERS
+    crowded = origin.position_at(too_many + MAX_MEMBERS // 10) if too_many > 0 else 0
     orders, done = order_store.read(store, order.nodes)
     found = order_store.found(store, order.find)
-    ages, statuses = store.beat_ages(order.senders), store.statuses(order.senders)
-    events = store.events(order.senders, order.events_known)
+    ages, statuses = origin.beat_ages(order.senders), origin.statuses(order.senders)
+    events = origin.events(order.senders, order.events_known)
     return OriginReport(True, seen, asked, statuses, crowded, orders, done, found, ages, events)
 
 
 def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
     """Do what a sender wants; None if there is nothing new. StoreError or InstanceChanged."""
+    from inosync.fleet.sender_store import SenderStore  # it imports the client
+
+    sender = SenderStore(store)
     if order.wait_seconds > 0:
         store.wait(order.me, order.wait_seconds)
     mark = store.mark(order.me)
     if order.mark == mark:
         return None
-    confirmed = store.confirm(order.confirm, order.epoch) if order.confirm else set()
+    confirmed = sender.confirm(order.confirm, order.epoch) if order.confirm else set()
     finished = {node for node, what in order.finish.items() if order_store.finish(store, node, *what)}
     for node, (value, is_tidy) in order.release.items():
-        store.release(node, value, is_tidy)
-    renewed = store.renew(order.renew) if order.renew else set()
+        sender.release(node, value, is_tidy)
+    renewed = sender.renew(order.renew) if order.renew else set()
     taken = {}
     for node, value in order.take.items():
-        if (found := store.take(node, value)) is not None:
+        if (found := sender.take(node, value)) is not None:
             taken[node] = found
-    question = store.ask() if order.ask else None
-    store.beat(order.me, order.beat)
+    question = sender.ask() if order.ask else None
+    sender.beat(order.me, order.beat)
     if order.status:
-        store.tell(order.me, order.status)
+        sender.tell(order.me, order.status)
     if order.events is not None:
-        store.tell_events(order.me, *order.events)
+        sender.tell_events(order.me, *order.events)
     seen = store.read((), order.senders if order.nodes else (order.me,), order.nodes)
     upto, changes, begun = None, list[tuple[int, Change]](), set[str]()
     looked = (*order.serve, *order.start) if order.nodes else tuple(order.start)
@@ -231,13 +237,13 @@ def sender_round(store: Store, order: SenderOrder) -> SenderReport | None:
     if span is not None and span.epoch == order.epoch:
         wanted = service.reach(seen.arrived.get(order.me), order.copy, span)
         if wanted is not None and wanted > order.after:
-            changes = store.changes(order.after, wanted, MAX_CHANGES)
+            changes = sender.changes(order.after, wanted, MAX_CHANGES)
             upto = changes[-1][0] if len(changes) == MAX_CHANGES else wanted
         at = order.after if upto is None else upto
         values = order.start if upto is None else {**order.serve, **order.start}
         if values:
-            begun = store.begin(values, order.epoch, at)
-        again = store.span()  # what was dropped meanwhile may be missing in what was read
+            begun = sender.begin(values, order.epoch, at)
+        again = sender.span()  # what was dropped meanwhile may be missing in what was read
         if again is None or again.epoch != order.epoch:
             upto, changes, begun = None, [], set()
         else:

@@ -9,10 +9,10 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from inosync.fleet import orders
 from inosync.fleet.orders import NO_NUMBERS, NONE, Numbers, Orders
+from inosync.master.commands import Commands
 from inosync.master.fleet_orders import encode_found
 from inosync.master.verification import Comparison
 from inosync.nodes.node import Node
@@ -20,27 +20,12 @@ from inosync.nodes.node import Node
 log = logging.getLogger(__name__)
 
 
-class NodeCommands(Protocol):
-    """What can be done to a node."""
-
-    def resync(self, node: Node) -> None: ...
-    def pause(self, node: Node) -> None: ...
-    def resume(self, node: Node) -> None: ...
-    def compare(
-        self,
-        nodes: Sequence[Node],
-        may_repair: bool,
-        deadline: float,
-        done: Callable[[Sequence[Comparison]], None],
-    ) -> object: ...
-
-
 @dataclass(slots=True)
 class SenderTasks:
     """Does the orders. ``nodes`` is the pool's own, by name."""
 
     nodes: Mapping[str, Node]
-    commands: Callable[[], NodeCommands]
+    commands: Callable[[], Commands]
     _running: dict[tuple[str, str], tuple[int, Node]] = field(default_factory=dict)
     """By node and command: the number of the order, and the node as it was then."""
     _finished: dict[str, tuple[Numbers, bytes]] = field(default_factory=dict)

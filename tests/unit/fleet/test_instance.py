@@ -17,7 +17,9 @@ from support.redis_server import REDIS, RedisServer, ReplicatedRedis, SentinelSe
 from support.wait import until
 
 from inosync.fleet.instance import Instance
+from inosync.fleet.origin_store import OriginStore
 from inosync.fleet.passwords import Passwords
+from inosync.fleet.sender_store import SenderStore
 from inosync.fleet.store import InstanceChanged, Store, StoreError
 
 needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
@@ -42,7 +44,7 @@ def test_failover_leads_to_another_instance_that_has_what_arrived_there(tmp_path
         store.set_passwords(Passwords("of-Redis", "of-Sentinel"))
         store.open()
         assert store.place == servers.url
-        assert store.take("n", b"s 1") == (1, None)
+        assert SenderStore(store).take("n", b"s 1") == (1, None)
         client = Instance(servers.replica.url, Passwords("of-Redis"))
         with pytest.raises(StoreError, match="is a replica"), client.plain_errors():
             client.client.ping()
@@ -58,7 +60,7 @@ def test_failover_leads_to_another_instance_that_has_what_arrived_there(tmp_path
         def taken() -> bool:
             nonlocal changes
             try:
-                return store.take("m", b"s 2") is not None
+                return SenderStore(store).take("m", b"s 2") is not None
             except InstanceChanged:
                 changes += 1
             except StoreError as error:
@@ -145,7 +147,7 @@ def test_redis_through_tls_is_that_of_the_certificate(tmp_path: Path, certificat
     try:
         store = Store(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}", "web")
         store.open()
-        assert store.take_origin(b"o")
+        assert OriginStore(store).take_origin(b"o")
         store.close()
         store = Store(f"rediss://127.0.0.1:{port}/0", "web")
         with pytest.raises(StoreError, match="certificate verify failed"):

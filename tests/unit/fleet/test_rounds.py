@@ -17,10 +17,12 @@ from support.wait import until
 from inosync.changes import Change, Kind
 from inosync.fleet import order_store, rounds
 from inosync.fleet.leases import TTL_SECONDS
+from inosync.fleet.origin_store import OriginStore
 from inosync.fleet.passwords import Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
 from inosync.fleet.rounds import OriginOrder, SenderOrder, SenderReport, origin_round
+from inosync.fleet.sender_store import SenderStore
 from inosync.fleet.store import InstanceChanged, Store, StoreError
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
@@ -79,7 +81,7 @@ def test_origin_looks_at_nodes_only_when_it_wants_to(met: Store) -> None:
     order = replace(ORIGIN, is_new=False, span=JournalSpan("e", 0, 6), changes=changes(6), reads_all=False)
     report = origin_round(met, order)
     assert (report.is_origin, report.seen) == (True, None)
-    assert met.span() == JournalSpan("e", 0, 6)
+    assert SenderStore(met).span() == JournalSpan("e", 0, 6)
 
 
 def test_origin_hears_of_too_many_changes(met: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +194,7 @@ def test_acl_lines_of_the_documentation_are_enough_and_not_too_much(server: Redi
         report = sender_round(sender, replace(order_of_end, finish={"n": (b"eu 1", b"1 0 0", b"1 []")}))
         assert (report.confirmed, report.finished) == (N, N)
         with pytest.raises(StoreError):
-            sender.append(b"m /etc/x 1", JournalSpan("e", 0, 9), changes(9))
+            OriginStore(sender).append(b"m /etc/x 1", JournalSpan("e", 0, 9), changes(9))
         with pytest.raises(StoreError):
             Store(server.url.replace("redis://", "redis://inosync-sender@"), "other", Passwords("pw")).open()
     finally:

@@ -12,9 +12,11 @@ import redis
 from support.redis_server import REDIS, RedisServer
 
 from inosync.changes import Change, Kind, Step
+from inosync.fleet.origin_store import OriginStore
 from inosync.fleet.passwords import Passwords
 from inosync.fleet.records import Arrived, JournalSpan, NodeRecord, OriginPosition
 from inosync.fleet.recovery import Recovery
+from inosync.fleet.sender_store import SenderStore
 from inosync.fleet.store import CHUNK, InstanceChanged, Store, StoreError
 
 needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
@@ -37,8 +39,8 @@ def store(server: RedisServer, raw: redis.Redis) -> Iterator[Store]:
     raw.ping()
     store = Store(server.url, "web")
     store.open()
-    assert store.take_origin(ORIGIN)
-    assert store.recover(ORIGIN, Recovery(True, 0, JournalSpan("e", 0, 0), {}), [])
+    assert OriginStore(store).take_origin(ORIGIN)
+    assert OriginStore(store).recover(ORIGIN, Recovery(True, 0, JournalSpan("e", 0, 0), {}), [])
     yield store
     store.close()
 
@@ -49,25 +51,25 @@ def change(path: bytes, kind: Kind = Kind.NAME, step: Step = Step.CHANGED) -> Ch
 
 def append(store: Store, *paths: bytes, after: int = 0) -> None:
     changes = [(after + number, change(path)) for number, path in enumerate(paths, 1)]
-    assert store.append(ORIGIN, JournalSpan("e", 0, after + len(paths)), changes)
+    assert OriginStore(store).append(ORIGIN, JournalSpan("e", 0, after + len(paths)), changes)
 
 
 def batch(store: Store, after: int, upto: int, epoch: str = "e") -> list[Change]:
     """Have a batch to the node begun that a sender has taken, and return what it holds."""
-    assert store.begin({"n": b"s 1"}, epoch, upto) == {"n"}
-    return [one for _, one in store.changes(after, upto, 10_000)]
+    assert SenderStore(store).begin({"n": b"s 1"}, epoch, upto) == {"n"}
+    return [one for _, one in SenderStore(store).changes(after, upto, 10_000)]
 
 
 @needs_redis
 def test_batch_holds_what_a_node_lacks(store: Store) -> None:
     append(store, b"a", b"b\n\xff", b"c", b"a")
-    taken = store.take("n", b"s 1")
+    taken = SenderStore(store).take("n", b"s 1")
     assert taken == (1, None)
     assert batch(store, 0, 3, "e") == [change(b"b\n\xff"), change(b"c")]
     assert store.read(["n"], []).nodes == {"n": NodeRecord("e", None, 3)}
-    assert store.confirm({"n": (b"s 1", 3)}, "e") == {"n"}
+    assert SenderStore(store).confirm({"n": (b"s 1", 3)}, "e") == {"n"}
     assert batch(store, 3, 4, "e") == [change(b"a")]
-    assert store.confirm({"n": (b"s 1", 4)}, "e") == {"n"}
+    assert SenderStore(store).confirm({"n": (b"s 1", 4)}, "e") == {"n"}
     assert batch(store, 4, 4, "e") == []
     assert store.read(["n"], []).nodes == {"n": NodeRecord("e", 4, 4)}
 
@@ -75,21 +77,21 @@ def test_batch_holds_what_a_node_lacks(store: Store) -> None:
 @needs_redis
 def test_nothing_begins_beyond_what_the_journal_holds(store: Store) -> None:
     append(store, b"a", b"b", b"c")
-    assert store.append(ORIGIN, JournalSpan("e", 2, 3), [])
-    store.take("n", b"s 1")
-    assert store.begin({"n": b"s 1"}, "e", 1) == set()
-    assert store.begin({"n": b"s 1"}, "e", 4) == set()
-    assert store.begin({"n": b"s 1"}, "old", 3) == set()
+    assert OriginStore(store).append(ORIGIN, JournalSpan("e", 2, 3), [])
+    SenderStore(store).take("n", b"s 1")
+    assert SenderStore(store).begin({"n": b"s 1"}, "e", 1) == set()
+    assert SenderStore(store).begin({"n": b"s 1"}, "e", 4) == set()
+    assert SenderStore(store).begin({"n": b"s 1"}, "old", 3) == set()
     assert store.read(["n"], []).nodes == {}
-    assert store.begin({"n": b"s 1"}, "e", 2) == {"n"}
+    assert SenderStore(store).begin({"n": b"s 1"}, "e", 2) == {"n"}
     assert batch(store, 2, 3) == [change(b"c")]
 
 
 @needs_redis
 def test_change_that_is_appended_late_moves_nothing_back(store: Store) -> None:
     append(store, b"a", b"b", b"a")
-    assert store.append(ORIGIN, JournalSpan("e", 0, 1), [(1, change(b"a"))])
-    store.take("n", b"s 1")
+    assert OriginStore(store).append(ORIGIN, JournalSpan("e", 0, 1), [(1, change(b"a"))])
+    SenderStore(store).take("n", b"s 1")
     assert batch(store, 2, 3, "e") == [change(b"a")]
     assert store.read([], []).span == JournalSpan("e", 0, 3)
 
@@ -98,34 +100,34 @@ def test_change_that_is_appended_late_moves_nothing_back(store: Store) -> None:
 def test_many_changes_are_appended_in_their_order(store: Store) -> None:
     names = [b"%d" % number for number in range(2 * CHUNK + 1)]
     append(store, *names)
-    store.take("n", b"s 1")
+    SenderStore(store).take("n", b"s 1")
     assert [each.path for each in batch(store, 0, len(names))] == names
 
 
 @needs_redis
 def test_lease_is_held_by_its_value_alone(store: Store, raw: redis.Redis) -> None:
-    assert store.take("n", b"s 1") == (1, None)
-    assert store.take("n", b"t 1") is None
-    assert store.renew({"n": b"t 1", "m": b"s 1"}) == set()
+    assert SenderStore(store).take("n", b"s 1") == (1, None)
+    assert SenderStore(store).take("n", b"t 1") is None
+    assert SenderStore(store).renew({"n": b"t 1", "m": b"s 1"}) == set()
     raw.pexpire("inosync:web:lease:n", 5_000)
-    assert store.renew({"n": b"s 1"}) == {"n"}
+    assert SenderStore(store).renew({"n": b"s 1"}) == {"n"}
     assert raw.pttl("inosync:web:lease:n") > 5_000
-    assert not store.release("n", b"t 1", tidy=True)
+    assert not SenderStore(store).release("n", b"t 1", tidy=True)
     assert store.read(["n", "m"], []).leases == {"n": b"s 1"}
-    assert store.release("n", b"s 1", tidy=True)
-    assert store.renew({"n": b"s 1"}) == set()
-    assert store.take("n", b"t 1") == (2, None)
+    assert SenderStore(store).release("n", b"s 1", tidy=True)
+    assert SenderStore(store).renew({"n": b"s 1"}) == set()
+    assert SenderStore(store).take("n", b"t 1") == (2, None)
 
 
 @needs_redis
 def test_late_requests_of_a_lease_that_is_over_do_nothing(store: Store) -> None:
     append(store, b"a")
-    store.take("n", b"s 1")
-    store.release("n", b"s 1", tidy=False)
-    store.take("n", b"s 2")
-    assert store.begin({"n": b"s 1", "m": b"s 1"}, "e", 1) == set()
-    assert store.confirm({"n": (b"s 1", 1), "m": (b"s 1", 1)}, "e") == set()
-    assert not store.release("n", b"s 1", tidy=True)
+    SenderStore(store).take("n", b"s 1")
+    SenderStore(store).release("n", b"s 1", tidy=False)
+    SenderStore(store).take("n", b"s 2")
+    assert SenderStore(store).begin({"n": b"s 1", "m": b"s 1"}, "e", 1) == set()
+    assert SenderStore(store).confirm({"n": (b"s 1", 1), "m": (b"s 1", 1)}, "e") == set()
+    assert not SenderStore(store).release("n", b"s 1", tidy=True)
     assert store.read(["n"], []).nodes == {}
     assert store.read(["n"], []).leases == {"n": b"s 2"}
 
@@ -135,13 +137,13 @@ def test_many_nodes_are_noted_and_confirmed_each_by_its_lease(store: Store) -> N
     append(store, b"a", b"b")
     names = [f"n {number}" for number in range(CHUNK + 2)]
     for name in names[1:]:
-        store.take(name, f"s {name}".encode())
+        SenderStore(store).take(name, f"s {name}".encode())
     values = {name: f"s {name}".encode() for name in names} | {names[5]: b"other"}
     mine = {*names} - {names[0], names[5]}
-    assert store.begin(values, "e", 2) == mine
+    assert SenderStore(store).begin(values, "e", 2) == mine
     cursors = {name: (value, 1 + number % 2) for number, (name, value) in enumerate(values.items())}
-    assert store.confirm(cursors, "e") == mine
-    assert store.confirm(cursors, "old") == set()
+    assert SenderStore(store).confirm(cursors, "e") == mine
+    assert SenderStore(store).confirm(cursors, "old") == set()
     found = store.read(names, []).nodes
     assert found == {name: NodeRecord("e", cursors[name][1], 2) for name in mine}
 
@@ -149,10 +151,10 @@ def test_many_nodes_are_noted_and_confirmed_each_by_its_lease(store: Store) -> N
 @needs_redis
 def test_record_of_a_node_never_goes_back(store: Store) -> None:
     append(store, b"a", b"b", b"c")
-    store.take("n", b"s 1")
+    SenderStore(store).take("n", b"s 1")
     for upto in (3, 1):
-        assert store.begin({"n": b"s 1"}, "e", upto) == {"n"}
-        assert store.confirm({"n": (b"s 1", upto)}, "e") == {"n"}
+        assert SenderStore(store).begin({"n": b"s 1"}, "e", upto) == {"n"}
+        assert SenderStore(store).confirm({"n": (b"s 1", upto)}, "e") == {"n"}
     assert store.restore("e", {"n": NodeRecord("e", 2, 2), "m": NodeRecord("e", 2, 5)})
     assert store.restore("e", {"m": NodeRecord("old", 9, 9)})
     assert not store.restore("old", {"m": NodeRecord("old", 9, 9)})
@@ -163,33 +165,33 @@ def test_record_of_a_node_never_goes_back(store: Store) -> None:
 @needs_redis
 def test_node_is_tidy_from_its_handover_until_it_is_taken(store: Store) -> None:
     store.restore("e", {"n": NodeRecord("e", 2, 2)})
-    store.take("n", b"s 1")
-    store.release("n", b"s 1", tidy=True)
+    SenderStore(store).take("n", b"s 1")
+    SenderStore(store).release("n", b"s 1", tidy=True)
     tidy = NodeRecord("e", 2, 2, tidy=True)
     assert store.read(["n"], []).nodes == {"n": tidy}
-    assert store.take("n", b"s 2") == (2, tidy)
+    assert SenderStore(store).take("n", b"s 2") == (2, tidy)
     assert store.read(["n"], []).nodes == {"n": NodeRecord("e", 2, 2)}
 
 
 @needs_redis
 def test_second_origin_is_refused_and_writes_nothing(store: Store) -> None:
-    assert not store.take_origin(b"other")
-    assert not store.renew_origin(b"other")
-    assert store.renew_origin(ORIGIN)
-    assert not store.append(b"other", JournalSpan("e", 0, 9), [(9, change(b"x"))])
-    assert not store.say(b"other", OriginPosition(1, "e", 9), {})
-    assert not store.recover(b"other", Recovery(True, 0, JournalSpan("f", 0, 0), {}), [])
+    assert not OriginStore(store).take_origin(b"other")
+    assert not OriginStore(store).renew_origin(b"other")
+    assert OriginStore(store).renew_origin(ORIGIN)
+    assert not OriginStore(store).append(b"other", JournalSpan("e", 0, 9), [(9, change(b"x"))])
+    assert not OriginStore(store).say(b"other", OriginPosition(1, "e", 9), {})
+    assert not OriginStore(store).recover(b"other", Recovery(True, 0, JournalSpan("f", 0, 0), {}), [])
     assert store.read([], []).span == JournalSpan("e", 0, 0)
 
 
 @needs_redis
 def test_machines_read_what_the_others_say(store: Store) -> None:
     arrived = Arrived("e", 5, "disk")
-    assert store.ask() == store.asked() == 1
-    assert store.say(ORIGIN, OriginPosition(1, "e", 7), {"s": arrived})
-    assert not store.say(ORIGIN, OriginPosition(1, "old", 7), {"s": arrived})
-    store.set_config("fingerprint")
-    store.beat("s", b"well")
+    assert SenderStore(store).ask() == store.asked() == 1
+    assert OriginStore(store).say(ORIGIN, OriginPosition(1, "e", 7), {"s": arrived})
+    assert not OriginStore(store).say(ORIGIN, OriginPosition(1, "old", 7), {"s": arrived})
+    OriginStore(store).set_config("fingerprint")
+    SenderStore(store).beat("s", b"well")
     found = store.read([], ["s", "t"])
     assert (found.position, found.config) == (OriginPosition(1, "e", 7), "fingerprint")
     assert (found.arrived, found.beats) == ({"s": arrived}, {"s": b"well"})
@@ -198,13 +200,13 @@ def test_machines_read_what_the_others_say(store: Store) -> None:
 @needs_redis
 def test_new_epoch_leaves_nothing_of_the_journal(store: Store) -> None:
     append(store, b"a", b"b")
-    store.say(ORIGIN, OriginPosition(1, "e", 2), {})
+    OriginStore(store).say(ORIGIN, OriginPosition(1, "e", 2), {})
     record = NodeRecord("f", 8, 8)
     recovery = Recovery(True, 7, JournalSpan("f", 7, 9), {"n": record})
-    assert store.recover(ORIGIN, recovery, [(8, change(b"c")), (9, change(b"d"))])
+    assert OriginStore(store).recover(ORIGIN, recovery, [(8, change(b"c")), (9, change(b"d"))])
     found = store.read(["n"], [])
     assert (found.span, found.nodes, found.position) == (JournalSpan("f", 7, 9), {"n": record}, None)
-    store.take("n", b"s 1")
+    SenderStore(store).take("n", b"s 1")
     assert batch(store, 7, 9, "f") == [change(b"c"), change(b"d")]
 
 
@@ -213,24 +215,24 @@ def test_what_redis_has_lost_is_written_again(store: Store) -> None:
     append(store, b"a", b"b")
     store.restore("e", {"n": NodeRecord("e", 1, 2), "m": NodeRecord("e", 2, 2)})
     recovery = Recovery(False, 3, JournalSpan("e", 3, 5), {"n": NodeRecord("e", 4, 4)})
-    assert store.recover(ORIGIN, recovery, [(4, change(b"c")), (5, change(b"d"))])
+    assert OriginStore(store).recover(ORIGIN, recovery, [(4, change(b"c")), (5, change(b"d"))])
     found = store.read(["n", "m"], [])
     assert found.span == JournalSpan("e", 3, 5)
     assert found.nodes == {"n": NodeRecord("e", 4, 4), "m": NodeRecord("e", 2, 2)}
-    store.take("n", b"s 1")
+    SenderStore(store).take("n", b"s 1")
     assert batch(store, 3, 5, "e") == [change(b"c"), change(b"d")]
-    assert not store.recover(ORIGIN, Recovery(False, 5, JournalSpan("old", 5, 5), {}), [])
+    assert not OriginStore(store).recover(ORIGIN, Recovery(False, 5, JournalSpan("old", 5, 5), {}), [])
 
 
 @needs_redis
 def test_two_fleets_in_one_redis_do_not_meet(store: Store, server: RedisServer) -> None:
     append(store, b"a")
-    store.take("n", b"s 1")
+    SenderStore(store).take("n", b"s 1")
     other = Store(server.url, "mail")
     other.open()
     assert other.read(["n"], []).span is None
-    assert other.take_origin(ORIGIN)
-    assert other.take("n", b"s 1") == (1, None)
+    assert OriginStore(other).take_origin(ORIGIN)
+    assert SenderStore(other).take("n", b"s 1") == (1, None)
     other.close()
 
 
@@ -258,7 +260,7 @@ def test_database_with_something_else_is_refused(
 def test_values_that_others_wrote_are_refused(store: Store, raw: redis.Redis) -> None:
     raw.zadd("inosync:web:journal", {b"0 0 0 ../../etc/passwd": 1})
     raw.hset("inosync:web:fleet", "appended", "1")
-    store.take("n", b"s 1")
+    SenderStore(store).take("n", b"s 1")
     with pytest.raises(StoreError, match="no change"):
         batch(store, 0, 1)
     raw.hset("inosync:web:nodes", "n", "e 1 2 3 4")
@@ -272,7 +274,7 @@ def test_socket_and_user_with_password_are_supported(server: RedisServer, raw: r
     for url in (f"unix://web@{server.socket}", f"redis://web@127.0.0.1:{server.port}"):
         store = Store(url, "web", Passwords(SECRET))
         store.open()
-        assert store.take_origin(ORIGIN)
+        assert OriginStore(store).take_origin(ORIGIN)
         store.close()
 
 
@@ -303,15 +305,15 @@ def test_restarted_redis_is_noticed_before_a_request(tmp_path: Path) -> None:
     try:
         store = Store(server.url, "web")
         store.open()
-        assert store.take("n", b"s 1") == (1, None)
+        assert SenderStore(store).take("n", b"s 1") == (1, None)
         server.stop()
         with pytest.raises(StoreError):
-            store.take("m", b"s 2")
+            SenderStore(store).take("m", b"s 2")
         server.start()
         with pytest.raises(InstanceChanged):
-            store.take("m", b"s 2")
+            SenderStore(store).take("m", b"s 2")
         assert store.read(["n", "m"], []).leases == {}
-        assert store.take("m", b"s 2") == (1, None)
+        assert SenderStore(store).take("m", b"s 2") == (1, None)
         store.close()
     finally:
         server.stop()

@@ -13,8 +13,10 @@ from support.redis_server import REDIS, RedisServer
 
 from inosync import check
 from inosync.config.fleet import Fleet, RedisAddress
+from inosync.fleet.origin_store import OriginStore
 from inosync.fleet.records import JournalSpan
 from inosync.fleet.recovery import Recovery
+from inosync.fleet.sender_store import SenderStore
 from inosync.fleet.store import Store
 from inosync.fleet.trial import RedisTrial, try_redis
 
@@ -40,10 +42,10 @@ def begin(fleet: Fleet, config: str) -> None:
     """Have an origin with this configuration there."""
     store = Store(fleet.redis.url, fleet.redis.name)
     store.open()
-    assert store.take_origin(b"o 1")
-    assert store.recover(b"o 1", Recovery(True, 0, JournalSpan("e", 0, 0), {}), [])
-    store.set_config(config)
-    store.beat("eu", b"1 copy config ")
+    assert OriginStore(store).take_origin(b"o 1")
+    assert OriginStore(store).recover(b"o 1", Recovery(True, 0, JournalSpan("e", 0, 0), {}), [])
+    OriginStore(store).set_config(config)
+    SenderStore(store).beat("eu", b"1 copy config ")
     store.close()
 
 
