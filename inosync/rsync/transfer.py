@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import FileIO
 from typing import ClassVar
 
-from inosync.rsync import argv, stdout
+from inosync.rsync import argv
+from inosync.rsync.output import RsyncOutput
 from inosync.system import process, program
 from inosync.system.loop import Loop, Timer
 from inosync.system.peers import Peers
@@ -25,7 +26,6 @@ PROGRESS_POLL_SECONDS = 2.0
 """The longest time between two checks whether a transfer makes progress."""
 _CARRIERS = ("ssh", "dbclient")
 """Programs whose own traffic (ServerAliveInterval) goes on for ever, whatever rsync does."""
-_MAX_LINES = 2_000
 MAX_EARLY_STDERR_BYTES = 1 << 20
 """The most standard error before the names are sent: there is one failure to report at most."""
 MAX_STDERR_BYTES = 1 << 28
@@ -64,26 +64,18 @@ class Transfer:
         is_big: bool = False,
     ) -> None:
         Transfer.started += 1
-        self._loop, self._timeout, self._listener = loop, timeout, listener
+        self._loop, self._timeout = loop, timeout
         self._is_counted = not (idle or is_big)
         self._child = program.start(command, idle)
         self._stdin, self._stdout, self._stderr = self._child.stdin, self._child.stdout, self._child.stderr
         self._exited = os.pidfd_open(self._child.pid)
         self.pid = self._child.pid
+        self._says_end = argv.SAYS_END in command
+        self._output = RsyncOutput(self._says_end, self._is_own, listener)
 
         # All mutable state:
         self.code: int | None = None
         """The exit code; None while rsync runs."""
-        self.stderr: list[bytes] = []
-        """Lines of standard error without line ends; the last ones if there are too many."""
-        self.stdout: list[bytes] = []
-        """Lines of standard output without progress; the last ones if there are too many."""
-        self.is_truncated = False
-        """Whether older lines of either were dropped."""
-        self.percent: int | None = None
-        """The progress of a full mirror."""
-        self.byte_percent: int | None = None
-        """The share of the bytes that have arrived, where rsync prints its progress."""
         self.abort_reason = ""
         """Why it was ended for a fault; empty if it was not."""
         self.superseded = False
@@ -94,18 +86,10 @@ class Transfer:
         """When the list of names was sent, by the loop's clock."""
         self.was_warm = False
         """Whether it was connected before there were names to send."""
-        self._partial_lines = {self._stdout: b"", self._stderr: b""}
-        """What came after the last line end of a stream."""
         self._unsent = memoryview(b"")
         """Names that the pipe had no room for."""
         self._is_watched = False
         """Whether output is read as it comes; if not, at the end."""
-        self._stderr_bytes = 0
-        """What was read from standard error."""
-        self._says_end = argv.SAYS_END in command
-        """Whether it says when only its end is missing."""
-        self._is_through = False
-        """Whether it has said that."""
         self._is_stopped = False
         """Whether it waits, stopped, for another transfer."""
         self._empty_name_sent = False
@@ -186,6 +170,26 @@ class Transfer:
         return os.stat(self.directory)
 
     @property
+    def stderr(self) -> list[bytes]:
+        return self._output.stderr
+
+    @property
+    def stdout(self) -> list[bytes]:
+        return self._output.stdout
+
+    @property
+    def is_truncated(self) -> bool:
+        return self._output.is_truncated
+
+    @property
+    def percent(self) -> int | None:
+        return self._output.percent
+
+    @property
+    def byte_percent(self) -> int | None:
+        return self._output.byte_percent
+
+    @property
     def done(self) -> bool:
         """Whether rsync has ended, and all that it printed was read."""
         return self.code is not None
@@ -193,7 +197,7 @@ class Transfer:
     @property
     def is_through(self) -> bool:
         """Whether rsync has done everything without any complaint, and only has to end."""
-        if not self._is_through or self.done or self._stderr_bytes or self._stderr.closed:
+        if not self._output.has_said_end or self.done or self._output.stderr_bytes or self._stderr.closed:
             return False
         return not self._read_output(self._stderr)  # what it has complained of came before
 
@@ -289,51 +293,23 @@ class Transfer:
             data = os.read(stream.fileno(), _CHUNK_BYTES)
         except BlockingIOError:
             return False
-        # Progress is updated in place, with carriage returns; ssh ends its lines with them as well.
-        *lines, rest = (self._partial_lines[stream] + data).replace(b"\r", b"\n").split(b"\n")
-        self._partial_lines[stream] = rest[-_CHUNK_BYTES:]
         if not data:
-            lines.append(self._partial_lines[stream])
             self._close(stream)
-        lines = [line for line in lines if line.strip()]
-        if self._says_end:
-            lines = [line for line in lines if not stdout.is_exit_note(line)]
         if stream is self._stderr:
-            self._keep(self.stderr, lines)
-            self._limit_stderr(len(data))
-        elif self._listener is not None:
-            self._listener(lines)
-        elif not any(b"%" in line for line in lines):  # no progress, as nearly always
-            if self._says_end:
-                self._note_through(lines)
-            self._keep(self.stdout, lines)
+            self._output.add_stderr(data)
+            self._limit_stderr()
         else:
-            for line in lines:
-                entries, share = stdout.percent(line), stdout.byte_percent(line)
-                self.percent = self.percent if entries is None else entries
-                self.byte_percent = self.byte_percent if share is None else share
-                if entries is None and share is None and not line.startswith(stdout.SKIPPED):
-                    self._keep(self.stdout, [line])
+            self._output.add_stdout(data)
         return bool(data)
 
-    def _note_through(self, lines: list[bytes]) -> None:
-        waits_for = {pid for line in lines if (pid := stdout.waits_for(line))}
-        # A file may have such a name, and extra may have names printed.
-        if waits_for and not waits_for.isdisjoint(process.family(self.pid)):
-            self._is_through = True
+    def _is_own(self, pids: Collection[int]) -> bool:
+        return any(pid in pids for pid in process.family(self.pid))
 
-    def _limit_stderr(self, added: int) -> None:
+    def _limit_stderr(self) -> None:
         """End a transfer that floods standard error: that may never end, and reading it takes a core."""
-        self._stderr_bytes += added
         limit = MAX_EARLY_STDERR_BYTES if self.names_sent_at is None else MAX_STDERR_BYTES
-        if self._stderr_bytes > limit:
+        if self._output.stderr_bytes > limit:
             self.abort(f"more than {limit >> 20} MiB of errors")
-
-    def _keep(self, kept: list[bytes], lines: list[bytes]) -> None:
-        kept += lines
-        if len(kept) > _MAX_LINES:
-            self.is_truncated = True
-            del kept[: -_MAX_LINES // 2]
 
     def _on_exit(self) -> None:
         # Read what is there, not to the end: a process that rsync left behind may hold the pipes for ever,

@@ -560,7 +560,7 @@ MUTATIONS = (
     Mutation(
         "fleet: what rsync has complained of counts as arrived before it ends",
         "inosync/rsync/transfer.py",
-        " or self._stderr_bytes or",
+        " or self._output.stderr_bytes or",
         " or",
         ("tests/unit/rsync/test_transfer.py",),
     ),
