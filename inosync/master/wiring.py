@@ -170,7 +170,7 @@ def make_master(
     calls = Calls(
         each_turn=[part.turn for part in fleet],
         each_second=(
-            lambda: _forget_confirmed(watching, fleet),
+            lambda: forget_confirmed(watching, fleet),
             hold.stop_retries,
             workers.staging.take_back,
             watching.verification.start_if_due,
@@ -323,7 +323,7 @@ def _begin_watching(given: Given, watching: Watching) -> None:
     resume.restore_memory(watching.mirror.guard, watching.mirror.table.numbers)
 
 
-def _forget_confirmed(watching: Watching, fleet: Sequence[FleetPart]) -> None:
+def forget_confirmed(watching: Watching, fleet: Sequence[FleetPart]) -> None:
     """Have the journal drop what no node, no comparison and no other machine needs."""
     journal, cursors = watching.mirror.journal, [node.cursor for node in watching.mirror.nodes.values()]
     if cursors or fleet:

@@ -168,7 +168,7 @@ MUTATIONS = (
         "inosync/master/wiring.py",
         "journal.drop_confirmed(int(min(needed)))\n",
         "journal.drop_confirmed(max(cursors))\n",
-        (f"{FAULTS}::test_changes_made_while_a_node_fails_arrive_afterwards",),
+        ("tests/unit/master/test_wiring.py",),
     ),
     Mutation(
         "a cursor that has fallen off the journal is taken for a good one",
@@ -271,7 +271,7 @@ MUTATIONS = (
         "inosync/worker/transfer_start.py",
         "        return found is SourceState.OK or (found is SourceState.EMPTY and run.delete_nothing)\n",
         "        return True\n",
-        (f"{LOST}::test_full_mirror_before_the_master_knows_deletes_nothing_when_a_root",),
+        ("tests/unit/worker/test_transfer_start.py",),
     ),
     Mutation(
         "a root that is emptied while all nodes are mirrored in full is not looked at",

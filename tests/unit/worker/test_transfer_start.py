@@ -14,7 +14,7 @@ from inosync.nodes.messages import Batch
 from inosync.rsync.argv import TransferSettings
 from inosync.rsync.exit_codes import ExitKind
 from inosync.rsync.outcome import Outcome
-from inosync.system import spool
+from inosync.system import process, spool
 from inosync.worker.batch_run import BatchRun
 from inosync.worker.beside import Beside
 from inosync.worker.job import Job
@@ -24,7 +24,9 @@ from inosync.worker.transfer_start import Start, TransferStarter
 
 
 def played(name: str) -> Any:
-    return SimpleNamespace(name=name, send_when_connected=lambda *_: None)
+    found = SimpleNamespace(name=name)
+    found.send_when_connected = lambda _names, may_send: setattr(found, "may_send", may_send)
+    return found
 
 
 def question(name: str) -> Any:
@@ -118,6 +120,29 @@ def test_second_lane_takes_no_warm_rsync(bench: Bench) -> None:
     bench.big_size = 2
     start, _ = bench.start(Part(1, False, (b"f",)), lane=Lane.SECOND)
     assert cast(Any, start.transfer).name == "new"
+
+
+@pytest.mark.parametrize(
+    ("where", "is_wrapped", "expected"),
+    [
+        pytest.param("tree", False, True, id="in its source"),
+        pytest.param("other", False, False, id="elsewhere"),
+        pytest.param("other", True, True, id="a wrapper that stayed where it was started"),
+    ],
+)
+def test_rsync_that_has_connected_sends_only_from_its_source(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str, is_wrapped: bool, expected: bool
+) -> None:
+    directory = bench.tree.parent / where
+    directory.mkdir(exist_ok=True)
+    status = bench.tree.stat()
+    source = Source((status.st_dev, status.st_ino), whole=True)
+    start, _ = bench.start(Part(1, False, (b"f",), source=source))
+    transfer = cast(Any, start.transfer)
+    transfer.directory, transfer.directory_status = str(directory), directory.stat()
+    if is_wrapped:
+        monkeypatch.setattr(process, "START_DIRECTORY", str(directory))
+    assert transfer.may_send() is expected
 
 
 def names(run: BatchRun) -> list[bytes]:
