@@ -13,7 +13,7 @@ from inosync.changes import Change, Step
 from inosync.config.load import Config
 from inosync.config.nodes import Tree
 from inosync.guard.guard import Guard
-from inosync.master.trees import is_one_file_system
+from inosync.master.trees import excluded_by_all, is_one_file_system
 from inosync.nodes.node import Node
 from inosync.nodes.retries import Retry
 from inosync.rsync.options import unwatched
@@ -56,7 +56,7 @@ class Resume:
         """
         found: TreeFacts | None = None
         try:
-            found = facts.of_tree(tree.wpath, points)
+            found = facts.of_tree(tree.wpath, points, excluded_by_all(tree, self.config))
         except OSError as error:
             log.debug("%s: %s", tree.wpath, error)
         if found is not None and is_one_file_system(tree, self.config):

@@ -170,6 +170,8 @@ class StateKeeper:
         config, is_first = self.config(), self._facts_of is None
         if config is self._decisive_for and self.watcher.mounts.known == self._facts_of:
             return False
+        if config is not self._decisive_for:
+            self._facts = {}  # other rules may hide other mounts
         mounts, before = self._mounts, self._decisive
         self._mounts = mounts | {wpath: found.mounts for wpath, found in self._roots().items()}
         if config is not self._decisive_for:
@@ -257,7 +259,7 @@ class StateKeeper:
                 continue
             if known is None or known.identity != identity:
                 try:
-                    known = facts.of_tree(wpath, points)
+                    known = facts.of_tree(wpath, points, self.mirror.table.excluded[number])
                 except OSError:
                     continue
             if known.identity == identity:

@@ -53,7 +53,7 @@ class Trees:
         """
         self.table.last = number = self.table.last + 1
         self.table.numbers[tree.wpath] = number
-        excluded = self.table.excluded[number] = _excluded(tree, config)
+        excluded = self.table.excluded[number] = excluded_by_all(tree, config)
         self.guard.add_tree(number, tree.wpath, excluded)
         one_system = is_one_file_system(tree, config)
         unwatched = _everything if self.roots_only else excluded
@@ -70,7 +70,7 @@ class Trees:
             number = self.table.numbers[wpath]
             if change.places is None:
                 self.table.refiltering.setdefault(number, set()).update(change.nodes)
-            excluded = self.table.excluded[number] = _excluded(trees[wpath], new)
+            excluded = self.table.excluded[number] = excluded_by_all(trees[wpath], new)
             self.guard.refilter(number, excluded)
             self.roots.refilter(number, excluded, change.places)
         for wpath, tree in trees.items():
@@ -91,7 +91,7 @@ def _everything(_path: bytes, _is_dir: bool) -> bool:
     return True
 
 
-def _excluded(tree: Tree, config: Config) -> Excluded:
+def excluded_by_all(tree: Tree, config: Config) -> Excluded:
     """Return a test whether a path of a tree need not be watched, because no node gets it."""
     root = os.fsencode(tree.wpath)
     return filter_rules.hidden_by_all(

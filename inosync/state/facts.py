@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 
+from inosync.filters.rules import Excluded
 from inosync.state.document import RootFacts, to_text
 from inosync.state.trust import Moment, TreeFacts
 from inosync.system import entries
@@ -54,14 +55,17 @@ def _of_open(fd: int) -> tuple[RootFacts, tuple[int, int]]:
         os.close(fd)
 
 
-def of_tree(path: str, points: Iterable[bytes]) -> TreeFacts:
-    """Return what a tree is. ``points``: all mount points. OSError if its root is not there."""
+def of_tree(path: str, points: Iterable[bytes], excluded: Excluded) -> TreeFacts:
+    """Return what a tree is. ``points``: all mount points. OSError if its root is not there.
+
+    What is mounted where it is ``excluded`` does not count, because nothing of it is sent.
+    """
     root, identity = of_root(path)
     mounts: dict[str, str] = {}
     devices, untrusted = {identity[0]}, ""
     real = os.path.realpath(os.fsencode(path)).rstrip(b"/") + b"/"
     for point in points:
-        if point.startswith(real):
+        if point.startswith(real) and not _is_hidden(point, point[len(real) :], excluded):
             below = to_text(point[len(real) :])
             try:
                 what, (device, _) = _of_mounted(point)
@@ -72,6 +76,12 @@ def of_tree(path: str, points: Iterable[bytes]) -> TreeFacts:
             devices.add(device)
             untrusted = untrusted if what.fs_type else below
     return TreeFacts(root, identity, mounts, frozenset(devices), untrusted)
+
+
+def _is_hidden(point: bytes, below: bytes, excluded: Excluded) -> bool:
+    """Whether a mount point, or a directory on the way down to it, is excluded."""
+    above = (below[:at] for at, byte in enumerate(below) if byte == ord("/"))
+    return any(excluded(path, True) for path in above) or excluded(below, os.path.isdir(point))
 
 
 def _fs_id(fd: int, fs_type: str) -> str:

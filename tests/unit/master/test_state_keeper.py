@@ -76,7 +76,9 @@ class World:
                 nodes={self.spec.name: self.node},
                 journal=self.journal,
                 guard=SimpleNamespace(halted={}, memory_of=lambda _tree: Memory(entries=2)),
-                table=TreeTable(numbers={self.tree.wpath: 1}),
+                table=TreeTable(
+                    numbers={self.tree.wpath: 1}, excluded={1: lambda path, _: path == b"excluded"}
+                ),
                 dispatch=self.dispatch,
                 loop=SimpleNamespace(clock=lambda: self.now),
             ),
@@ -263,11 +265,22 @@ def mount(world: World, path: str) -> None:
 OLD_FILES: dict[str, tuple[Callable[[World], object], bool]] = {
     "other rules": (set_rules, True),
     "a mount in the tree": (lambda world: mount(world, f"{world.tree.wpath}/mounted"), True),
+    "a mount where it is excluded": (lambda world: mount(world, f"{world.tree.wpath}/excluded/m"), False),
     "a directory that can be read again": (lambda world: setattr(world, "unreadable", 1), True),
     "one that cannot be read any more": (lambda world: setattr(world, "unreadable", 3), False),
     "a mount elsewhere": (lambda world: mount(world, f"{world.tree.wpath}.other"), False),
     "other settings": (set_speed, False),
 }
+
+
+def test_other_rules_may_have_another_mount_kept(world: World) -> None:
+    mount(world, f"{world.tree.wpath}/excluded/m")
+    world.keep()
+    assert world.written[-1].trees[world.tree.wpath].mounts == {}
+    world.keeper.mirror.table.excluded[1] = lambda _path, _is_directory: False
+    set_rules(world)
+    world.keep()
+    assert world.written[-1].trees[world.tree.wpath].mounts.keys() == {"excluded/m"}
 
 
 @pytest.mark.parametrize("is_resumed", [False, True])

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from inosync.filters.rule import from_pattern
+from inosync.filters.rules import Rules
 from inosync.state import facts
 from inosync.state.trust import TreeFacts
 from inosync.watch import fstype
 
 EXT4, UNKNOWN = 0xEF53, 0x6969
+NOTHING = Rules(()).excluded
 
 
 def test_moment_has_the_time_and_how_far_it_is_ahead_of_the_boot() -> None:
@@ -42,12 +45,38 @@ def test_mounts_are_those_below_the_root(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "root/file").touch()
     points = [os.fsencode(tmp_path / name) for name in ("root/disk", "root/file", "root2/disk", "")]
-    found = facts.of_tree(str(tmp_path / "root"), points)
+    found = facts.of_tree(str(tmp_path / "root"), points, NOTHING)
     disk, file = ((tmp_path / "root" / name).stat().st_ino for name in ("disk", "file"))
     assert found.mounts.keys() == {"disk", "file"}
     assert found.mounts["disk"] == f"{found.root.fs_id} {disk}"
     assert found.mounts["file"].endswith(f" {file}")
     assert found.devices == {tmp_path.stat().st_dev}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("/none/", {"disk/a/b", "disk/file", "other"}),
+        ("/disk/", {"other"}),
+        ("a", {"disk/file", "other"}),
+        ("/disk/*", {"other"}),
+        ("/disk/*/", {"disk/file", "other"}),
+        ("/*/*/b/", {"disk/file", "other"}),
+        ("other/", {"disk/a/b", "disk/file"}),
+    ],
+)
+def test_what_is_mounted_where_it_is_excluded_does_not_count(
+    pattern: str, left: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("disk/a/b", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "disk/file").touch()
+    inode = tmp_path.stat().st_ino
+    monkeypatch.setattr(fstype, "type_of", lambda fd: EXT4 if os.fstat(fd).st_ino == inode else UNKNOWN)
+    points = [os.fsencode(tmp_path / name) for name in ("disk/a/b", "disk/file", "other")]
+    found = facts.of_tree(str(tmp_path), points, Rules(from_pattern(pattern)).excluded)
+    assert found.mounts.keys() == left
+    assert found.untrusted in left
 
 
 @pytest.mark.parametrize(
@@ -65,7 +94,7 @@ def test_file_system_of_another_type_is_not_relied_on(
     (tmp_path / "disk").mkdir()
     inode = tmp_path.stat().st_ino
     monkeypatch.setattr(fstype, "type_of", lambda fd: root if os.fstat(fd).st_ino == inode else below)
-    found = facts.of_tree(str(tmp_path), [os.fsencode(tmp_path / "disk")])
+    found = facts.of_tree(str(tmp_path), [os.fsencode(tmp_path / "disk")], NOTHING)
     assert (found.root.fs_type, found.untrusted) == (fs_type, untrusted)
 
 
@@ -94,7 +123,7 @@ class Mounts:
         subprocess.run(["umount", self.points.pop()], check=True)
 
     def facts(self) -> TreeFacts:
-        return facts.of_tree(str(self.tree), map(os.fsencode, [self.tree.parent, *self.points]))
+        return facts.of_tree(str(self.tree), map(os.fsencode, [self.tree.parent, *self.points]), NOTHING)
 
 
 @pytest.fixture
