@@ -320,13 +320,13 @@ class Guard:
 
     def reasons(self, trees: Iterable[int]) -> list[str]:
         """Why those of these trees that are halted are halted, with what to do, for titles."""
-        return [self._reason(tree) for tree in trees if tree in self.halted]
+        return [_with_remedy(self._trees[tree], self.halted[tree]) for tree in trees if tree in self.halted]
 
-    def _reason(self, tree: int) -> str:
-        guarded, why = self._trees[tree], self.halted[tree]
-        if guarded.is_missing:
-            return why
-        return f"{why} ({'meant' if guarded.back_at is None else 'at once'}? kill -USR2 {os.getpid()})"
+
+def _with_remedy(guarded: GuardedTree, why: str) -> str:
+    if guarded.is_missing:
+        return why
+    return f"{why} ({'meant' if guarded.back_at is None else 'at once'}? kill -USR2 {os.getpid()})"
 
 
 def _root_state(wpath: str) -> tuple[int, int, int] | None:

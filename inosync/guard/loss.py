@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 MANY = 2
-"""So many entries, or more, do not vanish at once by intention. A single one may."""
+"""This many entries, or more, do not vanish at once on purpose. A single one may."""
 
 
 @dataclass(frozen=True, slots=True)

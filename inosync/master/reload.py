@@ -49,7 +49,7 @@ class Reloader:
     _retry: Timer | None = None
     """Reads the file again after a refusal, if no operator has asked for the reload."""
     _requests: list[Callable[[Sequence[str]], None]] = field(default_factory=list)
-    """What is to be called when the file was read that is read next."""
+    """Called with what comes of the next read of the file."""
     _is_reading: bool = False
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Reloader:
             self._retry = self.pool.loop.call_at(self.pool.loop.clock() + RETRY_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
-        """What kept the change from taking effect may lie elsewhere, and be over."""
+        """Read the file again: the reason for the refusal may lie outside of it, and be over."""
         before = self.status.refused
         if self.pool.is_stopping or not before:
             return

@@ -89,7 +89,7 @@ class SnapshotBuilder:
         return {"master": self._master(all_far), "nodes": sorted(described, key=_badness)}
 
     def described(self, nodes: Iterable[Node]) -> list[dict[str, Any]]:
-        """Return these nodes."""
+        """Return these nodes in plain values."""
         return list(map(self._node, nodes))
 
     def lag_of(self, node: Node | FarNode) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def occupy_standard_streams() -> None:
 
 
 def lead_standard_streams_nowhere() -> None:
-    """Lead them to /dev/null, so that whoever waits for their end need not wait for ours."""
+    """Lead the standard streams to /dev/null: what reads them to their end must not wait for this process."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -49,7 +49,7 @@ def restore_soft_limit() -> None:
 
 @contextmanager
 def first_soft_limit() -> Iterator[None]:
-    """Have the limit as it was, for a program that is started without code between fork and exec."""
+    """Have the limit as it was while a program is started: there is no code between its fork and exec."""
     if _first_soft is None:
         yield
         return

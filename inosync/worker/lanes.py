@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from inosync.changes import Lane, Part
 
 START_SPEED = 10_000_000.0
-"""Bytes per second that a node is thought to take until it has shown it."""
+"""The assumed speed of a node, in bytes per second, until its speed is measured."""
 MIN_BIG_BYTES, MAX_BIG_BYTES = 1 << 18, 1 << 30
-"""Bounds of ``big_size``: a transfer of its own costs a connection, which pays for no less."""
+"""Bounds of ``big_size``: for less, a connection of its own does not pay."""
 ALONE_SECONDS = 600.0
 """How long the lanes take turns after a node has refused one connection beside another."""
 MIN_MEASURED_BYTES = 1 << 18
-"""Mean size of the files of a transfer from which on it shows the speed: small files mostly show latency."""
+"""A transfer shows the speed of a node if its files have this mean size: smaller ones show latency."""
 
 
 def smoothed(speed: float, sent: int, files: int, seconds: float) -> float:

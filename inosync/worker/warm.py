@@ -11,7 +11,7 @@ from inosync.system.loop import Loop
 from inosync.system.peers import Peers
 
 SLOW_SECONDS = 5.0
-"""Connecting takes no longer as a rule."""
+"""As a rule, connecting takes less."""
 POLL_SECONDS = 3.0
 """The time between two checks of a connection, where the kernel does not report its end."""
 _CONNECT_POLL_SECONDS = 0.1, 0.25
