@@ -85,18 +85,18 @@ class BatchRun:
         is_last = len(self.parts) == 1 and self._queue.is_first_lane and not self.part.full
         return bool(left or not is_last or self.interrupted)
 
-    def end(self) -> None:
+    def remove_copies(self) -> None:
         self._arrival.remove_copies()
 
     # Before a transfer -------------------------------------------------------------------------------
 
-    def may_begin(self, settings: TransferSettings, excluded: Excluded) -> bool:
+    def check_root(self, settings: TransferSettings, excluded: Excluded) -> bool:
         """Check the root before a transfer starts; False if the part must not be sent."""
         found = check_source(settings.source, self.part.source, excluded)
         self.delete_nothing = found is SourceState.EMPTY and self.part.full
         return found is SourceState.OK or self.delete_nothing
 
-    def has_something(
+    def prepare_part(
         self, settings: TransferSettings, rules: Rules, big_size: int = 0, other: UnderWay | None = None
     ) -> bool:
         """Prepare the first part; False if nothing of it is left to send.
@@ -115,7 +115,7 @@ class BatchRun:
         return True
 
     def leave_newer(self, source: str) -> None:
-        """Leave to a later batch what has become newer, or is gone, since ``has_something``.
+        """Leave to a later batch what has become newer, or is gone, since ``prepare_part``.
 
         rsync has connected meanwhile. OSError if the tree is not there.
         """
@@ -178,11 +178,11 @@ class BatchRun:
 
     # After a transfer --------------------------------------------------------------------------------
 
-    def counted(self) -> None:
+    def allow_removals(self) -> None:
         """The node may lose what was uncounted."""
         del self._preparer.uncounted[self.part.tree]
 
-    def answered(self, lacking: Mapping[bytes, bool], is_all: bool, source: str, big_size: int) -> None:
+    def take_answer(self, lacking: Mapping[bytes, bool], is_all: bool, source: str, big_size: int) -> None:
         """The first part was a question: send what the node lacks before it is switched to anything.
 
         ``lacking``: the names, and whether each is a link, which is switched to; ``is_all``: whether the node

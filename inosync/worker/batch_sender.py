@@ -258,7 +258,7 @@ class BatchSender:
             count = removals.removed(question.differences, further)
             source, excluded = self._job.trees[tree].source, self._job.excluded[tree]
             if allowance is None or removals.are_allowed(count, allowance, source, excluded):
-                run.counted()
+                run.allow_removals()
             else:
                 self._report(TooManyRemovals(tree, count, removals.place(names)))
                 run.hold_part()
@@ -266,7 +266,7 @@ class BatchSender:
         lacking = {found.path: found.is_link for found in question.differences if found.missing}
         is_all = not (question.has_too_many or question.reason)
         try:
-            run.answered(lacking, is_all, self._job.trees[tree].source, self._beside.calls.big_size(tree))
+            run.take_answer(lacking, is_all, self._job.trees[tree].source, self._beside.calls.big_size(tree))
         except OSError:
             run.hold_part()  # the tree is not there any more: the guard will say so
 
@@ -336,7 +336,7 @@ class BatchSender:
         left, held = without_excess(results.leftovers(), results.held)
         payload, file = packed(left, path)
         self._beside.hooks.synced(results.arrived)
-        run.end()
+        run.remove_copies()
         self._run = None
         if batch.lane is Lane.FIRST:
             self._beside.title.transfer_ended()

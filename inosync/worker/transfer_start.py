@@ -49,10 +49,10 @@ class TransferStarter:
 
     def _start(self, run: BatchRun, settings: TransferSettings) -> Start:
         tree, lane, lanes = run.part.tree, run.batch.lane, self._beside.lanes
-        if not run.may_begin(settings, self._job.excluded[tree]):
+        if not run.check_root(settings, self._job.excluded[tree]):
             run.hold_part()
             return Start(is_held=True)
-        is_something = run.has_something(
+        is_something = run.prepare_part(
             settings, self._job.rules[tree], self._beside.calls.big_size(tree), lanes.other(lane, tree)
         )
         # What is big may only be renamed, and what is gone is counted first.

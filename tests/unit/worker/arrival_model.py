@@ -457,7 +457,7 @@ class World:
         while run.parts:
             other = self.lanes.other(batch.lane, TREE)
             big_size = 0 if run.part.full else BIG_BYTES
-            if not run.has_something(settings, Rules(()), big_size, other):
+            if not run.prepare_part(settings, Rules(()), big_size, other):
                 run.skip_part()
                 continue
             self.lanes.begin(batch.lane, run.part, run.names)
@@ -476,7 +476,7 @@ class World:
                 run.look_at_directories()
             run.came_through(outcome, 23 if outcome.due else 0)
         payload, file = packed(run.results.leftovers(), str(self.home / f"spool/due-{batch.id}"))
-        run.end()
+        run.remove_copies()
         del self.running[batch.lane]
         left = {
             kind: [each for part in parts for each in part.names]
@@ -499,7 +499,7 @@ class World:
         self.log.append(f"lacks {lacking}")
         if run.part.full:
             self.full_began = self.site.steps
-        run.answered({path: tree[path][0] == "link" for path in lacking}, True, str(self.root), BIG_BYTES)
+        run.take_answer({path: tree[path][0] == "link" for path in lacking}, True, str(self.root), BIG_BYTES)
         if (run.part.full and run.part.step is Step.NEW) or any(self.copy.failing.values()):
             self.full_began = -1  # what is big, or fails, is not waited for
 

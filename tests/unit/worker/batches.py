@@ -31,7 +31,7 @@ def run_of(tmp_path: Path, lane: Lane, *names: bytes, full: bool = False) -> Bat
 
 def look(run: BatchRun, tmp_path: Path, other: UnderWay | None = None) -> bool:
     settings = TransferSettings("rsync", str(tmp_path / "tree"), "h:")
-    return run.has_something(settings, Rules(()), 10, other)
+    return run.prepare_part(settings, Rules(()), 10, other)
 
 
 def under_way(lane: Lane, *names: bytes) -> UnderWay:
@@ -53,7 +53,7 @@ def published(tmp_path: Path, *parts: Part) -> tuple[BatchRun, Callable[[], bool
     payload, _ = spool.pack(parts, str(tmp_path / "spool"))
     run = BatchRun(Batch(1, 6, False, payload), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
-    return run, lambda: run.has_something(settings, Rules(()))
+    return run, lambda: run.prepare_part(settings, Rules(()))
 
 
 def published_at(tmp_path: Path, complete_at: int, *parts: Part) -> tuple[BatchRun, Callable[[], bool]]:
@@ -63,7 +63,7 @@ def published_at(tmp_path: Path, complete_at: int, *parts: Part) -> tuple[BatchR
     payload, _ = spool.pack(parts, str(tmp_path / "spool"))
     run = BatchRun(Batch(1, 6, False, payload, complete_at=complete_at), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
-    return run, lambda: run.has_something(settings, Rules(()))
+    return run, lambda: run.prepare_part(settings, Rules(()))
 
 
 def last_change(tree: Path) -> int:

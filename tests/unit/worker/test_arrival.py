@@ -122,9 +122,9 @@ def test_link_that_is_switched_while_it_is_copied_waits(
     fresh = Part(1, False, (b"page",), step=Step.NEW)
     payload, _ = spool.pack((fresh, replace(SWITCHED, names=(b"current",))), "")
     run = BatchRun(Batch(1, 2, False, payload, complete_at=at), 0.0, str(copies))
-    assert run.has_something(TransferSettings("rsync", str(tree), "h:"), Rules(()))
+    assert run.prepare_part(TransferSettings("rsync", str(tree), "h:"), Rules(()))
     assert names_in(run.results.waiting) == [b"current"]
-    run.end()
+    run.remove_copies()
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
@@ -244,14 +244,14 @@ def test_link_that_is_switched_again_after_it_was_copied_waits_as_the_copy(tmp_p
     payload, _ = spool.pack((fresh, replace(SWITCHED, names=(b"current",))), "")
     run = BatchRun(Batch(1, 2, False, payload), 0.0, str(tmp_path / "copies"))
     settings = TransferSettings("rsync", str(tmp_path / "tree"), "h:")
-    assert run.has_something(settings, Rules(()))
+    assert run.prepare_part(settings, Rules(()))
     link = tmp_path / "tree/current"
     link.unlink()
     link.symlink_to("page")
     run.came_through(Outcome(), 0)
-    assert not run.has_something(settings, Rules(()))
+    assert not run.prepare_part(settings, Rules(()))
     assert names_in(run.results.behind) == [b"current"]
-    run.end()
+    run.remove_copies()
 
 
 def test_relist_for_what_was_refused_waits_for_nothing(tmp_path: Path) -> None:

@@ -36,18 +36,18 @@ def test_names_put_aside_are_not_found_again_by_tidying_relists(tmp_path: Path, 
     payload, _ = spool.pack((replace(part, owed=owed),), str(tmp_path / "spool"))
     task = BatchRun(Batch(1, 2, False, payload, tidy_since=0.0), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
-    assert task.has_something(settings, Rules(()))
+    assert task.prepare_part(settings, Rules(()))
     tidying = Part(1, False, (b"./",), step=Step.REMOVED)
     assert task.current.send == [b"big", b"small"]
     assert [replace(each, owed=OwedNames()) for each in task.parts] == [part, tidying]
     rest, aside = Part(1, False, (b"small",)), Part(1, False, (b"big",))
     task.failed(Outcome(ExitKind.RETRY, "no room", due=(aside,), instead=(rest,)), 11, True)
-    assert task.has_something(settings, Rules(()))
+    assert task.prepare_part(settings, Rules(()))
     assert task.current.send == [b"small"]
     assert task.results.due == [aside]
     task.came_through(Outcome(), 0)
     # It sends nothing, so it may be about all names. It may make the room that is lacking.
-    assert task.has_something(settings, Rules(())) == is_hopeless
+    assert task.prepare_part(settings, Rules(())) == is_hopeless
     assert names_in(task.results.behind) == ([] if is_hopeless else [b"./"])
     if is_hopeless:
         assert (task.current.send, only_removes(task.part)) == ([b"./"], True)
@@ -118,7 +118,7 @@ def test_what_the_node_lacks_is_sent_before_it_is_switched_to_anything(tmp_path:
     unseen = Part(1, False, (b"page", b"current", b"asset"), step=Step.UNKNOWN)
     run, look = published_at(tmp_path, last_change(tmp_path) + 1, unseen)
     assert look()
-    run.answered({b"asset": False, b"elsewhere": False}, True, str(tmp_path), 0)
+    run.take_answer({b"asset": False, b"elsewhere": False}, True, str(tmp_path), 0)
     steps = [(part.step, set(part.names)) for part in run.parts]
     assert steps == [(Step.NEW, {b"asset"}), (Step.SWITCHED, {b"page", b"current"})]
 
@@ -145,7 +145,7 @@ def test_full_mirror_sends_first_what_the_node_lacks(
     (tmp_path / "l").symlink_to("asset")
     run, look = published_at(tmp_path, 0, Part(1, True))
     assert look()
-    run.answered(lacking, is_all, str(tmp_path), 100)
+    run.take_answer(lacking, is_all, str(tmp_path), 100)
     parts = [(part.full, part.names) for part in run.parts if part.step is Step.NEW]
     assert (parts, run.parts[-1]) == (expected, Part(1, True, step=Step.REMOVED))
     assert look()
@@ -155,5 +155,5 @@ def test_full_mirror_of_an_empty_node_is_one_run_after_the_question(tmp_path: Pa
     run, look = published_at(tmp_path, 0, Part(1, True))
     assert look()
     everything = {path.name.encode(): path.is_symlink() for path in tmp_path.iterdir()}
-    run.answered(everything, True, str(tmp_path), 10_000)
+    run.take_answer(everything, True, str(tmp_path), 10_000)
     assert run.parts == [Part(1, True, step=Step.REMOVED)]

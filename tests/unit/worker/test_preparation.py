@@ -31,7 +31,7 @@ def test_outdated_name_that_is_gone_waits_for_its_removal(tmp_path: Path) -> Non
     payload, _ = spool.pack((Part(1, False, (b"gone", b"there"), ignore_times=True),), "")
     run = BatchRun(Batch(1, 2, False, payload), 0.0)
     settings = TransferSettings("rsync", str(tmp_path), "h:")
-    assert run.has_something(settings, Rules(()))
+    assert run.prepare_part(settings, Rules(()))
     assert run.current.send == [b"there"]
     assert run.results.leftovers().waiting == (
         Part(1, False, (b"gone",), ignore_times=True, step=Step.REMOVED),
@@ -115,7 +115,7 @@ def test_what_may_be_new_stays_so_while_it_waits(tmp_path: Path) -> None:
     assert look()
     steps = [(part.step, set(part.names)) for part in run.parts]
     assert steps == [(Step.UNKNOWN, {b"page"}), (Step.SWITCHED, {b"page", b"current"})]
-    run.answered({b"current": True}, True, str(tmp_path), 0)
+    run.take_answer({b"current": True}, True, str(tmp_path), 0)
     assert (run.results.arrived, look()) == ([], True)
     until(lambda: write_again(tmp_path / "page") > run.batch.complete_at, 10, "a later time")
     run.leave_newer(str(tmp_path))

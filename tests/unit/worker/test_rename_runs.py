@@ -204,7 +204,7 @@ def runs_for(world: World, run: BatchRun) -> list[str]:
     while run.parts:
         rules = world.rules_now
         if not (
-            run.has_something(world.given, rules) or run.part.renames or world.runs.has_steps(run.part.tree)
+            run.prepare_part(world.given, rules) or run.part.renames or world.runs.has_steps(run.part.tree)
         ):
             run.skip_part()
         elif transfer := world.runs.start(run):
@@ -334,7 +334,7 @@ def test_rename_costs_one_run_of_rsync(
 def test_names_of_a_rename_that_left_something_undone_are_sent(world: World) -> None:
     world.fill("new")
     run = batch_of(DIRECTORY, new__=NEW, new__sub__=NEW, old=REMOVED)
-    assert run.has_something(world.given, world.rules_now)
+    assert run.prepare_part(world.given, world.rules_now)
     transfer = step_of(world, run)
     world.end(transfer, 23)
     assert runs_for(world, run) == ["NEW", "REMOVED"]
@@ -344,7 +344,7 @@ def test_big_file_that_is_renamed_is_not_left_to_the_second_lane(world: World) -
     (world.tree / "d").mkdir()
     (world.tree / "d/f").write_bytes(bytes(WORTHWHILE_BYTES))
     run = batch_of(BESIDE, d__f=NEW, d__old=REMOVED)
-    assert not run.has_something(world.given, world.rules_now, 10)
+    assert not run.prepare_part(world.given, world.rules_now, 10)
     assert [part.names for part in run.results.big] == [(b"d/f",)]
     assert runs_for(world, run) == ["rename"]
     assert run.results.big == []
