@@ -166,32 +166,7 @@ def make_master(
     _begin_watching(given, watching)
     if origin is not None:
         origin.state.record_unclosed(watching.mirror.table.numbers, given.clock())
-    watchdog = Watchdog(given.clock, random.random)
-    calls = Calls(
-        each_turn=[part.turn for part in fleet],
-        each_second=(
-            lambda: forget_confirmed(watching, fleet),
-            hold.stop_retries,
-            workers.staging.take_back,
-            watching.verification.start_if_due,
-            watching.events.resume_recovered,
-            lambda: watchdog.check_workers(workers.pool.alive()),
-            control.restore_socket,
-            status.publisher.publish_soon,
-            reloader.check_files,
-            *([keeper.keep] if keeps_state else []),
-            *(part.tick for part in fleet),
-        ),
-        at_end=(
-            *(part.finish for part in fleet),
-            *([keeper.finish] if keeps_state else []),
-            workers.staging.close,
-            watching.watcher.close,
-            metrics.end,
-            control.close,
-            system.manager.close,
-        ),
-    )
+    calls = _calls(given, watching, workers, operator, keeper if keeps_state else None, fleet)
     return Master(system, watching, workers, operator, status.publisher, calls)
 
 
@@ -329,6 +304,43 @@ def forget_confirmed(watching: Watching, fleet: Sequence[FleetPart]) -> None:
     if cursors or fleet:
         needed = (*cursors, watching.verification.cursor, *(part.keeps_after() for part in fleet))
         journal.drop_confirmed(int(min(needed)))
+
+
+def _calls(
+    given: Given,
+    watching: Watching,
+    workers: Workers,
+    operator: Operator,
+    keeper: StateKeeper | None,
+    fleet: Sequence[FleetPart],
+) -> Calls:
+    """What the loop calls now and then. ``keeper``: None if nothing is kept over a restart."""
+    pool, watchdog = workers.pool, Watchdog(given.clock, random.random)
+    return Calls(
+        each_turn=[part.turn for part in fleet],
+        each_second=(
+            lambda: forget_confirmed(watching, fleet),
+            operator.commands.hold.stop_retries,
+            workers.staging.take_back,
+            watching.verification.start_if_due,
+            watching.events.resume_recovered,
+            lambda: watchdog.check_workers(pool.alive()),
+            operator.control.restore_socket,
+            pool.publisher.publish_soon,
+            operator.reloader.check_files,
+            *([] if keeper is None else [keeper.keep]),
+            *(part.tick for part in fleet),
+        ),
+        at_end=(
+            *(part.finish for part in fleet),
+            *([] if keeper is None else [keeper.finish]),
+            workers.staging.close,
+            watching.watcher.close,
+            operator.metrics.end,
+            operator.control.close,
+            given.system.manager.close,
+        ),
+    )
 
 
 def adapted(config: Config, once: bool) -> Config:
