@@ -167,6 +167,8 @@ def test_fleet_goes_on_around_each_partition(scattered: Scattered) -> None:
     scattered.count()
     until(lambda: set(fleet.until_served().values()) == {"sb"}, 60, "the other sender to serve all")
     scattered.until_level()
+    sender = fleet.senders["sa"]
+    sender.until_logged("what is being sent goes on until leases end", since=marks[sender])
     islands.mend("sa", "redis")
 
     # A sender without the origin: its copy stays behind, and the other one goes on.
