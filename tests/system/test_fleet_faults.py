@@ -196,4 +196,4 @@ def test_fleet_goes_on_around_each_partition(scattered: Scattered) -> None:
     scattered.until_level()
     for daemon, mark in marks.items():
         assert "in full" not in daemon.log()[mark:]
-        assert "full mirror" not in daemon.log()[mark:]
+        assert "full mirror started" not in daemon.log()[mark:]
