@@ -34,12 +34,6 @@ class ArrivalRules:
         """What is switched to in the tree of the first part."""
         return self._switches[self._queue.part.tree]
 
-    def replacing(self) -> frozenset[bytes]:
-        """Return what the events say of the first part's tree: these were moved over something, or in."""
-        tree, step = self._queue.part.tree, Step.SWITCHED
-        cut = (part for part in self._cut if part.tree == tree and part.step is step)
-        return frozenset(name for part in cut for name in part.names if name not in part.again)
-
     def remove_copies(self) -> None:
         for switch in self._switches.values():
             switch.end()
