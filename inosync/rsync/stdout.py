@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Compiled here, in the master, because a forked process would pay for it in memory that is not shared.
 _TO_CHECK = re.compile(rb"to-chk=(\d+)/(\d+)\)\s*$")
@@ -14,6 +14,7 @@ _TOTAL = re.compile(rb"Total file size: ([\d.,]+)([KMGTP]?) bytes")
 _LITERAL = re.compile(rb"Literal data: ([\d.,]+)([KMGTP]?) bytes")
 _BYTES = re.compile(rb"\s*[\d.,]+[KMGTP]?\s+(\d+)%\s+[\d.,]+[kMGT]?B/s\s+\d+:\d\d:\d\d\s*(?:\(xfr#.*\))?\s*")
 _FILES = re.compile(rb"Number of (?:regular )?files transferred: ([\d.,]+)")
+_LISTED = re.compile(rb"Number of files: [\d.,]+[KMGTP]? \(reg: ([\d.,]+)")
 _NO_DIGIT = re.compile(rb"\D")
 _UNITS = b" KMGTP"
 _EXIT_NOTE = re.compile(rb"\[\w+\] _exit_cleanup\(code=-?\d+, file=[\w./-]+, line=-?\d+\): ")
@@ -42,7 +43,20 @@ def unsent_bytes(lines: Iterable[bytes]) -> int:
 
 def transferred_files(lines: Iterable[bytes]) -> int:
     """Return the number of files transferred that --stats reports, 0 without a report."""
-    found = next((found for line in lines if (found := _FILES.match(line))), None)
+    return _count(_FILES, lines)
+
+
+def equal_files(lines: Sequence[bytes], missing: int) -> int:
+    """Return how many of the regular files that were listed rsync took for equal, 0 without a report.
+
+    ``missing``: how many names were given that are not there. They count as regular files in the report
+    (output_itemized_counts in main.c takes what is nothing else for that).
+    """
+    return max(_count(_LISTED, lines) - missing - transferred_files(lines), 0)
+
+
+def _count(pattern: re.Pattern[bytes], lines: Iterable[bytes]) -> int:
+    found = next((found for line in lines if (found := pattern.match(line))), None)
     return int(_NO_DIGIT.sub(b"", found[1])) if found else 0
 
 

@@ -34,6 +34,12 @@ class ArrivalRules:
         """What is switched to in the tree of the first part."""
         return self._switches[self._queue.part.tree]
 
+    def replacing(self) -> frozenset[bytes]:
+        """Return what the events say of the first part's tree: these were moved over something, or in."""
+        tree, step = self._queue.part.tree, Step.SWITCHED
+        cut = (part for part in self._cut if part.tree == tree and part.step is step)
+        return frozenset(name for part in cut for name in part.names if name not in part.again)
+
     def remove_copies(self) -> None:
         for switch in self._switches.values():
             switch.end()
@@ -146,7 +152,10 @@ class ArrivalRules:
         if part.full or self.switch.source(part) or not (queue.is_first_lane or part.ignore_times):
             return
         if part.ignore_times:
-            queue.leave_names(self._newer(source, part.names), results.outdated, part.step)
+            late = self._newer(source, part.names)
+            # What is sent instead of what is gone, such as a file that its directory became, is enough.
+            late -= frozen.gone(source, late.difference(queue.current.send))
+            queue.leave_names(late, results.outdated, part.step)
         elif part.step < Step.SWITCHED:
             self.leave_newer_again(source)
             queue.leave_names(frozen.gone(source, self._there(queue.current.send)), results.waiting)

@@ -65,6 +65,23 @@ class BatchRun:
         return self._queue.results
 
     @property
+    def replacing(self) -> tuple[bytes, ...]:
+        """What of the first part has been moved over something else, as far as the events say; no links.
+
+        The node may have a file of the same size and time there, with another content.
+        """
+        part, current = self.part, self.current
+        if part.full or part.ignore_times or part.step is not Step.SWITCHED:
+            return ()
+        replacing = self._arrival.replacing() - current.missing - current.links
+        copies = os.fsencode(self.frozen_source)
+        return tuple(
+            name
+            for name in part.names
+            if name in replacing and not (copies and os.path.islink(os.path.join(copies, name)))
+        )
+
+    @property
     def uncounted(self) -> tuple[bytes, ...]:
         """What of the tree of the first part the node has to count before anything is sent."""
         return self._preparer.uncounted.get(self.part.tree, ())

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from inosync.changes import Lane, Step
+from inosync.changes import Lane, Part, Step
 from inosync.nodes import backoff
 from inosync.nodes.messages import (
     MAX_REASON_BYTES,
@@ -242,6 +242,9 @@ class BatchSender:
         if has_all and not (outcome.due or outcome.instead):
             self._beside.remote_targets.came_through(run.part, run.names, run.started_at, fed_at)
         run.results.outdated += self._beside.outdated.after(run.part, run.names, fed_at)
+        missing = len(run.current.missing.intersection(run.current.send))
+        if (names := run.replacing) and stdout.equal_files(transfer.stdout, missing):
+            run.results.outdated.append(Part(run.part.tree, False, names, ignore_times=True))
         self._measure(transfer, fed_at)
         was_crossed = self._tries.first_lane_transfers != self._beside.lanes.transfers
         if run.batch.lane is Lane.SECOND and was_crossed:
@@ -367,6 +370,8 @@ class BatchSender:
             return
         self._tries.is_through = True
         if self._renames.have_run or self._beside.outdated.is_any_after(run.part, run.names, fed_at):
+            return
+        if run.replacing:  # only at its end rsync says whether it has taken one for equal
             return
         if transfer_end.decide(self._view(run, transfer, 0, Outcome())) is Then.DONE:
             self._report(Through(run.batch.id))

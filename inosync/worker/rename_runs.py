@@ -114,7 +114,8 @@ class RenameRuns:
         links = may_link(settings) and not is_again
         if links or self._is_cut_off:
             self._linked.append((tree, step.rename))
-        compares = step.rename.is_directory and self._sent.may_hide_others(tree, step.rename)
+        # A file may take the place of one of the same size and time.
+        compares = not step.rename.is_directory or self._sent.may_hide_others(tree, step.rename)
         way = RenameWay(links, step.whole, self._refused.needs_anchor, step.deletes, compares)
         transfer = self._calls.start_rename(tree, step.rename, way)
 

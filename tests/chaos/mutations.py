@@ -330,9 +330,16 @@ MUTATIONS = (
         NAMES,
     ),
     Mutation(
+        "a file that was moved over one of the same size and time is taken for sent",
+        "inosync/worker/batch_sender.py",
+        "        if (names := run.replacing) and stdout.equal_files(transfer.stdout, missing):\n",
+        "        if (names := run.replacing) and missing < 0:\n",
+        ("tests/unit/worker/test_batch_sender.py",),
+    ),
+    Mutation(
         "a directory that was read while it was renamed is linked by size and time",
         "inosync/worker/rename_runs.py",
-        "        compares = step.rename.is_directory and self._sent.may_hide_others(tree, step.rename)\n",
+        "        compares = not step.rename.is_directory or self._sent.may_hide_others(tree, step.rename)\n",
         "        compares = False\n",
         ("tests/unit/worker/test_rename_runs.py",),
     ),

@@ -241,6 +241,51 @@ def the_name_of_a_directory_is_taken_again(d: Path) -> Iterator[None]:
     (d / "a/sub/file1").write_text("another one")
 
 
+def alike(*paths: Path, size: int = 7) -> None:
+    """Write files of the same size and time, and of different contents."""
+    at = time.time_ns()
+    for path in paths:
+        path.write_bytes(rand.randbytes(size))
+        os.utime(path, ns=(at, at))
+
+
+@level
+def files_of_one_size_and_time_change_places(d: Path) -> Iterator[None]:
+    alike(d / "a", d / "b")
+    yield
+    (d / "a").rename(d / "t")
+    (d / "b").rename(d / "a")
+    (d / "t").rename(d / "b")
+
+
+@level
+def a_file_replaces_one_of_the_same_size_and_time(d: Path) -> Iterator[None]:
+    alike(d / "a", d / "b")
+    yield
+    (d / "b").rename(d / "a")
+
+
+@level
+def large_files_of_one_size_and_time_change_places(d: Path) -> Iterator[None]:
+    (d / "other").mkdir()
+    alike(d / "a", d / "other/b", size=MEGABYTE)
+    yield
+    (d / "a").rename(d / "t")
+    (d / "other/b").rename(d / "a")
+    (d / "t").rename(d / "other/b")
+
+
+@level
+def a_new_file_replaces_one_of_the_same_size_and_time(d: Path) -> Iterator[None]:
+    alike(d / "a")
+    yield
+    fresh = d / ".a.swp"
+    status = (d / "a").stat()
+    fresh.write_bytes(rand.randbytes(7))
+    os.utime(fresh, ns=(status.st_atime_ns, status.st_mtime_ns))
+    fresh.rename(d / "a")
+
+
 @level
 def a_copy_takes_the_name_of_a_directory(d: Path) -> Iterator[None]:
     fill(d / "a", 2)

@@ -98,3 +98,23 @@ def test_process_that_rsync_waits_for_is_in_its_last_line(line: bytes, pid: int 
 )
 def test_notes_about_the_exit_are_known(line: bytes, is_note: bool) -> None:
     assert is_exit_note(line) is is_note
+
+
+@pytest.mark.parametrize(
+    ("lines", "missing", "count"),
+    [
+        ([], 0, 0),
+        ([b"Number of files: 3 (reg: 2, dir: 1)", b"Number of regular files transferred: 2"], 0, 0),
+        ([b"Number of files: 3 (reg: 2, dir: 1)", b"Number of regular files transferred: 1"], 0, 1),
+        ([b"Number of files: 3 (reg: 3)", b"Number of regular files transferred: 1"], 2, 0),
+        (
+            [b"Number of files: 1,204 (reg: 1,202, link: 2)", b"Number of regular files transferred: 2"],
+            0,
+            1200,
+        ),
+        ([b"Number of files: 1 (dir: 1)", b"Number of regular files transferred: 0"], 0, 0),
+        ([b"Number of files: 3", b"Number of files transferred: 2"], 0, 0),  # rsync before 3.1
+    ],
+)
+def test_equal_files(lines: list[bytes], missing: int, count: int) -> None:
+    assert stdout.equal_files(lines, missing) == count

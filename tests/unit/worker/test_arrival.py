@@ -191,6 +191,16 @@ def test_content_that_is_compared_is_newer_than_the_batch_and_waits(tmp_path: Pa
     assert run.results.outdated == left, "it may have changed later within the tick of the clock"
 
 
+def test_name_below_what_is_no_directory_does_not_wait_for_ever(tmp_path: Path) -> None:
+    published(tmp_path)
+    part = Part(1, False, (b"asset", b"page/f", b"elsewhere/f"), ignore_times=True)
+    run, look = published_at(tmp_path, last_change(tmp_path) + 1, part)
+    assert look()
+    run.leave_newer(str(tmp_path))
+    assert run.results.outdated == []
+    assert sorted(run.names) == [b"asset", b"page"], "the link has its own turn"
+
+
 @pytest.mark.parametrize("step", [Step.NEW, Step.CHANGED, Step.UNKNOWN])
 def test_name_that_goes_while_rsync_connects_waits(tmp_path: Path, step: Step) -> None:
     published(tmp_path)

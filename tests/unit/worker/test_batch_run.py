@@ -157,3 +157,21 @@ def test_full_mirror_of_an_empty_node_is_one_run_after_the_question(tmp_path: Pa
     everything = {path.name.encode(): path.is_symlink() for path in tmp_path.iterdir()}
     run.take_answer(everything, True, str(tmp_path), 10_000)
     assert run.parts == [Part(1, True, step=Step.REMOVED)]
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (Part(1, False, (b"current", b"gone", b"page"), step=Step.SWITCHED), (b"page",)),
+        (Part(1, False, (b"page",)), ()),
+        (Part(1, False, (b"asset", b"page"), step=Step.SWITCHED, again=frozenset({b"page"})), (b"asset",)),
+        (Part(1, False, (b"page",), step=Step.SWITCHED, ignore_times=True), ()),
+        (Part(1, True), ()),
+    ],
+)
+def test_files_that_were_moved_over_something_are_known(
+    tmp_path: Path, part: Part, expected: tuple[bytes, ...]
+) -> None:
+    run, look = published(tmp_path, part)
+    assert look()
+    assert run.replacing == expected

@@ -125,8 +125,8 @@ class Bench:
         self.transfers.append(FakeTransfer(part, self.now))
         return self.transfers[-1]
 
-    def begin(self, *names: bytes, heavy: bool = False) -> None:
-        part = Part(1, False, names or (b"a",))
+    def begin(self, *names: bytes, heavy: bool = False, step: Step = Step.CHANGED) -> None:
+        part = Part(1, False, names or (b"a",), step=step)
         payload, _ = spool.pack((part,), "")
         self.sender.begin(Batch(7, len(part.names), False, payload, heavy=heavy, lane=self.lane))
 
@@ -298,6 +298,31 @@ def test_last_part_of_a_batch_is_through(bench: Bench) -> None:
         bench.end()
     assert before == [Through(7)]
     assert len(bench.transfers) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "listed", "sent", "again"),
+    [
+        (Step.SWITCHED, 2, 2, False),
+        (Step.SWITCHED, 2, 1, True),  # which one is not said
+        (Step.CHANGED, 2, 1, False),
+    ],
+)
+def test_files_moved_over_equal_ones_are_sent_by_content(
+    bench: Bench, step: Step, listed: int, sent: int, again: bool
+) -> None:
+    bench.begin(b"a", b"b", step=step)
+    transfer = bench.transfers[-1]
+    transfer.is_through = True
+    bench.sender.report_through()
+    assert bench.reports == ([Through(7)] if step is Step.CHANGED else []), "it is not known yet"
+    transfer.stdout = [
+        f"Number of files: {listed} (reg: {listed})".encode(),
+        f"Number of regular files transferred: {sent}".encode(),
+    ]
+    bench.end()
+    expected = (Part(1, False, (b"a", b"b"), ignore_times=True),) if again else ()
+    assert (bench.left().outdated if bench.done.payload else ()) == expected
 
 
 @pytest.mark.parametrize(
