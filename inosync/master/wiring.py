@@ -244,10 +244,6 @@ def _flushes(given: Given, watching: Watching, far: FarNodes | None) -> Flushes:
     return flushes
 
 
-def _ending(watching: Watching, status: Status, flushes: Flushes) -> Once:
-    return Once(watching.mirror, watching.watcher, flushes, status.states, status.snapshots)
-
-
 def _configurer(
     watching: Watching, status: Status, staging: Staging, metrics: MetricsProcess
 ) -> Callable[[Config], None]:

@@ -35,7 +35,10 @@ class ArrivalRules:
         return self._switches[self._queue.part.tree]
 
     def replacing(self) -> frozenset[bytes]:
-        """Return what the events say of the first part's tree: these were moved over something, or in."""
+        """Return the names in the first part's tree that were moved there, as the events say.
+
+        Each may have taken the place of something; the kernel does not say. What a listing has found is none.
+        """
         tree, step = self._queue.part.tree, Step.SWITCHED
         cut = (part for part in self._cut if part.tree == tree and part.step is step)
         return frozenset(name for part in cut for name in part.names if name not in part.again)

@@ -369,9 +369,9 @@ class BatchSender:
         if fed_at is None or was_ended or self._question is not None or run.has_more:
             return
         self._tries.is_through = True
-        if self._renames.have_run or self._beside.outdated.is_any_after(run.part, run.names, fed_at):
-            return
-        if run.replacing:  # only at its end rsync says whether it has taken one for equal
+        # Only at its end rsync says whether it has taken a file for equal.
+        is_uncertain = self._renames.have_run or run.replacing
+        if is_uncertain or self._beside.outdated.is_any_after(run.part, run.names, fed_at):
             return
         if transfer_end.decide(self._view(run, transfer, 0, Outcome())) is Then.DONE:
             self._report(Through(run.batch.id))
