@@ -20,8 +20,8 @@ from inosync.master.fleet_sender import FleetSender
 from inosync.master.fleet_state import FleetState
 from inosync.master.fleet_tasks import SenderTasks
 from inosync.master.fleet_texts import StatusTexts
+from inosync.master.groups import Given, Status, Watching
 from inosync.master.held_nodes import HeldNodes
-from inosync.master.parts import Given, Status, Watching
 from inosync.master.sender_copies import SenderCopies
 from inosync.master.trees import TreeTable
 from inosync.master.worker_pool import WorkerPool
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class OriginParts:
+class OriginGroup:
     """What only the origin of a fleet has."""
 
     origin: FleetOrigin
@@ -43,7 +43,7 @@ class OriginParts:
     state: FleetState
 
 
-def make_origin(given: Given, watching: Watching, stop: Callable[[str], None]) -> OriginParts:
+def make_origin(given: Given, watching: Watching, stop: Callable[[str], None]) -> OriginGroup:
     """The origin goes on where an earlier process has ended. ``stop`` ends the daemon, and says why."""
     config, loop, mirror = given.config, given.loop, watching.mirror
     fleet = config.fleet
@@ -60,7 +60,7 @@ def make_origin(given: Given, watching: Watching, stop: Callable[[str], None]) -
     state = FleetState(origin, watching.resume.fleet())
     state.go_on()
     far = FarNodes(fleet.senders, fleet.nodes, origin, mirror.journal, config.edelay, loop)
-    return OriginParts(origin, orders, far, state)
+    return OriginGroup(origin, orders, far, state)
 
 
 def make_sender(

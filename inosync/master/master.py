@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from inosync.master.parts import Calls, Operator, System, Watching, Workers
+from inosync.master.groups import Calls, Operator, System, Watching, Workers
 from inosync.status.publisher import StatePublisher
 from inosync.worker import worker
 

@@ -27,7 +27,7 @@ from inosync.text import format_value
 
 if TYPE_CHECKING:  # loaded where there is a fleet
     from inosync.master.fleet_orders import FleetOrders
-    from inosync.master.fleet_wiring import OriginParts
+    from inosync.master.fleet_wiring import OriginGroup
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class RequestHandler:
         events: TreeEvents,
         snapshots: SnapshotBuilder,
         node_events: NodeEvents,
-        origin: OriginParts | None = None,
+        origin: OriginGroup | None = None,
     ) -> None:
         self._commands, self._reloader = commands, reloader
         self._snapshots, self._node_events = snapshots, node_events

@@ -20,15 +20,9 @@ from inosync.journal.journal import Journal
 from inosync.master.commands import Commands
 from inosync.master.config_reader import ConfigReader
 from inosync.master.flush import Flushes
-from inosync.master.hold import Hold
-from inosync.master.master import Master
-from inosync.master.metrics_process import MetricsProcess
-from inosync.master.mirror import Mirror
-from inosync.master.once import Once
-from inosync.master.pacing import Pacing
-from inosync.master.parts import (
+from inosync.master.groups import (
     Calls,
-    FleetPart,
+    FleetRole,
     Given,
     HasDescriptors,
     Operator,
@@ -37,6 +31,12 @@ from inosync.master.parts import (
     Watching,
     Workers,
 )
+from inosync.master.hold import Hold
+from inosync.master.master import Master
+from inosync.master.metrics_process import MetricsProcess
+from inosync.master.mirror import Mirror
+from inosync.master.once import Once
+from inosync.master.pacing import Pacing
 from inosync.master.reload import Reloader
 from inosync.master.requests import Message, RequestHandler
 from inosync.master.resume import Resume
@@ -99,7 +99,7 @@ def make_master(
         is_ok=lambda node: status.states.state_of(node) is NodeState.OK,
         publish_soon=lambda: status.publisher.publish_soon(),
     )
-    origin, fleet = None, list[FleetPart]()
+    origin, fleet = None, list[FleetRole]()
     if config.fleet is not None:  # without one, nothing of it is in the memory of each process
         from inosync.master import fleet_wiring
     if config.is_origin:
@@ -294,11 +294,11 @@ def _begin_watching(given: Given, watching: Watching) -> None:
     resume.restore_memory(watching.mirror.guard, watching.mirror.table.numbers)
 
 
-def forget_confirmed(watching: Watching, fleet: Sequence[FleetPart]) -> None:
+def forget_confirmed(watching: Watching, fleet: Sequence[FleetRole]) -> None:
     """Have the journal drop what no node, no comparison and no other machine needs."""
     journal, cursors = watching.mirror.journal, [node.cursor for node in watching.mirror.nodes.values()]
     if cursors or fleet:
-        needed = (*cursors, watching.verification.cursor, *(part.keeps_after() for part in fleet))
+        needed = (*cursors, watching.verification.cursor, *(role.keeps_after() for role in fleet))
         journal.drop_confirmed(int(min(needed)))
 
 
@@ -308,12 +308,12 @@ def _calls(
     workers: Workers,
     operator: Operator,
     keeper: StateKeeper | None,
-    fleet: Sequence[FleetPart],
+    fleet: Sequence[FleetRole],
 ) -> Calls:
     """What the loop calls now and then. ``keeper``: None if nothing is kept over a restart."""
     pool, watchdog = workers.pool, Watchdog(given.clock, random.random)
     return Calls(
-        each_turn=[part.turn for part in fleet],
+        each_turn=[role.turn for role in fleet],
         each_second=(
             lambda: forget_confirmed(watching, fleet),
             operator.commands.hold.stop_retries,
@@ -325,10 +325,10 @@ def _calls(
             pool.publisher.publish_soon,
             operator.reloader.check_files,
             *([] if keeper is None else [keeper.keep]),
-            *(part.tick for part in fleet),
+            *(role.tick for role in fleet),
         ),
         at_end=(
-            *(part.finish for part in fleet),
+            *(role.finish for role in fleet),
             *([] if keeper is None else [keeper.finish]),
             workers.staging.close,
             watching.watcher.close,

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 from support.recorder import Recorder
 
+from inosync.master.groups import Calls
 from inosync.master.master import AHEAD_SECONDS, READ_SECONDS, WALK_SECONDS, Master
-from inosync.master.parts import Calls
 from inosync.worker import worker
 
 

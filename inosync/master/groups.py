@@ -1,4 +1,4 @@
-"""The parts of the master by what they do together. ``wiring`` makes them, and ``master`` is their loop."""
+"""The groups that the master is made of. ``wiring`` makes them, and ``master`` is their loop."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class HasDescriptors(Protocol):
         """What a forked child has to close."""
 
 
-class FleetPart(HasDescriptors, Protocol):
+class FleetRole(HasDescriptors, Protocol):
     """What a daemon of a fleet does for it, as the origin or as a sender."""
 
     def keeps_after(self) -> float:
